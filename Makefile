@@ -1,0 +1,65 @@
+# segpipe: `make demo` and `make test` need python3 (3.11+), pip and make; everything else they bring themselves.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+UV := .boot/bin/uv
+SEGPIPE_HOME ?= $(CURDIR)/.segpipe
+SEGPIPE_DATA ?= $(CURDIR)/../shared/data
+MLFLOW_PORT ?= 5000
+PREFECT_PORT ?= 4200
+export SEGPIPE_HOME SEGPIPE_DATA
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: .venv/installed ## the environment, from the hashed lock
+
+.boot/bin/uv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segpipe needs Python 3.11 or newer, found " + sys.version)'
+	$(PYTHON) -m venv .boot
+	.boot/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/installed: requirements.lock pyproject.toml | .boot/bin/uv
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	touch $@
+
+demo: install ## generate scenes, retrain three architectures, show the champion (about 5 minutes on 2 cores)
+	$(BIN)/python -m flows.retrain flows/recipes/scenes.yaml
+
+test: install ## the tests (at most 15 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+
+check: install ## lint, format, strict types, walls
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_walls.py
+
+format: install ## rewrite the code in the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: install ## open MLflow and Prefect on this machine (Ctrl-C ends both)
+	infra/local/ui.sh
+
+camvid: install ## the real run: server, worker, MLflow, then the deployed CamVid retrain (up to an hour on 2 cores)
+	infra/local/camvid.sh
+
+bench: install ## what orchestration costs beside bare training
+	$(BIN)/python benchmarks/orchestration.py
+
+lock: .boot/bin/uv ## resolve the dependencies anew
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean: ## remove results, caches and the environment
+	rm -rf .segpipe .venv .boot .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help install demo test check format ui camvid bench lock clean

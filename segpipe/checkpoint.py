@@ -1,0 +1,172 @@
+"""Weights and training state to and from a URI: safetensors and strict JSON, never pickle.
+
+A run's folder holds
+
+    checkpoints/step-00000120/weights.safetensors    what predicts (the averaged weights when there is an EMA)
+                              training.safetensors   what only a resume needs: optimiser, raw weights beside an EMA
+                              state.json             position, history, best so far, hashes of the two; written last
+    model/weights.safetensors, model/model.json      the bundle of the best step, once training has ended
+
+A checkpoint without a valid `state.json`, or whose bytes do not match it, does not exist: resume takes the newest valid
+one. An old one is deleted only after a newer one was read back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from segpipe import models, reports, storage
+from segpipe.errors import CorruptError, InputError, SegpipeError
+from segpipe.types import ModelBundle
+
+_log = logging.getLogger(__name__)
+WEIGHTS, TRAINING, STATE, BUNDLE = "weights.safetensors", "training.safetensors", "state.json", "model.json"
+KEEP = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """One step of a run. `state` is plain JSON data that the training loop reads and writes."""
+
+    step: int
+    weights: Mapping[str, Tensor]
+    training: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def save(run_uri: str, checkpoint: Checkpoint, *, keep_step: int | None = None) -> None:
+    """Writes one checkpoint and then deletes all but the newest two and the one of `keep_step`.
+
+    Doing it again after a crash is safe: a finished step is left alone, a torn one is replaced.
+    """
+    folder = _folder(run_uri, checkpoint.step)
+    if not _is_valid(folder):
+        storage.delete_tree(folder)
+        storage.failpoint("checkpoint.begin")
+        files = {WEIGHTS: _pack(checkpoint.weights), TRAINING: _pack(checkpoint.training)}
+        for name, data in files.items():
+            storage.write_once(storage.join(folder, name), data)
+            storage.failpoint("checkpoint.file")
+        hashes = {name: storage.sha256_bytes(data) for name, data in files.items()}
+        document = {"step": checkpoint.step, "files": hashes, "state": dict(checkpoint.state)}
+        storage.write_json_once(storage.join(folder, STATE), document)
+        storage.failpoint("checkpoint.state")
+        if not _is_valid(folder):
+            raise CorruptError(f"{folder}: the checkpoint just written does not read back; check the disk")
+    _prune(run_uri, {checkpoint.step, keep_step})
+
+
+def latest(run_uri: str) -> Checkpoint | None:
+    """The newest checkpoint whose every byte matches its hashes and whose weights are finite; None without one."""
+    for step in reversed(_steps(run_uri)):
+        try:
+            return load(run_uri, step)
+        except SegpipeError as error:
+            _log.warning("checkpoint of step %d is not usable, falling back to the one before: %s", step, error)
+    return None
+
+
+def load(run_uri: str, step: int) -> Checkpoint:
+    """One checkpoint by its step. Raises CorruptError when a byte differs from what was written."""
+    folder = _folder(run_uri, step)
+    document = storage.read_json(storage.join(folder, STATE))
+    files = {name: _read_verified(folder, name, document["files"][name]) for name in (WEIGHTS, TRAINING)}
+    for name, tensors in files.items():
+        for key, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise CorruptError(f"{folder}/{name}: {key} holds NaN or Inf")
+    return Checkpoint(step=step, weights=files[WEIGHTS], training=files[TRAINING], state=document["state"])
+
+
+def save_model(run_uri: str, weights: Mapping[str, Tensor], bundle: ModelBundle) -> ModelBundle:
+    """Writes the bundle that predicts, `model.json` last. Returns it with the weights' hash filled in."""
+    data = _pack(weights)
+    finished = replace(bundle, weights_sha256=storage.sha256_bytes(data))
+    folder = model_uri(run_uri)
+    storage.write_once(storage.join(folder, WEIGHTS), data)
+    storage.write_json_once(storage.join(folder, BUNDLE), reports.to_plain(finished))
+    return finished
+
+
+def load_bundle(uri: str) -> ModelBundle:
+    """The description of a model bundle: a folder with `model.json` and `weights.safetensors`."""
+    path = storage.join(uri, BUNDLE)
+    if not storage.exists(path):
+        raise InputError(f"{uri}: not a model bundle, {BUNDLE} is missing; give the model/ folder of a finished run")
+    return reports.from_plain(ModelBundle, storage.read_json(path), origin=path)
+
+
+def load_model(uri: str, *, device: torch.device | str = "cpu") -> tuple[nn.Module, ModelBundle]:
+    """A ready model in eval mode with its description.
+
+    Raises CorruptError when the weights are not the ones that the bundle names, or do not fit its architecture.
+    """
+    bundle = load_bundle(uri)
+    weights = _read_verified(uri, WEIGHTS, bundle.weights_sha256)
+    model = models.create(bundle.arch, len(bundle.classes), **bundle.options)
+    try:
+        model.load_state_dict(dict(weights), strict=True)
+    except RuntimeError as error:
+        raise CorruptError(f"{uri}/{WEIGHTS}: does not fit {bundle.arch} {dict(bundle.options)}: {error}") from None
+    return model.to(device).eval(), bundle
+
+
+def model_uri(run_uri: str) -> str:
+    """Where a finished run keeps the bundle of its best step."""
+    return storage.join(run_uri, "model")
+
+
+def _pack(tensors: Mapping[str, Tensor]) -> bytes:
+    # Contiguous copies: safetensors refuses views and channels-last strides.
+    return to_safetensors({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()})
+
+
+def _read_verified(folder: str, name: str, sha256: str) -> dict[str, Tensor]:
+    path = storage.join(folder, name)
+    data = storage.read_bytes(path)
+    found = storage.sha256_bytes(data)
+    if found != sha256:
+        raise CorruptError(f"{path}: SHA-256 is {found[:12]}, expected {sha256[:12]}; the file was changed or damaged")
+    try:
+        return from_safetensors(data)
+    except SafetensorError as error:
+        raise CorruptError(f"{path}: not a safetensors file: {error}") from None
+
+
+def _is_valid(folder: str) -> bool:
+    path = storage.join(folder, STATE)
+    if not storage.exists(path):
+        return False
+    try:
+        files = storage.read_json(path)["files"]
+        return all(storage.sha256_file(storage.join(folder, name)) == sha256 for name, sha256 in files.items())
+    except (CorruptError, InputError, KeyError):
+        return False
+
+
+def _folder(run_uri: str, step: int) -> str:
+    return storage.join(run_uri, "checkpoints", f"step-{step:08d}")
+
+
+def _steps(run_uri: str) -> list[int]:
+    """Steps with a `state.json`, ascending."""
+    paths = storage.list_tree(storage.join(run_uri, "checkpoints"), suffix=STATE)
+    return sorted(int(path.split("/")[0].removeprefix("step-")) for path in paths)
+
+
+def _prune(run_uri: str, spare: set[int | None]) -> None:
+    steps = _steps(run_uri)
+    for step in steps[:-KEEP]:
+        if step not in spare:
+            # The state goes first: a half-deleted checkpoint must not look like one.
+            storage.delete(storage.join(_folder(run_uri, step), STATE))
+            storage.delete_tree(_folder(run_uri, step))

@@ -1,0 +1,53 @@
+"""The command line: a second door onto `stages/`, beside `flows/`. `main` is the console script `segpipe`.
+
+    answering.py   how every command answers: clean standard output, exit status, no traceback
+    parts.py       the arguments and options that several commands share
+    views.py       results as tables for people
+    work.py        commands that make something: check ingest train evaluate promote retrain
+    look.py        commands that show something: board history list doctor
+
+Importing this costs a fraction of a second and must stay so: each command imports its stage when it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segpipe import __version__
+from segpipe.cli import look, work
+
+app = typer.Typer(
+    name="segpipe",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Retrains image segmentation models unattended and answers one question: is the new one really better?",
+    epilog="Start with `segpipe doctor`, then `segpipe retrain RECIPE`. Results lie in $SEGPIPE_HOME (./.segpipe). "
+    "Exit status: 0 done, 1 something was refused or failed, 2 wrong use or bad input, 3 a service could not be "
+    "reached, 130 interrupted.",
+)
+for command in (work.check, work.ingest, work.train, work.evaluate, work.promote, work.retrain):
+    app.command(rich_help_panel="Work")(command)
+app.command("list", rich_help_panel="Look")(look.list_table)
+for command in (look.board, look.history, look.doctor):
+    app.command(rich_help_panel="Look")(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """What may stand before the command."""
+
+
+def main() -> None:
+    """Runs the command line and exits with its status."""
+    app()

@@ -1,0 +1,52 @@
+"""Encoded bytes of a `Sample` -> tensors at original resolution. Sits between `shards/` and `augment.py`.
+
+Legend: H W image size in pixels. Images stay uint8 until they reach the device (see `batch.normalise`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image
+
+from segpipe.errors import CorruptError
+from segpipe.types import Sample
+
+_WIDTHS = {1: torch.uint8, 2: torch.uint16, 4: torch.int32}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedSample:
+    """One sample as tensors: `image_3HW` uint8 RGB, `labels_HW` class ids (uint8 or int32), or None without a map."""
+
+    sample_id: str
+    image_3HW: Tensor
+    labels_HW: Tensor | None
+
+
+def decode(sample: Sample) -> DecodedSample:
+    """Decodes image and label map. Raises CorruptError when the stored bytes are not what ingest had checked."""
+    try:
+        image_3HW = decode_image(torch.frombuffer(bytearray(sample.image), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    except RuntimeError as error:
+        raise CorruptError(f"sample {sample.sample_id}: the stored image does not decode: {error}") from None
+    if image_3HW.dtype == torch.uint16:  # 16-bit PNG: the high byte
+        image_3HW = (image_3HW.to(torch.int32) >> 8).to(torch.uint8)
+    if image_3HW.shape != (3, sample.height, sample.width):
+        found = tuple(image_3HW.shape[1:])
+        expected = (sample.height, sample.width)
+        raise CorruptError(f"sample {sample.sample_id}: image is {found}, the row says {expected}; ingest again")
+    labels_HW = None if sample.label_map is None else _ids(sample, sample.label_map)
+    return DecodedSample(sample_id=sample.sample_id, image_3HW=image_3HW, labels_HW=labels_HW)
+
+
+def _ids(sample: Sample, raw: bytes) -> Tensor:
+    width = len(raw) // (sample.height * sample.width)
+    if width not in _WIDTHS or width * sample.height * sample.width != len(raw):
+        raise CorruptError(
+            f"sample {sample.sample_id}: a label map of {len(raw)} bytes for {sample.height} x {sample.width}"
+        )
+    ids_HW = torch.frombuffer(bytearray(raw), dtype=_WIDTHS[width]).reshape(sample.height, sample.width)
+    return ids_HW.to(torch.int32) if width == 2 else ids_HW

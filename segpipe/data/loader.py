@@ -1,0 +1,134 @@
+"""The two ways through a dataset: shuffled crops for training, whole images exactly once for evaluation.
+
+Both are pure functions of few integers. Training: (seed, epoch, position) decides every global batch, which is cut over
+ranks afterwards, so a resume or another number of workers meets the same global batches. Evaluation: the batches are
+fixed first and dealt to ranks second, so every image meets the same neighbours for any number of workers.
+
+Decoding and augmenting run in threads (both leave Python's lock), a few batches ahead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby, islice
+
+from segpipe.config import TrainConfig
+from segpipe.data.augment import augment
+from segpipe.data.batch import Batch
+from segpipe.data.decode import DecodedSample, decode
+from segpipe.errors import InputError
+from segpipe.shards import Dataset, epoch_order
+from segpipe.types import Sample
+
+Collate = Callable[[Sequence[DecodedSample]], Batch]
+_BATCHES_AHEAD = 3
+
+
+class TrainBatches:
+    """The micro-batches of one rank. `batch_size` images make a global micro-batch; the incomplete last one is dropped.
+
+    Raises InputError when the batch does not divide over the ranks or the split is smaller than one batch.
+    """
+
+    def __init__(self, dataset: Dataset, config: TrainConfig, collate: Collate, *, rank: int, world_size: int) -> None:
+        if config.batch_size % world_size:
+            raise InputError(
+                f"train.batch_size is {config.batch_size}, which does not divide over {world_size} workers; "
+                f"choose a multiple of {world_size}"
+            )
+        samples = dataset.rows(config.train_split)
+        self.micro_batches = samples // config.batch_size // config.accumulate * config.accumulate
+        if not self.micro_batches:
+            needed = config.batch_size * config.accumulate
+            raise InputError(
+                f"{dataset.uri}: split {config.train_split!r} has {samples} samples, and one step needs {needed} "
+                "(train.batch_size x train.accumulate); lower them"
+            )
+        self._dataset, self._config, self._collate = dataset, config, collate
+        self._rank, self._world_size = rank, world_size
+
+    def sample_ids(self, epoch: int, position: int) -> list[str]:
+        """The ids of global micro-batch `position`, over all ranks."""
+        size = self._config.batch_size
+        ids = self._dataset.sample_ids(self._config.train_split)
+        return [ids[row] for row in self._order(epoch)[position * size : (position + 1) * size]]
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """This rank's micro-batches of an epoch, from global micro-batch `start` on."""
+        config, share = self._config, self._config.batch_size // self._world_size
+        order = self._order(epoch)
+        mine = [
+            row
+            for position in range(start, self.micro_batches)
+            for row in order[position * config.batch_size + self._rank * share :][:share]
+        ]
+
+        def prepare(sample: Sample) -> DecodedSample:
+            return augment(
+                decode(sample),
+                config.augment,
+                input_scale=config.input_scale,
+                seed=config.seed,
+                epoch=epoch,
+                ignore_index=self._dataset.manifest.ignore_index,
+            )
+
+        sizes = [share] * (self.micro_batches - start)
+        samples = self._dataset.read(config.train_split, mine)
+        return _in_threads(samples, sizes, prepare, self._collate, threads=config.loader_threads)
+
+    def _order(self, epoch: int) -> list[int]:
+        row_groups = self._dataset.row_groups(self._config.train_split)
+        return epoch_order(row_groups, seed=self._config.seed, epoch=epoch, version=self._dataset.version)
+
+
+class EvalBatches:
+    """This rank's share of the whole images of a split, each exactly once over all ranks.
+
+    Images that follow each other and are equal in size share a batch of at most `batch_size`.
+    """
+
+    def __init__(
+        self, dataset: Dataset, split: str, collate: Collate, *, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if split not in dataset.manifest.splits:
+            known = ", ".join(dataset.manifest.splits)
+            raise InputError(f"{dataset.uri}: has no split {split!r}; it has: {known}")
+        runs: list[list[int]] = []
+        for _, run in groupby(enumerate(dataset.sizes(split)), key=lambda item: item[1]):
+            rows = [row for row, _ in run]
+            runs.extend(rows[at : at + batch_size] for at in range(0, len(rows), batch_size))
+        self._batches = runs[rank::world_size]
+        self._dataset, self._split, self._collate = dataset, split, collate
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        samples = self._dataset.read(self._split, [row for batch in self._batches for row in batch])
+        return _in_threads(samples, [len(batch) for batch in self._batches], decode, self._collate, threads=2)
+
+
+def _in_threads(
+    samples: Iterator[Sample],
+    sizes: Sequence[int],
+    prepare: Callable[[Sample], DecodedSample],
+    collate: Collate,
+    *,
+    threads: int,
+) -> Iterator[Batch]:
+    """Cuts `samples` into batches of `sizes`, preparing a few batches ahead in threads, in order."""
+    waiting: deque[list[Future[DecodedSample]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
+        try:
+            for size in sizes:
+                waiting.append([pool.submit(prepare, sample) for sample in islice(samples, size)])
+                if len(waiting) > _BATCHES_AHEAD:
+                    yield collate([future.result() for future in waiting.popleft()])
+            while waiting:
+                yield collate([future.result() for future in waiting.popleft()])
+        finally:
+            for future in (f for batch in waiting for f in batch):
+                future.cancel()

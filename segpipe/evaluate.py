@@ -1,0 +1,142 @@
+"""The one evaluation loop: a model over a split, every image exactly once, at original resolution.
+
+`count` is the loop; training's validation runs it too. `evaluate_share` is what one worker does of an evaluation, and
+`assemble` merges the workers' integer counts into the `EvalReport`. The counts are bit-equal for any number of workers:
+batches are fixed before they are dealt out, and on CPU each forward pass runs in one thread, because the order in which
+several threads add floats may differ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from segpipe.checkpoint import load_bundle, load_model
+from segpipe.data.batch import Batch
+from segpipe.data.loader import EvalBatches
+from segpipe.errors import InputError
+from segpipe.shards import open_dataset
+from segpipe.tasks import TASKS, TaskOps
+from segpipe.types import EvalReport, Manifest, ModelBundle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """One worker's part of an evaluation; picklable. `keep` names the samples whose predictions come back too."""
+
+    checkpoint: str
+    data: str
+    version: str
+    split: str
+    batch_size: int
+    rank: int
+    world_size: int
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counted:
+    """What one share comes to: the task's meter, kept predictions (H, W) by sample id, and how long it took."""
+
+    meter: Any
+    predictions: dict[str, np.ndarray[Any, Any]]
+    parameters: int
+    seconds: float
+
+
+@torch.inference_mode()
+def count(
+    model: nn.Module, ops: TaskOps, bundle: ModelBundle, batches: Iterable[Batch], *, keep: Collection[str] = ()
+) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
+    """The task's meter after every batch, and the predictions of the samples in `keep`."""
+    meter, kept = ops.meter(), {}
+    for batch in batches:
+        predictions = ops.predict(model, batch, bundle)
+        ops.measure(meter, predictions, batch)
+        for sample_id, prediction in zip(batch.sample_ids, predictions, strict=True):
+            if sample_id in keep:
+                kept[sample_id] = prediction.cpu().numpy()
+    return meter, kept
+
+
+def evaluate_share(share: Share) -> Counted:
+    """Counts one share on this machine's accelerator, or in one thread of its CPU."""
+    started = time.perf_counter()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = open_dataset(share.data, version=share.version)
+    model, bundle = load_model(share.checkpoint, device=device)
+    ops = task_of(bundle, dataset.manifest, origin=share.checkpoint)
+    batches = EvalBatches(
+        dataset,
+        share.split,
+        ops.collate,
+        batch_size=share.batch_size,
+        rank=share.rank,
+        world_size=share.world_size,
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep))
+    finally:
+        torch.set_num_threads(threads)
+    parameters = sum(p.numel() for p in model.parameters())
+    return Counted(meter=meter, predictions=kept, parameters=parameters, seconds=time.perf_counter() - started)
+
+
+def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:
+    """The operations of the model's task, after checking that model and dataset speak of the same classes."""
+    ours, theirs = [c.name for c in bundle.classes], [c.name for c in manifest.classes]
+    if ours != theirs:
+        raise InputError(
+            f"{origin}: the model knows the classes {ours}, dataset {manifest.dataset!r} has {theirs}; "
+            "a model is evaluated on the classes that it was trained for"
+        )
+    ops = TASKS[bundle.task](manifest.classes, manifest.ignore_index)
+    missing = [need for need in ops.needs if need not in manifest.annotations]
+    if missing:
+        raise InputError(f"dataset {manifest.dataset!r} lacks {', '.join(missing)}, which task {bundle.task} needs")
+    return ops
+
+
+def assemble(
+    counted: Sequence[Counted],
+    *,
+    share: Share,
+    experiment: str,
+    label: str,
+) -> EvalReport:
+    """One report from all shares. Raises InputError unless every sample of the split was counted exactly once."""
+    dataset = open_dataset(share.data, version=share.version)
+    bundle = load_bundle(share.checkpoint)
+    ops = task_of(bundle, dataset.manifest, origin=share.checkpoint)
+    meter = ops.meter()
+    for part in counted:
+        meter.merge(part.meter)
+    sample_ids = dataset.sample_ids(share.split)
+    groups = dataset.groups(share.split)
+    return EvalReport(
+        experiment=experiment,
+        arch=bundle.arch,
+        label=label,
+        task=bundle.task,
+        dataset=dataset.manifest.dataset,
+        dataset_version=dataset.version,
+        split=share.split,
+        sample_ids=tuple(sample_ids),
+        groups=tuple(groups),
+        num_samples=len(sample_ids),
+        parameters=counted[0].parameters,
+        checkpoint=share.checkpoint,
+        weights_sha256=bundle.weights_sha256,
+        config_digest=bundle.config_digest,
+        code_version=bundle.code_version,
+        seconds=sum(part.seconds for part in counted),
+        **ops.report_fields(meter, sample_ids, groups),
+    )

@@ -1,0 +1,64 @@
+"""Losses and class weights: pure functions on tensors, called by `tasks/`. Knows nothing of models or data.
+
+Letter legend: N batch, K classes, H W image size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy(
+    logits_NKHW: Tensor, labels_NHW: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
+) -> Tensor:
+    """Mean cross entropy over the pixels whose label is not `ignore_index`: a float32 scalar, in nats.
+
+    Labels are class ids (any integer type); `weight` is (K,), and weighted means divide by the sum of the weights of
+    the pixels' classes, as torch's does. Where torch divides zero by zero (every pixel ignored, or of weight 0) the
+    loss is 0 with a zero gradient, so that one empty crop cannot poison a run. Computed in float32 whatever the logits.
+    """
+    labels = labels_NHW.long()
+    weight = None if weight is None else weight.to(device=logits_NKHW.device, dtype=torch.float32)
+    total = F.cross_entropy(logits_NKHW.float(), labels, weight=weight, ignore_index=ignore_index, reduction="sum")
+    counted = (labels != ignore_index).float()
+    if weight is not None:
+        counted = counted * weight[labels.masked_fill(counted == 0, 0)]
+    divisor = counted.sum()
+    return total / torch.where(divisor > 0, divisor, 1.0)
+
+
+def enet_weights(frequencies: Sequence[float] | Tensor) -> Tensor:
+    """Class weights 1 / ln(1.02 + frequency): (K,) float32, between 1.42 and 50.5.
+
+    `frequencies` are the classes' shares of the labelled pixels, each in 0..1. ENet, Paszke et al., 2016,
+    arXiv:1606.02147, section 5.2. Raises ValueError on anything else, such as pixel counts.
+    """
+    shares = torch.as_tensor(frequencies, dtype=torch.float64)
+    if shares.dim() != 1 or not bool(((shares >= 0) & (shares <= 1)).all()):
+        raise ValueError(f"expected K shares of the pixels, each in 0..1, found {shares.tolist()}; divide by the sum")
+    return (1.0 / torch.log(1.02 + shares)).float()
+
+
+def median_frequency_weights(class_pixels: Sequence[int] | Tensor, image_pixels: Sequence[int] | Tensor) -> Tensor:
+    """Class weights median(f) / f_k with f_k = class_pixels[k] / image_pixels[k]: (K,) float32.
+
+    `class_pixels` counts the pixels of each class, `image_pixels` the pixels of the images that hold it. Eigen and
+    Fergus, 2015, arXiv:1411.4734, section 6.3.1. A class without pixels has no frequency: it does not enter the median
+    and weighs 1. Raises ValueError when lengths differ or a class has more pixels than its images.
+    """
+    pixels = torch.as_tensor(class_pixels, dtype=torch.float64)
+    images = torch.as_tensor(image_pixels, dtype=torch.float64)
+    if pixels.dim() != 1 or pixels.shape != images.shape or not bool(((pixels >= 0) & (pixels <= images)).all()):
+        raise ValueError(
+            f"expected two lists of K counts, class_pixels <= image_pixels, found {pixels.tolist()}, {images.tolist()}"
+        )
+    weights = torch.ones_like(pixels)
+    present = pixels > 0
+    if bool(present.any()):
+        frequency = pixels[present] / images[present]
+        weights[present] = torch.quantile(frequency, 0.5) / frequency
+    return weights.float()

@@ -1,0 +1,178 @@
+"""Encoded photographs and label images at the border: JPEG and PNG, checked before a decoder or a model sees them.
+
+Header first (container, size, rotation), then a full decode; label images keep every id. Part of the room `masks`.
+Letter legend: H W image size in pixels; arrays are row-major, pixel (x, y) is array[y, x].
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, JpegImagePlugin, PngImagePlugin
+
+from segpipe.errors import BadSampleError
+
+MAX_PIXELS = 200_000_000
+IMAGE_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_ORIENTATION_TAG = 0x0112
+# What Pillow's JPEG and PNG readers raise on damaged bytes (seen by fuzzing); anything else is a bug and may surface.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+)
+
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+class ImageHeader(NamedTuple):
+    """What the header of an encoded image says: size in pixels as stored, container, EXIF orientation (1 = upright)."""
+
+    width: int
+    height: int
+    format: str
+    orientation: int
+
+
+def read_image_header(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Size, format and EXIF orientation of a JPEG or PNG, without decoding a pixel. Raises BadSampleError."""
+    return _open(data, file, max_pixels)[1]
+
+
+def check_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Decodes a JPEG or PNG photograph fully and returns its header.
+
+    Raises BadSampleError: truncated, unreadable, format_not_allowed, too_large, or exif_rotated (image bytes are stored
+    as shipped, so a camera's rotation tag would turn the image away from its mask).
+    """
+    image, header = _open(data, file, max_pixels)
+    if image.mode not in IMAGE_MODES:
+        raise BadSampleError(
+            "format_not_allowed", file, f"pixel mode {image.mode}; expected 8 bits a channel, grey or RGB: convert it"
+        )
+    if header.orientation != 1:
+        raise BadSampleError(
+            "exif_rotated",
+            file,
+            f"EXIF orientation {header.orientation}; expected 1: rotate the pixels and drop the tag "
+            "(e.g. PIL.ImageOps.exif_transpose), and check that the mask matches",
+        )
+    with _decoding(file):
+        image.load()
+    return header
+
+
+def read_label_image(
+    data: bytes, *, file: str, palette: Mapping[tuple[int, int, int], int] | None = None, max_pixels: int = MAX_PIXELS
+) -> Labels:
+    """The raw ids (H, W) of a PNG mask: modes 1, L, P (the index, not the colour) as uint8, 16-bit grey as uint16,
+    RGB through `palette` (colour -> raw id) as uint16.
+
+    Raises BadSampleError(mask_mode | label_out_of_range | format_not_allowed | truncated | unreadable | too_large).
+    """
+    image, header = _open(data, file, max_pixels)
+    if header.format != "PNG":
+        raise BadSampleError(
+            "format_not_allowed", file, f"the mask is a {header.format}, which loses ids; expected a PNG"
+        )
+    if image.mode not in ("1", "L", "P", "I;16") and not (image.mode == "RGB" and palette):
+        remedy = "list the colours of the classes in the classes file" if image.mode == "RGB" else "save it as L or P"
+        raise BadSampleError("mask_mode", file, f"mask mode {image.mode}; expected 1, L, P or 16-bit grey: {remedy}")
+    with _decoding(file):
+        pixels = np.asarray(image)
+    if image.mode == "RGB":
+        return _ids_of_colours(pixels, palette or {}, file)
+    depth, colour_type = data[24], data[25]
+    if colour_type == 0 and depth in (2, 4):
+        pixels = pixels // (85 if depth == 2 else 17)  # Pillow stretches 2- and 4-bit grey to 0..255
+    return pixels.astype(np.uint16) if image.mode == "I;16" else pixels.astype(np.uint8)
+
+
+def map_labels(labels: Labels, table: Mapping[int, int], *, file: str) -> Labels:
+    """Raw ids (H, W) -> class ids by `table`; uint8 where every class id fits, else uint16.
+
+    Raises BadSampleError(label_out_of_range) naming the first value that is not in the table, its count and its place.
+    """
+    lookup = np.full(256 if labels.dtype == np.uint8 else 65536, -1, dtype=np.int32)
+    for raw, class_id in table.items():
+        if 0 <= raw < lookup.size:
+            lookup[raw] = class_id
+    mapped = lookup[labels]
+    if (unknown := mapped < 0).any():
+        y, x = np.argwhere(unknown)[0]
+        value = labels[y, x]
+        known = sorted(table)
+        raise BadSampleError(
+            "label_out_of_range",
+            file,
+            f"label {int(value)} in {int((labels == value).sum())} pixels, first at x={x}, y={y}; known raw labels are "
+            f"{known if len(known) <= 12 else f'{known[0]}..{known[-1]}'}: add it to the classes or mark it as ignored",
+        )
+    return mapped.astype(np.uint8) if max(table.values(), default=0) <= 255 else mapped.astype(np.uint16)
+
+
+def _ids_of_colours(pixels: npt.NDArray[Any], palette: Mapping[tuple[int, int, int], int], file: str) -> Labels:
+    codes = pixels.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
+    items = sorted((red * 65536 + green * 256 + blue, raw) for (red, green, blue), raw in palette.items())
+    known = np.array([code for code, _ in items], dtype=np.int32)
+    place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    if (unknown := known[place] != codes).any():
+        y, x = np.argwhere(unknown)[0]
+        count = int((codes == codes[y, x]).sum())
+        raise BadSampleError(
+            "label_out_of_range",
+            file,
+            f"colour {tuple(int(c) for c in pixels[y, x])} in {count} pixels, first at x={x}, y={y}, is not one of the "
+            f"{len(known)} colours of the classes file: add it there, or save masks without smoothing",
+        )
+    return np.array([raw for _, raw in items], dtype=np.uint16)[place]
+
+
+def _open(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHeader]:
+    """Parses the header with the one reader that the first bytes name (never Pillow's own guessing over 40 formats)."""
+    if not data:
+        raise BadSampleError("truncated", file, "the file is empty (0 bytes): fetch it again")
+    jpeg, png = data.startswith(b"\xff\xd8\xff"), data.startswith(b"\x89PNG\r\n\x1a\n")
+    if not jpeg and not png:
+        raise BadSampleError("format_not_allowed", file, f"starts with {data[:8]!r}; expected a JPEG or a PNG file")
+    if (b"\xff\xd9" if jpeg else b"IEND") not in data[-65536:]:
+        raise BadSampleError("truncated", file, f"no end marker in its {len(data)} bytes: fetch the file again")
+    with _decoding(file):
+        # The classes rather than Image.open: its own pixel limit warns at 89 Mpx and is set by a global.
+        stream = io.BytesIO(data)
+        image = JpegImagePlugin.JpegImageFile(stream) if jpeg else PngImagePlugin.PngImageFile(stream)
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    width, height = image.size
+    if not 0 < width * height <= max_pixels:
+        raise BadSampleError(
+            "too_large", file, f"{width}x{height} pixels; allowed are 1 to {max_pixels}: scale it down"
+        )
+    valid = isinstance(orientation, int) and 1 <= orientation <= 8
+    return image, ImageHeader(width, height, "JPEG" if jpeg else "PNG", orientation if valid else 1)
+
+
+@contextmanager
+def _decoding(file: str) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; only pixels matter here
+            yield
+    except _DAMAGE as error:
+        reason = "truncated" if "truncated" in str(error) else "unreadable"
+        raise BadSampleError(reason, file, f"{error}: the bytes are damaged, fetch the file again") from error

@@ -1,0 +1,102 @@
+"""How sure a dataset mIoU is: the percentile bootstrap over images, or over groups of images that belong together.
+
+Letter legend: n images, G groups, R resamples, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.errors import InputError
+
+# Cells (resamples x groups) worked on at once: small enough for the cache, large enough for the matrix product.
+BLOCK_CELLS = 250_000
+
+
+def interval(
+    counts: npt.ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bounds of the dataset mIoU, both in 0..1: (low, high) at the two-sided `level`.
+
+    `counts` is (n, K, 3) integers: intersection, truth pixels and predicted pixels of each image and class. Each
+    resample draws G groups with replacement (Efron 1979); images that share an entry of `groups` are drawn together,
+    and without `groups` every image is its own. Resampled sums are one matrix product of how often each group was
+    drawn with the groups' counts, exact since all sums stay below 2^53. A class that a resample does not hold drops
+    out of its mean, as in `semantic_scores`. The bounds are nan when no pixel was counted at all.
+    """
+    table = _checked(counts)
+    if resamples < 1 or not 0 < level < 1:
+        raise InputError(f"bootstrap: expected resamples >= 1 and 0 < level < 1, found {resamples} and {level}")
+    sums = _group_sums(table, groups)
+    values = dataset_miou(_resample(sums, resamples, seed))
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def dataset_miou(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """mIoU of summed counts (..., K, 3), shape (...); classes without truth and prediction drop out of the mean.
+
+    nan where no class is left.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    intersection, truth, predicted = table[..., 0], table[..., 1], table[..., 2]
+    union = truth + predicted - intersection
+    present = union > 0
+    iou = np.divide(intersection, union, out=np.zeros_like(union), where=present)
+    classes = present.sum(axis=-1)
+    miou: npt.NDArray[np.float64] = np.full(classes.shape, np.nan)
+    np.divide(iou.sum(axis=-1), classes, out=miou, where=classes > 0)
+    return miou
+
+
+def _checked(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    table: npt.NDArray[Any] = np.asarray(counts)
+    if table.ndim != 3 or table.shape[2] != 3 or table.shape[0] < 1 or table.dtype.kind not in "iu":
+        raise InputError(
+            f"bootstrap: expected counts of shape (images >= 1, K, 3) in integers, found {table.shape} {table.dtype}"
+        )
+    return table.astype(np.int64, copy=False)
+
+
+def _group_sums(table: npt.NDArray[np.int64], groups: Sequence[Hashable] | None) -> npt.NDArray[np.int64]:
+    if groups is None:
+        return table
+    if len(groups) != len(table):
+        raise InputError(f"bootstrap: {len(groups)} groups for {len(table)} images; expected one per image")
+    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros((len(number), *table.shape[1:]), dtype=np.int64)
+    np.add.at(sums, [number[group] for group in groups], table)
+    return sums
+
+
+def draw(num_groups: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Which groups each resample holds: (R, G) indices below G, uniform, with replacement."""
+    return rng.integers(0, num_groups, size=(resamples, num_groups))
+
+
+def _resample(sums: npt.NDArray[np.int64], resamples: int, seed: int) -> npt.NDArray[np.float64]:
+    """The counts of every resample, (R, K, 3)."""
+    num_groups = len(sums)
+    flat = sums.reshape(num_groups, -1).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    blocks = []
+    step = max(1, BLOCK_CELLS // num_groups)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        # Row r counts in its own G bins; uniform draws counted are multinomial weights, and far faster to make.
+        cells = draw(num_groups, rows, rng) + np.arange(rows)[:, None] * num_groups
+        weights = np.bincount(cells.ravel(), minlength=rows * num_groups).reshape(rows, num_groups)
+        blocks.append(weights.astype(np.float64) @ flat)
+    return np.concatenate(blocks).reshape(resamples, *sums.shape[1:])

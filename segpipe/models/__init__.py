@@ -1,0 +1,90 @@
+"""The models room: the table of architectures and the one way to make them. Below `tasks/`; the only nn.Modules.
+
+An architecture is one file here (paper, departures, modules, SPEC) and its line in `MODELS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from segpipe.errors import InputError
+from segpipe.models import deeplab_v3plus, fcn, unet
+from segpipe.models.pretrained import load_pretrained
+from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.types import Task
+
+__all__ = ["MODELS", "DenseOutput", "ModelSpec", "Published", "check", "create", "names", "spec"]
+
+MODELS: dict[str, ModelSpec] = {
+    found.name: found
+    for found in (
+        unet.SPEC,
+        *fcn.SPECS,
+        deeplab_v3plus.SPEC,
+    )
+}
+
+
+def names(task: Task | str | None = None) -> list[str]:
+    """Names of the architectures, all or those of one task. Raises InputError on an unknown task."""
+    if task is not None and task not in list(Task):
+        raise InputError(f"task: unknown {task!r}; expected one of: {', '.join(Task)}")
+    return [name for name, found in MODELS.items() if task is None or found.task == task]
+
+
+def spec(name: str) -> ModelSpec:
+    """What `MODELS` says of an architecture. Raises InputError, with the closest name and the list, when unknown."""
+    if name in MODELS:
+        return MODELS[name]
+    near = difflib.get_close_matches(str(name), MODELS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    raise InputError(f"architecture: unknown {name!r}{hint} Expected one of: {', '.join(MODELS)}")
+
+
+def create(
+    name: str, num_classes: int, *, in_channels: int = 3, pretrained: str | None = None, **options: Any
+) -> nn.Module:
+    """Makes a model that maps images_NCHW (float, normalised, any H, W >= 1) to `DenseOutput` at input size.
+
+    `num_classes` and `in_channels` are at least 1. `options` are those of `spec(name).options`. `pretrained` is
+    "DEFAULT", "IMAGENET1K_V1" or another of torchvision's weights names, or a local .safetensors, .pth or .pt file with
+    the keys of the backbone or of the whole model; None starts from random weights. The model has a `.backbone`.
+
+    Raises InputError on an unknown architecture, option or weights name and on weights that do not fit;
+    UnreachableError when weights cannot be downloaded; CorruptError when a download has the wrong hash.
+    """
+    found = spec(name)
+    _check_count("num_classes", num_classes)
+    _check_count("in_channels", in_channels)
+    model: nn.Module = found.build(num_classes=num_classes, in_channels=in_channels, **_checked_options(found, options))
+    if pretrained is not None:
+        load_pretrained(model, found, pretrained, num_classes=num_classes)
+    return model
+
+
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Raises InputError where `create` would, for name and options, without the memory: nothing is initialised."""
+    found = spec(name)
+    with torch.device("meta"):
+        found.build(num_classes=2, in_channels=3, **_checked_options(found, options))
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name}: expected a whole number of at least 1, found {value!r}")
+
+
+def _checked_options(found: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in options.items():
+        if key not in found.options:
+            known = ", ".join(f"{option}={default!r}" for option, default in found.options.items())
+            raise InputError(f"{found.name}: unknown option {key!r}; known, with their defaults: {known}")
+        expected = type(found.options[key])
+        if type(value) is not expected:
+            raise InputError(f"{found.name}: option {key}: expected {expected.__name__}, found {value!r}")
+    return {**found.options, **options}

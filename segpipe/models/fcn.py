@@ -1,0 +1,111 @@
+"""FCN on a dilated classifier, as torchvision builds it: a two-layer head on stride-8 maps, bilinear to the input.
+
+Fully Convolutional Networks for Semantic Segmentation, Long, Shelhamer, Darrell, CVPR 2015, arXiv:1411.4038; the form
+here is torchvision's reference model, whose released weights load as they are.
+
+    images -> backbone (output stride 8) -> 3x3, C/4 -> dropout -> 1x1, K -> bilinear          (classifier)
+                        `- stage before last -> the same head -> bilinear                      (aux)
+
+Letter legend: N batch, K classes, H W image size, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from torch import Tensor, nn
+
+from segpipe.models.backbones import Backbone, build_backbone
+from segpipe.models.layers import fcn_head, resize
+from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.types import Task
+
+
+class FCN(nn.Module):
+    """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput; `aux` holds "aux" when `aux_classifier` is given."""
+
+    def __init__(self, backbone: Backbone, classifier: nn.Module, aux_classifier: nn.Module | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = classifier
+        self.aux_classifier = aux_classifier
+
+    def forward(self, images_NCHW: Tensor) -> DenseOutput:
+        height, width = images_NCHW.shape[-2:]
+        *_, fourth, last = self.backbone(images_NCHW)
+        aux = {}
+        if self.aux_classifier is not None:
+            aux["aux"] = resize(self.aux_classifier(fourth), height, width)
+        return DenseOutput(logits_NKHW=resize(self.classifier(last), height, width), aux=aux)
+
+
+def build(backbone: str, *, num_classes: int, in_channels: int, aux: bool, output_stride: int) -> FCN:
+    """An FCN with random weights. Raises InputError on an unknown output stride."""
+    body = build_backbone(backbone, in_channels=in_channels, output_stride=output_stride)
+    return FCN(
+        body,
+        fcn_head(body.channels[4], num_classes),
+        fcn_head(body.channels[3], num_classes) if aux else None,
+    )
+
+
+def adapt(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's released FCN state dicts: the keys agree by construction, so that nothing is renamed."""
+    return dict(state_dict)
+
+
+PAPER = "Fully Convolutional Networks for Semantic Segmentation, Long, Shelhamer, Darrell, 2015, arXiv:1411.4038"
+
+DIFFERS = (
+    "torchvision's form of the paper: a dilated classifier of output stride 8 instead of VGG-16 at stride 32",
+    "no skip connections and no learned upsampling (FCN-16s, FCN-8s): one bilinear step from stride 8 to the input",
+    "two-layer head (3x3 to C/4, batch norm, ReLU, dropout 0.1, 1x1) instead of a 1x1 score layer on fc7",
+    "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
+)
+
+_BASIC_BLOCK = "BasicBlock is dilated here by the atrous rule; torchvision has no dilated ResNet-18 or -34"
+_MOBILENET = (
+    "not built by torchvision; the convolution that loses its stride is not dilated itself; aux on 112 channels"
+)
+
+
+def _published(miou: float, pixel_accuracy: float) -> tuple[Published, ...]:
+    protocol = (
+        "trained on the COCO images that hold VOC's classes; 20 classes and background, short side 520, one scale"
+    )
+    source = "torchvision, weights COCO_WITH_VOC_LABELS_V1"
+    return tuple(
+        Published(
+            dataset="COCO 2017 with VOC labels",
+            split="val2017",
+            protocol=protocol,
+            metric=metric,
+            value=value,
+            source=source,
+        )
+        for metric, value in (("miou", miou), ("pixel_accuracy", pixel_accuracy))
+    )
+
+
+def _spec(backbone: str, *, differs: tuple[str, ...] = (), published: tuple[Published, ...] = ()) -> ModelSpec:
+    return ModelSpec(
+        name=f"fcn_{backbone}",
+        task=Task.SEMANTIC,
+        paper=PAPER,
+        build=partial(build, backbone),
+        options={"aux": False, "output_stride": 8},
+        size_divisor=1,
+        differs=DIFFERS + differs,
+        published=published,
+        adapt=adapt,
+    )
+
+
+SPECS = (
+    _spec("resnet18", differs=(_BASIC_BLOCK,)),
+    _spec("resnet34", differs=(_BASIC_BLOCK,)),
+    _spec("resnet50", published=_published(0.605, 0.914)),
+    _spec("resnet101", published=_published(0.637, 0.919)),
+    _spec("mobilenet_v3_large", differs=(_MOBILENET,)),
+)

@@ -1,0 +1,195 @@
+"""Weights from outside into a fresh model: torchvision's by name, or a local file. Used by `models.create` alone.
+
+Nothing is loaded in part without a word: what is missing or left over is an error, and the two things that are dropped
+on purpose (classifiers of another number of classes, heads that this model does not have) are logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import pickle
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import safetensors
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from segpipe.errors import CorruptError, InputError, UnreachableError
+from segpipe.models.backbones import Backbone
+from segpipe.models.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+CONNECT_SECONDS = 30.0
+# torchvision's classifiers: what lies behind the last map that a backbone keeps.
+CLASSIFIER_PREFIXES = ("fc.", "classifier.")
+OPTIONAL_HEADS = ("aux_classifier.",)
+
+
+def load_pretrained(model: nn.Module, spec: ModelSpec, pretrained: str, *, num_classes: int) -> None:
+    """Loads `pretrained` (see `models.create`) into `model`, in place. Raises as `models.create` says."""
+    backbone = model.get_submodule("backbone")
+    assert isinstance(backbone, Backbone)
+    if pretrained.endswith(SUFFIXES):
+        found = _read_file(Path(pretrained))
+    else:
+        found = _download(_weights_named(pretrained, spec, backbone))
+    whole = any(key.startswith("backbone.") for key in found)
+    state = _whole_model_keys(found, spec) if whole else _backbone_keys(found)
+    state = _fit_stem(state, backbone, origin=pretrained)
+    state, dropped = _drop_heads(state, model, num_classes)
+    _check_fit(state, model, dropped, whole=whole, origin=f"pretrained {pretrained!r} for {spec.name}")
+    model.load_state_dict(state, strict=False)  # strictness is _check_fit's, with a message that helps
+    logger.info("%s: loaded %d tensors from %s", spec.name, len(state), pretrained)
+    if dropped:
+        logger.warning("%s: not loaded from %s, on purpose: %s", spec.name, pretrained, _some(dropped))
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"pretrained: {path}: no such file; give a {', '.join(SUFFIXES)} file or a weights name")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"pretrained: {path}: holds more than tensors, or is no torch file; such files can run code and are not "
+            "opened. Save the state dict alone, best as .safetensors"
+        ) from None
+    except (safetensors.SafetensorError, RuntimeError, EOFError) as error:
+        raise InputError(f"pretrained: {path}: cannot be read as weights: {error}") from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"pretrained: {path}: expected a mapping of names to tensors (a state dict)")
+    return dict(content)
+
+
+def _weights_named(name: str, spec: ModelSpec, backbone: Backbone) -> Any:
+    """The member of torchvision's weights enums of this backbone, or of this very model, that `name` means."""
+    models = torchvision.models
+    enums = [models.get_model_weights(backbone.name)]
+    if spec.name in models.list_models():
+        enums.append(models.get_model_weights(spec.name))
+    known = {member_name: enum for enum in reversed(enums) for member_name in enum.__members__}
+    enum_name, _, member = name.rpartition(".")
+    for enum in enums:
+        if enum_name in ("", enum.__name__) and member in enum.__members__:
+            return enum[member]
+    raise InputError(
+        f"pretrained: {name!r} is not known for {spec.name} with {backbone.name}; expected one of "
+        f"{', '.join(known)}, or a local {', '.join(SUFFIXES)} file"
+    )
+
+
+def _download(weights: Any) -> dict[str, Tensor]:
+    """torchvision's own download into torch hub's folder, or the file that lies there already."""
+    name = Path(urlparse(weights.url).path).name
+    place = Path(torch.hub.get_dir()) / "checkpoints" / name
+    try:
+        # Hub prints its progress to standard output, which belongs to `--json`; and it waits for ever by default.
+        with contextlib.redirect_stdout(sys.stderr), _connect_timeout(CONNECT_SECONDS):
+            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except (URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        raise UnreachableError(
+            f"pretrained: {name} could not be downloaded ({error}). Put that file at {place}, or give a local file: "
+            f"pretrained: path/to/{name}; leave `pretrained` out to train from random weights"
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CorruptError(
+            f"pretrained: {place} is not the file that torchvision names ({error}); delete it"
+        ) from error
+
+
+@contextlib.contextmanager
+def _connect_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(before or seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _whole_model_keys(found: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
+    return spec.adapt(found) if spec.adapt else dict(found)
+
+
+def _backbone_keys(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier's keys as the backbone's, which has MobileNetV3's `features` at its root."""
+    kept = {key: value for key, value in found.items() if not key.startswith(CLASSIFIER_PREFIXES)}
+    return {f"backbone.{key.removeprefix('features.')}": value for key, value in kept.items()}
+
+
+def _fit_stem(state: dict[str, Tensor], backbone: Backbone, *, origin: str) -> dict[str, Tensor]:
+    """RGB kernels for another number of channels: their mean, repeated, scaled to keep the response's size."""
+    key = f"backbone.{backbone.stem}.weight"
+    wanted = backbone.get_parameter(f"{backbone.stem}.weight").shape
+    kernel = state.get(key)
+    if kernel is None or kernel.shape == wanted or kernel.shape[1] != 3:
+        return state
+    logger.warning("%s: first convolution averaged over RGB for %d input channels", origin, wanted[1])
+    fitted = kernel.mean(dim=1, keepdim=True).expand(-1, wanted[1], -1, -1) * (3 / wanted[1])
+    return {**state, key: fitted.contiguous()}
+
+
+def _drop_heads(state: Mapping[str, Tensor], model: nn.Module, num_classes: int) -> tuple[dict[str, Tensor], list[str]]:
+    """Splits off the tensors of classifiers for another number of classes and of optional heads not built here."""
+    ours = model.state_dict()
+    dropped = []
+    for key, value in state.items():
+        if key not in ours:
+            other = key.startswith(OPTIONAL_HEADS)
+        else:
+            mine = ours[key].shape
+            other = not key.startswith("backbone.") and mine[:1] == (num_classes,) and mine[1:] == value.shape[1:]
+            other = other and mine != value.shape
+        if other:
+            dropped.append(key)
+    return {key: value for key, value in state.items() if key not in dropped}, dropped
+
+
+def _check_fit(state: Mapping[str, Tensor], model: nn.Module, dropped: list[str], *, whole: bool, origin: str) -> None:
+    ours = model.state_dict()
+    missing = [
+        key
+        for key in ours
+        if key not in state
+        and key not in dropped
+        and (whole or key.startswith("backbone."))
+        and not key.endswith("num_batches_tracked")  # absent from torchvision's oldest files; torch starts it at 0
+    ]
+    unexpected = [key for key in state if key not in ours]
+    shapes = [
+        f"{key}: file {tuple(value.shape)}, model {tuple(ours[key].shape)}"
+        for key, value in state.items()
+        if key in ours and value.shape != ours[key].shape
+    ]
+    faults = [
+        f"{count} {what} ({_some(keys)})"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if (count := len(keys))
+    ]
+    if faults:
+        raise InputError(
+            f"{origin}: the tensors do not fit: {'; '.join(faults)}. "
+            "Expected the keys of this backbone or of this whole model, built with the same options"
+        )
+
+
+def _some(keys: list[str], limit: int = 4) -> str:
+    rest = f" and {len(keys) - limit} more" if len(keys) > limit else ""
+    return ", ".join(keys[:limit]) + rest

@@ -1,0 +1,109 @@
+"""U-Net: a contracting classifier and an expanding decoder that joins the encoder's maps stride by stride.
+
+U-Net: Convolutional Networks for Biomedical Image Segmentation, Ronneberger, Fischer, Brox, MICCAI 2015,
+arXiv:1505.04597. Here the encoder is a torchvision classifier.
+
+    stride   32 --up--> 16 --up--> 8 --up--> 4 --up--> 2 (--up--> 1)      decoder: two 3x3 convolutions at each
+    encoder  `           |         |         |         |                  joined by concatenation; nothing at stride 1
+
+Letter legend: N batch, K classes, H W image size, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segpipe.errors import InputError
+from segpipe.models.backbones import Backbone, build_backbone
+from segpipe.models.layers import conv_norm_relu, resize
+from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.types import Task
+
+HEAD_STRIDES = (1, 2, 4)
+
+
+class UpBlock(nn.Module):
+    """Doubles the coarse map by repetition, joins the encoder's map of that stride, two 3x3 convolutions."""
+
+    def __init__(self, coarse_channels: int, skip_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.first = conv_norm_relu(coarse_channels + skip_channels, out_channels, 3)
+        self.second = conv_norm_relu(out_channels, out_channels, 3)
+
+    def forward(self, coarse_NCHW: Tensor, skip_NCHW: Tensor | None, height: int, width: int) -> Tensor:
+        # Cell i of a map lies on cells 2i and 2i + 1 of the next finer one, so an odd size is a crop, not a stretch.
+        up = F.interpolate(coarse_NCHW, scale_factor=2.0, mode="nearest")[..., :height, :width]
+        joined = up if skip_NCHW is None else torch.cat((up, skip_NCHW), dim=1)
+        return self.second(self.first(joined))  # type: ignore[no-any-return]
+
+
+class UNet(nn.Module):
+    """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput without auxiliary logits.
+
+    The decoder ends at `head_stride`; its logits are then resized to the input. At stride s it is `width * s` wide.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, head_stride: int, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        strides = [stride for stride in (16, 8, 4, 2, 1) if stride >= head_stride]
+        skips = (*backbone.channels[3::-1], 0)
+        outs = [width * stride for stride in strides]
+        coarse = (backbone.channels[4], *outs)
+        self.decoder = nn.ModuleList(UpBlock(*channels) for channels in zip(coarse, skips, outs, strict=False))
+        self.head = nn.Conv2d(outs[-1], num_classes, 1)
+
+    def forward(self, images_NCHW: Tensor) -> DenseOutput:
+        height, width = images_NCHW.shape[-2:]
+        *finer, features = self.backbone(images_NCHW)
+        for block in self.decoder:
+            skip = finer.pop() if finer else None
+            size = (height, width) if skip is None else skip.shape[-2:]
+            features = block(features, skip, *size)
+        return DenseOutput(logits_NKHW=resize(self.head(features), height, width))
+
+
+def build(*, num_classes: int, in_channels: int, backbone: str, head_stride: int, width: int) -> UNet:
+    """A U-Net with random weights. Raises InputError on an unknown backbone or head stride, or a width below 1."""
+    if head_stride not in HEAD_STRIDES:
+        raise InputError(f"head_stride: {head_stride} is not one of {', '.join(map(str, HEAD_STRIDES))}")
+    if width < 1:
+        raise InputError(f"width: {width} is not a positive number of channels; the default is 16")
+    return UNet(build_backbone(backbone, in_channels=in_channels), num_classes, head_stride=head_stride, width=width)
+
+
+def _published(dataset: str, value: float) -> Published:
+    return Published(
+        dataset=dataset,
+        split="test",
+        protocol="ISBI cell tracking challenge 2015; the paper's own U-Net, trained from scratch",
+        metric="iou",
+        value=value,
+        source="paper, table 2",
+    )
+
+
+SPEC = ModelSpec(
+    name="unet",
+    task=Task.SEMANTIC,
+    paper=(
+        "U-Net: Convolutional Networks for Biomedical Image Segmentation, Ronneberger, Fischer, Brox, 2015, "
+        "arXiv:1505.04597"
+    ),
+    build=build,
+    options={"backbone": "resnet34", "head_stride": 1, "width": 16},
+    size_divisor=1,
+    differs=(
+        "the encoder is a torchvision classifier down to stride 32 instead of max-pooled pairs of convolutions",
+        "padded convolutions: logits at input size instead of valid ones with mirrored tiles",
+        "batch norm everywhere; no dropout at the end of the contracting path",
+        "up-convolution is repetition followed by the block's 3x3 convolution instead of a transposed 2x2 convolution",
+        "no encoder map joins at stride 1, since the classifiers have none; head_stride=2 or 4 leaves the last stages "
+        "out and resizes the logits",
+        "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
+        "no loss weights for borders between touching cells: losses are not a model's business here",
+    ),
+    published=(_published("PhC-U373", 0.9203), _published("DIC-HeLa", 0.7756)),
+)

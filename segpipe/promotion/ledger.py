@@ -1,0 +1,234 @@
+"""The ledger: an append-only folder of numbered JSON records that says who is champion, since when and why.
+
+Each record is written create-if-absent, and that is the compare-and-set: whoever loses the race for a number reads the
+new head and is judged again, against *that* champion. A registry alias has no such step (two promoters that read,
+compare and set leave the worse model in place), so the ledger decides and an alias only follows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Literal
+
+from segpipe import storage
+from segpipe.errors import ConflictError, CorruptError
+from segpipe.promotion.gate import Contender, Verdict, judge
+from segpipe.reports import from_plain, to_plain
+from segpipe.types import EvalReport
+
+# Every lost race means that somebody else's record was written: so many losses are a fault, not bad luck.
+MAX_ROUNDS = 1000
+# The kinds of record that make a champion; the others only say that one stays.
+MOVES = ("promoted", "rollback")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What both sides were scored on."""
+
+    dataset: str
+    dataset_version: str
+    split: str
+    protocol: str
+    primary: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """A report in short: the primary metric in 0..1 with its interval. What was not finite is None."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    metrics: Mapping[str, float | None]
+    num_samples: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One entry of the ledger, as stored: a verdict, where it stands and what it rests on.
+
+    `champion` stands from here on, `previous` stood before. `at` is UTC in ISO 8601. A "rollback" is a person's
+    decision: it has no challenger and no scores.
+    """
+
+    number: int
+    kind: Literal["promoted", "kept", "refused", "rollback"]
+    name: str
+    who: str
+    at: str
+    champion: Contender | None
+    previous: Contender | None
+    challenger: Contender | None
+    delta: float | None
+    reason: str
+    evaluation: Evaluation | None
+    challenger_score: Score | None
+    previous_score: Score | None
+    floor: float | None
+    margin: float | None
+    code_version: str
+
+
+def decide(
+    ledger_uri: str,
+    challenger: EvalReport,
+    champion_report_of: Callable[[Record], EvalReport],
+    *,
+    name: str,
+    who: str,
+    floor: float = 0.0,
+    margin: float = 0.0,
+) -> Verdict:
+    """Judges the challenger against the ledger's champion and records the verdict; safe with any number of promoters.
+
+    `champion_report_of(record)` scores the champion that stands since `record` on the challenger's dataset version. It
+    is called once per champion: again only when another promoter has won the race with a new one. The same pair on the
+    same evaluation, floor and margin is judged once: asked again, the recorded verdict is returned, nothing is written.
+    """
+    reports = {challenger.weights_sha256: challenger}
+    for _ in range(MAX_ROUNDS):
+        log = history(ledger_uri)
+        standing = _standing(log)
+        known = _judged_before(log, standing, challenger, floor, margin)
+        if known:
+            return _verdict(known)
+        opponent = None
+        if standing:
+            weights = _champion_weights(standing)
+            if weights not in reports:
+                reports[weights] = _champion_report(champion_report_of, standing, ledger_uri)
+            opponent = reports[weights]
+        verdict = judge(challenger, opponent, floor=floor, margin=margin)
+        record = _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, floor=floor, margin=margin)
+        try:
+            storage.append_record(ledger_uri, to_plain(record), after=len(log))
+        except ConflictError:
+            continue  # another promoter took this number: read its record and gate again
+        return _verdict(record)
+    raise ConflictError(
+        f"{ledger_uri}: {MAX_ROUNDS} records of others came first while {challenger.label} was judged; expected to be "
+        "first within a few tries. Find out who writes to this ledger without end, then promote again"
+    )
+
+
+def _record(
+    number: int,
+    verdict: Verdict,
+    challenger: EvalReport,
+    opponent: EvalReport | None,
+    *,
+    name: str,
+    who: str,
+    floor: float,
+    margin: float,
+) -> Record:
+    return Record(
+        number=number,
+        kind=verdict.outcome,
+        name=name,
+        who=who,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        champion=verdict.champion,
+        previous=verdict.previous,
+        challenger=verdict.challenger,
+        delta=verdict.delta,
+        reason=verdict.reason,
+        evaluation=_evaluation(challenger),
+        challenger_score=_score(challenger),
+        previous_score=_score(opponent) if opponent else None,
+        floor=floor,
+        margin=margin,
+        code_version=challenger.code_version,
+    )
+
+
+def champion(ledger_uri: str) -> Record | None:
+    """The record since which today's champion stands: its promotion, or the rollback to it. None: no champion yet."""
+    return _standing(history(ledger_uri))
+
+
+def history(ledger_uri: str) -> list[Record]:
+    """Every record in order; none for a ledger that does not exist. Raises CorruptError for what is not a record."""
+    log = []
+    for number, document in storage.records(ledger_uri):
+        origin = storage.record_uri(ledger_uri, number)
+        record = from_plain(Record, document, origin=origin)
+        if record.number != number:
+            raise CorruptError(f"{origin}: says that it is record {record.number}, expected {number}; restore the file")
+        if record.kind in MOVES and record.champion is None:
+            raise CorruptError(f"{origin}: a {record.kind} record without a champion; expected one; restore the file")
+        log.append(record)
+    return log
+
+
+def _standing(log: list[Record]) -> Record | None:
+    return next((record for record in reversed(log) if record.kind in MOVES), None)
+
+
+def _champion_weights(record: Record | None) -> str:
+    """The weights that stand after a record; empty when nobody does."""
+    return record.champion.weights_sha256 if record and record.champion else ""
+
+
+def _judged_before(
+    log: list[Record], standing: Record | None, challenger: EvalReport, floor: float, margin: float
+) -> Record | None:
+    """The record that holds the answer to this very question already, if there is one.
+
+    It made the challenger the champion that stands, or it left the one that stands in place. A refusal binds only the
+    same scores: the report may have been what was faulty, and this one is mended.
+    """
+    for record in reversed(log):
+        if record.challenger is None or record.challenger.weights_sha256 != challenger.weights_sha256:
+            continue
+        if (record.evaluation, record.floor, record.margin) != (_evaluation(challenger), floor, margin):
+            continue
+        made_it = record.kind == "promoted" and record is standing
+        same_champion = record.kind != "promoted" and _champion_weights(record) == _champion_weights(standing)
+        if made_it or (same_champion and (record.kind == "kept" or record.challenger_score == _score(challenger))):
+            return record
+    return None
+
+
+def _champion_report(score: Callable[[Record], EvalReport], standing: Record, ledger_uri: str) -> EvalReport:
+    report = score(standing)
+    if report.weights_sha256 != _champion_weights(standing):
+        raise CorruptError(
+            f"{report.checkpoint}: this report is of the weights {report.weights_sha256}; expected those of the "
+            f"champion, {_champion_weights(standing)}: evaluate the checkpoint that record {standing.number} of "
+            f"{ledger_uri} names"
+        )
+    return report
+
+
+def _verdict(record: Record) -> Verdict:
+    shared = {f.name: getattr(record, f.name) for f in fields(Verdict) if f.name != "outcome"}
+    return Verdict(outcome=record.kind, **shared)  # type: ignore[arg-type]
+
+
+def _evaluation(report: EvalReport) -> Evaluation:
+    return Evaluation(
+        dataset=report.dataset,
+        dataset_version=report.dataset_version,
+        split=report.split,
+        protocol=report.protocol,
+        primary=report.primary,
+    )
+
+
+def _score(report: EvalReport) -> Score:
+    return Score(
+        value=_finite(report.value),
+        low=_finite(report.low),
+        high=_finite(report.high),
+        metrics={name: _finite(value) for name, value in report.metrics.items()},
+        num_samples=report.num_samples,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

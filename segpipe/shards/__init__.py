@@ -1,0 +1,32 @@
+"""A dataset version on disk: Parquet shards, one manifest, one log. The only room that imports pyarrow.
+
+    schema.py    Sample <-> one Parquet row
+    manifest.py  Manifest <-> strict JSON; its hash is the dataset version
+    writer.py    samples -> a shard;  a manifest -> a published version
+    reader.py    a version -> samples, in order or in an epoch's order
+
+A dataset is a folder: `shards/<split>-<hash>.parquet`, `manifests/<version>.json` and `log/000001.json ...`, whose last
+record names the current version. Files are only ever added.
+"""
+
+from segpipe.shards.manifest import manifest_from_json, manifest_to_json, manifest_version
+from segpipe.shards.reader import Dataset, epoch_order, open_dataset
+from segpipe.shards.schema import SCHEMA, SCHEMA_VERSION, row_to_sample, sample_to_row
+from segpipe.shards.writer import ShardResult, make_split, publish, write_shard
+
+__all__ = [
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "Dataset",
+    "ShardResult",
+    "epoch_order",
+    "make_split",
+    "manifest_from_json",
+    "manifest_to_json",
+    "manifest_version",
+    "open_dataset",
+    "publish",
+    "row_to_sample",
+    "sample_to_row",
+    "write_shard",
+]

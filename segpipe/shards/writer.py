@@ -1,0 +1,214 @@
+"""Samples -> one immutable shard; a manifest -> a published dataset version.
+
+The bytes of a shard depend on its samples (and the versions of pyarrow and zstd) alone: no clock, host, path or thread.
+Shards are named by content and the manifest is written last, so a rerun finds everything there and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from segpipe import storage
+from segpipe.errors import CorruptError, InputError
+from segpipe.shards.manifest import (
+    log_record,
+    manifest_from_json,
+    manifest_path,
+    manifest_to_json,
+    shard_path,
+    version_of,
+)
+from segpipe.shards.schema import SCHEMA, map_width, sample_to_row
+from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Manifest, Sample, Shard, Split
+
+ROWS_PER_GROUP = 8
+# Only label maps of these widths exist: the ignored id is the largest that fits.
+_IGNORED = {1: IGNORE_8BIT, 2: IGNORE_16BIT}
+_ID_TYPE = {1: pa.uint8(), 2: pa.uint16()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardResult:
+    """What one `write_shard` wrote, with its statistics by class id; `shard` is None when there were no samples.
+
+    `class_pixels[k]` counts the pixels of class k, `image_pixels[k]` the labelled pixels of the images that hold k.
+    `sample_ids` and `image_hashes` (SHA-256 of the image file, hex) are in row order.
+    """
+
+    shard: Shard | None
+    class_pixels: Mapping[int, int]
+    image_pixels: Mapping[int, int]
+    ignored_pixels: int
+    sample_ids: tuple[str, ...]
+    image_hashes: tuple[str, ...]
+
+
+def write_shard(samples: Iterable[Sample], to_uri: str, split: str) -> ShardResult:
+    """Writes the samples, in their order, as one shard of the dataset at `to_uri`. Holds 8 samples in memory at a time.
+
+    Raises what `samples` raises, InputError (a sample that is not consistent, or twice there; unwritable destination),
+    StorageFullError, UnreachableError. Then nothing is left behind.
+    """
+    folder = storage.join(to_uri, "shards")
+    shard_path(split, "")  # an unusable name must fail before the work
+    tally = _Tally()
+    with storage.scratch(near=folder) as scratch:
+        file = scratch / "shard.parquet"
+        row_groups = _write_rows(samples, file, folder, tally)
+        if not row_groups:
+            return tally.result(None)
+        sha256 = storage.sha256_file(str(file))
+        shard = Shard(
+            path=shard_path(split, sha256),
+            rows=sum(row_groups),
+            bytes=storage.size(str(file)),
+            sha256=sha256,
+            row_groups=tuple(row_groups),
+        )
+        storage.failpoint("shard.written")
+        storage.commit_file(file, storage.join(to_uri, shard.path))
+    storage.failpoint("shard.committed")
+    return tally.result(shard)
+
+
+def make_split(results: Sequence[ShardResult], num_classes: int) -> Split:
+    """One split of a manifest from the results of its shards, in their order.
+
+    Raises InputError when a label map holds a class id of `num_classes` or more: the source mapped it wrongly.
+    """
+    class_pixels: Counter[int] = Counter()
+    image_pixels: Counter[int] = Counter()
+    for result in results:
+        class_pixels.update(result.class_pixels)
+        image_pixels.update(result.image_pixels)
+    if class_pixels and max(class_pixels) >= num_classes:
+        wrong = max(class_pixels)
+        raise InputError(
+            f"label maps hold class id {wrong} in {class_pixels[wrong]} pixels; expected ids below {num_classes} or "
+            "the ignored id: the source must map its raw ids to class ids"
+        )
+    shards = tuple(result.shard for result in results if result.shard is not None)
+    return Split(
+        samples=sum(shard.rows for shard in shards),
+        shards=shards,
+        class_pixels=tuple(class_pixels[k] for k in range(num_classes)),
+        image_pixels=tuple(image_pixels[k] for k in range(num_classes)),
+        ignored_pixels=sum(result.ignored_pixels for result in results),
+    )
+
+
+def publish(uri: str, manifest: Manifest) -> tuple[str, Literal["published", "already_published"]]:
+    """Makes `manifest` the current version of the dataset at `uri`; gives the version and whether that was news.
+
+    The manifest is written first, the log record that makes it current last: a reader never sees half a version. Raises
+    ConflictError when another version was published meanwhile (run again to publish on top of it), InputError when a
+    shard is missing or the manifest is not consistent.
+    """
+    document = manifest_to_json(manifest)
+    try:
+        manifest_from_json(document, where="manifest")
+    except CorruptError as error:
+        raise InputError(f"{uri}: this manifest cannot be published: {error}") from error
+    _require_shards(uri, manifest)
+    log = storage.join(uri, "log")
+    for folder in (uri, storage.join(uri, "shards"), storage.join(uri, "manifests"), log):
+        storage.sweep(folder)
+    data = storage.canonical_json(document)
+    version = storage.sha256_bytes(data)
+    head = storage.last_record(log)
+    number = head[0] if head else 0
+    if head and version_of(head[1], storage.record_uri(log, number)) == version:
+        return version, "already_published"
+    storage.failpoint("publish.begin")
+    storage.write_once(storage.join(uri, manifest_path(version)), data)
+    storage.failpoint("publish.manifest")
+    # `append_record`, with its answer to "was it us?".
+    created = storage.write_json_once(storage.record_uri(log, number + 1), log_record(version))
+    storage.failpoint("publish.logged")
+    return version, "published" if created else "already_published"
+
+
+def _require_shards(uri: str, manifest: Manifest) -> None:
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            found = storage.size(storage.join(uri, shard.path))
+            if found != shard.bytes:
+                raise InputError(f"{uri}/{shard.path}: {found} bytes, the manifest says {shard.bytes}; write it again")
+
+
+def _write_rows(samples: Iterable[Sample], file: Path, uri: str, tally: _Tally) -> list[int]:
+    """Writes the Parquet file; gives the rows of each row group."""
+    row_groups = []
+    with storage.writing(uri, lambda: tally.payload):
+        writer = pq.ParquetWriter(
+            file, SCHEMA, compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True
+        )
+    try:
+        remaining = iter(samples)
+        while chunk := list(itertools.islice(remaining, ROWS_PER_GROUP)):
+            table = pa.Table.from_pylist([tally.row(sample) for sample in chunk], schema=SCHEMA)
+            with storage.writing(uri, lambda: tally.payload):
+                writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+            row_groups.append(len(chunk))
+            storage.failpoint("shard.group")
+        with storage.writing(uri, lambda: tally.payload):
+            writer.close()
+    except BaseException:
+        # The first error tells the story; an unclosed writer would try again, and warn, when it is collected.
+        with contextlib.suppress(OSError):
+            writer.close()
+        raise
+    return row_groups
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """The statistics of a shard while its samples go by."""
+
+    class_pixels: Counter[int] = field(default_factory=Counter)
+    image_pixels: Counter[int] = field(default_factory=Counter)
+    ignored_pixels: int = 0
+    image_hashes: dict[str, str] = field(default_factory=dict)
+    payload: int = 0
+
+    def row(self, sample: Sample) -> dict[str, Any]:
+        row = sample_to_row(sample)
+        if sample.sample_id in self.image_hashes:
+            raise InputError(f"sample {sample.sample_id!r} comes twice; its source must give each id once")
+        self.image_hashes[sample.sample_id] = row["image_sha256"].hex()
+        self.payload += len(row["image"]) + len(row["label_map"] or b"") + len(row["segment_map"] or b"")
+        if sample.label_map is not None:
+            self._count(sample, sample.label_map)
+        return row
+
+    def result(self, shard: Shard | None) -> ShardResult:
+        return ShardResult(
+            shard=shard,
+            class_pixels=dict(self.class_pixels),
+            image_pixels=dict(self.image_pixels),
+            ignored_pixels=self.ignored_pixels,
+            sample_ids=tuple(self.image_hashes),
+            image_hashes=tuple(self.image_hashes.values()),
+        )
+
+    def _count(self, sample: Sample, label_map: bytes) -> None:
+        width = map_width(sample, "label_map", label_map)
+        if width not in _IGNORED:
+            raise InputError(f"sample {sample.sample_id!r}: label_map has {width} bytes an id; class ids take 1 or 2")
+        pixels = sample.height * sample.width
+        ids = pa.Array.from_buffers(_ID_TYPE[width], pixels, [None, pa.py_buffer(label_map)])
+        counts = {item["values"]: item["counts"] for item in pc.value_counts(ids).to_pylist()}
+        ignored = counts.pop(_IGNORED[width], 0)
+        self.ignored_pixels += ignored
+        self.class_pixels.update(counts)
+        self.image_pixels.update(dict.fromkeys(counts, pixels - ignored))

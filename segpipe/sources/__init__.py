@@ -1,0 +1,52 @@
+"""Dataset formats: one file each, bytes on disk -> Sample. `SOURCES` is the table; adding a format is one line here.
+
+A source may read through `storage` only, so that its root may be a folder or an s3:// prefix.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+from segpipe.errors import InputError
+from segpipe.sources import camvid, folder, scenes
+from segpipe.sources.spec import Source, SourceInfo
+
+SOURCES: dict[str, SourceInfo] = {
+    "camvid": camvid.INFO,
+    "folder": folder.INFO,
+    "scenes": scenes.INFO,
+}
+
+__all__ = ["SOURCES", "Source", "SourceInfo", "names", "open_source"]
+
+
+def names() -> list[str]:
+    """The formats that `open_source` knows, sorted."""
+    return sorted(SOURCES)
+
+
+def open_source(format: str, root: str, options: Mapping[str, str | int | float | bool] | None = None) -> Source:  # noqa: A002
+    """The source `format` over the folder or URI `root`.
+
+    Raises InputError on an unknown format, an unknown option, or an option of another type or value than documented.
+    """
+    if format not in SOURCES:
+        close = difflib.get_close_matches(format, SOURCES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"unknown source format {format!r}; {hint}known are: {', '.join(names())}")
+    info = SOURCES[format]
+    given = dict(options or {})
+    for key, value in given.items():
+        if key not in info.options:
+            known = ", ".join(f"{name}={default!r}" for name, default in info.options.items()) or "none"
+            raise InputError(f"source {format!r} has no option {key!r} (value {value!r}); its options are: {known}")
+        default = info.options[key]
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            given[key] = float(value)
+        elif type(value) is not type(default):
+            raise InputError(
+                f"source {format!r}, option {key!r}: {value!r} is of type {type(value).__name__}; expected "
+                f"{type(default).__name__}, e.g. {default!r}"
+            )
+    return info.open(root, **given)

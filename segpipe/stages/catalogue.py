@@ -1,0 +1,66 @@
+"""What there is to choose from: architectures, dataset formats, tasks, and the versions of a dataset.
+
+Behind `segpipe list`, and for doors that need a dataset's newest version. Plain data, so that a door need not know the
+rooms it comes from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segpipe import models as architectures
+from segpipe.reports import to_plain
+from segpipe.shards import open_dataset
+from segpipe.sources import SOURCES
+from segpipe.tasks import TASKS
+
+
+def models() -> list[dict[str, Any]]:
+    """Every architecture: name, task, paper, its options with their defaults, and where it departs from the paper."""
+    found = [architectures.spec(name) for name in architectures.names()]
+    return [
+        {
+            "name": spec.name,
+            "task": str(spec.task),
+            "paper": spec.paper,
+            "options": to_plain(dict(spec.options)),
+            "differs": list(spec.differs),
+            "published": to_plain(spec.published),
+        }
+        for spec in found
+    ]
+
+
+def sources() -> list[dict[str, Any]]:
+    """Every dataset format: name, tasks, what it reads, licence, its options with their defaults."""
+    return [
+        {
+            "name": info.name,
+            "tasks": [str(task) for task in info.tasks],
+            "summary": info.summary,
+            "licence": info.licence,
+            "options": to_plain(dict(info.options)),
+        }
+        for info in SOURCES.values()
+    ]
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Every task: name, the metric that ranks its models, the annotations that a dataset must fill, its models."""
+    return [
+        {
+            "name": str(task),
+            "primary": operations.primary,
+            "needs": [str(annotation) for annotation in operations.needs],
+            "models": architectures.names(task),
+        }
+        for task, operations in TASKS.items()
+    ]
+
+
+def dataset_version(uri: str, version: str | None = None) -> str:
+    """The full name of a version: the newest, or the one that `version` is the beginning of (8 digits at least).
+
+    Raises InputError where there is no such dataset or version.
+    """
+    return open_dataset(uri, version=version).version

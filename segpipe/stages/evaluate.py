@@ -1,0 +1,134 @@
+"""Stage 3: a model bundle and a dataset version -> an `EvalReport` and pictures. Between `train` and `promote`.
+
+The report's folder is named by what decides it (weights, dataset version, split, protocol, code), so evaluating the
+same model on the same data twice costs one read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from segpipe import checkpoint, reports, storage
+from segpipe.config import EvaluateConfig
+from segpipe.data.decode import decode
+from segpipe.errors import ConflictError, InputError
+from segpipe.evaluate import Counted, Share, assemble, evaluate_share
+from segpipe.report.overlay import draw
+from segpipe.shards import Dataset, open_dataset
+from segpipe.stages import layout
+from segpipe.types import EvalReport
+from segpipe.version import code_version
+
+REPORT = "report.json"
+
+
+def evaluate(
+    model_uri: str,
+    *,
+    data: str,
+    version: str,
+    to: str,
+    config: EvaluateConfig,
+    experiment: str,
+    label: str,
+    runtime: Literal["ray", "local"] = "ray",
+) -> EvalReport:
+    """Scores a model bundle on one split, by `config.workers` Ray tasks or in this process.
+
+    Writes `<to>/<version>/<label>-<key>/report.json` last, with PNG pictures of `config.pictures` samples beside it.
+    """
+    bundle, dataset = checkpoint.load_bundle(model_uri), open_dataset(data, version=version)
+    folder = location(bundle.weights_sha256, label=label, version=dataset.version, config=config, to=to)
+    if storage.exists(storage.join(folder, REPORT)):
+        return load_report(folder)
+    _check_split(dataset, config.split)
+    shares = [
+        Share(
+            checkpoint=model_uri,
+            data=data,
+            version=dataset.version,
+            split=config.split,
+            batch_size=config.batch_size,
+            rank=rank,
+            world_size=config.workers,
+            keep=_picture_ids(dataset, config),
+        )
+        for rank in range(config.workers)
+    ]
+    counted = _count_all(shares, runtime)
+    report = assemble(counted, share=shares[0], experiment=experiment, label=label)
+    for sample_id, picture in _pictures(dataset, config, counted):
+        storage.write_once(storage.join(folder, "pictures", f"{_file_name(sample_id)}.png"), picture)
+    try:
+        storage.write_json_once(storage.join(folder, REPORT), reports.to_plain(report))
+    except ConflictError:
+        return load_report(folder)  # somebody evaluated the same just now: equal counts, other seconds
+    return report
+
+
+def load_report(folder: str) -> EvalReport:
+    """The report of an evaluation folder."""
+    path = storage.join(folder, REPORT)
+    return reports.from_plain(EvalReport, storage.read_json(path), origin=path)
+
+
+def load_pictures(folder: str) -> list[tuple[str, bytes]]:
+    """(name, PNG bytes) of an evaluation folder's pictures, in the order of their names."""
+    files = storage.list_files(storage.join(folder, "pictures"), suffix=".png")
+    return [(file.rsplit("/", 1)[-1], storage.read_bytes(file)) for file in files]
+
+
+def location(weights_sha256: str, *, label: str, version: str, config: EvaluateConfig, to: str) -> str:
+    """The folder that this evaluation has, or will have."""
+    name = layout.key(weights_sha256, config.split, str(config.batch_size), str(config.pictures), code_version())
+    return storage.join(to, version[:12], f"{label}-{name}")
+
+
+def _count_all(shares: list[Share], runtime: Literal["ray", "local"]) -> list[Counted]:
+    if runtime == "local":
+        return [evaluate_share(share) for share in shares]
+    from segpipe.train import on_ray  # ray costs seconds to import, and a local evaluation does not need it
+
+    on_ray.connect()
+    return on_ray.fan_out(evaluate_share, shares, num_gpus=on_ray.gpu_share())
+
+
+def _check_split(dataset: Dataset, split: str) -> None:
+    found = dataset.manifest.splits.get(split)
+    if found is None or not found.samples:
+        known = ", ".join(f"{name} ({s.samples})" for name, s in dataset.manifest.splits.items())
+        raise InputError(f"{dataset.uri}: evaluate.split is {split!r}, which is missing or empty; there are: {known}")
+
+
+def _picture_ids(dataset: Dataset, config: EvaluateConfig) -> tuple[str, ...]:
+    """Samples spread evenly over the split: the same for every model, so that pictures can be compared."""
+    ids = dataset.sample_ids(config.split)
+    wanted = min(config.pictures, len(ids))
+    return tuple(ids[at * len(ids) // wanted] for at in range(wanted))
+
+
+def _pictures(dataset: Dataset, config: EvaluateConfig, counted: list[Counted]) -> Iterator[tuple[str, bytes]]:
+    predictions = {sample_id: p for part in counted for sample_id, p in part.predictions.items()}
+    ids = dataset.sample_ids(config.split)
+    rows = [row for row, sample_id in enumerate(ids) if sample_id in predictions]
+    for sample in dataset.read(config.split, rows):
+        decoded = decode(sample)
+        labels_HW = None if decoded.labels_HW is None else decoded.labels_HW.numpy()
+        yield (
+            sample.sample_id,
+            draw(
+                decoded.image_3HW.permute(1, 2, 0).contiguous().numpy(),
+                predictions[sample.sample_id],
+                labels_HW,
+                classes=dataset.manifest.classes,
+                ignore_index=dataset.manifest.ignore_index,
+                title=sample.sample_id,
+            ),
+        )
+
+
+def _file_name(sample_id: str) -> str:
+    """A sample id as a file name: ids come from data, so only harmless characters stay, and a hash keeps them apart."""
+    harmless = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in sample_id)
+    return f"{harmless[:48]}-{layout.key(sample_id)[:6]}"

@@ -1,0 +1,59 @@
+"""Where results lie. Every path that a stage writes to is made here.
+
+<home>/datasets/<dataset>/                            Parquet shards, manifests, the log of versions
+<home>/runs/<experiment>/<label>-<run key>/           checkpoints, model bundle, train.json
+<home>/evaluations/<experiment>/<version>/<key>/      report.json, pictures
+<home>/ledger/<experiment>/                           who is champion: one record a decision
+<home>/nights/<experiment>/                           what each retrain came to: one record a night
+<home>/mlflow.db, mlartifacts/, prefect/              the embedded MLflow and Prefect
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from segpipe import storage
+
+
+def home() -> str:
+    """`$SEGPIPE_HOME`, or `./.segpipe`; a local path is made absolute, a URI such as s3://bucket/key is kept."""
+    value = os.environ.get("SEGPIPE_HOME") or ".segpipe"
+    return value if "://" in value else str(Path(value).absolute())
+
+
+def local_home() -> str:
+    """Where the embedded SQLite files live: the home, or `./.segpipe` when the home is an object store."""
+    value = home()
+    return str(Path(".segpipe").absolute()) if "://" in value else value
+
+
+def dataset_uri(name: str) -> str:
+    return storage.join(home(), "datasets", name)
+
+
+def runs_uri(experiment: str) -> str:
+    return storage.join(home(), "runs", experiment)
+
+
+def evaluations_uri(experiment: str) -> str:
+    return storage.join(home(), "evaluations", experiment)
+
+
+def ledger_uri(experiment: str) -> str:
+    return storage.join(home(), "ledger", experiment)
+
+
+def nights_uri(experiment: str) -> str:
+    return storage.join(home(), "nights", experiment)
+
+
+def key(*parts: str) -> str:
+    """The first 12 digits of the SHA-256 over `parts`: names a result by what decides it."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def run_key(config_digest: str, dataset_version: str, code_version: str) -> str:
+    """A training run's identity: what it is asked, on which data, by which code (its seed is in the config)."""
+    return key(config_digest, dataset_version, code_version)

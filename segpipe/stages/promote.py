@@ -1,0 +1,75 @@
+"""Stage 4: evaluation reports -> who is champion. Between `evaluate` and the registry.
+
+The board's first row challenges the champion that stands in the ledger; both are scored on the same dataset version by
+the same code. The ledger is written first, MLflow's aliases follow.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Sequence
+
+from segpipe import promotion, tracking
+from segpipe.config import EvaluateConfig, PromoteConfig
+from segpipe.errors import InputError
+from segpipe.leaderboard import rank
+from segpipe.promotion import Record, Verdict
+from segpipe.stages import layout, mirror
+from segpipe.stages.evaluate import evaluate
+from segpipe.types import EvalReport
+
+
+def promote(
+    experiment: str,
+    candidates: Sequence[EvalReport],
+    *,
+    config: PromoteConfig,
+    champion_report_of: Callable[[Record], EvalReport],
+    parent: tracking.RunRef | None = None,
+) -> Verdict:
+    """Judges the best of `candidates` against the champion of `experiment` and records the verdict.
+
+    `champion_report_of` scores the standing champion on the candidates' dataset version (see `champion_scorer`).
+    Asking the same again returns the recorded verdict. Raises InputError for unlike reports or none.
+    """
+    if not candidates:
+        raise InputError(f"{experiment}: no evaluated model to promote; train and evaluate at least one architecture")
+    best = rank(candidates)[0]
+    challenger = next(report for report in candidates if report.weights_sha256 == best.weights_sha256)
+    verdict = promotion.decide(
+        layout.ledger_uri(experiment),
+        challenger,
+        champion_report_of,
+        name=experiment,
+        who=getpass.getuser(),
+        floor=config.floor,
+        margin=config.margin,
+    )
+    mirror.show_verdict(experiment, verdict, parent=parent)
+    return verdict
+
+
+def champion_scorer(
+    experiment: str, *, data: str, version: str, config: EvaluateConfig
+) -> Callable[[Record], EvalReport]:
+    """A function that evaluates the champion of a ledger record on this dataset version, under this protocol."""
+
+    def score(record: Record) -> EvalReport:
+        if record.champion is None:
+            raise InputError(f"record {record.number} of {experiment} names no champion; restore the ledger's file")
+        return evaluate(
+            record.champion.checkpoint,
+            data=data,
+            version=version,
+            to=layout.evaluations_uri(experiment),
+            config=config,
+            experiment=experiment,
+            label=record.champion.label,
+        )
+
+    return score
+
+
+def history(experiment: str) -> list[Record]:
+    """Every decision on this experiment, oldest first."""
+    return promotion.history(layout.ledger_uri(experiment))

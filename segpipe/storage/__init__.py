@@ -1,0 +1,72 @@
+"""Files by URI: local paths or anything fsspec knows. The only room that imports fsspec; knows nothing but `errors`.
+
+    uris.py          what a URI is, how names are joined, what a temporary name looks like
+    faults.py        failpoints, and operating system errors turned into ours
+    local.py         the commit primitive on a local file system: temp, fsync, link, fsync of the folder
+    object_store.py  the same on S3: a conditional put; retries, range reads
+    files.py         the verbs below, on either
+    documents.py     strict JSON, and append-only folders of numbered records
+
+A final path is written by `write_once` or `commit_file` and by nothing else: a name is absent or complete, and what is
+there is never overwritten.
+"""
+
+from segpipe.storage.documents import (
+    append_record,
+    canonical_json,
+    last_record,
+    parse_json,
+    read_json,
+    record_uri,
+    records,
+    write_json_once,
+)
+from segpipe.storage.faults import failpoint, writing
+from segpipe.storage.files import (
+    commit_file,
+    delete,
+    delete_tree,
+    exists,
+    fingerprint,
+    list_files,
+    list_tree,
+    open_read,
+    read_bytes,
+    scratch,
+    sha256_bytes,
+    sha256_file,
+    size,
+    sweep,
+    write_once,
+)
+from segpipe.storage.uris import join, local_path
+
+__all__ = [
+    "append_record",
+    "canonical_json",
+    "commit_file",
+    "delete",
+    "delete_tree",
+    "exists",
+    "failpoint",
+    "fingerprint",
+    "join",
+    "last_record",
+    "list_files",
+    "list_tree",
+    "local_path",
+    "open_read",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "record_uri",
+    "records",
+    "scratch",
+    "sha256_bytes",
+    "sha256_file",
+    "size",
+    "sweep",
+    "write_json_once",
+    "write_once",
+    "writing",
+]

@@ -1,0 +1,249 @@
+"""The verbs of storage, each on a local path or on an object store. What another room calls is here."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from segpipe.errors import InputError
+from segpipe.storage import local, object_store
+from segpipe.storage.faults import explain_read, explain_write, failpoint
+from segpipe.storage.uris import is_temporary, local_path
+
+_CHUNK_BYTES = 8 << 20
+
+
+def read_bytes(uri: str, *, limit: int | None = None) -> bytes:
+    """The whole file. Raises InputError when it is missing, no regular file, or longer than `limit` bytes."""
+    if limit is not None and (found := size(uri)) > limit:
+        raise InputError(f"{uri}: {found:,} bytes; at most {limit:,} are read here: is this the right file?")
+    path = local_path(uri)
+    if path is None:
+        return object_store.attempt(uri, lambda filesystem, name: bytes(filesystem.cat_file(name)))
+    with local.open_regular(path, uri) as file:
+        try:
+            return file.read() if limit is None else file.read(limit)
+        except OSError as error:
+            raise explain_read(error, uri) from error
+
+
+def open_read(uri: str) -> BinaryIO:
+    """The file as a seekable stream of bytes. Raises as `read_bytes`."""
+    path = local_path(uri)
+    return object_store.open_read(uri) if path is None else local.open_regular(path, uri)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there. Raises UnreachableError when the store cannot tell."""
+    path = local_path(uri)
+    if path is None:
+        return bool(object_store.attempt(uri, lambda filesystem, name: filesystem.exists(name)))
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise explain_read(error, uri) from error
+    return True
+
+
+def size(uri: str) -> int:
+    """Bytes of a file. Raises InputError when it is missing."""
+    path = local_path(uri)
+    if path is None:
+        return object_store.attempt(uri, lambda filesystem, name: int(filesystem.size(name)))
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise explain_read(error, uri) from error
+
+
+def fingerprint(uri: str) -> str:
+    """Tells whether a file was touched since: size and time of change, or the store's ETag. Not a hash of its bytes."""
+    path = local_path(uri)
+    if path is None:
+        return object_store.attempt(uri, object_store.stamp)
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise explain_read(error, uri) from error
+    return f"{found.st_size}/{found.st_mtime_ns}"
+
+
+def list_files(uri: str, *, suffix: str = "") -> list[str]:
+    """Full URIs of the files directly below a folder, sorted by name; unfinished ones hidden; `[]` without folder."""
+    path = local_path(uri)
+    if path is None:
+        names = object_store.attempt(uri, _remote_names)
+    else:
+        try:
+            names = [entry.name for entry in os.scandir(path) if entry.is_file()]
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise explain_read(error, uri) from error
+    base = uri.rstrip("/")
+    return [f"{base}/{name}" for name in sorted(names) if name.endswith(suffix) and not is_temporary(name)]
+
+
+def list_tree(uri: str, *, suffix: str = "") -> list[str]:
+    """Paths of all files below a folder, relative to it, with slashes, sorted; unfinished ones hidden.
+
+    Linked folders are not entered. Raises InputError when the folder cannot be read; `[]` when it is absent.
+    """
+    path = local_path(uri)
+    found = object_store.attempt(uri, _remote_tree) if path is None else _local_tree(path, uri)
+    return sorted(name for name in found if name.endswith(suffix) and not is_temporary(name))
+
+
+def write_once(uri: str, data: bytes) -> bool:
+    """The commit primitive: `uri` holds exactly `data` afterwards, durably, or an error says why not.
+
+    True = created. False = the very same bytes were there already, or a lost reply hid that we created them. Raises
+    ConflictError (taken by something else), StorageFullError, InputError (unwritable), UnreachableError.
+    """
+    path = local_path(uri)
+    if path is not None:
+        created = local.create(path, data, uri)
+    else:
+        failpoint("commit.staged")
+        created = object_store.create(uri, data)
+        failpoint("commit.created")
+        if not created and read_bytes(uri) != data:
+            raise local.conflict(uri, len(data), sha256_bytes(data))
+    failpoint("commit.done")
+    return created
+
+
+def commit_file(source: str | Path, uri: str) -> bool:
+    """As `write_once`, for a finished local file (a shard, weights). One made inside `scratch` is not copied."""
+    source, path = Path(source), local_path(uri)
+    if path is not None:
+        created = local.create_from_file(source, path, uri)
+    else:
+        # Looked at first: uploading a large file again only to learn that it is there would cost as much as the first.
+        failpoint("commit.staged")
+        created = not exists(uri) and object_store.create_from_file(uri, source)
+        failpoint("commit.created")
+        if not created and sha256_file(uri) != (digest := sha256_file(str(source))):
+            raise local.conflict(uri, source.stat().st_size, digest)
+    failpoint("commit.done")
+    return created
+
+
+def delete(uri: str) -> None:
+    """Removes a file; nothing happens when it is absent."""
+    path = local_path(uri)
+    try:
+        if path is None:
+            object_store.attempt(
+                uri, lambda filesystem, name: filesystem.rm_file(name) if filesystem.exists(name) else None
+            )
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise explain_write(error, uri, 0) from error
+
+
+def delete_tree(uri: str) -> None:
+    """Removes a folder with all that is in it; nothing happens when it is absent. Refuses a root or a bucket."""
+    path = local_path(uri)
+    if path is None:
+        object_store.attempt(uri, _remove_remote_tree)
+        return
+    if path.resolve() == path.resolve().parent:
+        raise InputError(f"{uri}: is the root of a file system and is not deleted; name a folder below it")
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain_write(error, uri, 0) from error
+
+
+def sweep(uri: str) -> list[str]:
+    """Removes what killed writers left directly below a folder, and gives the names.
+
+    Leftovers of this host go once their process is gone, those of other hosts after an hour without change. An object
+    store keeps no temporary names, so nothing is to be done there.
+    """
+    path = local_path(uri)
+    return [] if path is None else local.sweep(path)
+
+
+@contextmanager
+def scratch(near: str | None = None) -> Iterator[Path]:
+    """A private temporary folder, removed at the end.
+
+    With `near` a local folder it lies in there, on the same file system, so that `commit_file` links and need not copy;
+    a killed process's one is found by `sweep(near)`.
+    """
+    home = local_path(near) if near is not None else None
+    folder = Path(tempfile.gettempdir()) if home is None else home
+    path = local.make_scratch(folder, near or str(folder))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(uri: str) -> str:
+    """SHA-256 of a file's bytes in hex, read in pieces."""
+    digest = hashlib.sha256()
+    with open_read(uri) as file:
+        try:
+            for chunk in iter(functools.partial(file.read, _CHUNK_BYTES), b""):
+                digest.update(chunk)
+        except OSError as error:
+            raise explain_read(error, uri) from error
+    return digest.hexdigest()
+
+
+def _local_tree(path: Path, uri: str) -> list[str]:
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise explain_read(error, uri) from error
+
+    found = []
+    for folder, _, names in os.walk(path, onerror=refuse):
+        inside = Path(folder).relative_to(path)
+        found += [(inside / name).as_posix() for name in names if os.path.isfile(os.path.join(folder, name))]
+    return found
+
+
+def _remote_names(filesystem: Any, name: str) -> list[str]:
+    try:
+        entries = filesystem.ls(name, detail=True)
+    except FileNotFoundError:
+        return []
+    prefix = name.rstrip("/") + "/"
+    inside = [entry["name"] for entry in entries if entry["type"] == "file" and entry["name"].startswith(prefix)]
+    return [entry.removeprefix(prefix) for entry in inside if entry != prefix]
+
+
+def _remote_tree(filesystem: Any, name: str) -> list[str]:
+    prefix = name.rstrip("/") + "/"
+    found = [entry.removeprefix(prefix) for entry in filesystem.find(name) if entry.startswith(prefix)]
+    # Some consoles mark a "folder" by an empty object whose key ends in a slash.
+    return [entry for entry in found if entry and not entry.endswith("/")]
+
+
+def _remove_remote_tree(filesystem: Any, name: str) -> None:
+    if "/" not in name.strip("/"):
+        raise InputError(f"{name}: is a whole bucket and is not deleted; name a prefix inside it")
+    try:
+        filesystem.rm(name, recursive=True)
+    except FileNotFoundError:
+        return

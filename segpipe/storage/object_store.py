@@ -1,0 +1,217 @@
+"""The same verbs on what fsspec reaches: retries with a budget, range reads, and S3's conditional put.
+
+Settings of S3 come from the usual AWS_* environment (AWS_ENDPOINT_URL for one that is not Amazon's). An object store
+has no temporary names: an interrupted multipart upload is invisible, and a lifecycle rule of the bucket aborts it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import io
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from segpipe.errors import InputError, SegpipeError, StorageFullError, UnreachableError
+from segpipe.storage.uris import scheme_of
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 30.0  # the budget of one operation; then the store counts as down
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 4.0
+READ_BUFFER_BYTES = 256 * 1024
+# "create-if-absent" is a promise of the store; only S3's is known and tested.
+CONDITIONAL_PUT = ("s3", "s3a")
+# Named, not imported: errors of s3fs's HTTP stack, which only exists where the `s3` extra is installed.
+_TRANSIENT_NAMES = {"HTTPClientError", "ClientConnectionError", "ClientPayloadError", "IncompleteRead"}
+_TRANSIENT_NAMES |= {"IncompleteReadError", "ResponseParserError", "ResponseStreamingError"}
+_TRANSIENT_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError"}
+# Not the global generator: a retry must not change what training draws.
+_jitter = random.SystemRandom()
+
+
+def attempt(uri: str, operation: Callable[[Any, str], T]) -> T:
+    """`operation(filesystem, path)`, repeated with growing jittered pauses while the error is a transient one.
+
+    Raises InputError (missing, refused, no credentials), StorageFullError, UnreachableError when the budget is spent.
+    """
+    started, tries = time.monotonic(), 0
+    while True:
+        tries += 1
+        try:
+            filesystem = filesystem_of(uri)
+            return operation(filesystem, str(filesystem._strip_protocol(uri)))
+        except SegpipeError:
+            raise
+        except Exception as error:
+            longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**tries)
+            pause = _jitter.uniform(longest / 2, longest)
+            spent = time.monotonic() - started
+            if not _transient(error) or spent + pause > RETRY_SECONDS:
+                raise _explain(error, uri, tries, spent) from error
+        time.sleep(pause)
+
+
+def create(uri: str, data: bytes) -> bool:
+    """A conditional put of `data`. False when the name is taken (perhaps by us: the reply may have been lost)."""
+    _require_conditional_put(uri)
+    return attempt(uri, lambda filesystem, path: _put(lambda: filesystem.pipe_file(path, data, mode="create")))
+
+
+def create_from_file(uri: str, source: Path) -> bool:
+    """As `create`, for a local file; large ones go in parts, and the condition holds for the step that ends them."""
+    _require_conditional_put(uri)
+    return attempt(uri, lambda filesystem, path: _put(lambda: filesystem.put_file(str(source), path, mode="create")))
+
+
+def stamp(filesystem: Any, path: str) -> str:
+    """What the store says of an object's content: its size and ETag (or time of change)."""
+    info = filesystem.info(path)
+    return f"{info['size']}/{info.get('ETag') or info.get('LastModified') or info.get('mtime')}"
+
+
+def open_read(uri: str) -> io.BufferedReader:
+    """A seekable file; each read is one range request with its own retries."""
+    return io.BufferedReader(_RemoteFile(uri), READ_BUFFER_BYTES)
+
+
+class _RemoteFile(io.RawIOBase):
+    """fsspec's own file would read 50 MB ahead of every row group, and its errors would not be ours."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._size: int = attempt(uri, lambda filesystem, path: int(filesystem.size(path)))
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = max(0, offset + (0, self._position, self._size)[whence])
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = memoryview(buffer).cast("B")
+        start, stop = self._position, min(self._size, self._position + len(wanted))
+        if stop <= start:
+            return 0
+        data = attempt(
+            self._uri, lambda filesystem, path: _exactly(filesystem.cat_file(path, start, stop), stop - start)
+        )
+        wanted[: len(data)] = data
+        self._position = stop
+        return len(data)
+
+
+def filesystem_of(uri: str) -> Any:
+    """The fsspec file system of a URI. Raises InputError for an unknown scheme or a missing extra."""
+    scheme = scheme_of(uri)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    try:
+        return _open_filesystem(scheme, endpoint if scheme in CONDITIONAL_PUT else "", os.getpid())
+    except ImportError as error:
+        raise InputError(f"{uri}: {scheme}:// needs another package ({error}); for S3 install segpipe[s3]") from error
+    except ValueError as error:
+        raise InputError(f"{uri}: {scheme}:// is not a known kind of storage; use a path or s3://bucket/...") from error
+
+
+@functools.cache
+def _open_filesystem(scheme: str, endpoint: str, process: int) -> Any:
+    """One per process (a fork must not share sockets), without a listing cache: other writers are the normal case."""
+    if scheme not in CONDITIONAL_PUT:
+        return fsspec.filesystem(scheme)
+    # botocore repeats what it knows to be safe, at once; `attempt` owns the long pauses and the budget.
+    settings = {"retries": {"mode": "standard", "total_max_attempts": 2}, "connect_timeout": 5, "read_timeout": 60}
+    options: dict[str, Any] = {"endpoint_url": endpoint} if endpoint else {}
+    filesystem = fsspec.filesystem(
+        scheme, config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True, **options
+    )
+    filesystem.retries = 1
+    return filesystem
+
+
+def _require_conditional_put(uri: str) -> None:
+    if scheme_of(uri) not in CONDITIONAL_PUT:
+        raise InputError(
+            f"{uri}: segpipe commits by create-if-absent, which is known to be atomic on local disks and on s3:// "
+            "only; choose one of these as the destination"
+        )
+
+
+def _put(put: Callable[[], Any]) -> bool:
+    try:
+        put()
+    except OSError as error:
+        if isinstance(error, FileExistsError) or _status(error) == 412:
+            return False
+        raise
+    return True
+
+
+def _exactly(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise ConnectionError(f"short body: {len(data)} of {size} bytes")
+    return data
+
+
+def _response(error: BaseException) -> dict[str, Any]:
+    for candidate in (error, error.__cause__):
+        response = getattr(candidate, "response", None)
+        if isinstance(response, dict):
+            return response
+    return {}
+
+
+def _status(error: BaseException) -> int | None:
+    status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status if isinstance(status, int) else None
+
+
+def _transient(error: BaseException) -> bool:
+    if _storage_full(error):
+        return False
+    status = _status(error)
+    if status is not None:
+        return status in _TRANSIENT_STATUS
+    if isinstance(error, (TimeoutError, ConnectionError)):
+        return True
+    return any(kind.__name__ in _TRANSIENT_NAMES for kind in type(error).__mro__)
+
+
+def _storage_full(error: BaseException) -> bool:
+    code = str(_response(error).get("Error", {}).get("Code", ""))
+    return _status(error) == 507 or "StorageFull" in code or "QuotaExceeded" in code
+
+
+def _explain(error: Exception, uri: str, tries: int, seconds: float) -> Exception:
+    """The error to raise; the original itself when it is a fault of the program."""
+    store = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or f"{scheme_of(uri)}://"
+    store = store.rpartition("@")[2]  # never print credentials that were put into a URL
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{uri}: no such object or bucket in {store}; check the URI and that the bucket exists")
+    if isinstance(error, PermissionError):
+        return InputError(f"{uri}: {store} refuses access ({error}); check AWS_ACCESS_KEY_ID and the bucket's policy")
+    if type(error).__name__ in _NO_CREDENTIALS:
+        return InputError(f"{uri}: no credentials for {store}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if _storage_full(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(f"{uri}: {store} has no room for this object ({error}); make room, then run again")
+    if _transient(error):
+        return UnreachableError(
+            f"{uri}: {store} did not answer in {tries} tries over {seconds:.0f} s ({type(error).__name__}: {error}); "
+            "check that it runs, the network, and AWS_ENDPOINT_URL"
+        )
+    return SegpipeError(f"{uri}: {store} refused: {error}") if isinstance(error, OSError) else error

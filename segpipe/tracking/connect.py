@@ -1,0 +1,207 @@
+"""Which MLflow store is used, whether it is up, and every way that it can fail as one `UnreachableError`.
+
+A store is named by MLflow's own URIs: `http(s)://` for a server, `sqlite:///` for the embedded file, or any other
+database URI. All of segpipe talks to it through `talking_to`, which also quietens MLflow (the command line promises
+clean output) and keeps its timeouts short (its defaults wait for minutes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from segpipe.errors import SegpipeError, UnreachableError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PROBE_SECONDS = 3.0
+# Set only where the user has not. Uploads keep a long timeout of their own: weights are large.
+DEFAULT_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_PRINT_MODEL_URLS_ON_CREATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "300",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+# MLflow's codes for "not now" and "not you"; the rest are faults of the request, which trying again cannot mend.
+_UNAVAILABLE = {"TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"}
+_REFUSED = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
+_NETWORK_LIBRARIES = {"requests", "urllib3", "botocore"}
+_DATABASE_FAULTS = {"OperationalError", "InterfaceError", "DatabaseError", "TimeoutError"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRef:
+    """Where one MLflow run is. Plain strings, so that it travels to worker processes."""
+
+    tracking_uri: str
+    experiment_id: str
+    run_id: str
+
+
+def default_uri(home: str) -> str:
+    """`$MLFLOW_TRACKING_URI` if it is set, else the embedded store `sqlite:///<home>/mlflow.db` (home: local path)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{os.path.abspath(home)}/mlflow.db"
+
+
+def reachable(uri: str) -> None:
+    """Returns within about 5 s if MLflow at `uri` answers, also where a server accepts and then hangs.
+
+    Raises UnreachableError, whose text says how to start or mend it.
+    """
+    if is_server(uri):
+        _probe_server(uri)
+    elif path := sqlite_path(uri):
+        _probe_sqlite(uri, path)
+    else:
+        with talking_to(uri) as client:
+            client.search_experiments(max_results=1)
+
+
+@contextlib.contextmanager
+def talking_to(uri: str) -> Iterator[MlflowClient]:
+    """A client of the store at `uri`; what goes wrong with the connection inside becomes UnreachableError."""
+    for name, value in DEFAULT_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        if path := sqlite_path(uri):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        from mlflow import MlflowClient
+
+        yield MlflowClient(tracking_uri=uri)
+    except SegpipeError:
+        raise
+    except Exception as error:
+        if (reason := _connection_fault(error)) is None:
+            raise
+        raise unreachable(uri, reason) from error
+
+
+def unreachable(uri: str, reason: str) -> UnreachableError:
+    """The error for a store that does not serve us, with what to do about it."""
+    shown = without_password(uri)
+    if is_server(uri):
+        remedy = (
+            "start it (mlflow server --host 127.0.0.1 --port 5000) or mend it, "
+            "or unset MLFLOW_TRACKING_URI to use the embedded store"
+        )
+    elif sqlite_path(uri):
+        remedy = "make its folder writable and see that no other program keeps the file locked, or move the file away"
+    else:
+        remedy = "start the database and check user, password and schema (mlflow db upgrade URI)"
+    return UnreachableError(f"MLflow at {shown} cannot be used: {reason}; {remedy}. Then run the same command again")
+
+
+def is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def sqlite_path(uri: str) -> str | None:
+    """The absolute file path of a `sqlite:///path` URI, else None."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return os.path.abspath(uri.removeprefix("sqlite:///").split("?")[0])
+
+
+def page(uri: str, *parts: str) -> str | None:
+    """The address of a page of the server's web interface; None for stores without one."""
+    if not is_server(uri):
+        return None
+    return f"{_without_login(uri).rstrip('/')}/#/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def without_password(uri: str) -> str:
+    """`uri` as it may stand in logs and messages."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
+def metric_name(text: str) -> str:
+    """`text` as a name that MLflow takes: other characters than letters, digits and `_-. :/` become `_`."""
+    clean = re.sub(r"[^\w.\- :/]", "_", text)
+    return "/".join(part for part in clean.split("/") if part not in ("", ".", "..")) or "_"
+
+
+def _without_login(uri: str) -> str:
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _probe_server(uri: str) -> None:
+    """Asks /health, which needs no login. Without MLflow's own client: that one cannot be given a timeout per call."""
+    context = ssl.create_default_context(cafile=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"))
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    secure = context if uri.startswith("https://") else None
+    try:
+        url = f"{_without_login(uri).rstrip('/')}/health"
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS, context=secure) as answer:  # noqa: S310 - http(s) only
+            answer.read(100)
+    except urllib.error.HTTPError as error:
+        # A proxy in front may ask for a login that MLflow's client will give.
+        if error.code not in (401, 403):
+            raise unreachable(uri, f"it answered HTTP {error.code} to /health") from None
+    except OSError as error:
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
+        raise unreachable(uri, f"no answer within {PROBE_SECONDS:.0f} s ({reason})") from None
+
+
+def _probe_sqlite(uri: str, path: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path, timeout=PROBE_SECONDS, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except (OSError, sqlite3.Error) as error:
+        raise unreachable(uri, str(error)) from None
+
+
+def _connection_fault(error: BaseException) -> str | None:
+    """One line on what is wrong with the connection, or None when the error is of another kind."""
+    link: BaseException | None = error
+    while link is not None:
+        code, text = getattr(link, "error_code", None), _first_line(link)
+        if code in _REFUSED:
+            return f"it refused us ({text}); check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        if code is not None and code.startswith(("INVALID_", "RESOURCE_ALREADY", "RESOURCE_DOES_NOT", "BAD_REQUEST")):
+            return None
+        if "out-of-date database schema" in text:
+            return f"it was written by another release of MLflow ({text}); run mlflow db upgrade on it"
+        if code in _UNAVAILABLE or "API request to" in text or _status(link) >= 500 or _is_network_fault(link):
+            return text
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def _is_network_fault(error: BaseException) -> bool:
+    library = type(error).__module__.partition(".")[0]
+    return (
+        library in _NETWORK_LIBRARIES
+        or (library in ("sqlalchemy", "sqlite3", "psycopg") and type(error).__name__ in _DATABASE_FAULTS)
+        or isinstance(error, ConnectionError | TimeoutError | PermissionError)
+    )
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status of an error that a server sent; 0 for any other."""
+    return int(error.get_http_status_code()) if type(error).__name__ == "RestException" else 0  # type: ignore[attr-defined]
+
+
+def _first_line(error: BaseException) -> str:
+    text = without_password(str(error).strip().partition("\n")[0]) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."

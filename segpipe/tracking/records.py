@@ -1,0 +1,184 @@
+"""What a training run leaves in MLflow besides its curves: its dataset, its evaluation, its pictures.
+
+Everything is written from an `EvalReport` or a dataset version that our own files hold already; doing it again
+overwrites the same names.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segpipe.tracking.connect import RunRef, metric_name, talking_to
+from segpipe.tracking.runs import NOTE, RecordedSteps, log_metrics, shorten_note
+from segpipe.types import EvalReport
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DIGEST_CHARACTERS = 36  # what MLflow's column holds; the full version stands in the source
+CLASS_TABLE = "evaluation/per_class.json"
+HEADING = "## Evaluation"
+CLASSES_IN_NOTE = 60
+TITLES = {"miou": "mIoU", "iou": "IoU", "dice": "Dice"}
+
+
+def record_dataset(
+    run: RunRef,
+    *,
+    name: str,
+    version: str,
+    uri: str,
+    split: str,
+    context: str,
+    profile: Mapping[str, Any] | None = None,
+) -> None:
+    """Ties one split of a dataset version to the run. `context` says what for: "training", "evaluation".
+
+    The digest that MLflow shows is the start of the version. `profile` is shown beside it, for example sample counts.
+    """
+    with talking_to(run.tracking_uri) as client:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        scheme, _, rest = uri.partition("://")
+        dataset = Dataset(
+            name=f"{name}/{split}",
+            digest=version[:DIGEST_CHARACTERS],
+            source_type=scheme if rest else "local",
+            source=json.dumps({"uri": uri, "version": version, "split": split}),
+            profile=json.dumps(profile) if profile else None,
+        )
+        client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+
+def record_evaluation(
+    run: RunRef,
+    *,
+    report: EvalReport,
+    report_json: bytes,
+    recipe_text: str,
+    pictures: Sequence[tuple[str, bytes]],
+) -> None:
+    """Writes an evaluation to the run: `test/*` metrics, a per-class table, the report, the recipe, PNG pictures (name
+    without ending, bytes) and a section of the run's description.
+    """
+    with talking_to(run.tracking_uri) as client, tempfile.TemporaryDirectory() as scratch:
+        from mlflow.entities import Metric
+
+        known, now = RecordedSteps(client, run.run_id), int(time.time() * 1000)
+        values = headline_metrics(report)
+        log_metrics(client, run.run_id, [Metric(k, v, now, 0) for k, v in values.items() if not known.has(k, 0)])
+        _write_files(Path(scratch), report, report_json, recipe_text, pictures)
+        client.log_artifacts(run.run_id, scratch)
+        _show_pictures(client, run.run_id, Path(scratch), pictures)
+        note = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(HEADING)[0].rstrip()
+        tags = {
+            "mlflow.loggedArtifacts": json.dumps([{"path": CLASS_TABLE, "type": "table"}]),
+            NOTE: shorten_note(f"{note}\n\n{evaluation_note(report)}".lstrip()),
+        }
+        for key, value in tags.items():
+            client.set_tag(run.run_id, key, value)
+
+
+def headline_metrics(report: EvalReport) -> dict[str, float]:
+    """`test/<metric>` for every defined metric, and the bounds of the primary one."""
+    named = {f"test/{name}": value for name, value in report.metrics.items()}
+    bounds = {f"test/{report.primary}_low": report.low, f"test/{report.primary}_high": report.high}
+    return {metric_name(name): float(value) for name, value in {**named, **bounds}.items() if value is not None}
+
+
+def evaluation_note(report: EvalReport) -> str:
+    """The evaluation as markdown: the headline with its interval, each class, what was measured where, how to load."""
+    title = TITLES.get(report.primary, report.primary)
+    columns, rows = _class_table(report)
+    table = [
+        "| " + " | ".join(columns) + " |",
+        "|---" + "|---:" * (len(columns) - 1) + "|",
+        *("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows[:CLASSES_IN_NOTE]),
+    ]
+    if len(rows) > CLASSES_IN_NOTE:
+        table += ["", f"{len(rows) - CLASSES_IN_NOTE} more classes are in `{CLASS_TABLE}`."]
+    class_table = "\n".join(table)
+    return f"""{HEADING}
+
+**{title} {report.value:.4f}** (95 % interval {report.low:.4f} to {report.high:.4f}) on {report.num_samples} images of \
+`{report.dataset}` / `{report.split}`.
+
+{class_table}
+
+| what | value |
+|---|---|
+| model | `{report.arch}` ({report.label}), {report.parameters / 1e6:.2f} M parameters |
+| dataset version | `{report.dataset_version}` |
+| protocol | `{report.protocol}` |
+| weights SHA-256 | `{report.weights_sha256}` |
+| recipe digest | `{report.config_digest}` |
+| code | segpipe {report.code_version} |
+
+Load it:
+
+```python
+from segpipe.checkpoint import load_model
+
+model, bundle = load_model("{report.checkpoint}")
+```"""
+
+
+def _class_table(report: EvalReport) -> tuple[list[str], list[list[Any]]]:
+    """Column titles and one row a class, in class order; pixel counts as share of the whole."""
+    names = list(next(iter(report.per_class.values()), {}))
+    total = sum(values.get("pixels") or 0.0 for values in report.per_class.values())
+    columns = ["class", *("pixels %" if name == "pixels" else TITLES.get(name, name) for name in names)]
+    rows: list[list[Any]] = []
+    for label, values in report.per_class.items():
+        cells = [values.get(name) for name in names]
+        shares = [
+            100 * value / total if name == "pixels" and value is not None and total else value
+            for name, value in zip(names, cells, strict=True)
+        ]
+        rows.append([label, *shares])
+    return columns, rows
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _write_files(
+    folder: Path, report: EvalReport, report_json: bytes, recipe_text: str, pictures: Sequence[tuple[str, bytes]]
+) -> None:
+    """Lays out the run's artifacts below `folder` as they shall appear in MLflow."""
+    evaluation, drawn = folder / "evaluation", folder / "pictures"
+    evaluation.mkdir()
+    drawn.mkdir()
+    columns, rows = _class_table(report)
+    (evaluation / "report.json").write_bytes(report_json)
+    (folder / CLASS_TABLE).write_text(json.dumps({"columns": columns, "data": rows}))
+    with (evaluation / "per_class.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    (folder / "recipe.yaml").write_text(recipe_text)
+    for name, data in pictures:
+        (drawn / f"{_file_name(name)}.png").write_bytes(data)
+
+
+def _show_pictures(client: MlflowClient, run_id: str, folder: Path, pictures: Sequence[tuple[str, bytes]]) -> None:
+    """Adds pictures to the run's image grid. MLflow gives each a random name, so what is there is left alone."""
+    from mlflow import Image
+
+    shown = [Path(item.path).name for item in client.list_artifacts(run_id, "images")]
+    for name, _ in pictures:
+        clean = _file_name(name)
+        if not any(file.startswith(f"{clean}+step+") for file in shown):
+            client.log_image(run_id, Image(str(folder / "pictures" / f"{clean}.png")), key=clean, step=0)
+
+
+def _file_name(name: str) -> str:
+    """A sample id as one file name that every artifact store takes."""
+    return metric_name(name).replace("/", "_").replace(":", "_").replace(" ", "_")

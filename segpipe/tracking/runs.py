@@ -1,0 +1,198 @@
+"""Runs in MLflow: opened by key (found again, never doubled), filled with history, closed.
+
+One `retrain` is a parent run; each training of the comparison is a child of it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from segpipe.errors import InputError
+from segpipe.tracking.connect import RunRef, is_server, metric_name, page, sqlite_path, talking_to
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+KEY = "segpipe.key"
+METRICS_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+NOTE = "mlflow.note.content"
+# What MLflow stores of a tag; a longer text would be cut in the middle of a table.
+NOTE_CHARACTERS = 8000
+
+
+def open_parent(
+    uri: str,
+    *,
+    experiment: str,
+    key: str,
+    name: str,
+    description: str,
+    tags: Mapping[str, str],
+    artifact_root: str | None = None,
+    experiment_description: str = "",
+) -> RunRef:
+    """The run of `experiment` whose tag `segpipe.key` is `key`; created when there is none.
+
+    `artifact_root` (folder or URI) is where a new experiment of an embedded store keeps its files; default:
+    `mlartifacts` beside the SQLite file. A server decides for itself.
+    """
+    with talking_to(uri) as client:
+        experiment_id = _experiment(client, uri, experiment, artifact_root, experiment_description)
+        run_tags = {**tags, NOTE: shorten_note(description)}
+        return _open(client, uri, experiment_id, key=key, name=name, tags=run_tags)
+
+
+def open_child(
+    parent: RunRef,
+    *,
+    key: str,
+    name: str,
+    params: Mapping[str, str | float | int],
+    tags: Mapping[str, str],
+    description: str,
+) -> RunRef:
+    """The run below `parent` whose `segpipe.key` is `key`; created when there is none. Parameters are written once:
+    MLflow keeps the first value of each, and the key already names what they were.
+    """
+    with talking_to(parent.tracking_uri) as client:
+        child_tags = {**tags, NOTE: shorten_note(description), "mlflow.parentRunId": parent.run_id}
+        run = _open(client, parent.tracking_uri, parent.experiment_id, key=key, name=name, tags=child_tags)
+        _log_new_params(client, run.run_id, params)
+        return run
+
+
+def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
+    """Logs the values of `history` that the run does not have yet (by metric and step); returns how many those were.
+
+    A row is {"step": int, "epoch": int, "metrics": {name: value}}; a value of None means undefined and is left out.
+    """
+    with talking_to(run.tracking_uri) as client:
+        from mlflow.entities import Metric
+
+        known = RecordedSteps(client, run.run_id)
+        now = int(time.time() * 1000)
+        missing = [
+            Metric(metric_name(name), float(value), now, int(row["step"]))
+            for row in history
+            for name, value in row["metrics"].items()
+            if value is not None and not known.has(metric_name(name), int(row["step"]))
+        ]
+        log_metrics(client, run.run_id, missing)
+        return len(missing)
+
+
+def finish(run: RunRef, *, failed: bool) -> None:
+    """Closes a run as finished or failed. Doing it again is free."""
+    with talking_to(run.tracking_uri) as client:
+        status = "FAILED" if failed else "FINISHED"
+        if client.get_run(run.run_id).info.status != status:
+            client.set_terminated(run.run_id, status=status)
+
+
+def run_url(run: RunRef) -> str | None:
+    """The run's page in the server's web interface; None for an embedded store, which has no server of its own."""
+    return page(run.tracking_uri, "experiments", run.experiment_id, "runs", run.run_id)
+
+
+class RecordedSteps:
+    """Which steps of which metrics a run holds already; asks the store once for each metric that it has."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client, self._run_id = client, run_id
+        self._stored = set(client.get_run(run_id).data.metrics)
+        self._steps: dict[str, set[int]] = {}
+
+    def has(self, name: str, step: int) -> bool:
+        if name not in self._stored:
+            return False
+        if name not in self._steps:
+            self._steps[name] = {metric.step for metric in self._client.get_metric_history(self._run_id, name)}
+        return step in self._steps[name]
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Sends any number of values in as few calls as MLflow's limit allows."""
+    for start in range(0, len(metrics), METRICS_PER_CALL):
+        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
+
+
+def shorten_note(text: str) -> str:
+    """A markdown description cut to what MLflow keeps, at the end of a line and saying so."""
+    if len(text) <= NOTE_CHARACTERS:
+        return text
+    ending = "\n\n... shortened; the artifacts hold the rest."
+    return text[: NOTE_CHARACTERS - len(ending)].rpartition("\n")[0] + ending
+
+
+def _open(
+    client: MlflowClient, uri: str, experiment_id: str, *, key: str, name: str, tags: Mapping[str, str]
+) -> RunRef:
+    if "'" in key:
+        raise InputError(f"run key {key!r}: holds a quote, which MLflow's search cannot express; use plain characters")
+    # The oldest wins, so that two processes that raced for one key agree from the next call on.
+    found = client.search_runs(
+        [experiment_id], f"tags.`{KEY}` = '{key}'", max_results=1, order_by=["attributes.start_time ASC"]
+    )
+    if found:
+        run_id, status = found[0].info.run_id, found[0].info.status
+        if status in ("FAILED", "KILLED"):
+            client.update_run(run_id, status="RUNNING")
+    else:
+        origin = {"mlflow.user": _user(), "mlflow.source.name": "segpipe", "mlflow.source.type": "JOB"}
+        created = client.create_run(experiment_id, run_name=name, tags={**origin, **tags, KEY: key})
+        run_id = created.info.run_id
+    return RunRef(tracking_uri=uri, experiment_id=experiment_id, run_id=run_id)
+
+
+def _experiment(client: MlflowClient, uri: str, name: str, artifact_root: str | None, description: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            tags = {NOTE: description} if description else {}
+            location = _artifact_location(uri, name, artifact_root)
+            return str(client.create_experiment(name, artifact_location=location, tags=tags))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)
+            if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":  # that code: another process was faster
+                raise
+    if found.lifecycle_stage == "deleted":
+        # Its name stays taken, so that the alternative would be a night without records.
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _artifact_location(uri: str, experiment: str, root: str | None) -> str | None:
+    """Without one, MLflow would write to `mlruns` in whatever folder the process was started in."""
+    if is_server(uri):
+        return None
+    if root is None:
+        path = sqlite_path(uri)
+        if path is None:
+            return None
+        root = f"{os.path.dirname(path)}/mlartifacts"
+    root = root if "://" in root else os.path.abspath(root)
+    return f"{root.rstrip('/')}/{experiment}"
+
+
+def _log_new_params(client: MlflowClient, run_id: str, params: Mapping[str, str | float | int]) -> None:
+    from mlflow.entities import Param
+
+    stored = client.get_run(run_id).data.params
+    new = [Param(metric_name(name), str(value)) for name, value in params.items() if metric_name(name) not in stored]
+    for start in range(0, len(new), PARAMS_PER_CALL):
+        client.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's numeric user has no name
+        return str(os.getuid())

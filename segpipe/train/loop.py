@@ -1,0 +1,171 @@
+"""The one training loop. `fit` is the screen to read: forward, backward, step, report.
+
+It knows no task and no cluster: the task comes through `tasks.TASKS`, the surroundings through `runtime.Runtime`. It
+may be killed at any instant; called again, it goes on from the newest valid checkpoint and meets the same batches, the
+same augmentation and the same dropout, because each is a function of (seed, epoch or step, rank), never of a history.
+
+Legend: N batch, K classes, H W crop size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from segpipe import checkpoint
+from segpipe.data.batch import Batch, normalise
+from segpipe.data.loader import EvalBatches
+from segpipe.errors import NonFiniteError
+from segpipe.evaluate import count
+from segpipe.train.optim import schedule_factor, set_learning_rate, update_average
+from segpipe.train.runtime import Runtime
+from segpipe.train.session import Session, TrainJob, bundle_of
+from segpipe.types import TrainResult
+
+
+def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
+    """Trains one architecture to the end, or goes on from where the last attempt was stopped.
+
+    Raises NonFiniteError on every rank, within the step, when any rank meets a NaN or Inf; InputError for what no
+    retry can mend.
+    """
+    s = Session(job, runtime)
+    while not s.at.stopped:
+        started = time.perf_counter()
+        micro_batches = s.batches.epoch(s.at.epoch, start=s.at.cursor)
+        while group := list(islice(micro_batches, s.config.accumulate)):
+            _seed(s.config.seed, s.at.step, runtime.rank)
+            rate = set_learning_rate(s.optimizer, schedule_factor(s.at.step, s.total_steps, s.config))
+            shares = []
+            for batch in group:
+                share = _forward(s, batch) / len(group)
+                share.backward()
+                shares.append(share.detach())
+            norm = nn.utils.clip_grad_norm_(s.model.parameters(), s.config.clip_norm or float("inf"))
+            loss = _agree_on_finite(s, torch.stack(shares).sum(), norm)
+            s.optimizer.step()
+            s.optimizer.zero_grad(set_to_none=True)
+            if s.average is not None and s.config.ema_decay is not None:
+                update_average(s.average, s.model, s.config.ema_decay, s.at.step)
+            s.at.step += 1
+            s.at.cursor += len(group)
+            s.at.loss_sum, s.at.loss_steps = s.at.loss_sum + loss, s.at.loss_steps + 1
+            if s.at.step % s.log_every == 0:
+                _record(s, {"train/loss": s.at.loss_sum / s.at.loss_steps, "train/learning_rate": rate})
+                s.at.loss_sum, s.at.loss_steps = 0.0, 0
+            if s.config.checkpoint_every and s.at.step % s.config.checkpoint_every == 0:
+                s.at.train_seconds += time.perf_counter() - started
+                s.save()
+                started = time.perf_counter()
+        s.at.epoch, s.at.cursor = s.at.epoch + 1, 0
+        s.at.train_seconds += time.perf_counter() - started
+        _end_epoch(s)
+    return _finish(s)
+
+
+def _forward(s: Session, batch: Batch) -> Tensor:
+    """The loss of one micro-batch: the model in the configured precision, the task's terms summed."""
+    device = s.runtime.device
+    images_N3HW = normalise(batch.images_N3HW.to(device, non_blocking=True))
+    if s.config.channels_last:
+        images_N3HW = images_N3HW.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
+        output = s.forward(images_N3HW)
+    return torch.stack(list(s.ops.loss(output, batch).values())).sum()
+
+
+def _agree_on_finite(s: Session, loss: Tensor, norm: Tensor) -> float:
+    """The mean loss over ranks. Every rank learns in the same step that one of them met a NaN or Inf."""
+    bad = (~torch.isfinite(loss) | ~torch.isfinite(norm)).to(loss.dtype)
+    total, num_bad = s.runtime.sum(torch.stack([loss.nan_to_num(), bad])).tolist()
+    if num_bad:
+        ids = [
+            sample_id
+            for offset in range(s.config.accumulate)
+            for sample_id in s.batches.sample_ids(s.at.epoch, s.at.cursor + offset)
+        ]
+        raise NonFiniteError(
+            f"{s.job.run.label}: loss {float(loss)} and gradient norm {float(norm)} on rank {s.runtime.rank} at step "
+            f"{s.at.step} (epoch {s.at.epoch}); {int(num_bad)} rank(s) met NaN or Inf in samples {', '.join(ids)}. "
+            "Lower train.learning_rate, set train.clip_norm, or look at these samples"
+        )
+    return float(total / s.runtime.world_size)
+
+
+def _end_epoch(s: Session) -> None:
+    """Evaluates when it is time, decides whether to go on, and saves."""
+    at, config = s.at, s.config
+    last = at.epoch >= config.epochs
+    if last or at.epoch % config.evaluate_every == 0:
+        started = time.perf_counter()
+        scores = _validate(s)
+        _record(s, {f"val/{name}": value for name, value in scores.items()})
+        if scores[s.ops.primary] > at.best_value:
+            at.best_value, at.best_epoch, at.best_step, at.stale = scores[s.ops.primary], at.epoch, at.step, 0
+        else:
+            at.stale += 1
+        at.train_seconds += time.perf_counter() - started
+    if config.patience is not None and at.stale >= config.patience:
+        at.stopped = "patience"
+    elif last:
+        at.stopped = "finished"
+    s.save()
+
+
+def _validate(s: Session) -> dict[str, float]:
+    """Scores of the validation split, counted over all ranks, each image exactly once."""
+    runtime, split = s.runtime, s.config.validation_split
+    batches = EvalBatches(
+        s.dataset, split, s.ops.collate, batch_size=8, rank=runtime.rank, world_size=runtime.world_size
+    )
+    with torch.autocast(runtime.device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
+        meter, _ = count(s.predictor.eval(), s.ops, bundle_of(s), batches)
+    s.model.train()
+    return s.ops.scores(runtime.sum(s.ops.counts(meter).to(runtime.device)))
+
+
+def _record(s: Session, metrics: Mapping[str, float]) -> None:
+    """Into the history first, which checkpoints keep; then to whoever watches."""
+    s.at.history.append({"step": s.at.step, "epoch": s.at.epoch, "metrics": dict(metrics)})
+    if s.runtime.rank == 0:
+        s.runtime.report(metrics, s.at.step)
+
+
+def _finish(s: Session) -> TrainResult:
+    """Writes the model bundle of the best step (rank 0) and says what came out."""
+    bundle = bundle_of(s)
+    if s.runtime.rank == 0:
+        best = checkpoint.load(s.job.run_uri, s.at.best_step)
+        bundle = checkpoint.save_model(s.job.run_uri, best.weights, bundle)
+    s.runtime.barrier()
+    return TrainResult(
+        experiment=s.job.run.experiment,
+        arch=s.job.run.arch,
+        label=s.job.run.label,
+        run_uri=s.job.run_uri,
+        model_uri=checkpoint.model_uri(s.job.run_uri),
+        weights_sha256=bundle.weights_sha256,
+        dataset_version=s.dataset.version,
+        config_digest=s.job.run.digest,
+        code_version=s.job.code_version,
+        primary=s.ops.primary,
+        best_value=s.at.best_value,
+        best_epoch=s.at.best_epoch,
+        epochs=s.at.epoch,
+        steps=s.at.step,
+        stopped=s.at.stopped,
+        parameters=sum(p.numel() for p in s.model.parameters()),
+        train_seconds=s.at.train_seconds,
+        history=tuple(s.at.history),
+    )
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """Dropout's random numbers as a function of (seed, step, rank): nothing to save, nothing to restore."""
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:7], "little"))

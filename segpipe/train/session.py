@@ -1,0 +1,157 @@
+"""What one rank holds while it trains: model, optimiser, batches, and where the run stands. Driven by `loop.py`.
+
+A `Session` is made anew at every start and then brought to the newest valid checkpoint, so that a first start, a resume
+after a crash and a resume with another number of workers are the same code.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from segpipe import checkpoint, models
+from segpipe.checkpoint import Checkpoint
+from segpipe.config import RunConfig
+from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD
+from segpipe.data.loader import TrainBatches
+from segpipe.errors import InputError
+from segpipe.shards import Dataset, open_dataset
+from segpipe.tasks import TASKS, TaskOps
+from segpipe.train.optim import (
+    build_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from segpipe.train.runtime import Runtime
+from segpipe.types import ModelBundle
+
+_log = logging.getLogger(__name__)
+_POINTS_ON_A_LOSS_CURVE = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainJob:
+    """What `fit` needs besides a runtime: picklable, and the same on every rank."""
+
+    run: RunConfig
+    data: str
+    version: str
+    run_uri: str
+    code_version: str
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a run stands: what `state.json` holds. `cursor` counts global micro-batches of this epoch."""
+
+    step: int = 0
+    epoch: int = 0
+    cursor: int = 0
+    best_value: float = -1.0
+    best_epoch: int = -1
+    best_step: int = -1
+    stale: int = 0
+    stopped: str = ""
+    train_seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Session:
+    """Everything one rank holds while it trains; made anew at every start, then brought to the last checkpoint."""
+
+    def __init__(self, job: TrainJob, runtime: Runtime) -> None:
+        config = job.run.train
+        self.job, self.runtime, self.config = job, runtime, config
+        self.dataset = open_dataset(job.data, version=job.version)
+        self.ops = _open_task(self.dataset, job.run)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = models.create(
+                job.run.arch, len(self.dataset.manifest.classes), pretrained=job.run.pretrained, **job.run.options
+            )
+        if config.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(runtime.device)
+        self.average = copy.deepcopy(self.model) if config.ema_decay is not None else None
+        self.optimizer = build_optimizer(self.model, config)
+        self.batches = TrainBatches(
+            self.dataset, config, self.ops.collate, rank=runtime.rank, world_size=runtime.world_size
+        )
+        self.steps_per_epoch = self.batches.micro_batches // config.accumulate
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.log_every = max(1, self.total_steps // _POINTS_ON_A_LOSS_CURVE)
+        self.at = self._resume()
+        wrapped = runtime.wrap(self.model)
+        self.forward = torch.compile(wrapped) if config.compile else wrapped
+
+    def _resume(self) -> Position:
+        found = checkpoint.latest(self.job.run_uri)
+        if found is None:
+            return Position()
+        _log.info("resuming %s at step %d of %d", self.job.run.label, found.step, self.total_steps)
+        raw = {k.removeprefix("model/"): v for k, v in found.training.items() if k.startswith("model/")}
+        self.model.load_state_dict(raw or dict(found.weights))
+        if self.average is not None:
+            self.average.load_state_dict(dict(found.weights))
+        restore_optimizer(self.optimizer, found.training)
+        return Position(**{**found.state, "history": list(found.state["history"])})
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The weights that are evaluated and kept: the average where there is one."""
+        return self.average if self.average is not None else self.model
+
+    def save(self) -> None:
+        """Rank 0 writes a checkpoint of where the run stands."""
+        if self.runtime.rank == 0:
+            training = optimizer_tensors(self.optimizer)
+            if self.average is not None:
+                training |= {f"model/{key}": value for key, value in self.model.state_dict().items()}
+            weights = self.predictor.state_dict()
+            point = Checkpoint(step=self.at.step, weights=weights, training=training, state=vars(self.at))
+            checkpoint.save(self.job.run_uri, point, keep_step=self.at.best_step)
+        self.runtime.barrier()
+
+
+def bundle_of(s: Session) -> ModelBundle:
+    manifest = s.dataset.manifest
+    return ModelBundle(
+        arch=s.job.run.arch,
+        options=s.job.run.options,
+        task=s.job.run.task_kind,
+        classes=manifest.classes,
+        ignore_index=manifest.ignore_index,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        input_scale=s.config.input_scale,
+        dataset=manifest.dataset,
+        dataset_version=s.dataset.version,
+        config_digest=s.job.run.digest,
+        code_version=s.job.code_version,
+        weights_sha256="",
+    )
+
+
+def _open_task(dataset: Dataset, run: RunConfig) -> TaskOps:
+    """The task's operations, after checking that the dataset fills what they need and has the splits."""
+    manifest = dataset.manifest
+    for split in (run.train.train_split, run.train.validation_split):
+        if split not in manifest.splits or not manifest.splits[split].samples:
+            known = {name: s.samples for name, s in manifest.splits.items()}
+            raise InputError(f"{dataset.uri}: split {split!r} is missing or empty; the dataset has {known}")
+    statistics = manifest.splits[run.train.train_split]
+    ops = TASKS[run.task_kind](manifest.classes, manifest.ignore_index, config=run.train, statistics=statistics)
+    missing = [need for need in ops.needs if need not in manifest.annotations]
+    if missing:
+        raise InputError(
+            f"{dataset.uri}: task {run.task!r} needs {', '.join(missing)}, which dataset {manifest.dataset!r} does not "
+            f"fill (it fills: {', '.join(manifest.annotations)}); choose another task or source"
+        )
+    return ops

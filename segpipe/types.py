@@ -1,0 +1,247 @@
+"""The nouns of segpipe, as frozen values: fields, not behaviour. Standard library only.
+
+    source files -> Sample -> Parquet row -> Sample -> Batch -> Output -> loss            (train)
+                                                            \\-> Prediction -> meter -> EvalReport
+
+A class id is 0..K-1 everywhere after `sources/`; 255 means ignore (65535 where K > 255).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+IGNORE_8BIT = 255
+IGNORE_16BIT = 65535
+
+
+class Task(StrEnum):
+    """What a model is asked for, and so which annotations a dataset must fill."""
+
+    SEMANTIC = "semantic"
+    INSTANCE = "instance"
+    PANOPTIC = "panoptic"
+    KEYPOINTS = "keypoints"
+    VIDEO = "video"
+
+
+class Annotation(StrEnum):
+    """What a `Sample` can carry beside its image. A source lists what it fills, a task what it needs."""
+
+    LABEL_MAP = "label_map"
+    SEGMENTS = "segments"
+    KEYPOINTS = "keypoints"
+    CLIPS = "clips"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassInfo:
+    """One class; its id is its place in the dataset's tuple of classes."""
+
+    name: str
+    colour: tuple[int, int, int]
+    is_thing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """One object or stuff region of an image.
+
+    `segment_id` is >= 1 and unique in the image. Its pixels are those of `Sample.segment_map` that hold `segment_id`,
+    unless `rle` is set: segments that may overlap (COCO instances, crowds) carry COCO's compressed run lengths.
+    """
+
+    segment_id: int
+    class_id: int
+    is_crowd: bool = False
+    rle: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keypoints:
+    """The keypoints of one segment: (x, y) in pixels from the left upper corner; visibility 0, 1, 2 as in COCO."""
+
+    segment_id: int
+    points: tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One image with everything known about it. One schema serves every task.
+
+    `image` is the encoded file as shipped. `label_map` (class ids) and `segment_map` (segment ids, 0 = none) are raw
+    row-major little-endian unsigned integers; the width of one is `len(bytes) // (height * width)`: 1, 2 or 4 bytes.
+    `height` and `width` are those of the upright image. `group` names what must never be cut by a split (a drive, a
+    patient, a clip); it is the sample id where nothing larger is known.
+    """
+
+    sample_id: str
+    image: bytes
+    height: int
+    width: int
+    group: str
+    label_map: bytes | None = None
+    segment_map: bytes | None = None
+    segments: tuple[Segment, ...] = ()
+    keypoints: tuple[Keypoints, ...] = ()
+    clip_id: str | None = None
+    frame_index: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleRef:
+    """Where a source finds one sample: small, picklable, and enough for `Source.read` in another process.
+
+    `files` are paths relative to the source's root; `extra` is the source's own (a line number, a frame).
+    """
+
+    sample_id: str
+    split: str
+    group: str
+    files: tuple[str, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuarantineEntry:
+    """One thing that ingest refused: `file` under the source root, `item` inside it, a reason code, the value."""
+
+    file: str
+    item: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """One immutable Parquet file. `path` is relative to the dataset and names the content."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    row_groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """One split of a dataset version: its shards in order and its pixel statistics.
+
+    `class_pixels[k]` counts the pixels of class k; `image_pixels[k]` the labelled pixels of the images that hold k
+    (what median-frequency weights need); `ignored_pixels` the rest.
+    """
+
+    samples: int
+    shards: tuple[Shard, ...]
+    class_pixels: tuple[int, ...]
+    image_pixels: tuple[int, ...]
+    ignored_pixels: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """One dataset version. Its canonical JSON is written last, and the SHA-256 of that is the version.
+
+    Nothing in it comes from a clock, a host name, a root path or the order of a directory listing.
+    """
+
+    schema_version: int
+    dataset: str
+    source: str
+    licence: str
+    classes: tuple[ClassInfo, ...]
+    ignore_index: int
+    annotations: tuple[Annotation, ...]
+    splits: Mapping[str, Split]
+    quarantined: Mapping[str, int]
+    quarantine_path: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelBundle:
+    """What turns weights back into a model that predicts: the `model.json` beside `weights.safetensors`.
+
+    `mean` and `std` normalise RGB in 0..1; `input_scale` is the factor by which an image is resized before it enters
+    the model (predictions always come back at the image's own size).
+    """
+
+    arch: str
+    options: Mapping[str, Any]
+    task: Task
+    classes: tuple[ClassInfo, ...]
+    ignore_index: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_scale: float
+    dataset: str
+    dataset_version: str
+    config_digest: str
+    code_version: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalReport:
+    """What one model scored on one split of one dataset version, under one protocol.
+
+    The only thing that leaderboard, gate and card read. Two reports are compared only if task, dataset version, split
+    and protocol are equal. `sample_counts[i][k]` is (intersection, truth pixels, predicted pixels) of class k in image
+    `sample_ids[i]`: integers, in dataset order, for the paired test. `low` and `high` bound the primary metric by a
+    95 % bootstrap over groups. A class whose IoU is undefined (absent from truth and prediction) is None.
+    """
+
+    experiment: str
+    arch: str
+    label: str
+    task: Task
+    dataset: str
+    dataset_version: str
+    split: str
+    protocol: str
+    primary: str
+    value: float
+    low: float
+    high: float
+    metrics: Mapping[str, float | None]
+    per_class: Mapping[str, Mapping[str, float | None]]
+    confusion: tuple[tuple[int, ...], ...]
+    sample_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    sample_counts: tuple[tuple[tuple[int, int, int], ...], ...]
+    num_samples: int
+    parameters: int
+    checkpoint: str
+    weights_sha256: str
+    config_digest: str
+    code_version: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What one finished training run left behind: the `train.json` of its folder, written last.
+
+    `history` is what was measured, in order: {"step", "epoch", "metrics": {name: value}}. `stopped` says why training
+    ended: "finished" or "patience". `train_seconds` is time in the training loop alone, over all attempts.
+    """
+
+    experiment: str
+    arch: str
+    label: str
+    run_uri: str
+    model_uri: str
+    weights_sha256: str
+    dataset_version: str
+    config_digest: str
+    code_version: str
+    primary: str
+    best_value: float
+    best_epoch: int
+    epochs: int
+    steps: int
+    stopped: str
+    parameters: int
+    train_seconds: float
+    history: tuple[Mapping[str, Any], ...]

@@ -1,0 +1,202 @@
+"""The contract that every architecture of MODELS inherits by being in the table."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import functools
+import io
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segpipe import models
+from segpipe.errors import InputError
+from segpipe.models.spec import DenseOutput
+from segpipe.types import Task
+
+K = 4
+SIZES = [(1, 1), (1, 6), (7, 1), (33, 32), (65, 47)]
+ROOM = Path(models.__file__).parent
+SUPPORT = {"__init__", "spec", "layers", "backbones", "upsampling", "pretrained"}
+BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
+every_architecture = pytest.mark.parametrize("name", models.names())
+
+
+@functools.cache
+def ready(name: str) -> nn.Module:
+    """One model per architecture, made once; tests that change a model copy it."""
+    torch.manual_seed(0)
+    return models.create(name, K).eval()
+
+
+def images(height: int, width: int, *, batch: int = 1, channels: int = 3) -> Tensor:
+    return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
+
+
+def options_with(name: str) -> dict[str, object]:
+    """The smallest members of an architecture, where only the plumbing is looked at."""
+    return {"backbone": "resnet18"} if "backbone" in models.spec(name).options else {}
+
+
+@every_architecture
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+def test_logits_have_the_size_of_the_input(name: str, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        output = ready(name)(images(*size))
+    assert type(output) is DenseOutput
+    assert output.logits_NKHW.shape == (1, K, *size)
+    assert output.logits_NKHW.isfinite().all()
+
+
+@every_architecture
+@pytest.mark.parametrize("size", [(1, 1), (33, 47)], ids=lambda size: "x".join(map(str, size)))
+def test_one_training_step_on_one_image_reaches_every_parameter(name: str, size: tuple[int, int]) -> None:
+    model = copy.deepcopy(ready(name)).train()
+    output = model(images(*size))
+    assert type(output) is DenseOutput
+    assert output.logits_NKHW.shape == (1, K, *size)
+    labels = torch.zeros(1, *size, dtype=torch.long)
+    F.cross_entropy(output.logits_NKHW, labels).backward()
+    lacking = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert lacking == []
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
+
+
+@every_architecture
+def test_train_and_eval_return_the_same_fields(name: str) -> None:
+    with torch.no_grad():
+        evaluated = ready(name)(images(20, 30, batch=2))
+        trained = copy.deepcopy(ready(name)).train()(images(20, 30, batch=2))
+    assert type(trained) is type(evaluated)
+    assert set(trained.aux) == set(evaluated.aux)
+    assert trained.logits_NKHW.shape == evaluated.logits_NKHW.shape
+
+
+@every_architecture
+def test_evaluation_is_deterministic_and_independent_of_neighbours_and_memory_format(name: str) -> None:
+    model, batch = ready(name), images(33, 40, batch=2)
+    with torch.no_grad():
+        first, again = model(batch).logits_NKHW, model(batch).logits_NKHW
+        alone = model(batch[1:]).logits_NKHW
+        last = model(batch.to(memory_format=torch.channels_last)).logits_NKHW
+    assert torch.equal(first, again)
+    # Rounding grows with the depth of a network whose norms are still idle, and with the size of its logits.
+    tolerance = 1e-4 * float(first.abs().max())
+    torch.testing.assert_close(alone, first[1:], rtol=0, atol=tolerance)
+    torch.testing.assert_close(last, first, rtol=0, atol=tolerance)
+
+
+@every_architecture
+def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
+    model, file = ready(name), io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other = models.create(name, K).eval()
+    other.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    with torch.no_grad():
+        assert torch.equal(other(images(9, 9)).logits_NKHW, model(images(9, 9)).logits_NKHW)
+
+
+@every_architecture
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_numbers_of_input_channels(name: str, channels: int) -> None:
+    model = models.create(name, 2, in_channels=channels, **options_with(name)).eval()
+    with torch.no_grad():
+        assert model(images(8, 9, channels=channels)).logits_NKHW.shape == (1, 2, 8, 9)
+
+
+@every_architecture
+def test_the_backbone_is_a_part_with_parameters_of_its_own(name: str) -> None:
+    model = ready(name)
+    backbone = {key for key, _ in model.named_parameters() if key.startswith("backbone.")}
+    assert 0 < len(backbone) < len(list(model.parameters()))
+
+
+@every_architecture
+def test_the_same_seed_makes_the_same_weights(name: str) -> None:
+    twice = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        twice.append(models.create(name, K, **options_with(name)).state_dict())
+    assert all(torch.equal(value, twice[1][key]) for key, value in twice[0].items())
+
+
+@every_architecture
+def test_the_spec_says_what_the_model_is(name: str) -> None:
+    spec = models.spec(name)
+    assert spec.name == name
+    assert spec.task in Task
+    assert re.search(r", \d{4}, arXiv:\d{4}\.\d{5}$|, \d{4}, arXiv:\d{4}\.\d{4}$", spec.paper), spec.paper
+    assert spec.differs
+    assert all(len(text) > 20 for text in spec.differs)
+    assert spec.size_divisor >= 1
+    for number in spec.published:
+        assert number.source
+        assert number.protocol
+        assert 0 < number.value <= 1, "published numbers are shares, as ours are"
+
+
+@pytest.mark.parametrize("name", ["unet", "deeplab_v3plus"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_in_every_architecture_that_takes_one(name: str, backbone: str) -> None:
+    model = models.create(name, 2, backbone=backbone).eval()
+    with torch.no_grad():
+        assert model(images(17, 33)).logits_NKHW.shape == (1, 2, 17, 33)
+
+
+def test_every_file_of_the_room_is_in_the_table() -> None:
+    known = {spec.build.__module__ for spec in models.MODELS.values() if hasattr(spec.build, "__module__")}
+    known |= {
+        spec.build.func.__module__ for spec in models.MODELS.values() if isinstance(spec.build, functools.partial)
+    }
+    for file in sorted(ROOM.glob("*.py")):
+        if file.stem in SUPPORT:
+            continue
+        module = f"segpipe.models.{file.stem}"
+        assigned = {
+            target.id
+            for statement in ast.parse(file.read_text()).body
+            if isinstance(statement, ast.Assign)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+        assert assigned & {"SPEC", "SPECS"}, f"{file.name} describes no architecture: it needs a SPEC = ModelSpec(...)"
+        assert module in known, f"{file.name} is not in MODELS: add the line `{file.stem}.SPEC,` to models/__init__.py"
+
+
+def test_names_are_listed_by_task() -> None:
+    assert models.names() == list(models.MODELS)
+    assert models.names(Task.SEMANTIC) == models.names("semantic") == models.names()
+    assert models.names("panoptic") == []
+    with pytest.raises(InputError, match=r"unknown 'senantic'.*semantic, instance"):
+        models.names("senantic")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("unett", 3, {}), r"unknown 'unett'; did you mean 'unet'\?.*fcn_resnet50.*deeplab_v3plus"),
+        (("unet", 3, {"backbon": "resnet18"}), r"unet: unknown option 'backbon'.*backbone='resnet34'.*head_stride=1"),
+        (("unet", 3, {"backbone": "resnet19"}), r"unknown 'resnet19'; did you mean 'resnet18'\?.*mobilenet_v3_large"),
+        (("unet", 3, {"backbone": 18}), r"unet: option backbone: expected str, found 18"),
+        (("unet", 3, {"head_stride": 3}), r"head_stride: 3 is not one of 1, 2, 4"),
+        (("unet", 3, {"width": 0}), r"width: 0 is not"),
+        (("fcn_resnet18", 3, {"aux": "yes"}), r"option aux: expected bool, found 'yes'"),
+        (("fcn_resnet18", 3, {"output_stride": 4}), r"output_stride: 4 is not one of 8, 16, 32"),
+        (("deeplab_v3plus", 3, {"output_stride": 32}), r"output_stride: 32 is not one of 8, 16"),
+        (("deeplab_v3plus", 3, {"channels": -1}), r"channels: -1 is not"),
+        (("unet", 0, {}), r"num_classes: expected a whole number of at least 1, found 0"),
+        (("unet", True, {}), r"num_classes: .* found True"),
+        (("unet", 3, {"in_channels": 1.5}), r"in_channels: .* found 1.5"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_what_is_wrong_is_named_with_what_was_expected(arguments: tuple[str, int, dict], message: str) -> None:
+    name, num_classes, options = arguments
+    with pytest.raises(InputError, match=message):
+        models.create(name, num_classes, **options)

@@ -1,0 +1,213 @@
+"""Pretrained weights: local files, torch hub's folder, and what each fault says. Nothing here leaves the machine."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor
+
+from segpipe import models
+from segpipe.errors import CorruptError, InputError, UnreachableError
+
+RESNET18_FILE = Path(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url).name
+
+
+@pytest.fixture(scope="module")
+def resnet18() -> dict[str, Tensor]:
+    torch.manual_seed(5)
+    return torchvision.models.resnet18(weights=None).state_dict()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty torch hub folder on a machine without a network."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def unreachable(url: str, *args: object, **options: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def save(state: object, path: Path) -> str:
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_a_local_classifier_fills_the_backbone(suffix: str, resnet18: dict[str, Tensor], tmp_path: Path) -> None:
+    path = save(resnet18, tmp_path / f"weights{suffix}")
+    loaded = models.create("unet", 3, backbone="resnet18", pretrained=path).state_dict()
+    kept = {key for key in resnet18 if not key.startswith("fc.")}
+    assert len(kept) == 120
+    assert all(torch.equal(loaded[f"backbone.{key}"], resnet18[key]) for key in kept)
+
+
+def test_mobilenets_stages_are_found(tmp_path: Path) -> None:
+    theirs = torchvision.models.mobilenet_v3_large(weights=None).state_dict()
+    path = save(theirs, tmp_path / "mobilenet.pth")
+    loaded = models.create("fcn_mobilenet_v3_large", 3, pretrained=path).state_dict()
+    kept = [key for key in theirs if key.startswith("features.")]
+    assert kept
+    assert all(torch.equal(loaded[key.replace("features.", "backbone.", 1)], theirs[key]) for key in kept)
+
+
+def test_a_files_missing_batch_counters_are_no_fault(resnet18: dict[str, Tensor], tmp_path: Path) -> None:
+    old = {key: value for key, value in resnet18.items() if not key.endswith("num_batches_tracked")}
+    loaded = models.create("fcn_resnet18", 3, pretrained=save(old, tmp_path / "old.pth")).state_dict()
+    assert torch.equal(loaded["backbone.conv1.weight"], resnet18["conv1.weight"])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_first_convolution_is_averaged_over_rgb(
+    channels: int, resnet18: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(resnet18, tmp_path / "rgb.pth")
+    model = models.create("fcn_resnet18", 3, in_channels=channels, pretrained=path)
+    found, rgb = model.state_dict()["backbone.conv1.weight"], resnet18["conv1.weight"]
+    assert found.shape[1] == channels
+    torch.testing.assert_close(found.sum(1), rgb.sum(1))
+    assert f"averaged over RGB for {channels} input channels" in caplog.text
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_a_model_of_other_classes_keeps_all_but_the_classifier(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"backbone": "resnet18"} if "backbone" in models.spec(name).options else {}
+    source = models.create(name, 5, **options).state_dict()
+    with caplog.at_level(logging.WARNING, logger="segpipe"):
+        found = models.create(name, 7, pretrained=save(source, tmp_path / "five.safetensors"), **options).state_dict()
+    other = [key for key in source if found[key].shape != source[key].shape]
+    assert len(other) == 2, "weight and bias of the last convolution"
+    assert all(torch.equal(found[key], source[key]) for key in source if key not in other)
+    assert all(key in caplog.text for key in other)
+    assert "not loaded" in caplog.text
+
+
+def test_an_auxiliary_head_that_is_not_built_is_dropped_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(models.create("fcn_resnet18", 3, aux=True).state_dict(), tmp_path / "aux.pth")
+    models.create("fcn_resnet18", 3, aux=False, pretrained=path)
+    assert "aux_classifier.0.weight" in caplog.text
+    plain = save(models.create("fcn_resnet18", 3).state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(InputError, match=r"7 missing \(aux_classifier.0.weight"):
+        models.create("fcn_resnet18", 3, aux=True, pretrained=plain)
+
+
+def test_training_checkpoints_of_torchvisions_scripts_are_opened(resnet18: dict[str, Tensor], tmp_path: Path) -> None:
+    path = save({"model": resnet18, "epoch": 3}, tmp_path / "checkpoint.pth")
+    loaded = models.create("fcn_resnet18", 3, pretrained=path).state_dict()
+    assert torch.equal(loaded["backbone.conv1.weight"], resnet18["conv1.weight"])
+
+
+def test_weights_by_name_come_from_hubs_folder(
+    hub: Path, resnet18: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(resnet18, hub / RESNET18_FILE)
+    for name in ("DEFAULT", "IMAGENET1K_V1", "ResNet18_Weights.IMAGENET1K_V1"):
+        loaded = models.create("unet", 3, backbone="resnet18", pretrained=name).state_dict()
+        assert torch.equal(loaded["backbone.conv1.weight"], resnet18["conv1.weight"])
+    assert capsys.readouterr().out == ""
+
+
+def test_released_segmentation_weights_come_by_name(hub: Path) -> None:
+    theirs = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, aux_loss=True)
+    weights = torchvision.models.segmentation.FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1
+    save(theirs.state_dict(), hub / Path(weights.url).name)
+    loaded = models.create("fcn_resnet50", 21, pretrained="COCO_WITH_VOC_LABELS_V1").state_dict()
+    assert torch.equal(loaded["classifier.4.weight"], theirs.state_dict()["classifier.4.weight"])
+
+
+def test_without_a_network_the_file_and_its_place_are_named(hub: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnreachableError, match="no route to host") as caught:
+        models.create("unet", 3, backbone="resnet18", pretrained="DEFAULT")
+    assert str(hub / RESNET18_FILE) in str(caught.value)
+    assert f"path/to/{RESNET18_FILE}" in str(caught.value)
+    assert capsys.readouterr().out == "", "standard output belongs to --json"
+
+
+def test_a_broken_download_is_named(hub: Path) -> None:
+    (hub / RESNET18_FILE).write_bytes(b"<html>sign in to this network</html>")
+    with pytest.raises(CorruptError, match=f"{RESNET18_FILE} is not the file"):
+        models.create("unet", 3, backbone="resnet18", pretrained="DEFAULT")
+
+
+@pytest.mark.parametrize(
+    ("arch", "pretrained", "message"),
+    [
+        (
+            "fcn_resnet18",
+            "IMAGENET1K_V2",
+            r"'IMAGENET1K_V2' is not known for fcn_resnet18 with resnet18.*IMAGENET1K_V1",
+        ),
+        ("fcn_resnet18", "ResNet50_Weights.DEFAULT", r"not known for fcn_resnet18 with resnet18"),
+        ("fcn_resnet18", "yes", r"'yes' is not known.*or a local .safetensors, .pth, .pt file"),
+        ("fcn_resnet50", "COCO", r"expected one of COCO_WITH_VOC_LABELS_V1, DEFAULT, IMAGENET1K_V1, IMAGENET1K_V2"),
+        ("fcn_resnet18", "nowhere/weights.pth", r"nowhere/weights.pth: no such file"),
+    ],
+)
+def test_unknown_weights_are_refused(arch: str, pretrained: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        models.create(arch, 3, pretrained=pretrained)
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("segpipe-payload-ran"),)
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save({"conv1.weight": Payload()}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="holds more than tensors"):
+        models.create("fcn_resnet18", 3, pretrained=path)
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(InputError, match="holds more than tensors"):
+        models.create("fcn_resnet18", 3, pretrained=str(tmp_path / "bare.pth"))
+    assert not (tmp_path / "segpipe-payload-ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_unreadable_files_are_named(suffix: str, resnet18: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / f"cut{suffix}"
+    save(resnet18, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=f"cut{suffix}: cannot be read as weights"):
+        models.create("fcn_resnet18", 3, pretrained=str(path))
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a mapping of names to tensors"):
+        models.create("fcn_resnet18", 3, pretrained=save([torch.zeros(1)], tmp_path / "list.pth"))
+
+
+def test_what_does_not_fit_is_counted_and_named(resnet18: dict[str, Tensor], tmp_path: Path) -> None:
+    faulty = {key: value for key, value in resnet18.items() if key != "layer1.0.conv1.weight"}
+    faulty |= {"layer9.weight": torch.zeros(1), "conv1.weight": torch.zeros(64, 3, 3, 3)}
+    with pytest.raises(InputError) as caught:
+        models.create("fcn_resnet18", 3, pretrained=save(faulty, tmp_path / "faulty.pth"))
+    message = str(caught.value)
+    assert "1 missing (backbone.layer1.0.conv1.weight)" in message
+    assert "1 unexpected (backbone.layer9.weight)" in message
+    assert "backbone.conv1.weight: file (64, 3, 3, 3), model (64, 3, 7, 7)" in message
+
+
+def test_another_backbones_file_is_refused(resnet18: dict[str, Tensor], tmp_path: Path) -> None:
+    path = save(resnet18, tmp_path / "resnet18.pth")
+    with pytest.raises(InputError, match=r"for fcn_resnet34: the tensors do not fit: \d+ missing \(.*and \d+ more\)"):
+        models.create("fcn_resnet34", 3, pretrained=path)

@@ -1,0 +1,173 @@
+"""The walls of the house: which room may import what. Checked by parsing every file, imports inside functions included.
+
+The table is the law; where it differs from what a change needs, change the table in the same commit and say why.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ALL_ROOMS = "*"
+
+# room: (rooms of segpipe, packages from outside). A room is a module or a package of segpipe, or `flows`.
+WALLS: dict[str, tuple[set[str], set[str]]] = {
+    "errors": (set(), set()),
+    "types": ({"errors"}, set()),
+    "version": (set(), set()),
+    "reports": ({"types", "errors"}, set()),
+    "config": ({"types", "errors"}, {"pydantic", "yaml"}),
+    "storage": ({"errors"}, {"fsspec"}),
+    "masks": ({"types", "errors"}, {"numpy", "PIL"}),
+    "sources": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
+    "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
+    "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
+    "losses": (set(), {"torch"}),
+    "metrics": ({"types", "errors", "masks"}, {"numpy", "torch"}),
+    "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
+    "tasks": (
+        {"types", "errors", "config", "data", "models", "losses", "metrics", "masks"},
+        {"torch", "numpy"},
+    ),
+    "checkpoint": ({"types", "errors", "storage", "reports", "models"}, {"torch", "safetensors"}),
+    "evaluate": (
+        {"types", "errors", "config", "shards", "data", "models", "tasks", "metrics", "checkpoint"},
+        {"torch", "numpy"},
+    ),
+    "train": (
+        {"types", "errors", "config", "storage", "shards", "data", "models", "tasks", "checkpoint", "evaluate"},
+        {"torch"},
+    ),
+    "leaderboard": ({"types", "errors"}, set()),
+    "promotion": ({"types", "errors", "storage", "leaderboard", "reports"}, set()),
+    "tracking": ({"types", "errors", "storage"}, {"mlflow"}),
+    "serving": ({"types", "errors", "config", "data", "models", "tasks", "checkpoint"}, {"torch", "numpy", "mlflow"}),
+    "report": ({"types", "errors", "masks"}, {"numpy", "PIL"}),
+    "stages": ({ALL_ROOMS}, set()),
+    "cli": ({"stages", "config", "types", "errors"}, {"typer", "rich"}),
+    "flows": ({"stages", "config", "types", "errors"}, {"prefect", "pydantic", "rich", "typer"}),
+}
+# A single file that may import more than its room.
+DOORS = {"segpipe/train/on_ray.py": {"ray"}}
+# Each of these is met in one room only (mlflow's types also in `serving`, which MLflow loads).
+ONE_ROOM = {
+    "prefect": {"flows"},
+    "ray": {"train"},
+    "mlflow": {"tracking", "serving"},
+    "pyarrow": {"shards"},
+    "fsspec": {"storage"},
+}
+# Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
+SIBLINGS = {
+    "sources": {"spec", "__init__"},
+    "models": {"spec", "layers", "backbones", "upsampling", "pretrained", "__init__"},
+    "tasks": {"__init__"},
+}
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "marshal.loads", "os.system"}
+
+
+def source_files() -> list[Path]:
+    return sorted([*ROOT.glob("segpipe/**/*.py"), *ROOT.glob("flows/**/*.py")])
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return "flows" if parts[0] == "flows" else (parts[1] if len(parts) > 1 else "")
+
+
+def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import anywhere in the file; `from segpipe import x` counts as segpipe.x."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative imports hide which room is entered"
+            module = node.module or ""
+            if module in ("segpipe", "flows"):
+                yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, module
+
+
+@pytest.mark.parametrize("path", source_files(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_stay_within_the_walls(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        assert not list(imported_modules(path)), f"{path}: the package itself imports nothing"
+        return
+    assert room in WALLS, f"{path}: room {room!r} is not in the table; add it to WALLS with what it may import"
+    rooms, packages = WALLS[room]
+    packages = packages | DOORS.get(path.relative_to(ROOT).as_posix(), set())
+    for line, module in imported_modules(path):
+        top, _, rest = module.partition(".")
+        if top == "flows":
+            assert room == "flows", f"{path}:{line}: {room} imports {module}"
+        elif top == "segpipe":
+            target = rest.split(".")[0]
+            inside = target == room or ALL_ROOMS in rooms or target in rooms or target == "__version__"
+            assert inside, f"{path}:{line}: {room} imports {module}; it may import {sorted(rooms)}"
+        elif top not in sys.stdlib_module_names:
+            assert top in packages, f"{path}:{line}: {room} imports {module}; from outside it may {sorted(packages)}"
+
+
+@pytest.mark.parametrize("package", ONE_ROOM)
+def test_each_heavy_package_lives_in_one_room(package: str) -> None:
+    rooms = {
+        room_of(path)
+        for path in source_files()
+        for _, module in imported_modules(path)
+        if module.split(".")[0] == package
+    }
+    assert rooms <= ONE_ROOM[package]
+    assert rooms, f"nobody imports {package}: take it out of the table"
+
+
+@pytest.mark.parametrize("room", SIBLINGS)
+def test_siblings_do_not_import_each_other(room: str) -> None:
+    for path in (ROOT / "segpipe" / room).glob("**/*.py"):
+        if path.stem == "__init__":
+            continue
+        own = path.relative_to(ROOT / "segpipe" / room).parts[0].removesuffix(".py")
+        for line, module in imported_modules(path):
+            parts = module.split(".")
+            if parts[:2] == ["segpipe", room] and len(parts) > 2:
+                assert parts[2] in SIBLINGS[room] | {own}, f"{path}:{line}: imports its sibling {module}"
+
+
+@pytest.mark.parametrize("path", source_files(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_open_with_their_purpose_and_stay_short(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f"{path}: the file does not say what it is for"
+    lines = len(text.splitlines())
+    assert lines <= LONGEST_FILE, f"{path}: {lines} lines; split it"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{path}:{node.lineno}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", source_files(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_no_unsafe_calls(path: Path) -> None:
+    """Nothing that executes what it reads (reliability row E5)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            assert name not in UNSAFE_CALLS, f"{path}:{node.lineno}: {name}"
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            if name == "torch.load":
+                assert keywords.get("weights_only") == "True", f"{path}:{node.lineno}: torch.load without weights_only"
+            if name == "yaml.load":
+                assert "SafeLoader" in keywords.get("Loader", "") or "Strict" in keywords.get("Loader", "")
+            assert keywords.get("shell") != "True", f"{path}:{node.lineno}: a shell"
+
+
+def test_the_table_names_only_rooms_that_exist() -> None:
+    rooms = {room_of(path) for path in source_files()} - {"__init__"}
+    assert rooms == set(WALLS), f"in the table only: {set(WALLS) - rooms}; without a row: {rooms - set(WALLS)}"
