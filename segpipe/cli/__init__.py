@@ -11,6 +11,7 @@ Importing this costs a fraction of a second and must stay so: each command impor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -28,11 +29,20 @@ app = typer.Typer(
     "Exit status: 0 done, 1 something was refused or failed, 2 wrong use or bad input, 3 a service could not be "
     "reached, 130 interrupted.",
 )
-for command in (work.check, work.ingest, work.train, work.evaluate, work.promote, work.retrain):
-    app.command(rich_help_panel="Work")(command)
-app.command("list", rich_help_panel="Look")(look.list_table)
-for command in (look.board, look.history, look.doctor):
-    app.command(rich_help_panel="Look")(command)
+COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
+    "check": ("Work", work.check),
+    "ingest": ("Work", work.ingest),
+    "train": ("Work", work.train),
+    "evaluate": ("Work", work.evaluate),
+    "promote": ("Work", work.promote),
+    "retrain": ("Work", work.retrain),
+    "board": ("Look", look.board),
+    "history": ("Look", look.history),
+    "list": ("Look", look.list_table),
+    "doctor": ("Look", look.doctor),
+}
+for name, (panel, function) in COMMANDS.items():
+    app.command(name, rich_help_panel=panel)(function)
 
 
 def _show_version(wanted: bool) -> None:
@@ -43,7 +53,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """What may stand before the command."""
 

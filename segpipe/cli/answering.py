@@ -41,7 +41,8 @@ class Answer:
         self.status = 0
 
     def __call__(self, result: object, view: View, *, status: int = 0) -> None:
-        """`result`: a dataclass, or plain data, which --json prints; `view` shows it to people; `status`: exit status."""
+        """`result`, dataclasses or plain data, is what --json prints; `view` shows it to people; `status` is the exit
+        status."""
         self.result, self.view, self.status = result, view, status
 
 
@@ -103,9 +104,7 @@ def _fail(out: TextIO, as_json: bool, kind: str, message: str, status: int) -> N
 
 
 def _bug(error: Exception) -> str:
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="segpipe-bug-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
+    with tempfile.NamedTemporaryFile("w", prefix="segpipe-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:
         traceback.print_exception(error, file=file)
     return f"a bug in segpipe, not in your input: {type(error).__name__}: {error}. The traceback is in {file.name}"
 
@@ -113,6 +112,8 @@ def _bug(error: Exception) -> str:
 def _plain(result: object) -> Any:
     if isinstance(result, list | tuple):
         return [_plain(item) for item in result]
+    if isinstance(result, dict):
+        return {key: _plain(value) for key, value in result.items()}
     return dataclasses.asdict(result) if dataclasses.is_dataclass(result) and not isinstance(result, type) else result
 
 

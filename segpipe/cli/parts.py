@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segpipe.errors import InputError
+
+if TYPE_CHECKING:
+    from segpipe.config import Recipe, RunConfig
 
 
 class Runtime(StrEnum):
@@ -59,3 +63,19 @@ def _scalar(text: str) -> str | int | float | bool:
     except ValueError:
         return text
     return value if isinstance(value, bool | int | float) else text
+
+
+def chosen_runs(recipe: Recipe, labels: Sequence[str]) -> list[RunConfig]:
+    """The runs of a recipe that have one of `labels`; all of them where none is named."""
+    runs = [recipe.run_config(index) for index in range(len(recipe.architectures))]
+    known = [run.label for run in runs]
+    for label in labels:
+        if label not in known:
+            raise InputError(f"--only {label!r}: {recipe.name} has no such label; expected one of: {', '.join(known)}")
+    return [run for run in runs if run.label in labels or not labels]
+
+
+def label_of(checkpoint: str) -> str:
+    """The label in a path that training made, `.../<label>-<run key>/model`; "model" for any other path."""
+    found = re.search(r"([a-z0-9_-]+)-[0-9a-f]{12}/model/?$", checkpoint)
+    return found.group(1) if found else "model"

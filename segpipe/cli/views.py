@@ -1,4 +1,4 @@
-"""Results as people read them: one function a result, drawn on a rich console. No arithmetic, nothing is decided here."""
+"""Results as people read them: one function a result, drawn on a rich console. Nothing is computed or decided here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from rich.text import Text
 from segpipe.cli.answering import printable
 
 if TYPE_CHECKING:
-    from segpipe.stages.doctor import Check
-    from segpipe.stages.ingest import IngestResult
-    from segpipe.stages.promote import Record, Verdict
-    from segpipe.stages.retrain import BoardRow, RetrainResult
+    from segpipe.stages.results import BoardRow, Check, IngestResult, Record, RetrainResult, Verdict
     from segpipe.types import EvalReport, QuarantineEntry, TrainResult
 
 MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
@@ -40,7 +37,11 @@ def table(console: Console, title: str, columns: Sequence[str], rows: Iterable[S
 
 
 def checked(console: Console, summary: Mapping[str, Any]) -> None:
-    say(console, f"{summary['recipe']} is fine: experiment {summary['name']!r} on dataset {summary['dataset']!r}", "green")
+    say(
+        console,
+        f"{summary['recipe']} is fine: experiment {summary['name']!r} on dataset {summary['dataset']!r}",
+        "green",
+    )
     rows = [(each["label"], each["arch"], each["options"] or "-") for each in summary["architectures"]]
     table(console, "Architectures", ("label", "architecture", "options"), rows)
 
@@ -52,6 +53,11 @@ def ingested(console: Console, result: IngestResult) -> None:
     for warning in result.warnings:
         say(console, f"warning: {warning}", "yellow")
     quarantine(console, result.quarantined)
+
+
+def ingest_refused(console: Console, result: Mapping[str, Any]) -> None:
+    say(console, f"refused: {result['warnings'][0]}", "red")
+    quarantine(console, result["quarantined"])
 
 
 def quarantine(console: Console, entries: Sequence[QuarantineEntry]) -> None:
@@ -118,10 +124,7 @@ def retrained(console: Console, result: RetrainResult) -> None:
 
 
 def history(console: Console, records: Sequence[Record]) -> None:
-    rows = [
-        (r.number, r.at[:19], r.kind, r.champion.label if r.champion else "-", r.who, r.reason)
-        for r in records
-    ]
+    rows = [(r.number, r.at[:19], r.kind, r.champion.label if r.champion else "-", r.who, r.reason) for r in records]
     table(console, "Ledger", ("number", "UTC", "kind", "champion then", "who", "reason"), rows)
 
 
@@ -131,7 +134,9 @@ def catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def checkup(console: Console, checks: Sequence[Check]) -> None:
-    table(console, "", ("check", "status", "found", "expected"), [(c.name, c.status, c.found, c.expected) for c in checks])
+    table(
+        console, "", ("check", "status", "found", "expected"), [(c.name, c.status, c.found, c.expected) for c in checks]
+    )
     for check in checks:
         if check.status != "ok":
             say(console, f"{check.name}: {check.fix}", MARKS[check.status])

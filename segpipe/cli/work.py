@@ -16,6 +16,8 @@ from segpipe.cli.parts import (
     RuntimeOption,
     SetOption,
     VersionOption,
+    chosen_runs,
+    label_of,
     options_of,
 )
 
@@ -23,12 +25,14 @@ from segpipe.cli.parts import (
 def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Check a recipe without starting anything.
 
-    Reads the recipe, its architectures and their options, the source folder and the resources, and names every fault
-    with the key that has it. What passes here does not fail for a typo at two in the morning.
+    Reads the recipe, its architectures and their options, the source folder and
+    the resources, and names every fault with the key that has it. What passes
+    here does not fail for a typo at two in the morning.
 
     \b
-    segpipe check flows/recipes/camvid.yaml
-    segpipe check my.yaml --set train.epochs=3 --set resources.workers=2
+    Examples:
+      segpipe check flows/recipes/camvid.yaml
+      segpipe check my.yaml --set train.epochs=3 --set resources.workers=2
     """
     with answering(as_json) as answer, steps(f"checking {recipe}"):
         from segpipe.config import Recipe
@@ -48,13 +52,16 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
 
 def ingest(
     format: Annotated[str, typer.Argument(metavar="FORMAT", help="One of `segpipe list sources`.")],  # noqa: A002
-    root: Annotated[str, typer.Argument(metavar="ROOT", help="Folder or URI of the source files ('' if it needs none).")],
+    root: Annotated[
+        str, typer.Argument(metavar="ROOT", help="Folder or URI of the source files ('' if it needs none).")
+    ],
     to: Annotated[
         str | None, typer.Option("--to", metavar="URI", help="The dataset. Default: $SEGPIPE_HOME/datasets/NAME.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="The dataset's name. Default: FORMAT.")] = None,
     max_quarantine: Annotated[
-        float, typer.Option("--max-quarantine", metavar="SHARE", min=0, max=1, help="Refuse above this share of bad samples.")
+        float,
+        typer.Option("--max-quarantine", metavar="SHARE", min=0, max=1, help="Refuse above this share of bad samples."),
     ] = 0.01,
     options: Annotated[
         list[str] | None,
@@ -64,17 +71,20 @@ def ingest(
 ) -> None:
     """Publish a folder of images and masks as a dataset version.
 
-    Bad files are set aside and listed, their good neighbours are published. The version is the hash of the content:
-    the same files give the same version again, and a second run finds nothing to do.
+    Bad files are set aside and listed, their good neighbours are published. The
+    version is the hash of the content: the same files give the same version
+    again, and a second run finds nothing to do.
 
     \b
-    segpipe ingest camvid ~/data/camvid --to datasets/camvid
-    segpipe ingest folder ~/photos --name roofs --max-quarantine 0.05 --json
-    segpipe ingest scenes "" --option count=200
+    Examples:
+      segpipe ingest camvid ~/data/camvid --to datasets/camvid
+      segpipe ingest folder ~/photos --name roofs --max-quarantine 0.05 --json
+      segpipe ingest scenes "" --option train=120 --option seed=7
     """
     with answering(as_json) as answer:
         from segpipe.config import DatasetConfig, validate
         from segpipe.stages import ingest as stage
+        from segpipe.stages import layout
 
         document = {
             "name": name or format,
@@ -88,4 +98,168 @@ def ingest(
             try:
                 answer(stage.ingest(config, to=to, on_progress=advance), views.ingested)
             except stage.QuarantineLimitError as error:
-                ...
+                refusal: dict[str, object] = {
+                    "name": config.name,
+                    "uri": to or layout.dataset_uri(config.name),
+                    "version": None,
+                    "status": "refused",
+                    "splits": {},
+                    "quarantined": error.entries,
+                    "warnings": [str(error)],
+                }
+                answer(refusal, views.ingest_refused, status=error.exit_status)
+
+
+def train(
+    recipe: RecipeArgument,
+    data: DataOption,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="URI", help="Folder for the runs. Default: $SEGPIPE_HOME/runs/NAME.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="LABEL", help="Train this one of the recipe. May be repeated.")
+    ] = None,
+    version: VersionOption = None,
+    overrides: SetOption = None,
+    runtime: RuntimeOption = Runtime.RAY,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the architectures of a recipe, one after the other.
+
+    A run that is finished is not done again, one that was killed continues from
+    its newest valid checkpoint. Prints what each run left behind; --json prints
+    a list of these results.
+
+    \b
+    Examples:
+      segpipe train my.yaml --data datasets/roofs
+      segpipe train my.yaml --data datasets/roofs --only unet --runtime local --set train.epochs=1
+    """
+    with answering(as_json) as answer, steps(f"training {recipe}") as note:
+        from segpipe.config import Recipe
+        from segpipe.stages import catalogue, layout
+        from segpipe.stages import train as stage
+
+        found = Recipe.load(recipe, tuple(overrides or ()))
+        pinned = catalogue.dataset_version(data, version)
+        results = []
+        for run in chosen_runs(found, only or ()):
+            note(f"training {run.label} on {pinned[:8]}")
+            results.append(
+                stage.train(
+                    run,
+                    data=data,
+                    version=pinned,
+                    to=to or layout.runs_uri(found.name),
+                    resources=found.resources,
+                    runtime=runtime.value,
+                )
+            )
+        answer(results, views.trained)
+
+
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A model folder, as training left it.")],
+    data: DataOption,
+    split: Annotated[str, typer.Option("--split", help="The split to score on.")] = "test",
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="URI", help="Folder for reports. Default: $SEGPIPE_HOME/evaluations/EXPERIMENT."),
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Name on the board. Default: from CHECKPOINT.")] = None,
+    experiment: Annotated[str, typer.Option("--experiment", help="The experiment that it counts for.")] = "adhoc",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images in one forward pass.")] = 4,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Ray tasks that share the split.")] = 1,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, max=64, help="Predictions drawn as images.")] = 6,
+    version: VersionOption = None,
+    runtime: RuntimeOption = Runtime.RAY,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a trained model on a split of a dataset version.
+
+    Every image counts exactly once, at its original resolution. The report is
+    kept, so asking the same again is free.
+
+    \b
+    Examples:
+      segpipe evaluate runs/unet-0123456789ab/model --data datasets/roofs --split test
+      segpipe evaluate s3://bucket/model --data s3://bucket/roofs --split val --workers 4 --json
+    """
+    with answering(as_json) as answer, steps(f"evaluating {checkpoint}"):
+        from segpipe.config import EvaluateConfig, validate
+        from segpipe.stages import catalogue, layout
+        from segpipe.stages import evaluate as stage
+
+        document = {"split": split, "batch_size": batch_size, "workers": workers, "pictures": pictures}
+        report = stage.evaluate(
+            checkpoint,
+            data=data,
+            version=catalogue.dataset_version(data, version),
+            to=to or layout.evaluations_uri(experiment),
+            config=validate(EvaluateConfig, document, "segpipe evaluate"),
+            experiment=experiment,
+            label=label or label_of(checkpoint),
+            runtime=runtime.value,
+        )
+        answer(report, views.evaluated)
+
+
+def promote(
+    recipe: RecipeArgument,
+    report: Annotated[
+        list[str], typer.Argument(metavar="REPORT...", help="Evaluation folders, as `segpipe evaluate` filled them.")
+    ],
+    data: DataOption,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the best of some evaluated models challenge the champion.
+
+    The champion is scored on the same dataset version first. Who wins is
+    written into an append-only ledger, MLflow's aliases follow it. A tie keeps
+    the champion. Exit status 1: the challenger was refused.
+
+    \b
+    Examples:
+      segpipe promote my.yaml evaluations/unet-0123456789ab --data datasets/roofs
+      segpipe promote my.yaml evaluations/* --data datasets/roofs --set promote.margin=0.01 --json
+    """
+    with answering(as_json) as answer, steps("choosing the champion") as note:
+        from segpipe.config import Recipe
+        from segpipe.stages import promote as stage
+        from segpipe.stages.evaluate import load_report
+
+        found = Recipe.load(recipe, tuple(overrides or ()))
+        candidates = [load_report(folder.removesuffix("/report.json")) for folder in report]
+        note(f"{len(candidates)} candidate(s) for {found.name}")
+        scorer = stage.champion_scorer(
+            found.name, data=data, version=candidates[0].dataset_version, config=found.evaluate
+        )
+        verdict = stage.promote(found.name, candidates, config=found.promote, champion_report_of=scorer)
+        answer(verdict, views.verdict, status=1 if verdict.outcome == "refused" else 0)
+
+
+def retrain(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    runtime: RuntimeOption = Runtime.RAY,
+    as_json: JsonOption = False,
+) -> None:
+    """Do it all: ingest, train every architecture, evaluate, promote.
+
+    What the nightly deployment does, without Prefect. Whatever is done already
+    is not done again: with nothing changed it says so and stops. Exit status 1:
+    an architecture failed or the challenger was refused; the rest is done.
+
+    \b
+    Examples:
+      segpipe retrain flows/recipes/camvid.yaml
+      segpipe retrain my.yaml --set train.epochs=5 --set dataset.root=/data/new --json
+    """
+    with answering(as_json) as answer, steps(f"retraining {recipe}") as note:
+        from segpipe.config import Recipe
+        from segpipe.stages import retrain as stage
+
+        result = stage.retrain(Recipe.load(recipe, tuple(overrides or ())), runtime=runtime.value, on_step=note)
+        refused = result.verdict is not None and result.verdict.outcome == "refused"
+        answer(result, views.retrained, status=1 if refused or result.failures else 0)

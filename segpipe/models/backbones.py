@@ -98,14 +98,14 @@ def build_backbone(name: str, *, in_channels: int = 3, output_stride: int = 32) 
     classifier = layout.classifier(weights=None, norm_layer=layout.norm)
     body = classifier.get_submodule("features") if hasattr(classifier, "features") else classifier
     stages = OrderedDict((key, child) for key, child in body.named_children() if key not in ("avgpool", "fc"))
-    stride_to_dilation(stages, layout, output_stride)
+    stride_to_dilation(stages, output_stride)
     backbone = Backbone(name, stages, layout)
     if in_channels != 3:
         _replace_stem(backbone, in_channels)
     return backbone
 
 
-def stride_to_dilation(stages: Mapping[str, nn.Module], layout: Layout, output_stride: int) -> None:
+def stride_to_dilation(stages: Mapping[str, nn.Module], output_stride: int) -> None:
     """Turns the strides beyond `output_stride` into dilation, in place, by the atrous rule.
 
     A convolution that loses its stride keeps its own dilation, since its input has not changed; every larger kernel
@@ -121,14 +121,16 @@ def stride_to_dilation(stages: Mapping[str, nn.Module], layout: Layout, output_s
         if not isinstance(module, nn.Conv2d):
             continue
         strided, kernel = module.stride[0] > 1, module.kernel_size[0]
-        if strided and kernel > 1 and stride < output_stride:
+        if kernel == 1:
+            # A strided shortcut stands behind the convolution of its block, so `dilation` already tells its stage.
+            module.stride = (1, 1) if dilation > 1 else module.stride
+        elif strided and stride < output_stride:
             stride *= 2
-        elif dilation > 1 or (strided and kernel > 1):
-            # A strided 1 x 1 shortcut follows the convolution of its block, so `dilation` already tells its stage.
+        else:
             module.stride = (1, 1)
             module.dilation = (dilation, dilation)
             module.padding = (dilation * (kernel // 2), dilation * (kernel // 2))
-            dilation *= 2 if strided and kernel > 1 else 1
+            dilation *= 2 if strided else 1
 
 
 def _replace_stem(backbone: Backbone, in_channels: int) -> None:

@@ -68,7 +68,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             f"pretrained: {path}: holds more than tensors, or is no torch file; such files can run code and are not "
             "opened. Save the state dict alone, best as .safetensors"
         ) from None
-    except (safetensors.SafetensorError, RuntimeError, EOFError) as error:
+    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise InputError(f"pretrained: {path}: cannot be read as weights: {error}") from None
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

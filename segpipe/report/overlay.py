@@ -1,4 +1,4 @@
-"""One prediction as a picture: image, truth, prediction and errors side by side, with a legend. Numpy and Pillow.
+"""One prediction as a picture: image, truth, prediction and errors beside each other, with a legend. Numpy and Pillow.
 
 `draw` makes one picture, `contact_sheet` stacks several; both return PNG bytes that depend on nothing but their
 arguments. Panels are scaled to a readable size: photographs smoothly, label maps without mixing classes.
@@ -22,7 +22,9 @@ from segpipe.types import ClassInfo
 Pixels = NDArray[np.uint8]
 Labels = NDArray[Any]
 
-PANEL_WIDTH, PANEL_MAX_HEIGHT = 400, 480
+PANEL_WIDTH, PANEL_MAX_HEIGHT = 480, 480
+# MLflow shows pictures in narrow frames, where a row of four wide panels shrinks to stamps.
+COLUMNS_WIDE, COLUMNS_TALL = 2, 4
 MARGIN, GAP = 16, 8
 TITLE_SIZE, TEXT_SIZE = 18, 14
 PAPER, INK, FAINT_INK = (255, 255, 255), (32, 36, 42), (105, 113, 124)
@@ -155,18 +157,20 @@ def _compose(
     title: str,
 ) -> Image.Image:
     h, w = panels[0][1].shape[:2]
-    width = 2 * MARGIN + len(panels) * w + (len(panels) - 1) * GAP
-    rows = _wrap(entries, width - 2 * MARGIN)
-    top = MARGIN + TITLE_SIZE + 10 + TEXT_SIZE + 6
-    sheet = Image.new("RGB", (width, top + h + 14 + len(rows) * (TEXT_SIZE + 10) + MARGIN - 10), PAPER)
+    columns = min(len(panels), COLUMNS_WIDE if 4 * w >= 3 * h else COLUMNS_TALL)
+    room, panel_step = columns * w + (columns - 1) * GAP, TEXT_SIZE + 6 + h + GAP
+    rows = _wrap(entries, room)
+    top = MARGIN + TITLE_SIZE + 10
+    legend_top = top + -(-len(panels) // columns) * panel_step + 6
+    sheet = Image.new("RGB", (room + 2 * MARGIN, legend_top + len(rows) * (TEXT_SIZE + 10) + MARGIN - 10), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN), _fit(title, width - 2 * MARGIN, TITLE_SIZE), INK, _font(TITLE_SIZE), anchor="lt")
+    pen.text((MARGIN, MARGIN), _fit(title, room, TITLE_SIZE), INK, _font(TITLE_SIZE), anchor="lt")
     for i, (caption, panel) in enumerate(panels):
-        left = MARGIN + i * (w + GAP)
-        pen.text((left, top - 6), _fit(caption, w, TEXT_SIZE), FAINT_INK, _font(TEXT_SIZE), anchor="ld")
-        sheet.paste(Image.fromarray(panel), (left, top))
+        left, above = MARGIN + i % columns * (w + GAP), top + i // columns * panel_step
+        pen.text((left, above + TEXT_SIZE), _fit(caption, w, TEXT_SIZE), FAINT_INK, _font(TEXT_SIZE), anchor="ld")
+        sheet.paste(Image.fromarray(panel), (left, above + TEXT_SIZE + 6))
     for line, row in enumerate(rows):
-        _legend_row(sheet, row, top + h + 14 + line * (TEXT_SIZE + 10))
+        _legend_row(sheet, row, legend_top + line * (TEXT_SIZE + 10))
     return sheet
 
 

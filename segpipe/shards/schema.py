@@ -1,8 +1,8 @@
 """Sample <-> one Parquet row: the one schema that serves every task.
 
-Image bytes are stored as shipped. Label and segment maps are zstd-compressed raw ids: on CamVid this decodes 6.4 times
-faster than PNG at 0.71 times its bytes. Parquet's own page compression stays off, since everything large is compressed
-already.
+Image bytes are stored as shipped. Label and segment maps are zstd-compressed raw ids: on CamVid they decode 4 to 6
+times faster than PNG and take 0.8 times its bytes. Parquet's own page compression stays off, since everything large is
+compressed already.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from segpipe.errors import CorruptError, InputError
 from segpipe.types import Keypoints, Sample, Segment
 
 SCHEMA_VERSION = 1
-ZSTD_LEVEL = 9  # 1.2 times smaller than level 3 on CamVid and no slower to read; written once, read every epoch
+# On CamVid level 9 saves 0.9 KiB of an 80 KiB sample, for 8 times the time to write and the same to read.
+ZSTD_LEVEL = 3
 MAP_WIDTHS = (1, 2, 4)  # bytes of one id
 
 _POINT = pa.struct(

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from segpipe import models, reports, storage
+from segpipe import models, reports, storage, tracking
 from segpipe.config import Recipe, expand_root
 from segpipe.errors import InputError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
@@ -147,7 +147,7 @@ def evaluate_run(
     result: TrainResult,
     dataset: IngestResult,
     *,
-    parent: mirror.tracking.RunRef | None,
+    parent: tracking.RunRef | None,
     runtime: Literal["ray", "local"] = "ray",
 ) -> EvalReport:
     """Evaluates one trained architecture under the recipe's protocol and shows it in MLflow."""

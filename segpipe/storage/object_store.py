@@ -27,6 +27,7 @@ RETRY_SECONDS = 30.0  # the budget of one operation; then the store counts as do
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 4.0
 READ_BUFFER_BYTES = 256 * 1024
+PART_BYTES = 16 << 20  # of a file from twice this size on; ten parts go at a time
 # "create-if-absent" is a promise of the store; only S3's is known and tested.
 CONDITIONAL_PUT = ("s3", "s3a")
 # Named, not imported: errors of s3fs's HTTP stack, which only exists where the `s3` extra is installed.
@@ -69,13 +70,11 @@ def create(uri: str, data: bytes) -> bool:
 def create_from_file(uri: str, source: Path) -> bool:
     """As `create`, for a local file; large ones go in parts, and the condition holds for the step that ends them."""
     _require_conditional_put(uri)
-    return attempt(uri, lambda filesystem, path: _put(lambda: filesystem.put_file(str(source), path, mode="create")))
 
+    def put_file(filesystem: Any, path: str) -> bool:
+        return _put(lambda: filesystem.put_file(str(source), path, mode="create", chunksize=PART_BYTES))
 
-def stamp(filesystem: Any, path: str) -> str:
-    """What the store says of an object's content: its size and ETag (or time of change)."""
-    info = filesystem.info(path)
-    return f"{info['size']}/{info.get('ETag') or info.get('LastModified') or info.get('mtime')}"
+    return attempt(uri, put_file)
 
 
 def open_read(uri: str) -> io.BufferedReader:
@@ -110,7 +109,7 @@ class _RemoteFile(io.RawIOBase):
         if stop <= start:
             return 0
         data = attempt(
-            self._uri, lambda filesystem, path: _exactly(filesystem.cat_file(path, start, stop), stop - start)
+            self._uri, lambda filesystem, path: _exactly(filesystem.cat_file(path, start=start, end=stop), stop - start)
         )
         wanted[: len(data)] = data
         self._position = stop
@@ -120,13 +119,24 @@ class _RemoteFile(io.RawIOBase):
 def filesystem_of(uri: str) -> Any:
     """The fsspec file system of a URI. Raises InputError for an unknown scheme or a missing extra."""
     scheme = scheme_of(uri)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     try:
-        return _open_filesystem(scheme, endpoint if scheme in CONDITIONAL_PUT else "", os.getpid())
+        return _open_filesystem(scheme, _endpoint(uri), os.getpid())
     except ImportError as error:
         raise InputError(f"{uri}: {scheme}:// needs another package ({error}); for S3 install segpipe[s3]") from error
     except ValueError as error:
         raise InputError(f"{uri}: {scheme}:// is not a known kind of storage; use a path or s3://bucket/...") from error
+
+
+def _endpoint(uri: str) -> str:
+    if scheme_of(uri) not in CONDITIONAL_PUT:
+        return ""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    if "@" in endpoint:
+        # Refused and not shown: the HTTP library prints the address in its errors, and so into logs.
+        raise InputError(
+            "AWS_ENDPOINT_URL holds a user name or password; put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return endpoint
 
 
 @functools.cache
@@ -199,8 +209,7 @@ def _storage_full(error: BaseException) -> bool:
 
 def _explain(error: Exception, uri: str, tries: int, seconds: float) -> Exception:
     """The error to raise; the original itself when it is a fault of the program."""
-    store = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or f"{scheme_of(uri)}://"
-    store = store.rpartition("@")[2]  # never print credentials that were put into a URL
+    store = _endpoint(uri) or f"{scheme_of(uri)}://"
     if isinstance(error, FileNotFoundError):
         return InputError(f"{uri}: no such object or bucket in {store}; check the URI and that the bucket exists")
     if isinstance(error, PermissionError):

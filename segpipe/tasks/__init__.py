@@ -5,23 +5,34 @@ One file per task, one line in `TASKS`. The training and the evaluation loop kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch
 from segpipe.data.decode import DecodedSample
 from segpipe.tasks.semantic import SemanticOps
-from segpipe.types import Annotation, ModelBundle, Task
+from segpipe.types import Annotation, ClassInfo, ModelBundle, Split, Task
 
 
 class TaskOps(Protocol):
     """Everything that the loops need to know of a task. Meters and outputs are the task's own types."""
 
-    needs: tuple[Annotation, ...]
-    primary: str
+    needs: ClassVar[tuple[Annotation, ...]]
+    primary: ClassVar[str]
     protocol: str
+
+    def __init__(
+        self,
+        classes: Sequence[ClassInfo],
+        ignore_index: int,
+        *,
+        config: TrainConfig | None = None,
+        statistics: Split | None = None,
+    ) -> None:
+        """For a set of classes; training adds its config and the statistics of its split."""
 
     def collate(self, samples: Sequence[DecodedSample]) -> Batch:
         """Equal-sized decoded samples -> one batch."""
@@ -48,4 +59,4 @@ class TaskOps(Protocol):
         """The task's part of an `EvalReport`: metrics, per class, counts in dataset order, value with interval."""
 
 
-TASKS: Mapping[Task, Callable[..., TaskOps]] = {Task.SEMANTIC: SemanticOps}
+TASKS: Mapping[Task, type[TaskOps]] = {Task.SEMANTIC: SemanticOps}

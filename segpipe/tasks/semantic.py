@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,8 +31,8 @@ class SemanticOps:
     of auxiliary heads.
     """
 
-    needs = (Annotation.LABEL_MAP,)
-    primary = "miou"
+    needs: ClassVar[tuple[Annotation, ...]] = (Annotation.LABEL_MAP,)
+    primary: ClassVar[str] = "miou"
 
     def __init__(
         self,

@@ -4,6 +4,7 @@
     runs.py       parent and child runs, found again by their key; training history
     live.py       MetricLogger: values while training runs, from a thread that nobody waits for
     records.py    datasets, evaluation reports, pictures
+    model_folder.py   what is uploaded for a registered version
     registry.py   registered versions, aliases, descriptions
 
 MLflow is never memory: everything written here is read from our own files first, and writing it again changes nothing.
@@ -22,14 +23,16 @@ from segpipe.tracking.registry import (
     set_registered_model_description,
     version_url,
 )
-from segpipe.tracking.runs import finish, mirror_history, open_child, open_parent, run_url
+from segpipe.tracking.runs import comparison_url, describe, finish, mirror_history, open_child, open_parent, run_url
 
 __all__ = [
     "MetricLogger",
     "RunRef",
     "alias_version",
     "clear_alias",
+    "comparison_url",
     "default_uri",
+    "describe",
     "describe_version",
     "finish",
     "mirror_history",

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from segpipe.errors import SegpipeError, UnreachableError
 
@@ -119,11 +119,13 @@ def sqlite_path(uri: str) -> str | None:
     return os.path.abspath(uri.removeprefix("sqlite:///").split("?")[0])
 
 
-def page(uri: str, *parts: str) -> str | None:
+def page(uri: str, *parts: str, **query: str) -> str | None:
     """The address of a page of the server's web interface; None for stores without one."""
     if not is_server(uri):
         return None
-    return f"{_without_login(uri).rstrip('/')}/#/" + "/".join(quote(part, safe="") for part in parts)
+    path = "/".join(quote(part, safe="") for part in parts)
+    # Without workflowType MLflow opens its pages for chat applications, where training is hard to find.
+    return f"{_without_login(uri).rstrip('/')}/#/{path}?{urlencode({'workflowType': 'machine_learning', **query})}"
 
 
 def without_password(uri: str) -> str:

@@ -21,10 +21,11 @@ from segpipe.types import EvalReport
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DIGEST_CHARACTERS = 36  # what MLflow's column holds; the full version stands in the source
+DIGEST_CHARACTERS = 12  # MLflow takes 36 at most and its pages cut long ones; the full version stands in the source
 CLASS_TABLE = "evaluation/per_class.json"
 HEADING = "## Evaluation"
 CLASSES_IN_NOTE = 60
+PADDING = "\u2003"  # an em space: MLflow draws the cells of a table without any distance
 TITLES = {"miou": "mIoU", "iou": "IoU", "dice": "Dice"}
 
 
@@ -97,9 +98,9 @@ def evaluation_note(report: EvalReport) -> str:
     title = TITLES.get(report.primary, report.primary)
     columns, rows = _class_table(report)
     table = [
-        "| " + " | ".join(columns) + " |",
+        "| " + " | ".join(f"{column}{PADDING}" for column in columns) + " |",
         "|---" + "|---:" * (len(columns) - 1) + "|",
-        *("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows[:CLASSES_IN_NOTE]),
+        *("| " + " | ".join(_cell(value) + PADDING for value in row) + " |" for row in rows[:CLASSES_IN_NOTE]),
     ]
     if len(rows) > CLASSES_IN_NOTE:
         table += ["", f"{len(rows) - CLASSES_IN_NOTE} more classes are in `{CLASS_TABLE}`."]
@@ -111,14 +112,10 @@ def evaluation_note(report: EvalReport) -> str:
 
 {class_table}
 
-| what | value |
-|---|---|
-| model | `{report.arch}` ({report.label}), {report.parameters / 1e6:.2f} M parameters |
-| dataset version | `{report.dataset_version}` |
-| protocol | `{report.protocol}` |
-| weights SHA-256 | `{report.weights_sha256}` |
-| recipe digest | `{report.config_digest}` |
-| code | segpipe {report.code_version} |
+* model `{report.arch}` ({report.label}), {report.parameters / 1e6:.2f} M parameters
+* dataset version `{report.dataset_version[:DIGEST_CHARACTERS]}`, protocol `{report.protocol}`
+* weights `{report.weights_sha256[:DIGEST_CHARACTERS]}` (SHA-256), recipe `{report.config_digest[:DIGEST_CHARACTERS]}`
+* code segpipe `{report.code_version}`
 
 Load it:
 
@@ -141,7 +138,7 @@ def _class_table(report: EvalReport) -> tuple[list[str], list[list[Any]]]:
             100 * value / total if name == "pixels" and value is not None and total else value
             for name, value in zip(names, cells, strict=True)
         ]
-        rows.append([label, *shares])
+        rows.append([label, *(None if value is None else round(value, 4) for value in shares)])
     return columns, rows
 
 
@@ -175,8 +172,9 @@ def _show_pictures(client: MlflowClient, run_id: str, folder: Path, pictures: Se
     shown = [Path(item.path).name for item in client.list_artifacts(run_id, "images")]
     for name, _ in pictures:
         clean = _file_name(name)
-        if not any(file.startswith(f"{clean}+step+") for file in shown):
-            client.log_image(run_id, Image(str(folder / "pictures" / f"{clean}.png")), key=clean, step=0)
+        if not any(file.startswith(f"pictures~{clean}+step+") for file in shown):
+            path = folder / "pictures" / f"{clean}.png"
+            client.log_image(run_id, Image(str(path)), key=f"pictures/{clean}", step=0)
 
 
 def _file_name(name: str) -> str:

@@ -6,33 +6,23 @@ compare-and-set). What is registered is a loader module with a weights file and 
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import logging
 import tempfile
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segpipe import storage
 from segpipe.errors import CorruptError, InputError
-from segpipe.tracking.connect import RunRef, page, talking_to, without_password
+from segpipe.tracking.connect import RunRef, metric_name, page, talking_to, without_password
+from segpipe.tracking.model_folder import BUNDLE, WEIGHTS, save_model_folder
 from segpipe.tracking.runs import log_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.models import Model, ModelSignature
 
 WEIGHTS_TAG = "segpipe.weights_sha256"
-WEIGHTS, BUNDLE = "weights.safetensors", "model.json"
-LOADER = "segpipe.serving"
-# What `serving` imports, with the versions of this environment (torch's local build suffix has no place in an index).
-REQUIREMENTS = (
-    *("mlflow", "torch", "torchvision", "numpy", "safetensors"),
-    *("pydantic", "pyyaml", "pillow", "fsspec", "pyarrow"),
-)
 
 
 def register(run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str], description: str) -> int:
@@ -48,7 +38,7 @@ def register(run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str]
         found = client.search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{digest}'")
         if found:
             return min(int(version.version) for version in found)
-        model_id, source = _logged_model(client, run, name, bundle_uri, digest, tags)
+        model_id, source = _logged_model(client, run, bundle_uri, digest, tags)
         created = client.create_model_version(
             name,
             source,
@@ -59,6 +49,10 @@ def register(run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str]
         )
         number = int(created.version)
         client.update_model_version(name, str(number), with_usage(description, run.tracking_uri, name, number))
+        # What MLflow's own register_model leaves: without it the model's page says "not registered".
+        client.set_logged_model_tags(
+            model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": str(number)}])}
+        )
         return number
 
 
@@ -126,8 +120,10 @@ labels = model.predict(images)  # uint8 (N, H, W, 3) RGB of any size -> class id
 ```
 
 ```sh
-MLFLOW_TRACKING_URI={store} mlflow models serve -m {model} --env-manager local --port 5001
-curl -H 'Content-Type: application/json' -d '{{"inputs": [[[[0, 0, 0], [255, 255, 255]]]]}}' http://127.0.0.1:5001/invocations
+export MLFLOW_TRACKING_URI={store}
+mlflow models serve -m {model} --env-manager local --port 5001
+curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
+  -d '{{"inputs": [[[[0, 0, 0], [255, 255, 255]]]]}}'
 ```""".lstrip()
 
 
@@ -152,7 +148,7 @@ def _create_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def _logged_model(
-    client: MlflowClient, run: RunRef, name: str, bundle_uri: str, digest: str, tags: Mapping[str, str]
+    client: MlflowClient, run: RunRef, bundle_uri: str, digest: str, tags: Mapping[str, str]
 ) -> tuple[str, str]:
     """(id, artifact location) of the run's logged model with these weights; one that a crash left half done is redone.
 
@@ -168,73 +164,32 @@ def _logged_model(
     if mine:
         model = mine[0]
     else:
-        model_tags = {**tags, WEIGHTS_TAG: digest}
-        params = dict(client.get_run(run.run_id).data.params)
-        model = client.create_logged_model(run.experiment_id, name, run.run_id, tags=model_tags, params=params)
+        source = client.get_run(run.run_id)
+        model = client.create_logged_model(
+            run.experiment_id,
+            metric_name(source.info.run_name).replace("/", "_").replace(".", "_").replace(":", "_"),
+            run.run_id,
+            tags={**tags, WEIGHTS_TAG: digest},
+            params=dict(source.data.params),
+        )
         client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, 0)])
         _copy_test_metrics(client, run, model.model_id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        _save(folder, bundle_uri, _description_of(model, run))
+        save_model_folder(folder, bundle_uri, model=model, run_id=run.run_id)
         client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     return model.model_id, model.artifact_location
 
 
-def _description_of(model: Any, run: RunRef) -> Model:
-    from mlflow.models import Model
-
-    return Model(
-        artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=run.run_id, model_id=model.model_id
-    )
-
-
-def _save(folder: Path, bundle_uri: str, mlflow_model: Model) -> None:
-    """An MLflow model folder: our bundle, the code that loads it, its signature and exact requirements."""
-    from mlflow import pyfunc
-
-    local = storage.local_path(bundle_uri)
-    if local is None:
-        raise InputError(f"{bundle_uri}: a bundle is registered from a local folder; copy it to one first")
-    requirements = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
-    # uv's environments hold no pip, which MLflow would like to name in conda.yaml.
-    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # The description shows an example; a stored one would add a prediction to every registration.
-        warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
-        pyfunc.save_model(
-            path=str(folder),
-            mlflow_model=mlflow_model,
-            loader_module=LOADER,
-            data_path=str(local),
-            code_paths=[str(Path(__file__).resolve().parents[1])],
-            signature=signature(len(storage.read_json(storage.join(bundle_uri, BUNDLE))["classes"])),
-            pip_requirements=requirements,
-        )
-
-
-def signature(num_classes: int) -> ModelSignature:
-    """uint8 images (any number, any size, RGB) -> class ids. The input has no name, so that a plain array and a plain
-    JSON list are taken as they are.
-    """
-    from mlflow.models import ModelSignature
-
-    images = {"dtype": "uint8", "shape": [-1, -1, -1, 3]}
-    labels = {"dtype": "uint8" if num_classes <= 255 else "int32", "shape": [-1, -1, -1]}
-    document = {
-        "inputs": json.dumps([{"type": "tensor", "tensor-spec": images}]),
-        "outputs": json.dumps([{"type": "tensor", "tensor-spec": labels, "name": "labels"}]),
-        "params": None,
-    }
-    made: ModelSignature = ModelSignature.from_dict(document)
-    return made
-
-
 def _copy_test_metrics(client: MlflowClient, run: RunRef, model_id: str) -> None:
-    """Shows the run's evaluation on the model's own page."""
+    """Shows the run's evaluation, with its dataset, on the model's own page."""
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
-    values = client.get_run(run.run_id).data.metrics
-    tests = {key: value for key, value in values.items() if key.startswith("test/")}
-    log_metrics(client, run.run_id, [Metric(key, value, now, 0, model_id=model_id) for key, value in tests.items()])
+    source, now = client.get_run(run.run_id), int(time.time() * 1000)
+    inputs = source.inputs.dataset_inputs if source.inputs else []
+    tested = [i.dataset for i in inputs if any(tag.value == "evaluation" for tag in i.tags)]
+    dataset = {"dataset_name": tested[-1].name, "dataset_digest": tested[-1].digest} if tested else {}
+    tests = {key: value for key, value in source.data.metrics.items() if key.startswith("test/")}
+    shown = [Metric(key, value, now, 0, model_id=model_id, **dataset) for key, value in tests.items()]
+    log_metrics(client, run.run_id, shown)

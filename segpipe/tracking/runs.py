@@ -6,6 +6,7 @@ One `retrain` is a parent run; each training of the comparison is a child of it.
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ KEY = "segpipe.key"
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 NOTE = "mlflow.note.content"
+KIND = "mlflow.experimentKind"  # makes MLflow's pages show training runs instead of chat traces
 # What MLflow stores of a tag; a longer text would be cut in the middle of a table.
 NOTE_CHARACTERS = 8000
 
@@ -87,6 +89,17 @@ def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
         return len(missing)
 
 
+def describe(run: RunRef, *, description: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Replaces a run's markdown description and sets tags; `metrics` are logged at step 0 where they are new.
+
+    For the parent run, whose description ends as the board of its children.
+    """
+    mirror_history(run, [{"step": 0, "metrics": metrics}])
+    with talking_to(run.tracking_uri) as client:
+        for key, value in {**tags, NOTE: shorten_note(description)}.items():
+            client.set_tag(run.run_id, key, value)
+
+
 def finish(run: RunRef, *, failed: bool) -> None:
     """Closes a run as finished or failed. Doing it again is free."""
     with talking_to(run.tracking_uri) as client:
@@ -98,6 +111,19 @@ def finish(run: RunRef, *, failed: bool) -> None:
 def run_url(run: RunRef) -> str | None:
     """The run's page in the server's web interface; None for an embedded store, which has no server of its own."""
     return page(run.tracking_uri, "experiments", run.experiment_id, "runs", run.run_id)
+
+
+def comparison_url(runs: Sequence[RunRef]) -> str | None:
+    """The page that puts runs of one experiment side by side; None for an embedded store. (The list of runs cannot be
+    linked to instead: it folds children into their parent and charts the parent alone.)
+    """
+    if not runs:
+        return None
+    query = {
+        "runs": json.dumps([run.run_id for run in runs]),
+        "experiments": json.dumps(sorted({run.experiment_id for run in runs})),
+    }
+    return page(runs[0].tracking_uri, "compare-runs", **query)
 
 
 class RecordedSteps:
@@ -156,7 +182,7 @@ def _experiment(client: MlflowClient, uri: str, name: str, artifact_root: str | 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            tags = {NOTE: description} if description else {}
+            tags = {KIND: "custom_model_development"} | ({NOTE: description} if description else {})
             location = _artifact_location(uri, name, artifact_root)
             return str(client.create_experiment(name, artifact_location=location, tags=tags))
         except MlflowException as error:

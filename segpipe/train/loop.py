@@ -44,7 +44,7 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
             shares = []
             for batch in group:
                 share = _forward(s, batch) / len(group)
-                share.backward()
+                share.backward()  # type: ignore[no-untyped-call]
                 shares.append(share.detach())
             norm = nn.utils.clip_grad_norm_(s.model.parameters(), s.config.clip_norm or float("inf"))
             loss = _agree_on_finite(s, torch.stack(shares).sum(), norm)

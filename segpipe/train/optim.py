@@ -62,8 +62,8 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
     The decay ramps up as (1 + step) / (10 + step), so that the first steps do not linger.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    for ours, theirs in zip(average.parameters(), model.parameters(), strict=True):
-        ours.lerp_(theirs, 1.0 - decay)
+    for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(weight, 1.0 - decay)
     for ours, theirs in zip(average.buffers(), model.buffers(), strict=True):
         ours.copy_(theirs)
 

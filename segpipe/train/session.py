@@ -77,7 +77,7 @@ class Session:
                 job.run.arch, len(self.dataset.manifest.classes), pretrained=job.run.pretrained, **job.run.options
             )
         if config.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model = self.model.to(memory_format=torch.channels_last)
         self.model.to(runtime.device)
         self.average = copy.deepcopy(self.model) if config.ema_decay is not None else None
         self.optimizer = build_optimizer(self.model, config)

@@ -82,8 +82,8 @@ class World:
 
 def make_world(rng: np.random.Generator) -> World:
     """A random street. Only +, -, * and / of the generator's numbers: the same on every machine."""
-    sky = SKIES[_pick(rng, (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5))]
-    half_road, pavement = _between(rng, 3.0, 4.6), _between(rng, 2.0, 3.4)
+    sky = SKIES[_pick(rng, (0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5))]
+    half_road, pavement = _between(rng, 2.7, 3.8), _between(rng, 1.8, 3.0)
     grey = int(rng.integers(70, 136))
     paving = int(rng.integers(105, 176))
     dusk = sky is SKIES[-1] or sky is SKIES[-2]
@@ -179,21 +179,17 @@ def _cars(rng: np.random.Generator, half_road: float) -> list[Thing]:
 
 def _people(rng: np.random.Generator, half_road: float, pavement: float) -> list[Thing]:
     people = []
-    for _ in range(int(rng.integers(1, 5))):
+    for _ in range(int(rng.integers(2, 6))):
         on_road = rng.random() < 0.3
         side = 1 if rng.random() < 0.5 else -1
-        x = (
-            _between(rng, -half_road, half_road)
-            if on_road
-            else side * (half_road + pavement * _between(rng, 0.15, 0.8))
-        )
+        x = half_road * _between(rng, 0.0, 0.9) if on_road else half_road + pavement * _between(rng, 0.1, 0.7)
         people.append(
             Thing(
                 kind="person",
                 number=0,
-                x=x,
-                z=_between(rng, 4.6, 12.5),
-                width=_between(rng, 0.62, 0.8),
+                x=side * x,
+                z=_between(rng, 4.2, 9.5) if on_road else x / _between(rng, 0.36, 0.58),
+                width=_between(rng, 0.68, 0.86),
                 height=_between(rng, 1.5, 1.92),
                 colours=(
                     _vary(rng, _pick(rng, CLOTHES), 14),
@@ -213,8 +209,9 @@ def _people(rng: np.random.Generator, half_road: float, pavement: float) -> list
 def _posts(rng: np.random.Generator, half_road: float, pavement: float) -> list[Thing]:
     """Trees, lamp posts and signs stand on the pavement, next to the kerb."""
     posts = []
-    for kind, low, high, near, far in (("tree", 1, 4, 7.5, 26.0), ("pole", 1, 4, 5.0, 11.0), ("sign", 1, 4, 5.0, 11.0)):
-        for _ in range(int(rng.integers(low, high))):
+    for kind, slope in (("tree", (0.15, 0.5)), ("pole", (0.36, 0.54)), ("sign", (0.36, 0.52))):
+        for _ in range(int(rng.integers(1, 4))):
+            x = half_road + (pavement * 0.5 if kind == "tree" else _between(rng, 0.3, 0.9))
             side = 1 if rng.random() < 0.5 else -1
             height = {"tree": (4.0, 8.0), "pole": (4.5, 7.0), "sign": (2.5, 3.4)}[kind]
             grey = int(rng.integers(60, 180))
@@ -223,9 +220,9 @@ def _posts(rng: np.random.Generator, half_road: float, pavement: float) -> list[
                 Thing(
                     kind=kind,
                     number=0,
-                    x=side * (half_road + (pavement * 0.5 if kind == "tree" else _between(rng, 0.3, 0.9))),
-                    z=_between(rng, near, far),
-                    width=_between(rng, 1.0, 1.35) if kind == "sign" else _between(rng, 0.2, 0.32),
+                    x=side * x,
+                    z=x / _between(rng, *slope),  # so far off that it is inside the picture
+                    width=_between(rng, 1.2, 1.6) if kind == "sign" else _between(rng, 0.28, 0.4),
                     height=_between(rng, *height),
                     colours=(_vary(rng, colour, 12),),
                     style=int(rng.integers(0, 64)),

@@ -1,0 +1,34 @@
+# Sourced by ui.sh and camvid.sh: MLflow's and Prefect's servers over the results in $SEGPIPE_HOME, on loopback.
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+home=${SEGPIPE_HOME:-$PWD/.segpipe}
+mlflow_url=http://127.0.0.1:${MLFLOW_PORT:-5000} prefect_url=http://127.0.0.1:${PREFECT_PORT:-4200}
+export SEGPIPE_HOME=$home PREFECT_HOME=${PREFECT_HOME:-$home/prefect}
+export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
+mkdir -p "$home/logs"
+
+answers() { # answers NAME URL: waits until URL answers, at most two minutes
+    for _ in $(seq 120); do
+        .venv/bin/python - "$2" <<'PY' && return
+import sys, urllib.request
+try:
+    sys.exit(urllib.request.urlopen(sys.argv[1], timeout=2).status != 200)
+except OSError:
+    sys.exit(1)
+PY
+        sleep 1
+    done
+    echo "$1 does not answer at $2; its log is in $home/logs" >&2
+    return 1
+}
+
+start_servers() {
+    trap 'trap - EXIT INT TERM; kill $(jobs -p) 2>/dev/null; wait' EXIT INT TERM
+    .venv/bin/mlflow server --workers 1 --host 127.0.0.1 --port "${mlflow_url##*:}" \
+        --backend-store-uri "sqlite:///$home/mlflow.db" --artifacts-destination "$home/mlartifacts" \
+        >"$home/logs/mlflow.log" 2>&1 &
+    PREFECT_UI_API_URL=$prefect_url/api .venv/bin/prefect server start --host 127.0.0.1 --port "${prefect_url##*:}" \
+        >"$home/logs/prefect.log" 2>&1 &
+    echo "starting MLflow at $mlflow_url and Prefect at $prefect_url (logs in $home/logs) ..."
+    answers MLflow "$mlflow_url/health"
+    answers Prefect "$prefect_url/api/health"
+}

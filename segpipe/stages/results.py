@@ -1,0 +1,20 @@
+"""Every type that a stage returns, in one place for the doors (`cli`, `flows`), which may not enter the rooms below."""
+
+from segpipe.leaderboard import BoardRow
+from segpipe.promotion import Contender, Record, Verdict
+from segpipe.stages.doctor.finding import Check
+from segpipe.stages.ingest import IngestResult
+from segpipe.stages.retrain import RetrainResult
+from segpipe.types import EvalReport, TrainResult
+
+__all__ = [
+    "BoardRow",
+    "Check",
+    "Contender",
+    "EvalReport",
+    "IngestResult",
+    "Record",
+    "RetrainResult",
+    "TrainResult",
+    "Verdict",
+]

@@ -1,0 +1,86 @@
+"""A model bundle as an MLflow model folder: what `registry.register` uploads.
+
+    MLmodel                               signature, and segpipe.serving as the loader module
+    data/<bundle>/weights.safetensors     the bundle itself
+    data/<bundle>/model.json
+    code/segpipe/                         this package, so that the model loads where segpipe is not installed
+    requirements.txt                      exact versions of what serving imports
+
+No pickle anywhere: MLflow calls `segpipe.serving._load_pyfunc` with the bundle's folder.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segpipe import storage
+from segpipe.errors import InputError
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
+
+WEIGHTS, BUNDLE = "weights.safetensors", "model.json"
+LOADER = "segpipe.serving"
+# What `serving` imports, on the way or directly.
+REQUIREMENTS = (
+    *("mlflow", "torch", "torchvision", "numpy", "safetensors"),
+    *("pydantic", "pyyaml", "pillow", "fsspec", "pyarrow"),
+)
+
+
+def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_id: str) -> None:
+    """Writes the folder of logged model `model` from the local bundle folder `bundle_uri`.
+
+    Raises InputError for a bundle that is not on this machine.
+    """
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    bundle = storage.local_path(bundle_uri)
+    if bundle is None:
+        raise InputError(f"{bundle_uri}: a bundle is registered from a local folder; copy it to one first")
+    num_classes = len(storage.read_json(storage.join(bundle_uri, BUNDLE))["classes"])
+    # uv's environments hold no pip, which MLflow would like to name in conda.yaml.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # The version's description shows an example; a stored one would add a prediction to every registration.
+        warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
+        pyfunc.save_model(
+            path=str(folder),
+            mlflow_model=Model(
+                artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=run_id, model_id=model.model_id
+            ),
+            loader_module=LOADER,
+            data_path=str(bundle),
+            code_paths=[str(Path(__file__).resolve().parents[1])],
+            signature=signature(num_classes),
+            pip_requirements=[_pinned(name) for name in REQUIREMENTS],
+        )
+
+
+def signature(num_classes: int) -> ModelSignature:
+    """uint8 images (any number, any size, RGB) -> class ids. The input has no name, so that a plain array and a plain
+    JSON list are taken as they are.
+    """
+    from mlflow.models import ModelSignature
+
+    images = {"dtype": "uint8", "shape": [-1, -1, -1, 3]}
+    labels = {"dtype": "uint8" if num_classes <= 255 else "int32", "shape": [-1, -1, -1]}
+    document = {
+        "inputs": json.dumps([{"type": "tensor", "tensor-spec": images}]),
+        "outputs": json.dumps([{"type": "tensor", "tensor-spec": labels, "name": "labels"}]),
+        "params": None,
+    }
+    made: ModelSignature = ModelSignature.from_dict(document)
+    return made
+
+
+def _pinned(distribution: str) -> str:
+    """`name==version` as installed here, without torch's local suffix (+cpu), which no package index has."""
+    return f"{distribution}=={importlib.metadata.version(distribution).partition('+')[0]}"

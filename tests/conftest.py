@@ -1,0 +1,43 @@
+"""What every test stands on: one thread, a SEGPIPE_HOME of its own, no service of the outside world."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("segpipe", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("segpipe")
+
+# What would make a test reach a service, or a cache, that is not its own.
+OUTSIDE = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_RUN_ID",
+    "PREFECT_API_URL",
+    "PREFECT_API_KEY",
+    "PREFECT_PROFILE",
+    "RAY_ADDRESS",
+    "AWS_ENDPOINT_URL",
+    "SEGPIPE_FAILPOINT",
+)
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One thread (the order in which several add floats may differ), and a home that nobody else has."""
+    for name in OUTSIDE:
+        monkeypatch.delenv(name, raising=False)
+    home: Path = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("SEGPIPE_HOME", str(home / "segpipe"))
+    monkeypatch.setenv("PREFECT_HOME", str(home / "prefect"))
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

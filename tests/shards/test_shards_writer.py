@@ -1,0 +1,263 @@
+"""Writing a shard and publishing a version: deterministic bytes, whole or absent, one winner."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segpipe import shards, storage
+from segpipe.errors import BadSampleError, ConflictError, InputError
+from segpipe.types import Sample
+from tests.fixtures import check_dataset
+from tests.fixtures.publish_worker import (
+    finish_child,
+    limited_publish,
+    make_and_publish,
+    run_child,
+    start_child,
+)
+from tests.fixtures.samples import full_sample, manifest_of, semantic_sample
+
+NUM_FAILPOINTS = 23  # passed by one `make_and_publish`; `test_the_failpoints_are_counted` says when it changes
+
+
+def test_a_shard_is_described_by_its_result(root: str) -> None:
+    samples = [semantic_sample(n) for n in range(20)]
+    result = shards.write_shard(iter(samples), root, "train")
+    assert result.shard is not None
+    data = storage.read_bytes(storage.join(root, result.shard.path))
+    assert result.shard.path == f"shards/train-{storage.sha256_bytes(data)[:20]}.parquet"
+    assert (result.shard.sha256, result.shard.bytes) == (storage.sha256_bytes(data), len(data))
+    assert (result.shard.rows, result.shard.row_groups) == (20, (8, 8, 4))
+    assert result.sample_ids == tuple(sample.sample_id for sample in samples)
+    assert result.image_hashes == tuple(storage.sha256_bytes(sample.image) for sample in samples)
+    assert storage.list_tree(root) == [result.shard.path]
+
+
+def test_statistics_count_every_labelled_pixel(tmp_path: Path) -> None:
+    def sample(name: str, label_map: bytes | None) -> Sample:
+        return Sample(sample_id=name, image=b"i", height=2, width=3, group=name, label_map=label_map)
+
+    result = shards.write_shard(
+        [sample("a", bytes([0, 0, 1, 255, 255, 255])), sample("b", bytes([1, 1, 1, 1, 1, 255])), sample("c", None)],
+        str(tmp_path),
+        "train",
+    )
+    assert result.class_pixels == {0: 2, 1: 6}
+    assert result.image_pixels == {0: 3, 1: 8}
+    assert result.ignored_pixels == 4
+    wide = shards.write_shard([full_sample(290)], str(tmp_path), "train")
+    assert wide.class_pixels == {(290 + place) % 300: 1 for place in range(14)}
+    assert wide.ignored_pixels == 1, "65535 is what 16-bit maps ignore"
+
+
+def test_no_samples_make_no_shard(tmp_path: Path) -> None:
+    result = shards.write_shard([], str(tmp_path), "val")
+    assert result.shard is None
+    assert storage.list_tree(str(tmp_path)) == []
+    assert shards.make_split([result], 3).samples == 0
+
+
+def test_bytes_depend_on_the_samples_alone(tmp_path: Path) -> None:
+    """Other folder, time, worker threads, time zone and hash seed."""
+    parts = [[semantic_sample(n) for n in range(first, first + 20)] for first in (0, 20, 40)]
+    alone = [shards.write_shard(part, str(tmp_path / "a"), "train") for part in parts]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda part: shards.write_shard(part, str(tmp_path / "b" / "c"), "train"), parts))
+    assert alone == together
+    versions = {shards.publish(str(tmp_path / name), manifest_of(alone))[0] for name in ("a", "b/c")}
+    assert len(versions) == 1
+    elsewhere = {"TZ": "Pacific/Chatham", "LC_ALL": "tr_TR.UTF-8", "PYTHONHASHSEED": "7"}
+    status, (version, _) = run_child(make_and_publish, str(tmp_path / "d"), environment=elsewhere)
+    assert status == 0
+    assert version == make_and_publish(str(tmp_path / "e"))[0]
+
+
+def test_nothing_of_the_machine_is_in_the_bytes(tmp_path: Path) -> None:
+    make_and_publish(str(tmp_path / "secret-root"))
+    for file in (tmp_path / "secret-root").rglob("*.*"):
+        content = file.read_bytes()
+        assert b"secret-root" not in content
+        assert os.uname().nodename.encode() not in content
+
+
+def test_a_sample_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'drive/00001' comes twice"):
+        shards.write_shard([semantic_sample(1), semantic_sample(1)], str(tmp_path), "train")
+    assert storage.list_tree(str(tmp_path)) == []
+
+
+def test_an_error_of_the_source_leaves_nothing(tmp_path: Path) -> None:
+    def broken() -> Iterator[Sample]:
+        yield from (semantic_sample(n) for n in range(9))
+        raise BadSampleError("truncated", "x.jpg", "ends early")
+
+    with pytest.raises(BadSampleError, match="ends early"):
+        shards.write_shard(broken(), str(tmp_path), "train")
+    assert check_dataset.leftovers(tmp_path) == storage.list_tree(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("split", ["", "../x", "a/b", ".hidden", "x" * 64, "a\nb"])
+def test_a_split_that_is_no_file_name_is_refused_before_the_work(tmp_path: Path, split: str) -> None:
+    def untouched() -> Iterator[Sample]:
+        pytest.fail("the samples were read")
+        yield semantic_sample(0)
+
+    with pytest.raises(InputError, match=re.escape(f"split {split!r}: expected")):
+        shards.write_shard(untouched(), str(tmp_path), split)
+
+
+def test_publishing_again_changes_nothing(root: str) -> None:
+    version, news = make_and_publish(root)
+    before = storage.list_tree(root)
+    assert news == "published"
+    assert make_and_publish(root) == (version, "already_published")
+    assert storage.list_tree(root) == before
+    assert storage.records(storage.join(root, "log")) == [(1, {"version": version})]
+
+
+def test_an_older_version_can_become_current_again(root: str) -> None:
+    first, _ = make_and_publish(root)
+    second, _ = make_and_publish(root, 100)
+    assert make_and_publish(root) == (first, "published")
+    assert [record["version"] for _, record in storage.records(storage.join(root, "log"))] == [first, second, first]
+
+
+def test_a_manifest_is_published_only_over_its_shards(tmp_path: Path) -> None:
+    result = shards.write_shard([semantic_sample(0)], str(tmp_path), "train")
+    with pytest.raises(InputError, match=r"shards/train-.* no such file"):
+        shards.publish(str(tmp_path / "elsewhere"), manifest_of([result]))
+    assert result.shard is not None
+    with open(tmp_path / result.shard.path, "ab") as file:
+        file.write(b"more")
+    with pytest.raises(InputError, match="the manifest says"):
+        shards.publish(str(tmp_path), manifest_of([result]))
+    assert not (tmp_path / "log").exists()
+
+
+def test_an_inconsistent_manifest_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be published: manifest: classes is"):
+        shards.publish(str(tmp_path), manifest_of([], num_classes=0))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_of_eight_publishers_at_once_one_wins(root: str, same: bool) -> None:
+    """Threads, on both stores. Row A2 of the goal sheet."""
+    results = [shards.write_shard([semantic_sample(0 if same else n)], root, "train") for n in range(8)]
+
+    def publish(number: int) -> str:
+        try:
+            return shards.publish(root, manifest_of([results[number]]))[1]
+        except ConflictError:
+            return "conflict"
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = sorted(pool.map(publish, range(8)))
+    count = len(storage.records(storage.join(root, "log")))
+    assert answers.count("published") == count
+    assert set(answers) <= {"published", "already_published" if same else "conflict"}
+    assert count == 1 or not same, "a late thread may publish on top of the first; never two under one number"
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_of_eight_processes_at_once_one_wins_each_number(tmp_path: Path, same: bool, seed: int) -> None:
+    children = [start_child(make_and_publish, str(tmp_path), 0 if same else 100 * n) for n in range(8)]
+    answers = [finish_child(child) for child in children]
+    assert {status for status, _ in answers} == {0}
+    published = check_dataset.versions(tmp_path)
+    news = [answer[1] for _, answer in answers if answer[0] != "ConflictError"]
+    assert news.count("published") == len(published) >= 1
+    assert len(published) == len(set(published))
+    if same:
+        assert sorted(news) == ["already_published"] * 7 + ["published"]
+    assert check_dataset.leftovers(tmp_path) == []
+
+
+def test_the_failpoints_are_counted(tmp_path: Path) -> None:
+    alive, _ = run_child(
+        make_and_publish, str(tmp_path / "a"), environment={"SEGPIPE_FAILPOINT": f"*:{NUM_FAILPOINTS + 1}"}
+    )
+    killed, _ = run_child(
+        make_and_publish, str(tmp_path / "b"), environment={"SEGPIPE_FAILPOINT": f"*:{NUM_FAILPOINTS}"}
+    )
+    assert (alive, killed) == (0, 137)
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+@pytest.mark.parametrize("visit", range(1, NUM_FAILPOINTS + 1))
+def test_a_kill_at_any_step_leaves_whole_versions_and_a_rerun_ends_alike(
+    tmp_path: Path, visit: int, earlier: int, undisturbed: str
+) -> None:
+    """Row A1 of the goal sheet: on an empty dataset, and on one that has a version already."""
+    before = [make_and_publish(str(tmp_path), 500)[0] for _ in range(earlier)]
+    environment = {"SEGPIPE_FAILPOINT": f"*:{visit}"}
+    assert run_child(make_and_publish, str(tmp_path), environment=environment) == (137, None)
+    assert check_dataset.versions(tmp_path) in (before, [*before, undisturbed])
+    assert make_and_publish(str(tmp_path))[0] == undisturbed
+    assert check_dataset.versions(tmp_path) == [*before, undisturbed]
+    assert check_dataset.leftovers(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The version that a run without a kill gives."""
+    return make_and_publish(str(tmp_path_factory.mktemp("undisturbed")))[0]
+
+
+@pytest.mark.parametrize("file_bytes", [0, 1, 50, 500, 4096, 10_000, 33_000, 60_000, 80_000])
+def test_a_full_disk_says_what_it_needs_and_spares_earlier_versions(
+    tmp_path: Path, file_bytes: int, undisturbed: str
+) -> None:
+    """Row A3 of the goal sheet, where no file may grow beyond a size."""
+    version, _ = make_and_publish(str(tmp_path))
+    status, (kind, message) = run_child(limited_publish, str(tmp_path), file_bytes)
+    assert (status, kind) == (0, "StorageFullError"), message
+    assert re.search(r"no room .*: [0-9,]+ bytes are needed, [0-9,]+ are free in ", message)
+    assert check_dataset.versions(tmp_path) == [version] == [undisturbed]
+    assert check_dataset.leftovers(tmp_path) == []
+
+
+def mountable(folder: str) -> bool:
+    """Whether this user may mount a tmpfs (root outside most containers)."""
+    return (
+        os.geteuid() == 0
+        and subprocess.run(mount_command(folder, 64), capture_output=True, check=False).returncode == 0
+    )
+
+
+def mount_command(folder: str, kibibytes: int) -> list[str]:
+    return ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder]
+
+
+@pytest.mark.parametrize("kibibytes", [4, 40, 80, 120, 140])
+def test_a_full_tmpfs_says_what_it_needs(tmp_path: Path, kibibytes: int) -> None:
+    """The real thing where mounting is allowed; elsewhere the same sizes as limits on files."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    answer: Any
+    if mountable(str(disk)):
+        try:
+            subprocess.run(["umount", str(disk)], check=True)
+            subprocess.run(mount_command(str(disk), kibibytes), check=True)
+            _, answer = run_child(make_and_publish, str(disk), 0, 4000)
+            assert check_dataset.versions(disk) == []
+            assert check_dataset.leftovers(disk) == []
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+    else:
+        _, answer = run_child(limited_publish, str(disk), kibibytes << 9)
+    assert answer[0] == "StorageFullError", answer
+    assert "bytes are needed" in answer[1]
+
+
+def test_an_unwritable_destination_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    for uri in (f"{tmp_path}/file/dataset", "/proc/segpipe"):
+        with pytest.raises(InputError, match=f"{uri}/shards: cannot be written"):
+            shards.write_shard([semantic_sample(0)], uri, "train")
