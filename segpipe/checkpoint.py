@@ -4,7 +4,8 @@ A run's folder holds
 
     checkpoints/step-00000120/weights.safetensors    what predicts (the averaged weights when there is an EMA)
                               training.safetensors   what only a resume needs: optimiser, raw weights beside an EMA
-                              state.json             position, history, best so far, hashes of the two; written last
+                              state.json             position, history, best so far, hashes of the two and of
+                                                     itself; written last
     model/weights.safetensors, model/model.json      the bundle of the best step, once training has ended
 
 A checkpoint without a valid `state.json`, or whose bytes do not match it, does not exist: resume takes the newest valid
@@ -25,7 +26,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from segpipe import models, reports, storage
-from segpipe.errors import CorruptError, InputError, SegpipeError
+from segpipe.errors import CorruptError, InputError, NonFiniteError
 from segpipe.types import ModelBundle
 
 _log = logging.getLogger(__name__)
@@ -46,10 +47,17 @@ class Checkpoint:
 def save(run_uri: str, checkpoint: Checkpoint, *, keep_step: int | None = None) -> None:
     """Writes one checkpoint and then deletes all but the newest two and the one of `keep_step`.
 
-    Doing it again after a crash is safe: a finished step is left alone, a torn one is replaced.
+    Doing it again after a crash is safe: a finished step is left alone, a torn one is replaced. Raises NonFiniteError,
+    and writes nothing, when a tensor holds NaN or Inf: nobody could go on from there.
     """
     folder = _folder(run_uri, checkpoint.step)
     if not _is_valid(folder):
+        for tensors in (checkpoint.weights, checkpoint.training):
+            if (key := _not_finite(tensors)) is not None:
+                raise NonFiniteError(
+                    f"{run_uri}: {key} holds NaN or Inf at step {checkpoint.step}; nothing was saved. Lower "
+                    "train.learning_rate or set train.clip_norm"
+                )
         storage.delete_tree(folder)
         storage.failpoint("checkpoint.begin")
         files = {WEIGHTS: _pack(checkpoint.weights), TRAINING: _pack(checkpoint.training)}
@@ -58,7 +66,8 @@ def save(run_uri: str, checkpoint: Checkpoint, *, keep_step: int | None = None) 
             storage.failpoint("checkpoint.file")
         hashes = {name: storage.sha256_bytes(data) for name, data in files.items()}
         document = {"step": checkpoint.step, "files": hashes, "state": dict(checkpoint.state)}
-        storage.write_json_once(storage.join(folder, STATE), document)
+        sealed = {**document, "sha256": storage.sha256_bytes(storage.canonical_json(document))}
+        storage.write_json_once(storage.join(folder, STATE), sealed)
         storage.failpoint("checkpoint.state")
         if not _is_valid(folder):
             raise CorruptError(f"{folder}: the checkpoint just written does not read back; check the disk")
@@ -66,24 +75,29 @@ def save(run_uri: str, checkpoint: Checkpoint, *, keep_step: int | None = None) 
 
 
 def latest(run_uri: str) -> Checkpoint | None:
-    """The newest checkpoint whose every byte matches its hashes and whose weights are finite; None without one."""
+    """The newest checkpoint whose every byte matches its hashes and whose weights are finite; None without one.
+
+    Raises UnreachableError when the store is down: then nobody knows what the newest one is.
+    """
     for step in reversed(_steps(run_uri)):
         try:
             return load(run_uri, step)
-        except SegpipeError as error:
+        except (CorruptError, InputError) as error:
             _log.warning("checkpoint of step %d is not usable, falling back to the one before: %s", step, error)
     return None
 
 
 def load(run_uri: str, step: int) -> Checkpoint:
-    """One checkpoint by its step. Raises CorruptError when a byte differs from what was written."""
+    """One checkpoint by its step.
+
+    Raises CorruptError when a byte differs from what was written, InputError when a file is missing.
+    """
     folder = _folder(run_uri, step)
-    document = storage.read_json(storage.join(folder, STATE))
+    document = _read_state(folder)
     files = {name: _read_verified(folder, name, document["files"][name]) for name in (WEIGHTS, TRAINING)}
     for name, tensors in files.items():
-        for key, tensor in tensors.items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise CorruptError(f"{folder}/{name}: {key} holds NaN or Inf")
+        if (key := _not_finite(tensors)) is not None:
+            raise CorruptError(f"{folder}/{name}: {key} holds NaN or Inf; this checkpoint cannot be continued")
     return Checkpoint(step=step, weights=files[WEIGHTS], training=files[TRAINING], state=document["state"])
 
 
@@ -142,14 +156,29 @@ def _read_verified(folder: str, name: str, sha256: str) -> dict[str, Tensor]:
         raise CorruptError(f"{path}: not a safetensors file: {error}") from None
 
 
-def _is_valid(folder: str) -> bool:
+def _read_state(folder: str) -> dict[str, Any]:
+    """The document of `state.json`, its own hash checked: a flipped digit of a position would still be valid JSON."""
     path = storage.join(folder, STATE)
-    if not storage.exists(path):
+    document = storage.read_json(path)
+    body = {key: value for key, value in document.items() if key != "sha256"} if isinstance(document, dict) else {}
+    if not body or document.get("sha256") != storage.sha256_bytes(storage.canonical_json(body)):
+        raise CorruptError(f"{path}: does not match its own SHA-256; the file was changed or damaged")
+    return body
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or Inf."""
+    bad = (key for key, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all())
+    return next(bad, None)
+
+
+def _is_valid(folder: str) -> bool:
+    if not storage.exists(storage.join(folder, STATE)):
         return False
     try:
-        files = storage.read_json(path)["files"]
+        files = _read_state(folder)["files"]
         return all(storage.sha256_file(storage.join(folder, name)) == sha256 for name, sha256 in files.items())
-    except (CorruptError, InputError, KeyError):
+    except (CorruptError, InputError):
         return False
 
 
@@ -157,16 +186,17 @@ def _folder(run_uri: str, step: int) -> str:
     return storage.join(run_uri, "checkpoints", f"step-{step:08d}")
 
 
-def _steps(run_uri: str) -> list[int]:
-    """Steps with a `state.json`, ascending."""
-    paths = storage.list_tree(storage.join(run_uri, "checkpoints"), suffix=STATE)
-    return sorted(int(path.split("/")[0].removeprefix("step-")) for path in paths)
+def _steps(run_uri: str, *, holding: str = STATE) -> list[int]:
+    """Steps with a file of that name (`""`: any file, so torn ones too), ascending."""
+    paths = storage.list_tree(storage.join(run_uri, "checkpoints"), suffix=holding)
+    return sorted({int(path.split("/")[0].removeprefix("step-")) for path in paths})
 
 
 def _prune(run_uri: str, spare: set[int | None]) -> None:
-    steps = _steps(run_uri)
-    for step in steps[:-KEEP]:
-        if step not in spare:
+    complete = _steps(run_uri)
+    kept = {*complete[-KEEP:], *spare}
+    for step in _steps(run_uri, holding=""):
+        if step not in kept and step < complete[-1]:
             # The state goes first: a half-deleted checkpoint must not look like one.
             storage.delete(storage.join(_folder(run_uri, step), STATE))
             storage.delete_tree(_folder(run_uri, step))

@@ -4,11 +4,11 @@ import itertools
 import math
 
 import pytest
-from example_reports import eval_report
 
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.leaderboard import rank
 from segpipe.types import Task
+from tests.fixtures.example_reports import eval_report
 
 
 def test_best_first_with_ranks_from_one() -> None:

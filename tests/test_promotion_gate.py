@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from example_reports import scored
 
 from segpipe.promotion import is_better, judge
 from segpipe.types import Task
+from tests.fixtures.example_reports import scored
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_reports import scored
 
 from segpipe import storage
 from segpipe.errors import CorruptError
 from segpipe.promotion import Record, Verdict, champion, decide, history
 from segpipe.types import EvalReport
+from tests.fixtures.example_reports import scored
 
 ROUNDS = 20
 

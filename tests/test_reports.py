@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytest
-from example_reports import eval_report
 
 from segpipe.errors import CorruptError, NonFiniteError
 from segpipe.reports import from_plain, to_plain
 from segpipe.types import Annotation, ClassInfo, EvalReport, Manifest, ModelBundle, Shard, Split, Task, TrainResult
+from tests.fixtures.example_reports import eval_report
 
 CLASSES = (ClassInfo(name="sky", colour=(70, 130, 180)), ClassInfo(name="car", colour=(0, 0, 142), is_thing=True))
 

@@ -3,7 +3,8 @@
     answering.py   how every command answers: clean standard output, exit status, no traceback
     parts.py       the arguments and options that several commands share
     views.py       results as tables for people
-    work.py        commands that make something: check ingest train evaluate promote retrain
+    data.py        commands on a dataset: ingest
+    work.py        commands on a recipe or a model: check train evaluate promote retrain
     look.py        commands that show something: board history list doctor
 
 Importing this costs a fraction of a second and must stay so: each command imports its stage when it runs.
@@ -17,7 +18,7 @@ from typing import Annotated
 import typer
 
 from segpipe import __version__
-from segpipe.cli import look, work
+from segpipe.cli import data, look, work
 
 app = typer.Typer(
     name="segpipe",
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "check": ("Work", work.check),
-    "ingest": ("Work", work.ingest),
+    "ingest": ("Work", data.ingest),
     "train": ("Work", work.train),
     "evaluate": ("Work", work.evaluate),
     "promote": ("Work", work.promote),

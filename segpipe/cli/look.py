@@ -57,9 +57,9 @@ def board(
       segpipe board camvid --json
     """
     with answering(as_json) as answer, steps("reading reports"):
-        from segpipe.stages import retrain as stage
+        from segpipe.stages import nights
 
-        answer(stage.board(experiment or _only_experiment()), views.board)
+        answer(nights.board(experiment), views.board)
 
 
 def history(
@@ -76,9 +76,9 @@ def history(
       segpipe history camvid --json
     """
     with answering(as_json) as answer, steps("reading the ledger"):
-        from segpipe.stages import promote as stage
+        from segpipe.stages import nights
 
-        answer(stage.history(experiment or _only_experiment()), views.history)
+        answer(nights.history(experiment), views.history)
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -97,20 +97,3 @@ def doctor(as_json: JsonOption = False) -> None:
 
         checks = stage.examine(on_check=lambda name: note(f"checking {name}"))
         answer(checks, views.checkup, status=stage.exit_status(checks))
-
-
-def _only_experiment() -> str:
-    """The one experiment of this home. Raises InputError when there are none or several."""
-    from segpipe.errors import InputError
-    from segpipe.stages import layout
-    from segpipe.stages.retrain import experiments
-
-    found = experiments()
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"{layout.home()} holds several experiments; name one of: {', '.join(found)}")
-    raise InputError(
-        f"{layout.home()}: no retrain has finished here; run `segpipe retrain RECIPE`, or set SEGPIPE_HOME to where "
-        "one did"
-    )

@@ -1,4 +1,4 @@
-"""The commands that make something. Each is a door onto one stage: arguments in, the stage's result out."""
+"""The commands that work on a recipe or a model. Each is a door onto one stage: arguments in, its result out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from segpipe.cli import views
-from segpipe.cli.answering import answering, progress_bar, steps
+from segpipe.cli.answering import answering, steps
 from segpipe.cli.parts import (
     DataOption,
     JsonOption,
@@ -18,7 +18,6 @@ from segpipe.cli.parts import (
     VersionOption,
     chosen_runs,
     label_of,
-    options_of,
 )
 
 
@@ -36,9 +35,10 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
     """
     with answering(as_json) as answer, steps(f"checking {recipe}"):
         from segpipe.config import Recipe
-        from segpipe.stages import retrain as stage
 
         found = Recipe.load(recipe, tuple(overrides or ()))
+        from segpipe.stages import retrain as stage  # after the recipe: a typo need not wait seconds for torch
+
         stage.check(found)
         runs = [found.run_config(index) for index in range(len(found.architectures))]
         summary = {
@@ -48,66 +48,6 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
             "architectures": [{"label": run.label, "arch": run.arch, "options": run.options} for run in runs],
         }
         answer(summary, views.checked)
-
-
-def ingest(
-    format: Annotated[str, typer.Argument(metavar="FORMAT", help="One of `segpipe list sources`.")],  # noqa: A002
-    root: Annotated[
-        str, typer.Argument(metavar="ROOT", help="Folder or URI of the source files ('' if it needs none).")
-    ],
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="URI", help="The dataset. Default: $SEGPIPE_HOME/datasets/NAME.")
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The dataset's name. Default: FORMAT.")] = None,
-    max_quarantine: Annotated[
-        float,
-        typer.Option("--max-quarantine", metavar="SHARE", min=0, max=1, help="Refuse above this share of bad samples."),
-    ] = 0.01,
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="An option of the source. May be repeated."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Publish a folder of images and masks as a dataset version.
-
-    Bad files are set aside and listed, their good neighbours are published. The
-    version is the hash of the content: the same files give the same version
-    again, and a second run finds nothing to do.
-
-    \b
-    Examples:
-      segpipe ingest camvid ~/data/camvid --to datasets/camvid
-      segpipe ingest folder ~/photos --name roofs --max-quarantine 0.05 --json
-      segpipe ingest scenes "" --option train=120 --option seed=7
-    """
-    with answering(as_json) as answer:
-        from segpipe.config import DatasetConfig, validate
-        from segpipe.stages import ingest as stage
-        from segpipe.stages import layout
-
-        document = {
-            "name": name or format,
-            "format": format,
-            "root": root,
-            "max_quarantine": max_quarantine,
-            "options": options_of(options or ()),
-        }
-        config = validate(DatasetConfig, document, "segpipe ingest")
-        with progress_bar(f"ingesting {config.name}") as advance:
-            try:
-                answer(stage.ingest(config, to=to, on_progress=advance), views.ingested)
-            except stage.QuarantineLimitError as error:
-                refusal: dict[str, object] = {
-                    "name": config.name,
-                    "uri": to or layout.dataset_uri(config.name),
-                    "version": None,
-                    "status": "refused",
-                    "splits": {},
-                    "quarantined": error.entries,
-                    "warnings": [str(error)],
-                }
-                answer(refusal, views.ingest_refused, status=error.exit_status)
 
 
 def train(
@@ -137,10 +77,11 @@ def train(
     """
     with answering(as_json) as answer, steps(f"training {recipe}") as note:
         from segpipe.config import Recipe
+
+        found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import catalogue, layout
         from segpipe.stages import train as stage
 
-        found = Recipe.load(recipe, tuple(overrides or ()))
         pinned = catalogue.dataset_version(data, version)
         results = []
         for run in chosen_runs(found, only or ()):
@@ -186,7 +127,8 @@ def evaluate(
       segpipe evaluate s3://bucket/model --data s3://bucket/roofs --split val --workers 4 --json
     """
     with answering(as_json) as answer, steps(f"evaluating {checkpoint}"):
-        from segpipe.config import EvaluateConfig, validate
+        from segpipe.config import EvaluateConfig
+        from segpipe.config.strict import validate
         from segpipe.stages import catalogue, layout
         from segpipe.stages import evaluate as stage
 
@@ -226,10 +168,11 @@ def promote(
     """
     with answering(as_json) as answer, steps("choosing the champion") as note:
         from segpipe.config import Recipe
+
+        found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import promote as stage
         from segpipe.stages.evaluate import load_report
 
-        found = Recipe.load(recipe, tuple(overrides or ()))
         candidates = [load_report(folder.removesuffix("/report.json")) for folder in report]
         note(f"{len(candidates)} candidate(s) for {found.name}")
         scorer = stage.champion_scorer(
@@ -258,8 +201,10 @@ def retrain(
     """
     with answering(as_json) as answer, steps(f"retraining {recipe}") as note:
         from segpipe.config import Recipe
+
+        found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import retrain as stage
 
-        result = stage.retrain(Recipe.load(recipe, tuple(overrides or ())), runtime=runtime.value, on_step=note)
+        result = stage.retrain(found, runtime=runtime.value, on_step=note)
         refused = result.verdict is not None and result.verdict.outcome == "refused"
         answer(result, views.retrained, status=1 if refused or result.failures else 0)

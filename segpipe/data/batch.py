@@ -34,4 +34,4 @@ def normalise(
     """uint8 (N, 3, H, W) in 0..255 -> float32 with each channel's mean and standard deviation taken out."""
     mean_311 = torch.tensor(mean, device=images_N3HW.device)[:, None, None] * 255
     std_311 = torch.tensor(std, device=images_N3HW.device)[:, None, None] * 255
-    return images_N3HW.float().sub_(mean_311).div_(std_311)
+    return (images_N3HW - mean_311).div_(std_311)

@@ -12,6 +12,7 @@ from segpipe.masks.images import (
     map_labels,
     read_image_header,
     read_label_image,
+    read_rgb,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "polygon_to_mask",
     "read_image_header",
     "read_label_image",
+    "read_rgb",
 ]

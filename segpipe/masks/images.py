@@ -23,6 +23,7 @@ from segpipe.errors import BadSampleError
 MAX_PIXELS = 200_000_000
 IMAGE_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _ORIENTATION_TAG = 0x0112
+_JPEG_START = b"\xff\xd8\xff"
 # What Pillow's JPEG and PNG readers raise on damaged bytes (seen by fuzzing); anything else is a bug and may surface.
 _DAMAGE = (
     OSError,
@@ -76,6 +77,20 @@ def check_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> Imag
     with _decoding(file):
         image.load()
     return header
+
+
+def read_rgb(data: bytes, *, file: str) -> npt.NDArray[np.uint8]:
+    """The pixels (H, W, 3) of a JPEG or PNG that `check_image` let pass; grey spread over the three, alpha dropped.
+
+    Unlike the checks, it may be called from several threads at once. Raises BadSampleError(truncated | unreadable).
+    """
+    reader = JpegImagePlugin.JpegImageFile if data.startswith(_JPEG_START) else PngImagePlugin.PngImageFile
+    try:
+        with reader(io.BytesIO(data)) as image:
+            image.info.pop("transparency", None)  # of a palette, Pillow would warn that RGB cannot say it
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    except _DAMAGE as error:
+        raise _damaged(error, file) from error
 
 
 def read_label_image(
@@ -148,7 +163,7 @@ def _open(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHe
     """Parses the header with the one reader that the first bytes name (never Pillow's own guessing over 40 formats)."""
     if not data:
         raise BadSampleError("truncated", file, "the file is empty (0 bytes): fetch it again")
-    jpeg, png = data.startswith(b"\xff\xd8\xff"), data.startswith(b"\x89PNG\r\n\x1a\n")
+    jpeg, png = data.startswith(_JPEG_START), data.startswith(b"\x89PNG\r\n\x1a\n")
     if not jpeg and not png:
         raise BadSampleError("format_not_allowed", file, f"starts with {data[:8]!r}; expected a JPEG or a PNG file")
     if (b"\xff\xd9" if jpeg else b"IEND") not in data[-65536:]:
@@ -174,5 +189,9 @@ def _decoding(file: str) -> Iterator[None]:
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; only pixels matter here
             yield
     except _DAMAGE as error:
-        reason = "truncated" if "truncated" in str(error) else "unreadable"
-        raise BadSampleError(reason, file, f"{error}: the bytes are damaged, fetch the file again") from error
+        raise _damaged(error, file) from error
+
+
+def _damaged(error: Exception, file: str) -> BadSampleError:
+    reason = "truncated" if "truncated" in str(error) else "unreadable"
+    return BadSampleError(reason, file, f"{error}: the bytes are damaged, fetch the file again")

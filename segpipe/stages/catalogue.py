@@ -1,22 +1,20 @@
 """What there is to choose from: architectures, dataset formats, tasks, and the versions of a dataset.
 
 Behind `segpipe list`, and for doors that need a dataset's newest version. Plain data, so that a door need not know the
-rooms it comes from.
+rooms it comes from. Each function imports its own room: formats can be listed without waiting seconds for torch.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from segpipe import models as architectures
 from segpipe.reports import to_plain
-from segpipe.shards import open_dataset
-from segpipe.sources import SOURCES
-from segpipe.tasks import TASKS
 
 
 def models() -> list[dict[str, Any]]:
     """Every architecture: name, task, paper, its options with their defaults, and where it departs from the paper."""
+    from segpipe import models as architectures
+
     found = [architectures.spec(name) for name in architectures.names()]
     return [
         {
@@ -33,6 +31,8 @@ def models() -> list[dict[str, Any]]:
 
 def sources() -> list[dict[str, Any]]:
     """Every dataset format: name, tasks, what it reads, licence, its options with their defaults."""
+    from segpipe.sources import SOURCES
+
     return [
         {
             "name": info.name,
@@ -47,6 +47,9 @@ def sources() -> list[dict[str, Any]]:
 
 def tasks() -> list[dict[str, Any]]:
     """Every task: name, the metric that ranks its models, the annotations that a dataset must fill, its models."""
+    from segpipe import models as architectures
+    from segpipe.tasks import TASKS
+
     return [
         {
             "name": str(task),
@@ -63,4 +66,6 @@ def dataset_version(uri: str, version: str | None = None) -> str:
 
     Raises InputError where there is no such dataset or version.
     """
+    from segpipe.shards import open_dataset
+
     return open_dataset(uri, version=version).version

@@ -2,33 +2,31 @@
 
 The cut into shards depends on the source's sorted listing alone, each shard is named by its content, and the manifest
 comes last, so a version is absent or complete, and the same files give the same version on any machine with any number
-of workers. On one machine the shards are written by a process per core; with `RAY_ADDRESS` set, by tasks over the
-cluster's nodes.
+of workers. `parts.py` writes the shards in parallel.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
-import multiprocessing
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from segpipe import reports, storage
 from segpipe.config import DatasetConfig, expand_root
-from segpipe.errors import BadSampleError, InputError, SegpipeError
-from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, open_dataset, publish, write_shard
+from segpipe.errors import InputError, SegpipeError
+from segpipe.shards import SCHEMA_VERSION, make_split, open_dataset, publish
 from segpipe.sources import Source, open_source
 from segpipe.stages import layout
-from segpipe.types import Manifest, QuarantineEntry, Sample, SampleRef
+from segpipe.stages.parts import Part, Progress, Written, write_all
+from segpipe.types import Manifest, QuarantineEntry, SampleRef
 from segpipe.version import code_version
 
-Progress = Callable[[int, int], None]
+_log = logging.getLogger(__name__)
 _SHARDS_A_SPLIT, _FEWEST_ROWS, _MOST_ROWS = 8, 32, 1024
 
 
@@ -53,26 +51,9 @@ class QuarantineLimitError(SegpipeError):
         super().__init__(message)
         self.entries = tuple(entries)
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Part:
-    """The samples of one shard: what a worker needs to write it, picklable."""
-
-    format: str
-    root: str
-    options: dict[str, Any]
-    refs: tuple[SampleRef, ...]
-    split: str
-    to: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Written:
-    """What a worker made of a part."""
-
-    split: str
-    result: ShardResult
-    refused: tuple[QuarantineEntry, ...]
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Crosses processes in flows: the default pickling would call __init__ with the message alone.
+        return QuarantineLimitError, (str(self), self.entries)
 
 
 def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progress | None = None) -> IngestResult:
@@ -86,13 +67,16 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     source = open_source(config.format, root, config.options)
     refs, refused = source.index()
     if not refs:
-        raise InputError(f"{root or config.format}: no usable sample found ({len(refused)} refused); is this the root?")
+        first = f", first {refused[0].file}: {refused[0].detail}" if refused else ""
+        raise InputError(
+            f"{root or config.format}: no usable sample ({len(refused)} refused{first}); is this the root?"
+        )
     receipt = storage.join(uri, "receipts", f"{_listing_key(config, root, refs, refused)}.json")
-    if storage.exists(receipt):
-        return _already(config.name, uri, storage.read_json(receipt), started)
+    if storage.exists(receipt) and (known := _still_there(config.name, uri, storage.read_json(receipt), started)):
+        return known
     storage.sweep(storage.join(uri, "shards"))
     parts = list(_cut(config, root, refs, uri))
-    written = _write_all(parts, on_progress)
+    written = write_all(parts, on_progress)
     entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
     _refuse_above_limit(config, entries, len(refs) + len(refused))
     warnings = [*_count_warnings(source, written), *_duplicate_warnings(written)]
@@ -113,13 +97,20 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     )
 
 
-def _already(name: str, uri: str, receipt: dict[str, Any], started: float) -> IngestResult:
-    version = open_dataset(uri, version=receipt["version"]).version
+def _still_there(name: str, uri: str, receipt: dict[str, Any], started: float) -> IngestResult | None:
+    """The result that a receipt speaks of, current again if another version came in between; None without its files."""
+    try:
+        dataset = open_dataset(uri, version=receipt["version"])
+        # Checks that every shard is there; a log whose last record is this version already stays as it is.
+        _, status = publish(uri, dataset.manifest)
+    except InputError as error:
+        _log.warning("ingesting again, the dataset has lost files since: %s", error)
+        return None
     return IngestResult(
         name=name,
         uri=uri,
-        version=version,
-        status="already_published",
+        version=dataset.version,
+        status=status,
         splits=receipt["splits"],
         quarantined=tuple(reports.from_plain(QuarantineEntry, e, origin=uri) for e in receipt["quarantined"]),
         warnings=tuple(receipt["warnings"]),
@@ -137,53 +128,14 @@ def _listing_key(
     return layout.key(code_version(), json.dumps([listing, stamps], sort_keys=True))
 
 
-def _cut(config: DatasetConfig, root: str, refs: Sequence[SampleRef], uri: str) -> Iterator[_Part]:
+def _cut(config: DatasetConfig, root: str, refs: Sequence[SampleRef], uri: str) -> Iterator[Part]:
     """Neighbours in (split, sample id) order share a shard; enough shards for parallel work, none tiny."""
     for split in sorted({ref.split for ref in refs}):
         mine = [ref for ref in refs if ref.split == split]
         rows = min(_MOST_ROWS, max(_FEWEST_ROWS, math.ceil(len(mine) / _SHARDS_A_SPLIT)))
         for at in range(0, len(mine), rows):
             chunk = tuple(mine[at : at + rows])
-            yield _Part(format=config.format, root=root, options=dict(config.options), refs=chunk, split=split, to=uri)
-
-
-def write_part(part: _Part) -> _Written:
-    """Reads one part's samples and writes its shard. Runs in a worker process or on another node."""
-    source = open_source(part.format, part.root, part.options)
-    refused: list[QuarantineEntry] = []
-
-    def samples() -> Iterator[Sample]:
-        for ref in part.refs:
-            try:
-                yield source.read(ref)
-            except BadSampleError as error:
-                item = error.item or ref.sample_id
-                refused.append(QuarantineEntry(file=error.file, item=item, reason=error.reason, detail=error.detail))
-
-    result = write_shard(samples(), part.to, part.split)
-    return _Written(split=part.split, result=result, refused=tuple(refused))
-
-
-def _write_all(parts: Sequence[_Part], on_progress: Progress | None) -> list[_Written]:
-    """All parts' shards, in the order of `parts`, whoever wrote them."""
-
-    def advance(done: int) -> None:
-        if on_progress is not None:
-            on_progress(sum(len(part.refs) for part in parts[:done]), sum(len(part.refs) for part in parts))
-
-    if os.environ.get("RAY_ADDRESS"):
-        from segpipe.train import on_ray  # ray costs seconds to import, and one machine does not need it here
-
-        on_ray.connect()
-        return on_ray.fan_out(write_part, parts, on_done=advance)
-    workers = min(len(parts), len(os.sched_getaffinity(0)))
-    if workers == 1:
-        return [write_part(part) for part in parts]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(write_part, part) for part in parts]
-        for done, _ in enumerate(as_completed(futures), start=1):
-            advance(done)
-        return [future.result() for future in futures]
+            yield Part(format=config.format, root=root, options=dict(config.options), refs=chunk, split=split, to=uri)
 
 
 def _refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry], found: int) -> None:
@@ -200,7 +152,7 @@ def _refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry
 
 
 def _manifest(
-    config: DatasetConfig, source: Source, written: Sequence[_Written], entries: Sequence[QuarantineEntry], uri: str
+    config: DatasetConfig, source: Source, written: Sequence[Written], entries: Sequence[QuarantineEntry], uri: str
 ) -> Manifest:
     quarantine_path = None
     if entries:
@@ -227,7 +179,7 @@ def _manifest(
     )
 
 
-def _count_warnings(source: Source, written: Sequence[_Written]) -> Iterator[str]:
+def _count_warnings(source: Source, written: Sequence[Written]) -> Iterator[str]:
     """Where a dataset's documentation says how many samples a split has and another number was found."""
     for split, expected in (source.expected or {}).items():
         found = sum(w.result.shard.rows for w in written if w.split == split and w.result.shard)
@@ -235,7 +187,7 @@ def _count_warnings(source: Source, written: Sequence[_Written]) -> Iterator[str
             yield f"split {split!r} has {found} samples, its documentation says {expected}"
 
 
-def _duplicate_warnings(written: Sequence[_Written]) -> Iterator[str]:
+def _duplicate_warnings(written: Sequence[Written]) -> Iterator[str]:
     """Images whose very bytes occur twice: within a split they weigh double, across splits they leak."""
     places: dict[str, list[tuple[str, str]]] = {}
     for part in written:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from segpipe import promotion, tracking
 from segpipe.config import EvaluateConfig, PromoteConfig
@@ -50,7 +51,12 @@ def promote(
 
 
 def champion_scorer(
-    experiment: str, *, data: str, version: str, config: EvaluateConfig
+    experiment: str,
+    *,
+    data: str,
+    version: str,
+    config: EvaluateConfig,
+    runtime: Literal["ray", "local"] = "ray",
 ) -> Callable[[Record], EvalReport]:
     """A function that evaluates the champion of a ledger record on this dataset version, under this protocol."""
 
@@ -65,11 +71,7 @@ def champion_scorer(
             config=config,
             experiment=experiment,
             label=record.champion.label,
+            runtime=runtime,
         )
 
     return score
-
-
-def history(experiment: str) -> list[Record]:
-    """Every decision on this experiment, oldest first."""
-    return promotion.history(layout.ledger_uri(experiment))

@@ -1,10 +1,13 @@
 """The whole night as one stage: ingest, train every architecture, evaluate, promote, and write down what came of it.
 
-`flows/retrain.py` says the same with Prefect's tasks; the pieces that both need (`check`, `conclude`) are here.
+`flows/retrain.py` says the same with Prefect's tasks, out of the same pieces.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +21,14 @@ from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.sources import open_source
 from segpipe.stages import layout, mirror
-from segpipe.stages.evaluate import evaluate, load_pictures, load_report, location
+from segpipe.stages.evaluate import REPORT, evaluate, load_pictures, location
 from segpipe.stages.ingest import IngestResult, ingest
+from segpipe.stages.nights import Night
 from segpipe.stages.promote import champion_scorer, promote
 from segpipe.stages.train import finished, run_location, train
-from segpipe.types import EvalReport, TrainResult
+from segpipe.types import EvalReport
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
@@ -34,27 +40,25 @@ class RetrainResult:
 
     experiment: str
     dataset: IngestResult
-    runs: tuple[TrainResult, ...]
     board: tuple[BoardRow, ...]
-    verdict: Verdict | None
+    verdict: Verdict
     failures: Mapping[str, str]
     did_nothing: bool
     home: str
     mlflow_uri: str
+    mlflow_url: str | None
+    picture: bytes | None
+    pages: Mapping[str, str]
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Night:
-    """One record of `<home>/nights/<experiment>`: enough to show the board again without looking for it."""
+class OpenNight:
+    """What the architectures of one night share: the dataset version, the MLflow run, and whether all is done."""
 
-    dataset_uri: str
-    dataset_version: str
-    evaluations: tuple[str, ...]
-    champion: str | None
-    outcome: str
-    reason: str
-    failures: Mapping[str, str]
+    dataset: IngestResult
+    parent: tracking.RunRef | None
+    nothing_to_do: bool
 
 
 def check(recipe: Recipe) -> None:
@@ -93,77 +97,113 @@ def retrain(
     """
     started = time.perf_counter()
     check(recipe)
-    on_step(f"reconciling the champion of {recipe.name}")
-    mirror.reconcile(recipe.name)
+    if runtime == "ray":
+        warm_up()
     on_step(f"ingesting {recipe.dataset.name}")
     dataset = ingest(recipe.dataset)
-    nothing_to_do = is_done(recipe, dataset)
-    parent = mirror.open_parent(recipe, data=dataset.uri, version=dataset.version)
+    night = open_night(recipe, dataset)
     failures: dict[str, str] = {}
 
-    def one(index: int) -> tuple[TrainResult, EvalReport] | None:
-        run = recipe.run_config(index)
+    def one(index: int) -> EvalReport | None:
+        label = recipe.run_config(index).label
+        on_step(f"training {label}")
         try:
-            on_step(f"training {run.label}")
-            result = train(
-                run,
-                data=dataset.uri,
-                version=dataset.version,
-                to=layout.runs_uri(recipe.name),
-                resources=recipe.resources,
-                parent=parent,
-                runtime=runtime,
-            )
-            on_step(f"evaluating {run.label}")
-            return result, evaluate_run(recipe, index, result, dataset, parent=parent, runtime=runtime)
+            return train_and_evaluate(recipe, index, night, runtime=runtime)
         except SegpipeError as error:
-            failures[run.label] = str(error)
-            mirror.show_failure(run, parent=parent, version=dataset.version)
+            failures[label] = str(error)
             return None
 
     with ThreadPoolExecutor(len(recipe.architectures)) as pool:
-        pairs = [pair for pair in pool.map(one, range(len(recipe.architectures))) if pair is not None]
-    if not pairs:
-        raise SegpipeError(f"{recipe.name}: no architecture could be trained: {failures}")
+        candidates = [report for report in pool.map(one, range(len(recipe.architectures))) if report is not None]
     on_step("choosing the champion")
-    candidates = [report for _, report in pairs]
-    scorer = champion_scorer(recipe.name, data=dataset.uri, version=dataset.version, config=recipe.evaluate)
-    verdict = promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer, parent=parent)
-    return conclude(
-        recipe,
-        dataset,
-        [result for result, _ in pairs],
-        candidates,
-        verdict,
-        failures,
-        did_nothing=nothing_to_do,
-        seconds=time.perf_counter() - started,
+    verdict = choose(recipe, night, candidates, failures, runtime=runtime)
+    return conclude(recipe, night, candidates, verdict, failures, seconds=time.perf_counter() - started)
+
+
+def warm_up() -> None:
+    """Starts Ray in the background while the data is read: both take seconds, and neither needs the other."""
+    from segpipe.train import on_ray  # ray costs seconds to import, and a local retrain does not need it
+
+    def connect() -> None:
+        try:
+            on_ray.connect()
+        except SegpipeError as error:
+            _log.info("Ray did not start yet, training will say so: %s", error)
+
+    threading.Thread(target=connect, name="segpipe-warm-up", daemon=True).start()
+
+
+def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
+    """Sets MLflow's champion right, opens the night's run there, and sees whether anything is left to do."""
+    mirror.reconcile(recipe.name)
+    return OpenNight(
+        dataset=dataset,
+        parent=mirror.open_parent(recipe, data=dataset.uri, version=dataset.version),
+        nothing_to_do=is_done(recipe, dataset),
     )
 
 
-def evaluate_run(
-    recipe: Recipe,
-    index: int,
-    result: TrainResult,
-    dataset: IngestResult,
-    *,
-    parent: tracking.RunRef | None,
-    runtime: Literal["ray", "local"] = "ray",
+def train_and_evaluate(
+    recipe: Recipe, index: int, night: OpenNight, *, runtime: Literal["ray", "local"] = "ray"
 ) -> EvalReport:
-    """Evaluates one trained architecture under the recipe's protocol and shows it in MLflow."""
-    report = evaluate(
-        result.model_uri,
-        data=dataset.uri,
-        version=dataset.version,
-        to=layout.evaluations_uri(recipe.name),
-        config=recipe.evaluate,
-        experiment=recipe.name,
-        label=result.label,
-        runtime=runtime,
-    )
+    """One architecture of the night, from its config to its report, shown in MLflow as it goes.
+
+    Idempotent: what a killed attempt had finished is kept. Raises what training or evaluation raises, after marking
+    the architecture's run as failed.
+    """
+    run, dataset = recipe.run_config(index), night.dataset
+    try:
+        result = train(
+            run,
+            data=dataset.uri,
+            version=dataset.version,
+            to=layout.runs_uri(recipe.name),
+            resources=recipe.resources,
+            parent=night.parent,
+            runtime=runtime,
+        )
+        report = evaluate(
+            result.model_uri,
+            data=dataset.uri,
+            version=dataset.version,
+            to=layout.evaluations_uri(recipe.name),
+            config=recipe.evaluate,
+            experiment=recipe.name,
+            label=result.label,
+            runtime=runtime,
+        )
+    except SegpipeError:
+        mirror.show_failure(run, parent=night.parent, version=dataset.version)
+        raise
     pictures = load_pictures(evaluation_uri(recipe, report))
-    mirror.show_run(recipe, recipe.run_config(index), result, report, pictures, parent=parent, data=dataset.uri)
+    mirror.show_run(recipe, run, result, report, pictures, parent=night.parent, data=dataset.uri)
     return report
+
+
+def sort_outcomes(outcomes: Mapping[str, EvalReport | Exception]) -> tuple[list[EvalReport], dict[str, str]]:
+    """What concurrent attempts came to: the reports, and a message for each label that failed."""
+    candidates = [outcome for outcome in outcomes.values() if isinstance(outcome, EvalReport)]
+    failures = {label: str(outcome) for label, outcome in outcomes.items() if isinstance(outcome, Exception)}
+    return candidates, failures
+
+
+def choose(
+    recipe: Recipe,
+    night: OpenNight,
+    candidates: Sequence[EvalReport],
+    failures: Mapping[str, str],
+    *,
+    runtime: Literal["ray", "local"] = "ray",
+) -> Verdict:
+    """Puts the best candidate against the champion. Raises SegpipeError when every architecture failed."""
+    if not candidates:
+        reasons = "; ".join(f"{label}: {message}" for label, message in failures.items())
+        raise SegpipeError(f"{recipe.name}: no architecture could be trained and evaluated: {reasons}")
+    dataset = night.dataset
+    scorer = champion_scorer(
+        recipe.name, data=dataset.uri, version=dataset.version, config=recipe.evaluate, runtime=runtime
+    )
+    return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer, parent=night.parent)
 
 
 def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
@@ -191,62 +231,63 @@ def is_done(recipe: Recipe, dataset: IngestResult) -> bool:
             config=recipe.evaluate,
             to=layout.evaluations_uri(recipe.name),
         )
-        if not storage.exists(storage.join(folder, "report.json")):
+        if not storage.exists(storage.join(folder, REPORT)):
             return False
     return True
 
 
 def conclude(
     recipe: Recipe,
-    dataset: IngestResult,
-    runs: Sequence[TrainResult],
+    night: OpenNight,
     candidates: Sequence[EvalReport],
     verdict: Verdict,
     failures: Mapping[str, str],
     *,
-    did_nothing: bool,
     seconds: float,
 ) -> RetrainResult:
     """Writes the night's record, unless nothing was done, and gathers what a person wants to see."""
-    if not did_nothing:
-        nights = layout.nights_uri(recipe.name)
-        night = Night(
-            dataset_uri=dataset.uri,
-            dataset_version=dataset.version,
+    if not night.nothing_to_do:
+        record = Night(
+            dataset_uri=night.dataset.uri,
+            dataset_version=night.dataset.version,
             evaluations=tuple(evaluation_uri(recipe, report) for report in candidates),
             champion=verdict.champion.weights_sha256 if verdict.champion else None,
             outcome=verdict.outcome,
             reason=verdict.reason,
             failures=dict(failures),
         )
-        storage.append_record(nights, reports.to_plain(night), after=len(storage.records(nights)))
+        nights = layout.nights_uri(recipe.name)
+        last = storage.last_record(nights)
+        storage.append_record(nights, reports.to_plain(record), after=last[0] if last else 0)
     return RetrainResult(
         experiment=recipe.name,
-        dataset=dataset,
-        runs=tuple(runs),
+        dataset=night.dataset,
         board=tuple(rank(candidates)),
         verdict=verdict,
         failures=dict(failures),
-        did_nothing=did_nothing,
+        did_nothing=night.nothing_to_do,
         home=layout.home(),
         mlflow_uri=mirror.uri(),
+        mlflow_url=tracking.run_url(night.parent) if night.parent else None,
+        picture=_picture(recipe, candidates),
+        pages=_pages(),
         seconds=seconds,
     )
 
 
-def board(experiment: str) -> list[BoardRow]:
-    """The leaderboard of the last night of an experiment. Raises InputError when there was none."""
-    nights = storage.records(layout.nights_uri(experiment))
-    if not nights:
-        raise InputError(
-            f"{layout.nights_uri(experiment)}: no retrain of {experiment!r} has finished here; run `segpipe retrain` "
-            "with its recipe, or set SEGPIPE_HOME to where it ran"
-        )
-    last = reports.from_plain(Night, nights[-1][1], origin=layout.nights_uri(experiment))
-    return rank([load_report(folder) for folder in last.evaluations])
+def _picture(recipe: Recipe, candidates: Sequence[EvalReport]) -> bytes | None:
+    """One picture of the best candidate's predictions, where the recipe asks for pictures."""
+    best = rank(candidates)[0]
+    report = next(report for report in candidates if report.weights_sha256 == best.weights_sha256)
+    return next((data for _, data in load_pictures(evaluation_uri(recipe, report))), None)
 
 
-def experiments() -> list[str]:
-    """Every experiment that has finished a retrain in this home."""
-    folder = storage.join(layout.home(), "nights")
-    return sorted({path.split("/")[0] for path in storage.list_tree(folder, suffix=".json")})
+def _pages() -> dict[str, str]:
+    """The commands that open the pages of the embedded MLflow and Prefect, or where their servers are."""
+    local = layout.local_home()
+    mlflow = mirror.uri()
+    prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    return {
+        "MLflow": mlflow if mlflow.startswith("http") else f"mlflow server --backend-store-uri {mlflow}",
+        "Prefect": prefect or f"PREFECT_HOME={local}/prefect prefect server start",
+    }

@@ -31,8 +31,17 @@ PART_BYTES = 16 << 20  # of a file from twice this size on; ten parts go at a ti
 # "create-if-absent" is a promise of the store; only S3's is known and tested.
 CONDITIONAL_PUT = ("s3", "s3a")
 # Named, not imported: errors of s3fs's HTTP stack, which only exists where the `s3` extra is installed.
-_TRANSIENT_NAMES = {"HTTPClientError", "ClientConnectionError", "ClientPayloadError", "IncompleteRead"}
-_TRANSIENT_NAMES |= {"IncompleteReadError", "ResponseParserError", "ResponseStreamingError"}
+_TRANSIENT_NAMES = {
+    "ClientConnectionError",
+    "ClientPayloadError",
+    "ConnectionError",
+    "FlexibleChecksumError",
+    "HTTPClientError",
+    "IncompleteRead",
+    "IncompleteReadError",
+    "ResponseParserError",
+    "ResponseStreamingError",
+}
 _TRANSIENT_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError"}
 # Not the global generator: a retry must not change what training draws.
@@ -75,6 +84,12 @@ def create_from_file(uri: str, source: Path) -> bool:
         return _put(lambda: filesystem.put_file(str(source), path, mode="create", chunksize=PART_BYTES))
 
     return attempt(uri, put_file)
+
+
+def stamp(filesystem: Any, path: str) -> str:
+    """What the store says of an object's content: its size and ETag (or time of change)."""
+    info = filesystem.info(path)
+    return f"{info['size']}/{info.get('ETag') or info.get('LastModified') or info.get('mtime')}"
 
 
 def open_read(uri: str) -> io.BufferedReader:

@@ -142,7 +142,7 @@ def _defined(value: float) -> float | None:
 
 
 def _class_weights(config: TrainConfig, statistics: Split) -> Tensor | None:
-    """(K,) weights of the loss from the training split's pixel counts; a class without pixels weighs nothing."""
+    """(K,) weights of the loss from the training split's pixel counts (see `losses.py` for both rules)."""
     pixels_K = torch.tensor(statistics.class_pixels, dtype=torch.float64)
     if config.class_weights == "enet":
         return enet_weights(pixels_K / pixels_K.sum()).float()

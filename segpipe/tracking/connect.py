@@ -124,8 +124,8 @@ def page(uri: str, *parts: str, **query: str) -> str | None:
     if not is_server(uri):
         return None
     path = "/".join(quote(part, safe="") for part in parts)
-    # Without workflowType MLflow opens its pages for chat applications, where training is hard to find.
-    return f"{_without_login(uri).rstrip('/')}/#/{path}?{urlencode({'workflowType': 'machine_learning', **query})}"
+    # Without workflowType MLflow opens its pages for chat applications; one of its pages needs its own keys first.
+    return f"{_without_login(uri).rstrip('/')}/#/{path}?{urlencode({**query, 'workflowType': 'machine_learning'})}"
 
 
 def without_password(uri: str) -> str:

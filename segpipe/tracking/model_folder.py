@@ -39,9 +39,6 @@ def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_
 
     Raises InputError for a bundle that is not on this machine.
     """
-    from mlflow import pyfunc
-    from mlflow.models import Model
-
     bundle = storage.local_path(bundle_uri)
     if bundle is None:
         raise InputError(f"{bundle_uri}: a bundle is registered from a local folder; copy it to one first")
@@ -51,6 +48,11 @@ def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_
     with warnings.catch_warnings():
         # The version's description shows an example; a stored one would add a prediction to every registration.
         warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
+        # MLflow's own classes, at the import of pyfunc.
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+        from mlflow import pyfunc
+        from mlflow.models import Model
+
         pyfunc.save_model(
             path=str(folder),
             mlflow_model=Model(

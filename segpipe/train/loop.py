@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from segpipe import checkpoint
 from segpipe.data.batch import Batch, normalise
 from segpipe.data.loader import EvalBatches
-from segpipe.errors import NonFiniteError
+from segpipe.errors import InputError, NonFiniteError
 from segpipe.evaluate import count
 from segpipe.train.optim import schedule_factor, set_learning_rate, update_average
 from segpipe.train.runtime import Runtime
@@ -120,13 +120,27 @@ def _end_epoch(s: Session) -> None:
 def _validate(s: Session) -> dict[str, float]:
     """Scores of the validation split, counted over all ranks, each image exactly once."""
     runtime, split = s.runtime, s.config.validation_split
+    _share_statistics(s)
     batches = EvalBatches(
         s.dataset, split, s.ops.collate, batch_size=8, rank=runtime.rank, world_size=runtime.world_size
     )
     with torch.autocast(runtime.device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
         meter, _ = count(s.predictor.eval(), s.ops, bundle_of(s), batches)
     s.model.train()
-    return s.ops.scores(runtime.sum(s.ops.counts(meter).to(runtime.device)))
+    scores = s.ops.scores(runtime.sum(s.ops.counts(meter).to(runtime.device)))
+    if s.ops.primary not in scores:
+        raise InputError(
+            f"{s.dataset.uri}: {s.ops.primary} of split {split!r} is undefined, since nothing in it is labelled; "
+            "choose another train.validation_split"
+        )
+    return scores
+
+
+def _share_statistics(s: Session) -> None:
+    """Rank 0's batch statistics for every rank: what is scored is what rank 0 saves, and what a resume would load."""
+    if s.runtime.world_size > 1:
+        for buffer in s.predictor.buffers():
+            buffer.copy_(s.runtime.sum(buffer if s.runtime.rank == 0 else torch.zeros_like(buffer)))
 
 
 def _record(s: Session, metrics: Mapping[str, float]) -> None:

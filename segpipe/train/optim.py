@@ -49,10 +49,10 @@ def schedule_factor(step: int, total_steps: int, config: TrainConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Applies the schedule's factor to every group; returns the rate of the last group (the head)."""
+    """Applies the schedule's factor to every group; returns the rate of the first group (the head)."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-    return float(optimizer.param_groups[-1]["lr"])
+    return float(optimizer.param_groups[0]["lr"])
 
 
 @torch.no_grad()
@@ -80,10 +80,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`, for an optimiser built from the same config."""
+    """The inverse of `optimizer_tensors`, for an optimiser built from the same config.
+
+    A tensor of its parameter's shape gets that parameter's strides: on channels-last weights a contiguous moment would
+    take the step through another kernel, slower and rounding differently.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = tensor
+            parameter = parameters[int(index)]
+            fitted = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            state.setdefault(int(index), {})[key] = fitted
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -146,12 +146,12 @@ def _open_task(dataset: Dataset, run: RunConfig) -> TaskOps:
         if split not in manifest.splits or not manifest.splits[split].samples:
             known = {name: s.samples for name, s in manifest.splits.items()}
             raise InputError(f"{dataset.uri}: split {split!r} is missing or empty; the dataset has {known}")
-    statistics = manifest.splits[run.train.train_split]
-    ops = TASKS[run.task_kind](manifest.classes, manifest.ignore_index, config=run.train, statistics=statistics)
-    missing = [need for need in ops.needs if need not in manifest.annotations]
+    task = TASKS[run.task_kind]
+    missing = [need for need in task.needs if need not in manifest.annotations]
     if missing:
         raise InputError(
             f"{dataset.uri}: task {run.task!r} needs {', '.join(missing)}, which dataset {manifest.dataset!r} does not "
             f"fill (it fills: {', '.join(manifest.annotations)}); choose another task or source"
         )
-    return ops
+    statistics = manifest.splits[run.train.train_split]
+    return task(manifest.classes, manifest.ignore_index, config=run.train, statistics=statistics)

@@ -42,7 +42,7 @@ def test_rows_mix_within_blocks_of_groups(row_groups: list[int], seed: int) -> N
     first_visits = list(dict.fromkeys(visited))
     blocks: list[set[int]] = []
     for group in visited:
-        if not blocks or group not in set().union(*blocks) and len(blocks[-1]) == GROUPS_PER_BLOCK:
+        if not blocks or (group not in set().union(*blocks) and len(blocks[-1]) == GROUPS_PER_BLOCK):
             blocks.append(set())
         if group not in set().union(*blocks):
             blocks[-1].add(group)

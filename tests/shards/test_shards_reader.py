@@ -66,12 +66,12 @@ def test_an_ambiguous_beginning_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_named(root: str) -> None:
-    with pytest.raises(InputError, match=rf"{root}: no dataset here .* segpipe ingest"):
+    with pytest.raises(InputError, match=rf"{root}: no dataset here .* one with `segpipe ingest"):
         shards.open_dataset(root)
     make_and_publish(root)
     dataset = shards.open_dataset(root)
     for call in (dataset.rows, dataset.row_groups, dataset.sample_ids, dataset.verify):
-        with pytest.raises(InputError, match="no split 'test' .* it has: train"):
+        with pytest.raises(InputError, match=r"no split 'test' .* it has: train"):
             call("test")
     with pytest.raises(InputError, match="no split 'test'"):
         next(dataset.samples("test"))
@@ -120,22 +120,23 @@ def open_and_read(root: str) -> list[Sample]:
     return list(shards.open_dataset(root).samples("train"))
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_a_flipped_bit_is_found_before_a_sample_comes_out(published: Path, seed: int) -> None:
+@pytest.mark.parametrize("folder", ["shards", "manifests", "log"])
+@pytest.mark.parametrize("seed", range(67))
+def test_a_flipped_bit_is_found_before_a_sample_comes_out(published: Path, folder: str, seed: int) -> None:
     """Row A6 of the goal sheet: shards, manifest and log."""
-    generator = random.Random(seed)
-    folder = ("shards", "manifests", "log")[seed % 3]
+    generator = random.Random(f"{folder} {seed}")
     file = generator.choice(sorted((published / folder).iterdir()))
     original = file.read_bytes()
     place, bit = generator.randrange(len(original)), generator.randrange(8)
     flipped = original[:place] + bytes([original[place] ^ 1 << bit]) + original[place + 1 :]
     file.write_bytes(flipped)
+    came_out: list[Sample] = []
     try:
         with pytest.raises(CorruptError, match=r"\.json|\.parquet"):
-            for sample in shards.open_dataset(str(published)).samples("train"):
-                assert sample in SAMPLES[:20], "only the whole first shard may come before the error"
+            came_out.extend(shards.open_dataset(str(published)).samples("train"))
     finally:
         file.write_bytes(original)
+    assert came_out in ([], SAMPLES[:20]), "nothing of a damaged shard; the whole ones before it may come"
     assert open_and_read(str(published)) == SAMPLES
 
 

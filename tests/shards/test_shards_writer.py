@@ -23,7 +23,7 @@ from tests.fixtures.publish_worker import (
 )
 from tests.fixtures.samples import full_sample, manifest_of, semantic_sample
 
-NUM_FAILPOINTS = 23  # passed by one `make_and_publish`; `test_the_failpoints_are_counted` says when it changes
+NUM_FAILPOINTS = 24  # passed by one `make_and_publish`; `test_the_failpoints_are_counted` says when it changes
 
 
 def test_a_shard_is_described_by_its_result(root: str) -> None:

@@ -1,9 +1,9 @@
 """folder: any dataset of photographs and masks; `images/**` and `masks/**` matched by stem, and a classes file.
 
 Splits, by the first rule that fits: lists (splits/*.txt, or train.txt, val.txt, test.txt in the root) of stems or
-paths; folders named train, val and test below both trees; else a stable hash of the group, cut by `shares`. What belongs
-together (`group`, never cut by the hash) is what `group_pattern` finds in the sample id, else the parent folder, else
-the stem itself. Files that are not pictures, and hidden ones, are passed over. Image bytes are kept as shipped.
+paths; folders named train, val and test below both trees; else a stable hash of the group, cut by `shares`. The group
+is what `group_pattern` finds in the sample id, else the parent folder, else the stem itself; the hash never cuts one.
+Files that are not pictures, and hidden ones, are passed over. Image bytes are kept as shipped.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _person(canvas: Canvas, thing: Thing, x: float, z: float) -> tuple[Point, ..
     def at(across: float, up: float) -> Point:
         return canvas.at(x + across, up * height, z)
 
-    thick = canvas.length(0.19, z, 2.0)
+    thick = canvas.length(0.24, z, 2.5)
     hands = [at(side * (half * 0.92 + swing * (0.4 if side > 0 else 1.0)), 0.47) for side in (-1, 1)]
     feet = [at(side * (0.1 + stride), 0.02) for side in (-1, 1)]
     for side, foot in zip((-1, 1), feet, strict=True):
@@ -143,7 +143,7 @@ def _person(canvas: Canvas, thing: Thing, x: float, z: float) -> tuple[Point, ..
     if style & 8:
         corners = [at(-half * 0.4, 0.79), at(half * 0.4, 0.79), at(half * 0.4, 0.55), at(-half * 0.4, 0.55)]
         canvas.polygon(corners, lit(trousers, 1.3) if thing.facing < 0 else lit(coat, 1.25), z)
-    head, radius = at(0.0, 0.92), canvas.length(0.135, z, 1.6)
+    head, radius = at(0.0, 0.92), canvas.length(0.15, z, 1.8)
     canvas.polygon([at(-0.06, 0.82), at(0.06, 0.82), at(0.06, 0.9), at(-0.06, 0.9)], skin, z, ident)
     canvas.ellipse(head, radius, radius * 6 // 5, hair, z, ident)
     if thing.facing > 0:
@@ -199,7 +199,7 @@ def _lamp_post(canvas: Canvas, thing: Thing, x: float, z: float) -> None:
 
 def _sign(canvas: Canvas, thing: Thing, x: float, z: float) -> None:
     """A pole with a plate: ring, disc, triangle, diamond, boards, octagon, or a traffic light."""
-    half = canvas.length(0.2, z, 4.0) // 2
+    half = canvas.length(0.3, z, 4.0) // 2
     (foot_x, foot_y), (_, top_y) = canvas.at(x, 0.0, z), canvas.at(x, thing.height, z)
     canvas.box(foot_x - half, top_y, foot_x + half, foot_y, thing.colours[0], z, STUFF + POLE)
     radius = canvas.length(thing.width / 2, z, 5.0)

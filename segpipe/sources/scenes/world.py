@@ -82,7 +82,7 @@ class World:
 
 def make_world(rng: np.random.Generator) -> World:
     """A random street. Only +, -, * and / of the generator's numbers: the same on every machine."""
-    sky = SKIES[_pick(rng, (0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5))]
+    sky = SKIES[_pick(rng, (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5))]
     half_road, pavement = _between(rng, 2.7, 3.8), _between(rng, 1.8, 3.0)
     grey = int(rng.integers(70, 136))
     paving = int(rng.integers(105, 176))
@@ -98,8 +98,8 @@ def make_world(rng: np.random.Generator) -> World:
         sun_side=1 if rng.random() < 0.5 else -1,
         shadow=_between(rng, 0.5, 0.85),
         exposure=_between(rng, 0.85, 1.2),
-        contrast=_between(rng, -0.25, 0.45),
-        noise=int(rng.integers(2, 11)),
+        contrast=_between(rng, -0.1, 0.4),
+        noise=int(rng.integers(2, 9)),
         tint=(_between(rng, 0.93, 1.07), 1.0, _between(rng, 0.93, 1.07)),
         half_road=half_road,
         pavement=pavement,
@@ -179,7 +179,7 @@ def _cars(rng: np.random.Generator, half_road: float) -> list[Thing]:
 
 def _people(rng: np.random.Generator, half_road: float, pavement: float) -> list[Thing]:
     people = []
-    for _ in range(int(rng.integers(2, 6))):
+    for _ in range(int(rng.integers(2, 5))):
         on_road = rng.random() < 0.3
         side = 1 if rng.random() < 0.5 else -1
         x = half_road * _between(rng, 0.0, 0.9) if on_road else half_road + pavement * _between(rng, 0.1, 0.7)
@@ -189,7 +189,7 @@ def _people(rng: np.random.Generator, half_road: float, pavement: float) -> list
                 number=0,
                 x=side * x,
                 z=_between(rng, 4.2, 9.5) if on_road else x / _between(rng, 0.36, 0.58),
-                width=_between(rng, 0.68, 0.86),
+                width=_between(rng, 0.74, 0.92),
                 height=_between(rng, 1.5, 1.92),
                 colours=(
                     _vary(rng, _pick(rng, CLOTHES), 14),
@@ -210,7 +210,7 @@ def _posts(rng: np.random.Generator, half_road: float, pavement: float) -> list[
     """Trees, lamp posts and signs stand on the pavement, next to the kerb."""
     posts = []
     for kind, slope in (("tree", (0.15, 0.5)), ("pole", (0.36, 0.54)), ("sign", (0.36, 0.52))):
-        for _ in range(int(rng.integers(1, 4))):
+        for _ in range(int(rng.integers(1, 3))):
             x = half_road + (pavement * 0.5 if kind == "tree" else _between(rng, 0.3, 0.9))
             side = 1 if rng.random() < 0.5 else -1
             height = {"tree": (4.0, 8.0), "pole": (4.5, 7.0), "sign": (2.5, 3.4)}[kind]
@@ -222,7 +222,7 @@ def _posts(rng: np.random.Generator, half_road: float, pavement: float) -> list[
                     number=0,
                     x=side * x,
                     z=x / _between(rng, *slope),  # so far off that it is inside the picture
-                    width=_between(rng, 1.2, 1.6) if kind == "sign" else _between(rng, 0.28, 0.4),
+                    width=_between(rng, 1.2, 1.7) if kind == "sign" else _between(rng, 0.36, 0.5),
                     height=_between(rng, *height),
                     colours=(_vary(rng, colour, 12),),
                     style=int(rng.integers(0, 64)),

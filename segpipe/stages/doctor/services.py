@@ -63,7 +63,7 @@ def check_prefect() -> Iterator[Check]:
     try:
         _get(f"{url.rstrip('/')}/health")
     except (OSError, ValueError) as error:
-        found = f"{_without_login(url)}: {getattr(error, 'reason', error)}"
+        found = f"{_without_login(url)}: {error}"
         fix = "prefect server start --host 127.0.0.1, or unset PREFECT_API_URL"
         yield Check(name="prefect", status="fail", found=found, expected="answers", fix=fix, is_service=True)
     else:

@@ -1,26 +1,41 @@
 """A recipe: the one YAML file that tells a whole experiment, checked before anything is asked for.
 
-Strict: an unknown key, a wrong type or a value out of range is an `InputError` that names the key's path. What a run is
-identified by is `digest` of the parts that change its result. `Recipe.load` is the only reader of recipe files.
+Strict: an unknown key, a wrong type or a value out of range is an `InputError` that names the key's path (`strict.py`
+says how). What a run is identified by is `digest` of the parts that change its result. `Recipe.load` is the only reader
+of recipe files.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from segpipe.config.strict import apply_override, dump_yaml, read_yaml, validate
 from segpipe.errors import InputError
 from segpipe.types import Task
 
-M = TypeVar("M", bound=BaseModel)
+__all__ = [
+    "ArchitectureConfig",
+    "AugmentConfig",
+    "DatasetConfig",
+    "EvaluateConfig",
+    "PromoteConfig",
+    "Recipe",
+    "ResourceConfig",
+    "RunConfig",
+    "Strict",
+    "TrainConfig",
+    "digest",
+    "expand_root",
+    "validate",
+]
 
-MAX_RECIPE_BYTES = 1_000_000
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -154,29 +169,50 @@ class Recipe(Strict):
 
         Raises InputError with every faulty key at once, each with its path, its value and what was expected.
         """
-        return cls.parse(_read_yaml(Path(path)), origin=str(path), overrides=overrides)
+        return cls.parse(read_yaml(Path(path)), origin=str(path), overrides=overrides)
 
     @classmethod
     def parse(cls, document: Any, *, origin: str, overrides: tuple[str, ...] = ()) -> Recipe:
         """Checks a recipe given as plain data; `origin` names it in errors."""
         if not isinstance(document, dict):
             raise InputError(f"{origin}: a recipe is a mapping of keys to values, found {type(document).__name__}")
+        if overrides:
+            document = copy.deepcopy(document)
         for override in overrides:
-            _apply(document, override)
+            apply_override(document, override)
         recipe = validate(cls, document, origin)
+        faults = []
         for index in range(len(recipe.architectures)):
-            recipe.run_config(index, origin=origin)
+            try:
+                recipe.run_config(index, origin=origin)
+            except InputError as error:
+                faults.append(str(error))
+        if faults:
+            raise InputError("\n".join(faults))
         return recipe
 
     def to_yaml(self) -> str:
         """The recipe with every default written out, as YAML that `load` takes."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
+
+    def run_configs(self) -> list[RunConfig]:
+        """The training of every architecture, in the recipe's order."""
+        return [self.run_config(index) for index in range(len(self.architectures))]
+
+    def index_of(self, label: str) -> int:
+        """The place of the architecture with this label. Raises InputError with the labels there are."""
+        labels = [run.label for run in self.run_configs()]
+        if label not in labels:
+            raise InputError(
+                f"recipe {self.name!r}: no architecture is labelled {label!r}; there are: {', '.join(labels)}"
+            )
+        return labels.index(label)
 
     def run_config(self, index: int, *, origin: str = "recipe") -> RunConfig:
         """The training of architecture `index`, its overrides applied. Raises InputError on an unknown override."""
         architecture = self.architectures[index]
         merged = _deep_merge(self.train.model_dump(mode="json"), architecture.train)
-        train = validate(TrainConfig, merged, f"{origin}: architectures.{index}.train")
+        train = validate(TrainConfig, merged, origin, below=f"architectures.{index}.train.")
         return RunConfig(
             experiment=self.name,
             task=self.task,
@@ -222,107 +258,9 @@ def expand_root(root: str) -> str:
     return expanded
 
 
-def validate(model: type[M], document: Any, origin: str) -> M:
-    """A config from plain data. Raises InputError with every fault at once, its path and value; `origin` names it."""
-    try:
-        # JSON mode: YAML lists become tuples and strings enums, while strictness stays for everything else.
-        return model.model_validate_json(json.dumps(document, allow_nan=False))
-    except (ValidationError, TypeError, ValueError) as error:
-        raise InputError(_explain(error, model, origin)) from None
-
-
-def _explain(error: Exception, model: type[BaseModel], origin: str) -> str:
-    if not isinstance(error, ValidationError):
-        return f"{origin}: {error}"
-    lines = [f"{origin}: {error.error_count()} fault(s) in the recipe"]
-    for fault in error.errors(include_url=False):
-        path = ".".join(str(part) for part in fault["loc"]) or "(top level)"
-        if fault["type"] == "extra_forbidden":
-            known = ", ".join(_keys_at(model, fault["loc"][:-1]))
-            lines.append(f"  {path}: unknown key; expected one of: {known}")
-        elif fault["type"] == "missing":
-            lines.append(f"  {path}: missing; this key is required")
-        else:
-            lines.append(f"  {path}: {fault['msg']} (found {fault['input']!r})")
-    return "\n".join(lines)
-
-
-def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = (annotation, *getattr(annotation, "__args__", ()))
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return sorted(model.model_fields)
-
-
 def _deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _deep_merge(merged[key], value) if both else value
     return merged
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    path, sign, text = override.partition("=")
-    if not sign or not path:
-        raise InputError(f"--set {override!r}: expected KEY=VALUE, for example train.epochs=3")
-    *parents, last = path.split(".")
-    node: Any = document
-    for part in parents:
-        node = _child(node, part, override)
-    value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    if isinstance(node, list):
-        node[_index(node, last, override)] = value
-    else:
-        node[last] = value
-
-
-def _child(node: Any, part: str, override: str) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, part, override)]
-    if not isinstance(node, dict):
-        raise InputError(f"--set {override!r}: {part!r} lies below a plain value; give the path of a key")
-    return node.setdefault(part, {})
-
-
-def _index(node: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise InputError(f"--set {override!r}: expected an index below {len(node)}, found {part!r}")
-    return int(part)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice (plain YAML silently keeps the last)."""
-
-
-def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise InputError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice; keep one")
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _no_duplicates)
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        size = path.stat().st_size
-        if size > MAX_RECIPE_BYTES:
-            raise InputError(f"{path}: {size} bytes; a recipe has at most {MAX_RECIPE_BYTES}")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe; the ones that ship are in flows/recipes/") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None

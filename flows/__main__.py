@@ -1,0 +1,38 @@
+"""`python -m flows RECIPE [--set KEY=VALUE ...]`: the `retrain` flow from a terminal, as `make demo` runs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows import environment
+from segpipe.cli import views
+from segpipe.errors import SegpipeError
+
+
+def main(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, such as flows/recipes/scenes.yaml")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, as for segpipe retrain")] = None,
+) -> None:
+    """Runs the retrain flow here, with Prefect's own local API unless PREFECT_API_URL names a server."""
+    environment.prepare()
+    from flows.retrain import retrain  # after the environment: prefect reads it when it is imported
+
+    console = Console()
+    try:
+        result = retrain(recipe, overrides=overrides or [])
+    except SegpipeError as error:
+        console.print(str(error), style="red", markup=False)
+        sys.exit(error.exit_status)
+    views.retrained(console, result)
+    views.say(console, f"\nResults are in {result.home}. To look around:")
+    for name, command in result.pages.items():
+        views.say(console, f"  {name:8} {command}")
+    sys.exit(1 if result.failures else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

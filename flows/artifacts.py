@@ -1,0 +1,55 @@
+"""What a flow run shows on Prefect's page: the leaderboard as a table, pictures, and where MLflow is."""
+
+from __future__ import annotations
+
+import base64
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+from segpipe.stages.results import IngestResult, RetrainResult
+
+
+def show_dataset(result: IngestResult) -> None:
+    """The dataset version: samples a split, what was refused, what was noticed."""
+    lines = [
+        f"**{result.name}** `{result.version[:12]}` ({result.status.replace('_', ' ')})",
+        "",
+        "| split | samples |",
+    ]
+    lines += ["|---|---:|", *(f"| {split} | {samples} |" for split, samples in result.splits.items())]
+    lines += ["", f"{len(result.quarantined)} samples in quarantine.", *(f"- {text}" for text in result.warnings)]
+    create_markdown_artifact("\n".join(lines), key=f"dataset-{result.name}", description="Dataset version")
+
+
+def show_retrain(result: RetrainResult) -> None:
+    """The leaderboard, the verdict, a picture of the best model's predictions, the way to MLflow."""
+    rows = [
+        {
+            "rank": row.rank,
+            "model": row.label,
+            row.primary: f"{row.value:.4f}",
+            "95 % interval": f"{row.low:.4f} to {row.high:.4f}",
+            "parameters": f"{row.parameters / 1e6:.1f} M",
+        }
+        for row in result.board
+    ]
+    failed = [f"- **{label}** failed: {message}" for label, message in result.failures.items()]
+    create_table_artifact(rows, key=f"leaderboard-{result.experiment}", description=result.verdict.reason)
+    story = [f"## {result.verdict.outcome}", "", result.verdict.reason, "", *failed]
+    create_markdown_artifact(
+        "\n".join(story), key=f"verdict-{result.experiment}", description="Who is champion, and why"
+    )
+    if result.picture is not None:
+        data = base64.b64encode(result.picture).decode()
+        create_image_artifact(
+            image_url=f"data:image/png;base64,{data}",
+            key=f"predictions-{result.experiment}",
+            description="Predictions of the best model of this run",
+        )
+    if result.mlflow_url is not None:
+        create_link_artifact(result.mlflow_url, link_text="runs in MLflow", key=f"mlflow-{result.experiment}")

@@ -1,0 +1,41 @@
+"""One model bundle, scored under a recipe's protocol."""
+
+from __future__ import annotations
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.hooks import announce_failure
+from segpipe.config import Recipe
+from segpipe.stages import evaluate as stage
+from segpipe.stages import layout
+from segpipe.stages.ingest import ingest
+from segpipe.types import EvalReport
+
+
+@task(task_run_name="evaluate {label}", retries=1, cache_policy=NO_CACHE, persist_result=False)
+def evaluate_model(recipe: Recipe, model_uri: str, label: str, data: str, version: str) -> EvalReport:
+    """Scores the model on the recipe's evaluation split; returns the report that is there when it was done before."""
+    return stage.evaluate(
+        model_uri,
+        data=data,
+        version=version,
+        to=layout.evaluations_uri(recipe.name),
+        config=recipe.evaluate,
+        experiment=recipe.name,
+        label=label,
+    )
+
+
+@flow(
+    flow_run_name="evaluate-{label}",
+    persist_result=False,
+    on_failure=[announce_failure],
+    on_crashed=[announce_failure],
+    on_cancellation=[announce_failure],
+)
+def evaluate(recipe: str, model_uri: str, label: str, overrides: list[str] | None = None) -> EvalReport:
+    """Scores a model bundle (the model/ folder of a run) on the newest state of a recipe's dataset."""
+    found = Recipe.load(recipe, tuple(overrides or ()))
+    dataset = ingest(found.dataset)
+    return evaluate_model(found, model_uri, label, dataset.uri, dataset.version)

@@ -1,0 +1,21 @@
+"""What happens when a flow run ends badly. Prefect's worker calls hooks by keyword: the three names are fixed."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.events import emit_event
+from prefect.flows import Flow
+
+_log = logging.getLogger("segpipe.flows")
+
+
+def announce_failure(flow: Flow, flow_run: FlowRun, state: State) -> None:
+    """Emits `segpipe.flow.failed`, on which an automation can page somebody; nothing has to be cleaned up."""
+    _log.error("%s %s ended as %s: %s", flow.name, flow_run.name, state.name, state.message)
+    emit_event(
+        "segpipe.flow.failed",
+        resource={"prefect.resource.id": f"segpipe.flow.{flow.name}", "segpipe.flow-run": str(flow_run.id)},
+        payload={"state": state.name or "", "message": state.message or ""},
+    )

@@ -1,0 +1,92 @@
+"""The parallel half of ingest: parts of a listing -> shards, by a process a core or by tasks over a Ray cluster.
+
+Called by `ingest.py`, which cuts the listing into parts and publishes what comes back. A worker process imports this
+file alone, so nothing heavy stands here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from segpipe.errors import BadSampleError, SegpipeError
+from segpipe.shards import ShardResult, write_shard
+from segpipe.sources import open_source
+from segpipe.types import QuarantineEntry, Sample, SampleRef
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """The samples of one shard: what a worker needs to write it, picklable."""
+
+    format: str
+    root: str
+    options: dict[str, Any]
+    refs: tuple[SampleRef, ...]
+    split: str
+    to: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """What a worker made of a part."""
+
+    split: str
+    result: ShardResult
+    refused: tuple[QuarantineEntry, ...]
+
+
+def write_part(part: Part) -> Written:
+    """Reads one part's samples and writes its shard. Runs in a worker process or on another node."""
+    source = open_source(part.format, part.root, part.options)
+    refused: list[QuarantineEntry] = []
+
+    def samples() -> Iterator[Sample]:
+        for ref in part.refs:
+            try:
+                yield source.read(ref)
+            except BadSampleError as error:
+                item = error.item or ref.sample_id
+                refused.append(QuarantineEntry(file=error.file, item=item, reason=error.reason, detail=error.detail))
+
+    result = write_shard(samples(), part.to, part.split)
+    return Written(split=part.split, result=result, refused=tuple(refused))
+
+
+def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Written]:
+    """All parts' shards, in the order of `parts`, whoever wrote them."""
+
+    def advance(done: int) -> None:
+        if on_progress is not None:
+            on_progress(sum(len(part.refs) for part in parts[:done]), sum(len(part.refs) for part in parts))
+
+    if os.environ.get("RAY_ADDRESS"):
+        from segpipe.train import on_ray  # ray costs seconds to import, and one machine does not need it here
+
+        on_ray.connect()
+        return on_ray.fan_out(write_part, parts, on_done=advance)
+    workers = min(len(parts), len(os.sched_getaffinity(0)))
+    if workers == 1:
+        written = []
+        for part in parts:
+            written.append(write_part(part))
+            advance(len(written))
+        return written
+    try:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            futures = [pool.submit(write_part, part) for part in parts]
+            for done, _ in enumerate(as_completed(futures), start=1):
+                advance(done)
+            return [future.result() for future in futures]
+    except BrokenProcessPool:
+        raise SegpipeError(
+            "a process that was writing shards died, and nothing was published: killed, out of memory, or started from "
+            'a script without `if __name__ == "__main__":`. See to that and run the same again'
+        ) from None

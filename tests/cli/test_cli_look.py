@@ -1,0 +1,90 @@
+"""segpipe/cli/look.py and views.py: what is shown, and the choice of the experiment."""
+
+import os
+
+import pytest
+from rich.console import Console
+
+from segpipe import reports, storage
+from segpipe.cli import views
+from segpipe.stages import doctor, layout, nights
+from segpipe.stages.doctor.finding import Check
+from segpipe.types import QuarantineEntry
+from tests.fixtures.command_line import document, segpipe
+from tests.fixtures.example_reports import scored
+
+
+@pytest.mark.parametrize("table", ["models", "sources", "tasks"])
+def test_list(table: str) -> None:
+    entries = document(segpipe("list", table, "--json"))
+    assert {"models": "unet", "sources": "folder", "tasks": "semantic"}[table] in [entry["name"] for entry in entries]
+    shown = segpipe("list", table).stdout
+    assert all(entry["name"] in shown for entry in entries)
+    if table == "models":
+        assert {"name", "task", "paper", "options"} <= entries[0].keys()
+
+
+def test_board_needs_no_name_where_there_is_one_experiment() -> None:
+    first = night_of("first")
+    told = document(segpipe("board", "--json"))
+    assert [(row["rank"], row["label"], row["primary"], row["value"]) for row in told] == [
+        (1, "a", "miou", 0.7),
+        (2, "b", "miou", 0.5),
+    ]
+    assert "0.7000" in segpipe("board", first).stdout
+    night_of("second")
+    several = segpipe("board")
+    assert several.exit_code == 2
+    assert "first, second" in several.stderr
+    unknown = segpipe("board", "third")
+    assert "no experiment 'third'; there are: first, second" in unknown.stderr
+
+
+def night_of(experiment: str) -> str:
+    """Writes what a finished retrain of `experiment` leaves."""
+    folders = []
+    for report in (scored(0.5, "b"), scored(0.7, "a")):
+        folders.append(f"{layout.evaluations_uri(experiment)}/{report.label}")
+        storage.write_json_once(f"{folders[-1]}/report.json", reports.to_plain(report))
+    record = nights.Night(
+        dataset_uri="d",
+        dataset_version="v1",
+        evaluations=tuple(folders),
+        champion="ab",
+        outcome="promoted",
+        reason="because",
+        failures={},
+    )
+    storage.append_record(layout.nights_uri(experiment), reports.to_plain(record), after=0)
+    return experiment
+
+
+def test_doctor_shows_findings_with_their_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = [
+        Check(name="python", status="ok", found="3.11", expected="3.11"),
+        Check(name="mlflow", status="fail", found="silence", expected="answers", fix="mlflow server", is_service=True),
+    ]
+    monkeypatch.setattr(doctor, "examine", lambda on_check: checks)
+    told = document(segpipe("doctor", "--json"), status=3)
+    assert told[1] == {
+        "name": "mlflow",
+        "status": "fail",
+        "found": "silence",
+        "expected": "answers",
+        "fix": "mlflow server",
+        "is_service": True,
+    }
+    shown = segpipe("doctor")
+    assert shown.exit_code == 3
+    assert "mlflow: mlflow server" in shown.stdout
+
+
+def test_views_of_long_lists_say_that_they_are_cut() -> None:
+    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
+    entries = [QuarantineEntry(file=f"{i}.png", item="", reason="truncated", detail="-") for i in range(25)]
+    views.quarantine(console, entries)
+    console.file.close()
+    text = console.export_text()
+    assert "25 in quarantine, the first 20" in text
+    assert "19.png" in text
+    assert "20.png" not in text

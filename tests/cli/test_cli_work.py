@@ -1,0 +1,175 @@
+"""segpipe/cli/work.py and data.py: every command that does something reaches its stage and shows what came of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segpipe import promotion, reports, storage
+from segpipe.leaderboard import rank
+from segpipe.stages import catalogue, layout
+from segpipe.stages import ingest as ingest_stage
+from segpipe.stages import retrain as retrain_stage
+from segpipe.types import QuarantineEntry
+from tests.fixtures.command_line import document, segpipe
+from tests.fixtures.example_reports import eval_report, scored
+
+
+def test_check_says_what_would_be_trained(recipe: str) -> None:
+    found = document(segpipe("check", recipe, "--json"))
+    assert found["name"] == "tiny"
+    assert [each["arch"] for each in found["architectures"]] == ["fcn_resnet18", "unet"]
+    assert "is fine" in segpipe("check", recipe).stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("train.epoch=3", "train.epoch: unknown key"),
+        ("train.epochs=soon", "train.epochs"),
+        ("architectures.1.arch=unett", "did you mean 'unet'"),
+        ("architectures.1.options.backbone=resnet19", "resnet19"),
+        ("dataset.format=camvidd", "did you mean 'camvid'"),
+        ("dataset.options.trains=4", "trains"),
+        ("resources.workers=3", "resources.workers"),
+    ],
+)
+def test_check_names_the_fault(override: str, named: str, recipe: str) -> None:
+    result = segpipe("check", recipe, "--set", override)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr
+
+
+def test_ingest_answers_as_documented(tmp_path: Path) -> None:
+    to = str(tmp_path / "made")
+    options = [f"--option={pair}" for pair in ("train=4", "val=2", "test=2", "height=32", "width=40")]
+    first = document(segpipe("ingest", "scenes", "", "--to", to, "--name", "made", *options, "--json"))
+    assert {"uri", "version", "splits", "quarantined", "warnings"} <= first.keys()
+    assert (first["uri"], first["status"]) == (to, "published")
+    assert first["splits"] == {"test": 2, "train": 4, "val": 2}
+    assert first["version"] == catalogue.dataset_version(to)
+    again = segpipe("ingest", "scenes", "", "--to", to, "--name", "made", *options)
+    assert "was there already" in again.stdout
+
+
+def test_ingest_above_the_limit_lists_the_bad_files_and_is_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = QuarantineEntry(file="a[red].png", item="a", reason="truncated", detail="ends at byte 9")
+
+    def refuse(config: object, **_: object) -> None:
+        raise ingest_stage.QuarantineLimitError("1 of 2 samples are bad", [entry])
+
+    monkeypatch.setattr(ingest_stage, "ingest", refuse)
+    told = document(segpipe("ingest", "folder", str(tmp_path), "--to", "here", "--json"), status=1)
+    assert (told["uri"], told["version"], told["warnings"]) == ("here", None, ["1 of 2 samples are bad"])
+    assert told["quarantined"] == [
+        {"file": "a[red].png", "item": "a", "reason": "truncated", "detail": "ends at byte 9"}
+    ]
+    shown = segpipe("ingest", "folder", str(tmp_path), "--to", "here")
+    assert shown.exit_code == 1
+    assert "a[red].png" in shown.stdout
+
+
+def test_a_bad_dataset_name_is_bad_input(tmp_path: Path) -> None:
+    result = segpipe("ingest", "scenes", "", "--to", str(tmp_path), "--name", "../up")
+    assert result.exit_code == 2
+    assert "'../up'" in result.stderr
+
+
+def test_train_evaluate_promote_and_history_in_one_process(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody there: the ledger does not need it
+    ingested = document(segpipe("ingest", "scenes", "", "--name=tiny", *scenes_options(), "--json"))
+    common = ["--data", ingested["uri"], "--data-version", ingested["version"][:8], "--runtime", "local", "--json"]
+    (trained,) = document(segpipe("train", recipe, "--to", str(tmp_path), "--only", "unet", *common))
+    assert (trained["label"], trained["epochs"]) == ("unet", 1)
+    evaluate = ["evaluate", trained["model_uri"], "--experiment", "tiny", "--pictures", "1", *common]
+    report = document(segpipe(*evaluate))
+    assert (report["label"], report["split"], report["num_samples"]) == ("unet", "test", 2)
+    assert report["dataset_version"] == ingested["version"]
+    (folder,) = Path(layout.evaluations_uri("tiny")).glob("*/unet-*")
+    verdict = document(segpipe("promote", recipe, str(folder / "report.json"), "--data", ingested["uri"], "--json"))
+    assert (verdict["outcome"], verdict["champion"]["weights_sha256"]) == ("promoted", report["weights_sha256"])
+    (record,) = document(segpipe("history", "--json"))
+    assert (record["number"], record["kind"], record["reason"]) == (1, "promoted", verdict["reason"])
+    assert "promoted" in segpipe("history", "tiny").stdout
+    assert f"{report['value']:.4f}" in segpipe(*evaluate[:-1]).stdout
+    assert "evaluations" not in segpipe("train", recipe, *common[:-1], "--to", str(tmp_path), "--only", "unet").stdout
+
+
+def scenes_options() -> list[str]:
+    return [f"--option={pair}" for pair in ("train=4", "val=2", "test=2", "height=32", "width=40")]
+
+
+def test_a_refused_challenger_is_1(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    storage.write_json_once(f"{tmp_path}/e/report.json", reports.to_plain(eval_report(value=0.25)))
+    result = segpipe("promote", recipe, f"{tmp_path}/e", "--data", "none", "--set", "promote.floor=0.5", "--json")
+    assert document(result, status=1)["outcome"] == "refused"
+
+
+def test_an_unknown_label_is_named(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "dataset_version", lambda uri, version: "v1")
+    result = segpipe("train", recipe, "--data", "none", "--only", "segnet")
+    assert result.exit_code == 2
+    assert "expected one of: fcn_resnet18, unet" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("failures", "outcome", "status"), [({}, "promoted", 0), ({"unet": "NaN"}, "kept", 1), ({}, "refused", 1)]
+)
+def test_retrain_shows_board_verdict_and_failures(
+    failures: dict[str, str], outcome: Any, status: int, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain_stage, "retrain", night(failures, outcome))
+    told = document(segpipe("retrain", recipe, "--set", "train.epochs=2", "--json"), status=status)
+    assert [row["label"] for row in told["board"]] == ["a", "b"]
+    assert told["verdict"]["outcome"] == outcome
+    shown = segpipe("retrain", recipe)
+    assert shown.exit_code == status
+    for text in ("Leaderboard", "0.7000", "because", *failures.values(), "nothing was done"):
+        assert text in shown.stdout
+    assert "training unet" in shown.stderr
+
+
+def night(failures: dict[str, str], outcome: Any) -> Callable[..., retrain_stage.RetrainResult]:
+    """A retrain that only says what it would have come to."""
+
+    def retrain(recipe: Any, *, runtime: str, on_step: Callable[[str], None]) -> retrain_stage.RetrainResult:
+        assert (recipe.name, runtime) == ("tiny", "ray")
+        on_step("training unet")
+        champion = promotion.Contender(arch="unet", label="a", weights_sha256="ab", checkpoint="runs/a")
+        return retrain_stage.RetrainResult(
+            experiment="tiny",
+            dataset=ingest_stage.IngestResult(
+                name="tiny",
+                uri="d",
+                version="v1",
+                status="already_published",
+                splits={"test": 2},
+                quarantined=(),
+                warnings=(),
+                seconds=0.5,
+            ),
+            runs=(),
+            board=tuple(rank([scored(0.5, "b"), scored(0.7, "a")])),
+            verdict=promotion.Verdict(
+                outcome=outcome,
+                champion=champion,
+                previous=None,
+                challenger=champion,
+                delta=None,
+                reason="because",
+                name="tiny",
+                number=1,
+                at="2026-01-01T00:00:00+00:00",
+            ),
+            failures=failures,
+            did_nothing=True,
+            home="h",
+            mlflow_uri="m",
+            seconds=1.5,
+        )
+
+    return retrain

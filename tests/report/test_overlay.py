@@ -1,0 +1,123 @@
+"""Pictures of predictions: what is drawn where, in which colour, and what is refused."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.errors import InputError
+from segpipe.report.overlay import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE, WRONG, contact_sheet, draw
+from segpipe.types import ClassInfo
+
+CLASSES = (
+    ClassInfo(name="sky", colour=(10, 200, 30)),
+    ClassInfo(name="road", colour=(200, 10, 30)),
+    ClassInfo(name="car", colour=(30, 10, 200)),
+)
+TOP = MARGIN + TITLE_SIZE + 10 + TEXT_SIZE + 6
+
+
+def picture(data: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "PNG"
+    return np.asarray(image)
+
+
+def example(height: int = 24, width: int = 32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image, a prediction and a truth: the left half is road, one column of it predicted as car, one row ignored."""
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    labels = np.zeros((height, width), dtype=np.uint8)
+    labels[:, : width // 2] = 1
+    prediction = labels.copy()
+    prediction[:, 0] = 2
+    labels[0] = 255
+    return image, prediction, labels
+
+
+def drawn(image: np.ndarray, prediction: np.ndarray, labels: np.ndarray | None, title: str = "a") -> np.ndarray:
+    return picture(draw(image, prediction, labels, classes=CLASSES, ignore_index=255, title=title))
+
+
+def test_the_four_panels_hold_image_truth_prediction_and_errors() -> None:
+    image, prediction, labels = example()
+    sheet = drawn(image, prediction, labels)
+    scale = 15  # 480 // 32
+    w, h = 32 * scale, 24 * scale
+    right, below = MARGIN + w + GAP, TOP + h + GAP + TEXT_SIZE + 6
+
+    def pixel(left: int, top: int, x: int, y: int) -> tuple[int, ...]:
+        return tuple(int(v) for v in sheet[top + y * scale + scale // 2, left + x * scale + scale // 2])
+
+    for x, y in ((0, 5), (3, 20), (31, 23)):
+        assert pixel(MARGIN, TOP, x, y) == tuple(image[y, x])
+        assert pixel(right, TOP, x, y) == CLASSES[labels[y, x]].colour
+        assert pixel(MARGIN, below, x, y) == CLASSES[prediction[y, x]].colour
+    red, green, blue = pixel(right, below, 0, 5)
+    assert abs(red - WRONG[0]) < 45
+    assert red > 2 * max(green, blue)
+    assert len(set(pixel(right, below, 9, 9))) == 1  # a right pixel is grey
+    assert max(pixel(right, below, 9, 0)) < 110  # an unlabelled one is dark
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    arguments = {"classes": CLASSES, "ignore_index": 255, "title": "a"}
+    assert draw(*example(), **arguments) == draw(*example(), **arguments)
+
+
+def test_without_labels_only_image_and_prediction_are_drawn() -> None:
+    image, prediction, labels = example()
+    assert drawn(image, prediction, None).shape[0] < drawn(image, prediction, labels).shape[0]
+    assert drawn(image, prediction, None).shape[1] == drawn(image, prediction, labels).shape[1]
+
+
+def test_a_tall_image_is_drawn_in_one_row() -> None:
+    sheet = drawn(*example(60, 20))
+    assert sheet.shape[1] == 4 * 160 + 3 * GAP + 2 * MARGIN
+
+
+def test_large_and_one_pixel_images_become_panels_of_readable_size() -> None:
+    large, single = drawn(*example(1200, 1600)), drawn(*example(1, 1))
+    assert large.shape[1] == single.shape[1] == 2 * 480 + GAP + 2 * MARGIN
+
+
+def test_16_bit_labels_with_their_own_ignore_index_are_drawn() -> None:
+    image, prediction, labels = example()
+    wide = labels.astype(np.uint16)
+    wide[labels == 255] = 65535
+    data = draw(image, prediction, wide, classes=CLASSES, ignore_index=65535, title="a")
+    np.testing.assert_array_equal(picture(data), drawn(image, prediction, labels))
+
+
+def test_an_image_without_any_label_is_drawn() -> None:
+    image, prediction, labels = example()
+    assert drawn(image, prediction, np.full_like(labels, 255)).shape[2] == 3
+
+
+def test_a_long_title_does_not_widen_the_picture() -> None:
+    assert drawn(*example(), title="x" * 500).shape == drawn(*example()).shape
+
+
+def test_a_contact_sheet_stacks_pictures() -> None:
+    first = draw(*example(), classes=CLASSES, ignore_index=255, title="a")
+    second = draw(*example(60, 20), classes=CLASSES, ignore_index=255, title="b")
+    sheet = picture(contact_sheet([first, second]))
+    np.testing.assert_array_equal(sheet[: picture(first).shape[0], : picture(first).shape[1]], picture(first))
+    assert sheet.shape[0] == picture(first).shape[0] + picture(second).shape[0]
+
+
+def test_an_empty_contact_sheet_is_refused() -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        contact_sheet([])
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    image, prediction, labels = example()
+    with pytest.raises(InputError, match="s/1: image is float64"):
+        drawn(image.astype(float), prediction, labels, title="s/1")
+    with pytest.raises(InputError, match=r"prediction is \(23, 32\), the image \(24, 32\)"):
+        drawn(image, prediction[1:], labels)
+    with pytest.raises(InputError, match="truth holds 7; expected class ids 0 to 2"):
+        drawn(image, prediction, np.full_like(labels, 7))
+    with pytest.raises(InputError, match="prediction holds 255; expected class ids 0 to 2"):
+        drawn(image, np.full_like(prediction, 255), labels)

@@ -1,0 +1,63 @@
+"""The contract of the task door: what both loops rely on holds for every task of the table."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from segpipe import tasks
+from segpipe.config import RunConfig
+from segpipe.tasks import TASKS, TaskOps
+from segpipe.types import Annotation, ClassInfo, Task
+from tests.fixtures.small import CLASSES, IGNORE
+
+ROOM = Path(tasks.__file__).parent
+every_task = pytest.mark.parametrize("task", TASKS)
+
+
+def test_no_task_is_left_out_of_the_table() -> None:
+    files = {path.stem for path in ROOM.glob("*.py")} - {"__init__"}
+    for name in sorted(files):
+        line = f"TASKS: add `Task.{name.upper()}: {name.title()}Ops` in segpipe/tasks/__init__.py"
+        assert name in {str(task) for task in TASKS}, line
+        assert TASKS[Task(name)].__module__ == f"segpipe.tasks.{name}"
+    assert len(files) == len(TASKS)
+
+
+def test_a_recipe_can_ask_for_every_task() -> None:
+    allowed = RunConfig.model_fields["task"].annotation
+    assert {str(task) for task in TASKS} == set(allowed.__args__)  # type: ignore[union-attr]
+
+
+def test_the_loops_know_no_task_by_name() -> None:
+    names = {str(task) for task in Task} | {task.name for task in Task}
+    for file in ("train/loop.py", "train/session.py", "train/optim.py", "evaluate.py", "data/loader.py"):
+        tree = ast.parse((ROOM.parent / file).read_text())
+        said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        said |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not said & names, file
+
+
+@every_task
+def test_a_task_says_what_it_needs_and_what_decides(task: Task) -> None:
+    ops: TaskOps = TASKS[task](CLASSES, IGNORE)
+    assert ops.needs
+    assert set(ops.needs) <= set(Annotation)
+    assert ops.primary
+    assert str(IGNORE) in ops.protocol, "two ways to ignore are two protocols"
+    assert TASKS[task](CLASSES, 65535).protocol != ops.protocol
+
+
+@every_task
+def test_a_task_has_every_operation_of_the_door(task: Task) -> None:
+    operations = [name for name, value in vars(TaskOps).items() if callable(value) and not name.startswith("_")]
+    assert len(operations) >= 8
+    assert [name for name in operations if not callable(getattr(TASKS[task], name, None))] == []
+
+
+@every_task
+def test_fresh_meters_share_nothing(task: Task) -> None:
+    ops = TASKS[task]((ClassInfo(name="only", colour=(0, 0, 0)),), IGNORE)
+    assert ops.meter() is not ops.meter()
+    assert int(ops.counts(ops.meter()).sum()) == 0
+    assert ops.primary not in ops.scores(ops.counts(ops.meter())), "nothing counted: no value, rather than a zero"

@@ -1,0 +1,195 @@
+"""A registered model as MLflow loads and serves it: any number and size of images, the bytes that were trained."""
+
+import ast
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from fixtures.mlflow_store import THIRD_PARTY_WARNINGS, free_port, make_bundle, mlflow_process
+from mlflow.exceptions import MlflowException
+
+from segpipe import serving, tracking
+from segpipe.checkpoint import load_model
+from segpipe.data.batch import normalise
+from segpipe.errors import CorruptError
+from segpipe.tracking.model_folder import REQUIREMENTS
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in THIRD_PARTY_WARNINGS]
+
+
+@pytest.fixture(scope="module")
+def bundle_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_bundle(tmp_path_factory.mktemp("run"))[0]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, bundle_uri: str) -> Iterator[str]:
+    """A store that holds the bundle as version 1 of the model `served`."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    run = tracking.open_parent(uri, experiment="e", key="k", name="n", description="", tags={})
+    assert tracking.register(run, name="served", bundle_uri=bundle_uri, tags={}, description="") == 1
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    mlflow.set_tracking_uri(before)
+
+
+def images(number: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (number, height, width, 3), dtype=np.uint8)
+
+
+def direct(bundle_uri: str, images_NHW3: np.ndarray) -> np.ndarray:
+    model, bundle = load_model(bundle_uri)
+    with torch.inference_mode():
+        batch = normalise(torch.from_numpy(images_NHW3).permute(0, 3, 1, 2), bundle.mean, bundle.std)
+        return model(batch).logits_NKHW.argmax(1).numpy()
+
+
+@pytest.mark.parametrize(("number", "height", "width"), [(1, 33, 47), (3, 20, 9), (2, 64, 64), (1, 1, 1)])
+def test_a_loaded_model_predicts_what_the_checkpoint_predicts(
+    store: str, bundle_uri: str, number: int, height: int, width: int
+) -> None:
+    model = mlflow.pyfunc.load_model("models:/served/1")
+    batch = images(number, height, width)
+    labels = model.predict(batch)
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, direct(bundle_uri, batch))
+
+
+def test_a_batch_is_split_to_bound_its_memory(bundle_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = serving._load_pyfunc(bundle_uri)
+    batch = images(5, 16, 24)
+    whole = predictor.predict(batch)
+    sizes: list[int] = []
+    predictor._model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    monkeypatch.setattr(serving, "LOGITS_PER_PASS", 2 * 16 * 24 * 3)
+    np.testing.assert_array_equal(predictor.predict(batch), whole)
+    assert sizes == [2, 2, 1]
+
+
+def test_images_of_several_sizes_come_as_a_list(bundle_uri: str) -> None:
+    predictor = serving._load_pyfunc(bundle_uri)
+    small, large = images(1, 8, 9)[0], images(1, 31, 17)[0]
+    ragged = np.empty(2, dtype=object)
+    ragged[0], ragged[1] = small, large
+    for given in ([small, large], ragged):
+        labels = predictor.predict(given)
+        assert [label.shape for label in labels] == [(8, 9), (31, 17)]
+        np.testing.assert_array_equal(labels[1], direct(bundle_uri, large[None])[0])
+
+
+def test_no_images_give_no_labels(bundle_uri: str) -> None:
+    assert serving._load_pyfunc(bundle_uri).predict(images(0, 8, 8)).shape == (0, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (np.zeros((1, 8, 8, 3), dtype=np.float32), r"type float32; expected uint8 of shape \(N, H, W, 3\)"),
+        (np.zeros((8, 8, 3), dtype=np.uint8), r"shape \(8, 8, 3\); expected"),
+        (np.zeros((1, 3, 8, 8), dtype=np.uint8), r"shape \(1, 3, 8, 8\); expected"),
+        (np.zeros((1, 0, 8, 3), dtype=np.uint8), "0 x 8 pixels"),
+        ([np.zeros((1, 8, 8, 3), dtype=np.uint8)], r"\(H, W, 3\)"),
+        ("a.png", "type str"),
+        (None, "type NoneType"),
+    ],
+)
+def test_wrong_input_is_refused_with_a_sentence(bundle_uri: str, given: Any, sentence: str) -> None:
+    with pytest.raises(MlflowException, match=sentence) as caught:
+        serving._load_pyfunc(bundle_uri).predict(given)
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_an_image_beyond_the_limit_is_refused(bundle_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(MlflowException, match="11 x 10 pixels; expected 1 to 100 pixels: send smaller tiles"):
+        serving._load_pyfunc(bundle_uri).predict(images(1, 11, 10))
+
+
+def test_unknown_parameters_are_refused(bundle_uri: str) -> None:
+    with pytest.raises(MlflowException, match="unknown parameters"):
+        serving._load_pyfunc(bundle_uri).predict(images(1, 8, 8), params={"threshold": 0.5})
+
+
+def test_changed_weights_do_not_load(tmp_path: Path) -> None:
+    folder, _ = make_bundle(tmp_path)
+    weights = Path(folder) / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CorruptError, match="changed or damaged"):
+        serving._load_pyfunc(folder)
+
+
+def test_the_model_brings_its_code_and_names_all_that_it_needs(store: str, tmp_path: Path) -> None:
+    """In a process that starts elsewhere: segpipe comes out of the model, and imports nothing that is not required."""
+    script = (
+        "import json, sys, warnings; warnings.simplefilter('ignore'); import mlflow, numpy\n"
+        "model = mlflow.pyfunc.load_model('models:/served/1')\n"
+        "labels = model.predict(numpy.zeros((1, 5, 7, 3), numpy.uint8))\n"
+        "files = [m.__file__ for n, m in sys.modules.items() if n.partition('.')[0] == 'segpipe']\n"
+        "print(json.dumps({'shape': labels.shape, 'files': files}))"
+    )
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PYTHONPATH": ""}
+    answer = subprocess.check_output([sys.executable, "-B", "-c", script], cwd=tmp_path, env=environment, text=True)
+    found = json.loads(answer.splitlines()[-1])
+    assert found["shape"] == [1, 5, 7]
+    assert all("/code/segpipe/" in file for file in found["files"])
+    imported = {root for file in found["files"] for root in _imports_at_load(Path(file))}
+    outside = imported - set(sys.stdlib_module_names) - {"segpipe"}
+    distributions = importlib.metadata.packages_distributions()
+    missing = {root for root in outside if not set(map(str.lower, distributions[root])) & set(REQUIREMENTS)}
+    assert missing == set()
+
+
+def _imports_at_load(file: Path) -> set[str]:
+    """Top-level packages that the module imports outside functions and type checking."""
+    roots: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            roots.add((node.module or "").partition(".")[0])
+    return roots
+
+
+def test_a_served_model_answers_and_refuses(store: str, bundle_uri: str, tmp_path: Path) -> None:
+    port = free_port()
+    batch = images(2, 13, 21)
+    command = ("models", "serve", "-m", "models:/served/1", "--env-manager", "local", "--workers", "1")
+    with mlflow_process(*command, port=port, folder=tmp_path, tracking_uri=store):
+        status, answer = _post(port, {"inputs": batch.tolist()})
+        assert status == 200
+        np.testing.assert_array_equal(np.array(answer["predictions"]), direct(bundle_uri, batch))
+        status, answer = _post(port, {"inputs": batch[:, :, :, :2].tolist()})
+        assert (status, "does not match expected shape" in answer["message"]) == (400, True)
+        status, answer = _post(port, {"inputs": [[[[300, 0, 0]]]]})
+        assert (status, "300" in answer["message"]) == (400, True)
+        status, answer = _post(port, {"inputs": np.zeros((1, 0, 4, 3)).tolist()})
+        assert status == 400
+        assert _post(port, {"inputs": images(1, 4, 4).tolist()})[0] == 200
+
+
+def _post(port: int, document: Any) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        data=json.dumps(document).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)

@@ -1,0 +1,126 @@
+"""Registered versions by their weights, aliases and descriptions."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+from example_reports import eval_report
+from fixtures.mlflow_store import make_bundle
+
+from segpipe import tracking
+from segpipe.errors import CorruptError, InputError, UnreachableError
+from segpipe.tracking import RunRef
+
+
+def register(run: RunRef, name: str, bundle_uri: str) -> int:
+    return tracking.register(run, name=name, bundle_uri=bundle_uri, tags={"arch": "fcn"}, description="mIoU 0.5")
+
+
+def logged_models(run: RunRef) -> list:
+    return list(mlflow.MlflowClient(run.tracking_uri).search_logged_models([run.experiment_id]))
+
+
+def test_the_same_weights_are_registered_once(open_run, tmp_path: Path) -> None:
+    run, other = open_run("a"), open_run("b")
+    first, _ = make_bundle(tmp_path / "first")
+    second, _ = make_bundle(tmp_path / "second", seed=1)
+    assert [register(run, "once", first), register(run, "once", first), register(other, "once", first)] == [1, 1, 1]
+    assert register(other, "once", second) == 2
+    assert len(logged_models(run)) == 2
+
+
+def test_a_version_shows_where_it_comes_from(open_run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = open_run("a")
+    tracking.record_dataset(run, name="toy", version="ab" * 32, uri="/d", split="test", context="evaluation")
+    tracking.record_evaluation(run, report=eval_report(), report_json=b"{}", recipe_text="", pictures=[])
+    folder, bundle = make_bundle(tmp_path)
+    version = register(run, "origin", folder)
+    client = mlflow.MlflowClient(run.tracking_uri)
+    stored = client.get_model_version("origin", str(version))
+    assert stored.run_id == run.run_id
+    assert stored.tags == {"arch": "fcn", "segpipe.weights_sha256": bundle.weights_sha256}
+    assert stored.description.startswith("mIoU 0.5\n\n## Use it")
+    assert f"models:/origin/{version}" in stored.description
+    (model,) = logged_models(run)
+    assert {(m.key, m.dataset_name) for m in model.metrics} >= {("test/miou", "toy/test")}
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "origin", "version": "1"}]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_registering_ends_what_a_crash_left_half_done(
+    open_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run("a")
+    folder, _ = make_bundle(tmp_path)
+
+    def broken(*_: object, **__: object) -> None:
+        raise ConnectionResetError("the store went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_model_artifacts", broken)
+        with pytest.raises(UnreachableError, match="went away"):
+            register(run, "crash", folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "create_model_version", broken)
+        with pytest.raises(UnreachableError, match="went away"):
+            register(run, "crash", folder)
+    assert register(run, "crash", folder) == 1
+    (model,) = logged_models(run)
+    assert str(model.status) == "READY"
+
+
+def test_a_folder_that_is_no_bundle_or_a_damaged_one_is_refused(open_run, tmp_path: Path) -> None:
+    run = open_run("a")
+    with pytest.raises(InputError, match=r"has no model\.json"):
+        register(run, "refused", str(tmp_path))
+    folder, _ = make_bundle(tmp_path)
+    weights = Path(folder) / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CorruptError, match="SHA-256"):
+        register(run, "refused", folder)
+    assert logged_models(run) == []
+
+
+def test_nothing_in_the_model_folder_is_a_pickle(open_run, tmp_path: Path) -> None:
+    run = open_run("a")
+    folder, _ = make_bundle(tmp_path)
+    register(run, "plain", folder)
+    (model,) = logged_models(run)
+    files = [path for path in Path(model.artifact_location).rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {"", ".json", ".safetensors", ".py", ".yaml", ".txt", ".typed"}
+    requirements = (Path(model.artifact_location) / "requirements.txt").read_text().split()
+    assert all("==" in line for line in requirements)
+
+
+def test_aliases(open_run, store: str, tmp_path: Path) -> None:
+    run = open_run("a")
+    assert tracking.alias_version(store, "aliased", "champion") is None
+    version = register(run, "aliased", make_bundle(tmp_path)[0])
+    assert tracking.alias_version(store, "aliased", "champion") is None
+    tracking.set_alias(store, "aliased", "champion", version)
+    assert tracking.alias_version(store, "aliased", "champion") == version
+    tracking.clear_alias(store, "aliased", "champion")
+    tracking.clear_alias(store, "aliased", "champion")
+    assert tracking.alias_version(store, "aliased", "champion") is None
+
+
+def test_descriptions(open_run, store: str, tmp_path: Path) -> None:
+    version = register(open_run("a"), "described", make_bundle(tmp_path)[0])
+    tracking.describe_version(store, "described", version, "promoted", {"verdict": "yes"})
+    tracking.set_registered_model_description(store, "described", "champion of toy")
+    tracking.set_registered_model_description(store, "without versions", "nothing yet")
+    client = mlflow.MlflowClient(store)
+    stored = client.get_model_version("described", str(version))
+    assert stored.description.startswith("promoted\n\n## Use it")
+    assert stored.tags["verdict"] == "yes"
+    assert client.get_registered_model("described").description == "champion of toy"
+    assert client.get_registered_model("without versions").description == "nothing yet"
+
+
+def test_links_to_versions() -> None:
+    assert tracking.version_url("sqlite:////x.db", "m", 3) is None
+    url = tracking.version_url("http://h:5000", "m", 3)
+    assert url == "http://h:5000/#/models/m/versions/3?workflowType=machine_learning"

@@ -1,0 +1,208 @@
+"""Training and tasks on a real, embedded Ray with two CPUs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from torch import nn
+
+from segpipe.config import ResourceConfig
+from segpipe.errors import BadSampleError, InputError, NonFiniteError, UnreachableError
+from segpipe.train import on_ray
+from segpipe.train.runtime import LocalRuntime, Runtime
+
+# Ray Data sets options of its own that it deprecates, whenever a trainer is made.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
+
+ONE, TWO = ResourceConfig(), ResourceConfig(workers=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers import the functions of this file
+        on_ray.connect(num_cpus=2)
+        yield
+        ray.shutdown()
+
+
+def attempt(folder: Path) -> int:
+    """Which attempt this is, 1 at first: counted in files, as the process may be a new one."""
+    number = len(list(folder.iterdir())) + 1
+    (folder / f"attempt-{number}").touch()
+    return number
+
+
+def gradient_of_rank(runtime: Runtime) -> dict[str, Any]:
+    """One backward pass of `rank + 1` through a wrapped layer, and what the ranks' sum is."""
+    layer = nn.Linear(1, 1, bias=False)
+    model = runtime.wrap(layer)
+    model(torch.full((1, 1), float(runtime.rank + 1))).sum().backward()
+    runtime.barrier()
+    assert layer.weight.grad is not None
+    return {
+        "gradient": layer.weight.grad.item(),
+        "sum": runtime.sum(torch.tensor([runtime.rank + 1, 10])).tolist(),
+        "world_size": runtime.world_size,
+        "device": str(runtime.device),
+    }
+
+
+def test_one_worker_returns_its_value_and_is_the_local_runtime() -> None:
+    def function(runtime: Runtime) -> dict[str, Any]:
+        return {
+            **gradient_of_rank(runtime),
+            "threads": torch.get_num_threads(),
+            "group": torch.distributed.is_initialized(),
+        }
+
+    remote = on_ray.launch(function, name="one", resources=ONE)
+    assert remote.pop("threads") == 1
+    assert remote.pop("group") is False
+    assert remote == gradient_of_rank(LocalRuntime(torch.device("cpu")))
+
+
+def test_two_workers_agree_on_the_gradient_and_the_sum() -> None:
+    found = on_ray.launch(gradient_of_rank, name="two", resources=TWO)
+    assert found == {"gradient": 1.5, "sum": [3, 20], "world_size": 2, "device": "cpu"}
+
+
+def test_metrics_go_to_the_sink_from_the_worker(tmp_path: Path) -> None:
+    def sink(metrics: Any, step: int) -> None:
+        (tmp_path / f"{step}-{os.getpid()}").write_text(str(dict(metrics)))
+
+    on_ray.launch(lambda runtime: runtime.report({"loss": 0.5}, 7), name="sink", resources=ONE, sink=sink)
+    (file,) = tmp_path.iterdir()
+    assert file.read_text() == "{'loss': 0.5}"
+    assert file.name.startswith("7-")
+    assert file.name != f"7-{os.getpid()}"
+
+
+@pytest.mark.parametrize("resources", [ONE, TWO], ids=["one worker", "two workers"])
+def test_an_error_of_ours_arrives_as_itself_and_is_not_retried(tmp_path: Path, resources: ResourceConfig) -> None:
+    def function(runtime: Runtime) -> None:
+        if runtime.rank == 0:
+            attempt(tmp_path)
+            raise NonFiniteError("loss nan at step 3")
+        runtime.barrier()  # the other rank waits for one that will never come
+
+    with pytest.raises(NonFiniteError, match=r"^loss nan at step 3$"):
+        on_ray.launch(function, name="refused", resources=resources)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_bug_arrives_with_the_worker_s_traceback_and_is_not_retried(tmp_path: Path) -> None:
+    def function(runtime: Runtime) -> None:
+        attempt(tmp_path)
+        raise KeyError("no_such_thing")
+
+    with pytest.raises(RuntimeError, match=r"(?s)bug: KeyError: 'no_such_thing'.*Traceback") as caught:
+        on_ray.launch(function, name="bug", resources=ONE)
+    assert "test_on_ray.py" in str(caught.value)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_killed_worker_is_replaced_and_the_function_starts_again(tmp_path: Path) -> None:
+    def function(runtime: Runtime) -> int:
+        number = attempt(tmp_path)
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    assert on_ray.launch(function, name="killed", resources=ONE) == 2
+
+
+def test_three_trainings_from_three_threads_share_two_cpus(tmp_path: Path) -> None:
+    most: list[int] = []
+    found: list[int] = []
+
+    def function(runtime: Runtime) -> int:
+        running = tmp_path / str(os.getpid())
+        running.touch()
+        at_once = len(list(tmp_path.iterdir()))
+        torch.ones(64, 64) @ torch.ones(64, 64)
+        running.unlink()
+        return at_once
+
+    def one(number: int) -> None:
+        most.append(on_ray.launch(function, name=f"side-{number}", resources=ONE))
+        found.append(number)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [0, 1, 2]
+    assert max(most) <= 2
+
+
+def test_a_training_that_can_never_have_room_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="3 CPU, has 2") as caught:
+        on_ray.launch(lambda runtime: None, name="large", resources=ResourceConfig(workers=3))
+    assert "resources.workers" in str(caught.value)
+
+
+def square(number: int) -> int:
+    if number < 0:
+        raise BadSampleError("truncated", "a.jpg", f"{number} bytes", item="7")
+    return number * number
+
+
+def test_tasks_come_back_in_order_and_say_how_far_they_are() -> None:
+    done: list[int] = []
+    assert on_ray.fan_out(square, [3, 1, 2], num_cpus=0.5, on_done=done.append) == [9, 1, 4]
+    assert done == [1, 2, 3]
+    assert on_ray.fan_out(square, []) == []
+
+
+def test_an_error_of_a_task_arrives_as_itself() -> None:
+    with pytest.raises(BadSampleError, match="truncated") as caught:
+        on_ray.fan_out(square, [1, -5, 2])
+    assert (caught.value.file, caught.value.item) == ("a.jpg", "7")
+
+
+def test_there_are_no_gpus_to_share_here() -> None:
+    expected = 1.0 if torch.cuda.is_available() else 0.0
+    assert on_ray.gpu_share() == expected
+
+
+def test_connecting_again_is_free() -> None:
+    before = ray.get_runtime_context().get_node_id()
+    on_ray.connect()
+    assert ray.get_runtime_context().get_node_id() == before
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets `connect` believe that this process has no Ray yet and that RAY_ADDRESS is what the test says."""
+
+    def point(address: str) -> None:
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setenv("RAY_ADDRESS", address)
+
+    return point
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:notaport", "no.such.host.invalid:6379"])
+def test_an_address_where_nobody_answers_is_named_with_the_remedy(
+    elsewhere: Callable[[str], None], address: str
+) -> None:
+    elsewhere(address)
+    with pytest.raises(UnreachableError, match=f"RAY_ADDRESS={address}: no Ray cluster answers") as caught:
+        on_ray.connect()
+    assert "unset RAY_ADDRESS" in str(caught.value)
+
+
+def test_ray_client_is_refused(elsewhere: Callable[[str], None]) -> None:
+    elsewhere("ray://127.0.0.1:10001")
+    with pytest.raises(InputError, match="Ray Client"):
+        on_ray.connect()
