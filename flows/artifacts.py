@@ -26,7 +26,7 @@ def show_dataset(result: IngestResult) -> None:
     create_markdown_artifact("\n".join(lines), key=f"dataset-{result.name}", description="Dataset version")
 
 
-def show_retrain(result: RetrainResult) -> None:
+def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
     """The leaderboard, the verdict, a picture of the best model's predictions, the way to MLflow."""
     rows = [
         {
@@ -44,8 +44,8 @@ def show_retrain(result: RetrainResult) -> None:
     create_markdown_artifact(
         "\n".join(story), key=f"verdict-{result.experiment}", description="Who is champion, and why"
     )
-    if result.picture is not None:
-        data = base64.b64encode(result.picture).decode()
+    if picture is not None:
+        data = base64.b64encode(picture).decode()
         create_image_artifact(
             image_url=f"data:image/png;base64,{data}",
             key=f"predictions-{result.experiment}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
@@ -11,7 +12,7 @@ from prefect.flows import Flow
 _log = logging.getLogger("segpipe.flows")
 
 
-def announce_failure(flow: Flow, flow_run: FlowRun, state: State) -> None:
+def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     """Emits `segpipe.flow.failed`, on which an automation can page somebody; nothing has to be cleaned up."""
     _log.error("%s %s ended as %s: %s", flow.name, flow_run.name, state.name, state.message)
     emit_event(

@@ -27,7 +27,7 @@ def run_name() -> str:
 
 @flow(
     flow_run_name=run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=32),
+    task_runner=ThreadPoolTaskRunner(max_workers=32),  # type: ignore[arg-type]
     persist_result=False,
     on_failure=[announce_failure],
     on_crashed=[announce_failure],
@@ -54,6 +54,6 @@ def retrain(recipe: str = "flows/recipes/scenes.yaml", overrides: list[str] | No
     candidates, failures = night_stage.sort_outcomes(outcomes)
     verdict = choose_champion(found, night, candidates, failures)
     result = night_stage.conclude(found, night, candidates, verdict, failures, seconds=time.perf_counter() - started)
-    show_retrain(result)
+    show_retrain(result, night_stage.best_picture(found, candidates))
     log.info("nothing to do: every result was there already" if result.did_nothing else verdict.reason)
     return result

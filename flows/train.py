@@ -7,8 +7,8 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
-from prefect.states import State
 
 from flows.hooks import announce_failure
 from segpipe.config import Recipe
@@ -28,7 +28,7 @@ def may_succeed_when_retried(task: Any, task_run: Any, state: State[Any]) -> boo
 
 
 def ensure_limit() -> None:
-    """Makes the named limit around training exist: Prefect only warns about one that does not. A person's value stays."""
+    """Makes the named limit around training exist, as Prefect only warns where it does not; a value that is set stays."""
     with get_client(sync_client=True) as client:
         known = {limit.name for limit in client.read_global_concurrency_limits()}
         if LIMIT not in known:

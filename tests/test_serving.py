@@ -16,7 +16,6 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from fixtures.mlflow_store import THIRD_PARTY_WARNINGS, free_port, make_bundle, mlflow_process
 from mlflow.exceptions import MlflowException
 
 from segpipe import serving, tracking
@@ -24,6 +23,7 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import normalise
 from segpipe.errors import CorruptError
 from segpipe.tracking.model_folder import REQUIREMENTS
+from tests.fixtures.mlflow_store import THIRD_PARTY_WARNINGS, free_port, make_bundle, mlflow_process
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in THIRD_PARTY_WARNINGS]
 

@@ -67,15 +67,16 @@ def check_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> Imag
         raise BadSampleError(
             "format_not_allowed", file, f"pixel mode {image.mode}; expected 8 bits a channel, grey or RGB: convert it"
         )
-    if header.orientation != 1:
+    with _decoding(file):
+        image.load()
+        orientation = _orientation(image)  # a PNG may carry its EXIF behind the pixels
+    if orientation != 1:
         raise BadSampleError(
             "exif_rotated",
             file,
-            f"EXIF orientation {header.orientation}; expected 1: rotate the pixels and drop the tag "
+            f"EXIF orientation {orientation}; expected 1: rotate the pixels and drop the tag "
             "(e.g. PIL.ImageOps.exif_transpose), and check that the mask matches",
         )
-    with _decoding(file):
-        image.load()
     return header
 
 
@@ -172,14 +173,19 @@ def _open(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHe
         # The classes rather than Image.open: its own pixel limit warns at 89 Mpx and is set by a global.
         stream = io.BytesIO(data)
         image = JpegImagePlugin.JpegImageFile(stream) if jpeg else PngImagePlugin.PngImageFile(stream)
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = _orientation(image)
     width, height = image.size
     if not 0 < width * height <= max_pixels:
         raise BadSampleError(
             "too_large", file, f"{width}x{height} pixels; allowed are 1 to {max_pixels}: scale it down"
         )
-    valid = isinstance(orientation, int) and 1 <= orientation <= 8
-    return image, ImageHeader(width, height, "JPEG" if jpeg else "PNG", orientation if valid else 1)
+    return image, ImageHeader(width, height, "JPEG" if jpeg else "PNG", orientation)
+
+
+def _orientation(image: Image.Image) -> int:
+    # The method of the parent class: that of PngImageFile decodes every pixel to look for EXIF behind them.
+    value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 @contextmanager

@@ -47,7 +47,6 @@ class RetrainResult:
     home: str
     mlflow_uri: str
     mlflow_url: str | None
-    picture: bytes | None
     pages: Mapping[str, str]
     seconds: float
 
@@ -269,13 +268,12 @@ def conclude(
         home=layout.home(),
         mlflow_uri=mirror.uri(),
         mlflow_url=tracking.run_url(night.parent) if night.parent else None,
-        picture=_picture(recipe, candidates),
         pages=_pages(),
         seconds=seconds,
     )
 
 
-def _picture(recipe: Recipe, candidates: Sequence[EvalReport]) -> bytes | None:
+def best_picture(recipe: Recipe, candidates: Sequence[EvalReport]) -> bytes | None:
     """One picture of the best candidate's predictions, where the recipe asks for pictures."""
     best = rank(candidates)[0]
     report = next(report for report in candidates if report.weights_sha256 == best.weights_sha256)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures.mlflow_store import THIRD_PARTY_WARNINGS
 
 from segpipe import tracking
 from segpipe.tracking import RunRef
+from tests.fixtures.mlflow_store import THIRD_PARTY_WARNINGS
 
 OpenRun = Callable[[str], RunRef]
 

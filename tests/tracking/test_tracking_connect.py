@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from fixtures.mlflow_store import free_port, silent_server
 
 from segpipe import tracking
 from segpipe.errors import UnreachableError
 from segpipe.tracking.connect import metric_name, page, without_password
+from tests.fixtures.mlflow_store import free_port, silent_server
 
 
 def test_importing_the_room_does_not_import_mlflow() -> None:

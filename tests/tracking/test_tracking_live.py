@@ -6,10 +6,10 @@ import time
 
 import mlflow
 import pytest
-from fixtures.mlflow_store import free_port, silent_server
 
 from segpipe import tracking
 from segpipe.tracking import MetricLogger, RunRef, live
+from tests.fixtures.mlflow_store import free_port, silent_server
 
 
 @pytest.fixture(autouse=True)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-from example_reports import eval_report
 
 from segpipe import tracking
 from segpipe.report.overlay import draw
 from segpipe.tracking import RunRef
 from segpipe.tracking.records import evaluation_note
 from segpipe.types import ClassInfo, EvalReport
+from tests.fixtures.example_reports import eval_report
 
 VERSION = "9f1c" * 16
 

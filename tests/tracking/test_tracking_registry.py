@@ -5,12 +5,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from example_reports import eval_report
-from fixtures.mlflow_store import make_bundle
 
 from segpipe import tracking
 from segpipe.errors import CorruptError, InputError, UnreachableError
 from segpipe.tracking import RunRef
+from tests.fixtures.example_reports import eval_report
+from tests.fixtures.mlflow_store import make_bundle
 
 
 def register(run: RunRef, name: str, bundle_uri: str) -> int:

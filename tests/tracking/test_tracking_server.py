@@ -6,12 +6,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from example_reports import eval_report
-from fixtures.mlflow_store import free_port, make_bundle, mlflow_process, stop
 
 from segpipe import tracking
 from segpipe.errors import UnreachableError
 from segpipe.tracking import MetricLogger, live
+from tests.fixtures.example_reports import eval_report
+from tests.fixtures.mlflow_store import free_port, make_bundle, mlflow_process, stop
 
 
 def test_a_server_is_used_and_its_death_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

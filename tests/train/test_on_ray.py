@@ -56,18 +56,70 @@ def gradient_of_rank(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def test_one_worker_returns_its_value_and_is_the_local_runtime() -> None:
-    def function(runtime: Runtime) -> dict[str, Any]:
-        return {
-            **gradient_of_rank(runtime),
-            "threads": torch.get_num_threads(),
-            "group": torch.distributed.is_initialized(),
-        }
+Outcome = dict[str, Any]
 
-    remote = on_ray.launch(function, name="one", resources=ONE)
+
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What came of three trainings launched at once from three threads, on two CPUs: one has to wait for room."""
+    folder = tmp_path_factory.mktemp("side-by-side")
+    outcome: Outcome = {"folder": folder}
+
+    def value(runtime: Runtime) -> dict[str, Any]:
+        runtime.report({"loss": 0.5}, 7)
+        group = torch.distributed.is_initialized()
+        return {**gradient_of_rank(runtime), "threads": torch.get_num_threads(), "group": group}
+
+    def refused(runtime: Runtime) -> None:
+        attempt(folder / "refused")
+        raise NonFiniteError("loss nan at step 3")
+
+    def bug(runtime: Runtime) -> None:
+        attempt(folder / "bug")
+        raise KeyError("no_such_thing")
+
+    def sink(metrics: Any, step: int) -> None:
+        (folder / "metrics").write_text(f"{dict(metrics)} at {step} in {os.getpid()}")
+
+    def one(function: Callable[[Runtime], Any]) -> None:
+        (folder / function.__name__).mkdir()
+        try:
+            outcome[function.__name__] = on_ray.launch(function, name=function.__name__, resources=ONE, sink=sink)
+        except Exception as error:
+            outcome[function.__name__] = error
+
+    threads = [threading.Thread(target=one, args=(function,)) for function in (value, refused, bug)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcome
+
+
+def test_one_worker_returns_its_value_and_is_the_local_runtime(side_by_side: Outcome) -> None:
+    remote = dict(side_by_side["value"])
     assert remote.pop("threads") == 1
     assert remote.pop("group") is False
     assert remote == gradient_of_rank(LocalRuntime(torch.device("cpu")))
+
+
+def test_metrics_go_to_the_sink_from_the_worker(side_by_side: Outcome) -> None:
+    told, _, pid = (side_by_side["folder"] / "metrics").read_text().rpartition(" in ")
+    assert told == "{'loss': 0.5} at 7"
+    assert int(pid) != os.getpid()
+
+
+def test_an_error_of_ours_arrives_as_itself_and_is_not_retried(side_by_side: Outcome) -> None:
+    assert isinstance(side_by_side["refused"], NonFiniteError)
+    assert str(side_by_side["refused"]) == "loss nan at step 3"
+    assert len(list((side_by_side["folder"] / "refused").iterdir())) == 1
+
+
+def test_a_bug_arrives_with_the_worker_s_traceback_and_is_not_retried(side_by_side: Outcome) -> None:
+    assert type(side_by_side["bug"]) is RuntimeError
+    assert str(side_by_side["bug"]).startswith("bug: KeyError: 'no_such_thing'\nIn the training worker:\nTraceback")
+    assert "test_on_ray.py" in str(side_by_side["bug"])
+    assert len(list((side_by_side["folder"] / "bug").iterdir())) == 1
 
 
 def test_two_workers_agree_on_the_gradient_and_the_sum() -> None:
@@ -75,38 +127,15 @@ def test_two_workers_agree_on_the_gradient_and_the_sum() -> None:
     assert found == {"gradient": 1.5, "sum": [3, 20], "world_size": 2, "device": "cpu"}
 
 
-def test_metrics_go_to_the_sink_from_the_worker(tmp_path: Path) -> None:
-    def sink(metrics: Any, step: int) -> None:
-        (tmp_path / f"{step}-{os.getpid()}").write_text(str(dict(metrics)))
-
-    on_ray.launch(lambda runtime: runtime.report({"loss": 0.5}, 7), name="sink", resources=ONE, sink=sink)
-    (file,) = tmp_path.iterdir()
-    assert file.read_text() == "{'loss': 0.5}"
-    assert file.name.startswith("7-")
-    assert file.name != f"7-{os.getpid()}"
-
-
-@pytest.mark.parametrize("resources", [ONE, TWO], ids=["one worker", "two workers"])
-def test_an_error_of_ours_arrives_as_itself_and_is_not_retried(tmp_path: Path, resources: ResourceConfig) -> None:
+def test_a_refusal_by_one_of_two_workers_ends_both_and_is_not_retried(tmp_path: Path) -> None:
     def function(runtime: Runtime) -> None:
-        if runtime.rank == 0:
+        if runtime.rank == 1:
             attempt(tmp_path)
-            raise NonFiniteError("loss nan at step 3")
-        runtime.barrier()  # the other rank waits for one that will never come
+            raise InputError("shard 3 is not mine")
+        runtime.barrier()  # rank 0 waits for one that will never come
 
-    with pytest.raises(NonFiniteError, match=r"^loss nan at step 3$"):
-        on_ray.launch(function, name="refused", resources=resources)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_bug_arrives_with_the_worker_s_traceback_and_is_not_retried(tmp_path: Path) -> None:
-    def function(runtime: Runtime) -> None:
-        attempt(tmp_path)
-        raise KeyError("no_such_thing")
-
-    with pytest.raises(RuntimeError, match=r"(?s)bug: KeyError: 'no_such_thing'.*Traceback") as caught:
-        on_ray.launch(function, name="bug", resources=ONE)
-    assert "test_on_ray.py" in str(caught.value)
+    with pytest.raises(InputError, match=r"^shard 3 is not mine$"):
+        on_ray.launch(function, name="one-of-two", resources=TWO)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -118,31 +147,6 @@ def test_a_killed_worker_is_replaced_and_the_function_starts_again(tmp_path: Pat
         return number
 
     assert on_ray.launch(function, name="killed", resources=ONE) == 2
-
-
-def test_three_trainings_from_three_threads_share_two_cpus(tmp_path: Path) -> None:
-    most: list[int] = []
-    found: list[int] = []
-
-    def function(runtime: Runtime) -> int:
-        running = tmp_path / str(os.getpid())
-        running.touch()
-        at_once = len(list(tmp_path.iterdir()))
-        torch.ones(64, 64) @ torch.ones(64, 64)
-        running.unlink()
-        return at_once
-
-    def one(number: int) -> None:
-        most.append(on_ray.launch(function, name=f"side-{number}", resources=ONE))
-        found.append(number)
-
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(found) == [0, 1, 2]
-    assert max(most) <= 2
 
 
 def test_a_training_that_can_never_have_room_is_refused_at_once() -> None:

@@ -1,0 +1,193 @@
+"""Photographs and label images at the border: every bad file is named with its reason, no id is lost."""
+
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.errors import BadSampleError
+from segpipe.masks import check_image, map_labels, read_image_header, read_label_image
+from tests.fixtures.pictures import label_blocks, photograph, png
+
+LABELS = label_blocks(9, 14, 4)
+
+
+def encoded(image: Image.Image, encoding: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, encoding, **options)
+    return stream.getvalue()
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A well-formed PNG header over no pixels: what a decompression bomb looks like before it is unpacked."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("encoding", ["JPEG", "PNG"])
+def test_header_and_check_agree(encoding: str) -> None:
+    data = photograph(11, 17, encoding=encoding)
+    assert read_image_header(data, file="a") == (17, 11, encoding, 1)
+    assert check_image(data, file="a") == (17, 11, encoding, 1)
+
+
+@pytest.mark.parametrize("encoding", ["JPEG", "PNG"])
+def test_a_rotated_photograph_is_told_with_its_remedy(encoding: str) -> None:
+    data = photograph(11, 17, encoding=encoding, orientation=6)
+    assert read_image_header(data, file="a").orientation == 6
+    with pytest.raises(BadSampleError, match=r"orientation 6.*exif_transpose") as caught:
+        check_image(data, file="a")
+    assert caught.value.reason == "exif_rotated"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "truncated"),
+        (photograph(40, 60)[:-300], "truncated"),
+        (photograph(40, 60, encoding="PNG")[:-30], "truncated"),
+        (photograph(40, 60)[:300] + b"\xff\xd9", "unreadable"),
+        (b"GIF89a" + bytes(40), "format_not_allowed"),
+        (b"<svg></svg>", "format_not_allowed"),
+        (encoded(Image.new("CMYK", (4, 4)), "JPEG"), "format_not_allowed"),
+        (png(np.zeros((4, 4), np.uint16)), "format_not_allowed"),
+        (png_claiming(30_000, 30_000), "too_large"),
+        (png_claiming(4, 4), "truncated"),
+    ],
+    ids=["empty", "jpeg cut", "png cut", "jpeg header cut", "gif", "svg", "cmyk", "16 bit", "bomb", "no pixels"],
+)
+def test_a_bad_photograph_has_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadSampleError) as caught:
+        check_image(data, file="images/a.jpg")
+    assert (caught.value.reason, caught.value.file) == (reason, "images/a.jpg")
+
+
+def test_the_pixel_limit_is_checked_on_the_header() -> None:
+    with pytest.raises(BadSampleError, match="17x11 pixels; allowed are 1 to 186"):
+        read_image_header(photograph(11, 17), file="a", max_pixels=186)
+    assert read_image_header(photograph(11, 17), file="a", max_pixels=187).width == 17
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_masks_give_indices_at_every_depth(bits: int) -> None:
+    labels = LABELS % 2 if bits == 1 else LABELS
+    data = png(labels, palette=[9, 200, 0] * 2**bits, bits=bits)
+    assert data[24] == bits
+    np.testing.assert_array_equal(read_label_image(data, file="m"), labels)
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_grey_masks_of_2_and_4_bits_are_not_stretched(depth: int) -> None:
+    rows = b"".join(
+        b"\0"
+        + bytes(
+            sum(int(v) << (8 - depth * (i + 1)) for i, v in enumerate(row[j : j + 8 // depth]))
+            for j in range(0, 8, 8 // depth)
+        )
+        for row in LABELS[:3, :8]
+    )
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 3, depth, 0, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(read_label_image(data, file="m"), LABELS[:3, :8])
+
+
+def test_bilevel_grey_and_16_bit_masks_keep_their_ids() -> None:
+    binary = encoded(Image.fromarray(LABELS > 1), "PNG")
+    np.testing.assert_array_equal(read_label_image(binary, file="m"), (LABELS > 1).astype(np.uint8))
+    grey = read_label_image(png(LABELS * 60), file="m")
+    np.testing.assert_array_equal(grey, LABELS * 60)
+    assert grey.dtype == np.uint8
+    wide = LABELS.astype(np.uint16) * 20_000
+    np.testing.assert_array_equal(read_label_image(png(wide), file="m"), wide)
+
+
+def test_rgb_masks_go_through_the_palette() -> None:
+    palette = {(0, 0, 0): 0, (128, 64, 128): 7, (255, 0, 0): 300, (0, 0, 9): 2}
+    colours = np.array(list(palette), dtype=np.uint8)
+    raw = read_label_image(png(colours[LABELS]), file="m", palette=palette)
+    np.testing.assert_array_equal(raw, np.array(list(palette.values()))[LABELS])
+    smoothed = colours[LABELS].copy()
+    smoothed[2, 3] = smoothed[4, 5] = (1, 2, 3)
+    with pytest.raises(BadSampleError, match=r"colour \(1, 2, 3\) in 2 pixels, first at x=3, y=2") as caught:
+        read_label_image(png(smoothed), file="m", palette=palette)
+    assert caught.value.reason == "label_out_of_range"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "words"),
+    [
+        (png(np.zeros((4, 4, 3), np.uint8)), "mask_mode", "list the colours"),
+        (png(np.zeros((4, 4, 4), np.uint8)), "mask_mode", "RGBA"),
+        (png(np.zeros((4, 4, 2), np.uint8)), "mask_mode", "LA"),
+        (encoded(Image.new("L", (4, 4)), "JPEG"), "format_not_allowed", "loses ids"),
+        (encoded(Image.new("L", (4, 4)), "TIFF"), "format_not_allowed", "PNG"),
+    ],
+    ids=["rgb", "rgba", "la", "jpeg", "tiff"],
+)
+def test_a_mask_that_cannot_hold_ids_is_refused(data: bytes, reason: str, words: str) -> None:
+    with pytest.raises(BadSampleError, match=words) as caught:
+        read_label_image(data, file="m")
+    assert caught.value.reason == reason
+
+
+def test_map_labels_maps_and_names_the_first_unknown_value() -> None:
+    mapped = map_labels(LABELS, {0: 255, 1: 0, 2: 1, 3: 0}, file="m")
+    np.testing.assert_array_equal(mapped, np.array([255, 0, 1, 0], np.uint8)[LABELS])
+    assert mapped.dtype == np.uint8
+    spoilt = LABELS.copy()
+    spoilt[5, 13] = spoilt[6, 2] = 77
+    with pytest.raises(BadSampleError, match=r"label 77 in 2 pixels, first at x=13, y=5; known raw labels are \[0, 1"):
+        map_labels(spoilt, {0: 0, 1: 1, 2: 2, 3: 3}, file="m")
+
+
+def test_map_labels_widens_only_where_the_ids_need_it() -> None:
+    wide = LABELS.astype(np.uint16) + 1000
+    assert map_labels(wide, {1000: 0, 1001: 1, 1002: 2, 1003: 255}, file="m").dtype == np.uint8
+    many = map_labels(wide, {1000: 0, 1001: 1, 1002: 299, 1003: 65535}, file="m")
+    assert many.dtype == np.uint16
+    assert set(np.unique(many)) == {0, 1, 299, 65535}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mutated_files_end_in_a_reason_or_in_success(seed: int) -> None:
+    generator = random.Random(seed)
+    originals = [
+        photograph(20, 24, orientation=3),
+        photograph(20, 24, encoding="PNG"),
+        png(LABELS),
+        png(LABELS, palette=[0] * 12),
+    ]
+    accepted = refused = 0
+    for data in originals * 4:
+        mutated = bytearray(data)
+        for _ in range(generator.randint(1, 6)):
+            place = generator.randrange(len(mutated))
+            action = generator.randrange(4)
+            if action == 0:
+                mutated[place] = generator.randrange(256)
+            elif action == 1:
+                del mutated[place : place + generator.randint(1, 9)]
+            elif action == 2:
+                mutated[place:place] = generator.randbytes(generator.randint(1, 9))
+            else:
+                mutated[place] ^= 1 << generator.randrange(8)
+        for read in (check_image, read_image_header, read_label_image):
+            try:
+                read(bytes(mutated), file="fuzz", max_pixels=1_000_000)
+                accepted += 1
+            except BadSampleError:
+                refused += 1
+    assert refused > 0
+    assert accepted + refused == 48

@@ -1,0 +1,397 @@
+"""The training loop in one process: killed anywhere it goes on as if nothing had happened, and it stops on nonsense."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from segpipe import checkpoint, storage
+from segpipe.config import AugmentConfig, RunConfig
+from segpipe.errors import InputError, NonFiniteError
+from segpipe.shards import make_split, manifest_from_json, manifest_to_json, open_dataset, publish, write_shard
+from segpipe.train.loop import fit
+from segpipe.train.runtime import LocalRuntime
+from segpipe.train.session import TrainJob
+from segpipe.types import Annotation, Manifest, TrainResult
+from tests.fixtures.small import publish_small, small_run, small_samples
+from tests.fixtures.train_worker import CPU, DieAt, moved, run_child, same, train
+
+# Two epochs of four steps each, every way of training that has a state of its own.
+RUNS: dict[str, RunConfig] = {
+    "plain": small_run(),
+    "saves in mid-epoch": small_run(checkpoint_every=3),
+    "saves where an epoch ends": small_run(checkpoint_every=2, optimizer="sgd"),
+    "average": small_run(checkpoint_every=3, ema_decay=0.9),
+    "accumulates": small_run(batch_size=2, accumulate=2, checkpoint_every=3, warmup_steps=2, clip_norm=1.0),
+    "dropout and auxiliary head": small_run("fcn_mobilenet_v3_large", checkpoint_every=3, channels_last=False),
+}
+# Killed before the first checkpoint, in an epoch, at the last step of one, right after a save, in the last step.
+KILLS = {
+    "plain": [(2,), (6,), (4, 7)],
+    "saves in mid-epoch": [(5,), (4, 8)],
+    "saves where an epoch ends": [(4,), (5,)],
+    "average": [(5, 8)],
+    "accumulates": [(4,), (2, 7)],
+    "dropout and auxiliary head": [(5,)],
+}
+FAILPOINTS = ["checkpoint.begin:1", "checkpoint.file:2", "checkpoint.state:1", "checkpoint.begin:2", "commit.created:7"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
+    """The job of the plain run over a dataset that all tests of this file share."""
+    folder = tmp_path_factory.mktemp("shared")
+    version = publish_small(f"{folder}/data")
+    return TrainJob(
+        run=RUNS["plain"], data=f"{folder}/data", version=version, run_uri=f"{folder}/plain", code_version="test"
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small: TrainJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainResult]:
+    """The result of each of `RUNS` without a fault."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {
+        name: train(replace(small, run=run, run_uri=f"{folder}/{number}"))
+        for number, (name, run) in enumerate(RUNS.items())
+    }
+
+
+@pytest.fixture
+def job(small: TrainJob, tmp_path: Path) -> TrainJob:
+    return moved(small, str(tmp_path / "run"))
+
+
+def steps(run_uri: str) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in Path(run_uri, "checkpoints").iterdir())
+
+
+def losses(result: TrainResult) -> list[float]:
+    return [entry["metrics"]["train/loss"] for entry in result.history if "train/loss" in entry["metrics"]]
+
+
+# B1: killed and continued.
+
+
+@pytest.mark.parametrize(("name", "kills"), [(name, kills) for name, sets in KILLS.items() for kills in sets])
+def test_a_killed_run_ends_as_the_undisturbed_one(
+    job: TrainJob, undisturbed: dict[str, TrainResult], name: str, kills: tuple[int, ...]
+) -> None:
+    job = replace(job, run=RUNS[name])
+    for step in kills:
+        assert run_child(train, job, DieAt(step)) == (-9, None)
+        assert not Path(job.run_uri, "model").exists()
+    assert same(train(job)) == same(undisturbed[name])
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+def test_a_run_killed_in_a_save_ends_as_the_undisturbed_one(
+    job: TrainJob, undisturbed: dict[str, TrainResult], failpoint: str
+) -> None:
+    name = "saves in mid-epoch"
+    job = replace(job, run=RUNS[name])
+    status, _ = run_child(train, job, environment={"SEGPIPE_FAILPOINT": failpoint})
+    assert status == 137
+    assert same(train(job)) == same(undisturbed[name])
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "training.safetensors", "state.json"])
+def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_the_undisturbed_one(
+    job: TrainJob, undisturbed: dict[str, TrainResult], file: str
+) -> None:
+    name = "saves in mid-epoch"
+    job = replace(job, run=RUNS[name])
+    assert run_child(train, job, DieAt(7)) == (-9, None)
+    path = Path(job.run_uri, "checkpoints", f"step-{steps(job.run_uri)[-1]:08d}", file)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    assert same(train(job)) == same(undisturbed[name])
+
+
+def test_a_resume_repeats_at_most_one_interval(job: TrainJob) -> None:
+    job = replace(job, run=RUNS["saves in mid-epoch"])
+    assert run_child(train, job, DieAt(8)) == (-9, None)
+    reported: list[int] = []
+    train(job, lambda metrics, step: reported.append(step))
+    assert min(reported) == 7, "step 6 was saved"
+
+
+def test_a_finished_run_is_not_trained_again(job: TrainJob) -> None:
+    first, reported = train(job), []
+    again = train(job, lambda metrics, step: reported.append(step))
+    assert reported == []
+    assert same(again) == same(first)
+    assert again.train_seconds == first.train_seconds
+
+
+def test_two_runs_of_one_recipe_are_equal_and_of_another_seed_are_not(
+    job: TrainJob, undisturbed: dict[str, TrainResult]
+) -> None:
+    plain = undisturbed["plain"]
+    assert same(train(job)) == same(plain)
+    other = train(replace(moved(job, f"{job.run_uri}-other"), run=small_run(seed=1)))
+    assert other.weights_sha256 != plain.weights_sha256
+    assert losses(other) != losses(plain)
+
+
+def test_how_often_one_saves_changes_nothing(undisturbed: dict[str, TrainResult]) -> None:
+    assert same(undisturbed["saves in mid-epoch"]) == same(undisturbed["plain"])
+
+
+# What comes out.
+
+
+def test_training_learns(job: TrainJob) -> None:
+    result = train(replace(job, run=small_run(epochs=4)))
+    found = losses(result)
+    assert len(found) == 16
+    assert sum(found[-4:]) < 0.85 * sum(found[:4])
+    values = [entry["metrics"]["val/miou"] for entry in result.history if "val/miou" in entry["metrics"]]
+    assert result.best_value == max(values) > 0.2
+    assert result.best_epoch == values.index(max(values)) + 1
+
+
+def test_the_result_says_what_was_done(job: TrainJob, undisturbed: dict[str, TrainResult]) -> None:
+    result = undisturbed["plain"]
+    assert (result.epochs, result.steps, result.stopped) == (2, 8, "finished")
+    assert (result.experiment, result.arch, result.label, result.primary) == ("shapes", "unet", "unet", "miou")
+    assert (result.dataset_version, result.config_digest) == (job.version, RUNS["plain"].digest)
+    assert result.train_seconds > 0
+    assert [entry["step"] for entry in result.history] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+    json.dumps(result.history, allow_nan=False)
+    model, bundle = checkpoint.load_model(result.model_uri)
+    assert bundle.weights_sha256 == result.weights_sha256
+    assert sum(p.numel() for p in model.parameters()) == result.parameters
+    assert (bundle.input_scale, bundle.classes[1].name) == (1.0, "box")
+
+
+def test_the_model_is_that_of_the_best_epoch(job: TrainJob) -> None:
+    """A learning rate that ruins the second half: the best checkpoint is kept, though it is neither of the newest two."""
+    run = small_run(epochs=6, learning_rate=0.02, schedule="constant", augment=AugmentConfig(crop=(32, 32)))
+    result = train(replace(job, run=run))
+    values = {e["epoch"]: e["metrics"]["val/miou"] for e in result.history if "val/miou" in e["metrics"]}
+    assert result.best_value == values[result.best_epoch] == max(values.values())
+    kept = steps(job.run_uri)
+    assert kept == sorted({4 * result.best_epoch, 20, 24})
+    best = checkpoint.load(job.run_uri, 4 * result.best_epoch)
+    model, _ = checkpoint.load_model(result.model_uri)
+    assert all(torch.equal(tensor, best.weights[key]) for key, tensor in model.state_dict().items())
+
+
+def test_the_average_is_what_is_validated_and_kept(undisturbed: dict[str, TrainResult]) -> None:
+    result = undisturbed["average"]
+    assert losses(result) == losses(undisturbed["saves in mid-epoch"]), "an average beside it does not change training"
+    newest = checkpoint.latest(result.run_uri)
+    assert newest is not None
+    raw = newest.training["model/head.weight"]
+    assert not torch.equal(raw, newest.weights["head.weight"])
+    assert result.weights_sha256 != undisturbed["saves in mid-epoch"].weights_sha256
+
+
+def test_accumulation_is_the_mean_over_its_micro_batches(job: TrainJob) -> None:
+    """Without batch statistics in play (one step, the loss before it) the two are the same up to rounding."""
+    at_once = train(replace(job, run=small_run(epochs=1, batch_size=4)))
+    in_parts = train(replace(moved(job, f"{job.run_uri}-parts"), run=small_run(epochs=1, batch_size=2, accumulate=2)))
+    assert len(losses(at_once)) == len(losses(in_parts)) == 4
+    assert losses(in_parts)[0] == pytest.approx(losses(at_once)[0], rel=0.1)
+
+
+def test_the_sink_gets_the_history_as_it_happens(job: TrainJob) -> None:
+    seen: list[dict[str, Any]] = []
+    result = train(job, lambda metrics, step: seen.append({"step": step, "metrics": dict(metrics)}))
+    assert seen == [{"step": entry["step"], "metrics": entry["metrics"]} for entry in result.history]
+
+
+def test_the_learning_rate_of_the_head_is_reported(job: TrainJob) -> None:
+    result = train(replace(job, run=small_run(epochs=1, schedule="constant", backbone_learning_rate_factor=0.1)))
+    rates = {e["metrics"]["train/learning_rate"] for e in result.history if "train/loss" in e["metrics"]}
+    assert rates == {0.01}
+
+
+def test_bfloat16_trains(job: TrainJob) -> None:
+    result = train(replace(job, run=small_run(epochs=1, precision="bfloat16", train_split="val")))
+    assert all(math.isfinite(loss) for loss in losses(result))
+    found = checkpoint.latest(job.run_uri)
+    assert found is not None
+    assert found.weights["head.weight"].dtype == torch.float32
+
+
+# When it stops.
+
+
+def patient_run() -> RunConfig:
+    """A rate too small to change a prediction: the first evaluation stays the best one."""
+    return small_run(epochs=6, learning_rate=1e-12, patience=2)
+
+
+def test_patience_ends_a_run_that_does_not_get_better(job: TrainJob) -> None:
+    result = train(replace(job, run=patient_run()))
+    values = [e["metrics"]["val/miou"] for e in result.history if "val/miou" in e["metrics"]]
+    assert result.stopped == "patience"
+    assert result.epochs == result.best_epoch + 2 == len(values)
+    assert result.epochs < 6
+
+
+def test_patience_survives_a_resume(job: TrainJob) -> None:
+    expected = train(replace(moved(job, f"{job.run_uri}-undisturbed"), run=patient_run()))
+    job = replace(job, run=patient_run())
+    last = expected.steps
+    for step in (last - 5, last - 1):
+        assert run_child(train, job, DieAt(step)) == (-9, None)
+    assert same(train(job)) == same(expected)
+
+
+def test_evaluation_happens_every_so_many_epochs_and_at_the_end(job: TrainJob) -> None:
+    result = train(replace(job, run=small_run(epochs=5, batch_size=16, evaluate_every=2)))
+    assert [e["epoch"] for e in result.history if "val/miou" in e["metrics"]] == [2, 4, 5]
+
+
+# B6: nonsense.
+
+
+class Poisoned(LocalRuntime):
+    """Puts a number into one weight, or into the gradient, before the step of that number (from 0)."""
+
+    def __init__(self, value: float, *, step: int, gradient: bool) -> None:
+        super().__init__(CPU)
+        self._value, self._step, self._gradient = value, step, gradient
+        self._seen = 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        parameter = model.head.weight
+
+        def poison(module: nn.Module, arguments: Any) -> None:
+            if module.training:
+                if self._seen == self._step and not self._gradient:
+                    with torch.no_grad():
+                        parameter[0, 0] = self._value
+                self._seen += 1
+
+        def poison_gradient(gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * self._value if self._seen == self._step + 1 else gradient
+
+        model.register_forward_pre_hook(poison)
+        if self._gradient:
+            parameter.register_hook(poison_gradient)
+        return super().wrap(model)
+
+
+@pytest.fixture
+def champion(tmp_path: Path) -> Iterator[Path]:
+    """Files of an earlier, better run beside this one; nothing that this run does may touch them."""
+    folder = tmp_path / "champion"
+    folder.mkdir()
+    for name in ("model.json", "000001.json"):
+        (folder / name).write_text(name)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    yield folder
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+
+@pytest.mark.usefixtures("champion")
+@pytest.mark.parametrize("gradient", [False, True], ids=["weight", "gradient"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("step", [0, 5])
+def test_nonsense_stops_the_run_within_its_step(job: TrainJob, value: float, step: int, gradient: bool) -> None:
+    job = replace(job, run=RUNS["saves in mid-epoch"])
+    with pytest.raises(NonFiniteError) as caught:
+        fit(job, Poisoned(value, step=step, gradient=gradient))
+    message = str(caught.value)
+    assert f"at step {step} (epoch {step // 4})" in message
+    ids = [word.strip(",.") for word in message.split() if word.startswith("train/")]
+    assert len(ids) == 4
+    assert set(ids) <= set(open_dataset(job.data).sample_ids("train"))
+    assert "Lower train.learning_rate" in message
+    assert not Path(job.run_uri, "model").exists()
+    if step == 5:
+        found = checkpoint.latest(job.run_uri)
+        assert found is not None
+        assert found.step == 4, "what was saved before is whole"
+
+
+def test_the_named_samples_are_those_of_all_micro_batches(job: TrainJob) -> None:
+    with pytest.raises(NonFiniteError) as caught:
+        fit(replace(job, run=small_run(batch_size=2, accumulate=2)), Poisoned(float("nan"), step=0, gradient=False))
+    assert str(caught.value).count("train/0") == 4
+
+
+def test_an_absurd_learning_rate_is_no_model(job: TrainJob) -> None:
+    with pytest.raises(NonFiniteError, match="NaN or Inf"):
+        train(replace(job, run=small_run(learning_rate=1e38, optimizer="sgd")))
+    assert not Path(job.run_uri, "model").exists()
+
+
+def test_weights_that_overflow_in_the_very_last_step_are_not_saved(job: TrainJob) -> None:
+    """Loss and gradient were finite; what the optimiser made of them is not."""
+    run = small_run(epochs=1, train_split="val", learning_rate=3e38, optimizer="sgd", schedule="constant")
+    with pytest.raises(NonFiniteError, match=r"holds NaN or Inf at step 1; nothing was saved"):
+        train(replace(job, run=run))
+    assert checkpoint.latest(job.run_uri) is None
+
+
+# What no retry can mend.
+
+
+@pytest.mark.parametrize(
+    ("train_keys", "message"),
+    [
+        ({"train_split": "trian"}, r"split 'trian' is missing or empty; the dataset has .*'train': 16"),
+        ({"validation_split": "dev"}, r"split 'dev' is missing or empty; the dataset has .*'val': 4"),
+        ({"batch_size": 32}, r"split 'train' has 16 samples, and one step needs 32"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_dataset_is_refused(
+    job: TrainJob, train_keys: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(replace(job, run=small_run(**train_keys)))
+    assert not Path(job.run_uri).exists()
+
+
+def published_without_labels(uri: str, *, split: str, annotations: list[str]) -> str:
+    """The small dataset, but the label maps of one split are gone or all ignored. Gives the version."""
+    publish_small(uri)
+    document = manifest_to_json(open_dataset(uri).manifest)
+    samples = [
+        replace(sample, label_map=b"\xff" * (sample.height * sample.width) if annotations else None)
+        for sample in small_samples(split, 4)
+    ]
+    manifest: Manifest = manifest_from_json({**document, "annotations": annotations}, where="test")
+    splits = {**manifest.splits, split: make_split([write_shard(samples, uri, split)], len(manifest.classes))}
+    return publish(uri, replace(manifest, splits=splits))[0]
+
+
+@pytest.mark.parametrize("class_weights", ["none", "enet", "median_frequency"])
+def test_a_dataset_without_what_the_task_needs_is_refused(tmp_path: Path, class_weights: str) -> None:
+    uri = str(tmp_path / "data")
+    version = published_without_labels(uri, split="train", annotations=[])
+    run = small_run(class_weights=class_weights)
+    job = TrainJob(run=run, data=uri, version=version, run_uri=str(tmp_path / "run"), code_version="test")
+    with pytest.raises(InputError, match=r"task 'semantic' needs label_map, which dataset 'shapes' does not fill"):
+        train(job)
+
+
+def test_a_validation_split_without_a_label_is_refused(tmp_path: Path) -> None:
+    uri = str(tmp_path / "data")
+    version = published_without_labels(uri, split="val", annotations=[str(Annotation.LABEL_MAP)])
+    job = TrainJob(
+        run=small_run(epochs=1), data=uri, version=version, run_uri=str(tmp_path / "run"), code_version="test"
+    )
+    with pytest.raises(InputError, match=r"miou of split 'val' is undefined, since nothing in it is labelled"):
+        train(job)
+
+
+def test_a_run_holds_only_what_the_layout_names(undisturbed: dict[str, TrainResult]) -> None:
+    for result in undisturbed.values():
+        for path in storage.list_tree(result.run_uri):
+            folder, name = path.rsplit("/", 1)
+            assert name in {"weights.safetensors", "training.safetensors", "state.json", "model.json"}
+            assert folder == "model" or folder.startswith("checkpoints/step-")
