@@ -28,7 +28,7 @@ def may_succeed_when_retried(task: Any, task_run: Any, state: State[Any]) -> boo
 
 
 def ensure_limit() -> None:
-    """Makes the named limit around training exist, as Prefect only warns where it does not; a value that is set stays."""
+    """Makes the named limit around training exist: Prefect only warns where it does not. A value that is set stays."""
     with get_client(sync_client=True) as client:
         known = {limit.name for limit in client.read_global_concurrency_limits()}
         if LIMIT not in known:

@@ -6,13 +6,14 @@ same model on the same data twice costs one read.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Literal
 
 from segpipe import checkpoint, reports, storage
 from segpipe.config import EvaluateConfig
 from segpipe.data.decode import decode
-from segpipe.errors import ConflictError, InputError
+from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share
 from segpipe.report.overlay import draw
 from segpipe.shards import Dataset, open_dataset
@@ -20,6 +21,7 @@ from segpipe.stages import layout
 from segpipe.types import EvalReport
 from segpipe.version import code_version
 
+_log = logging.getLogger(__name__)
 REPORT = "report.json"
 
 
@@ -40,8 +42,9 @@ def evaluate(
     """
     bundle, dataset = checkpoint.load_bundle(model_uri), open_dataset(data, version=version)
     folder = location(bundle.weights_sha256, label=label, version=dataset.version, config=config, to=to)
-    if storage.exists(storage.join(folder, REPORT)):
-        return load_report(folder)
+    if (known := finished(folder)) is not None:
+        return known
+    storage.delete(storage.join(folder, REPORT))
     _check_split(dataset, config.split)
     shares = [
         Share(
@@ -65,6 +68,17 @@ def evaluate(
     except ConflictError:
         return load_report(folder)  # somebody evaluated the same just now: equal counts, other seconds
     return report
+
+
+def finished(folder: str) -> EvalReport | None:
+    """The report of an evaluation folder; None when there is none, or one that cannot be read."""
+    if not storage.exists(storage.join(folder, REPORT)):
+        return None
+    try:
+        return load_report(folder)
+    except CorruptError as error:
+        _log.warning("an evaluation cannot be used and is made again: %s", error)
+        return None
 
 
 def load_report(folder: str) -> EvalReport:

@@ -121,6 +121,13 @@ def show_failure(run: RunConfig, *, parent: tracking.RunRef | None, version: str
             tracking.finish(child, failed=True)
 
 
+def close_failed(experiment: str, *, parent: tracking.RunRef | None) -> None:
+    """Marks a night that ended without a verdict as failed."""
+    if parent is not None:
+        with giving_way(f"the failed night of {experiment}"):
+            tracking.finish(parent, failed=True)
+
+
 def show_verdict(experiment: str, verdict: promotion.Verdict, *, parent: tracking.RunRef | None) -> None:
     """Registers challenger and champion, and points the aliases at them. The ledger has decided already."""
     with giving_way(f"the verdict on {verdict.challenger.label}"):

@@ -21,7 +21,8 @@ from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.sources import open_source
 from segpipe.stages import layout, mirror
-from segpipe.stages.evaluate import REPORT, evaluate, load_pictures, location
+from segpipe.stages.evaluate import evaluate, load_pictures, location
+from segpipe.stages.evaluate import finished as evaluation
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.nights import Night
 from segpipe.stages.promote import champion_scorer, promote
@@ -112,7 +113,8 @@ def retrain(
             failures[label] = str(error)
             return None
 
-    with ThreadPoolExecutor(len(recipe.architectures)) as pool:
+    # Locally one after the other: they share this process's cores and torch's one random generator.
+    with ThreadPoolExecutor(1 if runtime == "local" else len(recipe.architectures)) as pool:
         candidates = [report for report in pool.map(one, range(len(recipe.architectures))) if report is not None]
     on_step("choosing the champion")
     verdict = choose(recipe, night, candidates, failures, runtime=runtime)
@@ -195,18 +197,22 @@ def choose(
     runtime: Literal["ray", "local"] = "ray",
 ) -> Verdict:
     """Puts the best candidate against the champion. Raises SegpipeError when every architecture failed."""
-    if not candidates:
-        reasons = "; ".join(f"{label}: {message}" for label, message in failures.items())
-        raise SegpipeError(f"{recipe.name}: no architecture could be trained and evaluated: {reasons}")
     dataset = night.dataset
     scorer = champion_scorer(
         recipe.name, data=dataset.uri, version=dataset.version, config=recipe.evaluate, runtime=runtime
     )
-    return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer, parent=night.parent)
+    try:
+        if not candidates:
+            reasons = "; ".join(f"{label}: {message}" for label, message in failures.items())
+            raise SegpipeError(f"{recipe.name}: no architecture could be trained and evaluated: {reasons}")
+        return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer, parent=night.parent)
+    except SegpipeError:
+        mirror.close_failed(recipe.name, parent=night.parent)
+        raise
 
 
 def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
-    """The folder of a report that `evaluate_run` made."""
+    """The folder of a report that `train_and_evaluate` made."""
     return location(
         report.weights_sha256,
         label=report.label,
@@ -230,7 +236,7 @@ def is_done(recipe: Recipe, dataset: IngestResult) -> bool:
             config=recipe.evaluate,
             to=layout.evaluations_uri(recipe.name),
         )
-        if not storage.exists(storage.join(folder, REPORT)):
+        if evaluation(folder) is None:
             return False
     return True
 
@@ -245,18 +251,20 @@ def conclude(
     seconds: float,
 ) -> RetrainResult:
     """Writes the night's record, unless nothing was done, and gathers what a person wants to see."""
-    if not night.nothing_to_do:
-        record = Night(
-            dataset_uri=night.dataset.uri,
-            dataset_version=night.dataset.version,
-            evaluations=tuple(evaluation_uri(recipe, report) for report in candidates),
-            champion=verdict.champion.weights_sha256 if verdict.champion else None,
-            outcome=verdict.outcome,
-            reason=verdict.reason,
-            failures=dict(failures),
-        )
-        nights = layout.nights_uri(recipe.name)
-        last = storage.last_record(nights)
+    record = Night(
+        dataset_uri=night.dataset.uri,
+        dataset_version=night.dataset.version,
+        evaluations=tuple(evaluation_uri(recipe, report) for report in candidates),
+        champion=verdict.champion.weights_sha256 if verdict.champion else None,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        failures=dict(failures),
+    )
+    nights = layout.nights_uri(recipe.name)
+    last = storage.last_record(nights)
+    # A night that was killed after its evaluations, or one with another margin, had a verdict to find all the same.
+    did_nothing = night.nothing_to_do and last is not None and last[1] == reports.to_plain(record)
+    if not did_nothing:
         storage.append_record(nights, reports.to_plain(record), after=last[0] if last else 0)
     return RetrainResult(
         experiment=recipe.name,
@@ -264,7 +272,7 @@ def conclude(
         board=tuple(rank(candidates)),
         verdict=verdict,
         failures=dict(failures),
-        did_nothing=night.nothing_to_do,
+        did_nothing=did_nothing,
         home=layout.home(),
         mlflow_uri=mirror.uri(),
         mlflow_url=tracking.run_url(night.parent) if night.parent else None,

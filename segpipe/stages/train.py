@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Literal
 
@@ -15,6 +16,7 @@ from segpipe.train.session import TrainJob
 from segpipe.types import TrainResult
 from segpipe.version import code_version
 
+_log = logging.getLogger(__name__)
 RESULT = "train.json"
 
 
@@ -36,6 +38,10 @@ def train(
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
         return done
+    if storage.exists(storage.join(run_uri, RESULT)):
+        _log.warning("%s: is damaged and is made again from the run's checkpoints", run_uri)
+        storage.delete(storage.join(run_uri, RESULT))
+        storage.delete_tree(checkpoint.model_uri(run_uri))
     storage.write_json_once(storage.join(run_uri, "run.json"), run.model_dump(mode="json"))
     job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
     child = mirror.open_child(parent, run, version=version) if parent else None
@@ -69,13 +75,15 @@ def run_location(run: RunConfig, *, version: str, to: str) -> str:
 
 
 def finished(run_uri: str) -> TrainResult | None:
-    """The result of a finished run whose model bundle is there; None when there is (still) work to do."""
+    """The result of a finished run whose model is there to the last byte; None when there is (still) work to do."""
     path = storage.join(run_uri, RESULT)
     if not storage.exists(path):
         return None
     try:
         result = reports.from_plain(TrainResult, storage.read_json(path), origin=path)
         bundle = checkpoint.load_bundle(result.model_uri)
-    except (CorruptError, InputError):
+        found = storage.sha256_file(storage.join(result.model_uri, checkpoint.WEIGHTS))
+    except (CorruptError, InputError) as error:
+        _log.warning("a finished run cannot be used: %s", error)
         return None
-    return result if bundle.weights_sha256 == result.weights_sha256 else None
+    return result if bundle.weights_sha256 == result.weights_sha256 == found else None
