@@ -10,7 +10,9 @@ from segpipe.stages import layout
 def prepare() -> None:
     """Points Prefect at `<home>/prefect`, unless the user has chosen a server or a home; no telemetry."""
     if "PREFECT_API_URL" not in os.environ:
-        os.environ.setdefault("PREFECT_HOME", f"{layout.local_home()}/prefect")
+        home = os.environ.setdefault("PREFECT_HOME", f"{layout.local_home()}/prefect")
+        # Prefect makes the folder itself but not its parent, and then its SQLite file cannot be opened.
+        os.makedirs(home, exist_ok=True)
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

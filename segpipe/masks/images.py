@@ -183,8 +183,10 @@ def _open(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHe
 
 
 def _orientation(image: Image.Image) -> int:
-    # The method of the parent class: that of PngImageFile decodes every pixel to look for EXIF behind them.
-    value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    # Not image.getexif(): for a PNG it decodes every pixel to look for EXIF behind them, and it remembers its answer.
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    value = exif.get(_ORIENTATION_TAG, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 

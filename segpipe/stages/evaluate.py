@@ -42,7 +42,7 @@ def evaluate(
     """
     bundle, dataset = checkpoint.load_bundle(model_uri), open_dataset(data, version=version)
     folder = location(bundle.weights_sha256, label=label, version=dataset.version, config=config, to=to)
-    if (known := finished(folder)) is not None:
+    if (known := finished_report(folder)) is not None:
         return known
     storage.delete(storage.join(folder, REPORT))
     _check_split(dataset, config.split)
@@ -70,7 +70,7 @@ def evaluate(
     return report
 
 
-def finished(folder: str) -> EvalReport | None:
+def finished_report(folder: str) -> EvalReport | None:
     """The report of an evaluation folder; None when there is none, or one that cannot be read."""
     if not storage.exists(storage.join(folder, REPORT)):
         return None

@@ -71,10 +71,11 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
         raise InputError(
             f"{root or config.format}: no usable sample ({len(refused)} refused{first}); is this the root?"
         )
-    receipt = storage.join(uri, "receipts", f"{_listing_key(config, root, refs, refused)}.json")
+    for folder in ("shards", "quarantine", "receipts"):
+        storage.sweep(storage.join(uri, folder))
+    receipt = storage.join(uri, "receipts", f"{_listing_key(config, source, root, refs, refused)}.json")
     if storage.exists(receipt) and (known := _still_there(config.name, uri, storage.read_json(receipt), started)):
         return known
-    storage.sweep(storage.join(uri, "shards"))
     parts = list(_cut(config, root, refs, uri))
     written = write_all(parts, on_progress)
     entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
@@ -119,13 +120,20 @@ def _still_there(name: str, uri: str, receipt: dict[str, Any], started: float) -
 
 
 def _listing_key(
-    config: DatasetConfig, root: str, refs: Sequence[SampleRef], refused: Sequence[QuarantineEntry]
+    config: DatasetConfig,
+    source: Source,
+    root: str,
+    refs: Sequence[SampleRef],
+    refused: Sequence[QuarantineEntry],
 ) -> str:
-    """Names "these files under this config by this code": the listing with each file's size and time of change."""
+    """Names "these files under this config by this code": the listing with each file's size and time of change.
+
+    The source's repr stands for what it read besides samples, such as a classes file.
+    """
     files = sorted({file for ref in refs for file in ref.files})
     stamps = [[file, storage.fingerprint(storage.join(root, file))] for file in files]
     listing = [config.model_dump(mode="json"), [reports.to_plain(ref) for ref in refs], reports.to_plain(list(refused))]
-    return layout.key(code_version(), json.dumps([listing, stamps], sort_keys=True))
+    return layout.key(code_version(), repr(source), json.dumps([listing, stamps], sort_keys=True))
 
 
 def _cut(config: DatasetConfig, root: str, refs: Sequence[SampleRef], uri: str) -> Iterator[Part]:

@@ -21,8 +21,7 @@ from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.sources import open_source
 from segpipe.stages import layout, mirror
-from segpipe.stages.evaluate import evaluate, load_pictures, location
-from segpipe.stages.evaluate import finished as evaluation
+from segpipe.stages.evaluate import evaluate, finished_report, load_pictures, location
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.nights import Night
 from segpipe.stages.promote import champion_scorer, promote
@@ -236,7 +235,7 @@ def is_done(recipe: Recipe, dataset: IngestResult) -> bool:
             config=recipe.evaluate,
             to=layout.evaluations_uri(recipe.name),
         )
-        if evaluation(folder) is None:
+        if finished_report(folder) is None:
             return False
     return True
 

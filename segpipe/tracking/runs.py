@@ -23,6 +23,7 @@ KEY = "segpipe.key"
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 NOTE = "mlflow.note.content"
+PARENT = "mlflow.parentRunId"
 KIND = "mlflow.experimentKind"  # makes MLflow's pages show training runs instead of chat traces
 # What MLflow stores of a tag; a longer text would be cut in the middle of a table.
 NOTE_CHARACTERS = 8000
@@ -63,8 +64,12 @@ def open_child(
     MLflow keeps the first value of each, and the key already names what they were.
     """
     with talking_to(parent.tracking_uri) as client:
-        child_tags = {**tags, NOTE: shorten_note(description), "mlflow.parentRunId": parent.run_id}
+        child_tags = {**tags, NOTE: shorten_note(description), PARENT: parent.run_id}
         run = _open(client, parent.tracking_uri, parent.experiment_id, key=key, name=name, tags=child_tags)
+        # A champion that was registered before its run could be shown (MLflow was down) has a run without a parent.
+        if PARENT not in client.get_run(run.run_id).data.tags:
+            for tag, value in child_tags.items():
+                client.set_tag(run.run_id, tag, value)
         _log_new_params(client, run.run_id, params)
         return run
 

@@ -151,19 +151,19 @@ def _record(s: Session, metrics: Mapping[str, float]) -> None:
 
 
 def _finish(s: Session) -> TrainResult:
-    """Writes the model bundle of the best step (rank 0) and says what came out."""
-    bundle = bundle_of(s)
+    """Writes the model bundle of the best step (rank 0) and says, on every rank, what came out."""
+    model_uri = checkpoint.model_uri(s.job.run_uri)
     if s.runtime.rank == 0:
         best = checkpoint.load(s.job.run_uri, s.at.best_step)
-        bundle = checkpoint.save_model(s.job.run_uri, best.weights, bundle)
+        checkpoint.save_model(s.job.run_uri, best.weights, bundle_of(s))
     s.runtime.barrier()
     return TrainResult(
         experiment=s.job.run.experiment,
         arch=s.job.run.arch,
         label=s.job.run.label,
         run_uri=s.job.run_uri,
-        model_uri=checkpoint.model_uri(s.job.run_uri),
-        weights_sha256=bundle.weights_sha256,
+        model_uri=model_uri,
+        weights_sha256=checkpoint.load_bundle(model_uri).weights_sha256,
         dataset_version=s.dataset.version,
         config_digest=s.job.run.digest,
         code_version=s.job.code_version,

@@ -48,6 +48,16 @@ def test_a_rotated_photograph_is_told_with_its_remedy(encoding: str) -> None:
     assert caught.value.reason == "exif_rotated"
 
 
+def test_a_rotation_tag_behind_the_pixels_of_a_png_is_found_when_it_is_decoded() -> None:
+    data = photograph(11, 17, encoding="PNG", orientation=6)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    last = data.index(b"IEND") - 4
+    moved = data[:start] + data[end:last] + data[start:end] + data[last:]
+    with pytest.raises(BadSampleError, match="orientation 6"):
+        check_image(moved, file="a")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

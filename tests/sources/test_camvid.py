@@ -74,7 +74,12 @@ def test_the_documented_counts_and_classes_can_be_compared(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "reason", "file", "words"),
     [
-        ("/SegNet/CamVid/train/gone.jpg /SegNet/CamVid/trainannot/gone.png", "missing_image", "train/gone.jpg", "line 7"),
+        (
+            "/SegNet/CamVid/train/gone.jpg /SegNet/CamVid/trainannot/gone.png",
+            "missing_image",
+            "train/gone.jpg",
+            "line 7",
+        ),
         ("x/train/0001TP_006690.jpg x/other/gone.png", "missing_mask", "other/gone.png", "line 7"),
         ("/a/train/0001TP_006690.jpg", "bad_annotation", "train.txt", "two paths"),
         ("/a/../secret.jpg /a/../secret.png", "bad_annotation", "train.txt", "two paths"),
@@ -97,7 +102,8 @@ def test_a_bad_line_costs_only_itself(tmp_path: Path, line: str, reason: str, fi
 def test_a_frame_in_two_splits_is_told(tmp_path: Path) -> None:
     write_camvid_mini(tmp_path)
     line = (tmp_path / "train.txt").read_text().splitlines()[0]
-    (tmp_path / "test.txt").open("a").write(line + "\n")
+    with (tmp_path / "test.txt").open("a") as stream:
+        stream.write(f"{line}\n")
     refs, (entry,) = open_source("camvid", str(tmp_path)).index()
     assert len(refs) == 11
     assert (entry.file, entry.item, entry.reason) == ("test.txt", "0001TP_006690", "duplicate_id")

@@ -1,4 +1,4 @@
-"""Ingest: the same files give the same version anywhere, bad samples are named, and a killed run leaves nothing half."""
+"""Ingest: the same files give the same version anywhere, bad samples are named, a killed run leaves nothing half."""
 
 import json
 import locale
@@ -26,7 +26,9 @@ from segpipe.stages import parts
 from segpipe.stages.ingest import IngestResult, QuarantineLimitError, ingest
 from segpipe.types import Annotation
 from tests.fixtures import check_dataset, ingest_worker
+from tests.fixtures.camvid_mini import write_camvid_mini
 from tests.fixtures.ingest_worker import SPLITS, streets, write_pair, write_streets
+from tests.fixtures.pictures import photograph, png
 from tests.fixtures.publish_worker import run_child, start_child
 
 SCENES = DatasetConfig(
@@ -47,6 +49,11 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0})
         return ingest(streets(source), to=str(tmp_path_factory.mktemp("expected"))).version
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.array(image)
 
 
 # --- what comes out
@@ -74,7 +81,7 @@ def test_scenes_come_out_of_the_shards_as_their_source_reads_them(tmp_path: Path
 def test_the_manifest_counts_the_pixels_of_each_class(source: Path, tmp_path: Path) -> None:
     manifest = open_dataset(ingest(streets(source), to=str(tmp_path)).uri).manifest
     for name, split in manifest.splits.items():
-        masks = [np.asarray(Image.open(path)) for path in sorted((source / "masks").glob(f"{name}_*"))]
+        masks = [pixels(path) for path in sorted((source / "masks").glob(f"{name}_*"))]
         assert split.samples == len(masks) == SPLITS[name]
         assert split.class_pixels == tuple(sum(int((mask == k).sum()) for mask in masks) for k in range(3))
         assert split.ignored_pixels == sum(int((mask == 255).sum()) for mask in masks)
@@ -129,28 +136,9 @@ def test_neither_root_nor_listing_order_nor_dates_show(
         assert ingest(streets(root), to=str(tmp_path / f"to{number}")).version == expected
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HERE", "made")
-    scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: _Reversed(scandir(path)))
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda *a, **k: ((f, d, names[::-1]) for f, d, names in walk(*a, **k)))
     assert ingest(streets("$HERE/backwards"), to="relative").version == expected
-
-
-class _Reversed:
-    """A folder's listing the other way round."""
-
-    def __init__(self, entries: object) -> None:
-        self._entries = entries
-
-    def __enter__(self) -> "_Reversed":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._entries.close()  # type: ignore[attr-defined]
-
-    def __iter__(self) -> object:
-        return iter(list(self._entries)[::-1])  # type: ignore[call-overload]
-
-    def close(self) -> None:
-        self._entries.close()  # type: ignore[attr-defined]
 
 
 def test_another_time_zone_locale_and_hash_seed_do_not_show(source: Path, expected: str, tmp_path: Path) -> None:
@@ -177,16 +165,24 @@ def test_the_locale_of_this_process_does_not_show(source: Path, expected: str, t
         locale.setlocale(locale.LC_ALL, before)
 
 
+def swap_ids(root: Path) -> None:
+    """The same classes, of other mask values."""
+    (root / "classes.txt").unlink()
+    classes = [{"name": name, "id": raw} for name, raw in (("ground", 1), ("car", 0), ("tree", 2))]
+    (root / "classes.json").write_text(json.dumps(classes))
+
+
 @pytest.mark.usefixtures("one_core")
 @pytest.mark.parametrize(
     "change",
     [
         lambda root: (root / "classes.txt").write_text("ground\nlorry\ntree"),
+        swap_ids,
         lambda root: (root / "splits" / "val.txt").write_text("val_000\nval_001"),
         lambda root: shutil.copy(root / "masks" / "val_001.png", root / "masks" / "val_000.png"),
         lambda root: shutil.copy(root / "images" / "val_001.png", root / "images" / "val_000.png"),
     ],
-    ids=["classes", "lists", "mask", "image"],
+    ids=["classes", "ids", "lists", "mask", "image"],
 )
 def test_changed_files_are_a_new_version_beside_the_old_one(
     change: Callable[[Path], object], source: Path, expected: str, tmp_path: Path
@@ -263,21 +259,19 @@ def corrupt_truncated(root: Path) -> None:
 
 
 def corrupt_size(root: Path) -> None:
-    Image.new("L", (12, 11)).save(root / "masks" / "val_001.png")
+    (root / "masks" / "val_001.png").write_bytes(png(np.zeros((11, 12), np.uint8)))
 
 
 def corrupt_label(root: Path) -> None:
-    Image.new("L", (12, 10), 7).save(root / "masks" / "val_001.png")
+    (root / "masks" / "val_001.png").write_bytes(png(np.full((10, 12), 7, np.uint8)))
 
 
 def corrupt_rgb(root: Path) -> None:
-    Image.new("RGB", (12, 10), (1, 2, 3)).save(root / "masks" / "val_001.png")
+    (root / "masks" / "val_001.png").write_bytes(png(np.full((10, 12, 3), 7, np.uint8)))
 
 
 def corrupt_palette(root: Path) -> None:
-    mask = Image.new("P", (12, 10), 9)
-    mask.putpalette([0] * 768)
-    mask.save(root / "masks" / "val_001.png")
+    (root / "masks" / "val_001.png").write_bytes(png(np.full((10, 12), 9, np.uint8), palette=list(range(256)) * 3))
 
 
 def corrupt_mask_missing(root: Path) -> None:
@@ -299,11 +293,8 @@ def corrupt_twice(root: Path) -> None:
 
 
 def corrupt_rotated(root: Path) -> None:
-    image = Image.open(root / "images" / "val_001.png").copy()
     (root / "images" / "val_001.png").unlink()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    image.save(root / "images" / "val_001.jpg", exif=exif)
+    (root / "images" / "val_001.jpg").write_bytes(photograph(10, 12, orientation=6))
 
 
 def corrupt_text(root: Path) -> None:
@@ -363,19 +354,17 @@ def test_palette_and_rgb_masks_are_read_where_they_say_what_they_mean(
     source: Path, expected: str, tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(source, tmp_path / "root"))
-    mask = Image.open(root / "masks" / "val_001.png").convert("P")
-    mask.putdata(list(Image.open(root / "masks" / "val_001.png").getdata()))
-    mask.save(root / "masks" / "val_001.png")
-    assert Image.open(root / "masks" / "val_001.png").mode == "P"
+    path = root / "masks" / "val_001.png"
+    ids_HW = pixels(path)
+    path.write_bytes(png(ids_HW, palette=list(range(256)) * 3))
     assert ingest(streets(root), to=str(tmp_path / "to")).version == expected
     (root / "classes.txt").unlink()
     classes = [{"name": name, "colour": [k, 100, 0]} for k, name in enumerate(("ground", "car", "tree"))]
     (root / "classes.json").write_text(json.dumps([*classes, {"name": "void", "colour": [0, 0, 0], "ignore": True}]))
-    ids = np.asarray(Image.open(root / "masks" / "val_001.png"))
-    colours = np.array([[0, 100, 0], [1, 100, 0], [2, 100, 0], [0, 0, 0]], np.uint8)[np.minimum(ids, 3)]
-    Image.fromarray(colours).save(root / "masks" / "val_001.png")
+    colours = np.array([[0, 100, 0], [1, 100, 0], [2, 100, 0], [0, 0, 0]], np.uint8)
+    path.write_bytes(png(colours[np.minimum(ids_HW, 3)]))
     dataset = open_dataset(ingest(streets(root), to=str(tmp_path / "rgb")).uri)
-    assert list(dataset.samples("val"))[1].label_map == ids.tobytes()
+    assert list(dataset.samples("val"))[1].label_map == ids_HW.tobytes()
 
 
 @pytest.mark.usefixtures("one_core")
@@ -412,7 +401,7 @@ def test_a_source_without_usable_samples_says_what_was_wrong_with_the_first(tmp_
     root = write_streets(tmp_path / "root", splits={"train": 2})
     shutil.rmtree(root / "masks")
     (root / "masks").mkdir()
-    Image.new("L", (1, 1)).save(root / "masks" / "other.png")
+    (root / "masks" / "other.png").write_bytes(png(np.zeros((1, 1), np.uint8)))
     with pytest.raises(InputError, match=r"no usable sample \(2 refused, first images/train_000.png: no mask"):
         ingest(streets(root), to=str(tmp_path / "to"))
 
@@ -429,19 +418,11 @@ def test_the_same_image_in_two_splits_is_warned_of(source: Path, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("one_core")
-def test_other_counts_than_the_documented_ones_are_warned_of(source: Path, tmp_path: Path) -> None:
-    root = tmp_path / "camvid"
-    for split, names in {"train": ("0001_a", "0001_b"), "val": ("0016_a",), "test": ("0006_a",)}.items():
-        (root / split).mkdir(parents=True)
-        (root / f"{split}annot").mkdir()
-        for name in names:
-            shutil.copy(source / "images" / "val_000.png", root / split / f"{name}.png")
-            Image.new("L", (12, 10), 11).save(root / f"{split}annot" / f"{name}.png")
-        lines = [f"/SegNet/CamVid/{split}/{name}.png /SegNet/CamVid/{split}annot/{name}.png" for name in names]
-        (root / f"{split}.txt").write_text("\n".join(lines))
+def test_other_counts_than_the_documented_ones_are_warned_of(tmp_path: Path) -> None:
+    root = write_camvid_mini(tmp_path / "camvid")
     result = ingest(DatasetConfig(name="camvid", format="camvid", root=str(root)), to=str(tmp_path / "to"))
-    assert result.splits == {"test": 1, "train": 2, "val": 1}
-    for split, found, documented in (("train", 2, 367), ("val", 1, 101), ("test", 1, 233)):
+    assert result.splits == {"test": 3, "train": 6, "val": 2}
+    for split, found, documented in (("train", 6, 367), ("val", 2, 101), ("test", 3, 233)):
         assert f"split {split!r} has {found} samples, its documentation says {documented}" in result.warnings
 
 
@@ -489,22 +470,24 @@ def test_a_full_disk_is_said_and_room_mends_it(source: Path, expected: str, tmp_
     assert check_dataset.leftovers(to) == []
 
 
-def test_killed_at_any_step_the_next_run_publishes_the_same_version(
-    source: Path, expected: str, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("one_core")
+def test_killed_at_any_step_the_next_run_publishes_the_same_version(tmp_path: Path) -> None:
+    source = write_streets(tmp_path / "root", splits={"train": 2, "val": 1})
+    (source / "images" / "train_001.png").write_bytes(b"")
+    config = streets(source, max_quarantine=0.5)
+    expected = ingest(config, to=str(tmp_path / "expected")).version
     step = 0
     while True:
         step += 1
         to = tmp_path / f"step{step}"
         status, _ = run_child(
-            ingest_worker.ingest_alone, str(source), str(to), environment={"SEGPIPE_FAILPOINT": f"*:{step}"}
+            ingest_worker.ingest_alone, str(source), str(to), 0.5, environment={"SEGPIPE_FAILPOINT": f"*:{step}"}
         )
         assert check_dataset.versions(to) in ([], [expected])
         if status == 0:
             break
         assert status == 137
-        again = run_child(ingest_worker.ingest_alone, str(source), str(to))
-        assert again[1][0] == expected
+        assert ingest(config, to=str(to)).version == expected
         assert check_dataset.versions(to) == [expected]
         assert check_dataset.leftovers(to) == []
     assert step > 15
@@ -513,6 +496,7 @@ def test_killed_at_any_step_the_next_run_publishes_the_same_version(
 def test_killed_at_random_instants_the_next_run_publishes_the_same_version(
     source: Path, expected: str, tmp_path: Path
 ) -> None:
+    run_child(ingest_worker.ingest_alone, str(source), str(tmp_path / "warm-up"))
     started = time.perf_counter()
     run_child(ingest_worker.ingest_alone, str(source), str(tmp_path / "whole"))
     whole = time.perf_counter() - started
@@ -522,7 +506,7 @@ def test_killed_at_random_instants_the_next_run_publishes_the_same_version(
     for number in range(15):
         child, receiver = start_child(ingest_worker.ingest_alone, str(source), str(to))
         time.sleep(instants.uniform(0, whole))
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()
         child.join()
         receiver.close()
         killed += child.exitcode == -signal.SIGKILL

@@ -149,17 +149,7 @@ def open_folder(
         raise InputError(
             f"{root}: option splits={splits!r}: no .txt file in that folder; expected e.g. {splits}/train.txt"
         )
-    if group_pattern:
-        try:
-            num_groups = re.compile(group_pattern).groups
-        except re.error as error:
-            raise InputError(
-                f"option group_pattern={group_pattern!r}: {error}; expected a regular expression"
-            ) from error
-        if num_groups < 1:
-            raise InputError(
-                f"option group_pattern={group_pattern!r} has no (...): put the part that names the group in it"
-            )
+    _check_pattern(group_pattern)
     return Folder(
         root=root,
         classes=table.classes,
@@ -175,6 +165,17 @@ def open_folder(
         group_pattern=group_pattern,
         licence=licence,
     )
+
+
+def _check_pattern(pattern: str) -> None:
+    if not pattern:
+        return
+    try:
+        num_groups = re.compile(pattern).groups
+    except re.error as error:
+        raise InputError(f"option group_pattern={pattern!r}: {error}; expected a regular expression") from error
+    if num_groups < 1:
+        raise InputError(f"option group_pattern={pattern!r} has no (...): put the part that names the group in it")
 
 
 INFO = SourceInfo(

@@ -199,7 +199,7 @@ def _lamp_post(canvas: Canvas, thing: Thing, x: float, z: float) -> None:
 
 def _sign(canvas: Canvas, thing: Thing, x: float, z: float) -> None:
     """A pole with a plate: ring, disc, triangle, diamond, boards, octagon, or a traffic light."""
-    half = canvas.length(0.3, z, 4.0) // 2
+    half = canvas.length(0.36, z, 4.0) // 2
     (foot_x, foot_y), (_, top_y) = canvas.at(x, 0.0, z), canvas.at(x, thing.height, z)
     canvas.box(foot_x - half, top_y, foot_x + half, foot_y, thing.colours[0], z, STUFF + POLE)
     radius = canvas.length(thing.width / 2, z, 5.0)

@@ -188,7 +188,7 @@ def _people(rng: np.random.Generator, half_road: float, pavement: float) -> list
                 kind="person",
                 number=0,
                 x=side * x,
-                z=_between(rng, 4.2, 9.5) if on_road else x / _between(rng, 0.36, 0.58),
+                z=_between(rng, 4.0, 8.5) if on_road else x / _between(rng, 0.4, 0.6),
                 width=_between(rng, 0.74, 0.92),
                 height=_between(rng, 1.5, 1.92),
                 colours=(
@@ -209,7 +209,7 @@ def _people(rng: np.random.Generator, half_road: float, pavement: float) -> list
 def _posts(rng: np.random.Generator, half_road: float, pavement: float) -> list[Thing]:
     """Trees, lamp posts and signs stand on the pavement, next to the kerb."""
     posts = []
-    for kind, slope in (("tree", (0.15, 0.5)), ("pole", (0.36, 0.54)), ("sign", (0.36, 0.52))):
+    for kind, slope in (("tree", (0.15, 0.5)), ("pole", (0.4, 0.56)), ("sign", (0.4, 0.54))):
         for _ in range(int(rng.integers(1, 3))):
             x = half_road + (pavement * 0.5 if kind == "tree" else _between(rng, 0.3, 0.9))
             side = 1 if rng.random() < 0.5 else -1
@@ -222,7 +222,7 @@ def _posts(rng: np.random.Generator, half_road: float, pavement: float) -> list[
                     number=0,
                     x=side * x,
                     z=x / _between(rng, *slope),  # so far off that it is inside the picture
-                    width=_between(rng, 1.2, 1.7) if kind == "sign" else _between(rng, 0.36, 0.5),
+                    width=_between(rng, 1.2, 1.7) if kind == "sign" else _between(rng, 0.4, 0.55),
                     height=_between(rng, *height),
                     colours=(_vary(rng, colour, 12),),
                     style=int(rng.integers(0, 64)),

@@ -1,0 +1,146 @@
+"""The contract of every source, over the table SOURCES; and the table itself."""
+
+import io
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+import segpipe.sources
+from segpipe.errors import BadSampleError, InputError
+from segpipe.sources import SOURCES, Source, names, open_source
+from segpipe.types import Annotation
+from tests.fixtures.camvid_mini import write_camvid_mini
+from tests.fixtures.folder_mini import write_folder_mini
+
+Options = dict[str, str | int | float | bool]
+# How to lay each source's files out below a folder, and options that keep it small.
+MINI: dict[str, tuple[Callable[[Path], object], Options]] = {
+    "camvid": (write_camvid_mini, {}),
+    "folder": (write_folder_mini, {}),
+    "scenes": (lambda root: None, {"train": 5, "val": 4, "test": 1, "height": 48, "width": 64, "clips": 0.8}),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(SOURCES))
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    root = tmp_path_factory.mktemp(request.param)
+    write, options = MINI[request.param]
+    write(root)
+    return open_source(request.param, str(root), options)
+
+
+def test_every_source_has_a_mini_dataset() -> None:
+    assert MINI.keys() == SOURCES.keys()
+
+
+def test_every_file_of_the_room_is_in_the_table() -> None:
+    room = Path(segpipe.sources.__file__).parent
+    found = {path.stem for path in room.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    for name in sorted(found - {"spec", "__init__"}):
+        line = f'    "{name}": {name}.INFO,'
+        assert name in SOURCES, f"segpipe/sources/{name} is not in SOURCES; add to segpipe/sources/__init__.py:\n{line}"
+        assert SOURCES[name].name == name
+
+
+def test_names_are_listed_sorted() -> None:
+    assert names() == sorted(SOURCES)
+
+
+def test_index_gives_unique_ids_in_order_and_is_repeatable(source: Source) -> None:
+    refs, refused = source.index()
+    assert refs
+    assert refused == []
+    keys = [(ref.split, ref.sample_id) for ref in refs]
+    assert keys == sorted(keys)
+    assert len({sample_id for _, sample_id in keys}) == len(keys)
+    assert all(ref.sample_id and ref.group and ref.split for ref in refs)
+    assert source.index() == (refs, refused)
+
+
+def test_references_are_plain_data(source: Source) -> None:
+    for ref in source.index()[0]:
+        assert pickle.loads(pickle.dumps(ref)) == ref
+        assert json.loads(json.dumps(dict(ref.extra))) == dict(ref.extra)
+        assert not any(Path(file).is_absolute() for file in ref.files)
+
+
+def test_read_gives_what_is_declared(source: Source) -> None:
+    allowed = set(range(len(source.classes))) | {source.ignore_index}
+    for ref in source.index()[0]:
+        sample = source.read(ref)
+        assert (sample.sample_id, sample.group) == (ref.sample_id, ref.group)
+        assert Image.open(io.BytesIO(sample.image)).size == (sample.width, sample.height)
+        if Annotation.LABEL_MAP in source.annotations:
+            width = len(sample.label_map or b"") // (sample.height * sample.width)
+            assert width == (1 if source.ignore_index == 255 else 2)
+            labels = np.frombuffer(sample.label_map or b"", f"<u{width}")
+            assert labels.size == sample.height * sample.width
+            assert set(np.unique(labels).tolist()) <= allowed
+        filled = {
+            Annotation.LABEL_MAP: sample.label_map is not None,
+            Annotation.SEGMENTS: bool(sample.segments),
+        }
+        assert all(there == (kind in source.annotations) for kind, there in filled.items())
+
+
+def test_optional_annotations_occur_where_declared(source: Source) -> None:
+    samples = [source.read(ref) for ref in source.index()[0]]
+    assert any(sample.keypoints for sample in samples) == (Annotation.KEYPOINTS in source.annotations)
+    assert any(sample.clip_id for sample in samples) == (Annotation.CLIPS in source.annotations)
+    for sample in samples:
+        if sample.clip_id is not None:
+            assert sample.group == sample.clip_id
+
+
+def test_a_pickled_source_reads_the_same(source: Source) -> None:
+    copy = pickle.loads(pickle.dumps(source))
+    refs, _ = source.index()
+    assert copy.index()[0] == refs
+    assert copy.read(refs[-1]) == source.read(refs[-1])
+
+
+@pytest.mark.parametrize("name", ["camvid", "folder"])
+def test_a_root_may_be_in_an_object_store(name: str, tmp_path: Path) -> None:
+    MINI[name][0](tmp_path)
+    store = fsspec.filesystem("memory")
+    store.put(f"{tmp_path}/", f"/{name}/", recursive=True)
+    local, remote = open_source(name, str(tmp_path)), open_source(name, f"memory://{name}")
+    refs, refused = remote.index()
+    assert (refs, refused) == local.index()
+    assert remote.read(refs[0]) == local.read(refs[0])
+    missing = replace(refs[0], files=("no/image.jpg", refs[0].files[1]))
+    with pytest.raises(BadSampleError) as caught:
+        remote.read(missing)
+    assert caught.value.reason == "missing_image"
+
+
+def test_the_table_agrees_with_the_source(source: Source) -> None:
+    info = SOURCES[source.name]
+    assert info.summary
+    assert info.licence
+    assert info.tasks
+    assert source.licence
+    assert len({entry.name for entry in source.classes}) == len(source.classes)
+    assert len({entry.colour for entry in source.classes}) == len(source.classes)
+
+
+def test_an_unknown_format_names_the_closest_and_all() -> None:
+    with pytest.raises(InputError, match=r"'camvdi'; did you mean 'camvid'\? known are: camvid, folder, scenes"):
+        open_source("camvdi", "")
+
+
+def test_an_unknown_option_and_a_wrong_type_are_named() -> None:
+    with pytest.raises(InputError, match=r"no option 'trian' \(value 3\).*train=240"):
+        open_source("scenes", "", {"trian": 3})
+    with pytest.raises(InputError, match=r"option 'train': '3' is of type str; expected int, e.g. 240"):
+        open_source("scenes", "", {"train": "3"})
+    with pytest.raises(InputError, match=r"option 'train': True is of type bool"):
+        open_source("scenes", "", {"train": True})
+    assert open_source("scenes", "", {"clips": 1}).name == "scenes"

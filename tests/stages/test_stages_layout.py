@@ -1,0 +1,50 @@
+"""Where results lie."""
+
+from pathlib import Path
+
+import pytest
+
+from segpipe.errors import InputError
+from segpipe.stages import layout
+
+
+@pytest.mark.parametrize(
+    ("value", "home", "local"),
+    [
+        ("/data/home", "/data/home", "/data/home"),
+        ("nights", "{here}/nights", "{here}/nights"),
+        ("", "{here}/.segpipe", "{here}/.segpipe"),
+        ("s3://bucket/key", "s3://bucket/key", "{here}/.segpipe"),
+    ],
+)
+def test_the_home_is_absolute_or_a_uri(
+    value: str, home: str, local: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGPIPE_HOME", value)
+    assert layout.home() == home.format(here=tmp_path)
+    assert layout.local_home() == local.format(here=tmp_path)
+    assert not list(tmp_path.iterdir()), "asking makes nothing"
+
+
+def test_each_kind_of_result_has_its_own_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGPIPE_HOME", "/home")
+    assert layout.dataset_uri("camvid") == "/home/datasets/camvid"
+    assert layout.runs_uri("camvid") == "/home/runs/camvid"
+    assert layout.evaluations_uri("camvid") == "/home/evaluations/camvid"
+    assert layout.ledger_uri("camvid") == "/home/ledger/camvid"
+    assert layout.nights_uri("camvid") == "/home/nights/camvid"
+
+
+@pytest.mark.parametrize("name", ["..", "../other", "/etc", "", "a\\b"])
+def test_a_name_cannot_lead_out_of_the_home(name: str) -> None:
+    for place in (layout.dataset_uri, layout.runs_uri, layout.ledger_uri, layout.nights_uri):
+        with pytest.raises(InputError, match="not a relative path inside this folder"):
+            place(name)
+
+
+def test_a_key_tells_its_parts_apart() -> None:
+    keys = [layout.key("a", "bc"), layout.key("ab", "c"), layout.key("abc"), layout.key("bc", "a"), layout.key()]
+    assert len(set(keys)) == 5
+    assert all(len(key) == 12 for key in keys)
+    assert layout.run_key("config", "version", "code") == layout.key("config", "version", "code")

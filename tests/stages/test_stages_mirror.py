@@ -1,0 +1,73 @@
+"""What MLflow is shown, and that it gives way; the nights of `test_stages_retrain.py` show the rest."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from segpipe import promotion, storage
+from segpipe.config import EvaluateConfig, PromoteConfig, ResourceConfig
+from segpipe.errors import CorruptError, UnreachableError
+from segpipe.stages import layout, mirror
+from segpipe.stages.evaluate import evaluate, load_pictures, location
+from segpipe.stages.ingest import ingest
+from segpipe.stages.promote import promote
+from segpipe.stages.train import train
+from tests.fixtures.ingest_worker import streets, write_streets
+from tests.fixtures.small import small_run
+
+
+def test_only_a_service_that_is_down_gives_way(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), mirror.giving_way("the night"):
+        raise UnreachableError("MLflow at x cannot be used")
+    assert caplog.messages == [
+        "the night is not in MLflow yet and will be caught up by the next run: MLflow at x cannot be used"
+    ]
+    with pytest.raises(CorruptError), mirror.giving_way("the night"):
+        raise CorruptError("the bundle is damaged")
+
+
+def test_parameters_are_flat_and_say_everything_that_decides_a_run() -> None:
+    params = mirror._params(small_run(clip_norm=1.0))
+    assert params["arch"] == "unet"
+    assert params["options.backbone"] == "mobilenet_v3_large"
+    assert (params["train.epochs"], params["train.clip_norm"]) == (2, 1.0)
+    assert params["train.augment.crop"] == "[32, 32]"
+    assert "train.ema_decay" not in params, "what is off is not shown"
+    assert "pretrained" not in params
+
+
+def test_an_experiment_without_champion_has_nothing_to_set_right(mlflow_down: str) -> None:
+    mirror.reconcile("nobody")
+
+
+def test_a_night_whose_home_is_an_object_store(
+    tmp_path: Path, s3_root: str, monkeypatch: pytest.MonkeyPatch, mlflow_down: str, one_core: None
+) -> None:
+    """Every stage on s3://, and what MLflow would upload from there."""
+    monkeypatch.setenv("SEGPIPE_HOME", s3_root)
+    monkeypatch.chdir(tmp_path)
+    dataset = ingest(streets(write_streets(tmp_path / "source", splits={"train": 2, "val": 1, "test": 2})))
+    assert dataset.uri == f"{s3_root}/datasets/streets"
+    run = small_run(epochs=1, batch_size=2, augment={"crop": (16, 16)})
+    where = {"data": dataset.uri, "version": dataset.version}
+    results = [
+        train(run, **where, to=layout.runs_uri("streets"), resources=ResourceConfig(), runtime="local")
+        for _ in range(2)
+    ]
+    assert results[0] == results[1]
+    to, config = layout.evaluations_uri("streets"), EvaluateConfig(pictures=1)
+    report = evaluate(
+        results[0].model_uri, **where, to=to, config=config, experiment="streets", label="unet", runtime="local"
+    )
+    folder = location(report.weights_sha256, label="unet", version=dataset.version, config=config, to=to)
+    assert len(load_pictures(folder)) == 1
+    verdict = promote("streets", [report], config=PromoteConfig(), champion_report_of=lambda record: report)
+    standing = promotion.champion(layout.ledger_uri("streets"))
+    assert standing is not None
+    assert standing.champion == verdict.champion
+    with mirror._local_bundle(results[0].model_uri) as bundle:
+        assert storage.sha256_file(str(bundle / "weights.safetensors")) == report.weights_sha256
+        assert (bundle / "model.json").exists()
+    assert not bundle.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["source"], "nothing is left on this machine"

@@ -1,0 +1,145 @@
+"""The training stage: done once, trusted only to the last byte, and made again where something was damaged."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segpipe import checkpoint
+from segpipe.config import ResourceConfig
+from segpipe.errors import InputError, NonFiniteError
+from segpipe.stages import train as stage
+from segpipe.stages.train import finished, run_location
+from tests.fixtures.small import small_run
+from tests.stages.conftest import Shapes
+
+
+def test_a_run_leaves_its_config_its_result_and_a_model_that_loads(shapes: Shapes) -> None:
+    result, folder = shapes.result, Path(shapes.result.run_uri)
+    assert folder.parent == shapes.runs
+    assert folder.name.startswith("unet-")
+    assert json.loads((folder / "run.json").read_text()) == shapes.run.model_dump(mode="json")
+    assert (result.steps, result.epochs, result.stopped) == (8, 2, "finished")
+    assert (result.dataset_version, result.config_digest) == (shapes.version, shapes.run.digest)
+    model, bundle = checkpoint.load_model(result.model_uri)
+    assert bundle.weights_sha256 == result.weights_sha256
+    assert sum(p.numel() for p in model.parameters()) == result.parameters
+
+
+def test_training_again_is_free(shapes: Shapes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "fit", lambda job, runtime: pytest.fail("the loop was entered"))
+    assert shapes.train() == shapes.result
+
+
+def test_other_hardware_is_the_same_run(shapes: Shapes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "fit", lambda job, runtime: pytest.fail("the loop was entered"))
+    resources = ResourceConfig(workers=4, cpus_per_worker=2, max_failures=0)
+    again = stage.train(
+        shapes.run, data=shapes.data, version=shapes.version, to=str(shapes.runs), resources=resources, runtime="ray"
+    )
+    assert again == shapes.result
+
+
+def test_config_dataset_version_and_code_name_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = small_run()
+    folders = {
+        run_location(run, version="a" * 64, to="runs"),
+        run_location(run, version="b" * 64, to="runs"),
+        run_location(small_run(seed=1), version="a" * 64, to="runs"),
+    }
+    monkeypatch.setattr(stage, "code_version", lambda: "0.1.0+other")
+    folders.add(run_location(run, version="a" * 64, to="runs"))
+    assert len(folders) == 4
+    assert all(folder.startswith("runs/unet-") for folder in folders)
+
+
+def replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    replace(path, bytes(data))
+
+
+def edit(path: Path, **changes: object) -> None:
+    replace(path, json.dumps(json.loads(path.read_text()) | changes).encode())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: replace(run / "train.json", (run / "train.json").read_bytes()[:100]),
+        lambda run: edit(run / "train.json", best_value="high"),
+        lambda run: edit(run / "train.json", weights_sha256="0" * 64),
+        lambda run: replace(run / "model" / "model.json", b"{}"),
+        lambda run: (run / "model" / "model.json").unlink(),
+        lambda run: flip(run / "model" / "weights.safetensors"),
+        lambda run: (run / "model" / "weights.safetensors").unlink(),
+    ],
+    ids=["torn", "wrong-type", "other-weights", "empty-bundle", "no-bundle", "flipped-weights", "no-weights"],
+)
+def test_a_damaged_result_is_made_again_and_not_trusted(
+    damage: Callable[[Path], object], shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shapes.copy_run(tmp_path)
+    damage(run)
+    assert finished(str(run)) is None
+    result = shapes.train(tmp_path)
+    assert (result.weights_sha256, result.history) == (shapes.result.weights_sha256, shapes.result.history)
+    assert checkpoint.load_model(result.model_uri)[1].weights_sha256 == shapes.result.weights_sha256
+    monkeypatch.setattr(stage, "fit", lambda job, runtime: pytest.fail("the loop was entered"))
+    assert shapes.train(tmp_path) == result, "mended for good"
+
+
+def test_a_run_that_was_killed_before_its_last_file_goes_on_from_its_checkpoint(shapes: Shapes, tmp_path: Path) -> None:
+    run = shapes.copy_run(tmp_path)
+    (run / "train.json").unlink()
+    result = shapes.train(tmp_path)
+    assert result.weights_sha256 == shapes.result.weights_sha256
+    assert (result.steps, result.history) == (shapes.result.steps, shapes.result.history)
+
+
+def test_what_another_driver_finished_first_stands(
+    shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, finish = shapes.copy_run(tmp_path), stage.fit
+    theirs = (run / "train.json").read_bytes()
+    (run / "train.json").unlink()
+
+    def race(*arguments: object) -> object:
+        result = finish(*arguments)  # type: ignore[arg-type]
+        replace_with = json.loads(theirs) | {"train_seconds": 1.5}
+        (run / "train.json").write_text(json.dumps(replace_with))
+        return result
+
+    monkeypatch.setattr(stage, "fit", race)
+    assert shapes.train(tmp_path).train_seconds == 1.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 17}, "split 'train' has 16 samples, and one step needs 17"),
+        ({"accumulate": 5}, "one step needs 20"),
+        ({"validation_split": "dev"}, "split 'dev' is missing or empty; the dataset has"),
+        ({"train_split": "training"}, "split 'training' is missing or empty; the dataset has"),
+    ],
+)
+def test_what_the_dataset_does_not_have_is_an_input_error_that_names_it(
+    changes: dict[str, object], message: str, shapes: Shapes, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        shapes.train(tmp_path, small_run(**changes))
+    assert message in str(caught.value)
+    assert shapes.data in str(caught.value)
+
+
+def test_a_training_that_blows_up_names_step_and_samples(shapes: Shapes, tmp_path: Path) -> None:
+    run = small_run(optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(NonFiniteError, match=r"unet: loss .* at step \d+ .*in samples train/00\d\d, .*Lower train"):
+        shapes.train(tmp_path, run)
+    assert finished(run_location(run, version=shapes.version, to=str(tmp_path))) is None

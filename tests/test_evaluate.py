@@ -1,0 +1,243 @@
+"""The evaluation loop: integer counts that no number of workers changes, and a report that a slow count agrees with."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segpipe import checkpoint, models, reports
+from segpipe.data.batch import normalise
+from segpipe.data.decode import decode
+from segpipe.errors import CorruptError, InputError
+from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
+from segpipe.shards import open_dataset
+from segpipe.types import Annotation, ClassInfo, EvalReport, ModelBundle, Task
+from tests.fixtures.small import CLASSES, IGNORE, OPTIONS, publish_small, small_run
+
+TEST_IMAGES = 11
+
+
+def save_model(folder: Path, *, input_scale: float = 1.0, classes: Sequence[ClassInfo] = CLASSES) -> str:
+    """An untrained model that says all three classes; gives its URI."""
+    torch.manual_seed(1)
+    model = models.create("unet", len(classes), **OPTIONS["unet"]).eval()
+    # Batch statistics of the data, or an untrained network says one class everywhere.
+    model.train()
+    with torch.no_grad():
+        for number in range(30):
+            model(torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(number)))
+        model.head.weight.normal_(0, 3.0, generator=torch.Generator().manual_seed(2))
+    bundle = ModelBundle(
+        arch="unet",
+        options=OPTIONS["unet"],
+        task=Task.SEMANTIC,
+        classes=tuple(classes),
+        ignore_index=IGNORE,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        input_scale=input_scale,
+        dataset="shapes",
+        dataset_version="0" * 64,
+        config_digest=small_run().digest,
+        code_version="test",
+        weights_sha256="",
+    )
+    checkpoint.save_model(str(folder), model.state_dict(), bundle)
+    return checkpoint.model_uri(str(folder))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluate")
+
+
+@pytest.fixture(scope="module")
+def share(folder: Path) -> Share:
+    version = publish_small(f"{folder}/data", train=8, val=2, test=TEST_IMAGES)
+    return Share(
+        checkpoint=save_model(folder / "whole"),
+        data=f"{folder}/data",
+        version=version,
+        split="test",
+        batch_size=2,
+        rank=0,
+        world_size=1,
+    )
+
+
+def count(share: Share, world_size: int) -> list[Counted]:
+    return [evaluate_share(replace(share, rank=rank, world_size=world_size)) for rank in range(world_size)]
+
+
+def report_of(counted: Sequence[Counted], share: Share) -> EvalReport:
+    return assemble(counted, share=share, experiment="shapes", label="unet")
+
+
+@pytest.fixture(scope="module")
+def alone(share: Share) -> EvalReport:
+    torch.set_num_threads(1)
+    return report_of(count(share, 1), share)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 9])
+def test_any_number_of_workers_gives_the_same_report(share: Share, alone: EvalReport, world_size: int) -> None:
+    counted = count(share, world_size)
+    for order in (counted, counted[::-1]):
+        assert replace(report_of(order, share), seconds=alone.seconds) == alone
+    found = [sample_id for part in counted for sample_id in part.meter.per_sample]
+    assert sorted(found) == open_dataset(share.data).sample_ids("test")
+
+
+def test_threads_of_the_caller_change_nothing_and_come_back(share: Share, alone: EvalReport) -> None:
+    torch.set_num_threads(2)
+    report = report_of(count(share, 1), share)
+    assert torch.get_num_threads() == 2
+    assert replace(report, seconds=alone.seconds) == alone
+
+
+@pytest.mark.parametrize("input_scale", [1.0, 0.5])
+def test_the_report_agrees_with_a_slow_count(folder: Path, share: Share, input_scale: float) -> None:
+    """Image by image, pixel by pixel, in the order of the dataset, at original resolution."""
+    share = replace(
+        share, checkpoint=save_model(folder / f"scale-{input_scale}", input_scale=input_scale), batch_size=1
+    )
+    report = report_of(count(share, 2), share)
+    model, _ = checkpoint.load_model(share.checkpoint)
+    confusion = [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    samples = list(open_dataset(share.data).samples("test"))
+    for place, sample in enumerate(samples):
+        decoded = decode(sample)
+        images_N3HW = decoded.image_3HW[None].float()
+        if input_scale != 1.0:
+            size = (round(sample.height * input_scale), round(sample.width * input_scale))
+            images_N3HW = torch.nn.functional.interpolate(images_N3HW, size=size, mode="bilinear", antialias=True)
+        with torch.no_grad():
+            logits_NKHW = model(normalise(images_N3HW)).logits_NKHW
+        logits_NKHW = torch.nn.functional.interpolate(
+            logits_NKHW, size=(sample.height, sample.width), mode="bilinear", align_corners=False
+        )
+        prediction_HW = logits_NKHW[0].numpy().argmax(axis=0)
+        labels_HW = np.frombuffer(sample.label_map or b"", np.uint8).reshape(sample.height, sample.width)
+        counts = [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
+        for truth, found in zip(labels_HW.ravel().tolist(), prediction_HW.ravel().tolist(), strict=True):
+            if truth != IGNORE:
+                confusion[truth][found] += 1
+                counts[truth][0] += truth == found
+                counts[truth][1] += 1
+                counts[found][2] += 1
+        assert report.sample_ids[place] == sample.sample_id
+        assert [list(c) for c in report.sample_counts[place]] == counts, sample.sample_id
+    assert [list(row) for row in report.confusion] == confusion
+    assert all(sum(row) for row in zip(*confusion, strict=True)), "the model says every class"
+    ious = []
+    for k, info in enumerate(CLASSES):
+        union = sum(confusion[k]) + sum(row[k] for row in confusion) - confusion[k][k]
+        ious.append(confusion[k][k] / union)
+        assert report.per_class[info.name]["iou"] == pytest.approx(ious[k], rel=1e-12)
+        assert report.per_class[info.name]["pixels"] == sum(confusion[k])
+    assert report.value == pytest.approx(sum(ious) / 3, rel=1e-12)
+    right = sum(confusion[k][k] for k in range(3))
+    assert report.metrics["pixel_accuracy"] == pytest.approx(right / sum(map(sum, confusion)), rel=1e-12)
+
+
+def test_counts_of_the_samples_add_up_to_the_confusion_matrix(alone: EvalReport) -> None:
+    totals = np.array(alone.sample_counts, dtype=np.int64).sum(axis=0)
+    confusion_KK = np.array(alone.confusion)
+    assert totals[:, 0].tolist() == confusion_KK.diagonal().tolist()
+    assert totals[:, 1].tolist() == confusion_KK.sum(axis=1).tolist()
+    assert totals[:, 2].tolist() == confusion_KK.sum(axis=0).tolist()
+
+
+def test_the_report_says_what_was_measured(share: Share, alone: EvalReport) -> None:
+    dataset = open_dataset(share.data)
+    assert alone.sample_ids == tuple(dataset.sample_ids("test"))
+    assert alone.groups == tuple(dataset.groups("test"))
+    assert alone.num_samples == TEST_IMAGES
+    assert (alone.dataset, alone.dataset_version, alone.split) == ("shapes", dataset.version, "test")
+    assert alone.protocol == "miou/dataset/original-resolution/ignore=255"
+    assert (alone.arch, alone.label, alone.checkpoint) == ("unet", "unet", share.checkpoint)
+    assert alone.weights_sha256 == checkpoint.load_bundle(share.checkpoint).weights_sha256
+    assert alone.parameters == sum(p.numel() for p in models.create("unet", 3, **OPTIONS["unet"]).parameters())
+    assert 0 <= alone.low <= alone.value <= alone.high <= 1
+    assert alone.seconds > 0
+
+
+def test_the_report_survives_json(alone: EvalReport) -> None:
+    document = json.loads(json.dumps(reports.to_plain(alone), allow_nan=False))
+    assert reports.from_plain(EvalReport, document, origin="report.json") == alone
+
+
+def test_a_share_counted_twice_is_an_error(share: Share) -> None:
+    first, second = count(share, 2)
+    with pytest.raises(InputError, match=r"sample 'test/\d+' is counted twice"):
+        report_of([first, second, first], share)
+
+
+def test_a_missing_share_is_an_error(share: Share) -> None:
+    first, second = count(share, 2)
+    for part in (first, second):
+        with pytest.raises(InputError, match=rf"{TEST_IMAGES} samples expected, \d+ counted"):
+            report_of([part], share)
+
+
+def test_a_share_of_another_split_is_an_error(share: Share) -> None:
+    other = evaluate_share(replace(share, split="val"))
+    with pytest.raises(InputError, match=rf"{TEST_IMAGES} samples expected, {TEST_IMAGES + 2} counted"):
+        report_of([*count(share, 1), other], share)
+
+
+def test_predictions_of_the_wanted_samples_come_back(share: Share) -> None:
+    wanted = ("test/0002", "test/0007", "test/0010")
+    counted = count(replace(share, keep=wanted), 3)
+    kept = {sample_id: prediction for part in counted for sample_id, prediction in part.predictions.items()}
+    assert sorted(kept) == sorted(wanted)
+    sizes = {sample.sample_id: (sample.height, sample.width) for sample in open_dataset(share.data).samples("test")}
+    for sample_id, prediction in kept.items():
+        assert prediction.shape == sizes[sample_id]
+        assert prediction.dtype == np.uint8
+    assert {prediction.shape for prediction in kept.values()} == {(32, 40), (40, 32)}
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        CLASSES[:2],
+        CLASSES[::-1],
+        (*CLASSES, ClassInfo(name="ring", colour=(1, 2, 3))),
+        (*CLASSES[:2], ClassInfo(name="ring", colour=CLASSES[2].colour)),
+    ],
+    ids=["fewer", "another order", "more", "another name"],
+)
+def test_a_model_of_other_classes_is_refused(tmp_path: Path, share: Share, classes: tuple[ClassInfo, ...]) -> None:
+    uri = save_model(tmp_path, classes=classes)
+    with pytest.raises(
+        InputError, match=r"the model knows the classes \[.*\], dataset 'shapes' has \['ground'"
+    ) as caught:
+        evaluate_share(replace(share, checkpoint=uri))
+    assert uri in str(caught.value)
+
+
+def test_colours_of_classes_may_differ(share: Share) -> None:
+    manifest, bundle = open_dataset(share.data).manifest, checkpoint.load_bundle(share.checkpoint)
+    repainted = tuple(replace(info, colour=(1, 1, 1)) for info in bundle.classes)
+    assert task_of(replace(bundle, classes=repainted), manifest, origin="x").primary == "miou"
+
+
+def test_a_dataset_without_the_task_s_annotation_is_refused(share: Share) -> None:
+    manifest, bundle = open_dataset(share.data).manifest, checkpoint.load_bundle(share.checkpoint)
+    with pytest.raises(InputError, match="dataset 'shapes' lacks label_map, which task semantic needs"):
+        task_of(bundle, replace(manifest, annotations=(Annotation.KEYPOINTS,)), origin="x")
+
+
+def test_a_missing_split_and_damaged_weights_are_named(tmp_path: Path, share: Share) -> None:
+    with pytest.raises(InputError, match="no split 'holdout'; it has: test, train, val"):
+        evaluate_share(replace(share, split="holdout"))
+    uri = save_model(tmp_path)
+    weights = Path(uri, "weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(CorruptError, match=r"weights.safetensors: SHA-256 is"):
+        evaluate_share(replace(share, checkpoint=uri))
