@@ -20,13 +20,16 @@ def main(
     """Runs the retrain flow here, with Prefect's own local API unless PREFECT_API_URL names a server."""
     environment.prepare()
     from flows.retrain import retrain  # after the environment: prefect reads it when it is imported
+    from segpipe.stages.results import RetrainResult
 
     console = Console()
-    try:
-        result = retrain(recipe, overrides=overrides or [])
-    except SegpipeError as error:
-        console.print(str(error), style="red", markup=False)
-        sys.exit(error.exit_status)
+    state = retrain(recipe, tuple(overrides or ()), return_state=True)
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, SegpipeError):
+        console.print(str(result), style="red", markup=False)
+        sys.exit(result.exit_status)
+    if not isinstance(result, RetrainResult):
+        raise result if isinstance(result, BaseException) else RuntimeError(f"the flow ended as {state}")
     views.retrained(console, result)
     views.say(console, f"\nResults are in {result.home}. To look around:")
     for name, command in result.pages.items():

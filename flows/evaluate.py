@@ -34,8 +34,15 @@ def evaluate_model(recipe: Recipe, model_uri: str, label: str, data: str, versio
     on_crashed=[announce_failure],
     on_cancellation=[announce_failure],
 )
-def evaluate(recipe: str, model_uri: str, label: str, overrides: list[str] | None = None) -> EvalReport:
-    """Scores a model bundle (the model/ folder of a run) on the newest state of a recipe's dataset."""
-    found = Recipe.load(recipe, tuple(overrides or ()))
+def evaluate(recipe: str, model_uri: str, label: str, overrides: tuple[str, ...] = ()) -> EvalReport:
+    """Scores a model bundle on the newest state of a recipe's dataset.
+
+    Args:
+        recipe: A recipe file, which names dataset, split and protocol; relative to the worker's folder.
+        model_uri: The model bundle: the `model` folder of a training run.
+        label: What to call the model in the report.
+        overrides: Changes of the recipe, each KEY.PATH=VALUE, such as evaluate.split=val.
+    """
+    found = Recipe.load(recipe, overrides)
     dataset = ingest(found.dataset)
     return evaluate_model(found, model_uri, label, dataset.uri, dataset.version)

@@ -27,7 +27,11 @@ def ingest_dataset(dataset: DatasetConfig) -> IngestResult:
     on_cancellation=[announce_failure],
 )
 def ingest(dataset: DatasetConfig) -> IngestResult:
-    """Ingests one dataset and announces a version that was not there before."""
+    """Ingests one dataset and announces a version that was not there before.
+
+    Args:
+        dataset: Which source to read, from where, and what the dataset is called.
+    """
     result = ingest_dataset(dataset)
     show_dataset(result)
     if result.status == "published":

@@ -28,8 +28,13 @@ def choose_champion(
     on_crashed=[announce_failure],
     on_cancellation=[announce_failure],
 )
-def promote(recipe: str, overrides: list[str] | None = None) -> Verdict:
-    """Judges the models that the last retrain of a recipe evaluated."""
-    found = Recipe.load(recipe, tuple(overrides or ()))
+def promote(recipe: str, overrides: tuple[str, ...] = ()) -> Verdict:
+    """Judges the models that the last retrain of a recipe evaluated.
+
+    Args:
+        recipe: The recipe file of that retrain; relative to the worker's folder.
+        overrides: Changes of the recipe, each KEY.PATH=VALUE, such as promote.margin=0.01.
+    """
+    found = Recipe.load(recipe, overrides)
     night = night_stage.open_night(found, ingest(found.dataset))
     return choose_champion(found, night, last_reports(found.name), {})

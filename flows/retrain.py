@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 
 from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.runtime import flow_run
+from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import show_retrain
 from flows.hooks import announce_failure
 from flows.ingest import ingest
 from flows.promote import choose_champion
-from flows.train import ensure_limit, train_architecture
+from flows.train import train_architecture
 from segpipe.config import Recipe
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.results import RetrainResult
+
+A_DAY = 24 * 60 * 60  # a run that hangs must not keep the next nights from starting for longer than this
 
 
 def run_name() -> str:
@@ -25,25 +29,47 @@ def run_name() -> str:
     return f"retrain {recipe.rsplit('/', 1)[-1].removesuffix('.yaml')}"
 
 
+def seconds_since(started: float) -> float:
+    return time.perf_counter() - started
+
+
+def ending(result: RetrainResult) -> RetrainResult | State[RetrainResult]:
+    """The result itself, or a Failed state that carries it when an architecture is missing from it.
+
+    The champion is judged all the same; but a night that ends green is a night that nobody looks at, so one with a
+    failure ends red, runs the failure hook and gives `prefect deployment run --watch` a failing exit status.
+    """
+    if not result.failures:
+        return result
+    reasons = "; ".join(f"{label} failed: {message}" for label, message in result.failures.items())
+    return Failed(data=result, message=f"{result.verdict.outcome} among the rest, but {reasons}")
+
+
 @flow(
     flow_run_name=run_name,
+    timeout_seconds=A_DAY,
     task_runner=ThreadPoolTaskRunner(max_workers=32),  # type: ignore[arg-type]
     persist_result=False,
     on_failure=[announce_failure],
     on_crashed=[announce_failure],
     on_cancellation=[announce_failure],
 )
-def retrain(recipe: str = "flows/recipes/scenes.yaml", overrides: list[str] | None = None) -> RetrainResult:
+def retrain(
+    recipe: str = "flows/recipes/scenes.yaml", overrides: tuple[str, ...] = ()
+) -> RetrainResult | State[RetrainResult]:
     """Retrains everything a recipe names and lets the gate decide who is champion.
 
-    An architecture that fails does not stop the others: the best of the rest is judged, and the run's page says who
-    failed and why. With nothing changed since the last night, nothing is done.
+    An architecture that fails does not stop the others: the best of the rest is judged, and the run ends as Failed
+    with the reason on its page. With nothing changed since the last night, nothing is done.
+
+    Args:
+        recipe: A recipe file, such as flows/recipes/scenes.yaml; relative to the worker's folder.
+        overrides: Changes of the recipe, each KEY.PATH=VALUE, such as train.epochs=3.
     """
     started, log = time.perf_counter(), get_run_logger()
-    found = Recipe.load(recipe, tuple(overrides or ()))
+    found = Recipe.load(recipe, overrides)
     night_stage.check(found)
     night_stage.warm_up()
-    ensure_limit()
     night = night_stage.open_night(found, ingest(found.dataset))
     attempts = {
         run.label: train_architecture.submit(found, index, run.label, night)
@@ -53,7 +79,7 @@ def retrain(recipe: str = "flows/recipes/scenes.yaml", overrides: list[str] | No
     outcomes = {label: attempt.result(raise_on_failure=False) for label, attempt in attempts.items()}
     candidates, failures = night_stage.sort_outcomes(outcomes)
     verdict = choose_champion(found, night, candidates, failures)
-    result = night_stage.conclude(found, night, candidates, verdict, failures, seconds=time.perf_counter() - started)
+    result = night_stage.conclude(found, night, candidates, verdict, failures, seconds=seconds_since(started))
     show_retrain(result, night_stage.best_picture(found, candidates))
     log.info("nothing to do: every result was there already" if result.did_nothing else verdict.reason)
-    return result
+    return ending(result)

@@ -6,33 +6,22 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.concurrency.sync import concurrency
 
 from flows.hooks import announce_failure
+from flows.limits import one_training
 from segpipe.config import Recipe
-from segpipe.errors import InputError, NonFiniteError
+from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.ingest import ingest
 from segpipe.types import EvalReport
 
-LIMIT = "segpipe-training"
-MOST_TRAININGS_AT_ONCE = 16
-
 
 def may_succeed_when_retried(task: Any, task_run: Any, state: State[Any]) -> bool:
-    """A wrong recipe and a NaN come back on every try; a lost driver or cluster may not."""
+    """A lost cluster or store may come back. A wrong recipe, a NaN, a full disk and a bug come back on every try."""
     error = state.result(raise_on_failure=False)
-    return not isinstance(error, InputError | NonFiniteError)
-
-
-def ensure_limit() -> None:
-    """Makes the named limit around training exist: Prefect only warns where it does not. A value that is set stays."""
-    with get_client(sync_client=True) as client:
-        known = {limit.name for limit in client.read_global_concurrency_limits()}
-        if LIMIT not in known:
-            client.upsert_global_concurrency_limit_by_name(LIMIT, MOST_TRAININGS_AT_ONCE)
+    hopeless = isinstance(error, InputError | NonFiniteError | StorageFullError)
+    return isinstance(error, SegpipeError) and not hopeless
 
 
 @task(
@@ -45,7 +34,7 @@ def ensure_limit() -> None:
 )
 def train_architecture(recipe: Recipe, index: int, label: str, night: night_stage.OpenNight) -> EvalReport:
     """Trains and evaluates; a retry continues from the newest valid checkpoint."""
-    with concurrency(LIMIT, strict=False):
+    with one_training():
         return night_stage.train_and_evaluate(recipe, index, night)
 
 
@@ -56,10 +45,15 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
     on_crashed=[announce_failure],
     on_cancellation=[announce_failure],
 )
-def train(recipe: str, label: str, overrides: list[str] | None = None) -> EvalReport:
-    """Trains and evaluates the architecture `label` of a recipe on the newest state of its dataset."""
-    found = Recipe.load(recipe, tuple(overrides or ()))
+def train(recipe: str, label: str, overrides: tuple[str, ...] = ()) -> EvalReport:
+    """Trains and evaluates one architecture of a recipe on the newest state of its dataset.
+
+    Args:
+        recipe: A recipe file, such as flows/recipes/scenes.yaml; relative to the worker's folder.
+        label: Which architecture of the recipe: its `label`, or its `arch` where it has none.
+        overrides: Changes of the recipe, each KEY.PATH=VALUE, such as train.epochs=3.
+    """
+    found = Recipe.load(recipe, overrides)
     night_stage.check(found)
-    ensure_limit()
     night = night_stage.open_night(found, ingest(found.dataset))
     return train_architecture(found, found.index_of(label), label, night)

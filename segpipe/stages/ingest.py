@@ -79,9 +79,10 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     parts = list(_cut(config, root, refs, uri))
     written = write_all(parts, on_progress)
     entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
-    _refuse_above_limit(config, entries, len(refs) + len(refused))
+    quarantine_path = _write_quarantine(entries, uri)
+    _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     warnings = [*_count_warnings(source, written), *_duplicate_warnings(written)]
-    manifest = _manifest(config, source, written, entries, uri)
+    manifest = _manifest(config, source, written, entries, quarantine_path)
     version, status = publish(uri, manifest)
     splits = {name: split.samples for name, split in manifest.splits.items()}
     outcome = {"version": version, "splits": splits, "warnings": warnings}
@@ -146,27 +147,36 @@ def _cut(config: DatasetConfig, root: str, refs: Sequence[SampleRef], uri: str) 
             yield Part(format=config.format, root=root, options=dict(config.options), refs=chunk, split=split, to=uri)
 
 
-def _refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry], found: int) -> None:
+def _write_quarantine(entries: Sequence[QuarantineEntry], uri: str) -> str | None:
+    """Writes the list of bad samples below `uri`, also where it is too long to publish; its path there."""
+    if not entries:
+        return None
+    data = json.dumps(reports.to_plain(list(entries)), indent=1, sort_keys=True).encode()
+    path = f"quarantine/{storage.sha256_bytes(data)[:20]}.json"
+    storage.write_once(storage.join(uri, path), data)
+    return path
+
+
+def _refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry], found: int, listed: str) -> None:
     share = len(entries) / found
     if share > config.max_quarantine:
         counts = ", ".join(f"{n} {reason}" for reason, n in Counter(e.reason for e in entries).most_common())
         first = entries[0]
         raise QuarantineLimitError(
             f"{len(entries)} of {found} samples are bad ({share:.1%}; the limit is {config.max_quarantine:.1%}): "
-            f"{counts}. First: {first.file}: {first.detail}. Mend them or raise dataset.max_quarantine; nothing was "
-            "published",
+            f"{counts}. First: {first.file}: {first.detail}. All of them: "
+            f"{listed}. Mend them or raise dataset.max_quarantine; nothing was published",
             entries,
         )
 
 
 def _manifest(
-    config: DatasetConfig, source: Source, written: Sequence[Written], entries: Sequence[QuarantineEntry], uri: str
+    config: DatasetConfig,
+    source: Source,
+    written: Sequence[Written],
+    entries: Sequence[QuarantineEntry],
+    quarantine_path: str | None,
 ) -> Manifest:
-    quarantine_path = None
-    if entries:
-        data = json.dumps(reports.to_plain(list(entries)), indent=1, sort_keys=True).encode()
-        quarantine_path = f"quarantine/{storage.sha256_bytes(data)[:20]}.json"
-        storage.write_once(storage.join(uri, quarantine_path), data)
     names = sorted({w.split for w in written})
     num_classes = len(source.classes)
     splits = {name: make_split([w.result for w in written if w.split == name], num_classes) for name in names}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from segpipe import checkpoint, promotion, reports, storage, tracking
 from segpipe.config import Recipe, RunConfig
 from segpipe.errors import InputError, UnreachableError
+from segpipe.leaderboard import BoardRow
 from segpipe.shards import open_dataset
 from segpipe.stages import layout
 from segpipe.types import EvalReport, TrainResult
@@ -128,7 +129,9 @@ def close_failed(experiment: str, *, parent: tracking.RunRef | None) -> None:
             tracking.finish(parent, failed=True)
 
 
-def show_verdict(experiment: str, verdict: promotion.Verdict, *, parent: tracking.RunRef | None) -> None:
+def show_verdict(
+    experiment: str, verdict: promotion.Verdict, board: Sequence[BoardRow], *, parent: tracking.RunRef | None
+) -> None:
     """Registers challenger and champion, and points the aliases at them. The ledger has decided already."""
     with giving_way(f"the verdict on {verdict.challenger.label}"):
         tracking.reachable(uri())
@@ -138,7 +141,27 @@ def show_verdict(experiment: str, verdict: promotion.Verdict, *, parent: trackin
             champion = _register(experiment, verdict.champion, description=verdict.reason)
             tracking.set_alias(uri(), experiment, CHAMPION, champion)
         if parent is not None:
+            tracking.describe(
+                parent,
+                description=_night_note(verdict, board),
+                metrics={f"test/{board[0].primary}": board[0].value},
+                tags={"outcome": verdict.outcome, "best": board[0].label},
+            )
             tracking.finish(parent, failed=False)
+
+
+def _night_note(verdict: promotion.Verdict, board: Sequence[BoardRow]) -> str:
+    """The night as markdown: the verdict, then the board."""
+    lines = [
+        f"**{verdict.outcome}**: {verdict.reason}",
+        "",
+        f"| rank | model | {board[0].primary} | 95 % interval | parameters |",
+        "|---:|---|---:|---|---:|",
+    ]
+    for row in board:
+        interval = f"{row.low:.4f} to {row.high:.4f}"
+        lines.append(f"| {row.rank} | {row.label} | {row.value:.4f} | {interval} | {row.parameters / 1e6:.1f} M |")
+    return "\n".join(lines)
 
 
 def reconcile(experiment: str) -> None:

@@ -12,9 +12,9 @@ from typing import Literal
 
 from segpipe import promotion, tracking
 from segpipe.config import EvaluateConfig, PromoteConfig
-from segpipe.errors import InputError
+from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.leaderboard import rank
-from segpipe.promotion import Record, Verdict
+from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout, mirror
 from segpipe.stages.evaluate import evaluate
 from segpipe.types import EvalReport
@@ -46,7 +46,7 @@ def promote(
         floor=config.floor,
         margin=config.margin,
     )
-    mirror.show_verdict(experiment, verdict, parent=parent)
+    mirror.show_verdict(experiment, verdict, rank(candidates), parent=parent)
     return verdict
 
 
@@ -63,14 +63,25 @@ def champion_scorer(
     def score(record: Record) -> EvalReport:
         if record.champion is None:
             raise InputError(f"record {record.number} of {experiment} names no champion; restore the ledger's file")
+        try:
+            return evaluate_champion(record.champion)
+        except (InputError, CorruptError) as error:
+            raise SegpipeError(
+                f"the champion of {experiment} ({record.champion.label}, ledger record {record.number}) cannot be "
+                f"scored on this dataset, so no challenger can be compared with it: {error}. Restore "
+                f"{record.champion.checkpoint}, or start over: with another `name` in the recipe, or with "
+                f"{layout.ledger_uri(experiment)} moved away"
+            ) from error
+
+    def evaluate_champion(champion: Contender) -> EvalReport:
         return evaluate(
-            record.champion.checkpoint,
+            champion.checkpoint,
             data=data,
             version=version,
             to=layout.evaluations_uri(experiment),
             config=config,
             experiment=experiment,
-            label=record.champion.label,
+            label=champion.label,
             runtime=runtime,
         )
 

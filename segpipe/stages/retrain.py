@@ -86,6 +86,21 @@ def check(recipe: Recipe) -> None:
         raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(faults))
 
 
+def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
+    """Refuses a recipe whose splits the dataset does not have, before anything is trained on the others."""
+    wanted = {"evaluate.split": recipe.evaluate.split}
+    for index, run in enumerate(recipe.run_configs()):
+        wanted[f"architectures.{index}: train.train_split"] = run.train.train_split
+        wanted[f"architectures.{index}: train.validation_split"] = run.train.validation_split
+    faults = [f"{path} is {split!r}" for path, split in wanted.items() if not dataset.splits.get(split)]
+    if faults:
+        there = ", ".join(f"{name} ({samples})" for name, samples in dataset.splits.items())
+        raise InputError(
+            f"recipe {recipe.name!r}: dataset {dataset.name!r} has the splits {there}, but {'; '.join(faults)}. Name "
+            "one of those, or give the source a list of samples for the missing split"
+        )
+
+
 def retrain(
     recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray", on_step: Progress = lambda _: None
 ) -> RetrainResult:
@@ -134,7 +149,11 @@ def warm_up() -> None:
 
 
 def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
-    """Sets MLflow's champion right, opens the night's run there, and sees whether anything is left to do."""
+    """Sets MLflow's champion right, opens the night's run there, and sees whether anything is left to do.
+
+    Raises InputError when the dataset lacks a split that the recipe trains, validates or evaluates on.
+    """
+    check_splits(recipe, dataset)
     mirror.reconcile(recipe.name)
     return OpenNight(
         dataset=dataset,

@@ -13,6 +13,8 @@ from segpipe.stages import catalogue
 from segpipe.tasks import TASKS
 from tests.stages.conftest import Shapes
 
+pytestmark = pytest.mark.xdist_group("shapes")
+
 
 @pytest.mark.parametrize(
     ("entries", "names", "fields"),

@@ -19,6 +19,8 @@ from segpipe.types import EvalReport
 from tests.fixtures.small import publish_small
 from tests.stages.conftest import Shapes
 
+pytestmark = pytest.mark.xdist_group("shapes")
+
 CONFIG = EvaluateConfig(pictures=3, batch_size=2)
 
 

@@ -31,6 +31,8 @@ from tests.fixtures.ingest_worker import SPLITS, streets, write_pair, write_stre
 from tests.fixtures.pictures import photograph, png
 from tests.fixtures.publish_worker import run_child, start_child
 
+pytestmark = pytest.mark.xdist_group("ingest")
+
 SCENES = DatasetConfig(
     name="toy",
     format="scenes",

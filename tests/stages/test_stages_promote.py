@@ -17,7 +17,7 @@ from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
 from tests.stages.conftest import Shapes
 
-pytestmark = pytest.mark.usefixtures("mlflow_down")
+pytestmark = [pytest.mark.usefixtures("mlflow_down"), pytest.mark.xdist_group("shapes")]
 
 
 def nobody(record: Record) -> EvalReport:

@@ -28,6 +28,8 @@ from segpipe.stages.retrain import RetrainResult, check, retrain
 from tests.fixtures.folder_mini import write_folder_mini
 from tests.fixtures.small import OPTIONS
 
+pytestmark = pytest.mark.xdist_group("nights")
+
 NOBODY = "http://127.0.0.1:9"
 ARCHITECTURES = [{"arch": name, "options": options} for name, options in OPTIONS.items()]
 SCENES: dict[str, Any] = {

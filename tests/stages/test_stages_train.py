@@ -14,6 +14,8 @@ from segpipe.stages.train import finished, run_location
 from tests.fixtures.small import small_run
 from tests.stages.conftest import Shapes
 
+pytestmark = pytest.mark.xdist_group("shapes")
+
 
 def test_a_run_leaves_its_config_its_result_and_a_model_that_loads(shapes: Shapes) -> None:
     result, folder = shapes.result, Path(shapes.result.run_uri)

@@ -19,8 +19,8 @@ from segpipe.sources.scenes.world import World
 from segpipe.types import IGNORE_8BIT
 
 # How rough a surface looks: share of fine and of coarse brightness variation, by class.
-_ROUGHNESS = {BUILDING: (0.06, 0.10), ROAD: (0.08, 0.07), TREE: (0.30, 0.20), CAR: (0.03, 0.08)}
-_ROUGHNESS |= {PERSON: (0.08, 0.10), POLE: (0.05, 0.10), SIGN: (0.03, 0.06)}
+_ROUGHNESS = {BUILDING: (0.05, 0.08), ROAD: (0.06, 0.06), TREE: (0.25, 0.15), CAR: (0.03, 0.08)}
+_ROUGHNESS |= {PERSON: (0.05, 0.06), POLE: (0.05, 0.10), SIGN: (0.03, 0.06)}
 _THING_CLASS = {"car": CAR, "crossing_car": CAR, "person": PERSON, "sign": SIGN}
 
 Floats = npt.NDArray[np.float32]

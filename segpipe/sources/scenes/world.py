@@ -82,7 +82,7 @@ class World:
 
 def make_world(rng: np.random.Generator) -> World:
     """A random street. Only +, -, * and / of the generator's numbers: the same on every machine."""
-    sky = SKIES[_pick(rng, (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5))]
+    sky = SKIES[_pick(rng, (0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5))]
     half_road, pavement = _between(rng, 2.7, 3.8), _between(rng, 1.8, 3.0)
     grey = int(rng.integers(70, 136))
     paving = int(rng.integers(105, 176))
@@ -97,9 +97,9 @@ def make_world(rng: np.random.Generator) -> World:
         haze=_between(rng, 60.0, 260.0),
         sun_side=1 if rng.random() < 0.5 else -1,
         shadow=_between(rng, 0.5, 0.85),
-        exposure=_between(rng, 0.85, 1.2),
+        exposure=_between(rng, 0.9, 1.15),
         contrast=_between(rng, -0.1, 0.4),
-        noise=int(rng.integers(2, 9)),
+        noise=int(rng.integers(2, 7)),
         tint=(_between(rng, 0.93, 1.07), 1.0, _between(rng, 0.93, 1.07)),
         half_road=half_road,
         pavement=pavement,
@@ -214,7 +214,7 @@ def _posts(rng: np.random.Generator, half_road: float, pavement: float) -> list[
             x = half_road + (pavement * 0.5 if kind == "tree" else _between(rng, 0.3, 0.9))
             side = 1 if rng.random() < 0.5 else -1
             height = {"tree": (4.0, 8.0), "pole": (4.5, 7.0), "sign": (2.5, 3.4)}[kind]
-            grey = int(rng.integers(60, 180))
+            grey = int(rng.integers(40, 76)) if rng.random() < 0.5 else int(rng.integers(170, 206))
             colour = _pick(rng, CROWNS) if kind == "tree" else (grey, grey, grey + 4)
             posts.append(
                 Thing(

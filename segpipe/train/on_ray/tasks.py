@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
+
+from segpipe.errors import SegpipeError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +39,8 @@ def fan_out(
         return list(ray.get(results))
     except RayTaskError as error:
         raise error.cause from error
+    except RayError as error:
+        raise SegpipeError(f"Ray lost the workers of a task again and again: {error}") from error
     finally:
         for unfinished in waiting:
             ray.cancel(unfinished)

@@ -12,11 +12,13 @@ import tempfile
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from ray.exceptions import RayError
 from ray.experimental import internal_kv
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, get_context
 from ray.train.backend import BackendConfig
@@ -28,7 +30,7 @@ from torch import distributed as dist
 
 from segpipe import errors
 from segpipe.config import ResourceConfig
-from segpipe.errors import InputError, SegpipeError
+from segpipe.errors import InputError, SegpipeError, UnreachableError
 from segpipe.train.on_ray import cluster
 from segpipe.train.runtime import MetricSink, Runtime, all_reduce_sum, wrap
 
@@ -69,8 +71,13 @@ def launch(
         answer = trainer.fit().return_value  # type: ignore[attr-defined]
     except TrainingFailedError as error:
         raise SegpipeError(f"{name}: its workers failed more than {resources.max_failures} times: {error}") from error
+    except RayError as error:
+        raise UnreachableError(
+            f"{name}: lost the Ray cluster while training; it resumes when run again: {error}"
+        ) from error
     finally:
-        internal_kv._internal_kv_del(key)
+        with suppress(RayError):
+            internal_kv._internal_kv_del(key)
     if isinstance(answer, _Refusal):
         answer.reraise(name)
     return answer

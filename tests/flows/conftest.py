@@ -1,0 +1,92 @@
+"""A Prefect server of the tests' own, and stages that answer at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from segpipe import promotion
+from segpipe.config import Recipe
+from segpipe.stages import retrain as night_stage
+from segpipe.stages.ingest import IngestResult
+from segpipe.types import EvalReport
+from tests.fixtures.example_reports import scored
+
+RECIPE = """
+name: tiny
+dataset: {name: tiny, format: scenes, options: {train: 2, val: 1, test: 1, height: 32, width: 40}}
+architectures: [{arch: unet, label: first}, {arch: unet, label: second}, {arch: unet, label: third}]
+train: {epochs: 1, batch_size: 2, augment: {crop: [32, 32]}}
+"""
+
+
+@pytest.fixture(scope="session")
+def _prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    home = tmp_path_factory.mktemp("prefect")
+    with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@dataclass
+class Stages:
+    """What the replaced stages are to do, and what they were asked. An exception as outcome is raised each time."""
+
+    outcomes: dict[str, float | Exception] = field(default_factory=lambda: {"first": 0.5, "second": 0.7, "third": 0.6})
+    trained: list[str] = field(default_factory=list)
+    judged: list[str] = field(default_factory=list)
+
+    def open_night(self, recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
+        return night_stage.OpenNight(dataset=dataset, parent=None, nothing_to_do=False)
+
+    def train_and_evaluate(self, recipe: Recipe, index: int, night: night_stage.OpenNight) -> EvalReport:
+        label = recipe.run_config(index).label
+        self.trained.append(label)
+        outcome = self.outcomes[label]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return scored(outcome, label, experiment=recipe.name)
+
+    def choose(
+        self, recipe: Recipe, night: night_stage.OpenNight, candidates: list[EvalReport], failures: dict[str, str]
+    ) -> promotion.Verdict:
+        self.judged = [report.label for report in candidates]
+        best = max(candidates, key=lambda report: report.value)
+        return promotion.judge(best, None, floor=0.0, margin=0.0)
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch, _prefect_server: None) -> Stages:
+    """The flows on a real Prefect server and a real, tiny ingest; training and judging are replaced."""
+    replaced = Stages()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(night_stage, "warm_up", lambda: None)
+    for name in ("open_night", "train_and_evaluate", "choose"):
+        monkeypatch.setattr(night_stage, name, getattr(replaced, name))
+    return replaced
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+@pytest.fixture
+def artifacts(_prefect_server: None) -> Callable[[str], dict[str, Any]]:
+    """The newest content of every artifact of a type, by key."""
+    from prefect.client.orchestration import get_client
+
+    def read(kind: str) -> dict[str, Any]:
+        with get_client(sync_client=True) as client:
+            found = client.read_latest_artifacts()
+        return {artifact.key: artifact.data for artifact in found if artifact.type == kind and artifact.key}
+
+    return read

@@ -1,0 +1,172 @@
+"""The flows run for real on a Prefect server; what they call is replaced, except for a tiny ingest."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows import __main__ as door
+from flows import environment, limits
+from flows.ingest import ingest
+from flows.retrain import retrain
+from flows.train import train, train_architecture
+from segpipe.config import Recipe
+from segpipe.errors import InputError, NonFiniteError, StorageFullError, UnreachableError
+from segpipe.stages import retrain as night_stage
+from segpipe.stages.results import RetrainResult
+from tests.flows.conftest import Stages
+
+pytestmark = pytest.mark.xdist_group("prefect")
+Artifacts = Callable[[str], dict[str, Any]]
+
+
+def run(flow_state: State[Any]) -> tuple[FlowRun, list[TaskRun]]:
+    """The flow run that ended in this state, and its task runs, as the server has them."""
+    assert flow_state.state_details.flow_run_id is not None
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(flow_state.state_details.flow_run_id)
+        only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+        return flow_run, client.read_task_runs(flow_run_filter=only)
+
+
+def test_a_night_trains_every_architecture_judges_and_shows(
+    stages: Stages, recipe: str, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(night_stage, "best_picture", lambda recipe, candidates: b"\x89PNG...")
+    state = retrain(recipe, return_state=True)
+    result = state.result()
+    assert isinstance(result, RetrainResult)
+    assert (state.type, result.did_nothing, dict(result.failures)) == (StateType.COMPLETED, False, {})
+    assert sorted(stages.trained) == ["first", "second", "third"]
+    assert stages.judged == ["first", "second", "third"]  # in the recipe's order, whoever was ready first
+    assert [row.label for row in result.board] == ["second", "third", "first"]
+
+    flow_run, task_runs = run(state)
+    assert flow_run.name == "retrain tiny"
+    expected = {"train first", "train second", "train third", "choose the champion of tiny"}
+    assert expected <= {task_run.name for task_run in task_runs}
+    board = json.loads(artifacts("table")["leaderboard-tiny"])
+    assert [(row["rank"], row["model"], row["miou"]) for row in board] == [
+        (1, "second", "0.7000"),
+        (2, "third", "0.6000"),
+        (3, "first", "0.5000"),
+    ]
+    assert artifacts("image")["predictions-tiny"] == "data:image/png;base64,iVBORy4uLg=="
+    assert "promoted" in artifacts("markdown")["verdict-tiny"]
+    assert "| train | 2 |" in artifacts("markdown")["dataset-tiny"]
+
+
+def test_a_failed_architecture_does_not_stop_the_others_but_the_night_ends_red(stages: Stages, recipe: str) -> None:
+    stages.outcomes["second"] = NonFiniteError("loss nan at step 3")
+    state = retrain(recipe, return_state=True)
+    assert state.type == StateType.FAILED
+    assert "promoted among the rest, but second failed: loss nan at step 3" in (state.message or "")
+    result = state.result(raise_on_failure=False)
+    assert isinstance(result, RetrainResult)
+    assert [row.label for row in result.board] == ["third", "first"]
+    assert dict(result.failures) == {"second": "loss nan at step 3"}
+    assert stages.trained.count("second") == 1  # a NaN is not tried again
+
+
+def test_a_wrong_recipe_fails_before_any_work(stages: Stages, recipe: str) -> None:
+    with pytest.raises(InputError, match="no_such_key"):
+        retrain(recipe, ("train.no_such_key=1",))
+    assert stages.trained == []
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (UnreachableError("Ray went away"), 3),
+        (InputError("no such split"), 1),
+        (StorageFullError("3 bytes short"), 1),
+        (KeyError("a bug"), 1),
+    ],
+    ids=["lost cluster", "wrong input", "disk full", "bug"],
+)
+def test_training_is_tried_again_only_when_that_can_help(
+    stages: Stages, recipe: str, error: Exception, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.outcomes["first"] = error
+    monkeypatch.setattr(train_architecture, "retry_delay_seconds", 0)
+    with pytest.raises(type(error)):
+        train(recipe, "first")
+    assert stages.trained == ["first"] * attempts
+
+
+def test_a_new_version_is_announced_once(stages: Stages, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+    monkeypatch.setattr(
+        "flows.ingest.emit_event", lambda event, resource, payload: told.append((event, resource, payload))
+    )
+    dataset = Recipe.load(recipe).dataset
+    first, second = ingest(dataset), ingest(dataset)
+    assert (first.status, second.status) == ("published", "already_published")
+    assert told == [
+        (
+            "segpipe.dataset.ingested",
+            {"prefect.resource.id": "segpipe.dataset.tiny"},
+            {"uri": first.uri, "version": first.version},
+        )
+    ]
+
+
+def test_the_training_limit_is_made_once_and_a_person_s_value_stays(stages: Stages) -> None:
+    with limits.one_training(), get_client(sync_client=True) as client:
+        assert client.read_global_concurrency_limit_by_name(limits.TRAINING).active_slots == 1
+        client.upsert_global_concurrency_limit_by_name(limits.TRAINING, 5)
+    with limits.one_training(), get_client(sync_client=True) as client:
+        assert client.read_global_concurrency_limit_by_name(limits.TRAINING).limit == 5
+
+
+def test_without_a_server_there_is_no_limit_that_a_killed_run_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "get_client", lambda **_: pytest.fail("a server was asked"))
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), limits.one_training():
+        entered = True
+    assert entered
+
+
+def test_from_a_terminal_it_shows_the_board_and_how_to_look_around(
+    stages: Stages, recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "prepare", lambda: None)
+    with pytest.raises(SystemExit) as left:
+        door.main(recipe)
+    assert left.value.code == 0
+    printed = capsys.readouterr().out
+    assert "Leaderboard: test split" in printed
+    assert "promoted:" in printed
+    assert "mlflow server" in printed
+    assert "prefect server start" in printed
+
+
+def test_from_a_terminal_a_typo_is_named_and_has_the_status_of_wrong_input(
+    stages: Stages, recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "prepare", lambda: None)
+    with pytest.raises(SystemExit) as left:
+        door.main(recipe, ["train.epoch=3"])
+    assert left.value.code == 2
+    assert "train.epoch: unknown key" in capsys.readouterr().out
+
+
+def test_prefect_s_home_is_ours_unless_the_user_chose_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PREFECT_HOME")
+    monkeypatch.setenv("SEGPIPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PREFECT_LOGGING_EXTRA_LOGGERS", "mine")
+    environment.prepare()
+    assert os.environ["PREFECT_HOME"] == str(tmp_path / "home" / "prefect")
+    assert Path(os.environ["PREFECT_HOME"]).is_dir()
+    assert os.environ["PREFECT_LOGGING_EXTRA_LOGGERS"] == "mine"
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "chosen"))
+    environment.prepare()
+    assert os.environ["PREFECT_HOME"] == str(tmp_path / "chosen")
