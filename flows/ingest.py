@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 
 from flows.artifacts import show_dataset
 from flows.hooks import announce_failure
@@ -29,12 +30,14 @@ def ingest_dataset(dataset: DatasetConfig) -> IngestResult:
 def ingest(dataset: DatasetConfig) -> IngestResult:
     """Ingests one dataset and announces a version that was not there before.
 
+    As a part of a retrain it announces nothing: the retrain that an announcement would start is under way.
+
     Args:
         dataset: Which source to read, from where, and what the dataset is called.
     """
     result = ingest_dataset(dataset)
     show_dataset(result)
-    if result.status == "published":
+    if result.status == "published" and flow_run.parent_flow_run_id is None:
         emit_event(
             "segpipe.dataset.ingested",
             resource={"prefect.resource.id": f"segpipe.dataset.{result.name}"},

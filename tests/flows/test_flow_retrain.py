@@ -103,11 +103,15 @@ def test_training_is_tried_again_only_when_that_can_help(
     assert stages.trained == ["first"] * attempts
 
 
-def test_a_new_version_is_announced_once(stages: Stages, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_version_is_announced_once_and_not_by_a_retrain(
+    stages: Stages, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[tuple[str, dict[str, str], dict[str, Any]]] = []
     monkeypatch.setattr(
         "flows.ingest.emit_event", lambda event, resource, payload: told.append((event, resource, payload))
     )
+    retrain(recipe, ("dataset.name=other",))
+    assert told == []
     dataset = Recipe.load(recipe).dataset
     first, second = ingest(dataset), ingest(dataset)
     assert (first.status, second.status) == ("published", "already_published")

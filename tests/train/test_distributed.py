@@ -15,11 +15,11 @@ from segpipe.tasks.semantic import SemanticOps
 from segpipe.train.session import TrainJob
 from segpipe.types import TrainResult
 from tests.fixtures.small import CLASSES, IGNORE, publish_small, small_run
-from tests.fixtures.train_worker import moved, run_ranks, same, train
+from tests.fixtures.train_worker import moved, run_ranks, same, statistics_digest, train
 
-# Two epochs of four steps. An odd number of validation images, so that the two ranks validate unequal shares.
+# Two epochs of four steps, a save where each ends. Of the validation images rank 0 gets 8 (one batch), rank 1 gets 3.
 RUN = small_run(checkpoint_every=2, ema_decay=0.8)
-SAMPLES = {"train": 16, "val": 5, "test": 2}
+SAMPLES = {"train": 16, "val": 11, "test": 2}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,19 @@ def test_validation_counts_every_image_once(undisturbed: TrainResult) -> None:
     expected = {f"val/{name}": value for name, value in ops.scores(ops.counts(meter)).items()}
     assert undisturbed.history[-1]["metrics"] == expected
     assert sorted(meter.per_sample) == dataset.sample_ids("val")
+
+
+def test_both_ranks_validate_with_the_batch_statistics_that_are_saved(
+    job: TrainJob, meetings: Iterator[str], tmp_path: Path
+) -> None:
+    """Each rank sees other crops and so other statistics; a score must be that of the weights that a resume loads."""
+    files = [tmp_path / f"statistics-{rank}" for rank in range(2)]
+    options = {rank: {"statistics_to": str(file)} for rank, file in enumerate(files)}
+    results = run_ranks(replace(job, run=small_run()), next(meetings), options=options)
+    assert [status for status, _ in results] == [0, 0]
+    saved = [statistics_digest(checkpoint.load(job.run_uri, step).weights) for step in (4, 8)]
+    assert [file.read_text().split() for file in files] == [saved, saved]
+    assert len(set(saved)) == 2
 
 
 @pytest.mark.parametrize(

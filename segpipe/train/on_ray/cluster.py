@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 import segpipe
 from segpipe.errors import InputError, UnreachableError
@@ -50,7 +49,7 @@ def connect(*, num_cpus: int | None = None) -> None:
         options = _cluster_options(address) if joined() else _embedded_options(num_cpus)
         try:
             _init(options)
-        except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises bare Exceptions, too
             raise UnreachableError(_no_ray(address, error)) from error
 
 
