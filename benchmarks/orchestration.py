@@ -61,9 +61,8 @@ def rows(script: str, arguments: list[str], home: str) -> list[dict[str, Any]]:
     with tempfile.NamedTemporaryFile("w", suffix=".py", dir=home, delete=False) as file:
         file.write(script)
     environment = {**os.environ, "SEGPIPE_HOME": home, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, file.name, *arguments], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-    )
+    command = [sys.executable, file.name, *arguments]
+    done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
@@ -73,8 +72,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    names = ["{arch: deeplab_v3plus, options: {backbone: resnet18}}", "{arch: unet, options: {backbone: resnet18}}",
-             "{arch: fcn_resnet18}"][: options.architectures]
+    names = [
+        "{arch: deeplab_v3plus, options: {backbone: resnet18}}",
+        "{arch: unet, options: {backbone: resnet18}}",
+        "{arch: fcn_resnet18}",
+    ][: options.architectures]
     settings = [f"architectures=[{', '.join(names)}]", f"train.epochs={options.epochs}"]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as bare_home, tempfile.TemporaryDirectory() as flow_home:
