@@ -143,7 +143,7 @@ def show_verdict(
         if parent is not None:
             tracking.describe(
                 parent,
-                description=_night_note(verdict, board),
+                section=_night_note(verdict, board),
                 metrics={f"test/{board[0].primary}": board[0].value},
                 tags={"outcome": verdict.outcome, "best": board[0].label},
             )
@@ -153,6 +153,8 @@ def show_verdict(
 def _night_note(verdict: promotion.Verdict, board: Sequence[BoardRow]) -> str:
     """The night as markdown: the verdict, then the board."""
     lines = [
+        "## The night",
+        "",
         f"**{verdict.outcome}**: {verdict.reason}",
         "",
         f"| rank | model | {board[0].primary} | 95 % interval | parameters |",

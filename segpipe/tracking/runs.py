@@ -94,14 +94,18 @@ def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
         return len(missing)
 
 
-def describe(run: RunRef, *, description: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """Replaces a run's markdown description and sets tags; `metrics` are logged at step 0 where they are new.
+def describe(run: RunRef, *, section: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Puts a markdown section at the end of a run's description and sets tags; logs `metrics` at step 0 where new.
 
-    For the parent run, whose description ends as the board of its children.
+    For the parent run, whose description ends as the board of its children. `section` begins with its heading; an
+    earlier section with that heading is replaced.
     """
     mirror_history(run, [{"step": 0, "metrics": metrics}])
+    heading = section.partition("\n")[0]
     with talking_to(run.tracking_uri) as client:
-        for key, value in {**tags, NOTE: shorten_note(description)}.items():
+        before = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(heading)[0].rstrip()
+        note = shorten_note(f"{before}\n\n{section}".strip())
+        for key, value in {**tags, NOTE: note}.items():
             client.set_tag(run.run_id, key, value)
 
 

@@ -90,7 +90,7 @@ def _agree_on_finite(s: Session, loss: Tensor, norm: Tensor) -> float:
             for sample_id in s.batches.sample_ids(s.at.epoch, s.at.cursor + offset)
         ]
         raise NonFiniteError(
-            f"training met a loss of {float(loss)} and a gradient norm {float(norm)} on rank {s.runtime.rank} at step "
+            f"loss {float(loss)} and gradient norm {float(norm)} on rank {s.runtime.rank} at step "
             f"{s.at.step} (epoch {s.at.epoch}); {int(num_bad)} rank(s) met NaN or Inf in samples {', '.join(ids)}. "
             "Lower train.learning_rate, set train.clip_norm, or look at these samples"
         )

@@ -152,7 +152,6 @@ def night(failures: dict[str, str], outcome: Any) -> Callable[..., retrain_stage
                 warnings=(),
                 seconds=0.5,
             ),
-            runs=(),
             board=tuple(rank([scored(0.5, "b"), scored(0.7, "a")])),
             verdict=promotion.Verdict(
                 outcome=outcome,
@@ -169,6 +168,8 @@ def night(failures: dict[str, str], outcome: Any) -> Callable[..., retrain_stage
             did_nothing=True,
             home="h",
             mlflow_uri="m",
+            mlflow_url=None,
+            pages={},
             seconds=1.5,
         )
 

@@ -85,11 +85,11 @@ def test_an_evaluation_leaves_metrics_tables_files_and_pictures_once(open_run, t
 
 def test_the_description_keeps_its_beginning_and_gets_one_evaluation(open_run) -> None:
     run = open_run("a")
-    tracking.describe(run, description="`unet` on toy", metrics={}, tags={})
+    tracking.describe(run, section="`unet` on toy", metrics={}, tags={})
     record(run)
     record(run)
     note = mlflow.MlflowClient(run.tracking_uri).get_run(run.run_id).data.tags["mlflow.note.content"]
-    assert note.startswith("`unet` on toy\n\n## Evaluation")
+    assert "`unet` on toy\n\n## Evaluation" in note
     assert note.count("## Evaluation") == 1
 
 

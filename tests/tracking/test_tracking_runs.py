@@ -123,12 +123,14 @@ def test_a_deleted_experiment_comes_back(open_run) -> None:
     assert client_of(run).get_experiment(run.experiment_id).lifecycle_stage == "active"
 
 
-def test_describing_a_run_replaces_its_description(open_run) -> None:
+def test_describing_a_run_replaces_the_section_and_keeps_what_stands_before_it(open_run) -> None:
     run = open_run("a")
+    before = client_of(run).get_run(run.run_id).data.tags["mlflow.note.content"]
     for text in ("first", "second"):
-        tracking.describe(run, description=text, metrics={"test/miou": 0.5}, tags={"verdict": text})
+        tracking.describe(run, section=f"## The night\n\n{text}", metrics={"test/miou": 0.5}, tags={"verdict": text})
     tags = client_of(run).get_run(run.run_id).data.tags
-    assert (tags["mlflow.note.content"], tags["verdict"]) == ("second", "second")
+    assert tags["mlflow.note.content"] == f"{before}\n\n## The night\n\nsecond".strip()
+    assert tags["verdict"] == "second"
     assert steps(run, "test/miou") == [(0, 0.5)]
 
 
