@@ -22,12 +22,12 @@ _connecting = threading.Lock()
 _SETTINGS = {
     # A training whose CPUs are taken waits in the cluster's queue. After Ray's 60 s it would lose its place in it.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(7 * 24 * 3600),
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # a training's end is seen after 0.2 s; with Ray's 2 s after 1.0
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a recipe mean the same in a worker
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
 }
-_EMBEDDED_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes a node away from a Ray of our own
+_EMBEDDED_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes away our own node
 _OBJECT_STORE_BYTES = 128 * 1024**2  # only tasks' arguments and results pass through it
 _LONGEST_TEMP_DIR = 40  # a Unix socket's path has at most 107 bytes, and Ray adds about 65
 _ANSWER_SECONDS = 5
