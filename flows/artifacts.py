@@ -40,7 +40,8 @@ def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
     ]
     failed = [f"- **{label}** failed: {message}" for label, message in result.failures.items()]
     create_table_artifact(rows, key=f"leaderboard-{result.experiment}", description=result.verdict.reason)
-    story = [f"## {result.verdict.outcome}", "", result.verdict.reason, "", *failed]
+    champion = result.verdict.champion.label if result.verdict.champion else "nobody yet"
+    story = [f"## {result.verdict.outcome}", "", result.verdict.reason, "", f"Champion: **{champion}**", "", *failed]
     create_markdown_artifact(
         "\n".join(story), key=f"verdict-{result.experiment}", description="Who is champion, and why"
     )
@@ -52,4 +53,9 @@ def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
             description="Predictions of the best model of this run",
         )
     if result.mlflow_url is not None:
-        create_link_artifact(result.mlflow_url, link_text="runs in MLflow", key=f"mlflow-{result.experiment}")
+        create_link_artifact(
+            result.mlflow_url,
+            link_text="runs in MLflow",
+            key=f"mlflow-{result.experiment}",
+            description="Loss curves, pictures and parameters of every architecture",
+        )
