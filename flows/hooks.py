@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.flows import Flow
 
-_log = logging.getLogger("segpipe.flows")
-
 
 def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
-    """Emits `segpipe.flow.failed`, on which an automation can page somebody; nothing has to be cleaned up."""
-    _log.error("%s %s ended as %s: %s", flow.name, flow_run.name, state.name, state.message)
+    """Emits `segpipe.flow.failed`, on which an automation can page somebody; nothing has to be cleaned up.
+
+    Logs nothing: Prefect has, and a logger that ships to its API warns where the worker calls hooks, outside a run.
+    """
     emit_event(
         "segpipe.flow.failed",
         resource={"prefect.resource.id": f"segpipe.flow.{flow.name}", "segpipe.flow-run": str(flow_run.id)},
-        payload={"state": state.name or "", "message": state.message or ""},
+        payload={"run": flow_run.name, "state": state.name or "", "message": state.message or ""},
     )

@@ -174,3 +174,14 @@ def test_prefect_s_home_is_ours_unless_the_user_chose_another(monkeypatch: pytes
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "chosen"))
     environment.prepare()
     assert os.environ["PREFECT_HOME"] == str(tmp_path / "chosen")
+
+
+def test_a_night_that_ends_red_is_announced(stages: Stages, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, dict[str, str]]] = []
+    monkeypatch.setattr("flows.hooks.emit_event", lambda event, resource, payload: told.append((event, payload)))
+    stages.outcomes["first"] = InputError("no such split")
+    retrain(recipe, return_state=True)
+    ((event, payload),) = told
+    assert event == "segpipe.flow.failed"
+    assert (payload["run"], payload["state"]) == ("retrain tiny", "Failed")
+    assert "first failed: no such split" in payload["message"]
