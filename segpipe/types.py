@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 IGNORE_8BIT = 255
 IGNORE_16BIT = 65535
@@ -189,7 +189,7 @@ class EvalReport:
     The only thing that leaderboard, gate and card read. Two reports are compared only if task, dataset version, split
     and protocol are equal. `sample_counts[i][k]` is (intersection, truth pixels, predicted pixels) of class k in image
     `sample_ids[i]`: integers, in dataset order, for the paired test. `low` and `high` bound the primary metric by a
-    95 % bootstrap over groups. A class whose IoU is undefined (absent from truth and prediction) is None.
+    95 % bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A class whose IoU is undefined (absent from truth and prediction) is None.
     """
 
     experiment: str
@@ -204,6 +204,7 @@ class EvalReport:
     value: float
     low: float
     high: float
+    resampled: Literal["groups", "images"]
     metrics: Mapping[str, float | None]
     per_class: Mapping[str, Mapping[str, float | None]]
     confusion: tuple[tuple[int, ...], ...]

@@ -11,20 +11,19 @@ export PREFECT_API_URL=$prefect_url/api MLFLOW_TRACKING_URI=$mlflow_url
 .venv/bin/prefect work-pool create segpipe-process --type process --overwrite
 .venv/bin/prefect --no-prompt deploy --all
 .venv/bin/prefect worker start --pool segpipe-process >"$home/logs/worker.log" 2>&1 &
-# On a busy machine the stream of events may break off; the run goes on, so its state is what is waited for.
-.venv/bin/prefect deployment run retrain/camvid --watch || true
-.venv/bin/python - "$PREFECT_API_URL" <<'PY'
+run=$(.venv/bin/prefect deployment run retrain/camvid | tee /dev/stderr | grep -oE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' | head -1)
+tail -n +1 -F "$home/logs/worker.log" 2>/dev/null &
+# Not --watch: its stream of events may break off on a busy machine while the run goes on.
+.venv/bin/python - "$PREFECT_API_URL/flow_runs/$run" <<'PY'
 import json, sys, time, urllib.request
 
-def newest_run():
-    query = {"sort": "EXPECTED_START_TIME_DESC", "limit": 1, "flows": {"name": {"any_": ["retrain"]}}}
-    request = urllib.request.Request(f"{sys.argv[1]}/flow_runs/filter", json.dumps(query).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)[0]
+def flow_run():
+    with urllib.request.urlopen(sys.argv[1], timeout=60) as answer:
+        return json.load(answer)
 
-while (run := newest_run())["state"]["type"] not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-    time.sleep(10)
-print(f"{run['name']}: {run['state']['name']} {run['state']['message'] or ''}")
+while (run := flow_run())["state"]["type"] not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+    time.sleep(5)
+print(f"\n{run['name']}: {run['state']['name']} {run['state']['message'] or ''}")
 sys.exit(run["state"]["type"] != "COMPLETED")
 PY
 .venv/bin/segpipe board camvid

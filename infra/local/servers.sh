@@ -4,6 +4,7 @@ home=${SEGPIPE_HOME:-$PWD/.segpipe}
 mlflow_url=http://127.0.0.1:${MLFLOW_PORT:-5000} prefect_url=http://127.0.0.1:${PREFECT_PORT:-4200}
 export SEGPIPE_HOME=$home PREFECT_HOME=${PREFECT_HOME:-$home/prefect}
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # ten idle processes for features of language models
 mkdir -p "$home/logs"
 
 answers() { # answers NAME URL: waits until URL answers, at most two minutes

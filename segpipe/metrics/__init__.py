@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segpipe.metrics.bootstrap import dataset_miou, interval
+from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
 
-__all__ = ["ConfusionMeter", "confusion_matrix", "dataset_miou", "interval", "semantic_scores"]
+__all__ = ["ConfusionMeter", "confusion_matrix", "dataset_miou", "interval", "resampling_unit", "semantic_scores"]

@@ -6,7 +6,7 @@ Letter legend: n images, G groups, R resamples, K classes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,16 @@ from segpipe.errors import InputError
 
 # Cells (resamples x groups) worked on at once: small enough for the cache, large enough for the matrix product.
 BLOCK_CELLS = 250_000
+# With fewer groups the bounds are those of a handful of distinct resamples: of two groups there are only three.
+MIN_GROUPS = 10
+
+
+def resampling_unit(groups: Sequence[Hashable]) -> Literal["groups", "images"]:
+    """What `interval` should draw: whole groups, whose images resemble each other, if there are at least MIN_GROUPS.
+
+    Drawing single images of few groups tells how sure the value is on those groups, not on ones never seen.
+    """
+    return "groups" if len(set(groups)) >= MIN_GROUPS else "images"
 
 
 def interval(

@@ -19,7 +19,7 @@ from segpipe.data.batch import Batch, normalise
 from segpipe.data.decode import DecodedSample
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
-from segpipe.metrics import ConfusionMeter, interval, semantic_scores
+from segpipe.metrics import ConfusionMeter, interval, resampling_unit, semantic_scores
 from segpipe.models.spec import DenseOutput
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Split
 
@@ -107,7 +107,8 @@ class SemanticOps:
         confusion_KK = np.asarray(meter.confusion, dtype=np.int64)
         scores = semantic_scores(confusion_KK)
         counts_NK3 = meter.counts(sample_ids)
-        low, high = interval(counts_NK3, groups=list(groups))
+        unit = resampling_unit(groups)
+        low, high = interval(counts_NK3, groups=list(groups) if unit == "groups" else None)
         means = {name: value for name, value in scores.items() if name not in ("iou", "dice")}
         return {
             "primary": self.primary,
@@ -115,6 +116,7 @@ class SemanticOps:
             "value": float(scores["miou"]),
             "low": low,
             "high": high,
+            "resampled": unit,
             "metrics": {name: _defined(value) for name, value in means.items()},
             "per_class": {
                 c.name: {

@@ -107,8 +107,8 @@ def evaluation_note(report: EvalReport) -> str:
     class_table = "\n".join(table)
     return f"""{HEADING}
 
-**{title} {report.value:.4f}** (95 % interval {report.low:.4f} to {report.high:.4f}) on {report.num_samples} images of \
-`{report.dataset}` / `{report.split}`.
+**{title} {report.value:.4f}** (95 % interval {report.low:.4f} to {report.high:.4f} over {report.resampled}) on \
+{report.num_samples} images of `{report.dataset}` / `{report.split}`.{_caveat(report)}
 
 {class_table}
 
@@ -124,6 +124,14 @@ from segpipe.checkpoint import load_model
 
 model, bundle = load_model("{report.checkpoint}")
 ```"""
+
+
+def _caveat(report: EvalReport) -> str:
+    """What the interval does not say where images were resampled though several belong together."""
+    groups = len(set(report.groups))
+    if report.resampled == "groups" or groups == report.num_samples:
+        return ""
+    return f" The images come from {groups} group{'s' * (groups > 1)}, too few to resample: the interval says nothing about others."
 
 
 def _class_table(report: EvalReport) -> tuple[list[str], list[list[Any]]]:

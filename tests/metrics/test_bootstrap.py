@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segpipe.errors import InputError
-from segpipe.metrics import bootstrap, confusion_matrix, dataset_miou, interval, semantic_scores
+from segpipe.metrics import bootstrap, confusion_matrix, dataset_miou, interval, resampling_unit, semantic_scores
 
 
 def random_counts(images: int, classes: int, seed: int) -> np.ndarray:
@@ -100,6 +100,12 @@ def test_coverage_is_near_the_level() -> None:
         expected = np.array([[90, 100, 90 + 40], [60, 100, 60 + 10]])
         covered += low <= slow_miou(expected) <= high
     assert 0.82 <= covered / 200 <= 0.97
+
+
+def test_a_handful_of_groups_is_not_resampled() -> None:
+    assert resampling_unit([f"drive{i % 2}" for i in range(50)]) == "images"
+    assert resampling_unit([f"drive{i % 10}" for i in range(50)]) == "groups"
+    assert resampling_unit(["only"]) == "images"
 
 
 def test_one_image_has_a_point_for_an_interval_and_no_pixels_have_none() -> None:

@@ -291,6 +291,7 @@ def test_the_report_holds_counts_in_the_order_of_the_dataset() -> None:
     assert totals[:, 1].tolist() == confusion_KK.sum(axis=1).tolist()
     assert totals[:, 2].tolist() == confusion_KK.sum(axis=0).tolist()
     assert fields["low"] <= fields["value"] <= fields["high"]
+    assert fields["resampled"] == "images"
     assert fields["value"] == fields["metrics"]["miou"]
     assert fields["per_class"]["box"]["pixels"] == float((labels_NHW == 1).sum())
 

@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
+import pytest
 
 from segpipe import tracking
 from segpipe.report.overlay import draw
@@ -95,7 +97,8 @@ def test_the_description_keeps_its_beginning_and_gets_one_evaluation(open_run) -
 
 def test_the_note_tells_the_result_with_its_interval_and_every_class() -> None:
     note = evaluation_note(report())
-    assert "**mIoU 0.5000** (95 % interval 0.4000 to 0.6000) on 233 images of `camvid` / `test`." in note
+    assert "**mIoU 0.5000** (95 % interval 0.4000 to 0.6000 over images) on 233 images of `camvid` / `test`." in note
+    assert "The images come from 1 group, too few to resample" in note
     rows = [[cell.strip() for cell in line.split(" | ")] for line in note.splitlines() if line.startswith("| ")]
     assert [[cell.strip("| \u2003") for cell in row] for row in rows] == [
         ["class", "IoU", "Dice", "pixels %"],
@@ -103,6 +106,11 @@ def test_the_note_tells_the_result_with_its_interval_and_every_class() -> None:
         ["car\\|van", "-", "-", "25.0000"],
     ]
     assert 'load_model("runs/unet")' in note
+
+
+@pytest.mark.parametrize("changes", [{"resampled": "groups"}, {"groups": ("a", "b"), "num_samples": 2}])
+def test_the_note_warns_only_of_images_that_belong_together(changes: dict[str, Any]) -> None:
+    assert "too few to resample" not in evaluation_note(eval_report(**changes))
 
 
 def test_the_note_of_many_classes_says_where_the_rest_is() -> None:
