@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpipe.config import DatasetConfig, Recipe, RunConfig, digest, expand_root, validate
+from segpipe.config import WITHOUT_EFFECT, Recipe, RunConfig, TrainConfig, digest, expand_root
 from segpipe.errors import InputError
 
 RECIPES = sorted((Path(__file__).parents[1] / "flows" / "recipes").glob("*.yaml"))
@@ -343,6 +343,9 @@ def test_the_digest_is_that_of_the_meaning_not_of_the_text() -> None:
         "promote.margin=0.5",
         "description=another",
         "dataset.options={seed: 3}",
+        "train.loader_threads=7",
+        "train.checkpoint_every=5",
+        "architectures.0.train={loader_threads: 3, checkpoint_every: 1}",
     ],
 )
 def test_what_is_not_the_training_leaves_the_digest_alone(override: str) -> None:
@@ -370,11 +373,32 @@ def test_a_change_of_one_architecture_changes_its_digest_only() -> None:
         assert after[1] == before[1]
 
 
+def test_every_other_key_of_train_is_part_of_the_identity() -> None:
+    identity = Recipe.parse(MINIMAL, origin="my.yaml").run_config(0).identity
+    assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT)
+    assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
+    assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id"}
+
+
+def test_the_identity_holds_which_weights_and_not_where_they_lie() -> None:
+    run = Recipe.parse(recipe_with("architectures.0.pretrained", "a/weights.pth"), origin="my.yaml").run_config(0)
+    here, moved = (
+        run.model_copy(update={"pretrained": path, "pretrained_id": "sha256:12"}) for path in ("a.pth", "b.pth")
+    )
+    other = moved.model_copy(update={"pretrained_id": "sha256:34"})
+    assert here.identity["pretrained"] == "sha256:12"
+    assert here.digest == moved.digest
+    assert len({run.digest, here.digest, other.digest}) == 3
+
+
 def test_the_digest_is_pinned() -> None:
-    """A change of this value makes every finished run unknown: change it on purpose only."""
-    dataset = DatasetConfig(name="streets", format="scenes")
-    assert digest(dataset) == digest(validate(DatasetConfig, json.loads(dataset.model_dump_json()), "x"))
-    assert digest(dataset) == "1557f1fa2d1468cd7c2dd946151217d515e5faa51a5b6878346f1eb0360ccb09"
+    """A change of these values makes every finished run unknown: change them on purpose only."""
+    assert digest({"b": [1, 2.5, None], "a": "\u00e4"}) == digest({"a": "\u00e4", "b": [1, 2.5, None]})
+    assert digest({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+    assert digests(MINIMAL) == [
+        "6fd591d6d51691aa716dc797ac86dcacf53d6bb9d4f6a30829b62b0e8a9f1f6d",
+        "39f2630ecf43cec35727c7f29f3eb96c4933925429780e98d047c6e3cc3ac731",
+    ]
 
 
 def test_a_config_cannot_be_changed_after_it_was_checked() -> None:

@@ -1,8 +1,8 @@
 """A recipe: the one YAML file that tells a whole experiment, checked before anything is asked for.
 
 Strict: an unknown key, a wrong type or a value out of range is an `InputError` that names the key's path (`strict.py`
-says how). What a run is identified by is `digest` of the parts that change its result. `Recipe.load` is the only reader
-of recipe files.
+says how). What a run is identified by is the digest of `RunConfig.identity`: the parts that change its result.
+`Recipe.load` is the only reader of recipe files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -38,6 +39,9 @@ __all__ = [
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+# Keys of `train` that reach no weight: batches come in the same order from any number of threads (data/loader.py), and
+# a checkpoint only reads (train/session.py). They may differ between two attempts at the same run.
+WITHOUT_EFFECT = ("checkpoint_every", "loader_threads")
 
 
 class Strict(BaseModel):
@@ -225,7 +229,11 @@ class Recipe(Strict):
 
 
 class RunConfig(Strict):
-    """One training run, complete: what `train` needs besides a dataset. Its digest is part of the run's path."""
+    """One training run, complete: what `train` needs besides a dataset. Its digest is part of the run's path.
+
+    As `Recipe.run_config` makes it, it says what the recipe says. `stages/identity.py`, which knows the architectures,
+    fills in the options that the recipe left out, and `pretrained_id`.
+    """
 
     experiment: str
     task: Literal["semantic"]
@@ -233,20 +241,33 @@ class RunConfig(Strict):
     label: str
     options: dict[str, Any]
     pretrained: str | None
+    pretrained_id: str | None = Field(
+        default=None,
+        description="which weights `pretrained` means, wherever they lie: a full name, or a file's SHA-256",
+    )
     train: TrainConfig
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the result, as plain data: two runs with the same identity are the same training.
+
+        `train` is without the keys that have no effect on it, and `pretrained` says which weights, not where they lie.
+        """
+        document = self.model_dump(mode="json", exclude={"pretrained_id": True, "train": set(WITHOUT_EFFECT)})
+        return {**document, "pretrained": self.pretrained_id or self.pretrained}
+
+    @property
     def digest(self) -> str:
-        return digest(self)
+        return digest(self.identity)
 
     @property
     def task_kind(self) -> Task:
         return Task(self.task)
 
 
-def digest(config: BaseModel) -> str:
-    """SHA-256 of the canonical JSON of a config: sorted keys, no spaces."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+def digest(document: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of plain data as canonical JSON: sorted keys, no spaces."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

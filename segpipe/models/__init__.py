@@ -14,11 +14,22 @@ from torch import nn
 
 from segpipe.errors import InputError
 from segpipe.models import deeplab_v3plus, fcn, unet
-from segpipe.models.pretrained import load_pretrained
+from segpipe.models.pretrained import check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published
 from segpipe.types import Task
 
-__all__ = ["MODELS", "DenseOutput", "ModelSpec", "Published", "check", "create", "names", "spec"]
+__all__ = [
+    "MODELS",
+    "DenseOutput",
+    "ModelSpec",
+    "Published",
+    "check",
+    "complete",
+    "create",
+    "names",
+    "spec",
+    "weights_id",
+]
 
 MODELS: dict[str, ModelSpec] = {
     found.name: found
@@ -28,6 +39,8 @@ MODELS: dict[str, ModelSpec] = {
         deeplab_v3plus.SPEC,
     )
 }
+
+_OUTLINE_CLASSES = 2
 
 
 def names(task: Task | str | None = None) -> list[str]:
@@ -61,25 +74,28 @@ def create(
     found = spec(name)
     _check_count("num_classes", num_classes)
     _check_count("in_channels", in_channels)
-    model: nn.Module = found.build(num_classes=num_classes, in_channels=in_channels, **_checked_options(found, options))
+    model: nn.Module = found.build(num_classes=num_classes, in_channels=in_channels, **complete(name, options))
     if pretrained is not None:
         load_pretrained(model, found, pretrained, num_classes=num_classes)
     return model
 
 
-def check(name: str, options: Mapping[str, Any]) -> None:
-    """Raises InputError where `create` would, for name and options, without the memory: nothing is initialised."""
+def check(name: str, options: Mapping[str, Any], *, pretrained: str | None = None) -> None:
+    """Raises InputError where `create` would, at little cost: nothing is initialised and nothing is downloaded.
+
+    A weights file is read and compared with the model; a weights name is only looked up.
+    """
+    model = _outline(name, options)
+    if pretrained is not None:
+        check_pretrained(model, spec(name), pretrained, num_classes=_OUTLINE_CLASSES)
+
+
+def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with the defaults of those left out: what means the same model is equal afterwards.
+
+    Raises InputError on an unknown architecture, an unknown option or a value of another type than its default.
+    """
     found = spec(name)
-    with torch.device("meta"):
-        found.build(num_classes=2, in_channels=3, **_checked_options(found, options))
-
-
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name}: expected a whole number of at least 1, found {value!r}")
-
-
-def _checked_options(found: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in options.items():
         if key not in found.options:
             known = ", ".join(f"{option}={default!r}" for option, default in found.options.items())
@@ -88,3 +104,23 @@ def _checked_options(found: ModelSpec, options: Mapping[str, Any]) -> dict[str, 
         if type(value) is not expected:
             raise InputError(f"{found.name}: option {key}: expected {expected.__name__}, found {value!r}")
     return {**found.options, **options}
+
+
+def weights_id(name: str, options: Mapping[str, Any], pretrained: str) -> str:
+    """Which weights `pretrained` means for this model: torchvision's full name, or "sha256:..." of a file's bytes.
+
+    Raises InputError on a file that cannot be read or a name that is not known.
+    """
+    return identify_pretrained(_outline(name, options), spec(name), pretrained)
+
+
+def _outline(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """The model without its numbers: modules, names and shapes alone."""
+    with torch.device("meta"):
+        model: nn.Module = spec(name).build(num_classes=_OUTLINE_CLASSES, in_channels=3, **complete(name, options))
+    return model
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name}: expected a whole number of at least 1, found {value!r}")

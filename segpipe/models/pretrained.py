@@ -1,4 +1,4 @@
-"""Weights from outside into a fresh model: torchvision's by name, or a local file. Used by `models.create` alone.
+"""Weights from outside into a fresh model: torchvision's by name, or a local file. Used by `models/__init__.py` alone.
 
 Nothing is loaded in part without a word: what is missing or left over is an error, and the two things that are dropped
 on purpose (classifiers of another number of classes, heads that this model does not have) are logged.
@@ -7,8 +7,10 @@ on purpose (classifiers of another number of classes, heads that this model does
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import logging
+import os
 import pickle
 import socket
 import sys
@@ -39,26 +41,55 @@ OPTIONAL_HEADS = ("aux_classifier.",)
 
 def load_pretrained(model: nn.Module, spec: ModelSpec, pretrained: str, *, num_classes: int) -> None:
     """Loads `pretrained` (see `models.create`) into `model`, in place. Raises as `models.create` says."""
-    backbone = model.get_submodule("backbone")
-    assert isinstance(backbone, Backbone)
-    if pretrained.endswith(SUFFIXES):
+    if _is_file_name(pretrained):
         found = _read_file(Path(pretrained))
     else:
-        found = _download(_weights_named(pretrained, spec, backbone))
-    whole = any(key.startswith("backbone.") for key in found)
-    state = _whole_model_keys(found, spec) if whole else _backbone_keys(found)
-    state = _fit_stem(state, backbone, origin=pretrained)
-    state, dropped = _drop_heads(state, model, num_classes)
-    _check_fit(state, model, dropped, whole=whole, origin=f"pretrained {pretrained!r} for {spec.name}")
+        found = _download(_weights_named(pretrained, spec, model))
+    state, dropped = _fitted(found, model, spec, num_classes, origin=pretrained)
     model.load_state_dict(state, strict=False)  # strictness is _check_fit's, with a message that helps
     logger.info("%s: loaded %d tensors from %s", spec.name, len(state), pretrained)
     if dropped:
         logger.warning("%s: not loaded from %s, on purpose: %s", spec.name, pretrained, _some(dropped))
 
 
+def check_pretrained(model: nn.Module, spec: ModelSpec, pretrained: str, *, num_classes: int) -> None:
+    """Raises InputError where `load_pretrained` would, and downloads nothing. `model` may have no memory ("meta")."""
+    if _is_file_name(pretrained):
+        _fitted(_read_file(Path(pretrained)), model, spec, num_classes, origin=pretrained)
+    else:
+        _weights_named(pretrained, spec, model)
+
+
+def identify_pretrained(model: nn.Module, spec: ModelSpec, pretrained: str) -> str:
+    """What tells these weights from all others (see `models.weights_id`).
+
+    A file may be overwritten and a short name mean other weights tomorrow ("DEFAULT"), so neither is taken as written.
+    """
+    if not _is_file_name(pretrained):
+        weights = _weights_named(pretrained, spec, model)
+        return f"{type(weights).__name__}.{weights.name}"
+    _require_file(Path(pretrained))
+    try:
+        with open(pretrained, "rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise InputError(f"pretrained: {pretrained}: cannot be read: {error.strerror or error}") from None
+
+
+def _is_file_name(pretrained: str) -> bool:
+    return pretrained.endswith(SUFFIXES)
+
+
+def _require_file(path: Path) -> None:
+    if not os.path.isfile(path):  # and not Path.is_file, which raises PermissionError below a closed folder
+        place = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise InputError(
+            f"pretrained: {path}: no such file{place}; give a {', '.join(SUFFIXES)} file or a weights name"
+        )
+
+
 def _read_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"pretrained: {path}: no such file; give a {', '.join(SUFFIXES)} file or a weights name")
+    _require_file(path)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -78,9 +109,15 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _weights_named(name: str, spec: ModelSpec, backbone: Backbone) -> Any:
+def _backbone_of(model: nn.Module) -> Backbone:
+    backbone = model.get_submodule("backbone")
+    assert isinstance(backbone, Backbone)
+    return backbone
+
+
+def _weights_named(name: str, spec: ModelSpec, model: nn.Module) -> Any:
     """The member of torchvision's weights enums of this backbone, or of this very model, that `name` means."""
-    models = torchvision.models
+    models, backbone = torchvision.models, _backbone_of(model)
     enums = [models.get_model_weights(backbone.name)]
     if spec.name in models.list_models():
         enums.append(models.get_model_weights(spec.name))
@@ -122,6 +159,18 @@ def _connect_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _fitted(
+    found: Mapping[str, Tensor], model: nn.Module, spec: ModelSpec, num_classes: int, *, origin: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors under the model's own keys, and the keys that are left out on purpose. Raises InputError."""
+    whole = any(key.startswith("backbone.") for key in found)
+    state = _whole_model_keys(found, spec) if whole else _backbone_keys(found)
+    state = _fit_stem(state, _backbone_of(model), origin=origin)
+    state, dropped = _drop_heads(state, model, num_classes)
+    _check_fit(state, model, dropped, whole=whole, origin=f"pretrained {origin!r} for {spec.name}")
+    return state, dropped
 
 
 def _whole_model_keys(found: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ def train(
         _log.warning("%s: is damaged and is made again from the run's checkpoints", run_uri)
         storage.delete(storage.join(run_uri, RESULT))
         storage.delete_tree(checkpoint.model_uri(run_uri))
-    storage.write_json_once(storage.join(run_uri, "run.json"), run.model_dump(mode="json"))
+    storage.write_json_once(storage.join(run_uri, "run.json"), run.identity)
     job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
     child = mirror.open_child(parent, run, version=version) if parent else None
     sink = tracking.MetricLogger(child) if child else None

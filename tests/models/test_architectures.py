@@ -141,6 +141,16 @@ def test_the_spec_says_what_the_model_is(name: str) -> None:
         assert 0 < number.value <= 1, "published numbers are shares, as ours are"
 
 
+@every_architecture
+def test_options_written_out_mean_the_same_as_left_out(name: str) -> None:
+    defaults = dict(models.spec(name).options)
+    assert models.complete(name, {}) == models.complete(name, defaults) == defaults
+    option = next(iter(defaults))
+    assert models.complete(name, {option: defaults[option]}) == defaults
+    with pytest.raises(InputError, match=rf"{name}: unknown option 'surprise'; known, .*: .*{option}="):
+        models.complete(name, {"surprise": 1})
+
+
 @pytest.mark.parametrize("name", ["unet", "deeplab_v3plus"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_in_every_architecture_that_takes_one(name: str, backbone: str) -> None:

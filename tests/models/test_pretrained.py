@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import pickle
 from pathlib import Path
@@ -211,3 +212,74 @@ def test_another_backbones_file_is_refused(resnet18: dict[str, Tensor], tmp_path
     path = save(resnet18, tmp_path / "resnet18.pth")
     with pytest.raises(InputError, match=r"for fcn_resnet34: the tensors do not fit: \d+ missing \(.*and \d+ more\)"):
         models.create("fcn_resnet34", 3, pretrained=path)
+
+
+# --- before any work
+
+
+def test_a_check_takes_what_would_load_and_downloads_nothing(
+    hub: Path, resnet18: dict[str, Tensor], tmp_path: Path
+) -> None:
+    five = models.create("unet", 5, backbone="resnet18").state_dict()
+    for pretrained in (
+        "DEFAULT",
+        "ResNet18_Weights.IMAGENET1K_V1",
+        save(resnet18, tmp_path / "backbone.pth"),
+        save(five, tmp_path / "five-classes.safetensors"),
+    ):
+        models.check("unet", {"backbone": "resnet18"}, pretrained=pretrained)
+    assert list(hub.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "message"),
+    [
+        (
+            "IMAGENET1K_V2",
+            r"not known for unet with resnet18; expected one of IMAGENET1K_V1, DEFAULT, or a local",
+        ),
+        ("", r"'' is not known for unet"),
+        ("absent.pth", r"absent\.pth: no such file in /.*; give a \.safetensors, \.pth, \.pt file or a weights name"),
+        ("/absent/absent.pth", r"absent\.pth: no such file; give a"),
+        ("nul\0.pth", r"no such file"),
+        ("folder.pth", r"folder\.pth: no such file"),
+        ("text.pth", r"text\.pth: holds more than tensors, or is no torch file"),
+        ("text.safetensors", r"text\.safetensors: cannot be read as weights"),
+        (
+            "resnet34.pth",
+            r"'resnet34\.pth' for unet: the tensors do not fit: .* unexpected \(backbone\.layer1\.2\.",
+        ),
+    ],
+)
+def test_a_check_refuses_what_would_not_load(
+    pretrained: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.pth").mkdir()
+    (tmp_path / "text.pth").write_text("weights")
+    (tmp_path / "text.safetensors").write_text("weights")
+    save(torchvision.models.resnet34(weights=None).state_dict(), tmp_path / "resnet34.pth")
+    with pytest.raises(InputError, match=message):
+        models.check("unet", {"backbone": "resnet18"}, pretrained=pretrained)
+
+
+def test_weights_are_told_apart_by_their_bytes_and_not_by_their_place(tmp_path: Path) -> None:
+    here, there = tmp_path / "here.pth", tmp_path / "there.safetensors"
+    here.write_bytes(b"one")
+    there.write_bytes(b"one")
+    first = models.weights_id("unet", {}, str(here))
+    assert first == f"sha256:{hashlib.sha256(b'one').hexdigest()}" == models.weights_id("fcn_resnet18", {}, str(there))
+    here.write_bytes(b"two")
+    assert models.weights_id("unet", {}, str(here)) != first
+    with pytest.raises(InputError, match=r"absent\.pth: no such file"):
+        models.weights_id("unet", {}, str(tmp_path / "absent.pth"))
+
+
+def test_every_name_of_the_same_weights_is_the_same_weights(hub: Path) -> None:
+    for name in ("DEFAULT", "IMAGENET1K_V1", "ResNet18_Weights.DEFAULT"):
+        assert models.weights_id("unet", {"backbone": "resnet18"}, name) == "ResNet18_Weights.IMAGENET1K_V1"
+    assert models.weights_id("fcn_resnet50", {}, "DEFAULT") == "ResNet50_Weights.IMAGENET1K_V2"
+    assert models.weights_id("fcn_resnet50", {}, "COCO_WITH_VOC_LABELS_V1").startswith("FCN_ResNet50_Weights.")
+    with pytest.raises(InputError, match="'yes' is not known"):
+        models.weights_id("unet", {}, "yes")
+    assert list(hub.iterdir()) == []
