@@ -30,7 +30,7 @@ install: .venv/installed ## the environment, from the hashed lock
 	touch $@
 
 demo: install ## generate scenes, retrain three architectures, show the champion (about 5 minutes on 2 cores)
-	$(BIN)/python -m flows.retrain flows/recipes/scenes.yaml
+	$(BIN)/python -m flows flows/recipes/scenes.yaml
 
 test: install ## the tests (at most 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
