@@ -28,6 +28,7 @@ from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
 _SHARDS_A_SPLIT, _FEWEST_ROWS, _MOST_ROWS = 8, 32, 1024
+_GROUPS_NAMED = 3  # of those that a warning is about
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +82,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
-    warnings = [*_count_warnings(source, written), *_duplicate_warnings(written)]
+    warnings = [*_count_warnings(source, written), *_group_warnings(refs, written), *_duplicate_warnings(written)]
     manifest = _manifest(config, source, written, entries, quarantine_path)
     version, status = publish(uri, manifest)
     splits = {name: split.samples for name, split in manifest.splits.items()}
@@ -203,6 +204,31 @@ def _count_warnings(source: Source, written: Sequence[Written]) -> Iterator[str]
         found = sum(w.result.shard.rows for w in written if w.split == split and w.result.shard)
         if found != expected:
             yield f"split {split!r} has {found} samples, its documentation says {expected}"
+
+
+def _group_warnings(refs: Sequence[SampleRef], written: Sequence[Written]) -> Iterator[str]:
+    """Groups (a drive, a patient, a clip) that the splits cut through, in one line: what was trained on is tested on.
+
+    A warning and no error: the official splits of CamVid and others do so, and papers report on them.
+    """
+    published = {(part.split, sample_id) for part in written for sample_id in part.result.sample_ids}
+    groups: dict[str, Counter[str]] = {}
+    for ref in refs:
+        if (ref.split, ref.sample_id) in published:
+            groups.setdefault(ref.group, Counter())[ref.split] += 1
+    cut = {group: counts for group, counts in sorted(groups.items()) if len(counts) > 1}
+    if cut:
+        shown = [
+            f"{group} ({', '.join(f'{split} {samples}' for split, samples in sorted(counts.items()))})"
+            for group, counts in list(cut.items())[:_GROUPS_NAMED]
+        ]
+        more = f" and {len(cut) - len(shown)} more" if len(cut) > len(shown) else ""
+        samples = sum(counts.total() for counts in cut.values())
+        yield (
+            f"the same group is in several splits: {', '.join(shown)}{more}; {samples} of {len(published)} samples. "
+            "Scores on samples that are like those of training are too good: keep each group in one split, where the "
+            "splits are yours to choose"
+        )
 
 
 def _duplicate_warnings(written: Sequence[Written]) -> Iterator[str]:
