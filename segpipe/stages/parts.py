@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from segpipe.cores import usable_cores
 from segpipe.errors import BadSampleError, SegpipeError
 from segpipe.shards import ShardResult, write_shard
 from segpipe.sources import open_source
@@ -72,7 +73,7 @@ def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Writt
 
         on_ray.connect()
         return on_ray.fan_out(write_part, parts, on_done=advance)
-    workers = min(len(parts), len(os.sched_getaffinity(0)))
+    workers = min(len(parts), usable_cores())
     if workers == 1:
         written = []
         for part in parts:

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 import segpipe
+from segpipe.cores import usable_cores
 from segpipe.errors import InputError, UnreachableError
 
 _connecting = threading.Lock()
@@ -73,7 +74,7 @@ def _embedded_options(num_cpus: int | None) -> dict[str, Any]:
     temp_dir = tempfile.gettempdir()
     return {
         "address": "local",  # never another Ray on this host, such as one left by a driver that was killed
-        "num_cpus": num_cpus or max(2, len(os.sched_getaffinity(0))),
+        "num_cpus": num_cpus or max(2, usable_cores()),
         "include_dashboard": False,
         "log_to_driver": False,
         "logging_level": logging.ERROR,

@@ -1,0 +1,33 @@
+"""The number of usable cores, on Linux and where the system cannot tell which ones are ours."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from segpipe.cores import usable_cores
+
+HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+def test_it_is_a_number_of_cores_of_this_machine() -> None:
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not HAS_AFFINITY, reason="this system does not bind processes to cores")
+def test_a_process_bound_to_one_core_has_one() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
+        "from segpipe.cores import usable_cores; print(usable_cores())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+@pytest.mark.parametrize(("counted", "expected"), [(6, 6), (None, 1)])
+def test_without_affinity_it_is_what_the_machine_has(
+    counted: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: counted)
+    assert usable_cores() == expected
