@@ -126,7 +126,23 @@ def test_exists_and_delete(root: str) -> None:
     assert storage.list_tree(root) == []
 
 
-@pytest.mark.parametrize("verb", [storage.read_bytes, storage.size, storage.sha256_file, storage.open_read])
+def test_a_fingerprint_stays_until_the_file_is_written_again(root: str) -> None:
+    uri, other = storage.join(root, "a", "watched"), storage.join(root, "a", "other")
+    storage.write_once(uri, b"first")
+    first = storage.fingerprint(uri)
+    assert first == storage.fingerprint(uri)
+    assert storage.read_bytes(uri) == b"first"
+    storage.write_once(other, b"1")
+    storage.delete(other)
+    assert storage.fingerprint(uri) == first, "neither reading nor a neighbour touches it"
+    storage.delete(uri)
+    storage.write_once(uri, b"a longer text")
+    assert storage.fingerprint(uri) != first
+
+
+@pytest.mark.parametrize(
+    "verb", [storage.read_bytes, storage.size, storage.sha256_file, storage.open_read, storage.fingerprint]
+)
 def test_what_is_missing_is_named(root: str, verb: object) -> None:
     with pytest.raises(InputError, match=r"absent\.json: no such "):
         verb(storage.join(root, "absent.json"))  # type: ignore[operator]

@@ -158,6 +158,31 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         storage.list_files(str(tmp_path / "pipe" / "below"))
 
 
+def test_a_fingerprint_is_size_and_time_of_change_to_the_nanosecond(tmp_path: Path) -> None:
+    path, uri = tmp_path / "image.png", str(tmp_path / "image.png")
+    path.write_bytes(b"one")
+    os.utime(path, ns=(0, 1_700_000_000_000_000_000))
+    first = storage.fingerprint(uri)
+    assert storage.fingerprint(f"file://{uri}") == first
+    path.write_bytes(b"two")
+    os.utime(path, ns=(0, 1_700_000_000_000_000_001))
+    assert storage.fingerprint(uri) != first, "as long as before, and changed a nanosecond later"
+    os.utime(path, ns=(99, 1_700_000_000_000_000_000))
+    assert storage.fingerprint(uri) == first, "the bytes are not read, and when it was last read does not count"
+    path.write_bytes(b"three")
+    os.utime(path, ns=(0, 1_700_000_000_000_000_000))
+    assert storage.fingerprint(uri) != first, "of another length"
+    (tmp_path / "link.png").symlink_to(path)
+    assert storage.fingerprint(str(tmp_path / "link.png")) == storage.fingerprint(uri), "a link is what it leads to"
+
+
+def test_a_fingerprint_that_cannot_be_had_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for uri in (tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match=uri.name):
+            storage.fingerprint(str(uri))
+
+
 def test_linked_folders_are_not_entered(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

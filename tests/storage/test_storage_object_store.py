@@ -64,6 +64,18 @@ def test_a_short_body_is_read_again(flaky: FlakyStore, s3_root: str) -> None:
     assert flaky.faults == []
 
 
+def test_a_fingerprint_tells_objects_of_equal_length_apart(flaky: FlakyStore, s3_root: str) -> None:
+    """Written within a second, so that size and time of change, which S3 gives in seconds, could be the same."""
+    prints = []
+    for name, data in (("a", b"one"), ("b", b"two"), ("c", b"one")):
+        storage.write_once(storage.join(s3_root, name), data)
+        flaky.faults = [("HEAD", "503")]
+        prints.append(storage.fingerprint(storage.join(s3_root, name)))
+    assert prints[0] != prints[1]
+    assert prints[0] == prints[2], "the place does not count"
+    assert flaky.faults == []
+
+
 def test_a_store_that_stays_down_is_unreachable(
     flaky: FlakyStore, s3_root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
