@@ -19,8 +19,12 @@ from segpipe.errors import BadSampleError, InputError, NonFiniteError, Unreachab
 from segpipe.train import on_ray
 from segpipe.train.runtime import LocalRuntime, Runtime
 
-# Ray Data sets options of its own that it deprecates, whenever a trainer is made.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
+pytestmark = [
+    # One pytest worker for all tests on Ray: the module's Ray is started once, and two never share the cores.
+    pytest.mark.xdist_group("ray"),
+    # Ray Data sets options of its own that it deprecates, whenever a trainer is made.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+]
 
 ONE, TWO = ResourceConfig(), ResourceConfig(workers=2)
 
