@@ -17,6 +17,7 @@ from flows.ingest import ingest
 from flows.promote import choose_champion
 from flows.train import train_architecture
 from segpipe.config import Recipe
+from segpipe.stages import preflight
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.results import RetrainResult
 
@@ -68,7 +69,7 @@ def retrain(
     """
     started, log = time.perf_counter(), get_run_logger()
     found = Recipe.load(recipe, overrides)
-    night_stage.check(found)
+    preflight.check(found)
     night_stage.warm_up()
     night = night_stage.open_night(found, ingest(found.dataset))
     attempts = {

@@ -12,6 +12,7 @@ from flows.hooks import announce_failure
 from flows.limits import one_training
 from segpipe.config import Recipe
 from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError
+from segpipe.stages import preflight
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.ingest import ingest
 from segpipe.types import EvalReport
@@ -54,6 +55,6 @@ def train(recipe: str, label: str, overrides: tuple[str, ...] = ()) -> EvalRepor
         overrides: Changes of the recipe, each KEY.PATH=VALUE, such as train.epochs=3.
     """
     found = Recipe.load(recipe, overrides)
-    night_stage.check(found)
+    preflight.check(found)
     night = night_stage.open_night(found, ingest(found.dataset))
     return train_architecture(found, found.index_of(label), label, night)

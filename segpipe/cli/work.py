@@ -37,9 +37,9 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
         from segpipe.config import Recipe
 
         found = Recipe.load(recipe, tuple(overrides or ()))
-        from segpipe.stages import retrain as stage  # after the recipe: a typo need not wait seconds for torch
+        from segpipe.stages import preflight  # after the recipe: a typo need not wait seconds for torch
 
-        stage.check(found)
+        preflight.check(found)
         runs = [found.run_config(index) for index in range(len(found.architectures))]
         summary = {
             "recipe": str(recipe),

@@ -14,18 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from segpipe import models, reports, storage, tracking
-from segpipe.config import Recipe, expand_root
-from segpipe.errors import InputError, SegpipeError
+from segpipe import reports, storage, tracking
+from segpipe.config import Recipe
+from segpipe.errors import SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
-from segpipe.sources import open_source
-from segpipe.stages import layout, mirror
-from segpipe.stages.evaluate import evaluate, finished_report, load_pictures, location
+from segpipe.stages import layout, mirror, preflight
+from segpipe.stages.evaluate import evaluate, load_pictures, location
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.nights import Night
 from segpipe.stages.promote import champion_scorer, promote
-from segpipe.stages.train import finished, run_location, train
+from segpipe.stages.train import train
 from segpipe.types import EvalReport
 
 _log = logging.getLogger(__name__)
@@ -60,47 +59,6 @@ class OpenNight:
     nothing_to_do: bool
 
 
-def check(recipe: Recipe) -> None:
-    """Everything that can be refused before any work: architectures and their options, source, splits, resources.
-
-    Raises InputError with every fault found, each with its path in the recipe.
-    """
-    faults = []
-    for index in range(len(recipe.architectures)):
-        run = recipe.run_config(index)
-        try:
-            models.check(run.arch, run.options)
-        except InputError as error:
-            faults.append(f"architectures.{index}: {error}")
-        workers = recipe.resources.workers
-        if run.train.batch_size % workers:
-            faults.append(
-                f"architectures.{index}: batch_size {run.train.batch_size} does not divide over resources.workers "
-                f"{workers}; choose a multiple"
-            )
-    try:
-        open_source(recipe.dataset.format, expand_root(recipe.dataset.root), recipe.dataset.options)
-    except InputError as error:
-        faults.append(f"dataset: {error}")
-    if faults:
-        raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(faults))
-
-
-def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
-    """Refuses a recipe whose splits the dataset does not have, before anything is trained on the others."""
-    wanted = {"evaluate.split": recipe.evaluate.split}
-    for index, run in enumerate(recipe.run_configs()):
-        wanted[f"architectures.{index}: train.train_split"] = run.train.train_split
-        wanted[f"architectures.{index}: train.validation_split"] = run.train.validation_split
-    faults = [f"{path} is {split!r}" for path, split in wanted.items() if not dataset.splits.get(split)]
-    if faults:
-        there = ", ".join(f"{name} ({samples})" for name, samples in dataset.splits.items())
-        raise InputError(
-            f"recipe {recipe.name!r}: dataset {dataset.name!r} has the splits {there}, but {'; '.join(faults)}. Name "
-            "one of those, or give the source a list of samples for the missing split"
-        )
-
-
 def retrain(
     recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray", on_step: Progress = lambda _: None
 ) -> RetrainResult:
@@ -110,7 +68,7 @@ def retrain(
     refuses the data.
     """
     started = time.perf_counter()
-    check(recipe)
+    preflight.check(recipe)
     if runtime == "ray":
         warm_up()
     on_step(f"ingesting {recipe.dataset.name}")
@@ -153,12 +111,12 @@ def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
 
     Raises InputError when the dataset lacks a split that the recipe trains, validates or evaluates on.
     """
-    check_splits(recipe, dataset)
+    preflight.check_splits(recipe, dataset)
     mirror.reconcile(recipe.name)
     return OpenNight(
         dataset=dataset,
         parent=mirror.open_parent(recipe, data=dataset.uri, version=dataset.version),
-        nothing_to_do=is_done(recipe, dataset),
+        nothing_to_do=preflight.is_done(recipe, dataset),
     )
 
 
@@ -238,25 +196,6 @@ def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
         config=recipe.evaluate,
         to=layout.evaluations_uri(recipe.name),
     )
-
-
-def is_done(recipe: Recipe, dataset: IngestResult) -> bool:
-    """Whether every architecture of the recipe was trained and evaluated on this version by this code."""
-    for index in range(len(recipe.architectures)):
-        run = recipe.run_config(index)
-        result = finished(run_location(run, version=dataset.version, to=layout.runs_uri(recipe.name)))
-        if result is None:
-            return False
-        folder = location(
-            result.weights_sha256,
-            label=result.label,
-            version=dataset.version,
-            config=recipe.evaluate,
-            to=layout.evaluations_uri(recipe.name),
-        )
-        if finished_report(folder) is None:
-            return False
-    return True
 
 
 def conclude(

@@ -64,3 +64,10 @@ def test_a_damaged_night_names_its_file() -> None:
     storage.append_record(layout.nights_uri("camvid"), {"outcome": "promoted"}, after=0)
     with pytest.raises(CorruptError, match=r"nights/camvid/000001\.json: .*every field of Night"):
         nights.board()
+
+
+def test_a_home_without_nights_has_no_board() -> None:
+    assert nights.experiments() == []
+    for look in (nights.board, nights.history):
+        with pytest.raises(InputError, match="no retrain has finished here; run `segpipe retrain RECIPE`"):
+            look("toy")

@@ -1,0 +1,59 @@
+"""What of a recipe is refused before any work."""
+
+from pathlib import Path
+
+import pytest
+
+from segpipe.errors import InputError
+from segpipe.stages import layout
+from segpipe.stages.preflight import check
+from segpipe.stages.retrain import retrain
+from tests.stages.toy_night import forbid_work, recipe
+
+pytestmark = pytest.mark.xdist_group("nights")
+
+
+def test_everything_that_a_recipe_names_wrongly_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_work(monkeypatch)
+    wrong = recipe(
+        "dataset={name: a, format: foldr, root: x}",
+        "architectures=[{arch: unett}, {arch: unet, options: {backbone: resnet19}}, {arch: unet, label: b, "
+        "options: {depth: 3}}, {arch: fcn_resnet18, train: {batch_size: 3}}]",
+        "resources.workers=2",
+    )
+    for refuse in (check, lambda found: retrain(found, runtime="local")):
+        with pytest.raises(InputError) as caught:
+            refuse(wrong)
+        lines = str(caught.value).splitlines()
+        assert lines[0] == "recipe 'toy':"
+        assert "architectures.0: architecture: unknown 'unett'; did you mean 'unet'?" in lines[1]
+        assert "architectures.1: " in lines[2]
+        assert "resnet19" in lines[2]
+        assert "architectures.2: unet: unknown option 'depth'" in lines[3]
+        assert "architectures.3: batch_size 3 does not divide over resources.workers 2" in lines[4]
+        assert "dataset: unknown source format 'foldr'; did you mean 'folder'" in lines[5]
+        assert len(lines) == 6
+    assert not Path(layout.home()).exists(), "nothing was written"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.options.heigth=4", "source 'scenes' has no option 'heigth'"),
+        ("dataset.options.height=4", "source 'scenes', option 'height': 4; expected 32 to 4096"),
+        ("dataset={name: a, format: camvid, root: $NOT_SET_ANYWHERE/camvid}", "names an environment variable"),
+        ("dataset={name: a, format: folder, root: /absent}", "/absent"),
+        ("architectures.0.options.width=wide", "option width: expected int, found 'wide'"),
+    ],
+)
+def test_each_fault_of_a_recipe_is_refused_before_any_work(override: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check(recipe(override))
+    assert message in str(caught.value)
+
+
+def test_a_sound_recipe_passes(tmp_path: Path) -> None:
+    check(recipe())
+    assert not Path(layout.home()).exists()
