@@ -20,6 +20,7 @@ from segpipe.errors import InputError, UnreachableError
 from segpipe.leaderboard import BoardRow
 from segpipe.shards import open_dataset
 from segpipe.stages import layout
+from segpipe.stages.identity import resolve
 from segpipe.types import EvalReport, TrainResult
 from segpipe.version import code_version
 
@@ -43,16 +44,16 @@ def uri() -> str:
 
 def open_parent(recipe: Recipe, *, data: str, version: str) -> tracking.RunRef | None:
     """The run under which a retrain's architectures appear: one a recipe, dataset version and code."""
-    digests = [recipe.run_config(index).digest for index in range(len(recipe.architectures))]
-    labels = [recipe.run_config(index).label for index in range(len(recipe.architectures))]
+    runs = [resolve(run) for run in recipe.run_configs()]
+    labels = ", ".join(run.label for run in runs)
     with giving_way(f"the run of {recipe.name}"):
         tracking.reachable(uri())
         return tracking.open_parent(
             uri(),
             experiment=recipe.name,
-            key=layout.key("retrain", version, code_version(), *digests),
+            key=layout.key("retrain", version, code_version(), *(run.digest for run in runs)),
             name=f"retrain {version[:8]}",
-            description=f"{recipe.description}\n\nArchitectures: {', '.join(labels)}. Dataset `{data}`.",
+            description=f"{recipe.description}\n\nArchitectures: {labels}. Dataset `{data}`.",
             tags={"dataset_version": version, "code_version": code_version(), "task": recipe.task},
             experiment_description=recipe.description,
         )
@@ -60,7 +61,7 @@ def open_parent(recipe: Recipe, *, data: str, version: str) -> tracking.RunRef |
 
 
 def open_child(parent: tracking.RunRef, run: RunConfig, *, version: str) -> tracking.RunRef | None:
-    """The run of one architecture below `parent`, with its parameters."""
+    """The run of one architecture below `parent`, with its parameters. `run` is a resolved one, here and below."""
     with giving_way(f"the run of {run.label}"):
         return tracking.open_child(
             parent,

@@ -11,12 +11,13 @@ from segpipe.errors import InputError
 from segpipe.sources import open_source
 from segpipe.stages import layout
 from segpipe.stages.evaluate import finished_report, location
+from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.train import finished, run_location
 
 
 def check(recipe: Recipe) -> None:
-    """Everything that can be refused before any work: architectures and their options, source, splits, resources.
+    """Everything that can be refused before any work: architectures with options and weights, source, resources.
 
     Raises InputError with every fault found, each with its path in the recipe.
     """
@@ -24,7 +25,7 @@ def check(recipe: Recipe) -> None:
     for index in range(len(recipe.architectures)):
         run = recipe.run_config(index)
         try:
-            models.check(run.arch, run.options)
+            models.check(run.arch, run.options, pretrained=run.pretrained)
         except InputError as error:
             faults.append(f"architectures.{index}: {error}")
         workers = recipe.resources.workers
@@ -59,7 +60,7 @@ def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
 def is_done(recipe: Recipe, dataset: IngestResult) -> bool:
     """Whether every architecture of the recipe was trained and evaluated on this version by this code."""
     for index in range(len(recipe.architectures)):
-        run = recipe.run_config(index)
+        run = resolve(recipe.run_config(index))
         result = finished(run_location(run, version=dataset.version, to=layout.runs_uri(recipe.name)))
         if result is None:
             return False

@@ -21,6 +21,7 @@ from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.stages import layout, mirror, preflight
 from segpipe.stages.evaluate import evaluate, load_pictures, location
+from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.nights import Night
 from segpipe.stages.promote import champion_scorer, promote
@@ -128,7 +129,7 @@ def train_and_evaluate(
     Idempotent: what a killed attempt had finished is kept. Raises what training or evaluation raises, after marking
     the architecture's run as failed.
     """
-    run, dataset = recipe.run_config(index), night.dataset
+    run, dataset = resolve(recipe.run_config(index)), night.dataset
     try:
         result = train(
             run,

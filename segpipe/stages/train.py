@@ -10,6 +10,7 @@ from segpipe import checkpoint, reports, storage, tracking
 from segpipe.config import ResourceConfig, RunConfig
 from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.stages import layout, mirror
+from segpipe.stages.identity import resolve
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime, MetricSink
 from segpipe.train.session import TrainJob
@@ -35,6 +36,7 @@ def train(
     An attempt that was killed is continued from its newest valid checkpoint. `parent` is the MLflow run under which
     live metrics appear; without one, or when MLflow does not answer, training goes on all the same.
     """
+    run = resolve(run)
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
         return done
@@ -70,7 +72,7 @@ def _fit(
 
 
 def run_location(run: RunConfig, *, version: str, to: str) -> str:
-    """The folder that this run has, or will have."""
+    """The folder that this run, a resolved one, has or will have."""
     return storage.join(to, f"{run.label}-{layout.run_key(run.digest, version, code_version())}")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from segpipe import tracking
 from segpipe.config import ResourceConfig, RunConfig
+from segpipe.stages.identity import resolve
 from segpipe.stages.train import train
 from segpipe.types import TrainResult
 from tests.fixtures.object_store import s3_root, s3_server
@@ -54,7 +55,7 @@ class Shapes:
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Shapes:
     folder: Path = tmp_path_factory.mktemp("shapes")
-    data, runs, run = str(folder / "data"), folder / "runs", small_run(optimizer="sgd", learning_rate=0.05)
+    data, runs, run = str(folder / "data"), folder / "runs", resolve(small_run(optimizer="sgd", learning_rate=0.05))
     version = publish_small(data)
     result = train(run, data=data, version=version, to=str(runs), resources=ResourceConfig(), runtime="local")
     return Shapes(data=data, version=version, runs=runs, run=run, result=result)

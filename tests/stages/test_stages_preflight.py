@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
+from segpipe import models
 from segpipe.errors import InputError
 from segpipe.stages import layout
 from segpipe.stages.preflight import check
 from segpipe.stages.retrain import retrain
+from tests.fixtures.small import OPTIONS
 from tests.stages.toy_night import forbid_work, recipe
 
 pytestmark = pytest.mark.xdist_group("nights")
@@ -45,6 +48,14 @@ def test_everything_that_a_recipe_names_wrongly_is_said_at_once(
         ("dataset.options.height=4", "source 'scenes', option 'height': 4; expected 32 to 4096"),
         ("dataset={name: a, format: camvid, root: $NOT_SET_ANYWHERE/camvid}", "names an environment variable"),
         ("dataset={name: a, format: folder, root: /absent}", "/absent"),
+        (
+            "architectures.0.pretrained=absent/weights.pth",
+            "architectures.0: pretrained: absent/weights.pth: no such file",
+        ),
+        (
+            "architectures.1.pretrained=IMAGENET",
+            "architectures.1: pretrained: 'IMAGENET' is not known for deeplab_v3plus",
+        ),
         ("architectures.0.options.width=wide", "option width: expected int, found 'wide'"),
     ],
 )
@@ -52,6 +63,18 @@ def test_each_fault_of_a_recipe_is_refused_before_any_work(override: str, messag
     with pytest.raises(InputError) as caught:
         check(recipe(override))
     assert message in str(caught.value)
+
+
+def test_a_weights_file_is_read_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    state = models.create("unet", 5, **OPTIONS["unet"]).state_dict()
+    safetensors.torch.save_file(state, path)
+    check(recipe(f"architectures.0.pretrained={path}"))
+    with pytest.raises(InputError, match=r"architectures.1: pretrained .*: the tensors do not fit"):
+        check(recipe(f"architectures.1.pretrained={path}"))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"architectures.0: pretrained: .*safetensors: cannot be read as weights"):
+        check(recipe(f"architectures.0.pretrained={path}"))
 
 
 def test_a_sound_recipe_passes(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from segpipe import checkpoint
+from segpipe import checkpoint, models, storage
 from segpipe.config import ResourceConfig
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.stages import train as stage
+from segpipe.stages.identity import resolve
 from segpipe.stages.train import finished, run_location
 from tests.fixtures.small import small_run
 from tests.stages.conftest import Shapes
@@ -41,6 +42,43 @@ def test_other_hardware_is_the_same_run(shapes: Shapes, monkeypatch: pytest.Monk
         shapes.run, data=shapes.data, version=shapes.version, to=str(shapes.runs), resources=resources, runtime="ray"
     )
     assert again == shapes.result
+
+
+def test_what_reaches_no_weight_is_the_same_run(shapes: Shapes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an attempt left its run.json and nothing else: the next one, with other threads, goes on there."""
+    monkeypatch.setattr(stage, "fit", lambda job, runtime: pytest.fail("the loop was entered"))
+    train = shapes.run.train.model_copy(update={"loader_threads": 3, "checkpoint_every": 2})
+    other = shapes.run.model_copy(update={"train": train})
+    assert shapes.train(run=other) == shapes.result
+    assert storage.write_json_once(f"{shapes.result.run_uri}/run.json", resolve(other).identity) is False
+
+
+def test_defaults_left_out_are_the_same_run() -> None:
+    short = small_run("deeplab_v3plus")
+    whole = short.model_copy(update={"options": {**models.spec(short.arch).options, **short.options}})
+    assert len(short.options) < len(whole.options)
+    assert resolve(short) == resolve(whole) == resolve(resolve(short))
+    other = whole.model_copy(update={"options": {**whole.options, "channels": 32}})
+    assert resolve(other).digest != resolve(whole).digest
+    with pytest.raises(InputError, match="deeplab_v3plus: unknown option 'depth'"):
+        resolve(short.model_copy(update={"options": {"depth": 3}}))
+
+
+def test_a_run_is_known_by_the_bytes_of_its_weights(tmp_path: Path) -> None:
+    here, there = tmp_path / "here.pth", tmp_path / "there.pth"
+    here.write_bytes(b"first")
+    there.write_bytes(b"first")
+    run = small_run().model_copy(update={"pretrained": str(here)})
+    first = resolve(run)
+    assert first.digest == resolve(run.model_copy(update={"pretrained": str(there)})).digest
+    assert str(here) not in json.dumps(first.identity)
+    here.write_bytes(b"second")
+    assert resolve(run).digest != first.digest
+    assert resolve(first) == first, "what was resolved stays, whatever becomes of the file"
+    here.unlink()
+    assert resolve(first) == first
+    with pytest.raises(InputError, match=r"here\.pth: no such file"):
+        resolve(run)
 
 
 def test_config_dataset_version_and_code_name_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
