@@ -171,7 +171,7 @@ def promote(
 
         found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import promote as stage
-        from segpipe.stages.evaluate import load_report
+        from segpipe.stages.evaluations import load_report
 
         candidates = [load_report(folder.removesuffix("/report.json")) for folder in report]
         note(f"{len(candidates)} candidate(s) for {found.name}")

@@ -6,23 +6,20 @@ same model on the same data twice costs one read.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Literal
 
 from segpipe import checkpoint, reports, storage
 from segpipe.config import EvaluateConfig
 from segpipe.data.decode import decode
-from segpipe.errors import ConflictError, CorruptError, InputError
+from segpipe.errors import ConflictError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share
 from segpipe.report.overlay import draw
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import layout
+from segpipe.stages.evaluations import REPORT, finished_report, load_report
 from segpipe.types import EvalReport
 from segpipe.version import code_version
-
-_log = logging.getLogger(__name__)
-REPORT = "report.json"
 
 
 def evaluate(
@@ -44,7 +41,8 @@ def evaluate(
     folder = location(bundle.weights_sha256, label=label, version=dataset.version, config=config, to=to)
     if (known := finished_report(folder)) is not None:
         return known
-    storage.delete(storage.join(folder, REPORT))
+    if storage.exists(storage.join(folder, REPORT)):
+        storage.delete_tree(folder)  # with the pictures: one that is damaged, too, would be in the way of its like
     _check_split(dataset, config.split)
     shares = [
         Share(
@@ -68,29 +66,6 @@ def evaluate(
     except ConflictError:
         return load_report(folder)  # somebody evaluated the same just now: equal counts, other seconds
     return report
-
-
-def finished_report(folder: str) -> EvalReport | None:
-    """The report of an evaluation folder; None when there is none, or one that cannot be read."""
-    if not storage.exists(storage.join(folder, REPORT)):
-        return None
-    try:
-        return load_report(folder)
-    except CorruptError as error:
-        _log.warning("an evaluation cannot be used and is made again: %s", error)
-        return None
-
-
-def load_report(folder: str) -> EvalReport:
-    """The report of an evaluation folder."""
-    path = storage.join(folder, REPORT)
-    return reports.from_plain(EvalReport, storage.read_json(path), origin=path)
-
-
-def load_pictures(folder: str) -> list[tuple[str, bytes]]:
-    """(name, PNG bytes) of an evaluation folder's pictures, in the order of their names."""
-    files = storage.list_files(storage.join(folder, "pictures"), suffix=".png")
-    return [(file.rsplit("/", 1)[-1], storage.read_bytes(file)) for file in files]
 
 
 def location(weights_sha256: str, *, label: str, version: str, config: EvaluateConfig, to: str) -> str:

@@ -1,11 +1,13 @@
-"""What earlier nights left to look at: the last leaderboard, the decisions, the experiments of this home.
+"""What each night came to, one record a night: written by `retrain.py`, and looked at afterwards.
 
-Reads small documents and imports nothing heavy: a board must not wait for torch. `retrain.py` writes what is read here.
+The last leaderboard, the decisions, the experiments of this home. Small documents, and nothing heavy is imported: a
+board must not wait for torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from segpipe import promotion, reports, storage
@@ -13,12 +15,19 @@ from segpipe.errors import InputError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Record
 from segpipe.stages import layout
+from segpipe.stages.evaluations import load_report
 from segpipe.types import EvalReport
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Night:
-    """One record of `<home>/nights/<experiment>`: enough to show the board again without looking for it."""
+    """One record of `<home>/nights/<experiment>`: enough to show the board again without looking for it.
+
+    `outcome` is the verdict's, or "failed" when no architecture was left to judge: then there are no `evaluations`, and
+    `champion` is who stands since an earlier night.
+    """
 
     dataset_uri: str
     dataset_version: str
@@ -29,24 +38,40 @@ class Night:
     failures: Mapping[str, str]
 
 
+def record(experiment: str, night: Night) -> bool:
+    """Appends a night to those of its experiment. False, and nothing is written, when the last one says the very same.
+
+    Raises ConflictError when another night of the experiment ended in this moment.
+    """
+    folder, document = layout.nights_uri(experiment), reports.to_plain(night)
+    last = storage.last_record(folder)
+    if last is not None and last[1] == document:
+        return False
+    storage.append_record(folder, document, after=last[0] if last else 0)
+    return True
+
+
 def board(experiment: str | None = None) -> list[BoardRow]:
-    """The leaderboard of the last night of an experiment. Raises InputError when there was none."""
-    return rank(last_reports(experiment))
+    """The leaderboard of the last night of an experiment that left a model. Raises InputError when there was none.
+
+    Later nights, in which every architecture failed, are told of in a warning.
+    """
+    chosen = _chosen(experiment)
+    for where, night in _newest_first(chosen):
+        if night.evaluations:
+            return rank(_reports(chosen, night))
+        _log.warning("%s: %s; this board is of an earlier night", where, _told(night))
+    raise _no_night(chosen)
 
 
 def last_reports(experiment: str | None = None) -> list[EvalReport]:
-    """Every report of the last night of an experiment. Raises InputError when there was none."""
+    """Every report of the last night of an experiment. Raises InputError when there was none or it left no model."""
     chosen = _chosen(experiment)
-    folder = layout.nights_uri(chosen)
-    last = storage.last_record(folder)
-    if last is None:
-        raise InputError(
-            f"{folder}: models of {chosen!r} were promoted, but no retrain has finished; run `segpipe retrain` with "
-            "its recipe, or look at `segpipe history`"
-        )
-    number, document = last
-    night = reports.from_plain(Night, document, origin=storage.record_uri(folder, number))
-    return [_report(evaluation) for evaluation in night.evaluations]
+    for where, night in _newest_first(chosen):
+        if not night.evaluations:
+            raise InputError(f"{where}: the last night of {chosen!r} left no model: {_told(night)}")
+        return _reports(chosen, night)
+    raise _no_night(chosen)
 
 
 def history(experiment: str | None = None) -> list[Record]:
@@ -55,7 +80,7 @@ def history(experiment: str | None = None) -> list[Record]:
 
 
 def experiments() -> list[str]:
-    """Every experiment of this home that has finished a retrain or has a ledger."""
+    """Every experiment of this home of which a night is on record or that has a ledger."""
     home = layout.home()
     folders = (storage.join(home, "nights"), storage.join(home, "ledger"))
     return sorted({path.split("/")[0] for folder in folders for path in storage.list_tree(folder, suffix=".json")})
@@ -76,6 +101,31 @@ def _chosen(experiment: str | None) -> str:
     return experiment or known[0]
 
 
-def _report(evaluation: str) -> EvalReport:
-    path = storage.join(evaluation, "report.json")
-    return reports.from_plain(EvalReport, storage.read_json(path), origin=path)
+def _newest_first(experiment: str) -> Iterator[tuple[str, Night]]:
+    """The records of an experiment's nights, each with its file."""
+    folder = layout.nights_uri(experiment)
+    last = storage.last_record(folder)
+    for number in range(last[0] if last else 0, 0, -1):
+        where = storage.record_uri(folder, number)
+        yield where, reports.from_plain(Night, storage.read_json(where), origin=where)
+
+
+def _no_night(experiment: str) -> InputError:
+    return InputError(
+        f"{layout.nights_uri(experiment)}: no retrain of {experiment!r} has left a model that can be shown; run "
+        "`segpipe retrain` with its recipe, or look at `segpipe history`"
+    )
+
+
+def _told(night: Night) -> str:
+    return f"{night.reason}: " + "; ".join(f"{label}: {message}" for label, message in night.failures.items())
+
+
+def _reports(experiment: str, night: Night) -> list[EvalReport]:
+    try:
+        return [load_report(evaluation) for evaluation in night.evaluations]
+    except InputError as error:
+        raise InputError(
+            f"{error}. The last night of {experiment!r} wrote this report: run `segpipe retrain` with the same recipe "
+            "again, which scores the stored model once more"
+        ) from error

@@ -10,7 +10,8 @@ from segpipe.config import Recipe, expand_root
 from segpipe.errors import InputError
 from segpipe.sources import open_source
 from segpipe.stages import layout
-from segpipe.stages.evaluate import finished_report, location
+from segpipe.stages.evaluate import location
+from segpipe.stages.evaluations import finished_report
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.train import finished, run_location

@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from segpipe import reports, storage, tracking
+from segpipe import promotion, tracking
 from segpipe.config import Recipe
 from segpipe.errors import SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
-from segpipe.stages import layout, mirror, preflight
-from segpipe.stages.evaluate import evaluate, load_pictures, location
+from segpipe.stages import layout, mirror, nights, preflight
+from segpipe.stages.evaluate import evaluate, location
+from segpipe.stages.evaluations import load_pictures
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.nights import Night
@@ -173,19 +174,40 @@ def choose(
     *,
     runtime: Literal["ray", "local"] = "ray",
 ) -> Verdict:
-    """Puts the best candidate against the champion. Raises SegpipeError when every architecture failed."""
+    """Puts the best candidate against the champion.
+
+    Raises SegpipeError when every architecture failed, and leaves a record of that night. A night that fails in the
+    very same words as the last one on record (a retry of a flow's task, or nobody mended it) leaves none of its own.
+    """
     dataset = night.dataset
     scorer = champion_scorer(
         recipe.name, data=dataset.uri, version=dataset.version, config=recipe.evaluate, runtime=runtime
     )
     try:
         if not candidates:
-            reasons = "; ".join(f"{label}: {message}" for label, message in failures.items())
-            raise SegpipeError(f"{recipe.name}: no architecture could be trained and evaluated: {reasons}")
+            raise _failed_night(recipe, dataset, failures)
         return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer, parent=night.parent)
     except SegpipeError:
         mirror.close_failed(recipe.name, parent=night.parent)
         raise
+
+
+def _failed_night(recipe: Recipe, dataset: IngestResult, failures: Mapping[str, str]) -> SegpipeError:
+    """Writes the record of a night without a model; gives the error that ends it."""
+    standing = promotion.champion(layout.ledger_uri(recipe.name))
+    reason = "no architecture could be trained and evaluated"
+    record = Night(
+        dataset_uri=dataset.uri,
+        dataset_version=dataset.version,
+        evaluations=(),
+        champion=standing.champion.weights_sha256 if standing and standing.champion else None,
+        outcome="failed",
+        reason=reason,
+        failures=dict(failures),
+    )
+    nights.record(recipe.name, record)
+    messages = "; ".join(f"{label}: {message}" for label, message in failures.items())
+    return SegpipeError(f"{recipe.name}: {reason}: {messages}")
 
 
 def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
@@ -208,7 +230,7 @@ def conclude(
     *,
     seconds: float,
 ) -> RetrainResult:
-    """Writes the night's record, unless nothing was done, and gathers what a person wants to see."""
+    """Writes the night's record, unless the last one says the same, and gathers what a person wants to see."""
     record = Night(
         dataset_uri=night.dataset.uri,
         dataset_version=night.dataset.version,
@@ -218,19 +240,15 @@ def conclude(
         reason=verdict.reason,
         failures=dict(failures),
     )
-    nights = layout.nights_uri(recipe.name)
-    last = storage.last_record(nights)
     # A night that was killed after its evaluations, or one with another margin, had a verdict to find all the same.
-    did_nothing = night.nothing_to_do and last is not None and last[1] == reports.to_plain(record)
-    if not did_nothing:
-        storage.append_record(nights, reports.to_plain(record), after=last[0] if last else 0)
+    is_news = nights.record(recipe.name, record)
     return RetrainResult(
         experiment=recipe.name,
         dataset=night.dataset,
         board=tuple(rank(candidates)),
         verdict=verdict,
         failures=dict(failures),
-        did_nothing=did_nothing,
+        did_nothing=night.nothing_to_do and not is_news,
         home=layout.home(),
         mlflow_uri=mirror.uri(),
         mlflow_url=tracking.run_url(night.parent) if night.parent else None,

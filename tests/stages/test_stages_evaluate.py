@@ -14,7 +14,8 @@ from segpipe.config import EvaluateConfig
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import open_dataset
 from segpipe.stages import evaluate as stage
-from segpipe.stages.evaluate import evaluate, load_pictures, load_report, location
+from segpipe.stages.evaluate import evaluate, location
+from segpipe.stages.evaluations import load_pictures, load_report
 from segpipe.types import EvalReport
 from tests.fixtures.small import publish_small
 from tests.stages.conftest import Shapes

@@ -9,7 +9,8 @@ from segpipe import promotion, storage
 from segpipe.config import EvaluateConfig, PromoteConfig, ResourceConfig
 from segpipe.errors import CorruptError, UnreachableError
 from segpipe.stages import layout, mirror
-from segpipe.stages.evaluate import evaluate, load_pictures, location
+from segpipe.stages.evaluate import evaluate, location
+from segpipe.stages.evaluations import load_pictures
 from segpipe.stages.ingest import ingest
 from segpipe.stages.promote import promote
 from segpipe.stages.train import train

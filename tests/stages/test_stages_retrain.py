@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from segpipe import promotion
+from segpipe import promotion, storage
 from segpipe.config import Recipe
 from segpipe.errors import InputError, SegpipeError
 from segpipe.shards import open_dataset
-from segpipe.stages import evaluate as evaluate_stage
 from segpipe.stages import nights
+from segpipe.stages.evaluations import load_report
 from segpipe.stages.retrain import retrain
 from tests.stages.toy_night import Told, forbid_work, recipe, runs_of, surroundings, tell
 
@@ -141,9 +141,7 @@ def test_a_new_dataset_version_scores_the_champion_on_it_as_well(home: Path, fir
     assert record.challenger_score is not None
     assert record.challenger_score.value == pytest.approx(grown.result.board[0].value)
     assert record.delta == pytest.approx(record.challenger_score.value - (record.previous_score.value or 0))
-    rescored = [
-        evaluate_stage.load_report(str(folder)) for folder in (home / "evaluations" / "toy" / version[:12]).iterdir()
-    ]
+    rescored = [load_report(str(folder)) for folder in (home / "evaluations" / "toy" / version[:12]).iterdir()]
     assert champion.weights_sha256 in {report.weights_sha256 for report in rescored}
     assert open_dataset(grown.result.dataset.uri).version == version
 
@@ -173,6 +171,9 @@ def test_when_every_architecture_fails_the_night_is_an_error_that_says_why(
     assert "has 8 samples, and one step needs 64" in message
     assert "deeplab_v3plus: loss" in message
     assert promotion.history(str(home / "ledger" / "doomed")) == []
+    (night,) = storage.records(str(home / "nights" / "doomed"))
+    assert (night[1]["outcome"], night[1]["champion"], night[1]["evaluations"]) == ("failed", None, [])
+    assert set(night[1]["failures"]) == {"unet", "deeplab_v3plus"}
     statuses = {name: run.info.status for name, run in runs_of(client, "doomed").items()}
     parent = f"retrain {first.result.dataset.version[:8]}"
     assert statuses == {parent: "FAILED", "unet": "FAILED", "deeplab_v3plus": "FAILED"}

@@ -1,0 +1,48 @@
+"""What an evaluation left in its folder: `report.json`, and pictures beside it. Written by `evaluate.py`, read here.
+
+Imports nothing heavy: a board must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from segpipe import reports, storage
+from segpipe.errors import CorruptError
+from segpipe.types import EvalReport
+
+_log = logging.getLogger(__name__)
+REPORT = "report.json"
+
+
+def load_report(folder: str) -> EvalReport:
+    """The report of an evaluation folder. Raises InputError when there is none, CorruptError when it is damaged."""
+    try:
+        return _read_report(folder)
+    except CorruptError as error:
+        raise CorruptError(
+            f"{error}. Delete {storage.join(folder, REPORT)} and run the command that made it again (`segpipe retrain` "
+            "or `segpipe evaluate`): the stored model is scored once more, and nothing else changes"
+        ) from error
+
+
+def finished_report(folder: str) -> EvalReport | None:
+    """The report of an evaluation folder; None when there is none, or one that cannot be read."""
+    if not storage.exists(storage.join(folder, REPORT)):
+        return None
+    try:
+        return _read_report(folder)
+    except CorruptError as error:
+        _log.warning("an evaluation cannot be used and is made again: %s", error)
+        return None
+
+
+def load_pictures(folder: str) -> list[tuple[str, bytes]]:
+    """(name, PNG bytes) of an evaluation folder's pictures, in the order of their names."""
+    files = storage.list_files(storage.join(folder, "pictures"), suffix=".png")
+    return [(file.rsplit("/", 1)[-1], storage.read_bytes(file)) for file in files]
+
+
+def _read_report(folder: str) -> EvalReport:
+    path = storage.join(folder, REPORT)
+    return reports.from_plain(EvalReport, storage.read_json(path), origin=path)
