@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from segpipe import promotion, tracking
@@ -265,11 +268,16 @@ def best_picture(recipe: Recipe, candidates: Sequence[EvalReport]) -> bytes | No
 
 
 def _pages() -> dict[str, str]:
-    """The commands that open the pages of the embedded MLflow and Prefect, or where their servers are."""
-    local = layout.local_home()
-    mlflow = mirror.uri()
-    prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    return {
-        "MLflow": mlflow if mlflow.startswith("http") else f"mlflow server --backend-store-uri {mlflow}",
-        "Prefect": prefect or f"PREFECT_HOME={local}/prefect prefect server start",
-    }
+    """Where MLflow's and Prefect's pages are, or the commands that open the embedded ones, from any folder."""
+    mlflow, prefect = mirror.uri(), os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    if not mlflow.startswith("http"):
+        mlflow = f"{_program('mlflow')} server --backend-store-uri {shlex.quote(mlflow)} --port 5000"
+    if not prefect:
+        home = os.path.abspath(os.environ.get("PREFECT_HOME") or f"{layout.local_home()}/prefect")
+        prefect = f"PREFECT_HOME={shlex.quote(home)} {_program('prefect')} server start"
+    return {"MLflow": mlflow, "Prefect": prefect}
+
+
+def _program(name: str) -> str:
+    """The one beside this Python, quoted for a shell: its folder need not be on PATH, and another one may be."""
+    return shlex.quote(str(Path(sys.executable).parent / name))
