@@ -188,8 +188,9 @@ class EvalReport:
 
     The only thing that leaderboard, gate and card read. Two reports are compared only if task, dataset version, split
     and protocol are equal. `sample_counts[i][k]` is (intersection, truth pixels, predicted pixels) of class k in image
-    `sample_ids[i]`: integers, in dataset order, for the paired test. `low` and `high` bound the primary metric by a
-    95 % bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A class whose IoU is undefined (absent from truth and prediction) is None.
+    `sample_ids[i]`: integers, in dataset order, for the paired test. `low` and `high` bound the primary metric by a 95
+    % bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A class whose IoU
+    is undefined (absent from truth and prediction) is None.
     """
 
     experiment: str
@@ -218,6 +219,15 @@ class EvalReport:
     config_digest: str
     code_version: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress:
+    """How far a training is: what was last measured, at which of how many optimiser steps."""
+
+    metrics: Mapping[str, float]
+    step: int
+    total_steps: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

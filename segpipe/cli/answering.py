@@ -20,9 +20,18 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from segpipe.errors import SegpipeError
+from segpipe.types import TrainProgress
 
 INTERRUPTED = 130
 BUG = 1
@@ -89,6 +98,32 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def training_bars() -> Iterator[tuple[Callable[[str], None], Callable[[str, TrainProgress], None]]]:
+    """On standard error: a function that notes a step, and one that moves the bar of a training (by its label)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps {task.fields[loss]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    started, bars = time.monotonic(), dict[str, TaskID]()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def note(step: str) -> None:
+            progress.console.print(f"{time.monotonic() - started:7.1f} s  {step}", markup=False, highlight=False)
+
+        def watch(label: str, news: TrainProgress) -> None:
+            if label not in bars:
+                bars[label] = progress.add_task(label, total=news.total_steps, completed=news.step, loss="")
+            loss = news.metrics.get("train/loss")
+            shown = {} if loss is None else {"loss": f"loss {loss:.3f}"}
+            progress.update(bars[label], completed=news.step, **shown)
+
+        yield note, watch
 
 
 def printable(text: object) -> str:

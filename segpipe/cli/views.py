@@ -80,7 +80,9 @@ def trained(console: Console, results: Sequence[TrainResult]) -> None:
 
 def evaluated(console: Console, report: EvalReport) -> None:
     say(console, f"{report.label} on {report.dataset} {report.dataset_version[:8]} {report.split}: {report.protocol}")
-    interval = f"95 % interval {report.low:.4f} to {report.high:.4f} over {report.resampled}, {report.num_samples} images"
+    interval = (
+        f"95 % interval {report.low:.4f} to {report.high:.4f} over {report.resampled}, {report.num_samples} images"
+    )
     say(console, f"{report.primary} {report.value:.4f} ({interval})", "bold")
     metrics = [(name, _number(value)) for name, value in report.metrics.items()]
     table(console, "All metrics", ("metric", "value"), metrics)

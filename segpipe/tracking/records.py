@@ -131,7 +131,8 @@ def _caveat(report: EvalReport) -> str:
     groups = len(set(report.groups))
     if report.resampled == "groups" or groups == report.num_samples:
         return ""
-    return f" The images come from {groups} group{'s' * (groups > 1)}, too few to resample: the interval says nothing about others."
+    few = f"{groups} group{'s' * (groups > 1)}, too few to resample"
+    return f" The images come from {few}: the interval says nothing about others."
 
 
 def _class_table(report: EvalReport) -> tuple[list[str], list[list[Any]]]:

@@ -25,7 +25,7 @@ from segpipe.evaluate import count
 from segpipe.train.optim import schedule_factor, set_learning_rate, update_average
 from segpipe.train.runtime import Runtime
 from segpipe.train.session import Session, TrainJob, bundle_of
-from segpipe.types import TrainResult
+from segpipe.types import TrainProgress, TrainResult
 
 
 def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
@@ -147,7 +147,7 @@ def _record(s: Session, metrics: Mapping[str, float]) -> None:
     """Into the history first, which checkpoints keep; then to whoever watches."""
     s.at.history.append({"step": s.at.step, "epoch": s.at.epoch, "metrics": dict(metrics)})
     if s.runtime.rank == 0:
-        s.runtime.report(metrics, s.at.step)
+        s.runtime.report(TrainProgress(metrics, s.at.step, s.total_steps))
 
 
 def _finish(s: Session) -> TrainResult:

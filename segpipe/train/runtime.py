@@ -1,6 +1,6 @@
 """Where a training loop runs: which rank it is, on which device, and how ranks agree. Two implementations.
 
-`LocalRuntime` here needs torch alone; `RayRuntime` in `on_ray.py` is the same thing inside a Ray Train worker. The loop
+`LocalRuntime` here needs torch alone; `RayRuntime` in `on_ray/` is the same thing inside a Ray Train worker. The loop
 sees only the `Runtime` protocol.
 """
 
@@ -14,7 +14,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from segpipe.types import TrainProgress
+
 MetricSink = Callable[[Mapping[str, float], int], None]
+OnProgress = Callable[[TrainProgress], None]
 
 
 class Runtime(Protocol):
@@ -33,19 +36,24 @@ class Runtime(Protocol):
     def barrier(self) -> None:
         """Returns once every rank has come here."""
 
-    def report(self, metrics: Mapping[str, float], step: int) -> None:
+    def report(self, progress: TrainProgress) -> None:
         """Hands measured values to whoever watches; never blocks on a server. Called by rank 0 alone."""
 
 
 class LocalRuntime:
     """A plain process, or one of several that share an initialised torch.distributed process group."""
 
-    def __init__(self, device: torch.device | None = None, sink: MetricSink | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device | None = None,
+        sink: MetricSink | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         distributed = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if distributed else 0
         self.world_size = dist.get_world_size() if distributed else 1
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._sink = sink
+        self._sink, self._on_progress = sink, on_progress
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return wrap(model, self.device, self.world_size)
@@ -57,9 +65,11 @@ class LocalRuntime:
         if self.world_size > 1:
             dist.barrier()
 
-    def report(self, metrics: Mapping[str, float], step: int) -> None:
+    def report(self, progress: TrainProgress) -> None:
         if self._sink is not None:
-            self._sink(metrics, step)
+            self._sink(progress.metrics, progress.step)
+        if self._on_progress is not None:
+            self._on_progress(progress)
 
 
 def wrap(model: nn.Module, device: torch.device, world_size: int) -> nn.Module:

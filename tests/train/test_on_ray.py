@@ -18,6 +18,7 @@ from segpipe.config import ResourceConfig
 from segpipe.errors import BadSampleError, InputError, NonFiniteError, UnreachableError
 from segpipe.train import on_ray
 from segpipe.train.runtime import LocalRuntime, Runtime
+from segpipe.types import TrainProgress
 
 pytestmark = [
     # One pytest worker for all tests on Ray: the module's Ray is started once, and two never share the cores.
@@ -67,10 +68,11 @@ Outcome = dict[str, Any]
 def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """What came of three trainings launched at once from three threads, on two CPUs: one has to wait for room."""
     folder = tmp_path_factory.mktemp("side-by-side")
-    outcome: Outcome = {"folder": folder}
+    progress: list[tuple[TrainProgress, int]] = []
+    outcome: Outcome = {"folder": folder, "progress": progress}
 
     def value(runtime: Runtime) -> dict[str, Any]:
-        runtime.report({"loss": 0.5}, 7)
+        runtime.report(TrainProgress({"loss": 0.5}, step=7, total_steps=20))
         group = torch.distributed.is_initialized()
         return {**gradient_of_rank(runtime), "threads": torch.get_num_threads(), "group": group}
 
@@ -88,7 +90,13 @@ def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     def one(function: Callable[[Runtime], Any]) -> None:
         (folder / function.__name__).mkdir()
         try:
-            outcome[function.__name__] = on_ray.launch(function, name=function.__name__, resources=ONE, sink=sink)
+            outcome[function.__name__] = on_ray.launch(
+                function,
+                name=function.__name__,
+                resources=ONE,
+                sink=sink,
+                on_progress=lambda news: progress.append((news, os.getpid())),
+            )
         except Exception as error:
             outcome[function.__name__] = error
 
@@ -111,6 +119,10 @@ def test_metrics_go_to_the_sink_from_the_worker(side_by_side: Outcome) -> None:
     told, _, pid = (side_by_side["folder"] / "metrics").read_text().rpartition(" in ")
     assert told == "{'loss': 0.5} at 7"
     assert int(pid) != os.getpid()
+
+
+def test_the_driver_is_told_how_far_a_training_is(side_by_side: Outcome) -> None:
+    assert side_by_side["progress"] == [(TrainProgress({"loss": 0.5}, step=7, total_steps=20), os.getpid())]
 
 
 def test_an_error_of_ours_arrives_as_itself_and_is_not_retried(side_by_side: Outcome) -> None:

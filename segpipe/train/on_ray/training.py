@@ -11,7 +11,7 @@ import logging
 import tempfile
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -31,26 +31,34 @@ from torch import distributed as dist
 from segpipe import errors
 from segpipe.config import ResourceConfig
 from segpipe.errors import InputError, SegpipeError, UnreachableError
-from segpipe.train.on_ray import cluster
-from segpipe.train.runtime import MetricSink, Runtime, all_reduce_sum, wrap
+from segpipe.train.on_ray import cluster, news
+from segpipe.train.runtime import MetricSink, OnProgress, Runtime, all_reduce_sum, wrap
+from segpipe.types import TrainProgress
 
 _log = logging.getLogger(__name__)
 
 
 def launch(
-    function: Callable[[Runtime], Any], *, name: str, resources: ResourceConfig, sink: MetricSink | None = None
+    function: Callable[[Runtime], Any],
+    *,
+    name: str,
+    resources: ResourceConfig,
+    sink: MetricSink | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Any:
     """Runs `function(runtime)` on every worker of a new worker group and returns what rank 0 returned.
 
-    Waits as long as it takes until the cluster has room. A dead worker is replaced `resources.max_failures` times. May
-    be called from several threads at once. Raises what the function raised, if that is one of our errors; a
-    RuntimeError with the worker's traceback if it is not; InputError when Ray can never have room.
+    `sink` is called in the worker with every value, `on_progress` here, every few seconds, with the newest. Waits as
+    long as it takes until the cluster has room. A dead worker is replaced `resources.max_failures` times. May be called
+    from several threads at once. Raises what the function raised, if that is one of our errors; a RuntimeError with the
+    worker's traceback if it is not; InputError when Ray can never have room.
     """
     _check_room(resources)
-    key = f"segpipe/refusal/{uuid.uuid4().hex}"
+    launch_id = uuid.uuid4().hex
+    key, progress_key = f"segpipe/refusal/{launch_id}", f"segpipe/progress/{launch_id}"
 
     def work() -> Any:
-        return _answer(function, resources, sink, key)
+        return _answer(function, resources, sink, key, progress_key)
 
     trainer = _Trainer(
         work,
@@ -68,7 +76,8 @@ def launch(
         backend_config=_process_group(resources),
     )
     try:
-        answer = trainer.fit().return_value  # type: ignore[attr-defined]
+        with news.passed_on(progress_key, on_progress):
+            answer = trainer.fit().return_value  # type: ignore[attr-defined]
     except TrainingFailedError as error:
         raise SegpipeError(f"{name}: its workers failed more than {resources.max_failures} times: {error}") from error
     except RayError as error:
@@ -86,12 +95,12 @@ def launch(
 class RayRuntime:
     """The `Runtime` of a Ray Train worker. With several workers Ray has initialised torch.distributed already."""
 
-    def __init__(self, device: torch.device, sink: MetricSink | None) -> None:
+    def __init__(self, device: torch.device, sink: MetricSink | None, progress_key: str) -> None:
         context = get_context()
         self.rank = context.get_world_rank()
         self.world_size = context.get_world_size()
         self.device = device
-        self._sink = sink
+        self._sink, self._progress_key = sink, progress_key
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return wrap(model, self.device, self.world_size)
@@ -103,9 +112,10 @@ class RayRuntime:
         if self.world_size > 1:
             dist.barrier()
 
-    def report(self, metrics: Mapping[str, float], step: int) -> None:
+    def report(self, progress: TrainProgress) -> None:
         if self._sink is not None:
-            self._sink(metrics, step)
+            self._sink(progress.metrics, progress.step)
+        news.leave(self._progress_key, progress)
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,13 @@ _KINDS: dict[str, type[SegpipeError]] = {
 }
 
 
-def _answer(function: Callable[[Runtime], Any], resources: ResourceConfig, sink: MetricSink | None, key: str) -> Any:
+def _answer(
+    function: Callable[[Runtime], Any],
+    resources: ResourceConfig,
+    sink: MetricSink | None,
+    key: str,
+    progress_key: str,
+) -> Any:
     """What a worker does: the function's value, or its exception as a `_Refusal`.
 
     With several workers the others may hang in a collective that this one will never join. Then the refusal is left
@@ -146,7 +162,7 @@ def _answer(function: Callable[[Runtime], Any], resources: ResourceConfig, sink:
         return _Refusal(*json.loads(left))
     torch.set_num_threads(max(1, int(resources.cpus_per_worker)))
     try:
-        return function(RayRuntime(_device(resources), sink))
+        return function(RayRuntime(_device(resources), sink, progress_key))
     except Exception as error:
         if resources.workers == 1:
             return _Refusal.of(error)
