@@ -9,7 +9,8 @@ A run's folder holds
     model/weights.safetensors, model/model.json      the bundle of the best step, once training has ended
 
 A checkpoint without a valid `state.json`, or whose bytes do not match it, does not exist: resume takes the newest valid
-one. An old one is deleted only after a newer one was read back.
+one. An old one is deleted only after a newer one was read back. A training that has ended needs its best one, too: when
+that is damaged the run starts over, as it does when all of them are (`train/session.py` says which case it is).
 """
 
 from __future__ import annotations
@@ -81,24 +82,40 @@ def latest(run_uri: str) -> Checkpoint | None:
     """
     for step in reversed(_steps(run_uri)):
         try:
-            return load(run_uri, step)
+            return _load(run_uri, step)
         except (CorruptError, InputError) as error:
             _log.warning("checkpoint of step %d is not usable, falling back to the one before: %s", step, error)
     return None
 
 
-def load(run_uri: str, step: int) -> Checkpoint:
-    """One checkpoint by its step.
+def newest_state(run_uri: str) -> Mapping[str, Any] | None:
+    """The state of the newest checkpoint whose every byte matches its hashes, its tensors left on disk; None without.
 
-    Raises CorruptError when a byte differs from what was written, InputError when a file is missing.
+    Raises UnreachableError as `latest`.
     """
-    folder = _folder(run_uri, step)
-    document = _read_state(folder)
-    files = {name: _read_verified(folder, name, document["files"][name]) for name in (WEIGHTS, TRAINING)}
-    for name, tensors in files.items():
-        if (key := _not_finite(tensors)) is not None:
-            raise CorruptError(f"{folder}/{name}: {key} holds NaN or Inf; this checkpoint cannot be continued")
-    return Checkpoint(step=step, weights=files[WEIGHTS], training=files[TRAINING], state=document["state"])
+    valid = (folder for step in reversed(_steps(run_uri)) if _is_valid(folder := _folder(run_uri, step)))
+    newest = next(valid, None)
+    return None if newest is None else dict(_read_state(newest)["state"])
+
+
+def load(run_uri: str, step: int) -> Checkpoint:
+    """One checkpoint that has to be there: the best one, of which the model is made.
+
+    Raises CorruptError, with what comes of it, when a byte differs from what was written or a file is missing.
+    """
+    try:
+        return _load(run_uri, step)
+    except (CorruptError, InputError) as error:
+        raise CorruptError(
+            f"{error}. The model of this training can be made of the checkpoint of step {step} alone: restore it and "
+            "run the same again, or just run the same again, and training starts over"
+        ) from error
+
+
+def start_over(run_uri: str) -> None:
+    """Removes every checkpoint, and the bundle of an attempt that did not come to its end."""
+    storage.delete_tree(storage.join(run_uri, "checkpoints"))
+    storage.delete_tree(model_uri(run_uri))
 
 
 def save_model(run_uri: str, weights: Mapping[str, Tensor], bundle: ModelBundle) -> ModelBundle:
@@ -119,13 +136,27 @@ def load_bundle(uri: str) -> ModelBundle:
     return reports.from_plain(ModelBundle, storage.read_json(path), origin=path)
 
 
+def verify_bundle(uri: str) -> ModelBundle:
+    """The description of a model bundle whose weights were found to be its own. Raises as `load_model`."""
+    bundle, weights = load_bundle(uri), storage.join(uri, WEIGHTS)
+    _require_sha256(weights, storage.sha256_file(weights), bundle.weights_sha256)
+    return bundle
+
+
 def load_model(uri: str, *, device: torch.device | str = "cpu") -> tuple[nn.Module, ModelBundle]:
     """A ready model in eval mode with its description.
 
-    Raises CorruptError when the weights are not the ones that the bundle names, or do not fit its architecture.
+    Raises CorruptError when the weights are not the ones that the bundle names, or do not fit its architecture;
+    InputError when a file is missing.
     """
     bundle = load_bundle(uri)
-    weights = _read_verified(uri, WEIGHTS, bundle.weights_sha256)
+    try:
+        weights = _read_verified(uri, WEIGHTS, bundle.weights_sha256)
+    except CorruptError as error:
+        raise CorruptError(
+            f"{error}. Restore it from a copy, or run the same training again, which makes the model anew from its "
+            "checkpoints"
+        ) from error
     model = models.create(bundle.arch, len(bundle.classes), **bundle.options)
     try:
         model.load_state_dict(dict(weights), strict=True)
@@ -144,12 +175,28 @@ def _pack(tensors: Mapping[str, Tensor]) -> bytes:
     return to_safetensors({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()})
 
 
+def _load(run_uri: str, step: int) -> Checkpoint:
+    """Raises CorruptError when a byte differs from what was written, InputError when a file is missing."""
+    folder = _folder(run_uri, step)
+    document = _read_state(folder)
+    files = {name: _read_verified(folder, name, document["files"][name]) for name in (WEIGHTS, TRAINING)}
+    for name, tensors in files.items():
+        if (key := _not_finite(tensors)) is not None:
+            raise CorruptError(f"{folder}/{name}: {key} holds NaN or Inf; this checkpoint cannot be continued")
+    return Checkpoint(step=step, weights=files[WEIGHTS], training=files[TRAINING], state=document["state"])
+
+
+def _require_sha256(path: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise CorruptError(
+            f"{path}: SHA-256 is {found[:12]}, expected {expected[:12]}; the file was changed or damaged"
+        )
+
+
 def _read_verified(folder: str, name: str, sha256: str) -> dict[str, Tensor]:
     path = storage.join(folder, name)
     data = storage.read_bytes(path)
-    found = storage.sha256_bytes(data)
-    if found != sha256:
-        raise CorruptError(f"{path}: SHA-256 is {found[:12]}, expected {sha256[:12]}; the file was changed or damaged")
+    _require_sha256(path, storage.sha256_bytes(data), sha256)
     try:
         return from_safetensors(data)
     except SafetensorError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from functools import partial
 from typing import Literal
 
@@ -13,12 +15,12 @@ from segpipe.stages import layout, mirror
 from segpipe.stages.identity import resolve
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime, MetricSink
-from segpipe.train.session import TrainJob
+from segpipe.train.session import TrainJob, lost_best
 from segpipe.types import TrainResult
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
-RESULT = "train.json"
+CONFIG, RESULT = "run.json", "train.json"
 
 
 def train(
@@ -33,18 +35,15 @@ def train(
 ) -> TrainResult:
     """Trains one architecture into `<to>/<label>-<run key>`, or returns at once what is there and valid.
 
-    An attempt that was killed is continued from its newest valid checkpoint. `parent` is the MLflow run under which
-    live metrics appear; without one, or when MLflow does not answer, training goes on all the same.
+    An attempt that was killed is continued from its newest valid checkpoint; what is found damaged is made again.
+    `parent` is the MLflow run under which live metrics appear; without one, or when MLflow does not answer, training
+    goes on all the same. Raises before any work as `_prepare`, then what training raises.
     """
     run = resolve(run)
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
         return done
-    if storage.exists(storage.join(run_uri, RESULT)):
-        _log.warning("%s: is damaged and is made again from the run's checkpoints", run_uri)
-        storage.delete(storage.join(run_uri, RESULT))
-        storage.delete_tree(checkpoint.model_uri(run_uri))
-    storage.write_json_once(storage.join(run_uri, "run.json"), run.identity)
+    _prepare(run_uri, run)
     job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
     child = mirror.open_child(parent, run, version=version) if parent else None
     sink = tracking.MetricLogger(child) if child else None
@@ -55,6 +54,48 @@ def train(
         # Another driver finished the same run in this moment; one result stands, and it is theirs.
         result = finished(run_uri) or result
     return result
+
+
+def _prepare(run_uri: str, run: RunConfig) -> None:
+    """Makes the run's folder fit for an attempt: it is this run's, it can be written, what is damaged is gone from it.
+
+    Raises InputError and StorageFullError as storage does, CorruptError for a `run.json` that is not this run's.
+    """
+    config = storage.join(run_uri, CONFIG)
+    try:
+        is_first = storage.write_json_once(config, run.identity)
+    except ConflictError as error:
+        raise CorruptError(
+            f"{config}: does not hold the config that its folder is named for; it was changed or damaged. Delete this "
+            "file and run the same command again: it is written anew, and training goes on from its checkpoints"
+        ) from error
+    if not is_first:
+        # That write told whether there is right and room to write; on a later attempt something else has to.
+        probe = storage.join(run_uri, f"probe-{os.getpid()}-{time.time_ns()}")
+        storage.write_once(probe, bytes(4096))
+        storage.delete(probe)
+    _remove_damage(run_uri)
+
+
+def _remove_damage(run_uri: str) -> None:
+    """Takes away what the coming attempt would stumble over. Its checkpoints stay, unless no model can come of them."""
+    result, model = storage.join(run_uri, RESULT), checkpoint.model_uri(run_uri)
+    if storage.exists(result):
+        _log.warning("%s: is damaged and is made again from the run's checkpoints", run_uri)
+        storage.delete(result)
+        storage.delete_tree(model)
+    try:
+        checkpoint.verify_bundle(model)
+    except (CorruptError, InputError):
+        storage.delete_tree(model)  # half of one, or damaged before its run was over
+    if (step := lost_best(run_uri)) is not None:
+        _log.warning(
+            "%s: training had ended, but the checkpoint of its best step, %d, is damaged or gone, and the model can be "
+            "made of no other; training starts over",
+            run_uri,
+            step,
+        )
+        checkpoint.start_over(run_uri)
 
 
 def _fit(
@@ -83,9 +124,10 @@ def finished(run_uri: str) -> TrainResult | None:
         return None
     try:
         result = reports.from_plain(TrainResult, storage.read_json(path), origin=path)
-        bundle = checkpoint.load_bundle(result.model_uri)
-        found = storage.sha256_file(storage.join(result.model_uri, checkpoint.WEIGHTS))
+        bundle = checkpoint.verify_bundle(result.model_uri)
+        if bundle.weights_sha256 != result.weights_sha256:
+            raise CorruptError(f"{path}: names other weights than {result.model_uri}/{checkpoint.BUNDLE}")
     except (CorruptError, InputError) as error:
         _log.warning("a finished run cannot be used: %s", error)
         return None
-    return result if bundle.weights_sha256 == result.weights_sha256 == found else None
+    return result

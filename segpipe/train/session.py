@@ -19,7 +19,7 @@ from segpipe.checkpoint import Checkpoint
 from segpipe.config import RunConfig
 from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from segpipe.data.loader import TrainBatches
-from segpipe.errors import InputError
+from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.train.optim import (
@@ -118,6 +118,23 @@ class Session:
             point = Checkpoint(step=self.at.step, weights=weights, training=training, state=vars(self.at))
             checkpoint.save(self.job.run_uri, point, keep_step=self.at.best_step)
         self.runtime.barrier()
+
+
+def lost_best(run_uri: str) -> int | None:
+    """The best step of a training that has ended, when its checkpoint is damaged or gone; None for every other run.
+
+    Nothing is left then of which the model can be made, nor an earlier place to go on from. While a training goes on,
+    a lost best one may still be beaten, and is no reason to throw the rest away.
+    """
+    state = checkpoint.newest_state(run_uri)
+    if state is None or not state["stopped"]:
+        return None
+    best_step = int(state["best_step"])
+    try:
+        checkpoint.load(run_uri, best_step)
+    except CorruptError:
+        return best_step
+    return None
 
 
 def bundle_of(s: Session) -> ModelBundle:

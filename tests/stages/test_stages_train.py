@@ -1,7 +1,9 @@
-"""The training stage: done once, trusted only to the last byte, and made again where something was damaged."""
+"""The training stage: done once, and refused for what the dataset does not have.
+
+`test_stages_train_damage.py` has what it does about damage and folders that cannot be written.
+"""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,47 +94,6 @@ def test_config_dataset_version_and_code_name_the_folder(monkeypatch: pytest.Mon
     folders.add(run_location(run, version="a" * 64, to="runs"))
     assert len(folders) == 4
     assert all(folder.startswith("runs/unet-") for folder in folders)
-
-
-def replace(path: Path, content: bytes) -> None:
-    path.unlink()
-    path.write_bytes(content)
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    replace(path, bytes(data))
-
-
-def edit(path: Path, **changes: object) -> None:
-    replace(path, json.dumps(json.loads(path.read_text()) | changes).encode())
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda run: replace(run / "train.json", (run / "train.json").read_bytes()[:100]),
-        lambda run: edit(run / "train.json", best_value="high"),
-        lambda run: edit(run / "train.json", weights_sha256="0" * 64),
-        lambda run: replace(run / "model" / "model.json", b"{}"),
-        lambda run: (run / "model" / "model.json").unlink(),
-        lambda run: flip(run / "model" / "weights.safetensors"),
-        lambda run: (run / "model" / "weights.safetensors").unlink(),
-    ],
-    ids=["torn", "wrong-type", "other-weights", "empty-bundle", "no-bundle", "flipped-weights", "no-weights"],
-)
-def test_a_damaged_result_is_made_again_and_not_trusted(
-    damage: Callable[[Path], object], shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = shapes.copy_run(tmp_path)
-    damage(run)
-    assert finished(str(run)) is None
-    result = shapes.train(tmp_path)
-    assert (result.weights_sha256, result.history) == (shapes.result.weights_sha256, shapes.result.history)
-    assert checkpoint.load_model(result.model_uri)[1].weights_sha256 == shapes.result.weights_sha256
-    monkeypatch.setattr(stage, "fit", lambda job, runtime: pytest.fail("the loop was entered"))
-    assert shapes.train(tmp_path) == result, "mended for good"
 
 
 def test_a_run_that_was_killed_before_its_last_file_goes_on_from_its_checkpoint(shapes: Shapes, tmp_path: Path) -> None:
