@@ -12,13 +12,13 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from segpipe import reports, storage
 from segpipe.config import DatasetConfig, expand_root
-from segpipe.errors import InputError, SegpipeError
+from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.shards import SCHEMA_VERSION, make_split, open_dataset, publish
 from segpipe.sources import Source, open_source
 from segpipe.stages import layout
@@ -43,6 +43,16 @@ class IngestResult:
     quarantined: tuple[QuarantineEntry, ...]
     warnings: tuple[str, ...]
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What became of one listing: a small file, so that the same listing again costs no image."""
+
+    version: str
+    splits: Mapping[str, int]
+    warnings: tuple[str, ...]
+    quarantined: tuple[QuarantineEntry, ...]
 
 
 class QuarantineLimitError(SegpipeError):
@@ -75,7 +85,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     for folder in ("shards", "quarantine", "receipts"):
         storage.sweep(storage.join(uri, folder))
     receipt = storage.join(uri, "receipts", f"{_listing_key(config, source, root, refs, refused)}.json")
-    if storage.exists(receipt) and (known := _still_there(config.name, uri, storage.read_json(receipt), started)):
+    if (known := _still_there(config.name, uri, receipt, started)) is not None:
         return known
     parts = list(_cut(config, root, refs, uri))
     written = write_all(parts, on_progress)
@@ -86,8 +96,8 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     manifest = _manifest(config, source, written, entries, quarantine_path)
     version, status = publish(uri, manifest)
     splits = {name: split.samples for name, split in manifest.splits.items()}
-    outcome = {"version": version, "splits": splits, "warnings": warnings}
-    storage.write_json_once(receipt, outcome | {"quarantined": reports.to_plain(entries)})
+    outcome = Receipt(version=version, splits=splits, warnings=tuple(warnings), quarantined=tuple(entries))
+    storage.write_json_once(receipt, reports.to_plain(outcome))
     return IngestResult(
         name=config.name,
         uri=uri,
@@ -100,25 +110,39 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     )
 
 
-def _still_there(name: str, uri: str, receipt: dict[str, Any], started: float) -> IngestResult | None:
-    """The result that a receipt speaks of, current again if another version came in between; None without its files."""
+def _still_there(name: str, uri: str, receipt: str, started: float) -> IngestResult | None:
+    """The result that a receipt speaks of, current again if another version came in between.
+
+    None without receipt; None, and the receipt is gone, when it is damaged or files that it speaks of are not there.
+    """
+    if not storage.exists(receipt):
+        return None
     try:
-        dataset = open_dataset(uri, version=receipt["version"])
+        told = reports.from_plain(Receipt, storage.read_json(receipt), origin=receipt)
+    except CorruptError as error:
+        return _forget(receipt, f"this listing's receipt is damaged: {error}")
+    try:
+        dataset = open_dataset(uri, version=told.version)
         # Checks that every shard is there; a log whose last record is this version already stays as it is.
         _, status = publish(uri, dataset.manifest)
     except InputError as error:
-        _log.warning("ingesting again, the dataset has lost files since: %s", error)
-        return None
+        return _forget(receipt, f"the dataset has lost files since: {error}")
     return IngestResult(
         name=name,
         uri=uri,
         version=dataset.version,
         status=status,
-        splits=receipt["splits"],
-        quarantined=tuple(reports.from_plain(QuarantineEntry, e, origin=uri) for e in receipt["quarantined"]),
-        warnings=tuple(receipt["warnings"]),
+        splits=dict(told.splits),
+        quarantined=told.quarantined,
+        warnings=told.warnings,
         seconds=time.perf_counter() - started,
     )
+
+
+def _forget(receipt: str, why: str) -> None:
+    """Removes a receipt: under another version of pyarrow the same listing may come to another one, which it denies."""
+    _log.warning("ingesting again, %s", why)
+    storage.delete(receipt)
 
 
 def _listing_key(

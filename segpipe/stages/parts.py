@@ -14,8 +14,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from segpipe import storage
 from segpipe.cores import usable_cores
-from segpipe.errors import BadSampleError, SegpipeError
+from segpipe.errors import BadSampleError, ConflictError, CorruptError, SegpipeError
 from segpipe.shards import ShardResult, write_shard
 from segpipe.sources import open_source
 from segpipe.types import QuarantineEntry, Sample, SampleRef
@@ -45,7 +46,10 @@ class Written:
 
 
 def write_part(part: Part) -> Written:
-    """Reads one part's samples and writes its shard. Runs in a worker process or on another node."""
+    """Reads one part's samples and writes its shard. Runs in a worker process or on another node.
+
+    Raises CorruptError when a damaged file stands in the shard's place.
+    """
     source = open_source(part.format, part.root, part.options)
     refused: list[QuarantineEntry] = []
 
@@ -57,8 +61,27 @@ def write_part(part: Part) -> Written:
                 item = error.item or ref.sample_id
                 refused.append(QuarantineEntry(file=error.file, item=item, reason=error.reason, detail=error.detail))
 
-    result = write_shard(samples(), part.to, part.split)
+    try:
+        result = write_shard(samples(), part.to, part.split)
+    except ConflictError as error:
+        raise _explained(error, part, samples()) from error
     return Written(split=part.split, result=result, refused=tuple(refused))
+
+
+def _explained(error: ConflictError, part: Part, samples: Iterator[Sample]) -> SegpipeError:
+    """A shard is named by its content: what stands under its name with other bytes is damaged, and nobody's work.
+
+    Which file that is, is learnt by writing the shard once more, elsewhere.
+    """
+    with storage.scratch() as folder:
+        shard = write_shard(samples, str(folder), part.split).shard
+    if shard is None:
+        return error  # the source has lost its files meanwhile
+    file = storage.join(part.to, shard.path)
+    return CorruptError(
+        f"{file}: is damaged: sha256 {storage.sha256_file(file)[:12]}, its name says {shard.sha256[:12]}. Delete this "
+        "file and ingest again: it is written anew, and nothing else changes"
+    )
 
 
 def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Written]:
