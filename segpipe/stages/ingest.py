@@ -120,13 +120,15 @@ def _still_there(name: str, uri: str, receipt: str, started: float) -> IngestRes
     try:
         told = reports.from_plain(Receipt, storage.read_json(receipt), origin=receipt)
     except CorruptError as error:
-        return _forget(receipt, f"this listing's receipt is damaged: {error}")
+        _forget(receipt, f"this listing's receipt is damaged: {error}")
+        return None
     try:
         dataset = open_dataset(uri, version=told.version)
         # Checks that every shard is there; a log whose last record is this version already stays as it is.
         _, status = publish(uri, dataset.manifest)
     except InputError as error:
-        return _forget(receipt, f"the dataset has lost files since: {error}")
+        _forget(receipt, f"the dataset has lost files since: {error}")
+        return None
     return IngestResult(
         name=name,
         uri=uri,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,20 @@ def test_a_damaged_report_is_made_again(
     assert load_report(str(path.parent)).confusion == scored[1].confusion
 
 
+def test_what_is_damaged_beside_a_damaged_report_is_made_again_too(
+    shapes: Shapes, scored: tuple[Path, EvalReport], tmp_path: Path
+) -> None:
+    folder = Path(folder_of(shapes, tmp_path))
+    shutil.copytree(folder_of(shapes, scored[0]), folder)
+    picture = next((folder / "pictures").iterdir())
+    for path in (folder / "report.json", picture):
+        path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(CorruptError, match=rf"Delete {folder}/report\.json and run the command that made it again"):
+        load_report(str(folder))
+    assert score(shapes, tmp_path).sample_counts == scored[1].sample_counts
+    assert load_pictures(str(folder)) == load_pictures(folder_of(shapes, scored[0]))
+
+
 def test_no_pictures_where_none_are_asked_for(shapes: Shapes, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"pictures": 0, "split": "val"})
     assert score(shapes, tmp_path, config).num_samples == 4
@@ -135,7 +150,7 @@ def test_damaged_weights_are_never_scored(shapes: Shapes, tmp_path: Path) -> Non
     data = weights.read_bytes()
     weights.unlink()
     weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(CorruptError, match=r"weights\.safetensors: SHA-256 is"):
+    with pytest.raises(CorruptError, match=r"weights\.safetensors: SHA-256 is .*run the same training again"):
         score(shapes, tmp_path / "to", model_uri=str(weights.parent))
 
 
