@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
 from flows.hooks import announce_failure
 from flows.limits import one_training
+from flows.progress import in_log
 from segpipe.config import Recipe
 from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError
 from segpipe.stages import preflight
@@ -35,8 +36,9 @@ def may_succeed_when_retried(task: Any, task_run: Any, state: State[Any]) -> boo
 )
 def train_architecture(recipe: Recipe, index: int, label: str, night: night_stage.OpenNight) -> EvalReport:
     """Trains and evaluates; a retry continues from the newest valid checkpoint."""
+    told = in_log(get_run_logger(), label)
     with one_training():
-        return night_stage.train_and_evaluate(recipe, index, night)
+        return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 
 
 @flow(

@@ -120,8 +120,9 @@ def training_bars() -> Iterator[tuple[Callable[[str], None], Callable[[str, Trai
             if label not in bars:
                 bars[label] = progress.add_task(label, total=news.total_steps, completed=news.step, loss="")
             loss = news.metrics.get("train/loss")
-            shown = {} if loss is None else {"loss": f"loss {loss:.3f}"}
-            progress.update(bars[label], completed=news.step, **shown)
+            if loss is not None:
+                progress.update(bars[label], loss=f"loss {loss:.3f}")
+            progress.update(bars[label], completed=news.step)
 
         yield note, watch
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from segpipe.cli import views
-from segpipe.cli.answering import answering, steps
+from segpipe.cli.answering import answering, steps, training_bars
 from segpipe.cli.parts import (
     DataOption,
     JsonOption,
@@ -75,7 +76,7 @@ def train(
       segpipe train my.yaml --data datasets/roofs
       segpipe train my.yaml --data datasets/roofs --only unet --runtime local --set train.epochs=1
     """
-    with answering(as_json) as answer, steps(f"training {recipe}") as note:
+    with answering(as_json) as answer, training_bars() as (note, watch):
         from segpipe.config import Recipe
 
         found = Recipe.load(recipe, tuple(overrides or ()))
@@ -94,6 +95,7 @@ def train(
                     to=to or layout.runs_uri(found.name),
                     resources=found.resources,
                     runtime=runtime.value,
+                    on_progress=partial(watch, run.label),
                 )
             )
         answer(results, views.trained)
@@ -199,12 +201,12 @@ def retrain(
       segpipe retrain flows/recipes/camvid.yaml
       segpipe retrain my.yaml --set train.epochs=5 --set dataset.root=/data/new --json
     """
-    with answering(as_json) as answer, steps(f"retraining {recipe}") as note:
+    with answering(as_json) as answer, training_bars() as (note, watch):
         from segpipe.config import Recipe
 
         found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import retrain as stage
 
-        result = stage.retrain(found, runtime=runtime.value, on_step=note)
+        result = stage.retrain(found, runtime=runtime.value, on_step=note, on_progress=watch)
         refused = result.verdict is not None and result.verdict.outcome == "refused"
         answer(result, views.retrained, status=1 if refused or result.failures else 0)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,11 +31,13 @@ from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.nights import Night
 from segpipe.stages.promote import champion_scorer, promote
 from segpipe.stages.train import train
-from segpipe.types import EvalReport
+from segpipe.train.runtime import OnProgress
+from segpipe.types import EvalReport, TrainProgress
 
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[str], None]
+OnStep = Callable[[str], None]
+OnTraining = Callable[[str, TrainProgress], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +68,11 @@ class OpenNight:
 
 
 def retrain(
-    recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray", on_step: Progress = lambda _: None
+    recipe: Recipe,
+    *,
+    runtime: Literal["ray", "local"] = "ray",
+    on_step: OnStep = lambda _: None,
+    on_progress: OnTraining = lambda _label, _progress: None,
 ) -> RetrainResult:
     """Ingests, trains all architectures (as many at once as the cluster has room for), evaluates, promotes.
 
@@ -85,7 +92,7 @@ def retrain(
         label = recipe.run_config(index).label
         on_step(f"training {label}")
         try:
-            return train_and_evaluate(recipe, index, night, runtime=runtime)
+            return train_and_evaluate(recipe, index, night, runtime=runtime, on_progress=partial(on_progress, label))
         except SegpipeError as error:
             failures[label] = str(error)
             return None
@@ -126,7 +133,12 @@ def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
 
 
 def train_and_evaluate(
-    recipe: Recipe, index: int, night: OpenNight, *, runtime: Literal["ray", "local"] = "ray"
+    recipe: Recipe,
+    index: int,
+    night: OpenNight,
+    *,
+    runtime: Literal["ray", "local"] = "ray",
+    on_progress: OnProgress | None = None,
 ) -> EvalReport:
     """One architecture of the night, from its config to its report, shown in MLflow as it goes.
 
@@ -143,6 +155,7 @@ def train_and_evaluate(
             resources=recipe.resources,
             parent=night.parent,
             runtime=runtime,
+            on_progress=on_progress,
         )
         report = evaluate(
             result.model_uri,

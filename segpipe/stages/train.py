@@ -14,7 +14,7 @@ from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.stages import layout, mirror
 from segpipe.stages.identity import resolve
 from segpipe.train.loop import fit
-from segpipe.train.runtime import LocalRuntime, MetricSink
+from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress
 from segpipe.train.session import TrainJob, lost_best
 from segpipe.types import TrainResult
 from segpipe.version import code_version
@@ -32,12 +32,14 @@ def train(
     resources: ResourceConfig,
     parent: tracking.RunRef | None = None,
     runtime: Literal["ray", "local"] = "ray",
+    on_progress: OnProgress | None = None,
 ) -> TrainResult:
     """Trains one architecture into `<to>/<label>-<run key>`, or returns at once what is there and valid.
 
     An attempt that was killed is continued from its newest valid checkpoint; what is found damaged is made again.
     `parent` is the MLflow run under which live metrics appear; without one, or when MLflow does not answer, training
-    goes on all the same. Raises before any work as `_prepare`, then what training raises.
+    goes on all the same. `on_progress` is called in this process, from another thread, as training goes. Raises before
+    any work as `_prepare`, then what training raises.
     """
     run = resolve(run)
     run_uri = run_location(run, version=version, to=to)
@@ -47,7 +49,7 @@ def train(
     job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
     child = mirror.open_child(parent, run, version=version) if parent else None
     sink = tracking.MetricLogger(child) if child else None
-    result = _fit(job, resources, sink, runtime)
+    result = _fit(job, resources, sink, runtime, on_progress)
     try:
         storage.write_json_once(storage.join(run_uri, RESULT), reports.to_plain(result))
     except ConflictError:
@@ -99,15 +101,23 @@ def _remove_damage(run_uri: str) -> None:
 
 
 def _fit(
-    job: TrainJob, resources: ResourceConfig, sink: MetricSink | None, runtime: Literal["ray", "local"]
+    job: TrainJob,
+    resources: ResourceConfig,
+    sink: MetricSink | None,
+    runtime: Literal["ray", "local"],
+    on_progress: OnProgress | None,
 ) -> TrainResult:
     if runtime == "local":
-        return fit(job, LocalRuntime(sink=sink))
+        return fit(job, LocalRuntime(sink=sink, on_progress=on_progress))
     from segpipe.train import on_ray  # ray costs seconds to import, and a local run does not need it
 
     on_ray.connect()
     result: TrainResult = on_ray.launch(
-        partial(fit, job), name=f"{job.run.experiment}-{job.run.label}", resources=resources, sink=sink
+        partial(fit, job),
+        name=f"{job.run.experiment}-{job.run.label}",
+        resources=resources,
+        sink=sink,
+        on_progress=on_progress,
     )
     return result
 

@@ -11,7 +11,7 @@ from segpipe.leaderboard import rank
 from segpipe.stages import catalogue, layout
 from segpipe.stages import ingest as ingest_stage
 from segpipe.stages import retrain as retrain_stage
-from segpipe.types import QuarantineEntry
+from segpipe.types import QuarantineEntry, TrainProgress
 from tests.fixtures.command_line import document, segpipe
 from tests.fixtures.example_reports import eval_report, scored
 
@@ -131,14 +131,19 @@ def test_retrain_shows_board_verdict_and_failures(
     for text in ("Leaderboard", "0.7000", "because", *failures.values(), "nothing was done"):
         assert text in shown.stdout
     assert "training unet" in shown.stderr
+    assert "40/40 steps loss 0.250" in shown.stderr
 
 
 def night(failures: dict[str, str], outcome: Any) -> Callable[..., retrain_stage.RetrainResult]:
     """A retrain that only says what it would have come to."""
 
-    def retrain(recipe: Any, *, runtime: str, on_step: Callable[[str], None]) -> retrain_stage.RetrainResult:
+    def retrain(
+        recipe: Any, *, runtime: str, on_step: retrain_stage.OnStep, on_progress: retrain_stage.OnTraining
+    ) -> retrain_stage.RetrainResult:
         assert (recipe.name, runtime) == ("tiny", "ray")
         on_step("training unet")
+        on_progress("unet", TrainProgress({"train/loss": 0.25}, 30, 40))
+        on_progress("unet", TrainProgress({"val/miou": 0.5}, 40, 40))
         champion = promotion.Contender(arch="unet", label="a", weights_sha256="ab", checkpoint="runs/a")
         return retrain_stage.RetrainResult(
             experiment="tiny",

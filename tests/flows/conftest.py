@@ -16,7 +16,8 @@ from segpipe import promotion
 from segpipe.config import Recipe
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.ingest import IngestResult
-from segpipe.types import EvalReport
+from segpipe.train.runtime import OnProgress
+from segpipe.types import EvalReport, TrainProgress
 from tests.fixtures.example_reports import scored
 
 RECIPE = """
@@ -45,8 +46,11 @@ class Stages:
     def open_night(self, recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
         return night_stage.OpenNight(dataset=dataset, parent=None, nothing_to_do=False)
 
-    def train_and_evaluate(self, recipe: Recipe, index: int, night: night_stage.OpenNight) -> EvalReport:
+    def train_and_evaluate(
+        self, recipe: Recipe, index: int, night: night_stage.OpenNight, *, on_progress: OnProgress
+    ) -> EvalReport:
         label = recipe.run_config(index).label
+        on_progress(TrainProgress({"train/loss": 0.5}, 1, 2))
         self.trained.append(label)
         outcome = self.outcomes[label]
         if isinstance(outcome, Exception):

@@ -1,0 +1,37 @@
+"""The lines about a running training, as the flow run's log shows them."""
+
+import logging
+
+import pytest
+
+from flows.progress import in_log, readable
+from segpipe.types import TrainProgress
+
+
+def lines(caplog: pytest.LogCaptureFixture, news: list[TrainProgress], seconds_a_step: float = 0.5) -> list[str]:
+    now = 0.0
+    log = logging.getLogger("test.progress")
+    tell = in_log(log, "unet", clock=lambda: now)
+    with caplog.at_level(logging.INFO, "test.progress"):
+        for each in news:
+            now = each.step * seconds_a_step
+            tell(each)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_line_a_tenth_with_the_loss_and_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    told = lines(caplog, [TrainProgress({"train/loss": 1 / step}, step, 200) for step in range(2, 201, 2)])
+    assert len(told) == 11
+    assert told[0] == "unet: step 2 of 200, loss 0.500"
+    assert told[1] == "unet: step 20 of 200, loss 0.050, about 2 min left"
+    assert told[-1] == "unet: step 200 of 200, loss 0.005"
+
+
+def test_a_resumed_training_counts_the_time_of_its_own_steps(caplog: pytest.LogCaptureFixture) -> None:
+    told = lines(caplog, [TrainProgress({}, 500, 1000), TrainProgress({"val/miou": 0.5}, 600, 1000)])
+    assert told == ["unet: step 500 of 1000", "unet: step 600 of 1000, about 3 min left"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (3 * 3600, "3.0 h")])
+def test_durations_for_people(seconds: float, text: str) -> None:
+    assert readable(seconds) == text
