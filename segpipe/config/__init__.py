@@ -102,6 +102,9 @@ class TrainConfig(Strict):
     compile: bool = False
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     class_weights: Literal["none", "enet", "median_frequency"] = "none"
+    class_weight_power: Fraction = Field(
+        default=1.0, description="class weights are raised to it; 0.5 makes rare classes spread less over common ones"
+    )
     aux_weight: Annotated[float, Field(ge=0)] = 0.4
     evaluate_every: Positive = Field(default=1, description="epochs between evaluations on the validation split")
     patience: Positive | None = Field(default=None, description="evaluations without a better value before stopping")

@@ -147,7 +147,9 @@ def _class_weights(config: TrainConfig, statistics: Split) -> Tensor | None:
     """(K,) weights of the loss from the training split's pixel counts (see `losses.py` for both rules)."""
     pixels_K = torch.tensor(statistics.class_pixels, dtype=torch.float64)
     if config.class_weights == "enet":
-        return enet_weights(pixels_K / pixels_K.sum()).float()
-    if config.class_weights == "median_frequency":
-        return median_frequency_weights(pixels_K, torch.tensor(statistics.image_pixels, dtype=torch.float64)).float()
-    return None
+        weights_K = enet_weights(pixels_K / pixels_K.sum())
+    elif config.class_weights == "median_frequency":
+        weights_K = median_frequency_weights(pixels_K, torch.tensor(statistics.image_pixels, dtype=torch.float64))
+    else:
+        return None
+    return weights_K.pow(config.class_weight_power)

@@ -210,11 +210,19 @@ def test_median_frequency_weights_come_from_both_counts() -> None:
     assert_weights("median_frequency", [float(np.median(frequencies)) / f for f in frequencies])
 
 
-def assert_weights(kind: str, expected: list[float]) -> None:
+@pytest.mark.parametrize(("power", "expected"), [(0.5, [2.0, 3.0, 5.0]), (0.0, [1.0, 1.0, 1.0])])
+def test_a_power_makes_class_weights_milder(
+    power: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpipe.tasks.semantic.enet_weights", lambda _: torch.tensor([4.0, 9.0, 25.0]))
+    assert_weights("enet", expected, class_weight_power=power)
+
+
+def assert_weights(kind: str, expected: list[float], **settings: float) -> None:
     """The weighted loss is that of torch with these class weights, for the main and for an auxiliary head."""
     aux = torch.randn(2, K, 5, 6)
     output, batch = output_and_batch(aux=aux)
-    config = small_run(class_weights=kind, aux_weight=1.0).train
+    config = small_run(class_weights=kind, aux_weight=1.0, **settings).train
     terms = SemanticOps(CLASSES, IGNORE, config=config, statistics=STATISTICS).loss(output, batch)
     weight_K = torch.tensor(expected)
     assert batch.labels_NHW is not None
