@@ -127,11 +127,12 @@ def publish(uri: str, manifest: Manifest) -> tuple[str, Literal["published", "al
     version = storage.sha256_bytes(data)
     head = storage.last_record(log)
     number = head[0] if head else 0
-    if head and version_of(head[1], storage.record_uri(log, number)) == version:
-        return version, "already_published"
     storage.failpoint("publish.begin")
+    # Also of a version that is current already: its manifest may have been lost.
     storage.write_once(storage.join(uri, manifest_path(version)), data)
     storage.failpoint("publish.manifest")
+    if head and version_of(head[1], storage.record_uri(log, number)) == version:
+        return version, "already_published"
     # `append_record`, with its answer to "was it us?".
     created = storage.write_json_once(storage.record_uri(log, number + 1), log_record(version))
     storage.failpoint("publish.logged")

@@ -28,7 +28,7 @@ from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
 _SHARDS_A_SPLIT, _FEWEST_ROWS, _MOST_ROWS = 8, 32, 1024
-_GROUPS_NAMED = 3  # of those that a warning is about
+_NAMED = 3  # of those that a warning is about
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,7 +246,7 @@ def _group_warnings(refs: Sequence[SampleRef], written: Sequence[Written]) -> It
     if cut:
         shown = [
             f"{group} ({', '.join(f'{split} {samples}' for split, samples in sorted(counts.items()))})"
-            for group, counts in list(cut.items())[:_GROUPS_NAMED]
+            for group, counts in list(cut.items())[:_NAMED]
         ]
         more = f" and {len(cut) - len(shown)} more" if len(cut) > len(shown) else ""
         samples = sum(counts.total() for counts in cut.values())
@@ -263,6 +263,8 @@ def _duplicate_warnings(written: Sequence[Written]) -> Iterator[str]:
     for part in written:
         for sample_id, image_sha256 in zip(part.result.sample_ids, part.result.image_hashes, strict=True):
             places.setdefault(image_sha256, []).append((part.split, sample_id))
-    for same in places.values():
-        if len({split for split, _ in same}) > 1:
-            yield f"the same image is in several splits: {', '.join(f'{split}/{sid}' for split, sid in sorted(same))}"
+    leaks = [sorted(same) for same in places.values() if len({split for split, _ in same}) > 1]
+    if leaks:
+        shown = ["=".join(f"{split}/{sample_id}" for split, sample_id in same) for same in leaks[:_NAMED]]
+        more = f" and {len(leaks) - len(shown)} more" if len(leaks) > len(shown) else ""
+        yield f"the same image is in several splits: {', '.join(shown)}{more}; leave it in one of them"

@@ -128,6 +128,15 @@ def test_an_older_version_can_become_current_again(root: str) -> None:
     assert [record["version"] for _, record in storage.records(storage.join(root, "log"))] == [first, second, first]
 
 
+def test_publishing_again_brings_back_a_manifest_that_was_lost(tmp_path: Path) -> None:
+    version, _ = make_and_publish(str(tmp_path))
+    (manifest,) = (tmp_path / "manifests").iterdir()
+    content = manifest.read_bytes()
+    manifest.unlink()
+    assert make_and_publish(str(tmp_path)) == (version, "already_published")
+    assert manifest.read_bytes() == content
+
+
 def test_a_manifest_is_published_only_over_its_shards(tmp_path: Path) -> None:
     result = shards.write_shard([semantic_sample(0)], str(tmp_path), "train")
     with pytest.raises(InputError, match=r"shards/train-.* no such file"):
