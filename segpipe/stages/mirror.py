@@ -130,6 +130,13 @@ def close_failed(experiment: str, *, parent: tracking.RunRef | None) -> None:
             tracking.finish(parent, failed=True)
 
 
+def close_finished(experiment: str, *, parent: tracking.RunRef | None) -> None:
+    """Ends the run of work that nobody judges, such as the training of a single architecture."""
+    if parent is not None:
+        with giving_way(f"the end of the run of {experiment}"):
+            tracking.finish(parent, failed=False)
+
+
 def show_verdict(
     experiment: str, verdict: promotion.Verdict, board: Sequence[BoardRow], *, parent: tracking.RunRef | None
 ) -> None:
