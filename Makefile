@@ -5,10 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := .boot/bin/uv
 SEGPIPE_HOME ?= $(CURDIR)/.segpipe
-SEGPIPE_DATA ?= $(CURDIR)/../shared/data
 MLFLOW_PORT ?= 5000
 PREFECT_PORT ?= 4200
-export SEGPIPE_HOME SEGPIPE_DATA
+export SEGPIPE_HOME
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -58,8 +57,11 @@ lock: .boot/bin/uv ## resolve the dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --quiet --output-file requirements.lock
 
-clean: ## remove results, caches and the environment
-	rm -rf .segpipe .venv .boot .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove caches and the environment; results stay
+	rm -rf .venv .boot .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test check format ui camvid bench lock clean
+clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
+	rm -rf .segpipe
+
+.PHONY: help install demo test check format ui camvid bench lock clean clean-results

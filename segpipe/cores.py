@@ -1,4 +1,4 @@
-"""How many processor cores this process may use. Asked by whoever starts processes: ingest, and the embedded Ray."""
+"""What there is to compute on: this machine's cores, and the Ray that the environment names."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def ray_address() -> str:
+    """`$RAY_ADDRESS`, or "local" for a Ray of this machine's own; an empty variable counts as none."""
+    return os.environ.get("RAY_ADDRESS") or "local"

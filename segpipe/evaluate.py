@@ -24,6 +24,7 @@ from segpipe.errors import InputError
 from segpipe.shards import open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.types import EvalReport, Manifest, ModelBundle
+from segpipe.version import code_version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +138,7 @@ def assemble(
         weights_sha256=bundle.weights_sha256,
         config_digest=bundle.config_digest,
         code_version=bundle.code_version,
+        scored_by=code_version(),
         seconds=sum(part.seconds for part in counted),
         **ops.report_fields(meter, sample_ids, groups),
     )

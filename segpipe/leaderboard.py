@@ -14,7 +14,7 @@ from segpipe.errors import InputError, NonFiniteError
 from segpipe.types import EvalReport
 
 # What two reports must have in common to be compared at all.
-SAME = ("task", "dataset_version", "split", "protocol", "primary")
+SAME = ("task", "dataset_version", "split", "protocol", "primary", "scored_by")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -190,7 +190,7 @@ class EvalReport:
     and protocol are equal. `sample_counts[i][k]` is (intersection, truth pixels, predicted pixels) of class k in image
     `sample_ids[i]`: integers, in dataset order, for the paired test. `low` and `high` bound the primary metric by a 95
     % bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A class whose IoU
-    is undefined (absent from truth and prediction) is None.
+    is undefined (absent from truth and prediction) is None. `code_version` trained the model, `scored_by` scored it.
     """
 
     experiment: str
@@ -218,6 +218,7 @@ class EvalReport:
     weights_sha256: str
     config_digest: str
     code_version: str
+    scored_by: str
     seconds: float
 
 

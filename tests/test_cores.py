@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from segpipe.cores import usable_cores
+from segpipe.cores import ray_address, usable_cores
 
 HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
@@ -31,3 +31,13 @@ def test_without_affinity_it_is_what_the_machine_has(
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: counted)
     assert usable_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, "local"), ("", "local"), ("local", "local"), ("head:6379", "head:6379")]
+)
+def test_an_empty_address_is_none(value: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("RAY_ADDRESS", value)
+    assert ray_address() == expected

@@ -162,7 +162,7 @@ def test_the_report_says_what_was_measured(share: Share, alone: EvalReport) -> N
     assert alone.groups == tuple(dataset.groups("test"))
     assert alone.num_samples == TEST_IMAGES
     assert (alone.dataset, alone.dataset_version, alone.split) == ("shapes", dataset.version, "test")
-    assert alone.protocol == "miou/dataset/original-resolution/ignore=255"
+    assert alone.protocol == "miou/dataset/original-resolution/ignore=255/absent=excluded"
     assert (alone.arch, alone.label, alone.checkpoint) == ("unet", "unet", share.checkpoint)
     assert alone.weights_sha256 == checkpoint.load_bundle(share.checkpoint).weights_sha256
     assert alone.parameters == sum(p.numel() for p in models.create("unet", 3, **OPTIONS["unet"]).parameters())

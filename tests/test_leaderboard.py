@@ -45,6 +45,7 @@ def test_ties_go_to_the_smaller_model_then_to_the_label_whatever_the_order() -> 
         ("dataset_version", "v2"),
         ("split", "val"),
         ("protocol", "half resolution"),
+        ("scored_by", "0.0.9"),
         ("primary", "dice"),
     ],
 )

@@ -37,7 +37,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "checkpoint": ({"types", "errors", "storage", "reports", "models"}, {"torch", "safetensors"}),
     "evaluate": (
-        {"types", "errors", "config", "shards", "data", "models", "tasks", "metrics", "checkpoint"},
+        {"types", "errors", "version", "config", "shards", "data", "models", "tasks", "metrics", "checkpoint"},
         {"torch", "numpy"},
     ),
     "train": (

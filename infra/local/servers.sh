@@ -7,8 +7,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELE
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # ten idle processes for features of language models
 mkdir -p "$home/logs"
 
-answers() { # answers NAME URL: waits until URL answers, at most two minutes
+answers() { # answers NAME URL PID: waits until URL answers, at most two minutes; PID is the server that should
     for _ in $(seq 120); do
+        # Another program on this port would answer, too: ours has ended then, because the port was taken.
+        kill -0 "$3" 2>/dev/null || break
         .venv/bin/python - "$2" <<'PY' && return
 import sys, urllib.request
 try:
@@ -18,7 +20,7 @@ except OSError:
 PY
         sleep 1
     done
-    echo "$1 does not answer at $2; its log is in $home/logs" >&2
+    echo "$1 does not answer at $2; its log in $home/logs says why. Is the port taken? MLFLOW_PORT and PREFECT_PORT choose others" >&2
     return 1
 }
 
@@ -27,9 +29,11 @@ start_servers() {
     .venv/bin/mlflow server --workers 1 --host 127.0.0.1 --port "${mlflow_url##*:}" \
         --backend-store-uri "sqlite:///$home/mlflow.db" --artifacts-destination "$home/mlartifacts" \
         >"$home/logs/mlflow.log" 2>&1 &
+    local mlflow=$!
     PREFECT_UI_API_URL=$prefect_url/api .venv/bin/prefect server start --host 127.0.0.1 --port "${prefect_url##*:}" \
         >"$home/logs/prefect.log" 2>&1 &
+    local prefect=$!
     echo "starting MLflow at $mlflow_url and Prefect at $prefect_url (logs in $home/logs) ..."
-    answers MLflow "$mlflow_url/health"
-    answers Prefect "$prefect_url/api/health"
+    answers MLflow "$mlflow_url/health" $mlflow
+    answers Prefect "$prefect_url/api/health" $prefect
 }

@@ -50,6 +50,11 @@ def ingested(console: Console, result: IngestResult) -> None:
     words = {"published": "published now", "already_published": "was there already, nothing to do"}
     say(console, f"{result.uri}\nversion {result.version}: {words[result.status]}")
     table(console, "Splits", ("split", "samples"), result.splits.items())
+    faults(console, result)
+
+
+def faults(console: Console, result: IngestResult) -> None:
+    """What is wrong with the data that was ingested all the same."""
     for warning in result.warnings:
         say(console, f"warning: {warning}", "yellow")
     quarantine(console, result.quarantined)
@@ -96,12 +101,18 @@ def board(console: Console, rows: Sequence[BoardRow]) -> None:
         say(console, "no models on the board")
         return
     first = rows[0]
-    lines = [
-        (r.rank, r.label, r.arch, f"{r.value:.4f}", f"{r.low:.4f}-{r.high:.4f}", f"{r.parameters / 1e6:.2f}")
-        for r in rows
-    ]
-    title = f"Leaderboard: {first.split} split of version {first.dataset_version[:8]}, {first.protocol}"
-    table(console, title, ("rank", "label", "architecture", first.primary, "95 % interval", "M parameters"), lines)
+    columns = {
+        "rank": [row.rank for row in rows],
+        "label": [row.label for row in rows],
+        "architecture": [row.arch for row in rows],
+        first.primary: [f"{row.value:.4f}" for row in rows],
+        "95 % interval": [f"{row.low:.4f}-{row.high:.4f}" for row in rows],
+        "M parameters": [f"{row.parameters / 1e6:.2f}" for row in rows],
+    }
+    if columns["label"] == columns["architecture"]:
+        del columns["architecture"]  # nothing new, and it would fold the table on a narrow terminal
+    say(console, f"Leaderboard: {first.split} split of version {first.dataset_version[:8]}, {first.protocol}", "bold")
+    table(console, "", tuple(columns), list(zip(*columns.values(), strict=True)))
 
 
 def verdict(console: Console, result: Verdict) -> None:
@@ -115,6 +126,7 @@ def verdict(console: Console, result: Verdict) -> None:
 
 
 def retrained(console: Console, result: RetrainResult) -> None:
+    faults(console, result.dataset)
     board(console, result.board)
     for label, message in result.failures.items():
         say(console, f"failed: {label}: {message}", "red")

@@ -113,6 +113,19 @@ class TrainConfig(Strict):
     validation_split: str = "val"
     loader_threads: Positive = 2
 
+    @model_validator(mode="after")
+    def nothing_is_ignored(self) -> Self:
+        """Compares with the defaults: a recipe written out in full (`Recipe.to_yaml`) has every key set."""
+        if self.optimizer != "sgd" and self.momentum != self.default("momentum"):
+            raise ValueError(f"momentum is sgd's, {self.optimizer} would ignore it: leave it out")
+        if self.class_weights == "none" and self.class_weight_power != self.default("class_weight_power"):
+            raise ValueError("class_weight_power without class weights does nothing: set class_weights or leave it out")
+        return self
+
+    @classmethod
+    def default(cls, key: str) -> Any:
+        return cls.model_fields[key].default
+
 
 class ResourceConfig(Strict):
     """What one training asks of Ray. Not part of a run's identity: the same run may move to other hardware."""

@@ -7,7 +7,6 @@ file alone, so nothing heavy stands here.
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segpipe import storage
-from segpipe.cores import usable_cores
+from segpipe.cores import ray_address, usable_cores
 from segpipe.errors import BadSampleError, ConflictError, CorruptError, SegpipeError
 from segpipe.shards import ShardResult, write_shard
 from segpipe.sources import open_source
@@ -91,7 +90,7 @@ def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Writt
         if on_progress is not None:
             on_progress(sum(len(part.refs) for part in parts[:done]), sum(len(part.refs) for part in parts))
 
-    if os.environ.get("RAY_ADDRESS"):
+    if ray_address() != "local":
         from segpipe.train import on_ray  # ray costs seconds to import, and one machine does not need it here
 
         on_ray.connect()

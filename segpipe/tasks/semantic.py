@@ -43,7 +43,8 @@ class SemanticOps:
         statistics: Split | None = None,
     ) -> None:
         self.classes, self.ignore_index = tuple(classes), ignore_index
-        self.protocol = f"miou/dataset/original-resolution/ignore={ignore_index}"
+        # A class in neither truth nor prediction of the whole split has no IoU and drops out of the mean.
+        self.protocol = f"miou/dataset/original-resolution/ignore={ignore_index}/absent=excluded"
         self._aux_weight = config.aux_weight if config else 0.0
         self._class_weights_K = _class_weights(config, statistics) if config and statistics else None
 

@@ -128,7 +128,8 @@ def test_retrain_shows_board_verdict_and_failures(
     assert told["verdict"]["outcome"] == outcome
     shown = segpipe("retrain", recipe)
     assert shown.exit_code == status
-    for text in ("Leaderboard", "0.7000", "because", *failures.values(), "nothing was done"):
+    data = ("warning: group g is in two splits", "1 in quarantine", "images/x.png")
+    for text in ("Leaderboard", "0.7000", "because", *failures.values(), "nothing was done", *data):
         assert text in shown.stdout
     assert "training unet" in shown.stderr
     assert "40/40 steps loss 0.250" in shown.stderr
@@ -153,8 +154,8 @@ def night(failures: dict[str, str], outcome: Any) -> Callable[..., retrain_stage
                 version="v1",
                 status="already_published",
                 splits={"test": 2},
-                quarantined=(),
-                warnings=(),
+                quarantined=(QuarantineEntry(file="images/x.png", item="", reason="truncated", detail="ends early"),),
+                warnings=("group g is in two splits",),
                 seconds=0.5,
             ),
             board=tuple(rank([scored(0.5, "b"), scored(0.7, "a")])),

@@ -167,6 +167,16 @@ def test_a_gpu_is_described_and_what_keeps_it_idle_is_said(
     assert prints.strip() in check.found
 
 
+def test_a_driver_that_hangs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*args: Any, timeout: float, **options: Any) -> None:
+        raise machine.subprocess.TimeoutExpired("nvidia-smi", timeout)
+
+    monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(machine.subprocess, "run", hang)
+    check = one(machine.check_gpu())
+    assert (check.status, check.found) == ("warn", "nvidia-smi does not answer")
+
+
 def test_no_gpu_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.shutil, "which", lambda name: None)
     assert one(machine.check_gpu()).status == "ok"

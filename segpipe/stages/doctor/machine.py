@@ -28,7 +28,7 @@ def check_python() -> Iterator[Check]:
     found = platform.python_version()
     expected = f"at least {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]}"
     if sys.version_info[:2] < OLDEST_PYTHON:
-        fix = "install a newer Python, then `make clean` and `make test`"
+        fix = "install a newer Python, then `rm -rf .boot .venv` and `make install` with PYTHON=/path/to/it"
         yield Check(name="python", status="fail", found=found, expected=expected, fix=fix)
     else:
         yield Check(name="python", status="ok", found=found, expected=expected)
@@ -105,7 +105,12 @@ def check_gpu() -> Iterator[Check]:
         yield Check(name="gpu", status="ok", found="none; training runs on the CPU", expected="any")
         return
     query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        fix = "the driver hangs: look at `dmesg`, and restart the machine"
+        yield Check(name="gpu", status="warn", found="nvidia-smi does not answer", expected="an answer", fix=fix)
+        return
     found = "; ".join(done.stdout.strip().splitlines())
     if done.returncode:
         fix = "run nvidia-smi and mend the driver; in a container, start it with --gpus all"

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from segpipe import tracking
+from segpipe.cores import ray_address
 from segpipe.errors import SegpipeError, UnreachableError
 from segpipe.stages import layout
 from segpipe.stages.doctor.finding import Check
@@ -22,17 +23,18 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1", "local", "auto", ""}
 
 def check_ray() -> Iterator[Check]:
     """Connects to `$RAY_ADDRESS`, or starts a Ray of its own, as the stages do."""
-    address = os.environ.get("RAY_ADDRESS", "")
-    shown, expected = address or "a Ray of its own", "answers"
+    address = ray_address()
+    shown, expected = "a Ray of its own" if address == "local" else address, "answers"
     try:
         from segpipe.train import on_ray  # inside: without ray installed the other checks still run
 
         on_ray.connect()
     except ImportError as error:
-        fix = "make clean, then make test (installs the locked packages)"
+        fix = "rm -rf .venv, then make install (the locked packages)"
         yield Check(name="ray", status="fail", found=f"cannot be imported: {error}", expected="ray and torch", fix=fix)
     except SegpipeError as error:
-        fix = f"ray status --address {address}, or unset RAY_ADDRESS" if address else "ray stop --force, then try again"
+        own = "mend disk, memory or shared memory as said here; Ray's own words are in /tmp/ray/session_latest/logs"
+        fix = own if address == "local" else f"ray status --address {address}, or unset RAY_ADDRESS"
         yield Check(name="ray", status="fail", found=str(error), expected=expected, fix=fix, is_service=True)
     else:
         yield Check(name="ray", status="ok", found=shown, expected=expected)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 import segpipe
-from segpipe.cores import usable_cores
+from segpipe.cores import ray_address, usable_cores
 from segpipe.errors import InputError, UnreachableError
 
 _connecting = threading.Lock()
@@ -43,20 +43,19 @@ def connect(*, num_cpus: int | None = None) -> None:
     with _connecting:
         if ray.is_initialized():
             return
-        address = os.environ.get("RAY_ADDRESS", "local")
         for name, value in (_SETTINGS if joined() else _SETTINGS | _EMBEDDED_SETTINGS).items():
             os.environ.setdefault(name, value)
         logging.getLogger("ray").setLevel(logging.ERROR)
-        options = _cluster_options(address) if joined() else _embedded_options(num_cpus)
+        options = _cluster_options(ray_address()) if joined() else _embedded_options(num_cpus)
         try:
             _init(options)
         except Exception as error:  # Ray raises bare Exceptions, too
-            raise UnreachableError(_no_ray(address, error)) from error
+            raise UnreachableError(_no_ray(ray_address(), error)) from error
 
 
 def joined() -> bool:
     """Whether Ray is a cluster that others started and may watch, and not one of our own."""
-    return os.environ.get("RAY_ADDRESS", "local") != "local"
+    return ray_address() != "local"
 
 
 def resources() -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 import traceback
 import uuid
@@ -70,7 +71,7 @@ def launch(
         run_config=RunConfig(
             name=name,
             # Ray only puts an empty marker file there: checkpoints are ours, and lie where the function writes them.
-            storage_path=str(Path(tempfile.gettempdir()) / "segpipe-ray-train"),
+            storage_path=str(Path(tempfile.gettempdir()) / f"segpipe-ray-train-{os.getuid()}"),
             failure_config=FailureConfig(max_failures=resources.max_failures),
         ),
         backend_config=_process_group(resources),
@@ -216,6 +217,8 @@ def _bundle(resources: ResourceConfig) -> dict[str, float]:
 def _check_room(resources: ResourceConfig) -> None:
     """Refuses what would wait for ever. A cluster that we joined may still grow, so there it is only said."""
     there = cluster.resources()
+    if there.get("GPU") and not resources.gpus_per_worker:
+        _log.warning("%g GPU(s) stay idle: this training asks for none (resources.gpus_per_worker)", there["GPU"])
     asked = {name: amount * resources.workers for name, amount in _bundle(resources).items()}
     short = [f"{n:g} {name}, has {there.get(name, 0):g}" for name, n in asked.items() if there.get(name, 0) < n]
     if short and cluster.joined():
