@@ -58,7 +58,10 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
             if s.at.step % s.log_every == 0:
                 _record(s, {"train/loss": s.at.loss_sum / s.at.loss_steps, "train/learning_rate": rate})
                 s.at.loss_sum, s.at.loss_steps = 0.0, 0
-            if s.config.checkpoint_every and s.at.step % s.config.checkpoint_every == 0:
+            # Not at an epoch's last step: `_end_epoch` saves that one, with what the evaluation found. A checkpoint
+            # that is there already would stand, without it.
+            every, within_epoch = s.config.checkpoint_every, s.at.cursor < s.batches.micro_batches
+            if every and within_epoch and s.at.step % every == 0:
                 s.at.train_seconds += time.perf_counter() - started
                 s.save()
                 started = time.perf_counter()

@@ -142,6 +142,21 @@ def test_two_runs_of_one_recipe_are_equal_and_of_another_seed_are_not(
     assert losses(other) != losses(plain)
 
 
+def test_the_end_of_an_epoch_is_saved_where_checkpoint_every_meets_it(job: TrainJob) -> None:
+    """An evaluation that is not in the checkpoint is made again by every resume."""
+    job = replace(job, run=RUNS["saves where an epoch ends"])
+    assert run_child(train, job, DieAt(5)) == (-9, None)
+    found = checkpoint.latest(job.run_uri)
+    assert found is not None
+    assert (found.step, found.state["epoch"], found.state["cursor"]) == (4, 1, 0)
+    assert (found.state["best_step"], found.state["best_epoch"]) == (4, 1)
+    assert "val/miou" in found.state["history"][-1]["metrics"]
+    train(job)
+    ended = checkpoint.newest_state(job.run_uri)
+    assert ended is not None
+    assert (ended["step"], ended["stopped"]) == (8, "finished")
+
+
 def test_how_often_one_saves_changes_nothing(undisturbed: dict[str, TrainResult]) -> None:
     assert same(undisturbed["saves in mid-epoch"]) == same(undisturbed["plain"])
 
