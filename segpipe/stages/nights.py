@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from segpipe import promotion, reports, storage
-from segpipe.errors import InputError
+from segpipe.errors import ConflictError, InputError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Record
 from segpipe.stages import layout
@@ -19,6 +19,7 @@ from segpipe.stages.evaluations import load_report
 from segpipe.types import EvalReport
 
 _log = logging.getLogger(__name__)
+MAX_ROUNDS = 1000  # as in the ledger: so many lost races are a fault, not bad luck
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,14 +42,23 @@ class Night:
 def record(experiment: str, night: Night) -> bool:
     """Appends a night to those of its experiment. False, and nothing is written, when the last one says the very same.
 
-    Raises ConflictError when another night of the experiment ended in this moment.
+    Nights that end in the same moment are all written, one after the other. Raises ConflictError when others come
+    first without end.
     """
     folder, document = layout.nights_uri(experiment), reports.to_plain(night)
-    last = storage.last_record(folder)
-    if last is not None and last[1] == document:
-        return False
-    storage.append_record(folder, document, after=last[0] if last else 0)
-    return True
+    for _ in range(MAX_ROUNDS):
+        last = storage.last_record(folder)
+        if last is not None and last[1] == document:
+            return False
+        try:
+            storage.append_record(folder, document, after=last[0] if last else 0)
+        except ConflictError:
+            continue  # another night took this number: read its record and append after it
+        return True
+    raise ConflictError(
+        f"{folder}: {MAX_ROUNDS} nights of others came first while this one was written down; expected to be first "
+        "within a few tries. Find out who writes there without end, then run the same command again"
+    )
 
 
 def board(experiment: str | None = None) -> list[BoardRow]:

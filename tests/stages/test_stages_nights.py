@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,34 @@ def test_a_night_that_says_the_same_as_the_last_one_is_not_told_twice() -> None:
     assert written == [True, False, True, False, True]
     outcomes = [record["outcome"] for _, record in storage.records(layout.nights_uri("camvid"))]
     assert outcomes == ["failed", "promoted", "failed"]
+
+
+def test_nights_that_end_together_are_both_on_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two deployments of one recipe: the one that comes second must not end as an error after its promotion."""
+    append, theirs = storage.append_record, replace(NIGHT, reason="theirs")
+
+    def lose_the_race_once(folder: str, document: dict[str, Any], *, after: int) -> int:
+        monkeypatch.setattr(storage, "append_record", append)
+        append(folder, reports.to_plain(theirs), after=after)
+        return append(folder, document, after=after)
+
+    monkeypatch.setattr(storage, "append_record", lose_the_race_once)
+    assert nights.record("camvid", NIGHT) is True
+    reasons = [record["reason"] for _, record in storage.records(layout.nights_uri("camvid"))]
+    assert reasons == ["theirs", "the first"]
+
+
+def test_the_same_night_told_by_two_at_once_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    append, last = storage.append_record, storage.last_record
+
+    def look_too_early(folder: str) -> None:
+        monkeypatch.setattr(storage, "last_record", last)
+        append(folder, reports.to_plain(replace(NIGHT, reason="between")), after=0)
+        append(folder, reports.to_plain(NIGHT), after=1)
+
+    monkeypatch.setattr(storage, "last_record", look_too_early)
+    assert nights.record("camvid", NIGHT) is False
+    assert len(storage.records(layout.nights_uri("camvid"))) == 2
 
 
 @pytest.mark.usefixtures("mlflow_down")
