@@ -124,7 +124,8 @@ def test_imports_stay_within_the_walls(path: Path) -> None:
             assert room == "flows", f"{path}:{line}: {room} imports {module}"
         elif top == "segpipe":
             target = rest.split(".")[0]
-            inside = target in ("", "__version__", room) or ALL_ROOMS in rooms or target in rooms
+            below = ALL_ROOMS in rooms and target != "cli"  # a door is above everything
+            inside = target in ("", "__version__", room) or below or target in rooms
             assert inside, f"{path}:{line}: {room} imports {module}; it may import {sorted(rooms)}"
         elif top not in sys.stdlib_module_names:
             assert top in packages, f"{path}:{line}: {room} imports {module}; from outside it may {sorted(packages)}"
