@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from segpipe import promotion, reports, storage
-from segpipe.errors import ConflictError, InputError
+from segpipe.errors import ConflictError, InputError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Record
 from segpipe.stages import layout
@@ -59,6 +59,22 @@ def record(experiment: str, night: Night) -> bool:
         f"{folder}: {MAX_ROUNDS} nights of others came first while this one was written down; expected to be first "
         "within a few tries. Find out who writes there without end, then run the same command again"
     )
+
+
+def failed(experiment: str, *, dataset_uri: str, dataset_version: str, failures: Mapping[str, str]) -> SegpipeError:
+    """Writes the record of a night without a model; gives the error that ends it. Raises as `record`."""
+    standing = promotion.champion(layout.ledger_uri(experiment))
+    night = Night(
+        dataset_uri=dataset_uri,
+        dataset_version=dataset_version,
+        evaluations=(),
+        champion=standing.champion.weights_sha256 if standing and standing.champion else None,
+        outcome="failed",
+        reason="no architecture could be trained and evaluated",
+        failures=dict(failures),
+    )
+    record(experiment, night)
+    return SegpipeError(f"{experiment}: {_told(night)}")
 
 
 def board(experiment: str | None = None) -> list[BoardRow]:

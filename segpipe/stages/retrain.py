@@ -6,29 +6,26 @@
 from __future__ import annotations
 
 import logging
-import os
-import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
-from segpipe import promotion, tracking
+from segpipe import tracking
 from segpipe.config import Recipe
-from segpipe.errors import SegpipeError
+from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.stages import layout, mirror, nights, preflight
-from segpipe.stages.evaluate import evaluate, location
+from segpipe.stages.attempts import attempt_all, evaluation_uri, message_of
+from segpipe.stages.evaluate import evaluate
 from segpipe.stages.evaluations import load_pictures
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.nights import Night
+from segpipe.stages.pages import mlflow_store, pages
 from segpipe.stages.promote import champion_scorer, promote
 from segpipe.stages.train import train
 from segpipe.train.runtime import OnProgress
@@ -86,20 +83,14 @@ def retrain(
     on_step(f"ingesting {recipe.dataset.name}")
     dataset = ingest(recipe.dataset)
     night = open_night(recipe, dataset)
-    failures: dict[str, str] = {}
 
-    def one(index: int) -> EvalReport | None:
-        label = recipe.run_config(index).label
+    def attempt(index: int, label: str) -> EvalReport:
         on_step(f"training {label}")
-        try:
-            return train_and_evaluate(recipe, index, night, runtime=runtime, on_progress=partial(on_progress, label))
-        except SegpipeError as error:
-            failures[label] = str(error)
-            return None
+        return train_and_evaluate(recipe, index, night, runtime=runtime, on_progress=partial(on_progress, label))
 
+    attempts = {run.label: partial(attempt, index, run.label) for index, run in enumerate(recipe.run_configs())}
     # Locally one after the other: they share this process's cores and torch's one random generator.
-    with ThreadPoolExecutor(1 if runtime == "local" else len(recipe.architectures)) as pool:
-        candidates = [report for report in pool.map(one, range(len(recipe.architectures))) if report is not None]
+    candidates, failures = sort_outcomes(attempt_all(attempts, side_by_side=runtime != "local"))
     on_step("choosing the champion")
     verdict = choose(recipe, night, candidates, failures, runtime=runtime)
     return conclude(recipe, night, candidates, verdict, failures, seconds=time.perf_counter() - started)
@@ -143,7 +134,7 @@ def train_and_evaluate(
     """One architecture of the night, from its config to its report, shown in MLflow as it goes.
 
     Idempotent: what a killed attempt had finished is kept. Raises what training or evaluation raises, after marking
-    the architecture's run as failed.
+    the architecture's run as failed; a ConflictError when another process works on it, whose run that is.
     """
     run, dataset = resolve(recipe.run_config(index)), night.dataset
     try:
@@ -167,7 +158,9 @@ def train_and_evaluate(
             label=result.label,
             runtime=runtime,
         )
-    except SegpipeError:
+    except ConflictError:
+        raise
+    except Exception:
         mirror.show_failure(run, parent=night.parent, version=dataset.version)
         raise
     pictures = load_pictures(evaluation_uri(recipe, report))
@@ -178,7 +171,7 @@ def train_and_evaluate(
 def sort_outcomes(outcomes: Mapping[str, EvalReport | Exception]) -> tuple[list[EvalReport], dict[str, str]]:
     """What concurrent attempts came to: the reports, and a message for each label that failed."""
     candidates = [outcome for outcome in outcomes.values() if isinstance(outcome, EvalReport)]
-    failures = {label: str(outcome) for label, outcome in outcomes.items() if isinstance(outcome, Exception)}
+    failures = {label: message_of(outcome) for label, outcome in outcomes.items() if isinstance(outcome, Exception)}
     return candidates, failures
 
 
@@ -201,40 +194,13 @@ def choose(
     )
     try:
         if not candidates:
-            raise _failed_night(recipe, dataset, failures)
+            raise nights.failed(
+                recipe.name, dataset_uri=dataset.uri, dataset_version=dataset.version, failures=failures
+            )
         return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer, parent=night.parent)
-    except SegpipeError:
+    except Exception:
         mirror.close_failed(recipe.name, parent=night.parent)
         raise
-
-
-def _failed_night(recipe: Recipe, dataset: IngestResult, failures: Mapping[str, str]) -> SegpipeError:
-    """Writes the record of a night without a model; gives the error that ends it."""
-    standing = promotion.champion(layout.ledger_uri(recipe.name))
-    reason = "no architecture could be trained and evaluated"
-    record = Night(
-        dataset_uri=dataset.uri,
-        dataset_version=dataset.version,
-        evaluations=(),
-        champion=standing.champion.weights_sha256 if standing and standing.champion else None,
-        outcome="failed",
-        reason=reason,
-        failures=dict(failures),
-    )
-    nights.record(recipe.name, record)
-    messages = "; ".join(f"{label}: {message}" for label, message in failures.items())
-    return SegpipeError(f"{recipe.name}: {reason}: {messages}")
-
-
-def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
-    """The folder of a report that `train_and_evaluate` made."""
-    return location(
-        report.weights_sha256,
-        label=report.label,
-        version=report.dataset_version,
-        config=recipe.evaluate,
-        to=layout.evaluations_uri(recipe.name),
-    )
 
 
 def conclude(
@@ -266,9 +232,9 @@ def conclude(
         failures=dict(failures),
         did_nothing=night.nothing_to_do and not is_news,
         home=layout.home(),
-        mlflow_uri=mirror.uri(),
+        mlflow_uri=mlflow_store(),
         mlflow_url=tracking.run_url(night.parent) if night.parent else None,
-        pages=_pages(),
+        pages=pages(),
         seconds=seconds,
     )
 
@@ -278,19 +244,3 @@ def best_picture(recipe: Recipe, candidates: Sequence[EvalReport]) -> bytes | No
     best = rank(candidates)[0]
     report = next(report for report in candidates if report.weights_sha256 == best.weights_sha256)
     return next((data for _, data in load_pictures(evaluation_uri(recipe, report))), None)
-
-
-def _pages() -> dict[str, str]:
-    """Where MLflow's and Prefect's pages are, or the commands that open the embedded ones, from any folder."""
-    mlflow, prefect = mirror.uri(), os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    if not mlflow.startswith("http"):
-        mlflow = f"{_program('mlflow')} server --backend-store-uri {shlex.quote(mlflow)} --port 5000"
-    if not prefect:
-        home = os.path.abspath(os.environ.get("PREFECT_HOME") or f"{layout.local_home()}/prefect")
-        prefect = f"PREFECT_HOME={shlex.quote(home)} {_program('prefect')} server start"
-    return {"MLflow": mlflow, "Prefect": prefect}
-
-
-def _program(name: str) -> str:
-    """The one beside this Python, quoted for a shell: its folder need not be on PATH, and another one may be."""
-    return shlex.quote(str(Path(sys.executable).parent / name))

@@ -3,9 +3,6 @@
 `test_stages_retrain_dark.py` tells of nights without MLflow.
 """
 
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from segpipe.errors import InputError, SegpipeError
 from segpipe.shards import open_dataset
 from segpipe.stages import nights
 from segpipe.stages.evaluations import load_report
-from segpipe.stages.retrain import _pages, retrain
+from segpipe.stages.retrain import retrain
 from tests.stages.toy_night import Told, forbid_work, recipe, runs_of, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("nights")
@@ -180,38 +177,3 @@ def test_when_every_architecture_fails_the_night_is_an_error_that_says_why(
     statuses = {name: run.info.status for name, run in runs_of(client, "doomed").items()}
     parent = f"retrain {first.result.dataset.version[:8]}"
     assert statuses == {parent: "FAILED", "unet": "FAILED", "deeplab_v3plus": "FAILED"}
-
-
-# --- where to look
-
-
-def test_the_printed_commands_work_from_any_folder_and_without_a_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "my home; $(touch oops)"
-    monkeypatch.setenv("SEGPIPE_HOME", str(home))
-    monkeypatch.delenv("PREFECT_HOME")
-    programs = Path(sys.executable).parent
-    pages = _pages()
-    store = f"sqlite:///{home}/mlflow.db"
-    mlflow = [f"{programs}/mlflow", "server", "--backend-store-uri", store, "--port", "5000"]
-    assert shlex.split(pages["MLflow"]) == mlflow
-    assert shlex.split(pages["Prefect"]) == [f"PREFECT_HOME={home}/prefect", f"{programs}/prefect", "server", "start"]
-    for command in pages.values():
-        shell = ["/bin/sh", "-c", f"{command} --help"]
-        done = subprocess.run(shell, cwd=tmp_path, env={"PATH": "/nowhere"}, capture_output=True, text=True)
-        assert (done.returncode, "--port" in done.stdout) == (0, True), done.stderr
-    assert list(tmp_path.glob("oops")) == []
-
-
-def test_a_program_s_folder_is_quoted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))
-    assert shlex.split(_pages()["MLflow"])[0] == str(tmp_path / "my env" / "bin" / "mlflow")
-
-
-def test_servers_and_a_chosen_prefect_home_are_named_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_HOME", "/somewhere/else")
-    assert _pages()["Prefect"].startswith("PREFECT_HOME=/somewhere/else /")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
-    monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example/api")
-    assert _pages() == {"MLflow": "https://mlflow.example", "Prefect": "https://prefect.example"}

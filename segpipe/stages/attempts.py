@@ -1,0 +1,72 @@
+"""The attempts of one night, side by side or one after the other, and how each ended. Called by `retrain.py`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+
+from segpipe.config import Recipe
+from segpipe.errors import SegpipeError
+from segpipe.stages import layout
+from segpipe.stages.evaluate import location
+from segpipe.types import EvalReport
+
+_log = logging.getLogger(__name__)
+Outcome = EvalReport | Exception
+
+
+def attempt_all(attempts: Mapping[str, Callable[[], EvalReport]], *, side_by_side: bool) -> dict[str, Outcome]:
+    """What each attempt came to, in the order given: its report, or the exception that ended it.
+
+    One that fails does not stop the others. Ctrl-C ends the wait at once, and the process may end while attempts of
+    `side_by_side` still run: what they wait for in another process (Ray's workers) is not theirs to tidy up.
+    """
+    if not side_by_side:
+        return {label: _outcome(label, attempt) for label, attempt in attempts.items()}
+    started = {label: _started(partial(_outcome, label, attempt)) for label, attempt in attempts.items()}
+    return {label: ending.result() for label, ending in started.items()}
+
+
+def message_of(error: Exception) -> str:
+    """What a record and a person are told: our own errors are written for that, of others the first line."""
+    if isinstance(error, SegpipeError):
+        return str(error)
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first_line} (no fault that segpipe knows; its traceback is in the log)"
+
+
+def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
+    """The folder of a report that an attempt made."""
+    return location(
+        report.weights_sha256,
+        label=report.label,
+        version=report.dataset_version,
+        config=recipe.evaluate,
+        to=layout.evaluations_uri(recipe.name),
+    )
+
+
+def _outcome(label: str, attempt: Callable[[], EvalReport]) -> Outcome:
+    try:
+        return attempt()
+    except Exception as error:  # noqa: BLE001 - out of memory, a wrong shape, a bug: the night goes on without it
+        unknown = not isinstance(error, SegpipeError)
+        _log.log(logging.ERROR if unknown else logging.INFO, "%s failed", label, exc_info=error if unknown else None)
+        return error
+
+
+def _started(work: Callable[[], Outcome]) -> Future[Outcome]:
+    """`work` in a daemon thread. An executor's threads are waited for when the process ends: hours, after a Ctrl-C."""
+    ending: Future[Outcome] = Future()
+
+    def run() -> None:
+        try:
+            ending.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`; a silent thread would be waited for
+            ending.set_exception(error)
+
+    threading.Thread(target=run, name="segpipe-attempt", daemon=True).start()
+    return ending
