@@ -1,9 +1,12 @@
 """Before a night's work: what of a recipe can be refused at once, and whether anything is left to do.
 
-Called by `retrain.py` and by every door that takes a recipe, so that a typo costs seconds and not a night.
+Called by `retrain.py` and by every door that ingests a recipe's dataset, so that a typo costs seconds and not a night.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from segpipe import models
 from segpipe.config import Recipe, expand_root
@@ -18,44 +21,95 @@ from segpipe.stages.train import finished, run_location
 
 
 def check(recipe: Recipe) -> None:
-    """Everything that can be refused before any work: architectures with options and weights, source, resources.
+    """Everything that can be refused before any work: architectures with options and weights, resources, source.
 
     Raises InputError with every fault found, each with its path in the recipe.
     """
-    faults = []
+    _refuse(recipe, [*_architecture_faults(recipe), *_source_faults(recipe, _splits_of_a_night(recipe))])
+
+
+def check_evaluation(recipe: Recipe) -> None:
+    """What an evaluation needs of a recipe: its source, and there the split to score on. Raises as `check`.
+
+    Not the rest: a model of elsewhere may be scored on a dataset that has no other split.
+    """
+    _refuse(recipe, list(_source_faults(recipe, {"evaluate.split": recipe.evaluate.split})))
+
+
+def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
+    """Refuses a recipe whose splits the dataset does not have, before anything is trained on the others.
+
+    `check` has asked the source; but a split is empty also when ingest refused every sample of it.
+    """
+    _refuse(recipe, list(_split_faults(f"dataset {dataset.name!r}", dataset.splits, _splits_of_a_night(recipe))))
+
+
+def _refuse(recipe: Recipe, faults: list[str]) -> None:
+    if faults:
+        raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(faults))
+
+
+def _architecture_faults(recipe: Recipe) -> Iterator[str]:
     for index in range(len(recipe.architectures)):
         run = recipe.run_config(index)
         try:
             models.check(run.arch, run.options, pretrained=run.pretrained)
         except InputError as error:
-            faults.append(f"architectures.{index}: {error}")
+            yield f"architectures.{index}: {error}"
         workers = recipe.resources.workers
         if run.train.batch_size % workers:
-            faults.append(
+            yield (
                 f"architectures.{index}: batch_size {run.train.batch_size} does not divide over resources.workers "
                 f"{workers}; choose a multiple"
             )
+
+
+def _source_faults(recipe: Recipe, wanted: Mapping[str, str]) -> Iterator[str]:
+    """Faults of the source: it cannot be opened or listed, holds no sample, or lacks a split. Reads no pixels.
+
+    The listing deals samples to splits as ingest will, by lists, folders or hash, so that what is missing here is
+    missing there. Some sources only say at the listing that their root is wrong.
+    """
+    dataset = recipe.dataset
     try:
-        open_source(recipe.dataset.format, expand_root(recipe.dataset.root), recipe.dataset.options)
+        root = expand_root(dataset.root)
+        source = open_source(dataset.format, root, dataset.options)
     except InputError as error:
-        faults.append(f"dataset: {error}")
-    if faults:
-        raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(faults))
-
-
-def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
-    """Refuses a recipe whose splits the dataset does not have, before anything is trained on the others."""
-    wanted = {"evaluate.split": recipe.evaluate.split}
-    for index, run in enumerate(recipe.run_configs()):
-        wanted[f"architectures.{index}: train.train_split"] = run.train.train_split
-        wanted[f"architectures.{index}: train.validation_split"] = run.train.validation_split
-    faults = [f"{path} is {split!r}" for path, split in wanted.items() if not dataset.splits.get(split)]
-    if faults:
-        there = ", ".join(f"{name} ({samples})" for name, samples in dataset.splits.items())
-        raise InputError(
-            f"recipe {recipe.name!r}: dataset {dataset.name!r} has the splits {there}, but {'; '.join(faults)}. Name "
-            "one of those, or give the source a list of samples for the missing split"
+        yield f"dataset: {error}"
+        return
+    try:
+        refs, refused = source.index()
+    except InputError as error:
+        yield f"dataset.root: {error}"
+        return
+    if not refs:
+        first = f", first {refused[0].file}: {refused[0].detail}" if refused else ""
+        yield (
+            f"dataset.root: {root or dataset.format}: no usable sample ({len(refused)} refused{first}); give the "
+            "folder that holds the samples, or mend dataset.options"
         )
+        return
+    yield from _split_faults(f"the source {root or dataset.format}", Counter(ref.split for ref in refs), wanted)
+
+
+def _splits_of_a_night(recipe: Recipe) -> dict[str, str]:
+    """Key of the recipe -> the split that it names. An architecture's own key appears where it overrides the common."""
+    wanted = {"evaluate.split": recipe.evaluate.split}
+    common = {"train_split": recipe.train.train_split, "validation_split": recipe.train.validation_split}
+    for index, run in enumerate(recipe.run_configs()):
+        for name, split in (("train_split", run.train.train_split), ("validation_split", run.train.validation_split)):
+            wanted[f"train.{name}" if split == common[name] else f"architectures.{index}.train.{name}"] = split
+    return wanted
+
+
+def _split_faults(where: str, samples: Mapping[str, int], wanted: Mapping[str, str]) -> Iterator[str]:
+    there = ", ".join(f"{name} ({count})" for name, count in sorted(samples.items()))
+    for key, split in wanted.items():
+        if not samples.get(split):
+            yield (
+                f"{key} is {split!r}, but {where} has the splits {there}: name one of those, or give the source a "
+                "list of samples for the missing one"
+            )
 
 
 def is_done(recipe: Recipe, dataset: IngestResult) -> bool:

@@ -8,8 +8,10 @@ import safetensors.torch
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.stages import layout
-from segpipe.stages.preflight import check
+from segpipe.stages.ingest import IngestResult
+from segpipe.stages.preflight import check, check_evaluation, check_splits
 from segpipe.stages.retrain import retrain
+from tests.fixtures.folder_mini import write_folder_mini
 from tests.fixtures.small import OPTIONS
 from tests.stages.toy_night import forbid_work, recipe
 
@@ -48,6 +50,17 @@ def test_everything_that_a_recipe_names_wrongly_is_said_at_once(
         ("dataset.options.height=4", "source 'scenes', option 'height': 4; expected 32 to 4096"),
         ("dataset={name: a, format: camvid, root: $NOT_SET_ANYWHERE/camvid}", "names an environment variable"),
         ("dataset={name: a, format: folder, root: /absent}", "/absent"),
+        ("dataset={name: a, format: camvid, root: /absent}", "dataset.root: /absent: none of train.txt, val.txt"),
+        (
+            "dataset.options={train: 0, val: 0, test: 0}",
+            "dataset.root: scenes: no usable sample (0 refused); give the folder that holds the samples",
+        ),
+        ("dataset.options.val=0", "  train.validation_split is 'val', but the source scenes has the splits test (3), "),
+        (
+            "architectures.1.train.train_split=all",
+            "  architectures.1.train.train_split is 'all', but the source scenes has the splits test (3), train (8), ",
+        ),
+        ("evaluate.split=dev", "  evaluate.split is 'dev', but the source scenes has the splits test (3), train (8), "),
         (
             "architectures.0.pretrained=absent/weights.pth",
             "architectures.0: pretrained: absent/weights.pth: no such file",
@@ -80,3 +93,36 @@ def test_a_weights_file_is_read_before_any_work(tmp_path: Path) -> None:
 def test_a_sound_recipe_passes(tmp_path: Path) -> None:
     check(recipe())
     assert not Path(layout.home()).exists()
+
+
+def test_splits_by_lists_or_by_hash_are_those_that_ingest_will_make(tmp_path: Path) -> None:
+    lists, dealt = write_folder_mini(tmp_path / "lists", lists=True), write_folder_mini(tmp_path / "dealt")
+    check(recipe(f"dataset={{name: a, format: folder, root: {dealt}}}"))
+    with pytest.raises(InputError) as caught:
+        check(recipe(f"dataset={{name: a, format: folder, root: {lists}}}"))
+    assert str(caught.value).splitlines() == [
+        "recipe 'toy':",
+        f"  evaluate.split is 'test', but the source {lists} has the splits train (16), val (4): name one of those, or "
+        "give the source a list of samples for the missing one",
+    ]
+
+
+def test_an_evaluation_asks_for_its_own_split_only() -> None:
+    check_evaluation(recipe("dataset.options.train=0", "architectures=[{arch: unett}]"))
+    with pytest.raises(InputError, match=r"evaluate.split is 'test', but the source scenes has the splits train \(8\)"):
+        check_evaluation(recipe("dataset.options.test=0", "dataset.options.val=0"))
+
+
+def test_a_split_that_ingest_refused_as_a_whole_is_missing() -> None:
+    ingested = IngestResult(
+        name="streets",
+        uri="datasets/streets",
+        version="v1",
+        status="published",
+        splits={"train": 8, "test": 3},
+        quarantined=(),
+        warnings=(),
+        seconds=0.0,
+    )
+    with pytest.raises(InputError, match=r"train.validation_split is 'val', but dataset 'streets' has the splits test"):
+        check_splits(recipe(), ingested)
