@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from segpipe import promotion, tracking
-from segpipe.config import EvaluateConfig, PromoteConfig
+from segpipe.config import EvaluateConfig, PromoteConfig, Recipe
 from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.leaderboard import rank
 from segpipe.promotion import Contender, Record, Verdict
-from segpipe.stages import layout, mirror
+from segpipe.stages import layout, mirror, nights
 from segpipe.stages.evaluate import evaluate
 from segpipe.types import EvalReport
 
@@ -48,6 +48,32 @@ def promote(
     )
     mirror.show_verdict(experiment, verdict, rank(candidates), parent=parent)
     return verdict
+
+
+def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> Verdict:
+    """Judges the models of the recipe's last night once more, by the floor, margin and protocol that it has now.
+
+    On the dataset version of that night, whatever the source holds since. A report that another code or split made is
+    made again, as the champion's is: the gate would refuse to compare them. Raises InputError where no night has left
+    a model.
+    """
+    last = nights.last_reports(recipe.name)
+    mirror.reconcile(recipe.name)
+    where = {"data": layout.dataset_uri(last[0].dataset), "version": last[0].dataset_version}  # where a night ingests
+    candidates = [
+        evaluate(
+            report.checkpoint,
+            **where,
+            to=layout.evaluations_uri(recipe.name),
+            config=recipe.evaluate,
+            experiment=recipe.name,
+            label=report.label,
+            runtime=runtime,
+        )
+        for report in last
+    ]
+    scorer = champion_scorer(recipe.name, **where, config=recipe.evaluate, runtime=runtime)
+    return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer)
 
 
 def champion_scorer(

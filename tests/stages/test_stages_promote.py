@@ -12,10 +12,15 @@ from segpipe.config import EvaluateConfig, PromoteConfig
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.promotion import Record
 from segpipe.stages import layout, nights
-from segpipe.stages.promote import champion_scorer, promote
+from segpipe.stages.evaluate import evaluate, location
+from segpipe.stages.identity import resolve
+from segpipe.stages.nights import Night
+from segpipe.stages.promote import champion_scorer, judge_again, promote
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
+from tests.fixtures.small import publish_small, small_run
 from tests.stages.conftest import Shapes
+from tests.stages.toy_night import recipe
 
 pytestmark = [pytest.mark.usefixtures("mlflow_down"), pytest.mark.xdist_group("shapes")]
 
@@ -125,3 +130,55 @@ def test_the_champion_of_a_record_is_scored_on_the_version_that_is_asked_for(sha
     assert fresh.weights_sha256 == result.weights_sha256
     with pytest.raises(InputError, match="record 1 of shapes names no champion"):
         score(replace(standing, champion=None))
+
+
+def test_the_last_night_is_judged_again_where_it_was_scored_though_the_dataset_has_changed(
+    shapes: Shapes, tmp_path: Path
+) -> None:
+    data, config = layout.dataset_uri("shapes"), EvaluateConfig(split="val", pictures=0)
+    assert publish_small(data) == shapes.version
+    other = shapes.train(tmp_path / "runs", resolve(small_run(optimizer="sgd", learning_rate=0.01)))
+    to = layout.evaluations_uri("shapes")
+    score = champion_scorer("shapes", data=data, version=shapes.version, config=config, runtime="local")
+    folders = []
+    for result in (shapes.result, other):
+        report = evaluate(
+            result.model_uri,
+            data=data,
+            version=shapes.version,
+            to=to,
+            config=config,
+            experiment="shapes",
+            label=result.label,
+            runtime="local",
+        )
+        promote("shapes", [report], config=PromoteConfig(margin=0.99), champion_report_of=score)
+        folders.append(
+            location(report.weights_sha256, label=report.label, version=shapes.version, config=config, to=to)
+        )
+    last = Night(
+        dataset_uri=data,
+        dataset_version=shapes.version,
+        evaluations=tuple(folders[1:]),
+        champion=shapes.result.weights_sha256,
+        outcome="kept",
+        reason="by the margin",
+        failures={},
+    )
+    nights.record("shapes", last)
+    assert publish_small(data, seed=1) != shapes.version
+
+    settings = ("name=shapes", "evaluate={split: val, pictures: 0}")
+    verdict = judge_again(recipe(*settings, "promote.margin=0.5"), runtime="local")
+    assert (verdict.outcome, verdict.challenger.weights_sha256) == ("kept", other.weights_sha256)
+    verdict = judge_again(recipe(*settings, "evaluate.split=test", "promote.margin=0.5"), runtime="local")
+    assert verdict.outcome == "kept", "both were scored on the other split"
+    decisions = [record.evaluation for record in nights.history("shapes")]
+    assert [(d.dataset_version, d.split) for d in decisions if d] == [
+        (shapes.version, split) for split in ("val", "val", "val", "test")
+    ]
+
+
+def test_there_is_nothing_to_judge_again_before_the_first_night() -> None:
+    with pytest.raises(InputError, match="no retrain has finished here"):
+        judge_again(recipe())
