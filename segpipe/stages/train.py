@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
 from functools import partial
 from typing import Literal
 
@@ -17,10 +15,11 @@ from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress
 from segpipe.train.session import TrainJob, lost_best
 from segpipe.types import TrainResult
+from segpipe.user import current_user
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
-CONFIG, RESULT = "run.json", "train.json"
+CONFIG, RESULT, DRIVERS = "run.json", "train.json", "drivers"
 
 
 def train(
@@ -39,44 +38,43 @@ def train(
     An attempt that was killed is continued from its newest valid checkpoint; what is found damaged is made again.
     `parent` is the MLflow run under which live metrics appear; without one, or when MLflow does not answer, training
     goes on all the same. `on_progress` is called in this process, from another thread, as training goes. Raises before
-    any work as `_prepare`, then what training raises.
+    any work as `_write_config` and ConflictError when another process works on this run; then what training raises.
     """
     run = resolve(run)
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
         return done
-    _prepare(run_uri, run)
-    job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
-    child = mirror.open_child(parent, run, version=version) if parent else None
-    sink = tracking.MetricLogger(child) if child else None
-    result = _fit(job, resources, sink, runtime, on_progress)
-    try:
-        storage.write_json_once(storage.join(run_uri, RESULT), reports.to_plain(result))
-    except ConflictError:
-        # Another driver finished the same run in this moment; one result stands, and it is theirs.
-        result = finished(run_uri) or result
+    _write_config(run_uri, run)
+    with storage.lease(storage.join(run_uri, DRIVERS), what=run_uri, who=current_user()):
+        # Another driver may have finished it since we looked, and what it left must not be taken for damage.
+        if (done := finished(run_uri)) is not None:
+            return done
+        _remove_damage(run_uri)
+        job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
+        child = mirror.open_child(parent, run, version=version) if parent else None
+        sink = tracking.MetricLogger(child) if child else None
+        result = _fit(job, resources, sink, runtime, on_progress)
+        try:
+            storage.write_json_once(storage.join(run_uri, RESULT), reports.to_plain(result))
+        except ConflictError:
+            # One that took this driver for dead finished the same run; one result stands, and it is theirs.
+            result = finished(run_uri) or result
     return result
 
 
-def _prepare(run_uri: str, run: RunConfig) -> None:
-    """Makes the run's folder fit for an attempt: it is this run's, it can be written, what is damaged is gone from it.
+def _write_config(run_uri: str, run: RunConfig) -> None:
+    """Writes what the folder is for, or sees that it is there; safe beside a driver that works in it.
 
     Raises InputError and StorageFullError as storage does, CorruptError for a `run.json` that is not this run's.
     """
     config = storage.join(run_uri, CONFIG)
     try:
-        is_first = storage.write_json_once(config, run.identity)
+        storage.write_json_once(config, run.identity)
     except ConflictError as error:
         raise CorruptError(
             f"{config}: does not hold the config that its folder is named for; it was changed or damaged. Delete this "
             "file and run the same command again: it is written anew, and training goes on from its checkpoints"
         ) from error
-    if not is_first:
-        # That write told whether there is right and room to write; on a later attempt something else has to.
-        probe = storage.join(run_uri, f"probe-{os.getpid()}-{time.time_ns()}")
-        storage.write_once(probe, bytes(4096))
-        storage.delete(probe)
-    _remove_damage(run_uri)
 
 
 def _remove_damage(run_uri: str) -> None:

@@ -6,6 +6,7 @@
     object_store.py  the same on S3: a conditional put; retries, range reads
     files.py         the verbs below, on either
     documents.py     strict JSON, and append-only folders of numbered records
+    leases.py        one worker at a time on a folder, whatever process or host it is in
 
 A final path is written by `write_once` or `commit_file` and by nothing else: a name is absent or complete, and what is
 there is never overwritten.
@@ -39,6 +40,7 @@ from segpipe.storage.files import (
     sweep,
     write_once,
 )
+from segpipe.storage.leases import lease
 from segpipe.storage.uris import join, local_path
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "fingerprint",
     "join",
     "last_record",
+    "lease",
     "list_files",
     "list_tree",
     "local_path",

@@ -88,11 +88,22 @@ def sweep(folder: Path, *, now: float | None = None) -> list[str]:
         if owner is None:
             continue
         age = clock - _touched(entry)
-        abandoned = not _alive(owner.pid) if owner.host == host_tag() else age > LEFTOVER_SECONDS
+        abandoned = not is_alive(owner.pid) if owner.host == host_tag() else age > LEFTOVER_SECONDS
         if abandoned:
             _remove(entry)
             removed.append(entry.name)
     return removed
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this id, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _stage_bytes(path: Path, data: bytes, uri: str) -> Path:
@@ -190,16 +201,6 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _touched(entry: Path) -> float:

@@ -4,16 +4,20 @@
 """
 
 import json
+import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segpipe import checkpoint, models, storage
 from segpipe.config import ResourceConfig
-from segpipe.errors import InputError, NonFiniteError
+from segpipe.errors import ConflictError, InputError, NonFiniteError
 from segpipe.stages import train as stage
 from segpipe.stages.identity import resolve
 from segpipe.stages.train import finished, run_location
+from segpipe.types import ModelBundle
 from tests.fixtures.small import small_run
 from tests.stages.conftest import Shapes
 
@@ -119,6 +123,56 @@ def test_what_another_driver_finished_first_stands(
 
     monkeypatch.setattr(stage, "fit", race)
     assert shapes.train(tmp_path).train_seconds == 1.5
+
+
+def test_a_second_driver_is_refused_and_the_first_goes_on_undisturbed(
+    shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nightly and an ad hoc deployment of one recipe, say; the second meets a save, a model half written, ..."""
+    save, save_model = checkpoint.save, checkpoint.save_model
+    refused: list[str] = []
+
+    def second() -> None:
+        with pytest.raises(ConflictError) as caught:
+            shapes.train(tmp_path)
+        refused.append(str(caught.value))
+
+    def save_disturbed(run_uri: str, point: checkpoint.Checkpoint, *, keep_step: int | None = None) -> None:
+        second()
+        save(run_uri, point, keep_step=keep_step)
+        second()
+
+    def save_model_disturbed(run_uri: str, *arguments: Any) -> ModelBundle:
+        storage.write_once(storage.join(checkpoint.model_uri(run_uri), "weights.safetensors"), b"")
+        second()
+        storage.delete(storage.join(checkpoint.model_uri(run_uri), "weights.safetensors"))
+        return save_model(run_uri, *arguments)
+
+    monkeypatch.setattr(checkpoint, "save", save_disturbed)
+    monkeypatch.setattr(checkpoint, "save_model", save_model_disturbed)
+    result = shapes.train(tmp_path)
+    assert (result.weights_sha256, result.history) == (shapes.result.weights_sha256, shapes.result.history)
+    assert len(refused) == 5
+    assert all(
+        message.startswith(f"{result.run_uri}: process {os.getpid()} on {socket.gethostname()} (user ")
+        for message in refused
+    )
+
+
+def test_what_was_finished_while_one_waited_for_it_is_not_taken_for_damage(
+    shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, lease = shapes.copy_run(tmp_path), storage.lease
+    done = (run / "train.json").read_bytes()
+    (run / "train.json").unlink()
+
+    def finish_first(*arguments: Any, **names: Any) -> Any:
+        (run / "train.json").write_bytes(done)
+        return lease(*arguments, **names)
+
+    monkeypatch.setattr(storage, "lease", finish_first)
+    monkeypatch.setattr(stage, "fit", lambda job, runtime: pytest.fail("the loop was entered"))
+    assert shapes.train(tmp_path).weights_sha256 == shapes.result.weights_sha256
 
 
 @pytest.mark.parametrize(
