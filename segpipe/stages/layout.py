@@ -5,6 +5,7 @@
 <home>/evaluations/<experiment>/<version>/<key>/      report.json, pictures
 <home>/ledger/<experiment>/                           who is champion: one record a decision
 <home>/nights/<experiment>/                           what each retrain came to: one record a night
+<home>/pending/<experiment>/                          what MLflow was not shown yet: one record a run or verdict
 <home>/mlflow.db, mlartifacts/, prefect/              the embedded MLflow and Prefect
 """
 
@@ -47,6 +48,10 @@ def ledger_uri(experiment: str) -> str:
 
 def nights_uri(experiment: str) -> str:
     return storage.join(home(), "nights", experiment)
+
+
+def pending_uri(experiment: str) -> str:
+    return storage.join(home(), "pending", experiment)
 
 
 def key(*parts: str) -> str:

@@ -1,40 +1,43 @@
-"""What MLflow is shown of our files: runs, metrics, pictures, registered versions, aliases.
+"""What MLflow is shown of our files, and that it gives way. Between the stages and `display.py`, `registration.py`.
 
 MLflow is a mirror and never memory. Everything here is made from files that lie in the home already, is keyed so that
-doing it twice changes nothing, and gives way: when MLflow does not answer, the night goes on, the fault is logged, and
-`reconcile` at the start of the next night catches up.
+doing it twice changes nothing, and gives way: when MLflow is down or refuses, the night goes on, the fault is logged, a
+record of what is missing is left in `<home>/pending`, and `reconcile` at the start of the next night catches up.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
-from segpipe import checkpoint, promotion, reports, storage, tracking
-from segpipe.config import Recipe, RunConfig
-from segpipe.errors import InputError, UnreachableError
+from segpipe import promotion, storage, tracking
+from segpipe.config import Recipe, RunConfig, validate
+from segpipe.errors import SegpipeError, UnreachableError
 from segpipe.leaderboard import BoardRow
-from segpipe.shards import open_dataset
-from segpipe.stages import layout
+from segpipe.stages import display, layout, pending, registration
+from segpipe.stages.attempts import evaluation_uri
+from segpipe.stages.evaluations import load_pictures, load_report
 from segpipe.stages.identity import resolve
 from segpipe.types import EvalReport, TrainResult
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
-CHAMPION, CHALLENGER = "champion", "challenger"
+CLOSING_SECONDS = 2.0
 
 
 @contextmanager
-def giving_way(what: str) -> Iterator[None]:
-    """Logs that MLflow does not answer, and goes on: what is shown there can be shown later."""
+def giving_way(what: str, *, later: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Logs what MLflow could not be shown, and goes on. `later` leaves a record of it, and says whether it could."""
     try:
         yield
-    except UnreachableError as error:
-        _log.warning("%s is not in MLflow yet and will be caught up by the next run: %s", what, error)
+    except SegpipeError as error:
+        # Of a damaged file of ours, too: the stage that needs it says so, and showing it decides nothing.
+        if later is not None and later():
+            _log.warning("%s is not in MLflow yet and will be caught up by the next run: %s", what, error)
+        else:
+            _log.warning("%s is not in MLflow: %s", what, error)
 
 
 def uri() -> str:
@@ -42,36 +45,44 @@ def uri() -> str:
     return tracking.default_uri(layout.local_home())
 
 
-def open_parent(recipe: Recipe, *, data: str, version: str) -> tracking.RunRef | None:
-    """The run under which a retrain's architectures appear: one a recipe, dataset version and code."""
-    runs = [resolve(run) for run in recipe.run_configs()]
-    labels = ", ".join(run.label for run in runs)
+def open_parent(recipe: Recipe, *, data: str, version: str) -> tracking.RunRef:
+    """The run under which a retrain's architectures appear: one a recipe, dataset version and code.
+
+    One that does not exist (`RunRef.exists`) while MLflow is down: then all that is shown below it is left for later.
+    """
+    # Not of `evaluate`: another split asks the same trainings something else, and their runs stand below one parent.
+    digests = [resolve(run).digest for run in recipe.run_configs()]
+    key, code = layout.key("retrain", version, code_version(), *digests), code_version()
+    night = tracking.RunRef(tracking_uri=uri(), experiment_id="", run_id="", key=key)
     with giving_way(f"the run of {recipe.name}"):
         tracking.reachable(uri())
-        return tracking.open_parent(
-            uri(),
-            experiment=recipe.name,
-            key=layout.key("retrain", version, code_version(), *(run.digest for run in runs)),
-            name=f"retrain {version[:8]}",
-            description=f"{recipe.description}\n\nArchitectures: {labels}. Dataset `{data}`.",
-            tags={"dataset_version": version, "code_version": code_version(), "task": recipe.task},
-            experiment_description=recipe.description,
-        )
-    return None
+        night = display.open_night(uri(), recipe, key=key, data=data, version=version, code=code)
+        display.show_question(night, recipe, data=data, version=version)
+    return night
 
 
 def open_child(parent: tracking.RunRef, run: RunConfig, *, version: str) -> tracking.RunRef | None:
     """The run of one architecture below `parent`, with its parameters. `run` is a resolved one, here and below."""
-    with giving_way(f"the run of {run.label}"):
-        return tracking.open_child(
-            parent,
-            key=layout.run_key(run.digest, version, code_version()),
-            name=run.label,
-            params=_params(run),
-            tags={"arch": run.arch, "dataset_version": version, "code_version": code_version()},
-            description=f"`{run.arch}` {dict(run.options)}",
-        )
+    if parent.exists:
+        with giving_way(f"the run of {run.label}"):
+            key = layout.run_key(run.digest, version, code_version())
+            return display.open_architecture(parent, run, key=key, version=version, code=code_version())
     return None
+
+
+@contextmanager
+def live_metrics(
+    parent: tracking.RunRef | None, run: RunConfig, *, version: str
+) -> Iterator[tracking.MetricLogger | None]:
+    """Where a training's values may be sent while it goes on; None without a run. What is not sent when it ends is
+    filled in by `show_run`."""
+    child = open_child(parent, run, version=version) if parent else None
+    logger = tracking.MetricLogger(child) if child else None
+    try:
+        yield logger
+    finally:
+        if logger is not None:
+            logger.close(CLOSING_SECONDS)
 
 
 def show_run(
@@ -85,160 +96,134 @@ def show_run(
     data: str,
 ) -> None:
     """Everything about one trained and evaluated architecture; what live logging missed is filled in."""
-    child = open_child(parent, run, version=result.dataset_version) if parent else None
-    if child is None:
+    if parent is None:
         return
-    with giving_way(f"the evaluation of {run.label}"):
-        tracking.mirror_history(child, result.history)
-        manifest = open_dataset(data, version=result.dataset_version).manifest
-        for split, context in (
-            (run.train.train_split, "training"),
-            (run.train.validation_split, "validation"),
-            (report.split, "evaluation"),
-        ):
-            tracking.record_dataset(
-                child,
-                name=manifest.dataset,
-                version=result.dataset_version,
-                uri=data,
-                split=split,
-                context=context,
-                profile={"samples": manifest.splits[split].samples, "classes": len(manifest.classes)},
-            )
-        tracking.record_evaluation(
-            child,
-            report=report,
-            report_json=json.dumps(reports.to_plain(report), sort_keys=True).encode(),
-            recipe_text=recipe.to_yaml(),
-            pictures=[(name.removesuffix(".png"), data) for name, data in pictures],
-        )
-        tracking.finish(child, failed=False)
+    record = pending.PendingRun(
+        recipe=recipe.model_dump(mode="json"),
+        run=run.model_dump(mode="json"),
+        result=result,
+        evaluation_uri=evaluation_uri(recipe, report),
+        data=data,
+        parent_key=parent.key,
+    )
+    later = partial(pending.leave, recipe.name, record)
+    if not parent.exists:
+        later()
+        return
+    with giving_way(f"the evaluation of {run.label}", later=later):
+        display.show_architecture(recipe, run, result, report, pictures, night=parent, data=data)
 
 
 def show_failure(run: RunConfig, *, parent: tracking.RunRef | None, version: str) -> None:
     """Marks an architecture's run as failed."""
     child = open_child(parent, run, version=version) if parent else None
-    if child is not None:
-        with giving_way(f"the failure of {run.label}"):
-            tracking.finish(child, failed=True)
+    _close(child, failed=True, what=f"the failure of {run.label}")
 
 
 def close_failed(experiment: str, *, parent: tracking.RunRef | None) -> None:
     """Marks a night that ended without a verdict as failed."""
-    if parent is not None:
-        with giving_way(f"the failed night of {experiment}"):
-            tracking.finish(parent, failed=True)
+    _close(parent, failed=True, what=f"the failed night of {experiment}")
 
 
 def close_finished(experiment: str, *, parent: tracking.RunRef | None) -> None:
     """Ends the run of work that nobody judges, such as the training of a single architecture."""
-    if parent is not None:
-        with giving_way(f"the end of the run of {experiment}"):
-            tracking.finish(parent, failed=False)
+    _close(parent, failed=False, what=f"the end of the run of {experiment}")
 
 
 def show_verdict(
     experiment: str, verdict: promotion.Verdict, board: Sequence[BoardRow], *, parent: tracking.RunRef | None
 ) -> None:
-    """Registers challenger and champion, and points the aliases at them. The ledger has decided already."""
-    with giving_way(f"the verdict on {verdict.challenger.label}"):
+    """Registers challenger and champion, points the aliases at them, and ends the night's run with the board. The
+    ledger has decided already."""
+    record = pending.PendingVerdict(verdict=verdict, board=tuple(board), parent_key=parent.key if parent else None)
+    later = partial(pending.leave, experiment, record)
+    with giving_way(f"the verdict on {verdict.challenger.label}", later=later):
         tracking.reachable(uri())
-        challenger = _register(experiment, verdict.challenger, description=verdict.reason)
-        tracking.set_alias(uri(), experiment, CHALLENGER, challenger)
-        if verdict.champion is not None:
-            champion = _register(experiment, verdict.champion, description=verdict.reason)
-            tracking.set_alias(uri(), experiment, CHAMPION, champion)
-        if parent is not None:
-            tracking.describe(
-                parent,
-                section=_night_note(verdict, board),
-                metrics={f"test/{board[0].primary}": board[0].value},
-                tags={"outcome": verdict.outcome, "best": board[0].label},
-            )
-            tracking.finish(parent, failed=False)
-
-
-def _night_note(verdict: promotion.Verdict, board: Sequence[BoardRow]) -> str:
-    """The night as markdown: the verdict, then the board."""
-    lines = [
-        "## The night",
-        "",
-        f"**{verdict.outcome}**: {verdict.reason}",
-        "",
-        f"| rank | model | {board[0].primary} | 95 % interval | parameters |",
-        "|---:|---|---:|---|---:|",
-    ]
-    for row in board:
-        interval = f"{row.low:.4f} to {row.high:.4f}"
-        lines.append(f"| {row.rank} | {row.label} | {row.value:.4f} | {interval} | {row.parameters / 1e6:.1f} M |")
-    return "\n".join(lines)
+        versions = _show_registry(experiment, verdict)
+        if parent is not None and parent.exists:
+            display.show_board(parent, verdict, board, versions)
+        elif parent is not None:
+            later()
 
 
 def reconcile(experiment: str) -> None:
-    """Makes the registry's `champion` alias say what the ledger says, whatever happened on earlier nights."""
+    """Shows what earlier nights could not, and makes the `champion` alias say what the ledger says, whatever happened.
+
+    Returns at once when there is nothing to do, and after one fault of the connection.
+    """
     standing = promotion.champion(layout.ledger_uri(experiment))
-    if standing is None or standing.champion is None:
-        return
     with giving_way(f"the champion of {experiment}"):
+        missing = [*pending.runs(experiment), *pending.verdicts(experiment)]
+        if standing is None and not missing:
+            return
         tracking.reachable(uri())
-        version = _register(experiment, standing.champion, description=standing.reason)
-        if tracking.alias_version(uri(), experiment, CHAMPION) != version:
-            tracking.set_alias(uri(), experiment, CHAMPION, version)
+        _catch_up(experiment)
+        if standing is not None and not registration.is_shown(uri(), experiment, standing):
+            registration.show_champion(uri(), experiment, standing)
 
 
-def registry_page(experiment: str) -> str | None:
-    """The address of the registered model's page, where MLflow is a server."""
-    with giving_way("the page of the registered model"):
-        version = tracking.alias_version(uri(), experiment, CHAMPION)
-        return None if version is None else tracking.version_url(uri(), experiment, version)
-    return None
+def _close(shown: tracking.RunRef | None, *, failed: bool, what: str) -> None:
+    if shown is not None and shown.exists:
+        with giving_way(what):
+            tracking.finish(shown, failed=failed)
 
 
-def _register(experiment: str, contender: promotion.Contender, *, description: str) -> int:
-    """The registered version of a contender's weights, made from its bundle when there is none yet."""
-    bundle = checkpoint.load_bundle(contender.checkpoint)
-    run = tracking.open_parent(
-        uri(),
-        experiment=experiment,
-        key=layout.run_key(bundle.config_digest, bundle.dataset_version, bundle.code_version),
-        name=contender.label,
-        description=f"`{contender.arch}`, registered from {contender.checkpoint}",
-        tags={"arch": contender.arch, "dataset_version": bundle.dataset_version},
-    )
-    tags = {
-        "arch": contender.arch,
-        "label": contender.label,
-        "dataset": bundle.dataset,
-        "dataset_version": bundle.dataset_version,
-        "code_version": bundle.code_version,
-        "config_digest": bundle.config_digest,
-    }
-    with _local_bundle(contender.checkpoint) as folder:
-        return tracking.register(run, name=experiment, bundle_uri=str(folder), tags=tags, description=description)
+def _show_registry(experiment: str, verdict: promotion.Verdict) -> dict[str, int]:
+    """The versions of a verdict by their alias; the champion is the one that stands in the ledger by now."""
+    versions = {registration.CHALLENGER: registration.show_challenger(uri(), experiment, verdict)}
+    standing = promotion.champion(layout.ledger_uri(experiment))
+    if standing is not None and (champion := registration.show_champion(uri(), experiment, standing)) is not None:
+        versions[registration.CHAMPION] = champion
+    return versions
+
+
+def _catch_up(experiment: str) -> None:
+    """Drains the pending records: runs first, then verdicts in the ledger's order. Raises UnreachableError."""
+    for where in pending.runs(experiment):
+        with _draining(where):
+            _show_pending_run(pending.read_run(where))
+    verdicts = []
+    for where in pending.verdicts(experiment):
+        with _draining(where, keep=True):
+            verdicts.append((where, pending.read_verdict(where)))
+    for where, record in sorted(verdicts, key=lambda entry: entry[1].verdict.number):
+        with _draining(where):
+            _show_pending_verdict(experiment, record)
 
 
 @contextmanager
-def _local_bundle(model_uri: str) -> Iterator[Path]:
-    """The bundle as a folder on this machine: itself, or a copy of a remote one."""
-    here = storage.local_path(model_uri)
-    with nullcontext(here) if here else storage.scratch() as folder:
-        if here is None:
-            for name in (checkpoint.WEIGHTS, checkpoint.BUNDLE):
-                (folder / name).write_bytes(storage.read_bytes(storage.join(model_uri, name)))
-        if folder is None:
-            raise InputError(f"{model_uri}: is neither a local folder nor readable from its store")
-        yield folder
+def _draining(where: str, *, keep: bool = False) -> Iterator[None]:
+    """Deletes a record that was shown, and one that cannot be shown any more; one that MLflow refuses stays."""
+    try:
+        yield
+    except UnreachableError:
+        raise
+    except tracking.RefusedError as error:
+        _log.warning("%s stays to be shown in MLflow; delete it to give that up: %s", where, error)
+        return
+    except SegpipeError as error:
+        _log.warning("%s cannot be shown in MLflow any more and is removed: %s", where, error)
+        keep = False
+    if not keep:
+        storage.delete(where)
 
 
-def _params(run: RunConfig) -> dict[str, str | float | int]:
-    """The run's config as flat MLflow parameters: `train.learning_rate`, `options.backbone`, ..."""
+def _show_pending_run(record: pending.PendingRun) -> None:
+    recipe = Recipe.parse(dict(record.recipe), origin="recipe")
+    run, result = validate(RunConfig, dict(record.run), "run"), record.result
+    where = {"data": record.data, "version": result.dataset_version}
+    night = display.open_night(uri(), recipe, key=record.parent_key, code=result.code_version, **where)
+    display.show_question(night, recipe, **where)
+    report, pictures = load_report(record.evaluation_uri), load_pictures(record.evaluation_uri)
+    display.show_architecture(recipe, run, result, report, pictures, night=night, data=record.data)
+    tracking.finish(night, failed=False)
 
-    def flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str | float | int]]:
-        for name, value in node.items():
-            path = f"{prefix}.{name}" if prefix else name
-            if isinstance(value, Mapping):
-                yield from flat(path, value)
-            elif value is not None:
-                yield path, value if isinstance(value, str | float | int) else json.dumps(value)
 
-    return dict(flat("", run.model_dump(mode="json")))
+def _show_pending_verdict(experiment: str, record: pending.PendingVerdict) -> None:
+    versions = _show_registry(experiment, record.verdict)
+    if record.parent_key is not None:
+        name = f"retrain {record.board[0].dataset_version[:8]}"
+        night = tracking.open_parent(
+            uri(), experiment=experiment, key=record.parent_key, name=name, description="", tags={}
+        )
+        display.show_board(night, record.verdict, record.board, versions)

@@ -1,6 +1,6 @@
 """The mirror of our files in MLflow, and the only room that imports it. Below `stages/`, beside `storage`.
 
-    connect.py    which store, is it up, and every way that it can fail as one UnreachableError
+    connect.py    which store, is it up, and its ways to fail: UnreachableError, RefusedError
     runs.py       parent and child runs, found again by their key; training history
     live.py       MetricLogger: values while training runs, from a thread that nobody waits for
     records.py    datasets, evaluation reports, pictures
@@ -11,39 +11,45 @@ MLflow is never memory: everything written here is read from our own files first
 `import mlflow` stands inside functions because it costs seconds that a command which does not need it should not pay.
 """
 
-from segpipe.tracking.connect import RunRef, default_uri, reachable
+from segpipe.tracking.connect import RefusedError, RunRef, default_uri, reachable
 from segpipe.tracking.live import MetricLogger
-from segpipe.tracking.records import record_dataset, record_evaluation
+from segpipe.tracking.records import evaluation_metric, record_dataset, record_evaluation, record_recipe
 from segpipe.tracking.registry import (
     alias_version,
-    clear_alias,
+    describe_model,
     describe_version,
+    has_model,
+    log_model,
     register,
+    registered_version,
     set_alias,
-    set_registered_model_description,
     version_url,
 )
-from segpipe.tracking.runs import comparison_url, describe, finish, mirror_history, open_child, open_parent, run_url
+from segpipe.tracking.runs import describe, finish, mirror_history, open_child, open_parent, run_url
 
 __all__ = [
     "MetricLogger",
+    "RefusedError",
     "RunRef",
     "alias_version",
-    "clear_alias",
-    "comparison_url",
     "default_uri",
     "describe",
+    "describe_model",
     "describe_version",
+    "evaluation_metric",
     "finish",
+    "has_model",
+    "log_model",
     "mirror_history",
     "open_child",
     "open_parent",
     "reachable",
     "record_dataset",
     "record_evaluation",
+    "record_recipe",
     "register",
+    "registered_version",
     "run_url",
     "set_alias",
-    "set_registered_model_description",
     "version_url",
 ]

@@ -1,4 +1,5 @@
-"""Which MLflow store is used, whether it is up, and every way that it can fail as one `UnreachableError`.
+"""Which MLflow store is used, whether it is up, and every way that it can fail as one of two errors: it is down
+(`UnreachableError`), or it is up and does not take what it is given (`RefusedError`).
 
 A store is named by MLflow's own URIs: `http(s)://` for a server, `sqlite:///` for the embedded file, or any other
 database URI. All of segpipe talks to it through `talking_to`, which also quietens MLflow (the command line promises
@@ -23,6 +24,7 @@ from segpipe.errors import SegpipeError, UnreachableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
 PROBE_SECONDS = 3.0
 # Set only where the user has not. Uploads keep a long timeout of their own: weights are large.
@@ -48,11 +50,23 @@ _DATABASE_FAULTS = {"OperationalError", "InterfaceError", "DatabaseError", "Time
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRef:
-    """Where one MLflow run is. Plain strings, so that it travels to worker processes."""
+    """Where one MLflow run is, and the key by which it is found again. Plain strings, so that it travels to worker
+    processes. A run that MLflow could not be asked for has its key alone: `exists` is false.
+    """
 
     tracking_uri: str
     experiment_id: str
     run_id: str
+    key: str
+
+    @property
+    def exists(self) -> bool:
+        return bool(self.run_id)
+
+
+class RefusedError(SegpipeError):
+    """MLflow is there and does not take this: something was deleted on its pages, a limit is passed, its release is
+    another one, or its disk is full."""
 
 
 def default_uri(home: str) -> str:
@@ -76,7 +90,8 @@ def reachable(uri: str) -> None:
 
 @contextlib.contextmanager
 def talking_to(uri: str) -> Iterator[MlflowClient]:
-    """A client of the store at `uri`; what goes wrong with the connection inside becomes UnreachableError."""
+    """A client of the store at `uri`. What goes wrong with the connection inside becomes UnreachableError, and what
+    MLflow does not take becomes RefusedError."""
     for name, value in DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -88,9 +103,17 @@ def talking_to(uri: str) -> Iterator[MlflowClient]:
     except SegpipeError:
         raise
     except Exception as error:
-        if (reason := _connection_fault(error)) is None:
-            raise
-        raise unreachable(uri, reason) from error
+        if (reason := _connection_fault(error)) is not None:
+            raise unreachable(uri, reason) from error
+        from mlflow.exceptions import MlflowException
+
+        if isinstance(error, MlflowException):
+            raise _refused(uri, error) from error
+        if isinstance(error, OSError):  # a full disk under an embedded store, a picture that is none
+            raise RefusedError(
+                f"MLflow at {without_password(uri)} could not take this: {_first_line(error)}"
+            ) from error
+        raise
 
 
 def unreachable(uri: str, reason: str) -> UnreachableError:
@@ -106,6 +129,16 @@ def unreachable(uri: str, reason: str) -> UnreachableError:
     else:
         remedy = "start the database and check user, password and schema (mlflow db upgrade URI)"
     return UnreachableError(f"MLflow at {shown} cannot be used: {reason}; {remedy}. Then run the same command again")
+
+
+def _refused(uri: str, error: MlflowException) -> RefusedError:
+    from mlflow import __version__
+
+    return RefusedError(
+        f"MLflow at {without_password(uri)} refused what it was shown: {_first_line(error)} ({error.error_code}); "
+        f"restore there what was deleted meanwhile, and see that its release is not older than {__version__}, the one "
+        "that segpipe uses here"
+    )
 
 
 def is_server(uri: str) -> bool:

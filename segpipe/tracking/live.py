@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segpipe.errors import UnreachableError
-from segpipe.tracking.connect import RunRef, metric_name, talking_to
+from segpipe.tracking.connect import RefusedError, RunRef, metric_name, talking_to
 from segpipe.tracking.runs import METRICS_PER_CALL, RecordedSteps
 
 _log = logging.getLogger(__name__)
@@ -100,8 +100,9 @@ class MetricLogger:
                 self._pending.extendleft(reversed(batch))
                 self._sending = 0
             raise
-        except Exception:  # noqa: BLE001 - training must go on; the values are counted as not sent and the log says why
-            _log.exception("MLflow refused %d live metric values; they are left out here", len(batch))
+        except Exception as error:  # noqa: BLE001 - training goes on; the log says what is missing in MLflow and why
+            is_bug = not isinstance(error, RefusedError)
+            _log.warning("%d live metric values are not in MLflow: %s", len(batch), error, exc_info=is_bug)
             with self._lock:
                 self._lost += len(batch)
         with self._lock:

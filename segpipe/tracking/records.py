@@ -9,13 +9,12 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.tracking.connect import RunRef, metric_name, talking_to
-from segpipe.tracking.runs import NOTE, RecordedSteps, log_metrics, shorten_note
+from segpipe.tracking.runs import NOTE, set_metrics, shorten_note
 from segpipe.types import EvalReport
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 DIGEST_CHARACTERS = 12  # MLflow takes 36 at most and its pages cut long ones; the full version stands in the source
 CLASS_TABLE = "evaluation/per_class.json"
+RECIPE = "recipe.yaml"
 HEADING = "## Evaluation"
 CLASSES_IN_NOTE = 60
 PADDING = "\u2003"  # an em space: MLflow draws the cells of a table without any distance
@@ -65,15 +65,13 @@ def record_evaluation(
     recipe_text: str,
     pictures: Sequence[tuple[str, bytes]],
 ) -> None:
-    """Writes an evaluation to the run: `test/*` metrics, a per-class table, the report, the recipe, PNG pictures (name
-    without ending, bytes) and a section of the run's description.
+    """Writes an evaluation to the run: its metrics (`headline_metrics`), a per-class table, the report, the recipe, PNG
+    pictures (name without ending, bytes) and a section of the run's description.
+
+    Another evaluation of the same training takes the place of the one before; the metrics of each split stay.
     """
     with talking_to(run.tracking_uri) as client, tempfile.TemporaryDirectory() as scratch:
-        from mlflow.entities import Metric
-
-        known, now = RecordedSteps(client, run.run_id), int(time.time() * 1000)
-        values = headline_metrics(report)
-        log_metrics(client, run.run_id, [Metric(k, v, now, 0) for k, v in values.items() if not known.has(k, 0)])
+        set_metrics(client, run.run_id, headline_metrics(report))
         _write_files(Path(scratch), report, report_json, recipe_text, pictures)
         client.log_artifacts(run.run_id, scratch)
         _show_pictures(client, run.run_id, Path(scratch), pictures)
@@ -87,10 +85,30 @@ def record_evaluation(
 
 
 def headline_metrics(report: EvalReport) -> dict[str, float]:
-    """`test/<metric>` for every defined metric, and the bounds of the primary one."""
-    named = {f"test/{name}": value for name, value in report.metrics.items()}
-    bounds = {f"test/{report.primary}_low": report.low, f"test/{report.primary}_high": report.high}
-    return {metric_name(name): float(value) for name, value in {**named, **bounds}.items() if value is not None}
+    """Every defined metric and the bounds of the primary one, by what `evaluation_metric` calls them."""
+    bounds = {f"{report.primary}_low": report.low, f"{report.primary}_high": report.high}
+    return {
+        evaluation_metric(report.split, name): float(value)
+        for name, value in {**report.metrics, **bounds}.items()
+        if value is not None
+    }
+
+
+def evaluation_metric(split: str, name: str) -> str:
+    """What MLflow calls a metric of an evaluation on `split`: test/miou."""
+    return metric_name(f"{evaluation_prefix(split)}{name}")
+
+
+def evaluation_prefix(split: str) -> str:
+    """How the names of an evaluation's metrics begin: test/."""
+    # train/ and val/ are the curves of the training, in the same run: a point at step 0 of them would be lost there.
+    return f"evaluated_{split}/" if split in ("train", "val") else f"{metric_name(split)}/"
+
+
+def record_recipe(run: RunRef, recipe_text: str) -> None:
+    """Puts the recipe beside the run, as the file RECIPE."""
+    with talking_to(run.tracking_uri) as client:
+        client.log_text(run.run_id, recipe_text, RECIPE)
 
 
 def evaluation_note(report: EvalReport) -> str:
@@ -169,7 +187,7 @@ def _write_files(
     (folder / CLASS_TABLE).write_text(json.dumps({"columns": columns, "data": rows}))
     with (evaluation / "per_class.csv").open("w", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
-    (folder / "recipe.yaml").write_text(recipe_text)
+    (folder / RECIPE).write_text(recipe_text)
     for name, data in pictures:
         (drawn / f"{_file_name(name)}.png").write_bytes(data)
 

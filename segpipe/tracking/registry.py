@@ -17,27 +17,49 @@ from segpipe import storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.tracking.connect import RunRef, metric_name, page, talking_to, without_password
 from segpipe.tracking.model_folder import BUNDLE, WEIGHTS, save_model_folder
+from segpipe.tracking.records import evaluation_prefix
 from segpipe.tracking.runs import log_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
 WEIGHTS_TAG = "segpipe.weights_sha256"
+
+
+def registered_version(uri: str, name: str, weights_sha256: str) -> int | None:
+    """The version of registered model `name` that holds these weights; None when there is no such model or version."""
+    with talking_to(uri) as client:
+        return _version_of(client, name, weights_sha256)
+
+
+def has_model(run: RunRef, weights_sha256: str) -> bool:
+    """Whether these weights are a model of the run, to the last file."""
+    with talking_to(run.tracking_uri) as client:
+        return any(str(model.status) == "READY" for model in _models_of(client, run, weights_sha256))
+
+
+def log_model(run: RunRef, *, bundle_uri: str, tags: Mapping[str, str]) -> None:
+    """Makes the bundle in the local folder `bundle_uri` a model of the run, which `mlflow.pyfunc` loads; once.
+
+    Raises InputError without a bundle, CorruptError when the weights are not those that `model.json` names.
+    """
+    digest = _verified_digest(bundle_uri)
+    with talking_to(run.tracking_uri) as client:
+        _logged_model(client, run, bundle_uri, digest, tags)
 
 
 def register(run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str], description: str) -> int:
     """The version of registered model `name` that holds the weights of the bundle in the local folder `bundle_uri`.
 
-    Made, with the run as its source and the run's `test/` metrics, when there is none; weights that are registered
-    already keep their version, and nothing is logged twice. Raises InputError without a bundle, CorruptError when the
-    weights are not those that `model.json` names.
+    Made of the run's logged model, with the metrics of its evaluation, when there is none; weights that are registered
+    already keep their version, and nothing is logged twice. Raises as `log_model`.
     """
     digest = _verified_digest(bundle_uri)
     with talking_to(run.tracking_uri) as client:
         _create_registered_model(client, name)
-        found = client.search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{digest}'")
-        if found:
-            return min(int(version.version) for version in found)
+        if (known := _version_of(client, name, digest)) is not None:
+            return known
         model_id, source = _logged_model(client, run, bundle_uri, digest, tags)
         created = client.create_model_version(
             name,
@@ -48,7 +70,7 @@ def register(run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str]
             model_id=model_id,
         )
         number = int(created.version)
-        client.update_model_version(name, str(number), with_usage(description, run.tracking_uri, name, number))
+        client.update_model_version(name, str(number), with_usage(description, run.tracking_uri, f"{name}/{number}"))
         # What MLflow's own register_model leaves: without it the model's page says "not registered".
         client.set_logged_model_tags(
             model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": str(number)}])}
@@ -76,26 +98,16 @@ def alias_version(uri: str, name: str, alias: str) -> int | None:
             raise
 
 
-def clear_alias(uri: str, name: str, alias: str) -> None:
-    """Removes an alias; free when there is none."""
-    if alias_version(uri, name, alias) is not None:
-        with talking_to(uri) as client:
-            client.delete_registered_model_alias(name, alias)
-
-
-def describe_version(uri: str, name: str, version: int, description: str, tags: Mapping[str, str]) -> None:
-    """Replaces a version's markdown description (how to load it is appended) and sets tags."""
+def describe_version(uri: str, name: str, version: int, description: str) -> None:
+    """Replaces a version's markdown description; how to load and serve it is appended."""
     with talking_to(uri) as client:
-        client.update_model_version(name, str(version), with_usage(description, uri, name, version))
-        for key, value in tags.items():
-            client.set_model_version_tag(name, str(version), key, value)
+        client.update_model_version(name, str(version), with_usage(description, uri, f"{name}/{version}"))
 
 
-def set_registered_model_description(uri: str, name: str, description: str) -> None:
-    """Replaces the markdown description of a registered model, which is made if need be."""
+def describe_model(uri: str, name: str, description: str, *, alias: str) -> None:
+    """Replaces the markdown description of a registered model; how to load and serve `alias` is appended."""
     with talking_to(uri) as client:
-        _create_registered_model(client, name)
-        client.update_registered_model(name, description)
+        client.update_registered_model(name, with_usage(description, uri, f"{name}@{alias}"))
 
 
 def version_url(uri: str, name: str, version: int) -> str | None:
@@ -103,9 +115,9 @@ def version_url(uri: str, name: str, version: int) -> str | None:
     return page(uri, "models", name, "versions", str(version))
 
 
-def with_usage(description: str, uri: str, name: str, version: int) -> str:
-    """`description` with how to load and serve the version behind it."""
-    model = f"models:/{name}/{version}"
+def with_usage(description: str, uri: str, which: str) -> str:
+    """`description` with how to load and serve `which` behind it: "name/version" or "name@alias"."""
+    model = f"models:/{which}"
     store = without_password(uri)
     return f"""{description.rstrip()}
 
@@ -137,6 +149,11 @@ def _verified_digest(bundle_uri: str) -> str:
     return found
 
 
+def _version_of(client: MlflowClient, name: str, digest: str) -> int | None:
+    found = client.search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{digest}'")
+    return min((int(version.version) for version in found), default=None)
+
+
 def _create_registered_model(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -145,6 +162,11 @@ def _create_registered_model(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _models_of(client: MlflowClient, run: RunRef, digest: str) -> list[LoggedModel]:
+    found = client.search_logged_models([run.experiment_id], f"tags.`{WEIGHTS_TAG}` = '{digest}'")
+    return [model for model in found if model.source_run_id == run.run_id]
 
 
 def _logged_model(
@@ -156,8 +178,7 @@ def _logged_model(
     """
     from mlflow.entities import LoggedModelOutput
 
-    found = client.search_logged_models([run.experiment_id], f"tags.`{WEIGHTS_TAG}` = '{digest}'")
-    mine = [model for model in found if model.source_run_id == run.run_id]
+    mine = _models_of(client, run, digest)
     ready = [model for model in mine if str(model.status) == "READY"]
     if ready:
         return ready[0].model_id, ready[0].artifact_location
@@ -173,7 +194,7 @@ def _logged_model(
             params=dict(source.data.params),
         )
         client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, 0)])
-        _copy_test_metrics(client, run, model.model_id)
+        _copy_evaluation(client, run, model.model_id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         save_model_folder(folder, bundle_uri, model=model, run_id=run.run_id)
@@ -182,14 +203,20 @@ def _logged_model(
     return model.model_id, model.artifact_location
 
 
-def _copy_test_metrics(client: MlflowClient, run: RunRef, model_id: str) -> None:
+def _copy_evaluation(client: MlflowClient, run: RunRef, model_id: str) -> None:
     """Shows the run's evaluation, with its dataset, on the model's own page."""
     from mlflow.entities import Metric
 
     source, now = client.get_run(run.run_id), int(time.time() * 1000)
     inputs = source.inputs.dataset_inputs if source.inputs else []
-    tested = [i.dataset for i in inputs if any(tag.value == "evaluation" for tag in i.tags)]
-    dataset = {"dataset_name": tested[-1].name, "dataset_digest": tested[-1].digest} if tested else {}
-    tests = {key: value for key, value in source.data.metrics.items() if key.startswith("test/")}
-    shown = [Metric(key, value, now, 0, model_id=model_id, **dataset) for key, value in tests.items()]
+    tested = [i.dataset for i in inputs if any("evaluation" in tag.value for tag in i.tags)]
+    if not tested:
+        return
+    dataset = tested[-1]
+    prefix = evaluation_prefix(dataset.name.rpartition("/")[2])
+    shown = [
+        Metric(key, value, now, 0, model_id=model_id, dataset_name=dataset.name, dataset_digest=dataset.digest)
+        for key, value in source.data.metrics.items()
+        if key.startswith(prefix)
+    ]
     log_metrics(client, run.run_id, shown)

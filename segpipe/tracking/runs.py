@@ -5,8 +5,6 @@ One `retrain` is a parent run; each training of the comparison is a child of it.
 
 from __future__ import annotations
 
-import getpass
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from segpipe.errors import InputError
 from segpipe.tracking.connect import RunRef, is_server, metric_name, page, sqlite_path, talking_to
+from segpipe.user import current_user
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -95,14 +94,14 @@ def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def describe(run: RunRef, *, section: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """Puts a markdown section at the end of a run's description and sets tags; logs `metrics` at step 0 where new.
+    """Puts a markdown section at the end of a run's description, sets tags, and makes `metrics` the run's values.
 
     For the parent run, whose description ends as the board of its children. `section` begins with its heading; an
     earlier section with that heading is replaced.
     """
-    mirror_history(run, [{"step": 0, "metrics": metrics}])
     heading = section.partition("\n")[0]
     with talking_to(run.tracking_uri) as client:
+        set_metrics(client, run.run_id, metrics)
         before = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(heading)[0].rstrip()
         note = shorten_note(f"{before}\n\n{section}".strip())
         for key, value in {**tags, NOTE: note}.items():
@@ -118,21 +117,9 @@ def finish(run: RunRef, *, failed: bool) -> None:
 
 
 def run_url(run: RunRef) -> str | None:
-    """The run's page in the server's web interface; None for an embedded store, which has no server of its own."""
-    return page(run.tracking_uri, "experiments", run.experiment_id, "runs", run.run_id)
-
-
-def comparison_url(runs: Sequence[RunRef]) -> str | None:
-    """The page that puts runs of one experiment side by side; None for an embedded store. (The list of runs cannot be
-    linked to instead: it folds children into their parent and charts the parent alone.)
-    """
-    if not runs:
-        return None
-    query = {
-        "runs": json.dumps([run.run_id for run in runs]),
-        "experiments": json.dumps(sorted({run.experiment_id for run in runs})),
-    }
-    return page(runs[0].tracking_uri, "compare-runs", **query)
+    """The run's page in the server's web interface; None for an embedded store, which has no server of its own, and
+    for a run that does not exist."""
+    return None if not run.exists else page(run.tracking_uri, "experiments", run.experiment_id, "runs", run.run_id)
 
 
 class RecordedSteps:
@@ -157,6 +144,18 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) ->
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
 
 
+def set_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) -> None:
+    """Makes these the values that a run shows, at step 0: of several at one step MLflow shows the youngest. A value
+    that it shows already is not logged again.
+    """
+    from mlflow.entities import Metric
+
+    shown, now = client.get_run(run_id).data.metrics, int(time.time() * 1000)
+    named = {metric_name(name): value for name, value in values.items()}
+    news = [Metric(name, value, now, 0) for name, value in named.items() if shown.get(name) != value]
+    log_metrics(client, run_id, news)
+
+
 def shorten_note(text: str) -> str:
     """A markdown description cut to what MLflow keeps, at the end of a line and saying so."""
     if len(text) <= NOTE_CHARACTERS:
@@ -179,10 +178,10 @@ def _open(
         if status in ("FAILED", "KILLED"):
             client.update_run(run_id, status="RUNNING")
     else:
-        origin = {"mlflow.user": _user(), "mlflow.source.name": "segpipe", "mlflow.source.type": "JOB"}
+        origin = {"mlflow.user": current_user(), "mlflow.source.name": "segpipe", "mlflow.source.type": "JOB"}
         created = client.create_run(experiment_id, run_name=name, tags={**origin, **tags, KEY: key})
         run_id = created.info.run_id
-    return RunRef(tracking_uri=uri, experiment_id=experiment_id, run_id=run_id)
+    return RunRef(tracking_uri=uri, experiment_id=experiment_id, run_id=run_id, key=key)
 
 
 def _experiment(client: MlflowClient, uri: str, name: str, artifact_root: str | None, description: str) -> str:
@@ -224,10 +223,3 @@ def _log_new_params(client: MlflowClient, run_id: str, params: Mapping[str, str 
     new = [Param(metric_name(name), str(value)) for name, value in params.items() if metric_name(name) not in stored]
     for start in range(0, len(new), PARAMS_PER_CALL):
         client.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's numeric user has no name
-        return str(os.getuid())

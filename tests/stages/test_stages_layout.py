@@ -34,6 +34,7 @@ def test_each_kind_of_result_has_its_own_place(monkeypatch: pytest.MonkeyPatch) 
     assert layout.evaluations_uri("camvid") == "/home/evaluations/camvid"
     assert layout.ledger_uri("camvid") == "/home/ledger/camvid"
     assert layout.nights_uri("camvid") == "/home/nights/camvid"
+    assert layout.pending_uri("camvid") == "/home/pending/camvid"
 
 
 @pytest.mark.parametrize("name", ["..", "../other", "/etc", "", "a\\b"])

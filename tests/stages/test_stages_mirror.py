@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from segpipe import promotion, storage
+from segpipe import promotion, storage, tracking
 from segpipe.config import EvaluateConfig, PromoteConfig, ResourceConfig
-from segpipe.errors import CorruptError, UnreachableError
-from segpipe.stages import layout, mirror
+from segpipe.errors import CorruptError, SegpipeError, UnreachableError
+from segpipe.stages import display, layout, mirror, registration
 from segpipe.stages.evaluate import evaluate, location
 from segpipe.stages.evaluations import load_pictures
 from segpipe.stages.ingest import ingest
@@ -18,18 +18,25 @@ from tests.fixtures.ingest_worker import streets, write_streets
 from tests.fixtures.small import small_run
 
 
-def test_only_a_service_that_is_down_gives_way(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), mirror.giving_way("the night"):
-        raise UnreachableError("MLflow at x cannot be used")
+@pytest.mark.parametrize("fault", [UnreachableError, tracking.RefusedError, CorruptError])
+def test_whatever_cannot_be_shown_gives_way(fault: type[SegpipeError], caplog: pytest.LogCaptureFixture) -> None:
+    for later in (None, lambda: False, lambda: True):
+        with caplog.at_level(logging.WARNING), mirror.giving_way("the night", later=later):
+            raise fault("MLflow at x cannot be used")
     assert caplog.messages == [
-        "the night is not in MLflow yet and will be caught up by the next run: MLflow at x cannot be used"
+        "the night is not in MLflow: MLflow at x cannot be used",
+        "the night is not in MLflow: MLflow at x cannot be used",
+        "the night is not in MLflow yet and will be caught up by the next run: MLflow at x cannot be used",
     ]
-    with pytest.raises(CorruptError), mirror.giving_way("the night"):
-        raise CorruptError("the bundle is damaged")
+
+
+def test_a_bug_does_not_give_way() -> None:
+    with pytest.raises(ZeroDivisionError), mirror.giving_way("the night"):
+        raise ZeroDivisionError
 
 
 def test_parameters_are_flat_and_say_everything_that_decides_a_run() -> None:
-    params = mirror._params(small_run(clip_norm=1.0))
+    params = display.parameters(small_run(clip_norm=1.0))
     assert params["arch"] == "unet"
     assert params["options.backbone"] == "mobilenet_v3_large"
     assert (params["train.epochs"], params["train.clip_norm"]) == (2, 1.0)
@@ -67,7 +74,7 @@ def test_a_night_whose_home_is_an_object_store(
     standing = promotion.champion(layout.ledger_uri("streets"))
     assert standing is not None
     assert standing.champion == verdict.champion
-    with mirror._local_bundle(results[0].model_uri) as bundle:
+    with registration.local_bundle(results[0].model_uri) as bundle:
         assert storage.sha256_file(str(bundle / "weights.safetensors")) == report.weights_sha256
         assert (bundle / "model.json").exists()
     assert not bundle.exists()

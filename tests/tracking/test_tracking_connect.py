@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from segpipe import tracking
 from segpipe.errors import UnreachableError
+from segpipe.tracking import RefusedError
 from segpipe.tracking.connect import metric_name, page, without_password
 from tests.fixtures.mlflow_store import free_port, silent_server
 
@@ -65,6 +67,15 @@ def test_calls_to_a_dead_server_are_unreachable_errors(monkeypatch: pytest.Monke
     with pytest.raises(UnreachableError, match=r"user:\*\*\*@") as caught:
         tracking.set_alias(uri, "model", "champion", 1)
     assert "secret" not in str(caught.value)
+
+
+def test_a_store_that_refuses_is_told_from_one_that_is_down(open_run, store: str) -> None:
+    run = open_run("a")
+    gone = replace(run, run_id="0" * 32)
+    with pytest.raises(RefusedError, match=r"refused what it was shown: Run with id=0+ not found .*RESOURCE_DOES_NOT"):
+        tracking.finish(gone, failed=False)
+    with pytest.raises(RefusedError, match="Registered Model with name=model not found"):
+        tracking.set_alias(store, "model", "champion", 1)
 
 
 @pytest.mark.parametrize(("status", "expected"), [(404, "HTTP 404"), (502, "HTTP 502"), (401, None)])

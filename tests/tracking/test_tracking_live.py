@@ -72,16 +72,20 @@ def test_a_full_queue_loses_its_oldest_values(monkeypatch: pytest.MonkeyPatch, o
     assert values(run, "train/loss") == [(step, float(step)) for step in range(15, 25)]
 
 
-def test_values_that_mlflow_refuses_are_counted_and_do_not_stop_the_rest(open_run) -> None:
+def test_values_that_mlflow_refuses_are_counted_and_do_not_stop_the_rest(
+    open_run, caplog: pytest.LogCaptureFixture
+) -> None:
     run = open_run("a")
-    gone = RunRef(tracking_uri=run.tracking_uri, experiment_id=run.experiment_id, run_id="0" * 32)
+    gone = RunRef(tracking_uri=run.tracking_uri, experiment_id=run.experiment_id, run_id="0" * 32, key="a")
     logger = MetricLogger(gone)
     logger({"train/loss": 1.0}, 1)
     assert logger.close(60) == 1
+    assert "1 live metric values are not in MLflow: MLflow at sqlite" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_training_does_not_wait_for_a_server_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
-    run = RunRef(tracking_uri=f"http://127.0.0.1:{free_port()}", experiment_id="1", run_id="a")
+    run = RunRef(tracking_uri=f"http://127.0.0.1:{free_port()}", experiment_id="1", run_id="a", key="a")
     with caplog.at_level(logging.WARNING):
         _log_a_lot(run)
     assert "live metrics are waiting, training goes on" in caplog.text
@@ -89,7 +93,7 @@ def test_training_does_not_wait_for_a_server_that_is_gone(caplog: pytest.LogCapt
 
 def test_training_does_not_wait_for_a_server_that_hangs() -> None:
     with silent_server() as uri:
-        _log_a_lot(RunRef(tracking_uri=uri, experiment_id="1", run_id="a"))
+        _log_a_lot(RunRef(tracking_uri=uri, experiment_id="1", run_id="a", key="a"))
 
 
 def _log_a_lot(run: RunRef) -> None:
@@ -106,4 +110,4 @@ def _log_a_lot(run: RunRef) -> None:
 
 
 def test_closing_without_a_value_is_free() -> None:
-    assert MetricLogger(RunRef(tracking_uri="http://x", experiment_id="1", run_id="a")).close() == 0
+    assert MetricLogger(RunRef(tracking_uri="http://x", experiment_id="1", run_id="a", key="a")).close() == 0

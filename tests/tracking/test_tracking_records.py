@@ -1,6 +1,7 @@
 """Datasets, evaluations and pictures as a user of MLflow finds them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def test_an_evaluation_leaves_metrics_tables_files_and_pictures_once(open_run, t
         "data": [["sky", 0.5, 0.6, 75.0], ["car|van", None, None, 25.0]],
     }
     assert json.loads(data.tags["mlflow.loggedArtifacts"]) == [{"path": "evaluation/per_class.json", "type": "table"}]
+
+
+def test_an_evaluation_on_another_split_leaves_what_was_measured_before(open_run) -> None:
+    run = open_run("a")
+    tracking.mirror_history(run, [{"step": 7, "epoch": 0, "metrics": {"val/miou": 0.3}}])
+    for split, value in (("test", 0.5), ("val", 0.7), ("val", 0.8)):
+        changed = replace(report(split=split), metrics={"miou": value}, value=value)
+        tracking.record_evaluation(run, report=changed, report_json=b"{}", recipe_text="", pictures=[])
+    data = mlflow.MlflowClient(run.tracking_uri).get_run(run.run_id).data
+    shown = {name: value for name, value in data.metrics.items() if name.endswith("/miou")}
+    assert shown == {"val/miou": 0.3, "test/miou": 0.5, "evaluated_val/miou": 0.8}
+    assert "on 233 images of `camvid` / `val`" in data.tags["mlflow.note.content"]
 
 
 def test_the_description_keeps_its_beginning_and_gets_one_evaluation(open_run) -> None:

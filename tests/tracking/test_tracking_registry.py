@@ -102,22 +102,32 @@ def test_aliases(open_run, store: str, tmp_path: Path) -> None:
     assert tracking.alias_version(store, "aliased", "champion") is None
     tracking.set_alias(store, "aliased", "champion", version)
     assert tracking.alias_version(store, "aliased", "champion") == version
-    tracking.clear_alias(store, "aliased", "champion")
-    tracking.clear_alias(store, "aliased", "champion")
-    assert tracking.alias_version(store, "aliased", "champion") is None
 
 
 def test_descriptions(open_run, store: str, tmp_path: Path) -> None:
     version = register(open_run("a"), "described", make_bundle(tmp_path)[0])
-    tracking.describe_version(store, "described", version, "promoted", {"verdict": "yes"})
-    tracking.set_registered_model_description(store, "described", "champion of toy")
-    tracking.set_registered_model_description(store, "without versions", "nothing yet")
+    tracking.describe_version(store, "described", version, "promoted")
+    tracking.describe_model(store, "described", "the models of toy", alias="champion")
     client = mlflow.MlflowClient(store)
     stored = client.get_model_version("described", str(version))
     assert stored.description.startswith("promoted\n\n## Use it")
-    assert stored.tags["verdict"] == "yes"
-    assert client.get_registered_model("described").description == "champion of toy"
-    assert client.get_registered_model("without versions").description == "nothing yet"
+    page = client.get_registered_model("described").description
+    assert page.startswith("the models of toy\n\n## Use it")
+    assert "mlflow models serve -m models:/described@champion" in page
+
+
+def test_a_model_of_a_run_is_registered_without_a_second_copy(open_run, store: str, tmp_path: Path) -> None:
+    run = open_run("a")
+    folder, bundle = make_bundle(tmp_path)
+    assert not tracking.has_model(run, bundle.weights_sha256)
+    assert tracking.registered_version(store, "logged", bundle.weights_sha256) is None
+    for _ in range(2):
+        tracking.log_model(run, bundle_uri=folder, tags={"arch": "fcn"})
+    assert tracking.has_model(run, bundle.weights_sha256)
+    assert register(run, "logged", folder) == 1
+    assert tracking.registered_version(store, "logged", bundle.weights_sha256) == 1
+    (model,) = logged_models(run)
+    assert (str(model.status), model.tags["arch"]) == ("READY", "fcn")
 
 
 def test_links_to_versions() -> None:

@@ -126,22 +126,22 @@ def test_a_deleted_experiment_comes_back(open_run) -> None:
 def test_describing_a_run_replaces_the_section_and_keeps_what_stands_before_it(open_run) -> None:
     run = open_run("a")
     before = client_of(run).get_run(run.run_id).data.tags["mlflow.note.content"]
-    for text in ("first", "second"):
-        tracking.describe(run, section=f"## The night\n\n{text}", metrics={"test/miou": 0.5}, tags={"verdict": text})
+    for text, value in (("first", 0.5), ("second", 0.5), ("second", 0.6)):
+        tracking.describe(run, section=f"## The night\n\n{text}", metrics={"test/miou": value}, tags={"verdict": text})
     tags = client_of(run).get_run(run.run_id).data.tags
     assert tags["mlflow.note.content"] == f"{before}\n\n## The night\n\nsecond".strip()
     assert tags["verdict"] == "second"
-    assert steps(run, "test/miou") == [(0, 0.5)]
+    assert steps(run, "test/miou") == [(0, 0.5), (0, 0.6)]
+    assert client_of(run).get_run(run.run_id).data.metrics == {"test/miou": 0.6}, "what holds now is shown"
 
 
 def test_links_lead_to_a_server_only() -> None:
-    server = RunRef(tracking_uri="http://host:5000", experiment_id="3", run_id="abc")
-    file = RunRef(tracking_uri="sqlite:////x.db", experiment_id="3", run_id="abc")
+    server = RunRef(tracking_uri="http://host:5000", experiment_id="3", run_id="abc", key="a")
+    file = RunRef(tracking_uri="sqlite:////x.db", experiment_id="3", run_id="abc", key="a")
+    absent = RunRef(tracking_uri="http://host:5000", experiment_id="", run_id="", key="a")
     assert tracking.run_url(server) == "http://host:5000/#/experiments/3/runs/abc?workflowType=machine_learning"
     assert tracking.run_url(file) is None
-    assert (tracking.comparison_url([server]) or "").startswith("http://host:5000/#/compare-runs?runs=%5B%22abc%22%5D")
-    assert tracking.comparison_url([file]) is None
-    assert tracking.comparison_url([]) is None
+    assert tracking.run_url(absent) is None
 
 
 def test_a_long_description_is_cut_at_the_end_of_a_line() -> None:

@@ -1,0 +1,155 @@
+"""How MLflow shows a night: its run, the run of each architecture below it, the verdict and the board.
+
+Below `mirror.py`. Everything here raises when MLflow is down or refuses, may be done twice, and reads nothing but what
+it is given: a night of yesterday is shown as one of today.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from segpipe import checkpoint, promotion, reports, tracking
+from segpipe.config import Recipe, RunConfig
+from segpipe.leaderboard import BoardRow
+from segpipe.shards import open_dataset
+from segpipe.stages import layout
+from segpipe.stages.registration import local_bundle, model_tags
+from segpipe.types import EvalReport, TrainResult
+
+
+def open_night(store: str, recipe: Recipe, *, key: str, data: str, version: str, code: str) -> tracking.RunRef:
+    """The run under which a night's architectures appear. `key` names it by recipe, dataset version and code."""
+    labels = ", ".join(run.label for run in recipe.run_configs())
+    return tracking.open_parent(
+        store,
+        experiment=recipe.name,
+        key=key,
+        name=f"retrain {version[:8]}",
+        description=f"{recipe.description}\n\nArchitectures: {labels}. Dataset `{data}`.",
+        tags={"dataset_version": version, "code_version": code, "task": recipe.task},
+        experiment_description=recipe.description,
+    )
+
+
+def show_question(night: tracking.RunRef, recipe: Recipe, *, data: str, version: str) -> None:
+    """What the night asks: the recipe, and the dataset version with the splits that it works on."""
+    tracking.record_recipe(night, recipe.to_yaml())
+    _record_datasets(night, recipe.run_configs(), evaluated=recipe.evaluate.split, data=data, version=version)
+
+
+def open_architecture(night: tracking.RunRef, run: RunConfig, *, key: str, version: str, code: str) -> tracking.RunRef:
+    """The run of one architecture below its night's, with its parameters. `run` is a resolved one, here and below."""
+    return tracking.open_child(
+        night,
+        key=key,
+        name=run.label,
+        params=parameters(run),
+        tags={"arch": run.arch, "dataset_version": version, "code_version": code},
+        description=f"`{run.arch}` {dict(run.options)}",
+    )
+
+
+def show_architecture(
+    recipe: Recipe,
+    run: RunConfig,
+    result: TrainResult,
+    report: EvalReport,
+    pictures: Sequence[tuple[str, bytes]],
+    *,
+    night: tracking.RunRef,
+    data: str,
+) -> None:
+    """Everything about one trained and evaluated architecture; what live logging missed is filled in."""
+    version = result.dataset_version
+    key = layout.run_key(result.config_digest, version, result.code_version)
+    child = open_architecture(night, run, key=key, version=version, code=result.code_version)
+    tracking.mirror_history(child, result.history)
+    _record_datasets(child, [run], evaluated=report.split, data=data, version=version)
+    tracking.record_evaluation(
+        child,
+        report=report,
+        report_json=json.dumps(reports.to_plain(report), sort_keys=True).encode(),
+        recipe_text=recipe.to_yaml(),
+        pictures=[(name.removesuffix(".png"), picture) for name, picture in pictures],
+    )
+    if not tracking.has_model(child, result.weights_sha256):
+        tags = model_tags(checkpoint.load_bundle(result.model_uri), run.label)
+        with local_bundle(result.model_uri) as folder:
+            tracking.log_model(child, bundle_uri=str(folder), tags=tags)
+    tracking.finish(child, failed=False)
+
+
+def show_board(
+    night: tracking.RunRef, verdict: promotion.Verdict, board: Sequence[BoardRow], versions: Mapping[str, int]
+) -> None:
+    """Ends a night's run with the verdict and the board. `versions` are the registered ones, by their alias."""
+    best = board[0]
+    tracking.describe(
+        night,
+        section=_night_note(verdict, board, [_linked(night, verdict, *entry) for entry in versions.items()]),
+        metrics={tracking.evaluation_metric(best.split, best.primary): best.value},
+        tags={"outcome": verdict.outcome, "best": best.label},
+    )
+    tracking.finish(night, failed=False)
+
+
+def parameters(run: RunConfig) -> dict[str, str | float | int]:
+    """The run's config as flat MLflow parameters: `train.learning_rate`, `options.backbone`, ..."""
+
+    def flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str | float | int]]:
+        for name, value in node.items():
+            path = f"{prefix}.{name}" if prefix else name
+            if isinstance(value, Mapping):
+                yield from flat(path, value)
+            elif value is not None:
+                yield path, value if isinstance(value, str | float | int) else json.dumps(value)
+
+    return dict(flat("", run.model_dump(mode="json")))
+
+
+def _record_datasets(
+    shown: tracking.RunRef, runs: Sequence[RunConfig], *, evaluated: str, data: str, version: str
+) -> None:
+    """Ties the splits that the runs train, validate and are scored on to an MLflow run."""
+    uses: dict[str, dict[str, None]] = {}  # an ordered set of purposes for each split
+    for run in runs:
+        uses.setdefault(run.train.train_split, {})["training"] = None
+        uses.setdefault(run.train.validation_split, {})["validation"] = None
+    uses.setdefault(evaluated, {})["evaluation"] = None
+    manifest = open_dataset(data, version=version).manifest
+    for split, purposes in uses.items():
+        tracking.record_dataset(
+            shown,
+            name=manifest.dataset,
+            version=version,
+            uri=data,
+            split=split,
+            context=", ".join(purposes),
+            profile={"samples": manifest.splits[split].samples, "classes": len(manifest.classes)},
+        )
+
+
+def _linked(night: tracking.RunRef, verdict: promotion.Verdict, alias: str, version: int) -> str:
+    url = tracking.version_url(night.tracking_uri, verdict.name, version)
+    return f"{alias}: [version {version}]({url})" if url else f"{alias}: version {version}"
+
+
+def _night_note(verdict: promotion.Verdict, board: Sequence[BoardRow], registered: Sequence[str]) -> str:
+    """The night as markdown: the verdict, then the board."""
+    best = board[0]
+    lines = [
+        "## The night",
+        "",
+        f"**{verdict.outcome}**: {verdict.reason}",
+        "",
+        f"Scored on the split `{best.split}`, protocol `{best.protocol}`. Registered as {'; '.join(registered)}.",
+        "",
+        f"| rank | model | {best.primary} | 95 % interval | parameters |",
+        "|---:|---|---:|---|---:|",
+    ]
+    for row in board:
+        interval = f"{row.low:.4f} to {row.high:.4f}"
+        lines.append(f"| {row.rank} | {row.label} | {row.value:.4f} | {interval} | {row.parameters / 1e6:.1f} M |")
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""What MLflow was not shown because it was down or refused: one small record each, shown by a later `mirror.reconcile`.
+
+Below `mirror.py`, which writes and drains them. A record names our own files, or repeats what is small; it is named by
+its content, so that saying the same twice leaves one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segpipe import reports, storage
+from segpipe.errors import SegpipeError
+from segpipe.leaderboard import BoardRow
+from segpipe.promotion import Verdict
+from segpipe.stages import layout
+from segpipe.types import TrainResult
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingRun:
+    """One trained and evaluated architecture. `recipe` and `run`, a resolved one, are configs as plain data;
+    `parent_key` is the key of its night's run."""
+
+    recipe: Mapping[str, Any]
+    run: Mapping[str, Any]
+    result: TrainResult
+    evaluation_uri: str
+    data: str
+    parent_key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingVerdict:
+    """What the ledger decided in a night, and the night's board. `parent_key` is None for a verdict without a run."""
+
+    verdict: Verdict
+    board: tuple[BoardRow, ...]
+    parent_key: str | None
+
+
+def leave(experiment: str, record: PendingRun | PendingVerdict) -> bool:
+    """Writes the record. False, with the reason in the log, when it cannot be written: the night goes on."""
+    try:
+        document = reports.to_plain(record)
+        kind = "run" if isinstance(record, PendingRun) else "verdict"
+        name = f"{kind}-{layout.key(storage.canonical_json(document).decode())}.json"
+        storage.write_json_once(storage.join(layout.pending_uri(experiment), name), document)
+    except SegpipeError as error:
+        _log.warning("what MLflow of %s misses could not be written down either: %s", experiment, error)
+        return False
+    return True
+
+
+def runs(experiment: str) -> list[str]:
+    """Where the records of runs lie."""
+    return _files(experiment, "run-")
+
+
+def verdicts(experiment: str) -> list[str]:
+    """Where the records of verdicts lie."""
+    return _files(experiment, "verdict-")
+
+
+def read_run(uri: str) -> PendingRun:
+    """One record. Raises CorruptError for what is none."""
+    return reports.from_plain(PendingRun, storage.read_json(uri), origin=uri)
+
+
+def read_verdict(uri: str) -> PendingVerdict:
+    """One record. Raises CorruptError for what is none."""
+    return reports.from_plain(PendingVerdict, storage.read_json(uri), origin=uri)
+
+
+def _files(experiment: str, beginning: str) -> list[str]:
+    files = storage.list_files(layout.pending_uri(experiment), suffix=".json")
+    return [file for file in files if file.rpartition("/")[2].startswith(beginning)]

@@ -1,0 +1,135 @@
+"""The model registry of MLflow as the ledger wants it: versions, who is called `champion` and `challenger`, and the
+pages that tell a person who is champion, why, and how to use it. Below `mirror.py`, which sees to it that it gives way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from segpipe import checkpoint, storage, tracking
+from segpipe.promotion import Contender, Record, Verdict
+from segpipe.stages import layout
+from segpipe.types import ModelBundle
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+def show_challenger(store: str, experiment: str, verdict: Verdict) -> int:
+    """The challenger's version, described by the verdict and with its alias. A champion keeps its own description."""
+    version = _register(store, experiment, verdict.challenger, description=verdict.reason)
+    is_champion = verdict.champion is not None and verdict.champion.weights_sha256 == verdict.challenger.weights_sha256
+    if not is_champion:
+        tracking.describe_version(store, experiment, version, verdict.reason)
+    tracking.set_alias(store, experiment, CHALLENGER, version)
+    return version
+
+
+def show_champion(store: str, experiment: str, standing: Record) -> int | None:
+    """The version of the champion of a ledger's record, with its alias, its description, and the model's own page.
+
+    The alias is set last: where it is right already, a crash has left nothing undone. None where nobody stands.
+    """
+    if standing.champion is None:
+        return None
+    version = _register(store, experiment, standing.champion, description=standing.reason)
+    before = tracking.alias_version(store, experiment, CHAMPION)
+    since = f"{standing.at[:16].replace('T', ' ')} UTC"
+    tracking.describe_version(store, experiment, version, f"**Champion** since {since}: {standing.reason}.")
+    if before is not None and before != version:
+        left = f"Champion until {since}, when `{standing.champion.label}` took over: {standing.reason}."
+        tracking.describe_version(store, experiment, before, left)
+    tracking.describe_model(store, experiment, model_page(experiment, standing, version, since), alias=CHAMPION)
+    tracking.set_alias(store, experiment, CHAMPION, version)
+    return version
+
+
+def is_shown(store: str, experiment: str, standing: Record) -> bool:
+    """Whether the alias is on the version of the champion of a ledger's record."""
+    if standing.champion is None:
+        return True
+    version = tracking.registered_version(store, experiment, standing.champion.weights_sha256)
+    return version is not None and version == tracking.alias_version(store, experiment, CHAMPION)
+
+
+def model_page(experiment: str, standing: Record, version: int, since: str) -> str:
+    """The registered model's description in markdown: what it is, who is champion and why."""
+    champion, scored, score = standing.champion, standing.evaluation, standing.challenger_score
+    lines = [
+        f"The segmentation models of `{experiment}`. The best of each night is registered, and a gate decides whether "
+        "it takes over from the champion."
+    ]
+    if champion is not None:
+        lines += [
+            "",
+            f"## Champion: {champion.label}, version {version}",
+            "",
+            f"`{champion.arch}`, since {since}. {standing.reason}.",
+        ]
+    if scored is not None and score is not None and score.value is not None:
+        interval = "" if None in (score.low, score.high) else f" (95 % interval {score.low:.4f} to {score.high:.4f})"
+        lines += [
+            "",
+            f"{scored.primary} **{score.value:.4f}**{interval} on {score.num_samples} images of `{scored.dataset}` / "
+            f"`{scored.split}`, dataset version `{scored.dataset_version[:12]}`.",
+        ]
+    lines += [
+        "",
+        f"Record {standing.number} of the promotion ledger, by {standing.who}. The ledger decides, and the alias "
+        f"`{CHAMPION}` follows it every night; `{CHALLENGER}` is the best of the last night. The run that a version "
+        "comes from holds its curves, its recipe, its score of every class and pictures of its predictions.",
+    ]
+    return "\n".join(lines)
+
+
+def model_tags(bundle: ModelBundle, label: str) -> dict[str, str]:
+    """What a logged model and a registered version are tagged with."""
+    return {
+        "arch": bundle.arch,
+        "label": label,
+        "dataset": bundle.dataset,
+        "dataset_version": bundle.dataset_version,
+        "code_version": bundle.code_version,
+        "config_digest": bundle.config_digest,
+    }
+
+
+@contextmanager
+def local_bundle(model_uri: str) -> Iterator[Path]:
+    """The bundle as a folder on this machine: itself, or a copy of a remote one."""
+    here = storage.local_path(model_uri)
+    if here is not None:
+        yield here
+        return
+    with storage.scratch() as folder:
+        for name in (checkpoint.WEIGHTS, checkpoint.BUNDLE):
+            (folder / name).write_bytes(storage.read_bytes(storage.join(model_uri, name)))
+        yield folder
+
+
+def _register(store: str, experiment: str, contender: Contender, *, description: str) -> int:
+    """The registered version of a contender's weights, made from its bundle when there is none yet: a champion that is
+    registered needs no bundle any more."""
+    known = tracking.registered_version(store, experiment, contender.weights_sha256)
+    if known is not None:
+        return known
+    bundle = checkpoint.load_bundle(contender.checkpoint)
+    run = tracking.open_parent(
+        store,
+        experiment=experiment,
+        key=layout.run_key(bundle.config_digest, bundle.dataset_version, bundle.code_version),
+        name=contender.label,
+        description=f"`{contender.arch}`, registered from {contender.checkpoint}",
+        tags={"arch": contender.arch, "dataset_version": bundle.dataset_version},
+    )
+    with local_bundle(contender.checkpoint) as folder:
+        version = tracking.register(
+            run,
+            name=experiment,
+            bundle_uri=str(folder),
+            tags=model_tags(bundle, contender.label),
+            description=description,
+        )
+    tracking.finish(run, failed=False)
+    return version
