@@ -61,7 +61,7 @@ def open_parent(recipe: Recipe, *, data: str, version: str) -> tracking.RunRef:
     return night
 
 
-def open_child(parent: tracking.RunRef, run: RunConfig, *, version: str) -> tracking.RunRef | None:
+def _open_child(parent: tracking.RunRef, run: RunConfig, *, version: str) -> tracking.RunRef | None:
     """The run of one architecture below `parent`, with its parameters. `run` is a resolved one, here and below."""
     if parent.exists:
         with giving_way(f"the run of {run.label}"):
@@ -76,7 +76,7 @@ def live_metrics(
 ) -> Iterator[tracking.MetricLogger | None]:
     """Where a training's values may be sent while it goes on; None without a run. What is not sent when it ends is
     filled in by `show_run`."""
-    child = open_child(parent, run, version=version) if parent else None
+    child = _open_child(parent, run, version=version) if parent else None
     logger = tracking.MetricLogger(child) if child else None
     try:
         yield logger
@@ -116,7 +116,7 @@ def show_run(
 
 def show_failure(run: RunConfig, *, parent: tracking.RunRef | None, version: str) -> None:
     """Marks an architecture's run as failed."""
-    child = open_child(parent, run, version=version) if parent else None
+    child = _open_child(parent, run, version=version) if parent else None
     _close(child, failed=True, what=f"the failure of {run.label}")
 
 

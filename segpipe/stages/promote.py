@@ -6,7 +6,6 @@ the same code. The ledger is written first, MLflow's aliases follow.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -18,6 +17,7 @@ from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout, mirror, nights
 from segpipe.stages.evaluate import evaluate
 from segpipe.types import EvalReport
+from segpipe.user import current_user
 
 
 def promote(
@@ -42,7 +42,7 @@ def promote(
         challenger,
         champion_report_of,
         name=experiment,
-        who=getpass.getuser(),
+        who=current_user(),
         floor=config.floor,
         margin=config.margin,
     )

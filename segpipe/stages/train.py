@@ -51,9 +51,8 @@ def train(
             return done
         _remove_damage(run_uri)
         job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
-        child = mirror.open_child(parent, run, version=version) if parent else None
-        sink = tracking.MetricLogger(child) if child else None
-        result = _fit(job, resources, sink, runtime, on_progress)
+        with mirror.live_metrics(parent, run, version=version) as sink:
+            result = _fit(job, resources, sink, runtime, on_progress)
         try:
             storage.write_json_once(storage.join(run_uri, RESULT), reports.to_plain(result))
         except ConflictError:
