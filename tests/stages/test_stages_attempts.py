@@ -14,7 +14,7 @@ import pytest
 
 from segpipe import checkpoint, tracking
 from segpipe.config import Recipe
-from segpipe.errors import ConflictError, InputError
+from segpipe.errors import ConflictError, InputError, SegpipeError
 from segpipe.stages import layout, mirror
 from segpipe.stages import retrain as night_stage
 from segpipe.stages import train as train_stage
@@ -110,14 +110,16 @@ def open_night() -> OpenNight:
 # --- Ctrl-C
 
 
-def interrupted(process: subprocess.Popen[str], ready: Callable[[], bool]) -> tuple[int, float, str]:
-    """(exit status, seconds it took to stop, standard error) of a process that gets SIGINT as soon as `ready()`."""
+def stopped(
+    process: subprocess.Popen[str], ready: Callable[[], bool], number: signal.Signals = signal.SIGINT
+) -> tuple[int, float, str]:
+    """(exit status, seconds it took to end, standard error) of a process that gets a signal as soon as `ready()`."""
     try:
         until = time.monotonic() + 120
         while not ready() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         started = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -143,14 +145,15 @@ def test_ctrl_c_does_not_wait_for_what_runs_side_by_side(tmp_path: Path) -> None
         "nights.board, folder, sys.argv = board, sys.argv[1], ['segpipe', 'board']\n"
         "main()\n"
     )
-    status, seconds, errors = interrupted(python(script, str(tmp_path)), lambda: len(list(tmp_path.iterdir())) == 3)
+    status, seconds, errors = stopped(python(script, str(tmp_path)), lambda: len(list(tmp_path.iterdir())) == 3)
     assert status == 130, errors
     assert seconds < SECONDS_TO_STOP
     assert "the same command continues from here" in errors
 
 
-def test_ctrl_c_stops_a_retrain_and_the_next_one_goes_on_from_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_ctrl_c_or_a_kill_stops_a_retrain_and_the_next_one_goes_on_at_once(
+    number: signal.Signals, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document: dict[str, Any] = json.loads(json.dumps(SCENES))
     document["architectures"] = document["architectures"][:1]
@@ -165,10 +168,10 @@ def test_ctrl_c_stops_a_retrain_and_the_next_one_goes_on_from_there(
         "sys.argv = ['segpipe', 'retrain', sys.argv[1], '--runtime', 'local', '--json']; main()\n"
     )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    status, seconds, errors = interrupted(
-        python(script, str(path)), lambda: bool(list(runs.glob("unet-*/checkpoints/step-*/state.json")))
+    status, seconds, errors = stopped(
+        python(script, str(path)), lambda: bool(list(runs.glob("unet-*/checkpoints/step-*/state.json"))), number
     )
-    assert status == 130, errors
+    assert status == expected, errors
     assert seconds < SECONDS_TO_STOP
     assert "Traceback" not in errors
 
@@ -182,5 +185,7 @@ def test_ctrl_c_stops_a_retrain_and_the_next_one_goes_on_from_there(
         raise ResumedError
 
     monkeypatch.setattr(train_stage, "fit", resume)
-    with pytest.raises(Exception, match="ResumedError"):
+    started = time.monotonic()
+    with pytest.raises(SegpipeError, match="ResumedError"):
         retrain(Recipe.load(str(path)), runtime="local")
+    assert time.monotonic() - started < SECONDS_TO_STOP
