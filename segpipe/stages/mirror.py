@@ -178,21 +178,17 @@ def _show_registry(experiment: str, verdict: promotion.Verdict) -> dict[str, int
 
 
 def _catch_up(experiment: str) -> None:
-    """Drains the pending records: runs first, then verdicts in the ledger's order. Raises UnreachableError."""
+    """Drains the pending records, oldest first, and runs before verdicts. Raises UnreachableError."""
     for where in pending.runs(experiment):
         with _draining(where):
             _show_pending_run(pending.read_run(where))
-    verdicts = []
     for where in pending.verdicts(experiment):
-        with _draining(where, keep=True):
-            verdicts.append((where, pending.read_verdict(where)))
-    for where, record in sorted(verdicts, key=lambda entry: entry[1].verdict.number):
         with _draining(where):
-            _show_pending_verdict(experiment, record)
+            _show_pending_verdict(experiment, pending.read_verdict(where))
 
 
 @contextmanager
-def _draining(where: str, *, keep: bool = False) -> Iterator[None]:
+def _draining(where: str) -> Iterator[None]:
     """Deletes a record that was shown, and one that cannot be shown any more; one that MLflow refuses stays."""
     try:
         yield
@@ -203,9 +199,7 @@ def _draining(where: str, *, keep: bool = False) -> Iterator[None]:
         return
     except SegpipeError as error:
         _log.warning("%s cannot be shown in MLflow any more and is removed: %s", where, error)
-        keep = False
-    if not keep:
-        storage.delete(where)
+    storage.delete(where)
 
 
 def _show_pending_run(record: pending.PendingRun) -> None:

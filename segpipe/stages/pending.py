@@ -1,7 +1,7 @@
 """What MLflow was not shown because it was down or refused: one small record each, shown by a later `mirror.reconcile`.
 
-Below `mirror.py`, which writes and drains them. A record names our own files, or repeats what is small; it is named by
-its content, so that saying the same twice leaves one.
+Below `mirror.py`, which writes and drains them. A record names our own files, or repeats what is small. Its name says
+when it was left, for the order, and its content's hash, so that saying the same twice leaves one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from segpipe import reports, storage
@@ -19,6 +20,7 @@ from segpipe.stages import layout
 from segpipe.types import TrainResult
 
 _log = logging.getLogger(__name__)
+RUN, VERDICT = "run-", "verdict-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +49,11 @@ def leave(experiment: str, record: PendingRun | PendingVerdict) -> bool:
     """Writes the record. False, with the reason in the log, when it cannot be written: the night goes on."""
     try:
         document = reports.to_plain(record)
-        kind = "run" if isinstance(record, PendingRun) else "verdict"
-        name = f"{kind}-{layout.key(storage.canonical_json(document).decode())}.json"
+        beginning = RUN if isinstance(record, PendingRun) else VERDICT
+        ending = f"-{layout.key(storage.canonical_json(document).decode())}.json"
+        if any(file.endswith(ending) for file in _files(experiment, beginning)):
+            return True
+        name = f"{beginning}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}{ending}"
         storage.write_json_once(storage.join(layout.pending_uri(experiment), name), document)
     except SegpipeError as error:
         _log.warning("what MLflow of %s misses could not be written down either: %s", experiment, error)
@@ -57,13 +62,13 @@ def leave(experiment: str, record: PendingRun | PendingVerdict) -> bool:
 
 
 def runs(experiment: str) -> list[str]:
-    """Where the records of runs lie."""
-    return _files(experiment, "run-")
+    """Where the records of runs lie, oldest first."""
+    return _files(experiment, RUN)
 
 
 def verdicts(experiment: str) -> list[str]:
-    """Where the records of verdicts lie."""
-    return _files(experiment, "verdict-")
+    """Where the records of verdicts lie, oldest first."""
+    return _files(experiment, VERDICT)
 
 
 def read_run(uri: str) -> PendingRun:

@@ -142,6 +142,27 @@ def test_a_dark_night_is_shown_when_mlflow_answers_again(night: Night, monkeypat
     assert client.get_model_version_by_alias("toy", "champion").run_id == runs["unet"].info.run_id
 
 
+def test_two_dark_nights_of_unlike_recipes_are_both_shown(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = replace(night, recipe=night.recipe.model_copy(update={"architectures": night.recipe.architectures[:1]}))
+    later = replace(later, results=night.results[:1], reports=night.reports[:1])
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+        assert night.tell() == later.tell()
+    assert len(night.pending) == 5
+    mirror.reconcile("toy")
+    experiment = night.client.get_experiment_by_name("toy")
+    assert experiment is not None
+    runs = night.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    first, second = (run for run in runs if run not in children)
+    assert sorted(run.info.run_name for run in children) == ["deeplab_v3plus", "unet"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {first.info.run_id}, "the night that trained it"
+    notes = [run.data.tags["mlflow.note.content"] for run in (first, second)]
+    assert [text.count("deeplab_v3plus") > 0 for text in notes] == [True, False]
+    assert all("**promoted**" in text for text in notes)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
 def test_the_registry_says_who_is_champion_and_why(night: Night) -> None:
     first = night.tell()
     client, page = night.client, night.client.get_registered_model("toy").description

@@ -8,13 +8,14 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from segpipe import promotion, storage
 from segpipe.config import Recipe
 from segpipe.stages import layout, nights
 from segpipe.stages.retrain import retrain
 from tests.fixtures.folder_mini import write_folder_mini
-from tests.stages.toy_night import ARCHITECTURES, SCENES, Told, forbid_work, recipe, runs_of, surroundings, tell
+from tests.stages.toy_night import ARCHITECTURES, SCENES, Told, forbid_work, recipe, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("dark-nights")
 
@@ -122,8 +123,9 @@ def test_mlflow_catches_up_when_it_is_back(bright: Told, other_home: Path) -> No
     assert (bright.result.did_nothing, bright.decisions, bright.nights) == (True, 1, 1)
     client = MlflowClient(f"sqlite:///{other_home}/mlflow.db")
     row = bright.result.board[0]
-    child = runs_of(client, "mine")["unet"]
-    assert child.data.metrics["test/miou"] == pytest.approx(row.value)
+    children, nights_shown = _shown(client)
+    child = children["unet"]
+    assert child.data.metrics["evaluated_val/miou"] == pytest.approx(row.value)
     assert len(client.get_metric_history(child.info.run_id, "train/loss")) == 3
     assert len(client.list_artifacts(child.info.run_id, "pictures")) == 1
     alias = client.get_model_version_by_alias("mine", "champion")
@@ -131,9 +133,22 @@ def test_mlflow_catches_up_when_it_is_back(bright: Told, other_home: Path) -> No
     assert standing is not None
     assert standing.champion is not None
     assert alias.tags["segpipe.weights_sha256"] == standing.champion.weights_sha256 == row.weights_sha256
-    parent = next(run for name, run in runs_of(client, "mine").items() if name.startswith("retrain "))
-    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert {run.info.status for run in runs_of(client, "mine").values()} == {"FINISHED"}
+    assert child.data.tags["mlflow.parentRunId"] == nights_shown[0].info.run_id, "the night that trained it"
+    assert ["wild" in run.data.tags["mlflow.note.content"] for run in nights_shown] == [True, False]
+    assert all("**promoted**" in run.data.tags["mlflow.note.content"] for run in nights_shown)
+    assert {run.info.status for run in (child, *nights_shown)} == {"FINISHED"}
+    assert storage.list_files(str(other_home / "pending" / "mine")) == []
+
+
+def _shown(client: MlflowClient) -> tuple[dict[str, Run], list[Run]]:
+    """The runs of architectures by name, and the nights that MLflow was shown, oldest first."""
+    experiment = client.get_experiment_by_name("mine")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    below = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    children = {run.info.run_name: run for run in below}
+    assert len(children) == len(below), "no architecture is there twice"
+    return children, [run for run in runs if run not in below]
 
 
 def test_an_alias_that_somebody_moved_is_set_right_by_the_next_night(
