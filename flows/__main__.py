@@ -34,7 +34,7 @@ def main(
     views.say(console, f"\nResults are in {result.home}. To look around:")
     for name, command in result.pages.items():
         views.say(console, f"  {name:8} {command}")
-    sys.exit(1 if result.failures else 0)
+    sys.exit(0 if state.is_completed() else 1)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 from prefect.artifacts import (
     create_image_artifact,
@@ -11,7 +12,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from segpipe.stages.results import IngestResult, RetrainResult
+from segpipe.stages.results import IngestResult, RetrainResult, Verdict
 
 
 def show_dataset(result: IngestResult) -> None:
@@ -26,6 +27,14 @@ def show_dataset(result: IngestResult) -> None:
     create_markdown_artifact("\n".join(lines), key=f"dataset-{result.name}", description="Dataset version")
 
 
+def show_verdict(experiment: str, verdict: Verdict, failures: Mapping[str, str]) -> None:
+    """Who is champion, and why; what was not there to be judged."""
+    champion = verdict.champion.label if verdict.champion else "nobody yet"
+    failed = [f"- **{label}** failed: {message}" for label, message in failures.items()]
+    story = [f"## {verdict.outcome}", "", verdict.reason, "", f"Champion: **{champion}**", "", *failed]
+    create_markdown_artifact("\n".join(story), key=f"verdict-{experiment}", description="Who is champion, and why")
+
+
 def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
     """The leaderboard, the verdict, a picture of the best model's predictions, the way to MLflow."""
     rows = [
@@ -38,13 +47,8 @@ def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
         }
         for row in result.board
     ]
-    failed = [f"- **{label}** failed: {message}" for label, message in result.failures.items()]
     create_table_artifact(rows, key=f"leaderboard-{result.experiment}", description=result.verdict.reason)
-    champion = result.verdict.champion.label if result.verdict.champion else "nobody yet"
-    story = [f"## {result.verdict.outcome}", "", result.verdict.reason, "", f"Champion: **{champion}**", "", *failed]
-    create_markdown_artifact(
-        "\n".join(story), key=f"verdict-{result.experiment}", description="Who is champion, and why"
-    )
+    show_verdict(result.experiment, result.verdict, result.failures)
     if picture is not None:
         data = base64.b64encode(picture).decode()
         create_image_artifact(

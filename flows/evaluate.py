@@ -6,14 +6,24 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.hooks import announce_failure
+from flows.ingest import ingest
+from flows.naming import run_name
+from flows.retries import DELAYS, JITTER, may_succeed_when_retried
 from segpipe.config import Recipe
 from segpipe.stages import evaluate as stage
-from segpipe.stages import layout
-from segpipe.stages.ingest import ingest
+from segpipe.stages import layout, preflight
 from segpipe.types import EvalReport
 
 
-@task(task_run_name="evaluate {label}", retries=1, cache_policy=NO_CACHE, persist_result=False)
+@task(
+    task_run_name="evaluate {label}",
+    retries=len(DELAYS),
+    retry_delay_seconds=DELAYS,
+    retry_jitter_factor=JITTER,
+    retry_condition_fn=may_succeed_when_retried,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def evaluate_model(recipe: Recipe, model_uri: str, label: str, data: str, version: str) -> EvalReport:
     """Scores the model on the recipe's evaluation split; returns the report that is there when it was done before."""
     return stage.evaluate(
@@ -28,7 +38,7 @@ def evaluate_model(recipe: Recipe, model_uri: str, label: str, data: str, versio
 
 
 @flow(
-    flow_run_name="evaluate-{label}",
+    flow_run_name=run_name,
     persist_result=False,
     on_failure=[announce_failure],
     on_crashed=[announce_failure],
@@ -44,5 +54,6 @@ def evaluate(recipe: str, model_uri: str, label: str, overrides: tuple[str, ...]
         overrides: Changes of the recipe, each KEY.PATH=VALUE, such as evaluate.split=val.
     """
     found = Recipe.load(recipe, overrides)
+    preflight.check_evaluation(found)
     dataset = ingest(found.dataset)
     return evaluate_model(found, model_uri, label, dataset.uri, dataset.version)

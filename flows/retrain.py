@@ -7,13 +7,13 @@ import time
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.futures import wait
-from prefect.runtime import flow_run
-from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.artifacts import show_retrain
+from flows import endings
+from flows.artifacts import show_dataset, show_retrain
 from flows.hooks import announce_failure
-from flows.ingest import ingest
+from flows.ingest import ingest_dataset
+from flows.naming import run_name
 from flows.promote import choose_champion
 from flows.train import train_architecture
 from segpipe.config import Recipe
@@ -24,26 +24,8 @@ from segpipe.stages.results import RetrainResult
 A_DAY = 24 * 60 * 60  # a run that hangs must not keep the next nights from starting for longer than this
 
 
-def run_name() -> str:
-    """`retrain camvid`, after the recipe's file."""
-    recipe = str(flow_run.parameters.get("recipe", ""))
-    return f"retrain {recipe.rsplit('/', 1)[-1].removesuffix('.yaml')}"
-
-
 def seconds_since(started: float) -> float:
     return time.perf_counter() - started
-
-
-def ending(result: RetrainResult) -> RetrainResult | State[RetrainResult]:
-    """The result itself, or a Failed state that carries it when an architecture is missing from it.
-
-    The champion is judged all the same; but a night that ends green is a night that nobody looks at, so one with a
-    failure ends red, runs the failure hook and gives `prefect deployment run --watch` a failing exit status.
-    """
-    if not result.failures:
-        return result
-    reasons = "; ".join(f"{label} failed: {message}" for label, message in result.failures.items())
-    return Failed(data=result, message=f"{result.verdict.outcome} among the rest, but {reasons}")
 
 
 @flow(
@@ -61,7 +43,8 @@ def retrain(
     """Retrains everything a recipe names and lets the gate decide who is champion.
 
     An architecture that fails does not stop the others: the best of the rest is judged, and the run ends as Failed
-    with the reason on its page. With nothing changed since the last night, nothing is done.
+    with the reason on its page; so does one whose challenger is refused. With nothing changed since the last night,
+    nothing is done.
 
     Args:
         recipe: A recipe file, such as flows/recipes/scenes.yaml; relative to the worker's folder.
@@ -71,7 +54,9 @@ def retrain(
     found = Recipe.load(recipe, overrides)
     preflight.check(found)
     night_stage.warm_up()
-    night = night_stage.open_night(found, ingest(found.dataset))
+    dataset = ingest_dataset(found.dataset)
+    show_dataset(dataset)
+    night = night_stage.open_night(found, dataset)
     attempts = {
         run.label: train_architecture.submit(found, index, run.label, night)
         for index, run in enumerate(found.run_configs())
@@ -83,4 +68,4 @@ def retrain(
     result = night_stage.conclude(found, night, candidates, verdict, failures, seconds=seconds_since(started))
     show_retrain(result, night_stage.best_picture(found, candidates))
     log.info("nothing to do: every result was there already" if result.did_nothing else verdict.reason)
-    return ending(result)
+    return endings.of_night(result)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
 
 from flows.hooks import announce_failure
+from flows.ingest import ingest
 from flows.limits import one_training
+from flows.naming import run_name
 from flows.progress import in_log
+from flows.retries import DELAYS, JITTER, may_succeed_when_retried
 from segpipe.config import Recipe
-from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError
-from segpipe.stages import preflight
+from segpipe.stages import mirror, preflight
 from segpipe.stages import retrain as night_stage
-from segpipe.stages.ingest import ingest
 from segpipe.types import EvalReport
-
-
-def may_succeed_when_retried(task: Any, task_run: Any, state: State[Any]) -> bool:
-    """A lost cluster or store may come back. A wrong recipe, a NaN, a full disk and a bug come back on every try."""
-    error = state.result(raise_on_failure=False)
-    hopeless = isinstance(error, InputError | NonFiniteError | StorageFullError)
-    return isinstance(error, SegpipeError) and not hopeless
 
 
 @task(
     task_run_name="train {label}",
-    retries=2,
-    retry_delay_seconds=[10, 60],
+    retries=len(DELAYS),
+    retry_delay_seconds=DELAYS,
+    retry_jitter_factor=JITTER,
     retry_condition_fn=may_succeed_when_retried,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -41,8 +36,19 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 
 
+@contextmanager
+def closing_parent(recipe: Recipe, night: night_stage.OpenNight) -> Iterator[None]:
+    """Ends the night's run in MLflow, which else a verdict does: a single architecture gets none."""
+    try:
+        yield
+    except BaseException:  # a cancelled run as well
+        mirror.close_failed(recipe.name, parent=night.parent)
+        raise
+    mirror.close_finished(recipe.name, parent=night.parent)
+
+
 @flow(
-    flow_run_name="train-{label}",
+    flow_run_name=run_name,
     persist_result=False,
     on_failure=[announce_failure],
     on_crashed=[announce_failure],
@@ -57,6 +63,8 @@ def train(recipe: str, label: str, overrides: tuple[str, ...] = ()) -> EvalRepor
         overrides: Changes of the recipe, each KEY.PATH=VALUE, such as train.epochs=3.
     """
     found = Recipe.load(recipe, overrides)
+    index = found.index_of(label)
     preflight.check(found)
     night = night_stage.open_night(found, ingest(found.dataset))
-    return train_architecture(found, found.index_of(label), label, night)
+    with closing_parent(found, night):
+        return train_architecture(found, index, label, night)

@@ -13,7 +13,10 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from segpipe import promotion
-from segpipe.config import Recipe
+from segpipe.config import EvaluateConfig, Recipe
+from segpipe.stages import evaluate as evaluate_stage
+from segpipe.stages import mirror
+from segpipe.stages import promote as promote_stage
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.ingest import IngestResult
 from segpipe.train.runtime import OnProgress
@@ -42,6 +45,9 @@ class Stages:
     outcomes: dict[str, float | Exception] = field(default_factory=lambda: {"first": 0.5, "second": 0.7, "third": 0.6})
     trained: list[str] = field(default_factory=list)
     judged: list[str] = field(default_factory=list)
+    scored: list[tuple[str, str, str]] = field(default_factory=list)  # model, dataset version, split
+    closed: list[str] = field(default_factory=list)  # how the runs in MLflow ended that no verdict ends
+    floor: float = 0.0
 
     def open_night(self, recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
         return night_stage.OpenNight(dataset=dataset, parent=None, nothing_to_do=False)
@@ -62,7 +68,21 @@ class Stages:
     ) -> promotion.Verdict:
         self.judged = [report.label for report in candidates]
         best = max(candidates, key=lambda report: report.value)
-        return promotion.judge(best, None, floor=0.0, margin=0.0)
+        return promotion.judge(best, None, floor=self.floor, margin=0.0)
+
+    def judge_again(self, recipe: Recipe) -> promotion.Verdict:
+        self.judged.append(f"{recipe.name} again")
+        outcome = self.outcomes["first"]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return promotion.judge(scored(outcome, "first"), None, floor=recipe.promote.floor, margin=0.0)
+
+    def evaluate(self, model_uri: str, *, version: str, config: EvaluateConfig, label: str, **_: Any) -> EvalReport:
+        self.scored.append((model_uri, version, config.split))
+        outcome = self.outcomes[label]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return scored(outcome, label)
 
 
 @pytest.fixture
@@ -73,6 +93,10 @@ def stages(monkeypatch: pytest.MonkeyPatch, _prefect_server: None) -> Stages:
     monkeypatch.setattr(night_stage, "warm_up", lambda: None)
     for name in ("open_night", "train_and_evaluate", "choose"):
         monkeypatch.setattr(night_stage, name, getattr(replaced, name))
+    monkeypatch.setattr(promote_stage, "judge_again", replaced.judge_again)
+    monkeypatch.setattr(evaluate_stage, "evaluate", replaced.evaluate)
+    monkeypatch.setattr(mirror, "close_finished", lambda experiment, parent: replaced.closed.append("finished"))
+    monkeypatch.setattr(mirror, "close_failed", lambda experiment, parent: replaced.closed.append("failed"))
     return replaced
 
 

@@ -16,11 +16,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import __main__ as door
 from flows import environment, limits
-from flows.ingest import ingest
 from flows.retrain import retrain
 from flows.train import train, train_architecture
-from segpipe.config import Recipe
-from segpipe.errors import InputError, NonFiniteError, StorageFullError, UnreachableError
+from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError, UnreachableError
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.results import RetrainResult
 from tests.flows.conftest import Stages
@@ -69,7 +67,8 @@ def test_a_failed_architecture_does_not_stop_the_others_but_the_night_ends_red(s
     stages.outcomes["second"] = NonFiniteError("loss nan at step 3")
     state = retrain(recipe, return_state=True)
     assert state.type == StateType.FAILED
-    assert "promoted among the rest, but second failed: loss nan at step 3" in (state.message or "")
+    assert (state.message or "").startswith("promoted: third (miou 0.6000) is the first champion")
+    assert (state.message or "").endswith("; second failed: loss nan at step 3")
     result = state.result(raise_on_failure=False)
     assert isinstance(result, RetrainResult)
     assert [row.label for row in result.board] == ["third", "first"]
@@ -88,10 +87,11 @@ def test_a_wrong_recipe_fails_before_any_work(stages: Stages, recipe: str) -> No
     [
         (UnreachableError("Ray went away"), 3),
         (InputError("no such split"), 1),
+        (SegpipeError("its workers failed more than 3 times"), 1),
         (StorageFullError("3 bytes short"), 1),
         (KeyError("a bug"), 1),
     ],
-    ids=["lost cluster", "wrong input", "disk full", "bug"],
+    ids=["lost cluster", "wrong input", "workers that die", "disk full", "bug"],
 )
 def test_training_is_tried_again_only_when_that_can_help(
     stages: Stages, recipe: str, error: Exception, attempts: int, monkeypatch: pytest.MonkeyPatch
@@ -101,27 +101,24 @@ def test_training_is_tried_again_only_when_that_can_help(
     with pytest.raises(type(error)):
         train(recipe, "first")
     assert stages.trained == ["first"] * attempts
+    assert stages.closed == ["failed"]
 
 
-def test_a_new_version_is_announced_once_and_not_by_a_retrain(
-    stages: Stages, recipe: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-    monkeypatch.setattr(
-        "flows.ingest.emit_event", lambda event, resource, payload: told.append((event, resource, payload))
-    )
-    retrain(recipe, ("dataset.name=other",))
-    assert told == []
-    dataset = Recipe.load(recipe).dataset
-    first, second = ingest(dataset), ingest(dataset)
-    assert (first.status, second.status) == ("published", "already_published")
-    assert told == [
-        (
-            "segpipe.dataset.ingested",
-            {"prefect.resource.id": "segpipe.dataset.tiny"},
-            {"uri": first.uri, "version": first.version},
-        )
-    ]
+def test_a_training_on_its_own_ends_its_run_in_mlflow_and_is_named(stages: Stages, recipe: str) -> None:
+    state = train(recipe, "second", return_state=True)
+    assert (state.result().label, stages.closed) == ("second", ["finished"])
+    assert run(state)[0].name == "train tiny second"
+    with pytest.raises(InputError, match="no architecture is labelled 'fourth'; there are: first, second, third"):
+        train(recipe, "fourth")
+    assert stages.trained == ["second"]
+
+
+def test_a_night_whose_challenger_is_refused_ends_red(stages: Stages, recipe: str) -> None:
+    stages.floor = 0.9
+    state = retrain(recipe, return_state=True)
+    assert state.type == StateType.FAILED
+    assert "refused: second (miou 0.7000) would be the first champion, but is below the floor" in (state.message or "")
+    assert isinstance(state.result(raise_on_failure=False), RetrainResult)
 
 
 def test_the_training_limit_is_made_once_and_a_person_s_value_stays(stages: Stages) -> None:
@@ -151,6 +148,17 @@ def test_from_a_terminal_it_shows_the_board_and_how_to_look_around(
     assert "promoted:" in printed
     assert "mlflow server" in printed
     assert "prefect server start" in printed
+
+
+def test_from_a_terminal_a_refused_challenger_has_status_1_as_in_the_command_line(
+    stages: Stages, recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "prepare", lambda: None)
+    stages.floor = 0.9
+    with pytest.raises(SystemExit) as left:
+        door.main(recipe)
+    assert left.value.code == 1
+    assert "refused:" in capsys.readouterr().out
 
 
 def test_from_a_terminal_a_typo_is_named_and_has_the_status_of_wrong_input(

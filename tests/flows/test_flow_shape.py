@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 from prefect.flows import Flow
+from prefect.tasks import Task
 
-from flows import hooks
-from flows.evaluate import evaluate
-from flows.ingest import ingest
-from flows.promote import promote
+from flows import hooks, retries
+from flows.evaluate import evaluate, evaluate_model
+from flows.ingest import ingest, ingest_dataset
+from flows.promote import choose_champion, judge_last_night, promote
 from flows.retrain import retrain
-from flows.train import train
+from flows.train import train, train_architecture
 
 FLOWS = [evaluate, ingest, promote, retrain, train]
+TASKS: list[Task[..., object]] = [choose_champion, evaluate_model, ingest_dataset, judge_last_night, train_architecture]
 LONGEST_BODY = 80
 NOT_IN_A_PARAGRAPH = (ast.BinOp, ast.UnaryOp, ast.AugAssign, ast.For, ast.While, ast.Try, ast.Lambda, ast.FunctionDef)
 
@@ -32,9 +34,9 @@ def bodies() -> Iterator[tuple[str, ast.FunctionDef]]:
                 yield f"{path.stem}.{node.name}", node
 
 
-def test_the_five_flows_are_found() -> None:
-    assert {name for name, _ in bodies()} >= {
-        f"{flow.fn.__module__.removeprefix('flows.')}.{flow.fn.__name__}" for flow in FLOWS
+def test_the_lists_are_whole() -> None:
+    assert {name for name, _ in bodies()} == {
+        f"{each.fn.__module__.removeprefix('flows.')}.{each.fn.__name__}" for each in (*FLOWS, *TASKS)
     }
 
 
@@ -53,6 +55,12 @@ def test_a_body_reads_as_a_paragraph(name: str, function: ast.FunctionDef) -> No
 def test_a_flow_tells_when_it_ends_badly(flow: Flow[..., object]) -> None:
     for registered in (flow.on_failure_hooks, flow.on_crashed_hooks, flow.on_cancellation_hooks):
         assert registered == [hooks.announce_failure]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_task_is_tried_again_with_delays_and_only_when_that_can_help(task: Task[..., object]) -> None:
+    assert task.retry_condition_fn is retries.may_succeed_when_retried
+    assert (task.retries, task.retry_delay_seconds) == (2, [10, 60])
 
 
 @pytest.mark.parametrize(

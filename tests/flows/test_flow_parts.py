@@ -1,0 +1,131 @@
+"""The flows that do one part of a night: ingest with its announcement, evaluate, promote. On a real Prefect server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+
+from flows.evaluate import evaluate, evaluate_model
+from flows.ingest import ingest
+from flows.promote import judge_last_night, promote
+from flows.retrain import retrain
+from flows.train import train
+from segpipe.config import Recipe
+from segpipe.errors import InputError, UnreachableError
+from tests.flows.conftest import Stages
+
+pytestmark = pytest.mark.xdist_group("prefect")
+Artifacts = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture
+def announced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, UUID]]:
+    """(event with its resource, version, id) of every announcement."""
+    told: list[tuple[str, str, UUID]] = []
+
+    def emit(event: str, resource: dict[str, str], payload: dict[str, str], id: UUID) -> None:  # noqa: A002
+        told.append((f"{event} {resource['prefect.resource.id']}", payload["version"], id))
+
+    monkeypatch.setattr("flows.ingest.emit_event", emit)
+    return told
+
+
+def test_who_ingests_gets_an_announcement_and_a_repetition_has_the_same_id(
+    stages: Stages, recipe: str, announced: list[tuple[str, str, UUID]]
+) -> None:
+    dataset = Recipe.load(recipe).dataset
+    first, second = ingest(dataset), ingest(dataset)
+    assert (first.status, second.status) == ("published", "already_published")
+    assert [each[:2] for each in announced] == [
+        ("segpipe.dataset.ingested segpipe.dataset.tiny", first.version),
+        ("segpipe.dataset.ingested segpipe.dataset.tiny", first.version),
+    ]
+    other = ingest(dataset.model_copy(update={"options": {**dataset.options, "seed": 1}}))
+    assert other.version != first.version
+    ids = [each[2] for each in announced]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_an_artifact_that_fails_costs_no_announcement(
+    stages: Stages, recipe: str, announced: list[tuple[str, str, UUID]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise UnreachableError("Prefect went away")
+
+    monkeypatch.setattr("flows.ingest.show_dataset", fail)
+    with pytest.raises(UnreachableError, match="Prefect went away"):
+        ingest(Recipe.load(recipe).dataset)
+    assert len(announced) == 1
+
+
+def test_another_flow_announces_what_it_publishes_and_a_retrain_nothing(
+    stages: Stages, recipe: str, announced: list[tuple[str, str, UUID]]
+) -> None:
+    retrain(recipe)
+    train(recipe, "first")
+    assert announced == [], "the retrain has trained on it"
+    train(recipe, "first", ("dataset.options.seed=1",))
+    evaluate(recipe, "models/first", "first", ("dataset.options.seed=1",))
+    evaluate(recipe, "models/first", "first", ("dataset.options.seed=2",))
+    assert [version for _, version, _ in announced] == [version for _, version, _ in stages.scored]
+
+
+def test_a_model_is_scored_on_the_newest_state_of_the_dataset(stages: Stages, recipe: str) -> None:
+    state = evaluate(recipe, "models/first", "first", ("evaluate.split=val",), return_state=True)
+    assert state.result().label == "first"
+    version = ingest(Recipe.load(recipe).dataset).version
+    assert stages.scored == [("models/first", version, "val")]
+    assert state.state_details.flow_run_id is not None
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).name == "evaluate tiny first"
+
+
+def test_an_evaluation_on_a_split_that_is_not_there_ingests_nothing(
+    stages: Stages, recipe: str, announced: list[tuple[str, str, UUID]]
+) -> None:
+    with pytest.raises(InputError, match=r"evaluate\.split is 'dev', but the source scenes has the splits"):
+        evaluate(recipe, "models/first", "first", ("evaluate.split=dev",))
+    assert (stages.scored, announced) == ([], [])
+
+
+def test_a_promotion_ingests_nothing_and_shows_its_verdict(
+    stages: Stages, recipe: str, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpipe.stages.ingest.ingest", lambda *_, **__: pytest.fail("something was ingested"))
+    state = promote(recipe, return_state=True)
+    assert (state.type, state.result().outcome, stages.judged) == (StateType.COMPLETED, "promoted", ["tiny again"])
+    assert "Champion: **first**" in artifacts("markdown")["verdict-tiny"]
+    assert state.state_details.flow_run_id is not None
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).name == "promote tiny"
+
+
+def test_a_refused_challenger_ends_the_promotion_red(stages: Stages, recipe: str, artifacts: Artifacts) -> None:
+    state = promote(recipe, ("promote.floor=0.9",), return_state=True)
+    assert state.type == StateType.FAILED
+    assert "refused: first (miou 0.5000) would be the first champion, but is below" in (state.message or "")
+    assert state.result(raise_on_failure=False).outcome == "refused"
+    assert "Champion: **nobody yet**" in artifacts("markdown")["verdict-tiny"]
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(UnreachableError("the store went away"), 3), (InputError("no such model"), 1)]
+)
+def test_scoring_and_judging_are_tried_again_only_when_that_can_help(
+    stages: Stages, recipe: str, error: Exception, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.outcomes["first"] = error
+    tasks: list[Task[..., Any]] = [evaluate_model, judge_last_night]
+    for task in tasks:
+        monkeypatch.setattr(task, "retry_delay_seconds", 0)
+    with pytest.raises(type(error)):
+        evaluate(recipe, "models/first", "first")
+    with pytest.raises(type(error)):
+        promote(recipe)
+    assert (len(stages.scored), len(stages.judged)) == (attempts, attempts)
