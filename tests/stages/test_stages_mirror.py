@@ -1,9 +1,11 @@
 """What MLflow is shown, and that it gives way; the nights of `test_stages_retrain.py` show the rest."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from segpipe import promotion, storage, tracking
 from segpipe.config import EvaluateConfig, PromoteConfig, ResourceConfig
@@ -11,6 +13,7 @@ from segpipe.errors import CorruptError, SegpipeError, UnreachableError
 from segpipe.stages import display, layout, mirror, registration
 from segpipe.stages.evaluate import evaluate, location
 from segpipe.stages.evaluations import load_pictures
+from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import ingest
 from segpipe.stages.promote import promote
 from segpipe.stages.train import train
@@ -43,6 +46,33 @@ def test_parameters_are_flat_and_say_everything_that_decides_a_run() -> None:
     assert params["train.augment.crop"] == "[32, 32]"
     assert "train.ema_decay" not in params, "what is off is not shown"
     assert "pretrained" not in params
+
+
+def test_a_training_that_nobody_judges_ends_its_runs(
+    new_home: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGPIPE_HOME", str(new_home()))
+    monkeypatch.setattr(mirror, "CLOSING_SECONDS", 60.0)
+    run, client = resolve(small_run()), MlflowClient(mirror.uri())
+    parent = tracking.open_parent(mirror.uri(), experiment="e", key="k", name="night", description="", tags={})
+    with mirror.live_metrics(parent, run, version="v") as sink:
+        assert sink is not None
+        sink({"train/loss": 1.0}, 1)
+    mirror.show_failure(run, parent=parent, version="v")
+    mirror.close_finished("e", parent=parent)
+    shown = {found.info.run_name: found for found in client.search_runs([parent.experiment_id])}
+    assert (shown["night"].info.status, shown["unet"].info.status) == ("FINISHED", "FAILED")
+    assert shown["unet"].data.metrics == {"train/loss": 1.0}, "the last values are sent before the sender ends"
+
+
+def test_a_night_that_mlflow_does_not_know_has_nothing_to_end(caplog: pytest.LogCaptureFixture) -> None:
+    absent = tracking.RunRef(tracking_uri="http://127.0.0.1:9", experiment_id="", run_id="", key="k")
+    with mirror.live_metrics(absent, small_run(), version="v") as sink:
+        assert sink is None
+    mirror.show_failure(small_run(), parent=absent, version="v")
+    mirror.close_failed("e", parent=absent)
+    mirror.close_finished("e", parent=absent)
+    assert caplog.messages == []
 
 
 def test_an_experiment_without_champion_has_nothing_to_set_right(mlflow_down: str) -> None:
