@@ -41,9 +41,11 @@ DEFAULT_ENVIRONMENT = {
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "300",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-# MLflow's codes for "not now" and "not you"; the rest are faults of the request, which trying again cannot mend.
+# MLflow's codes for "not now" and "not you".
 _UNAVAILABLE = {"TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"}
-_REFUSED = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
+_LOCKED_OUT = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
+# How its codes begin for a request that no second try can mend; ENDPOINT_... and NOT_... are an older server's.
+_IN_VAIN = ("INVALID_", "RESOURCE_ALREADY", "RESOURCE_DOES_NOT", "BAD_REQUEST", "ENDPOINT_NOT_FOUND", "NOT_")
 _NETWORK_LIBRARIES = {"requests", "urllib3", "botocore"}
 _DATABASE_FAULTS = {"OperationalError", "InterfaceError", "DatabaseError", "TimeoutError"}
 
@@ -211,9 +213,9 @@ def _connection_fault(error: BaseException) -> str | None:
     link: BaseException | None = error
     while link is not None:
         code, text = getattr(link, "error_code", None), _first_line(link)
-        if code in _REFUSED:
+        if code in _LOCKED_OUT:
             return f"it refused us ({text}); check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        if code is not None and code.startswith(("INVALID_", "RESOURCE_ALREADY", "RESOURCE_DOES_NOT", "BAD_REQUEST")):
+        if code is not None and code.startswith(_IN_VAIN):
             return None
         if "out-of-date database schema" in text:
             return f"it was written by another release of MLflow ({text}); run mlflow db upgrade on it"

@@ -103,6 +103,28 @@ def test_something_else_behind_the_address(status: int, expected: str | None) ->
             thread.join()
 
 
+def test_a_server_too_old_for_a_question_is_one_that_refuses() -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Not into the test's output."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            with pytest.raises(RefusedError, match=r"404.*its release is not older than"):
+                tracking.set_alias(f"http://127.0.0.1:{server.server_port}", "model", "champion", 1)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
