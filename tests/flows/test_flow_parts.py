@@ -18,6 +18,7 @@ from flows.retrain import retrain
 from flows.train import train
 from segpipe.config import Recipe
 from segpipe.errors import InputError, UnreachableError
+from segpipe.stages.results import Verdict
 from tests.flows.conftest import Stages
 
 pytestmark = pytest.mark.xdist_group("prefect")
@@ -99,7 +100,9 @@ def test_a_promotion_ingests_nothing_and_shows_its_verdict(
 ) -> None:
     monkeypatch.setattr("segpipe.stages.ingest.ingest", lambda *_, **__: pytest.fail("something was ingested"))
     state = promote(recipe, return_state=True)
-    assert (state.type, state.result().outcome, stages.judged) == (StateType.COMPLETED, "promoted", ["tiny again"])
+    verdict = state.result()
+    assert isinstance(verdict, Verdict)
+    assert (state.type, verdict.outcome, stages.judged) == (StateType.COMPLETED, "promoted", ["tiny again"])
     assert "Champion: **first**" in artifacts("markdown")["verdict-tiny"]
     assert state.state_details.flow_run_id is not None
     with get_client(sync_client=True) as client:
@@ -110,7 +113,7 @@ def test_a_refused_challenger_ends_the_promotion_red(stages: Stages, recipe: str
     state = promote(recipe, ("promote.floor=0.9",), return_state=True)
     assert state.type == StateType.FAILED
     assert "refused: first (miou 0.5000) would be the first champion, but is below" in (state.message or "")
-    assert state.result(raise_on_failure=False).outcome == "refused"
+    assert isinstance(state.result(raise_on_failure=False), Verdict)
     assert "Champion: **nobody yet**" in artifacts("markdown")["verdict-tiny"]
 
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.flows import Flow
@@ -19,7 +20,7 @@ from flows.retrain import retrain
 from flows.train import train, train_architecture
 
 FLOWS = [evaluate, ingest, promote, retrain, train]
-TASKS: list[Task[..., object]] = [choose_champion, evaluate_model, ingest_dataset, judge_last_night, train_architecture]
+TASKS: list[Task[..., Any]] = [choose_champion, evaluate_model, ingest_dataset, judge_last_night, train_architecture]
 LONGEST_BODY = 80
 NOT_IN_A_PARAGRAPH = (ast.BinOp, ast.UnaryOp, ast.AugAssign, ast.For, ast.While, ast.Try, ast.Lambda, ast.FunctionDef)
 
@@ -58,7 +59,7 @@ def test_a_flow_tells_when_it_ends_badly(flow: Flow[..., object]) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_a_task_is_tried_again_with_delays_and_only_when_that_can_help(task: Task[..., object]) -> None:
+def test_a_task_is_tried_again_with_delays_and_only_when_that_can_help(task: Task[..., Any]) -> None:
     assert task.retry_condition_fn is retries.may_succeed_when_retried
     assert (task.retries, task.retry_delay_seconds) == (2, [10, 60])
 
