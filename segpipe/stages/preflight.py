@@ -73,6 +73,10 @@ def _source_faults(recipe: Recipe, wanted: Mapping[str, str]) -> Iterator[str]:
     dataset = recipe.dataset
     try:
         root = expand_root(dataset.root)
+    except InputError as error:
+        yield str(error)  # names its key itself
+        return
+    try:
         source = open_source(dataset.format, root, dataset.options)
     except InputError as error:
         yield f"dataset: {error}"
