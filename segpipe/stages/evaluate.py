@@ -31,10 +31,12 @@ def evaluate(
     config: EvaluateConfig,
     experiment: str,
     label: str,
+    cpus: float = 1,
     runtime: Literal["ray", "local"] = "ray",
 ) -> EvalReport:
-    """Scores a model bundle on one split, by `config.workers` Ray tasks or in this process.
+    """Scores a model bundle on one split, by `config.workers` Ray tasks of one thread or in this process.
 
+    A task asks Ray for `cpus`: beside trainings that take a part of a core, a whole one is not free until they end.
     Writes `<to>/<version>/<label>-<key>/report.json` last, with PNG pictures of `config.pictures` samples beside it.
     """
     bundle, dataset = checkpoint.load_bundle(model_uri), open_dataset(data, version=version)
@@ -57,7 +59,7 @@ def evaluate(
         )
         for rank in range(config.workers)
     ]
-    counted = _count_all(shares, runtime)
+    counted = _count_all(shares, runtime, cpus)
     report = assemble(counted, share=shares[0], experiment=experiment, label=label)
     for sample_id, picture in _pictures(dataset, config, counted):
         storage.write_once(storage.join(folder, "pictures", f"{_file_name(sample_id)}.png"), picture)
@@ -74,13 +76,13 @@ def location(weights_sha256: str, *, label: str, version: str, config: EvaluateC
     return storage.join(to, version[:12], f"{label}-{name}")
 
 
-def _count_all(shares: list[Share], runtime: Literal["ray", "local"]) -> list[Counted]:
+def _count_all(shares: list[Share], runtime: Literal["ray", "local"], cpus: float) -> list[Counted]:
     if runtime == "local":
         return [evaluate_share(share) for share in shares]
     from segpipe.train import on_ray  # ray costs seconds to import, and a local evaluation does not need it
 
     on_ray.connect()
-    return on_ray.fan_out(evaluate_share, shares, num_gpus=on_ray.gpu_share())
+    return on_ray.fan_out(evaluate_share, shares, num_cpus=cpus, num_gpus=on_ray.gpu_share())
 
 
 def _check_split(dataset: Dataset, split: str) -> None:

@@ -156,6 +156,7 @@ def train_and_evaluate(
             config=recipe.evaluate,
             experiment=recipe.name,
             label=result.label,
+            cpus=min(1.0, recipe.resources.cpus_per_worker),
             runtime=runtime,
         )
     except ConflictError:
