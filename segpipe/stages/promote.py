@@ -59,11 +59,12 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
     """
     last = nights.last_reports(recipe.name)
     mirror.reconcile(recipe.name)
-    where = {"data": layout.dataset_uri(last[0].dataset), "version": last[0].dataset_version}  # where a night ingests
+    data, version = layout.dataset_uri(last[0].dataset), last[0].dataset_version  # where a night ingests
     candidates = [
         evaluate(
             report.checkpoint,
-            **where,
+            data=data,
+            version=version,
             to=layout.evaluations_uri(recipe.name),
             config=recipe.evaluate,
             experiment=recipe.name,
@@ -72,7 +73,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         )
         for report in last
     ]
-    scorer = champion_scorer(recipe.name, **where, config=recipe.evaluate, runtime=runtime)
+    scorer = champion_scorer(recipe.name, data=data, version=version, config=recipe.evaluate, runtime=runtime)
     return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer)
 
 
