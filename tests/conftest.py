@@ -9,6 +9,8 @@ from hypothesis import settings
 
 settings.register_profile("segpipe", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("segpipe")
+# The order in which several threads add floats may differ. Set here: a session's fixtures come before those of a test.
+torch.set_num_threads(1)
 
 # What would make a test reach a service, or a cache, that is not its own.
 OUTSIDE = (
@@ -28,7 +30,7 @@ OUTSIDE = (
 
 @pytest.fixture(autouse=True)
 def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One thread (the order in which several add floats may differ), and a home that nobody else has."""
+    """A home that nobody else has, and one thread again after a test that chose another number."""
     for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
     home: Path = tmp_path_factory.mktemp("home")
@@ -37,7 +39,5 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("DO_NOT_TRACK", "1")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)

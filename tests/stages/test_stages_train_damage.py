@@ -12,7 +12,6 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 import pytest
-import torch
 
 from segpipe import checkpoint
 from segpipe.checkpoint import Checkpoint
@@ -104,10 +103,7 @@ def early(shapes: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Shapes:
     """A training whose first epoch stays the best: its rate is too small to change a prediction."""
     runs = tmp_path_factory.mktemp("early")
     run = shapes.run.model_copy(update={"train": small_run(learning_rate=1e-12).train})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in every test, so that the same weights come out there
     result = shapes.train(runs, run)
-    torch.set_num_threads(threads)
     return changed(shapes, runs=runs, run=run, result=result)
 
 

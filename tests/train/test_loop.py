@@ -56,7 +56,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
 @pytest.fixture(scope="module")
 def undisturbed(small: TrainJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainResult]:
     """The result of each of `RUNS` without a fault."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("undisturbed")
     return {
         name: train(replace(small, run=run, run_uri=f"{folder}/{number}"))
