@@ -41,8 +41,13 @@ def passed_on(key: str, on_progress: OnProgress | None) -> Iterator[None]:
         ended.set()
         if on_progress is not None:
             watcher.join()
-        with suppress(RayError, RuntimeError):
-            internal_kv._internal_kv_del(key)
+        forget(key)
+
+
+def forget(key: str) -> None:
+    """Removes a key of a training that ended. With Ray itself gone, as after Ctrl-C, the key is gone, too."""
+    with suppress(RayError, RuntimeError, AttributeError):
+        internal_kv._internal_kv_del(key)
 
 
 def _watch(key: str, on_progress: OnProgress, ended: threading.Event) -> None:

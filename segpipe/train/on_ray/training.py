@@ -13,7 +13,6 @@ import tempfile
 import traceback
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -86,8 +85,7 @@ def launch(
             f"{name}: lost the Ray cluster while training; it resumes when run again: {error}"
         ) from error
     finally:
-        with suppress(RayError):
-            internal_kv._internal_kv_del(key)
+        news.forget(key)
     if isinstance(answer, _Refusal):
         answer.reraise(name)
     return answer
