@@ -36,7 +36,7 @@ def show_champion(store: str, experiment: str, standing: Record) -> int | None:
     version = _register(store, experiment, standing.champion, description=standing.reason)
     before = tracking.alias_version(store, experiment, CHAMPION)
     since = f"{standing.at[:16].replace('T', ' ')} UTC"
-    tracking.describe_version(store, experiment, version, f"**Champion** since {since}: {standing.reason}.")
+    tracking.describe_version(store, experiment, version, f"Champion since {since}: {standing.reason}.")
     if before is not None and before != version:
         left = f"Champion until {since}, when `{standing.champion.label}` took over: {standing.reason}."
         tracking.describe_version(store, experiment, before, left)
