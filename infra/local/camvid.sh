@@ -11,7 +11,9 @@ export PREFECT_API_URL=$prefect_url/api MLFLOW_TRACKING_URI=$mlflow_url
 .venv/bin/prefect work-pool create segpipe-process --type process --overwrite
 .venv/bin/prefect --no-prompt deploy --all
 .venv/bin/prefect worker start --pool segpipe-process >"$home/logs/worker.log" 2>&1 &
-run=$(.venv/bin/prefect deployment run retrain/camvid | tee /dev/stderr | grep -oE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' | head -1)
+started=$(.venv/bin/prefect deployment run retrain/camvid)
+echo "$started"
+run=$(grep -oE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' <<<"$started" | head -1)
 tail -n +1 -F "$home/logs/worker.log" 2>/dev/null &
 # Not --watch: its stream of events may break off on a busy machine while the run goes on.
 .venv/bin/python - "$PREFECT_API_URL/flow_runs/$run" <<'PY'
