@@ -24,8 +24,20 @@ PY
     return 1
 }
 
+stop_all() { # the last started first: a worker whose server is gone waits for it; ten seconds each, then by force
+    trap - EXIT INT TERM
+    for pid in $(jobs -p | sort -rn); do
+        kill "$pid" 2>/dev/null || continue
+        for _ in $(seq 20); do
+            kill -0 "$pid" 2>/dev/null || continue 2
+            sleep 0.5
+        done
+        kill -9 "$pid" 2>/dev/null || true
+    done
+}
+
 start_servers() {
-    trap 'trap - EXIT INT TERM; kill $(jobs -p) 2>/dev/null; wait' EXIT INT TERM
+    trap stop_all EXIT INT TERM
     .venv/bin/mlflow server --workers 1 --host 127.0.0.1 --port "${mlflow_url##*:}" \
         --backend-store-uri "sqlite:///$home/mlflow.db" --artifacts-destination "$home/mlartifacts" \
         >"$home/logs/mlflow.log" 2>&1 &
