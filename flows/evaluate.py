@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 
-from flows.hooks import announce_failure
+from flows.hooks import ANNOUNCED
 from flows.ingest import ingest
 from flows.naming import run_name
-from flows.retries import DELAYS, JITTER, may_succeed_when_retried
+from flows.retries import RETRIED
 from segpipe.config import Recipe
 from segpipe.stages import evaluate as stage
 from segpipe.stages import layout, preflight
 from segpipe.types import EvalReport
 
 
-@task(
-    task_run_name="evaluate {label}",
-    retries=len(DELAYS),
-    retry_delay_seconds=DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=may_succeed_when_retried,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(task_run_name="evaluate {label}", **RETRIED)
 def evaluate_model(recipe: Recipe, model_uri: str, label: str, data: str, version: str) -> EvalReport:
     """Scores the model on the recipe's evaluation split; returns the report that is there when it was done before."""
     return stage.evaluate(
@@ -37,13 +28,7 @@ def evaluate_model(recipe: Recipe, model_uri: str, label: str, data: str, versio
     )
 
 
-@flow(
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[announce_failure],
-    on_crashed=[announce_failure],
-    on_cancellation=[announce_failure],
-)
+@flow(flow_run_name=run_name, **ANNOUNCED)
 def evaluate(recipe: str, model_uri: str, label: str, overrides: tuple[str, ...] = ()) -> EvalReport:
     """Scores a model bundle on the newest state of a recipe's dataset.
 

@@ -19,3 +19,12 @@ def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> N
         resource={"prefect.resource.id": f"segpipe.flow.{flow.name}", "segpipe.flow-run": str(flow_run.id)},
         payload={"run": flow_run.name, "state": state.name or "", "message": state.message or ""},
     )
+
+
+# The settings of every `@flow`: what it returns is stored by the stages, and a bad end is announced.
+ANNOUNCED: dict[str, Any] = {
+    "persist_result": False,
+    "on_failure": [announce_failure],
+    "on_crashed": [announce_failure],
+    "on_cancellation": [announce_failure],
+}

@@ -5,27 +5,18 @@ from __future__ import annotations
 import uuid
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.artifacts import show_dataset
-from flows.hooks import announce_failure
-from flows.retries import DELAYS, JITTER, may_succeed_when_retried
+from flows.hooks import ANNOUNCED
+from flows.retries import RETRIED
 from segpipe.config import DatasetConfig
 from segpipe.stages import ingest as stage
 from segpipe.stages.results import IngestResult
 
 
-@task(
-    task_run_name="ingest {dataset.name}",
-    retries=len(DELAYS),
-    retry_delay_seconds=DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=may_succeed_when_retried,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(task_run_name="ingest {dataset.name}", **RETRIED)
 def ingest_dataset(dataset: DatasetConfig) -> IngestResult:
     """Publishes the present content of the source; does nothing when it was ingested before."""
     return stage.ingest(dataset)
@@ -41,13 +32,7 @@ def announce(result: IngestResult) -> None:
     )
 
 
-@flow(
-    flow_run_name="ingest {dataset.name}",
-    persist_result=False,
-    on_failure=[announce_failure],
-    on_crashed=[announce_failure],
-    on_cancellation=[announce_failure],
-)
+@flow(flow_run_name="ingest {dataset.name}", **ANNOUNCED)
 def ingest(dataset: DatasetConfig) -> IngestResult:
     """Ingests one dataset and announces the version that it has now.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
 from flows import endings
 from flows.artifacts import show_verdict
-from flows.hooks import announce_failure
+from flows.hooks import ANNOUNCED
 from flows.naming import run_name
-from flows.retries import DELAYS, JITTER, may_succeed_when_retried
+from flows.retries import RETRIED
 from segpipe.config import Recipe
 from segpipe.stages import promote as stage
 from segpipe.stages import retrain as night_stage
@@ -18,15 +17,7 @@ from segpipe.stages.results import Verdict
 from segpipe.types import EvalReport
 
 
-@task(
-    task_run_name="choose the champion of {recipe.name}",
-    retries=len(DELAYS),
-    retry_delay_seconds=DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=may_succeed_when_retried,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(task_run_name="choose the champion of {recipe.name}", **RETRIED)
 def choose_champion(
     recipe: Recipe, night: night_stage.OpenNight, candidates: list[EvalReport], failures: dict[str, str]
 ) -> Verdict:
@@ -34,27 +25,13 @@ def choose_champion(
     return night_stage.choose(recipe, night, candidates, failures)
 
 
-@task(
-    task_run_name="judge the last night of {recipe.name} again",
-    retries=len(DELAYS),
-    retry_delay_seconds=DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=may_succeed_when_retried,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(task_run_name="judge the last night of {recipe.name} again", **RETRIED)
 def judge_last_night(recipe: Recipe) -> Verdict:
     """The same for the models of the last night, on the dataset version of that night: nothing is ingested."""
     return stage.judge_again(recipe)
 
 
-@flow(
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[announce_failure],
-    on_crashed=[announce_failure],
-    on_cancellation=[announce_failure],
-)
+@flow(flow_run_name=run_name, **ANNOUNCED)
 def promote(recipe: str, overrides: tuple[str, ...] = ()) -> Verdict | State[Verdict]:
     """Judges the models that the last retrain of a recipe evaluated. Ends as Failed when the challenger is refused.
 

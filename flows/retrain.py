@@ -11,7 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import endings
 from flows.artifacts import show_dataset, show_retrain
-from flows.hooks import announce_failure
+from flows.hooks import ANNOUNCED
 from flows.ingest import ingest_dataset
 from flows.naming import run_name
 from flows.promote import choose_champion
@@ -32,10 +32,7 @@ def seconds_since(started: float) -> float:
     flow_run_name=run_name,
     timeout_seconds=A_DAY,
     task_runner=ThreadPoolTaskRunner(max_workers=32),  # type: ignore[arg-type]
-    persist_result=False,
-    on_failure=[announce_failure],
-    on_crashed=[announce_failure],
-    on_cancellation=[announce_failure],
+    **ANNOUNCED,
 )
 def retrain(
     recipe: str = "flows/recipes/scenes.yaml", overrides: tuple[str, ...] = ()

@@ -6,29 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
-from flows.hooks import announce_failure
+from flows.hooks import ANNOUNCED
 from flows.ingest import ingest
 from flows.limits import one_training
 from flows.naming import run_name
 from flows.progress import in_log
-from flows.retries import DELAYS, JITTER, may_succeed_when_retried
+from flows.retries import RETRIED
 from segpipe.config import Recipe
 from segpipe.stages import mirror, preflight
 from segpipe.stages import retrain as night_stage
 from segpipe.types import EvalReport
 
 
-@task(
-    task_run_name="train {label}",
-    retries=len(DELAYS),
-    retry_delay_seconds=DELAYS,
-    retry_jitter_factor=JITTER,
-    retry_condition_fn=may_succeed_when_retried,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(task_run_name="train {label}", **RETRIED)
 def train_architecture(recipe: Recipe, index: int, label: str, night: night_stage.OpenNight) -> EvalReport:
     """Trains and evaluates; a retry continues from the newest valid checkpoint."""
     told = in_log(get_run_logger(), label)
@@ -47,13 +38,7 @@ def closing_parent(recipe: Recipe, night: night_stage.OpenNight) -> Iterator[Non
     mirror.close_finished(recipe.name, parent=night.parent)
 
 
-@flow(
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[announce_failure],
-    on_crashed=[announce_failure],
-    on_cancellation=[announce_failure],
-)
+@flow(flow_run_name=run_name, **ANNOUNCED)
 def train(recipe: str, label: str, overrides: tuple[str, ...] = ()) -> EvalReport:
     """Trains and evaluates one architecture of a recipe on the newest state of its dataset.
 
