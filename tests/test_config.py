@@ -1,40 +1,18 @@
-"""Recipes: what is refused and how it is said, overrides, and which parts make a run's identity."""
+"""Recipes: what is refused and how it is said, and overrides."""
 
 import copy
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from segpipe.config import WITHOUT_EFFECT, Recipe, RunConfig, TrainConfig, digest, expand_root
+from segpipe.config import Recipe, expand_root
 from segpipe.errors import InputError
+from tests.fixtures.recipes import MINIMAL, recipe_with
 
 RECIPES = sorted((Path(__file__).parents[1] / "flows" / "recipes").glob("*.yaml"))
-MINIMAL: dict[str, Any] = {
-    "name": "streets",
-    "dataset": {"name": "streets", "format": "scenes"},
-    "architectures": [{"arch": "unet"}, {"arch": "deeplab_v3plus", "options": {"backbone": "resnet18"}}],
-    "train": {"epochs": 3, "batch_size": 4, "augment": {"crop": [64, 96]}},
-}
-
-
-def recipe_with(path: str, value: Any) -> dict[str, Any]:
-    """MINIMAL with one key set, or taken out where `value` is ...; indices are written as in overrides."""
-    document = copy.deepcopy(MINIMAL)
-    node: Any = document
-    *parents, last = path.split(".")
-    for part in parents:
-        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-    if value is ...:
-        del node[last]
-    else:
-        node[last] = value
-    return document
 
 
 def refusal(document: Any, *overrides: str) -> str:
@@ -307,102 +285,6 @@ def test_overrides_of_one_architecture_leave_the_others_alone() -> None:
     assert second.options == {"backbone": "resnet18"}
 
 
-# --- identity
-
-
-def digests(document: Any, *overrides: str) -> list[str]:
-    recipe = Recipe.parse(document, origin="my.yaml", overrides=overrides)
-    return [recipe.run_config(index).digest for index in range(len(recipe.architectures))]
-
-
-def reversed_keys(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: reversed_keys(value) for key, value in reversed(node.items())}
-    return [reversed_keys(item) for item in node] if isinstance(node, list) else node
-
-
-def test_the_digest_is_that_of_the_meaning_not_of_the_text() -> None:
-    expected = digests(MINIMAL)
-    assert len(set(expected)) == 2
-    assert all(len(found) == 64 for found in expected)
-    assert digests(reversed_keys(MINIMAL)) == expected, "order of keys"
-    written_out = yaml.safe_load(Recipe.parse(MINIMAL, origin="my.yaml").to_yaml())
-    assert written_out["train"]["weight_decay"] == 1e-4
-    assert digests(written_out) == expected, "defaults written out"
-    assert digests(MINIMAL, "architectures.0.train={epochs: 3}") == expected, "an override that changes nothing"
-    assert digests(MINIMAL, "train.ema_decay=null", "train.learning_rate=0.001") == expected
-    assert digests(MINIMAL, "train.aux_weight=1") == digests(MINIMAL, "train.aux_weight=1.0")
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "resources.workers=8",
-        "resources.gpus_per_worker=1",
-        "resources.max_failures=0",
-        "evaluate.workers=4",
-        "evaluate.split=val",
-        "promote.margin=0.5",
-        "description=another",
-        "dataset.options={seed: 3}",
-        "train.loader_threads=7",
-        "train.checkpoint_every=5",
-        "architectures.0.train={loader_threads: 3, checkpoint_every: 1}",
-    ],
-)
-def test_what_is_not_the_training_leaves_the_digest_alone(override: str) -> None:
-    assert digests(MINIMAL, override) == digests(MINIMAL)
-
-
-@pytest.mark.parametrize(
-    "override",
-    ["train.seed=1", "train.epochs=4", "train.augment.flip=0.4", "train.precision=bfloat16", "train.clip_norm=1.0"],
-)
-def test_what_changes_the_result_changes_every_digest(override: str) -> None:
-    assert not set(digests(MINIMAL, override)) & set(digests(MINIMAL))
-
-
-def test_a_change_of_one_architecture_changes_its_digest_only() -> None:
-    before = digests(MINIMAL)
-    for override in (
-        "architectures.0.options.backbone=resnet18",
-        "architectures.0.pretrained=DEFAULT",
-        "architectures.0.label=mine",
-        "architectures.0.train={epochs: 4}",
-    ):
-        after = digests(MINIMAL, override)
-        assert after[0] != before[0]
-        assert after[1] == before[1]
-
-
-def test_every_other_key_of_train_is_part_of_the_identity() -> None:
-    identity = Recipe.parse(MINIMAL, origin="my.yaml").run_config(0).identity
-    assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT)
-    assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
-    assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id"}
-
-
-def test_the_identity_holds_which_weights_and_not_where_they_lie() -> None:
-    run = Recipe.parse(recipe_with("architectures.0.pretrained", "a/weights.pth"), origin="my.yaml").run_config(0)
-    here, moved = (
-        run.model_copy(update={"pretrained": path, "pretrained_id": "sha256:12"}) for path in ("a.pth", "b.pth")
-    )
-    other = moved.model_copy(update={"pretrained_id": "sha256:34"})
-    assert here.identity["pretrained"] == "sha256:12"
-    assert here.digest == moved.digest
-    assert len({run.digest, here.digest, other.digest}) == 3
-
-
-def test_the_digest_is_pinned() -> None:
-    """A change of these values makes every finished run unknown: change them on purpose only."""
-    assert digest({"b": [1, 2.5, None], "a": "\u00e4"}) == digest({"a": "\u00e4", "b": [1, 2.5, None]})
-    assert digest({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
-    assert digests(MINIMAL) == [
-        "099b719bd47adea619d1af4cfcd3e222810518230ea25ca12963c6092c8222c1",
-        "957dc773eebbf6be22c03016ffa07df954de4996b582d57acf51b09ddf9370e1",
-    ]
-
-
 def test_a_config_cannot_be_changed_after_it_was_checked() -> None:
     recipe = Recipe.parse(MINIMAL, origin="my.yaml")
     with pytest.raises(ValueError, match="frozen"):
@@ -418,82 +300,3 @@ def test_a_root_is_expanded_and_an_unset_variable_is_named(monkeypatch: pytest.M
     monkeypatch.delenv("SOMEWHERE")
     with pytest.raises(InputError, match=r"dataset.root: '\$SOMEWHERE/camvid' names an environment variable"):
         expand_root("$SOMEWHERE/camvid")
-
-
-# --- anything at all
-
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=8,
-)
-PATHS = [
-    "name", "description", "task", "dataset", "dataset.name", "dataset.options", "dataset.options.seed",
-    "architectures", "architectures.0", "architectures.0.arch", "architectures.0.options", "architectures.0.train",
-    "architectures.0.train.epochs", "architectures.1.label", "train", "train.augment", "train.augment.crop",
-    "train.epochs", "train.learning_rate", "train.seed", "resources", "evaluate.split", "promote.floor", "surprise",
-]  # fmt: skip
-
-
-@settings(max_examples=300)
-@given(st.lists(st.tuples(st.sampled_from(PATHS), PLAIN), min_size=1, max_size=3))
-def test_any_recipe_is_taken_or_refused_with_an_input_error(changes: list[tuple[str, Any]]) -> None:
-    document = copy.deepcopy(MINIMAL)
-    for path, value in changes:
-        try:
-            document = _set(document, path, value)
-        except (TypeError, ValueError, IndexError, AttributeError):
-            continue  # an earlier change took the place away
-    taken_or_refused(lambda: Recipe.parse(document, origin="fuzz"))
-
-
-@settings(max_examples=300)
-@given(st.text(max_size=60) | st.text(alphabet="[]{}:,&*!|>-? \n#%'\"ab01.e", max_size=60))
-def test_any_override_is_taken_or_refused_with_an_input_error(override: str) -> None:
-    for text in (override, f"train.epochs={override}", f"architectures.0.options={override}"):
-        taken_or_refused(lambda text=text: Recipe.parse(MINIMAL, origin="fuzz", overrides=(text,)))
-
-
-@settings(max_examples=150)
-@given(
-    at=st.integers(0, 400),
-    removed=st.integers(0, 6),
-    added=st.binary(max_size=6) | st.sampled_from([b"*a", b"&a ", b"<<: ", b"!!set ", b"\n- ", b"? ", b"\xff", b"\0"]),
-)
-def test_any_damaged_file_is_taken_or_refused_with_an_input_error(
-    tmp_path_factory: pytest.TempPathFactory, at: int, removed: int, added: bytes
-) -> None:
-    text = yaml.safe_dump(MINIMAL).encode()
-    path = tmp_path_factory.mktemp("fuzz", numbered=True) / "my.yaml"
-    path.write_bytes(text[:at] + added + text[at + removed :])
-    taken_or_refused(lambda: Recipe.load(path))
-
-
-@pytest.mark.parametrize(
-    "text", ["1e-3", "no", "2024-11-05", "&a *a", "0x1f", "12:30", "~", "ünï 🚲", " a: b #", "1_0"]
-)
-def test_a_recipe_written_out_reads_back_whatever_its_texts_look_like(tmp_path: Path, text: str) -> None:
-    recipe = Recipe.parse({**recipe_with("dataset.options.split", text), "description": text}, origin="my.yaml")
-    path = tmp_path / "again.yaml"
-    path.write_text(recipe.to_yaml(), encoding="utf-8")
-    assert Recipe.load(path) == recipe
-
-
-def taken_or_refused(read: Any) -> None:
-    try:
-        recipe = read()
-    except InputError as error:
-        assert str(error).strip()  # noqa: PT017 - both outcomes are right
-        return
-    assert Recipe.parse(json.loads(json.dumps(recipe.model_dump(mode="json"))), origin="again") == recipe
-    for index in range(len(recipe.architectures)):
-        assert isinstance(recipe.run_config(index), RunConfig)
-
-
-def _set(document: Any, path: str, value: Any) -> Any:
-    node = document
-    *parents, last = path.split(".")
-    for part in parents:
-        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-    node[int(last) if isinstance(node, list) else last] = value
-    return document

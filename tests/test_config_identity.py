@@ -1,0 +1,102 @@
+"""Which parts of a recipe make a training run's identity, and its digest."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from segpipe.config import WITHOUT_EFFECT, Recipe, RunConfig, TrainConfig, digest
+from tests.fixtures.recipes import MINIMAL, recipe_with
+
+
+def digests(document: Any, *overrides: str) -> list[str]:
+    recipe = Recipe.parse(document, origin="my.yaml", overrides=overrides)
+    return [recipe.run_config(index).digest for index in range(len(recipe.architectures))]
+
+
+def reversed_keys(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: reversed_keys(value) for key, value in reversed(node.items())}
+    return [reversed_keys(item) for item in node] if isinstance(node, list) else node
+
+
+def test_the_digest_is_that_of_the_meaning_not_of_the_text() -> None:
+    expected = digests(MINIMAL)
+    assert len(set(expected)) == 2
+    assert all(len(found) == 64 for found in expected)
+    assert digests(reversed_keys(MINIMAL)) == expected, "order of keys"
+    written_out = yaml.safe_load(Recipe.parse(MINIMAL, origin="my.yaml").to_yaml())
+    assert written_out["train"]["weight_decay"] == 1e-4
+    assert digests(written_out) == expected, "defaults written out"
+    assert digests(MINIMAL, "architectures.0.train={epochs: 3}") == expected, "an override that changes nothing"
+    assert digests(MINIMAL, "train.ema_decay=null", "train.learning_rate=0.001") == expected
+    assert digests(MINIMAL, "train.aux_weight=1") == digests(MINIMAL, "train.aux_weight=1.0")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "resources.workers=8",
+        "resources.gpus_per_worker=1",
+        "resources.max_failures=0",
+        "evaluate.workers=4",
+        "evaluate.split=val",
+        "promote.margin=0.5",
+        "description=another",
+        "dataset.options={seed: 3}",
+        "train.loader_threads=7",
+        "train.checkpoint_every=5",
+        "architectures.0.train={loader_threads: 3, checkpoint_every: 1}",
+    ],
+)
+def test_what_is_not_the_training_leaves_the_digest_alone(override: str) -> None:
+    assert digests(MINIMAL, override) == digests(MINIMAL)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.seed=1", "train.epochs=4", "train.augment.flip=0.4", "train.precision=bfloat16", "train.clip_norm=1.0"],
+)
+def test_what_changes_the_result_changes_every_digest(override: str) -> None:
+    assert not set(digests(MINIMAL, override)) & set(digests(MINIMAL))
+
+
+def test_a_change_of_one_architecture_changes_its_digest_only() -> None:
+    before = digests(MINIMAL)
+    for override in (
+        "architectures.0.options.backbone=resnet18",
+        "architectures.0.pretrained=DEFAULT",
+        "architectures.0.label=mine",
+        "architectures.0.train={epochs: 4}",
+    ):
+        after = digests(MINIMAL, override)
+        assert after[0] != before[0]
+        assert after[1] == before[1]
+
+
+def test_every_other_key_of_train_is_part_of_the_identity() -> None:
+    identity = Recipe.parse(MINIMAL, origin="my.yaml").run_config(0).identity
+    assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT)
+    assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
+    assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id"}
+
+
+def test_the_identity_holds_which_weights_and_not_where_they_lie() -> None:
+    run = Recipe.parse(recipe_with("architectures.0.pretrained", "a/weights.pth"), origin="my.yaml").run_config(0)
+    here, moved = (
+        run.model_copy(update={"pretrained": path, "pretrained_id": "sha256:12"}) for path in ("a.pth", "b.pth")
+    )
+    other = moved.model_copy(update={"pretrained_id": "sha256:34"})
+    assert here.identity["pretrained"] == "sha256:12"
+    assert here.digest == moved.digest
+    assert len({run.digest, here.digest, other.digest}) == 3
+
+
+def test_the_digest_is_pinned() -> None:
+    """A change of these values makes every finished run unknown: change them on purpose only."""
+    assert digest({"b": [1, 2.5, None], "a": "\u00e4"}) == digest({"a": "\u00e4", "b": [1, 2.5, None]})
+    assert digest({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+    assert digests(MINIMAL) == [
+        "099b719bd47adea619d1af4cfcd3e222810518230ea25ca12963c6092c8222c1",
+        "957dc773eebbf6be22c03016ffa07df954de4996b582d57acf51b09ddf9370e1",
+    ]
