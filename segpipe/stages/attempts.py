@@ -8,10 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 
-from segpipe.config import Recipe
 from segpipe.errors import SegpipeError
-from segpipe.stages import layout
-from segpipe.stages.evaluate import location
 from segpipe.types import EvalReport
 
 _log = logging.getLogger(__name__)
@@ -36,17 +33,6 @@ def message_of(error: Exception) -> str:
         return str(error)
     first_line = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first_line} (no fault that segpipe knows; its traceback is in the log)"
-
-
-def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
-    """The folder of a report that an attempt made."""
-    return location(
-        report.weights_sha256,
-        label=report.label,
-        version=report.dataset_version,
-        config=recipe.evaluate,
-        to=layout.evaluations_uri(recipe.name),
-    )
 
 
 def _outcome(label: str, attempt: Callable[[], EvalReport]) -> Outcome:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from segpipe import checkpoint, reports, storage
-from segpipe.config import EvaluateConfig
+from segpipe.config import EvaluateConfig, Recipe
 from segpipe.data.decode import decode
 from segpipe.errors import ConflictError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share
@@ -74,6 +74,17 @@ def location(weights_sha256: str, *, label: str, version: str, config: EvaluateC
     """The folder that this evaluation has, or will have."""
     name = layout.key(weights_sha256, config.split, str(config.batch_size), str(config.pictures), code_version())
     return storage.join(to, version[:12], f"{label}-{name}")
+
+
+def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
+    """The folder of a report that was made for a recipe."""
+    return location(
+        report.weights_sha256,
+        label=report.label,
+        version=report.dataset_version,
+        config=recipe.evaluate,
+        to=layout.evaluations_uri(recipe.name),
+    )
 
 
 def _count_all(shares: list[Share], runtime: Literal["ray", "local"], cpus: float) -> list[Counted]:

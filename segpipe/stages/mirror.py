@@ -17,7 +17,7 @@ from segpipe.config import Recipe, RunConfig, validate
 from segpipe.errors import SegpipeError, UnreachableError
 from segpipe.leaderboard import BoardRow
 from segpipe.stages import display, layout, pending, registration
-from segpipe.stages.attempts import evaluation_uri
+from segpipe.stages.evaluate import evaluation_uri
 from segpipe.stages.evaluations import load_pictures, load_report
 from segpipe.stages.identity import resolve
 from segpipe.types import EvalReport, TrainResult

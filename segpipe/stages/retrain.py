@@ -19,8 +19,8 @@ from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.stages import layout, mirror, nights, preflight
-from segpipe.stages.attempts import attempt_all, evaluation_uri, message_of
-from segpipe.stages.evaluate import evaluate
+from segpipe.stages.attempts import attempt_all, message_of
+from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_pictures
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, ingest

@@ -12,7 +12,7 @@ from segpipe.config import PromoteConfig, Recipe
 from segpipe.leaderboard import rank
 from segpipe.promotion import Verdict
 from segpipe.stages import layout, mirror, pending
-from segpipe.stages.attempts import evaluation_uri
+from segpipe.stages.evaluate import evaluation_uri
 from segpipe.stages.identity import resolve
 from segpipe.stages.promote import promote
 from segpipe.types import EvalReport, TrainResult
