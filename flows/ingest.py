@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.artifacts import show_dataset
 from flows.hooks import ANNOUNCED
+from flows.progress import ingest_in_log
 from flows.retries import RETRIED
 from segpipe.config import DatasetConfig
 from segpipe.stages import ingest as stage
@@ -19,7 +20,7 @@ from segpipe.stages.results import IngestResult
 @task(task_run_name="ingest {dataset.name}", **RETRIED)
 def ingest_dataset(dataset: DatasetConfig) -> IngestResult:
     """Publishes the present content of the source; does nothing when it was ingested before."""
-    return stage.ingest(dataset)
+    return stage.ingest(dataset, on_progress=ingest_in_log(get_run_logger(), dataset.name))
 
 
 def announce(result: IngestResult) -> None:

@@ -1,4 +1,4 @@
-"""How far a training is, as lines of the flow run's log: one a tenth of the way, not one a step."""
+"""How far long work is, as lines of the flow run's log: one a tenth of the way, not one a step."""
 
 from __future__ import annotations
 
@@ -9,31 +9,54 @@ from collections.abc import Callable
 from segpipe.types import TrainProgress
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+Clock = Callable[[], float]
 
 
-def in_log(log: Logger, label: str, clock: Callable[[], float] = time.monotonic) -> Callable[[TrainProgress], None]:
-    """A callback that logs `unet: step 120 of 600, loss 0.912, about 3 min left` whenever another tenth is done.
+class Tenths:
+    """Says when another tenth is done, and how long the rest will take at the pace since the first call.
 
-    The time left is that of the steps since the first news of this attempt: a resumed training counts from there.
+    From the first call, not from zero: what a resumed training had done before took none of this time.
     """
-    first: tuple[float, int] | None = None
-    tenths_told = -1
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+        self._told = -1
+
+    def news(self, done: int, total: int) -> list[str] | None:
+        """What to say of the rest, ["about 12 min left"] or nothing; None while the tenth is still the same."""
+        self._first = self._first or (self._clock(), done)
+        tenth = 10 * done // total
+        if tenth == self._told:
+            return None
+        self._told = tenth
+        since, before = self._first
+        if done in (before, total):
+            return []
+        return [f"about {readable((self._clock() - since) / (done - before) * (total - done))} left"]
+
+
+def training_in_log(log: Logger, label: str, clock: Clock = time.monotonic) -> Callable[[TrainProgress], None]:
+    """A callback that logs `unet: step 120 of 600, loss 0.912, about 3 min left` whenever another tenth is done."""
+    tenths = Tenths(clock)
 
     def tell(progress: TrainProgress) -> None:
-        nonlocal first, tenths_told
-        first = first or (clock(), progress.step)
-        tenths = 10 * progress.step // progress.total_steps
-        if tenths == tenths_told:
+        if (rest := tenths.news(progress.step, progress.total_steps)) is None:
             return
-        tenths_told = tenths
         loss = progress.metrics.get("train/loss")
-        said = [f"{label}: step {progress.step} of {progress.total_steps}"]
-        said += [f"loss {loss:.3f}"] if loss is not None else []
-        done = progress.step - first[1]
-        if done > 0:
-            left = (clock() - first[0]) / done * (progress.total_steps - progress.step)
-            said += [f"about {readable(left)} left"] if left > 0 else []
-        log.info(", ".join(said))
+        said = [] if loss is None else [f"loss {loss:.3f}"]
+        log.info(", ".join([f"{label}: step {progress.step} of {progress.total_steps}", *said, *rest]))
+
+    return tell
+
+
+def ingest_in_log(log: Logger, name: str, clock: Clock = time.monotonic) -> Callable[[int, int], None]:
+    """A callback that logs `roofs: 3000 of 30000 samples, about 9 min left` whenever another tenth is done."""
+    tenths = Tenths(clock)
+
+    def tell(done: int, total: int) -> None:
+        if (rest := tenths.news(done, total)) is not None:
+            log.info(", ".join([f"{name}: {done} of {total} samples", *rest]))
 
     return tell
 

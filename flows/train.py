@@ -11,7 +11,7 @@ from flows.hooks import ANNOUNCED
 from flows.ingest import ingest
 from flows.limits import one_training
 from flows.naming import run_name
-from flows.progress import in_log
+from flows.progress import training_in_log
 from flows.retries import RETRIED
 from segpipe.config import Recipe
 from segpipe.stages import mirror, preflight
@@ -22,7 +22,7 @@ from segpipe.types import EvalReport
 @task(task_run_name="train {label}", **RETRIED)
 def train_architecture(recipe: Recipe, index: int, label: str, night: night_stage.OpenNight) -> EvalReport:
     """Trains and evaluates; a retry continues from the newest valid checkpoint."""
-    told = in_log(get_run_logger(), label)
+    told = training_in_log(get_run_logger(), label)
     with one_training():
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 

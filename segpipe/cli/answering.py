@@ -100,31 +100,46 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
+class Bars:
+    """On standard error: steps with the seconds since the start, and a bar for each piece of long work."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._started = progress, time.monotonic()
+        self._bars: dict[str, TaskID] = {}
+
+    def note(self, step: str) -> None:
+        seconds = time.monotonic() - self._started
+        self._progress.console.print(f"{seconds:7.1f} s  {step}", markup=False, highlight=False)
+
+    def ingest(self, name: str, done: int, total: int) -> None:
+        """Moves the bar of a dataset."""
+        self._move(name, done, total, "samples")
+
+    def training(self, label: str, news: TrainProgress) -> None:
+        """Moves the bar of a training."""
+        loss = news.metrics.get("train/loss")
+        self._move(label, news.step, news.total_steps, None if loss is None else f"steps loss {loss:.3f}")
+
+    def _move(self, name: str, done: int, total: int, unit: str | None) -> None:
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=total, completed=done, unit="")
+        if unit is not None:
+            self._progress.update(self._bars[name], unit=unit)
+        self._progress.update(self._bars[name], completed=done)
+
+
 @contextlib.contextmanager
-def training_bars() -> Iterator[tuple[Callable[[str], None], Callable[[str, TrainProgress], None]]]:
-    """On standard error: a function that notes a step, and one that moves the bar of a training (by its label)."""
+def bars() -> Iterator[Bars]:
+    """A screen of bars that is there while the work runs."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("steps {task.fields[loss]}"),
+        TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(compact=True),
     )
-    started, bars = time.monotonic(), dict[str, TaskID]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def note(step: str) -> None:
-            progress.console.print(f"{time.monotonic() - started:7.1f} s  {step}", markup=False, highlight=False)
-
-        def watch(label: str, news: TrainProgress) -> None:
-            if label not in bars:
-                bars[label] = progress.add_task(label, total=news.total_steps, completed=news.step, loss="")
-            loss = news.metrics.get("train/loss")
-            if loss is not None:
-                progress.update(bars[label], loss=f"loss {loss:.3f}")
-            progress.update(bars[label], completed=news.step)
-
-        yield note, watch
+        yield Bars(progress)
 
 
 def printable(text: object) -> str:

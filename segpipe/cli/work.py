@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segpipe.cli import views
-from segpipe.cli.answering import answering, steps, training_bars
+from segpipe.cli.answering import answering, bars, steps
 from segpipe.cli.parts import (
     DataOption,
     JsonOption,
@@ -76,7 +76,7 @@ def train(
       segpipe train my.yaml --data datasets/roofs
       segpipe train my.yaml --data datasets/roofs --only unet --runtime local --set train.epochs=1
     """
-    with answering(as_json) as answer, training_bars() as (note, watch):
+    with answering(as_json) as answer, bars() as shown:
         from segpipe.config import Recipe
 
         found = Recipe.load(recipe, tuple(overrides or ()))
@@ -86,7 +86,7 @@ def train(
         pinned = catalogue.dataset_version(data, version)
         results = []
         for run in chosen_runs(found, only or ()):
-            note(f"training {run.label} on {pinned[:8]}")
+            shown.note(f"training {run.label} on {pinned[:8]}")
             results.append(
                 stage.train(
                     run,
@@ -95,7 +95,7 @@ def train(
                     to=to or layout.runs_uri(found.name),
                     resources=found.resources,
                     runtime=runtime.value,
-                    on_progress=partial(watch, run.label),
+                    on_progress=partial(shown.training, run.label),
                 )
             )
         answer(results, views.trained)
@@ -201,12 +201,18 @@ def retrain(
       segpipe retrain flows/recipes/camvid.yaml
       segpipe retrain my.yaml --set train.epochs=5 --set dataset.root=/data/new --json
     """
-    with answering(as_json) as answer, training_bars() as (note, watch):
+    with answering(as_json) as answer, bars() as shown:
         from segpipe.config import Recipe
 
         found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import retrain as stage
 
-        result = stage.retrain(found, runtime=runtime.value, on_step=note, on_progress=watch)
+        result = stage.retrain(
+            found,
+            runtime=runtime.value,
+            on_step=shown.note,
+            on_ingest=partial(shown.ingest, found.dataset.name),
+            on_progress=shown.training,
+        )
         refused = result.verdict is not None and result.verdict.outcome == "refused"
         answer(result, views.retrained, status=1 if refused or result.failures else 0)

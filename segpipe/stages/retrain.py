@@ -26,6 +26,7 @@ from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.nights import Night
 from segpipe.stages.pages import mlflow_store, pages
+from segpipe.stages.parts import Progress
 from segpipe.stages.promote import champion_scorer, promote
 from segpipe.stages.train import train
 from segpipe.train.runtime import OnProgress
@@ -69,6 +70,7 @@ def retrain(
     *,
     runtime: Literal["ray", "local"] = "ray",
     on_step: OnStep = lambda _: None,
+    on_ingest: Progress | None = None,
     on_progress: OnTraining = lambda _label, _progress: None,
 ) -> RetrainResult:
     """Ingests, trains all architectures (as many at once as the cluster has room for), evaluates, promotes.
@@ -81,7 +83,7 @@ def retrain(
     if runtime == "ray":
         warm_up()
     on_step(f"ingesting {recipe.dataset.name}")
-    dataset = ingest(recipe.dataset)
+    dataset = ingest(recipe.dataset, on_progress=on_ingest)
     night = open_night(recipe, dataset)
 
     def attempt(index: int, label: str) -> EvalReport:

@@ -1,17 +1,17 @@
-"""The lines about a running training, as the flow run's log shows them."""
+"""The lines about a running training or ingest, as the flow run's log shows them."""
 
 import logging
 
 import pytest
 
-from flows.progress import in_log, readable
+from flows.progress import ingest_in_log, readable, training_in_log
 from segpipe.types import TrainProgress
 
 
 def lines(caplog: pytest.LogCaptureFixture, news: list[TrainProgress], seconds_a_step: float = 0.5) -> list[str]:
     now = 0.0
     log = logging.getLogger("test.progress")
-    tell = in_log(log, "unet", clock=lambda: now)
+    tell = training_in_log(log, "unet", clock=lambda: now)
     with caplog.at_level(logging.INFO, "test.progress"):
         for each in news:
             now = each.step * seconds_a_step
@@ -30,6 +30,19 @@ def test_a_line_a_tenth_with_the_loss_and_the_time_left(caplog: pytest.LogCaptur
 def test_a_resumed_training_counts_the_time_of_its_own_steps(caplog: pytest.LogCaptureFixture) -> None:
     told = lines(caplog, [TrainProgress({}, 500, 1000), TrainProgress({"val/miou": 0.5}, 600, 1000)])
     assert told == ["unet: step 500 of 1000", "unet: step 600 of 1000, about 3 min left"]
+
+
+def test_an_ingest_tells_every_tenth_and_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    tell = ingest_in_log(logging.getLogger("test.progress"), "roofs", clock=lambda: now)
+    with caplog.at_level(logging.INFO, "test.progress"):
+        for done in range(32, 961, 32):
+            now = done * 0.25
+            tell(done, 960)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 11
+    assert told[:2] == ["roofs: 32 of 960 samples", "roofs: 96 of 960 samples, about 4 min left"]
+    assert told[-1] == "roofs: 960 of 960 samples"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (3 * 3600, "3.0 h")])
