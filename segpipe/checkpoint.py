@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -172,7 +173,8 @@ def model_uri(run_uri: str) -> str:
 
 def _pack(tensors: Mapping[str, Tensor]) -> bytes:
     # Contiguous copies: safetensors refuses views and channels-last strides.
-    return to_safetensors({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()})
+    as_stored = partial(torch.Tensor.to, device="cpu", memory_format=torch.contiguous_format, copy=True)
+    return to_safetensors({key: as_stored(tensor.detach()) for key, tensor in tensors.items()})
 
 
 def _load(run_uri: str, step: int) -> Checkpoint:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe import checkpoint
+from segpipe.cores import keep_freed_memory
 from segpipe.data.batch import Batch, normalise
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import InputError, NonFiniteError
@@ -34,6 +35,7 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
     Raises NonFiniteError on every rank, within the step, when any rank meets a NaN or Inf; InputError for what no
     retry can mend.
     """
+    keep_freed_memory()
     s = Session(job, runtime)
     while not s.at.stopped:
         started = time.perf_counter()
