@@ -1,8 +1,9 @@
-"""How far long work is, as lines of the flow run's log: one a tenth of the way, not one a step."""
+"""How far long work is, as lines of the flow run's log: one a tenth of the way, not one a step, and none too soon."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from segpipe.types import TrainProgress
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Clock = Callable[[], float]
+LEAST_PAUSE_SECONDS = 10.0  # what is over in seconds says that it began and that it ended
 
 
 class Tenths:
@@ -22,18 +24,19 @@ class Tenths:
         self._clock = clock
         self._first: tuple[float, int] | None = None
         self._told = -1
+        self._told_at = -math.inf
 
     def news(self, done: int, total: int) -> list[str] | None:
-        """What to say of the rest, ["about 12 min left"] or nothing; None while the tenth is still the same."""
-        self._first = self._first or (self._clock(), done)
-        tenth = 10 * done // total
-        if tenth == self._told:
+        """What to say of the rest, ["about 12 min left"] or nothing; None while there is no news."""
+        now, tenth = self._clock(), 10 * done // total
+        self._first = self._first or (now, done)
+        if tenth == self._told or (now - self._told_at < LEAST_PAUSE_SECONDS and done < total):
             return None
-        self._told = tenth
+        self._told, self._told_at = tenth, now
         since, before = self._first
         if done in (before, total):
             return []
-        return [f"about {readable((self._clock() - since) / (done - before) * (total - done))} left"]
+        return [f"about {readable((now - since) / (done - before) * (total - done))} left"]
 
 
 def training_in_log(log: Logger, label: str, clock: Clock = time.monotonic) -> Callable[[TrainProgress], None]:

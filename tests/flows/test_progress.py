@@ -45,6 +45,11 @@ def test_an_ingest_tells_every_tenth_and_the_time_left(caplog: pytest.LogCapture
     assert told[-1] == "roofs: 960 of 960 samples"
 
 
+def test_what_is_over_in_seconds_says_that_it_began_and_ended(caplog: pytest.LogCaptureFixture) -> None:
+    told = lines(caplog, [TrainProgress({}, step, 40) for step in range(1, 41)], seconds_a_step=0.1)
+    assert told == ["unet: step 1 of 40", "unet: step 40 of 40"]
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (3 * 3600, "3.0 h")])
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert readable(seconds) == text
