@@ -8,7 +8,7 @@ from flows.progress import ingest_in_log, readable, training_in_log
 from segpipe.types import TrainProgress
 
 
-def lines(caplog: pytest.LogCaptureFixture, news: list[TrainProgress], seconds_a_step: float = 0.5) -> list[str]:
+def lines(caplog: pytest.LogCaptureFixture, news: list[TrainProgress], seconds_a_step: float = 0.6) -> list[str]:
     now = 0.0
     log = logging.getLogger("test.progress")
     tell = training_in_log(log, "unet", clock=lambda: now)
@@ -29,7 +29,7 @@ def test_a_line_a_tenth_with_the_loss_and_the_time_left(caplog: pytest.LogCaptur
 
 def test_a_resumed_training_counts_the_time_of_its_own_steps(caplog: pytest.LogCaptureFixture) -> None:
     told = lines(caplog, [TrainProgress({}, 500, 1000), TrainProgress({"val/miou": 0.5}, 600, 1000)])
-    assert told == ["unet: step 500 of 1000", "unet: step 600 of 1000, about 3 min left"]
+    assert told == ["unet: step 500 of 1000", "unet: step 600 of 1000, about 4 min left"]
 
 
 def test_an_ingest_tells_every_tenth_and_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
