@@ -132,6 +132,7 @@ def test_retrain_shows_board_verdict_and_failures(
     for text in ("Leaderboard", "0.7000", "because", *failures.values(), "nothing was done", *data):
         assert text in shown.stdout
     assert "training unet" in shown.stderr
+    assert "32/48 samples" in shown.stderr
     assert "40/40 steps loss 0.250" in shown.stderr
 
 
@@ -139,9 +140,15 @@ def night(failures: dict[str, str], outcome: Any) -> Callable[..., retrain_stage
     """A retrain that only says what it would have come to."""
 
     def retrain(
-        recipe: Any, *, runtime: str, on_step: retrain_stage.OnStep, on_progress: retrain_stage.OnTraining
+        recipe: Any,
+        *,
+        runtime: str,
+        on_step: retrain_stage.OnStep,
+        on_ingest: Callable[[int, int], None],
+        on_progress: retrain_stage.OnTraining,
     ) -> retrain_stage.RetrainResult:
         assert (recipe.name, runtime) == ("tiny", "ray")
+        on_ingest(32, 48)
         on_step("training unet")
         on_progress("unet", TrainProgress({"train/loss": 0.25}, 30, 40))
         on_progress("unet", TrainProgress({"val/miou": 0.5}, 40, 40))
