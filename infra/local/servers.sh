@@ -32,7 +32,7 @@ stop_all() { # the last started first: a worker whose server is gone waits for i
             kill -0 "$pid" 2>/dev/null || continue 2
             sleep 0.5
         done
-        kill -9 "$pid" 2>/dev/null || true
+        { kill -9 "$pid" && wait "$pid"; } 2>/dev/null || true # waited for: bash would report it as killed
     done
 }
 
