@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from segpipe.cli import views
-from segpipe.cli.answering import answering, progress_bar
+from segpipe.cli.answering import answering, bars
 from segpipe.cli.parts import JsonOption, options_of
 
 
@@ -56,9 +57,10 @@ def ingest(
             "options": options_of(options or ()),
         }
         config = validate(DatasetConfig, document, "segpipe ingest")
-        with progress_bar(f"ingesting {config.name}") as advance:
+        with bars() as shown:
+            shown.note(f"ingesting {config.name}")
             try:
-                answer(stage.ingest(config, to=to, on_progress=advance), views.ingested)
+                answer(stage.ingest(config, to=to, on_progress=partial(shown.ingest, config.name)), views.ingested)
             except stage.QuarantineLimitError as error:
                 refusal: dict[str, object] = {
                     "name": config.name,
