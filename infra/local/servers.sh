@@ -26,17 +26,22 @@ PY
 
 stop_all() { # the last started first: a worker whose server is gone waits for it; ten seconds each, then by force
     trap - EXIT INT TERM
-    for pid in $(jobs -p | sort -rn); do
+    local pid pids
+    pids=$(jobs -p | sort -rn)
+    disown -a # bash need not report how each of them ended
+    for pid in $pids; do
         kill "$pid" 2>/dev/null || continue
         for _ in $(seq 20); do
             kill -0 "$pid" 2>/dev/null || continue 2
             sleep 0.5
         done
-        { kill -9 "$pid" && wait "$pid"; } 2>/dev/null || true # waited for: bash would report it as killed
+        kill -9 "$pid" 2>/dev/null || true
     done
 }
 
 start_servers() {
+    # Job control: else bash starts them deaf to SIGINT, which is what Prefect's worker turns a SIGTERM into.
+    set -m
     trap stop_all EXIT INT TERM
     .venv/bin/mlflow server --workers 1 --host 127.0.0.1 --port "${mlflow_url##*:}" \
         --backend-store-uri "sqlite:///$home/mlflow.db" --artifacts-destination "$home/mlartifacts" \
