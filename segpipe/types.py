@@ -160,11 +160,22 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Inference:
+    """The views of an image whose scores a model averages: one of each scale, and with `mirror` its mirror image too.
+
+    `scales` are relative to the bundle's `input_scale`; (1.0,) without `mirror` is one forward pass.
+    """
+
+    scales: tuple[float, ...]
+    mirror: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelBundle:
     """What turns weights back into a model that predicts: the `model.json` beside `weights.safetensors`.
 
     `mean` and `std` normalise RGB in 0..1; `input_scale` is the factor by which an image is resized before it enters
-    the model (predictions always come back at the image's own size).
+    the model (predictions always come back at the image's own size); `inference` says how often it enters.
     """
 
     arch: str
@@ -175,6 +186,7 @@ class ModelBundle:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     input_scale: float
+    inference: Inference
     dataset: str
     dataset_version: str
     config_digest: str

@@ -16,13 +16,15 @@ from segpipe.data.decode import decode
 from segpipe.errors import CorruptError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
 from segpipe.shards import open_dataset
-from segpipe.types import Annotation, ClassInfo, EvalReport, ModelBundle, Task
-from tests.fixtures.small import CLASSES, IGNORE, OPTIONS, publish_small, small_run, small_samples
+from segpipe.types import Annotation, ClassInfo, EvalReport, Inference, ModelBundle, Task
+from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, publish_small, small_run, small_samples
 
 TEST_IMAGES = 11
 
 
-def save_model(folder: Path, *, input_scale: float = 1.0, classes: Sequence[ClassInfo] = CLASSES) -> str:
+def save_model(
+    folder: Path, *, input_scale: float = 1.0, classes: Sequence[ClassInfo] = CLASSES, inference: Inference = ONE_VIEW
+) -> str:
     """A model that was not trained, but whose statistics fit the data, so that it says every class; gives its URI."""
     torch.manual_seed(1)
     model = models.create("unet", len(classes), **OPTIONS["unet"])
@@ -44,6 +46,7 @@ def save_model(folder: Path, *, input_scale: float = 1.0, classes: Sequence[Clas
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         input_scale=input_scale,
+        inference=inference,
         dataset="shapes",
         dataset_version="0" * 64,
         config_digest=small_run().digest,
@@ -94,6 +97,15 @@ def test_any_number_of_workers_gives_the_same_report(share: Share, alone: EvalRe
         assert replace(report_of(order, share), seconds=alone.seconds) == alone
     found = [sample_id for part in counted for sample_id in part.meter.per_sample]
     assert sorted(found) == open_dataset(share.data).sample_ids("test")
+
+
+def test_so_it_does_for_a_model_that_averages_views(folder: Path, share: Share, alone: EvalReport) -> None:
+    views = Inference(scales=(0.75, 1.0), mirror=True)
+    share = replace(share, checkpoint=save_model(folder / "views", inference=views))
+    averaged = report_of(count(share, 1), share)
+    assert replace(report_of(count(share, 3), share), seconds=averaged.seconds) == averaged
+    assert averaged.weights_sha256 == alone.weights_sha256
+    assert averaged.confusion != alone.confusion
 
 
 def test_threads_of_the_caller_change_nothing_and_come_back(share: Share, alone: EvalReport) -> None:

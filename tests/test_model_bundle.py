@@ -14,7 +14,7 @@ from segpipe.checkpoint import BUNDLE, WEIGHTS
 from segpipe.config import RunConfig
 from segpipe.errors import CorruptError, InputError
 from segpipe.types import ModelBundle, Task
-from tests.fixtures.small import CLASSES, IGNORE, OPTIONS, small_run
+from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, small_run
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def bundle_of(run: RunConfig, **changes: Any) -> ModelBundle:
         "mean": (0.5, 0.5, 0.5),
         "std": (0.2, 0.2, 0.2),
         "input_scale": 0.5,
+        "inference": ONE_VIEW,
         "dataset": "shapes",
         "dataset_version": "0" * 64,
         "config_digest": run.digest,

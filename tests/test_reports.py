@@ -10,7 +10,18 @@ import pytest
 
 from segpipe.errors import CorruptError, NonFiniteError
 from segpipe.reports import from_plain, to_plain
-from segpipe.types import Annotation, ClassInfo, EvalReport, Manifest, ModelBundle, Shard, Split, Task, TrainResult
+from segpipe.types import (
+    Annotation,
+    ClassInfo,
+    EvalReport,
+    Inference,
+    Manifest,
+    ModelBundle,
+    Shard,
+    Split,
+    Task,
+    TrainResult,
+)
 from tests.fixtures.example_reports import eval_report
 
 CLASSES = (ClassInfo(name="sky", colour=(70, 130, 180)), ClassInfo(name="car", colour=(0, 0, 142), is_thing=True))
@@ -65,6 +76,7 @@ def bundle() -> ModelBundle:
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         input_scale=0.5,
+        inference=Inference(scales=(0.5, 1.0), mirror=True),
         dataset="toy",
         dataset_version="v1",
         config_digest="cd",

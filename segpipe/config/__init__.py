@@ -39,6 +39,7 @@ __all__ = [
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Scale = Annotated[float, Field(gt=0, le=4)]
 # Keys of `train` that reach no weight: batches come in the same order from any number of threads (data/loader.py), and
 # a checkpoint only reads (train/session.py). They may differ between two attempts at the same run.
 WITHOUT_EFFECT = ("checkpoint_every", "loader_threads")
@@ -76,6 +77,19 @@ class AugmentConfig(Strict):
         return self
 
 
+class InferenceConfig(Strict):
+    """How the trained model looks at an image, wherever it is used: in validation, on the board and when served.
+
+    Every view costs one forward pass; the model's answer is the mean of their class probabilities (DeepLabv3, arXiv
+    1706.05587, section 4).
+    """
+
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
+        default=(1.0,), description="sizes at which the model sees an image, relative to input_scale"
+    )
+    mirror: bool = Field(default=False, description="whether it sees each one mirrored left to right, too")
+
+
 class TrainConfig(Strict):
     """One training run. Every key may be overridden per architecture."""
 
@@ -84,9 +98,10 @@ class TrainConfig(Strict):
     batch_size: Positive = Field(description="images in one optimiser step's micro-batch, over all workers")
     accumulate: Positive = Field(default=1, description="micro-batches summed before one optimiser step")
     augment: AugmentConfig
-    input_scale: Annotated[float, Field(gt=0, le=4)] = Field(
+    input_scale: Scale = Field(
         default=1.0, description="images enter the model resized by this factor, in training and in prediction"
     )
+    inference: InferenceConfig = InferenceConfig()
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     backbone_learning_rate_factor: Annotated[float, Field(gt=0)] = Field(

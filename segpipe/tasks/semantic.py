@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,20 +73,18 @@ class SemanticOps:
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Tensor]:
         """Class ids, uint8 (or int32 where K > 255) of shape (H, W), one an image.
 
-        The image enters the model resized by `bundle.input_scale`; its logits are resized back (bilinear) before the
-        arg max, so what is counted is always the original resolution.
+        The image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. Logits
+        are resized back (bilinear) before the arg max, so what is counted is always the original resolution; of
+        several views the class probabilities are summed.
         """
-        device = next(model.parameters()).device
-        images_N3hw = batch.images_N3HW.to(device)
-        size = images_N3hw.shape[-2:]
-        if bundle.input_scale != 1.0:
-            inner = [max(1, round(side * bundle.input_scale)) for side in size]
-            images_N3hw = functional.interpolate(images_N3hw.float(), size=inner, mode="bilinear", antialias=True)
-        logits_NKHW = model(normalise(images_N3hw, bundle.mean, bundle.std)).logits_NKHW
-        if logits_NKHW.shape[-2:] != size:
-            logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
+        mirrorings = (False, True) if bundle.inference.mirror else (False,)
+        views = [(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
+        scores = (_logits_NKHW(model, batch, bundle, scale=scale, mirrored=mirrored) for scale, mirrored in views)
+        if len(views) > 1:
+            scores = (logits_NKHW.softmax(1, dtype=torch.float32) for logits_NKHW in scores)
+        scores_NKHW = reduce(Tensor.add_, scores)
         # max(1).indices is 2-5 times faster than argmax(1) on CPU and picks the same (first) class on ties.
-        ids_NHW = logits_NKHW.max(1).indices
+        ids_NHW = scores_NKHW.max(1).indices
         return list(ids_NHW.to(torch.uint8 if len(self.classes) <= 255 else torch.int32))
 
     def meter(self) -> ConfusionMeter:
@@ -132,6 +131,24 @@ class SemanticOps:
                 tuple((int(i), int(t), int(p)) for i, t, p in counts_K3) for counts_K3 in counts_NK3
             ),
         }
+
+
+def _logits_NKHW(model: nn.Module, batch: Batch, bundle: ModelBundle, *, scale: float, mirrored: bool) -> Tensor:
+    """The logits of one view of the images, at the images' own size and the right way round."""
+    images_N3hw = batch.images_N3HW.to(next(model.parameters()).device)
+    size = images_N3hw.shape[-2:]
+    factor = bundle.input_scale * scale
+    if factor != 1.0:
+        inner = [max(1, round(side * factor)) for side in size]
+        images_N3hw = functional.interpolate(images_N3hw.float(), size=inner, mode="bilinear", antialias=True)
+    if mirrored:
+        images_N3hw = images_N3hw.flip(-1)
+    logits_NKHW: Tensor = model(normalise(images_N3hw, bundle.mean, bundle.std)).logits_NKHW
+    if mirrored:
+        logits_NKHW = logits_NKHW.flip(-1)
+    if logits_NKHW.shape[-2:] != size:
+        logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
+    return logits_NKHW
 
 
 def _labels(batch: Batch) -> Tensor:

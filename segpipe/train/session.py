@@ -28,7 +28,7 @@ from segpipe.train.optim import (
     restore_optimizer,
 )
 from segpipe.train.runtime import Runtime
-from segpipe.types import ModelBundle
+from segpipe.types import Inference, ModelBundle
 
 _log = logging.getLogger(__name__)
 _POINTS_ON_A_LOSS_CURVE = 200
@@ -148,6 +148,7 @@ def bundle_of(s: Session) -> ModelBundle:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         input_scale=s.config.input_scale,
+        inference=Inference(scales=s.config.inference.scales, mirror=s.config.inference.mirror),
         dataset=manifest.dataset,
         dataset_version=s.dataset.version,
         config_digest=s.job.run.digest,

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segpipe import models
 from segpipe.data.batch import Batch, normalise
 from segpipe.data.decode import DecodedSample
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
 from segpipe.models import DenseOutput
 from segpipe.tasks.semantic import SemanticOps
-from segpipe.types import ClassInfo, ModelBundle, Split, Task
-from tests.fixtures.small import CLASSES, IGNORE, small_run
+from segpipe.types import ClassInfo, Inference, ModelBundle, Split, Task
+from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, small_run
 
 K = len(CLASSES)
 STATISTICS = Split(samples=4, shards=(), class_pixels=(600, 100, 300), image_pixels=(1000, 500, 750), ignored_pixels=50)
@@ -40,7 +41,9 @@ class NearestColour(nn.Module):
         return DenseOutput(logits_NKHW=-self.scale * differences.square().sum(2))
 
 
-def bundle(input_scale: float = 1.0, classes: tuple[ClassInfo, ...] = CLASSES) -> ModelBundle:
+def bundle(
+    input_scale: float = 1.0, classes: tuple[ClassInfo, ...] = CLASSES, inference: Inference = ONE_VIEW
+) -> ModelBundle:
     return ModelBundle(
         arch="unet",
         options={},
@@ -50,6 +53,7 @@ def bundle(input_scale: float = 1.0, classes: tuple[ClassInfo, ...] = CLASSES) -
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         input_scale=input_scale,
+        inference=inference,
         dataset="shapes",
         dataset_version="0" * 64,
         config_digest="",
@@ -160,11 +164,53 @@ def test_logits_are_resized_before_the_arg_max() -> None:
     assert prediction.tolist() == logits[0].argmax(0).tolist() == [[0, 0, 0, 1]] * 2
 
 
+def test_several_views_are_averaged_as_probabilities_each_the_right_way_round() -> None:
+    """Against the definition: softmax of each view's logits, resized and mirrored back, summed in float64."""
+    torch.manual_seed(0)
+    network = models.create("unet", K, **OPTIONS["unet"]).eval()
+    draw = torch.Generator().manual_seed(1)
+    labels_NHW = torch.randint(0, K, (2, 33, 47), generator=draw)
+    batch = painted(labels_NHW)
+    inference = Inference(scales=(0.5, 1.0, 1.5), mirror=True)
+    with torch.inference_mode():
+        found = torch.stack(SemanticOps(CLASSES, IGNORE).predict(network, batch, bundle(0.8, inference=inference)))
+        total_NKHW = torch.zeros(2, K, 33, 47, dtype=torch.float64)
+        for height, width in ((13, 19), (26, 38), (40, 56)):
+            small = functional.interpolate(
+                batch.images_N3HW.float(), size=(height, width), mode="bilinear", antialias=True
+            )
+            for axes in ((), (3,)):
+                logits_NKhw = network(normalise(small.flip(axes))).logits_NKHW.flip(axes)
+                logits_NKHW = functional.interpolate(logits_NKhw, size=(33, 47), mode="bilinear", align_corners=False)
+                total_NKHW += logits_NKHW.double().softmax(1)
+    best_two = total_NKHW.topk(2, dim=1).values
+    clear = best_two[:, 0] - best_two[:, 1] > 1e-4
+    assert clear.float().mean() > 0.95
+    assert torch.equal(found[clear].long(), total_NKHW.argmax(1)[clear])
+
+
+def test_a_model_without_a_sense_of_left_and_right_gains_one() -> None:
+    """A model that is right on the left half of an image only is right everywhere with its mirror image beside it."""
+
+    class LeftHalf(NearestColour):
+        def forward(self, images_NCHW: Tensor) -> DenseOutput:
+            logits_NKHW = super().forward(images_NCHW).logits_NKHW
+            unsure = torch.arange(logits_NKHW.shape[-1]) >= logits_NKHW.shape[-1] // 2
+            return DenseOutput(logits_NKHW=logits_NKHW.masked_fill(unsure, 0.0))
+
+    labels_NHW = halves(4, 30)
+    ops, batch = SemanticOps(CLASSES, IGNORE), painted(labels_NHW)
+    alone = torch.stack(ops.predict(LeftHalf(), batch, bundle()))
+    both = torch.stack(ops.predict(LeftHalf(), batch, bundle(inference=Inference(scales=(1.0,), mirror=True))))
+    assert not torch.equal(alone.long(), labels_NHW)
+    assert torch.equal(both.long(), labels_NHW)
+
+
 def test_predicting_changes_neither_model_nor_batch() -> None:
     model, batch = NearestColour(), painted(halves(8, 9))
     weights, images = {k: v.clone() for k, v in model.state_dict().items()}, batch.images_N3HW.clone()
-    for input_scale in (1.0, 0.5):
-        SemanticOps(CLASSES, IGNORE).predict(model, batch, bundle(input_scale))
+    for input_scale, inference in ((1.0, ONE_VIEW), (0.5, Inference(scales=(1.0, 2.0), mirror=True))):
+        SemanticOps(CLASSES, IGNORE).predict(model, batch, bundle(input_scale, inference=inference))
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     assert torch.equal(batch.images_N3HW, images)
     assert model.training, "the mode is the caller's"

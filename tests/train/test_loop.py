@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from segpipe import checkpoint, storage
-from segpipe.config import AugmentConfig, RunConfig
+from segpipe.config import AugmentConfig, InferenceConfig, RunConfig
 from segpipe.train.session import TrainJob
-from segpipe.types import TrainResult
-from tests.fixtures.small import small_run
+from segpipe.types import Inference, TrainResult
+from tests.fixtures.small import ONE_VIEW, small_run
 from tests.fixtures.train_worker import DieAt, moved, run_child, same, train
 
 # Two epochs of four steps each, every way of training that has a state of its own.
@@ -163,7 +163,7 @@ def test_the_result_says_what_was_done(job: TrainJob, undisturbed: dict[str, Tra
     model, bundle = checkpoint.load_model(result.model_uri)
     assert bundle.weights_sha256 == result.weights_sha256
     assert sum(p.numel() for p in model.parameters()) == result.parameters
-    assert (bundle.input_scale, bundle.classes[1].name) == (1.0, "box")
+    assert (bundle.input_scale, bundle.inference, bundle.classes[1].name) == (1.0, ONE_VIEW, "box")
 
 
 def test_the_model_is_that_of_the_best_epoch(job: TrainJob) -> None:
@@ -187,6 +187,16 @@ def test_the_average_is_what_is_validated_and_kept(undisturbed: dict[str, TrainR
     raw = newest.training["model/head.weight"]
     assert not torch.equal(raw, newest.weights["head.weight"])
     assert result.weights_sha256 != undisturbed["saves in mid-epoch"].weights_sha256
+
+
+def test_how_a_model_looks_at_an_image_is_nothing_to_its_training(
+    job: TrainJob, undisturbed: dict[str, TrainResult]
+) -> None:
+    views = InferenceConfig(scales=(1.0, 1.5), mirror=True)
+    result = train(replace(job, run=small_run(inference=views)))
+    assert losses(result) == losses(undisturbed["plain"])
+    _, bundle = checkpoint.load_model(result.model_uri)
+    assert bundle.inference == Inference(scales=views.scales, mirror=views.mirror)
 
 
 def test_accumulation_is_the_mean_over_its_micro_batches(job: TrainJob) -> None:
