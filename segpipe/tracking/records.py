@@ -11,18 +11,18 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlencode
 
 from segpipe.tracking.connect import RunRef, metric_name, talking_to
 from segpipe.tracking.runs import NOTE, set_metrics, shorten_note
 from segpipe.types import EvalReport
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 DIGEST_CHARACTERS = 12  # MLflow takes 36 at most and its pages cut long ones; the full version stands in the source
 CLASS_TABLE = "evaluation/per_class.json"
 RECIPE = "recipe.yaml"
+PICTURES = "pictures"
+PICTURES_IN_NOTE = 4
 HEADING = "## Evaluation"
 CLASSES_IN_NOTE = 60
 PADDING = "\u2003"  # an em space: MLflow draws the cells of a table without any distance
@@ -74,11 +74,11 @@ def record_evaluation(
         set_metrics(client, run.run_id, headline_metrics(report))
         _write_files(Path(scratch), report, report_json, recipe_text, pictures)
         client.log_artifacts(run.run_id, scratch)
-        _show_pictures(client, run.run_id, Path(scratch), pictures)
         note = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(HEADING)[0].rstrip()
+        shown = {name: _picture_url(run.run_id, name) for name, _ in pictures[:PICTURES_IN_NOTE]}
         tags = {
             "mlflow.loggedArtifacts": json.dumps([{"path": CLASS_TABLE, "type": "table"}]),
-            NOTE: shorten_note(f"{note}\n\n{evaluation_note(report)}".lstrip()),
+            NOTE: shorten_note(f"{note}\n\n{evaluation_note(report, shown)}".lstrip()),
         }
         for key, value in tags.items():
             client.set_tag(run.run_id, key, value)
@@ -111,8 +111,10 @@ def record_recipe(run: RunRef, recipe_text: str) -> None:
         client.log_text(run.run_id, recipe_text, RECIPE)
 
 
-def evaluation_note(report: EvalReport) -> str:
-    """The evaluation as markdown: the headline with its interval, each class, what was measured where, how to load."""
+def evaluation_note(report: EvalReport, pictures: Mapping[str, str]) -> str:
+    """The evaluation as markdown: the headline with its interval, each class, pictures (URL by sample id), what was
+    measured where, how to load.
+    """
     title = TITLES.get(report.primary, report.primary)
     columns, rows = _class_table(report)
     table = [
@@ -129,7 +131,7 @@ def evaluation_note(report: EvalReport) -> str:
 {report.num_samples} images of `{report.dataset}` / `{report.split}`.{_caveat(report)}
 
 {class_table}
-
+{_shown(pictures)}
 * model `{report.arch}` ({report.label}), {report.parameters / 1e6:.2f} M parameters
 * dataset version `{report.dataset_version[:DIGEST_CHARACTERS]}`, protocol `{report.protocol}`
 * weights `{report.weights_sha256[:DIGEST_CHARACTERS]}` (SHA-256), recipe `{report.config_digest[:DIGEST_CHARACTERS]}`
@@ -142,6 +144,20 @@ from segpipe.checkpoint import load_model
 
 model, bundle = load_model("{report.checkpoint}")
 ```"""
+
+
+def _shown(pictures: Mapping[str, str]) -> str:
+    """The pictures below each other; all of them are among the run's artifacts."""
+    if not pictures:
+        return ""
+    images = "\n\n".join(f"![{name}]({url})" for name, url in pictures.items())
+    return f"\nThe first of the pictures in the run's artifacts (`{PICTURES}/`):\n\n{images}\n"
+
+
+def _picture_url(run_id: str, name: str) -> str:
+    """Where the server's own page finds an artifact; relative, so that it holds for any host and path prefix."""
+    # A picture logged by `log_image` is shown in a card below a list of all parameters of its run, and cannot be seen.
+    return "get-artifact?" + urlencode({"path": f"{PICTURES}/{_file_name(name)}.png", "run_uuid": run_id})
 
 
 def _caveat(report: EvalReport) -> str:
@@ -179,7 +195,7 @@ def _write_files(
     folder: Path, report: EvalReport, report_json: bytes, recipe_text: str, pictures: Sequence[tuple[str, bytes]]
 ) -> None:
     """Lays out the run's artifacts below `folder` as they shall appear in MLflow."""
-    evaluation, drawn = folder / "evaluation", folder / "pictures"
+    evaluation, drawn = folder / "evaluation", folder / PICTURES
     evaluation.mkdir()
     drawn.mkdir()
     columns, rows = _class_table(report)
@@ -190,18 +206,6 @@ def _write_files(
     (folder / RECIPE).write_text(recipe_text)
     for name, data in pictures:
         (drawn / f"{_file_name(name)}.png").write_bytes(data)
-
-
-def _show_pictures(client: MlflowClient, run_id: str, folder: Path, pictures: Sequence[tuple[str, bytes]]) -> None:
-    """Adds pictures to the run's image grid. MLflow gives each a random name, so what is there is left alone."""
-    from mlflow import Image
-
-    shown = [Path(item.path).name for item in client.list_artifacts(run_id, "images")]
-    for name, _ in pictures:
-        clean = _file_name(name)
-        if not any(file.startswith(f"pictures~{clean}+step+") for file in shown):
-            path = folder / "pictures" / f"{clean}.png"
-            client.log_image(run_id, Image(str(path)), key=f"pictures/{clean}", step=0)
 
 
 def _file_name(name: str) -> str:

@@ -66,16 +66,14 @@ def test_a_dataset_shows_its_name_version_source_and_context(open_run) -> None:
 def test_an_evaluation_leaves_metrics_tables_files_and_pictures_once(open_run, tmp_path: Path) -> None:
     run = open_run("a")
     record(run)
-    before = artifacts(run), artifacts(run, "images")
+    before = artifacts(run)
     record(run)
     client = mlflow.MlflowClient(run.tracking_uri)
     data = client.get_run(run.run_id).data
     assert data.metrics == {"test/miou": 0.5, "test/miou_low": 0.4, "test/miou_high": 0.6}
     assert len(client.get_metric_history(run.run_id, "test/miou")) == 1
-    assert (artifacts(run), artifacts(run, "images")) == before
-    assert artifacts(run) == ["evaluation", "images", "pictures", "recipe.yaml"]
+    assert artifacts(run) == before == ["evaluation", "pictures", "recipe.yaml"]
     assert artifacts(run, "pictures") == ["pictures/b.png", "pictures/seq_0001.png"]
-    assert len([path for path in artifacts(run, "images") if path.endswith(".png")]) == 2
     table = json.loads(
         Path(client.download_artifacts(run.run_id, "evaluation/per_class.json", str(tmp_path))).read_text()
     )
@@ -109,7 +107,7 @@ def test_the_description_keeps_its_beginning_and_gets_one_evaluation(open_run) -
 
 
 def test_the_note_tells_the_result_with_its_interval_and_every_class() -> None:
-    note = evaluation_note(report())
+    note = evaluation_note(report(), {})
     assert "**mIoU 0.5000** (95 % interval 0.4000 to 0.6000 over images) on 233 images of `camvid` / `test`." in note
     assert "The images come from 1 group, too few to resample" in note
     rows = [[cell.strip() for cell in line.split(" | ")] for line in note.splitlines() if line.startswith("| ")]
@@ -123,12 +121,12 @@ def test_the_note_tells_the_result_with_its_interval_and_every_class() -> None:
 
 @pytest.mark.parametrize("changes", [{"resampled": "groups"}, {"groups": ("a", "b"), "num_samples": 2}])
 def test_the_note_warns_only_of_images_that_belong_together(changes: dict[str, Any]) -> None:
-    assert "too few to resample" not in evaluation_note(eval_report(**changes))
+    assert "too few to resample" not in evaluation_note(eval_report(**changes), {})
 
 
 def test_the_note_of_many_classes_says_where_the_rest_is() -> None:
     many = {f"class {i}": {"iou": 0.1} for i in range(150)}
-    note = evaluation_note(eval_report(per_class=many))
+    note = evaluation_note(eval_report(per_class=many), {})
     assert "class 59" in note
     assert "class 60" not in note
     assert "90 more classes are in `evaluation/per_class.json`" in note

@@ -1,8 +1,10 @@
 """A real MLflow server: everything through HTTP, and then the server is killed in the middle of a training."""
 
+import re
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urljoin
 
 import mlflow
 import pytest
@@ -26,7 +28,9 @@ def test_a_server_is_used_and_its_death_is_survived(tmp_path: Path, monkeypatch:
         run = tracking.open_child(parent, key="c", name="c", params={"epochs": 1}, tags={}, description="d")
         assert tracking.open_child(parent, key="c", name="c", params={}, tags={}, description="d") == run
         tracking.record_dataset(run, name="toy", version="ab" * 32, uri="/d", split="test", context="evaluation")
-        tracking.record_evaluation(run, report=eval_report(), report_json=b"{}", recipe_text="x", pictures=[])
+        tracking.record_evaluation(
+            run, report=eval_report(), report_json=b"{}", recipe_text="x", pictures=[("a/b c", b"PNG")]
+        )
         bundle, _ = make_bundle(tmp_path / "run")
         for _ in range(2):
             assert tracking.register(run, name="m", bundle_uri=bundle, tags={}, description="d") == 1
@@ -39,6 +43,10 @@ def test_a_server_is_used_and_its_death_is_survived(tmp_path: Path, monkeypatch:
         page = (tracking.run_url(run) or "").partition("#")[0]
         with urllib.request.urlopen(page, timeout=30) as answer:
             assert b"MLflow" in answer.read()
+        note = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+        (picture,) = re.findall(r"!\[a/b c\]\((.*)\)", note)
+        with urllib.request.urlopen(urljoin(page, picture), timeout=30) as answer:
+            assert answer.read() == b"PNG"
         logger = MetricLogger(run)
         logger({"train/loss": 1.0}, 1)
         _wait_for_value(client, run.run_id)
