@@ -130,6 +130,7 @@ def assemble(
         dataset=dataset.manifest.dataset,
         dataset_version=dataset.version,
         split=share.split,
+        classes=tuple(c.name for c in bundle.classes),
         sample_ids=tuple(sample_ids),
         groups=tuple(groups),
         num_samples=len(sample_ids),

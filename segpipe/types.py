@@ -199,10 +199,12 @@ class EvalReport:
     """What one model scored on one split of one dataset version, under one protocol.
 
     The only thing that leaderboard, gate and card read. Two reports are compared only if task, dataset version, split
-    and protocol are equal. `sample_counts[i][k]` is (intersection, truth pixels, predicted pixels) of class k in image
-    `sample_ids[i]`: integers, in dataset order, for the paired test. `low` and `high` bound the primary metric by a 95
-    % bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A class whose IoU
-    is undefined (absent from truth and prediction) is None. `code_version` trained the model, `scored_by` scored it.
+    and protocol are equal. `classes` are the names by class id, which orders `confusion` (rows truth, columns
+    prediction) and `sample_counts`: `sample_counts[i][k]` is (intersection, truth pixels, predicted pixels) of class k
+    in image `sample_ids[i]`, integers, in dataset order, for the paired test. `low` and `high` bound the primary metric
+    by a 95 % bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A class
+    whose IoU is undefined (absent from truth and prediction) is None. `code_version` trained the model, `scored_by`
+    scored it.
     """
 
     experiment: str
@@ -219,6 +221,7 @@ class EvalReport:
     high: float
     resampled: Literal["groups", "images"]
     metrics: Mapping[str, float | None]
+    classes: tuple[str, ...]
     per_class: Mapping[str, Mapping[str, float | None]]
     confusion: tuple[tuple[int, ...], ...]
     sample_ids: tuple[str, ...]

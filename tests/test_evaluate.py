@@ -148,6 +148,7 @@ def test_the_report_agrees_with_a_slow_count(folder: Path, share: Share, input_s
         assert report.sample_ids[place] == sample.sample_id
         assert [list(c) for c in report.sample_counts[place]] == counts, sample.sample_id
     assert [list(row) for row in report.confusion] == confusion
+    assert report.classes == tuple(info.name for info in CLASSES)
     assert all(sum(row) for row in zip(*confusion, strict=True)), "the model says every class"
     ious = []
     for k, info in enumerate(CLASSES):

@@ -91,8 +91,8 @@ def evaluated(console: Console, report: EvalReport) -> None:
     say(console, f"{report.primary} {report.value:.4f} ({interval})", "bold")
     metrics = [(name, _number(value)) for name, value in report.metrics.items()]
     table(console, "All metrics", ("metric", "value"), metrics)
-    names = list(next(iter(report.per_class.values()), {}))
-    rows = [(name, *(_number(scores.get(each)) for each in names)) for name, scores in report.per_class.items()]
+    names = list(report.per_class[report.classes[0]])
+    rows = [(name, *(_number(report.per_class[name].get(each)) for each in names)) for name in report.classes]
     table(console, "By class", ("class", *names), rows)
 
 

@@ -47,7 +47,7 @@ def open_architecture(night: tracking.RunRef, run: RunConfig, *, key: str, versi
         name=run.label,
         params=parameters(run),
         tags={"arch": run.arch, "dataset_version": version, "code_version": code},
-        description=f"`{run.arch}` {dict(run.options)}",
+        description=f"`{run.arch}` " + ", ".join(f"{name} {value}" for name, value in run.options.items()),
     )
 
 

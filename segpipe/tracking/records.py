@@ -25,8 +25,8 @@ PICTURES = "pictures"
 PICTURES_IN_NOTE = 4
 HEADING = "## Evaluation"
 CLASSES_IN_NOTE = 60
-PADDING = "\u2003"  # an em space: MLflow draws the cells of a table without any distance
-TITLES = {"miou": "mIoU", "iou": "IoU", "dice": "Dice"}
+PADDING = "&emsp;"  # MLflow draws the cells of a table without any distance, and trims what is a space by itself
+TITLES = {"miou": "mIoU", "iou": "IoU", "dice": "Dice", "pixels": "pixels %"}  # in the order of the columns
 
 
 def record_dataset(
@@ -171,11 +171,13 @@ def _caveat(report: EvalReport) -> str:
 
 def _class_table(report: EvalReport) -> tuple[list[str], list[list[Any]]]:
     """Column titles and one row a class, in class order; pixel counts as share of the whole."""
-    names = list(next(iter(report.per_class.values()), {}))
+    measured = report.per_class[report.classes[0]]
+    names = sorted(measured, key=[*TITLES, *sorted(measured)].index)
     total = sum(values.get("pixels") or 0.0 for values in report.per_class.values())
-    columns = ["class", *("pixels %" if name == "pixels" else TITLES.get(name, name) for name in names)]
+    columns = ["class", *(TITLES.get(name, name) for name in names)]
     rows: list[list[Any]] = []
-    for label, values in report.per_class.items():
+    for label in report.classes:
+        values = report.per_class[label]
         cells = [values.get(name) for name in names]
         shares = [
             100 * value / total if name == "pixels" and value is not None and total else value

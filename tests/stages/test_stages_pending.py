@@ -102,6 +102,7 @@ def _report(asked: Recipe, result: TrainResult, value: float) -> EvalReport:
         dataset_version=result.dataset_version,
         value=value,
         metrics={"miou": value},
+        classes=("sky",),
         per_class={"sky": {"iou": value}},
         checkpoint=result.model_uri,
         weights_sha256=result.weights_sha256,
