@@ -15,6 +15,7 @@ that is damaged the run starts over, as it does when all of them are (`train/ses
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -120,8 +121,12 @@ def start_over(run_uri: str) -> None:
 
 
 def save_model(run_uri: str, weights: Mapping[str, Tensor], bundle: ModelBundle) -> ModelBundle:
-    """Writes the bundle that predicts, `model.json` last. Returns it with the weights' hash filled in."""
-    data = _pack(weights)
+    """Writes the bundle that predicts, `model.json` last. Returns it with the weights' hash filled in.
+
+    The header of the weights says what they are used for, so that their hash is the name of a model: the same weights
+    that look at an image another way are another one, to the evaluations as to the gate.
+    """
+    data = _pack(weights, metadata=_use_of(bundle))
     finished = replace(bundle, weights_sha256=storage.sha256_bytes(data))
     folder = model_uri(run_uri)
     storage.write_once(storage.join(folder, WEIGHTS), data)
@@ -139,20 +144,18 @@ def load_bundle(uri: str) -> ModelBundle:
 
 def verify_bundle(uri: str) -> ModelBundle:
     """The description of a model bundle whose weights were found to be its own. Raises as `load_model`."""
-    bundle, weights = load_bundle(uri), storage.join(uri, WEIGHTS)
-    _require_sha256(weights, storage.sha256_file(weights), bundle.weights_sha256)
-    return bundle
+    return _verified_bundle(uri)[0]
 
 
 def load_model(uri: str, *, device: torch.device | str = "cpu") -> tuple[nn.Module, ModelBundle]:
     """A ready model in eval mode with its description.
 
-    Raises CorruptError when the weights are not the ones that the bundle names, or do not fit its architecture;
-    InputError when a file is missing.
+    Raises CorruptError when the weights are not the ones that the bundle names, were saved for another use, or do not
+    fit its architecture; InputError when a file is missing.
     """
-    bundle = load_bundle(uri)
     try:
-        weights = _read_verified(uri, WEIGHTS, bundle.weights_sha256)
+        bundle, data = _verified_bundle(uri)
+        weights = _unpack(data, storage.join(uri, WEIGHTS))
     except CorruptError as error:
         raise CorruptError(
             f"{error}. Restore it from a copy, or run the same training again, which makes the model anew from its "
@@ -171,37 +174,66 @@ def model_uri(run_uri: str) -> str:
     return storage.join(run_uri, "model")
 
 
-def _pack(tensors: Mapping[str, Tensor]) -> bytes:
+def _use_of(bundle: ModelBundle) -> dict[str, str]:
+    """Everything besides the weights that decides a prediction, as the header of a safetensors file takes it."""
+    names = ("arch", "options", "classes", "mean", "std", "input_scale", "inference")
+    used = reports.to_plain({name: getattr(bundle, name) for name in names})
+    return {"segpipe": storage.canonical_json(used).decode()}
+
+
+def _verified_bundle(uri: str) -> tuple[ModelBundle, bytes]:
+    """A bundle's description and the bytes of its weights, each found to be the other's."""
+    bundle, path = load_bundle(uri), storage.join(uri, WEIGHTS)
+    data = _read_verified(path, bundle.weights_sha256)
+    if _metadata(data, path) != _use_of(bundle):
+        raise CorruptError(
+            f"{storage.join(uri, BUNDLE)}: describes another use than the one that the header of {WEIGHTS} names; one "
+            "of the two was changed"
+        )
+    return bundle, data
+
+
+def _pack(tensors: Mapping[str, Tensor], *, metadata: dict[str, str] | None = None) -> bytes:
     # Contiguous copies: safetensors refuses views and channels-last strides.
     as_stored = partial(torch.Tensor.to, device="cpu", memory_format=torch.contiguous_format, copy=True)
-    return to_safetensors({key: as_stored(tensor.detach()) for key, tensor in tensors.items()})
+    return to_safetensors({key: as_stored(tensor.detach()) for key, tensor in tensors.items()}, metadata)
 
 
 def _load(run_uri: str, step: int) -> Checkpoint:
     """Raises CorruptError when a byte differs from what was written, InputError when a file is missing."""
     folder = _folder(run_uri, step)
     document = _read_state(folder)
-    files = {name: _read_verified(folder, name, document["files"][name]) for name in (WEIGHTS, TRAINING)}
+    paths = {name: storage.join(folder, name) for name in (WEIGHTS, TRAINING)}
+    files = {name: _unpack(_read_verified(path, document["files"][name]), path) for name, path in paths.items()}
     for name, tensors in files.items():
         if (key := _not_finite(tensors)) is not None:
             raise CorruptError(f"{folder}/{name}: {key} holds NaN or Inf; this checkpoint cannot be continued")
     return Checkpoint(step=step, weights=files[WEIGHTS], training=files[TRAINING], state=document["state"])
 
 
-def _require_sha256(path: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise CorruptError(
-            f"{path}: SHA-256 is {found[:12]}, expected {expected[:12]}; the file was changed or damaged"
-        )
-
-
-def _read_verified(folder: str, name: str, sha256: str) -> dict[str, Tensor]:
-    path = storage.join(folder, name)
+def _read_verified(path: str, sha256: str) -> bytes:
     data = storage.read_bytes(path)
-    _require_sha256(path, storage.sha256_bytes(data), sha256)
+    found = storage.sha256_bytes(data)
+    if found != sha256:
+        raise CorruptError(f"{path}: SHA-256 is {found[:12]}, expected {sha256[:12]}; the file was changed or damaged")
+    return data
+
+
+def _unpack(data: bytes, path: str) -> dict[str, Tensor]:
     try:
         return from_safetensors(data)
     except SafetensorError as error:
+        raise CorruptError(f"{path}: not a safetensors file: {error}") from None
+
+
+def _metadata(data: bytes, path: str) -> dict[str, str]:
+    """The strings in the header of a safetensors file: eight bytes of length, then JSON. (Its library gives them from
+    files only, and an object store has none.)
+    """
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return dict(header.get("__metadata__", {}))
+    except (ValueError, AttributeError, TypeError) as error:
         raise CorruptError(f"{path}: not a safetensors file: {error}") from None
 
 

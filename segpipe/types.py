@@ -176,6 +176,8 @@ class ModelBundle:
 
     `mean` and `std` normalise RGB in 0..1; `input_scale` is the factor by which an image is resized before it enters
     the model (predictions always come back at the image's own size); `inference` says how often it enters.
+    `weights_sha256` is the hash of the weights' file, whose header repeats all that decides a prediction: it names a
+    model.
     """
 
     arch: str

@@ -13,7 +13,7 @@ from segpipe import checkpoint, models, storage
 from segpipe.checkpoint import BUNDLE, WEIGHTS
 from segpipe.config import RunConfig
 from segpipe.errors import CorruptError, InputError
-from segpipe.types import ModelBundle, Task
+from segpipe.types import Inference, ModelBundle, Task
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, small_run
 
 
@@ -78,6 +78,37 @@ def test_other_weights_than_the_named_ones_are_refused(
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CorruptError, match=r"weights.safetensors: SHA-256 is \w+, expected \w+; the file was changed"):
         checkpoint.load_model(checkpoint.model_uri(run))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("inference", {"scales": [1.5], "mirror": False}),
+        ("input_scale", 1.0),
+        ("mean", [0.4, 0.5, 0.5]),
+        ("options", {**OPTIONS["unet"], "width": 2}),
+    ],
+)
+def test_a_description_that_was_changed_is_refused(run: str, trained: dict[str, Tensor], key: str, value: Any) -> None:
+    checkpoint.save_model(run, trained, bundle_of(small_run()))
+    uri = checkpoint.model_uri(run)
+    path = Path(uri, BUNDLE)
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    for read in (checkpoint.load_model, checkpoint.verify_bundle):
+        with pytest.raises(CorruptError, match=r"model.json: describes another use than .* weights.safetensors names"):
+            read(uri)
+
+
+def test_the_hash_of_the_weights_tells_models_apart_that_look_at_images_another_way(
+    run: str, trained: dict[str, Tensor]
+) -> None:
+    """Evaluations and champions are known by it."""
+    views = Inference(scales=(1.0, 1.5), mirror=True)
+    plain = checkpoint.save_model(f"{run}/a", trained, bundle_of(small_run()))
+    mirrored = checkpoint.save_model(f"{run}/b", trained, bundle_of(small_run(), inference=views))
+    elsewhere = checkpoint.save_model(f"{run}/c", trained, bundle_of(small_run(), dataset="other", code_version="2"))
+    assert plain.weights_sha256 == elsewhere.weights_sha256 != mirrored.weights_sha256
+    assert checkpoint.load_model(f"{run}/b/model")[1].inference == views
 
 
 def test_missing_weights_are_named(run: str, trained: dict[str, Tensor]) -> None:
