@@ -1,4 +1,5 @@
-"""What each night came to, one record a night: written by `retrain.py`, and looked at afterwards.
+"""What each night came to, one record a night: written by `retrain.py`, by `promote.py` where it judges a night again,
+and looked at afterwards.
 
 The last leaderboard, the decisions, the experiments of this home. Small documents, and nothing heavy is imported: a
 board must not wait for torch.
@@ -7,13 +8,13 @@ board must not wait for torch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe import promotion, reports, storage
 from segpipe.errors import ConflictError, InputError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
-from segpipe.promotion import Record
+from segpipe.promotion import Record, Verdict
 from segpipe.stages import layout
 from segpipe.stages.evaluations import load_report
 from segpipe.types import EvalReport
@@ -59,6 +60,28 @@ def record(experiment: str, night: Night) -> bool:
         f"{folder}: {MAX_ROUNDS} nights of others came first while this one was written down; expected to be first "
         "within a few tries. Find out who writes there without end, then run the same command again"
     )
+
+
+def judged(
+    experiment: str,
+    verdict: Verdict,
+    *,
+    dataset_uri: str,
+    dataset_version: str,
+    evaluations: Sequence[str],
+    failures: Mapping[str, str],
+) -> bool:
+    """Writes the record of a night, or of a later look at its models, that ended with a verdict. As `record`."""
+    night = Night(
+        dataset_uri=dataset_uri,
+        dataset_version=dataset_version,
+        evaluations=tuple(evaluations),
+        champion=verdict.champion.weights_sha256 if verdict.champion else None,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        failures=dict(failures),
+    )
+    return record(experiment, night)
 
 
 def failed(experiment: str, *, dataset_uri: str, dataset_version: str, failures: Mapping[str, str]) -> SegpipeError:

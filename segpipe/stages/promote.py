@@ -15,7 +15,7 @@ from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.leaderboard import rank
 from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout, mirror, nights
-from segpipe.stages.evaluate import evaluate
+from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.types import EvalReport
 from segpipe.user import current_user
 
@@ -54,8 +54,8 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
     """Judges the models of the recipe's last night once more, by the floor, margin and protocol that it has now.
 
     On the dataset version of that night, whatever the source holds since. A report that another code or split made is
-    made again, as the champion's is: the gate would refuse to compare them. Raises InputError where no night has left
-    a model.
+    made again, as the champion's is: the gate would refuse to compare them. What comes of it is the last word on that
+    night, on the board as well. Raises InputError where no night has left a model.
     """
     last = nights.last_reports(recipe.name)
     mirror.reconcile(recipe.name)
@@ -74,7 +74,16 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         for report in last
     ]
     scorer = champion_scorer(recipe.name, data=data, version=version, config=recipe.evaluate, runtime=runtime)
-    return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer)
+    verdict = promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer)
+    nights.judged(
+        recipe.name,
+        verdict,
+        dataset_uri=data,
+        dataset_version=version,
+        evaluations=[evaluation_uri(recipe, report) for report in candidates],
+        failures={},
+    )
+    return verdict
 
 
 def champion_scorer(

@@ -24,7 +24,6 @@ from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_pictures
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, ingest
-from segpipe.stages.nights import Night
 from segpipe.stages.pages import mlflow_store, pages
 from segpipe.stages.parts import Progress
 from segpipe.stages.promote import champion_scorer, promote
@@ -216,17 +215,15 @@ def conclude(
     seconds: float,
 ) -> RetrainResult:
     """Writes the night's record, unless the last one says the same, and gathers what a person wants to see."""
-    record = Night(
+    # A night that was killed after its evaluations, or one with another margin, had a verdict to find all the same.
+    is_news = nights.judged(
+        recipe.name,
+        verdict,
         dataset_uri=night.dataset.uri,
         dataset_version=night.dataset.version,
-        evaluations=tuple(evaluation_uri(recipe, report) for report in candidates),
-        champion=verdict.champion.weights_sha256 if verdict.champion else None,
-        outcome=verdict.outcome,
-        reason=verdict.reason,
-        failures=dict(failures),
+        evaluations=[evaluation_uri(recipe, report) for report in candidates],
+        failures=failures,
     )
-    # A night that was killed after its evaluations, or one with another margin, had a verdict to find all the same.
-    is_news = nights.record(recipe.name, record)
     return RetrainResult(
         experiment=recipe.name,
         dataset=night.dataset,

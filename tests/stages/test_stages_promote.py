@@ -173,6 +173,7 @@ def test_the_last_night_is_judged_again_where_it_was_scored_though_the_dataset_h
     assert (verdict.outcome, verdict.challenger.weights_sha256) == ("kept", other.weights_sha256)
     verdict = judge_again(recipe(*settings, "evaluate.split=test", "promote.margin=0.5"), runtime="local")
     assert verdict.outcome == "kept", "both were scored on the other split"
+    assert [(row.split, row.label) for row in nights.board("shapes")] == [("test", "unet")], "the board follows"
     decisions = [record.evaluation for record in nights.history("shapes")]
     assert [(d.dataset_version, d.split) for d in decisions if d] == [
         (shapes.version, split) for split in ("val", "val", "val", "test")
