@@ -15,7 +15,7 @@ from segpipe.stages.results import RetrainResult, Verdict
 
 def of_night(result: RetrainResult) -> RetrainResult | State[RetrainResult]:
     """The result itself, or a Failed state that carries it: an architecture failed, or the challenger was refused."""
-    if not result.failures and result.verdict.outcome != "refused":
+    if result.is_clean:
         return result
     failed = [f"{label} failed: {message}" for label, message in result.failures.items()]
     return Failed(data=result, message="; ".join([_said(result.verdict), *failed]))

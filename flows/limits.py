@@ -16,7 +16,7 @@ MOST_TRAININGS_AT_ONCE = 16
 
 
 @contextmanager
-def one_training() -> Iterator[None]:
+def slot_for_training() -> Iterator[None]:
     """Holds one slot of the limit, which is made when it is missing (Prefect would only warn); a person's value stays.
 
     Only a server keeps such limits. The API that Prefect starts inside a process, without PREFECT_API_URL, forgets who

@@ -9,7 +9,7 @@ from prefect import flow, get_run_logger, task
 
 from flows.hooks import ANNOUNCED
 from flows.ingest import ingest
-from flows.limits import one_training
+from flows.limits import slot_for_training
 from flows.naming import run_name
 from flows.progress import training_in_log
 from flows.retries import RETRIED
@@ -23,7 +23,7 @@ from segpipe.types import EvalReport
 def train_architecture(recipe: Recipe, index: int, label: str, night: night_stage.OpenNight) -> EvalReport:
     """Trains and evaluates; a retry continues from the newest valid checkpoint."""
     told = training_in_log(get_run_logger(), label)
-    with one_training():
+    with slot_for_training():
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 
 

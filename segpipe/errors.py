@@ -18,6 +18,10 @@ class InputError(SegpipeError):
     exit_status = 2
 
 
+class IncomparableError(InputError):
+    """Two models answer different questions, such as by different classes: no number says which is better."""
+
+
 class BadSampleError(InputError):
     """One sample cannot be used. Ingest turns it into a quarantine entry and goes on with its neighbours.
 
@@ -38,7 +42,6 @@ class BadSampleError(InputError):
         "duplicate_id",
         "outside_root",
         "bad_annotation",
-        "known_bad",
     )
 
     def __init__(self, reason: str, file: str, detail: str, *, item: str = "") -> None:

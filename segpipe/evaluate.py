@@ -20,7 +20,7 @@ from torch import nn
 from segpipe.checkpoint import load_bundle, load_model
 from segpipe.data.batch import Batch
 from segpipe.data.loader import EvalBatches
-from segpipe.errors import InputError
+from segpipe.errors import IncomparableError, InputError
 from segpipe.shards import open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.types import EvalReport, Manifest, ModelBundle
@@ -95,7 +95,7 @@ def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:
     """The operations of the model's task, after checking that model and dataset speak of the same classes."""
     ours, theirs = [c.name for c in bundle.classes], [c.name for c in manifest.classes]
     if ours != theirs:
-        raise InputError(
+        raise IncomparableError(
             f"{origin}: the model knows the classes {ours}, dataset {manifest.dataset!r} has {theirs}; "
             "a model is evaluated on the classes that it was trained for"
         )

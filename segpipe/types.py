@@ -253,7 +253,8 @@ class TrainResult:
     """What one finished training run left behind: the `train.json` of its folder, written last.
 
     `history` is what was measured, in order: {"step", "epoch", "metrics": {name: value}}. `stopped` says why training
-    ended: "finished" or "patience". `train_seconds` is time in the training loop alone, over all attempts.
+    ended: "finished" or "patience". `train_seconds` is time in the training loop with its validations, without
+    checkpoints, over all attempts.
     """
 
     experiment: str

@@ -297,6 +297,8 @@ def test_a_root_is_expanded_and_an_unset_variable_is_named(monkeypatch: pytest.M
     assert expand_root("$SOMEWHERE/camvid") == expand_root("${SOMEWHERE}/camvid") == "/data/camvid"
     assert expand_root("~/camvid") == "/home/me/camvid"
     assert expand_root("s3://bucket/camvid") == "s3://bucket/camvid"
+    assert expand_root("camvid") == os.path.abspath("camvid"), "a cluster's workers stand in another folder"
+    assert expand_root("") == "", "a source without files has no root"
     monkeypatch.delenv("SOMEWHERE")
     with pytest.raises(InputError, match=r"dataset.root: '\$SOMEWHERE/camvid' names an environment variable"):
         expand_root("$SOMEWHERE/camvid")

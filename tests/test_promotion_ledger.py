@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from segpipe import storage
-from segpipe.errors import CorruptError
+from segpipe.errors import CorruptError, IncomparableError
 from segpipe.promotion import Record, Verdict, champion, decide, history
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
@@ -114,6 +114,24 @@ def test_a_new_question_is_judged_anew(tmp_path: Path, changed: str) -> None:
 def test_a_refusal_for_a_faulty_report_does_not_bind_the_mended_one(tmp_path: Path) -> None:
     assert promote(tmp_path, scored(math.nan, "a")).outcome == "refused"
     assert promote(tmp_path, scored(0.5, "a")).outcome == "promoted"
+
+
+def test_a_champion_that_cannot_be_compared_stays_and_the_refusal_is_on_record(tmp_path: Path) -> None:
+    promote(tmp_path, scored(0.5, "a"))
+
+    def unlike(record: Record) -> EvalReport:
+        raise IncomparableError("the model knows the classes ['sky'], dataset 'camvid' has ['sky', 'car']")
+
+    for _ in range(2):
+        verdict = decide(str(tmp_path), scored(0.6, "b"), unlike, name="camvid", who="ann")
+        assert (verdict.outcome, verdict.delta, verdict.number) == ("refused", None, 2)
+        assert (
+            verdict.reason == "not comparable: the model knows the classes ['sky'], dataset 'camvid' has ['sky', 'car']"
+        )
+    standing = champion(str(tmp_path))
+    assert standing is not None
+    assert verdict.champion == verdict.previous == standing.champion
+    assert standing.number == 1
 
 
 def test_the_champion_itself_on_new_data_stays(tmp_path: Path) -> None:

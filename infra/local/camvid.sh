@@ -31,4 +31,4 @@ PY
 .venv/bin/segpipe board camvid
 .venv/bin/segpipe history camvid
 echo
-echo "Results are in $home; 'make ui' opens the MLflow and Prefect pages."
+echo "Results are in $SEGPIPE_HOME; 'make ui' opens the MLflow and Prefect pages."

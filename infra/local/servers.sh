@@ -1,8 +1,10 @@
 # Sourced by ui.sh and camvid.sh: MLflow's and Prefect's servers over the results in $SEGPIPE_HOME, on loopback.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-home=${SEGPIPE_HOME:-$PWD/.segpipe}
+export SEGPIPE_HOME=${SEGPIPE_HOME:-$PWD/.segpipe}
+home=$SEGPIPE_HOME # for what cannot lie in an object store: databases, logs
+case $home in *://*) home=$PWD/.segpipe ;; esac
 mlflow_url=http://127.0.0.1:${MLFLOW_PORT:-5000} prefect_url=http://127.0.0.1:${PREFECT_PORT:-4200}
-export SEGPIPE_HOME=$home PREFECT_HOME=${PREFECT_HOME:-$home/prefect}
+export PREFECT_HOME=${PREFECT_HOME:-$home/prefect}
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # ten idle processes for features of language models
 mkdir -p "$home/logs"

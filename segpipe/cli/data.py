@@ -9,7 +9,12 @@ import typer
 
 from segpipe.cli import views
 from segpipe.cli.answering import answering, bars
-from segpipe.cli.parts import JsonOption, options_of
+from segpipe.cli.parts import JsonOption, absolute, options_of
+
+ToOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="URI", callback=absolute, help="The dataset. Default: $SEGPIPE_HOME/datasets/NAME."),
+]
 
 
 def ingest(
@@ -17,9 +22,7 @@ def ingest(
     root: Annotated[
         str, typer.Argument(metavar="ROOT", help="Folder or URI of the source files ('' if it needs none).")
     ],
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="URI", help="The dataset. Default: $SEGPIPE_HOME/datasets/NAME.")
-    ] = None,
+    to: ToOption = None,
     name: Annotated[str | None, typer.Option("--name", help="The dataset's name. Default: FORMAT.")] = None,
     max_quarantine: Annotated[
         float,

@@ -83,7 +83,7 @@ def trained(console: Console, results: Sequence[TrainResult]) -> None:
     table(console, "Trained (on the validation split)", columns, rows)
 
 
-def evaluated(console: Console, report: EvalReport) -> None:
+def evaluated(console: Console, report: EvalReport, *, place: str) -> None:
     say(console, f"{report.label} on {report.dataset} {report.dataset_version[:8]} {report.split}: {report.protocol}")
     interval = (
         f"95 % interval {report.low:.4f} to {report.high:.4f} over {report.resampled}, {report.num_samples} images"
@@ -94,6 +94,7 @@ def evaluated(console: Console, report: EvalReport) -> None:
     names = list(report.per_class[report.classes[0]])
     rows = [(name, *(_number(report.per_class[name].get(each)) for each in names)) for name in report.classes]
     table(console, "By class", ("class", *names), rows)
+    say(console, f"report and pictures: {place}")
 
 
 def board(console: Console, rows: Sequence[BoardRow]) -> None:
@@ -130,8 +131,7 @@ def retrained(console: Console, result: RetrainResult) -> None:
     board(console, result.board)
     for label, message in result.failures.items():
         say(console, f"failed: {label}: {message}", "red")
-    if result.verdict is not None:
-        verdict(console, result.verdict)
+    verdict(console, result.verdict)
     if result.did_nothing:
         say(console, "nothing had changed, so nothing was done: same data, recipe and code as last time")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")

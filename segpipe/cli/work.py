@@ -17,6 +17,7 @@ from segpipe.cli.parts import (
     RuntimeOption,
     SetOption,
     VersionOption,
+    absolute,
     chosen_runs,
     label_of,
 )
@@ -55,7 +56,10 @@ def train(
     recipe: RecipeArgument,
     data: DataOption,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="URI", help="Folder for the runs. Default: $SEGPIPE_HOME/runs/NAME.")
+        str | None,
+        typer.Option(
+            "--to", metavar="URI", callback=absolute, help="Folder for the runs. Default: $SEGPIPE_HOME/runs/NAME."
+        ),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="LABEL", help="Train this one of the recipe. May be repeated.")
@@ -102,12 +106,19 @@ def train(
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A model folder, as training left it.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", callback=absolute, help="A model folder, as training left it.")
+    ],
     data: DataOption,
     split: Annotated[str, typer.Option("--split", help="The split to score on.")] = "test",
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="URI", help="Folder for reports. Default: $SEGPIPE_HOME/evaluations/EXPERIMENT."),
+        typer.Option(
+            "--to",
+            metavar="URI",
+            callback=absolute,
+            help="Folder for reports. Default: $SEGPIPE_HOME/evaluations/EXPERIMENT.",
+        ),
     ] = None,
     label: Annotated[str | None, typer.Option("--label", help="Name on the board. Default: from CHECKPOINT.")] = None,
     experiment: Annotated[str, typer.Option("--experiment", help="The experiment that it counts for.")] = "adhoc",
@@ -135,52 +146,64 @@ def evaluate(
         from segpipe.stages import evaluate as stage
 
         document = {"split": split, "batch_size": batch_size, "workers": workers, "pictures": pictures}
+        config = validate(EvaluateConfig, document, "segpipe evaluate")
+        folder = to or layout.evaluations_uri(experiment)
         report = stage.evaluate(
             checkpoint,
             data=data,
             version=catalogue.dataset_version(data, version),
-            to=to or layout.evaluations_uri(experiment),
-            config=validate(EvaluateConfig, document, "segpipe evaluate"),
+            to=folder,
+            config=config,
             experiment=experiment,
             label=label or label_of(checkpoint),
             runtime=runtime.value,
         )
-        answer(report, views.evaluated)
+        answer(report, partial(views.evaluated, place=stage.report_uri(report, config=config, to=folder)))
 
 
 def promote(
     recipe: RecipeArgument,
     report: Annotated[
-        list[str], typer.Argument(metavar="REPORT...", help="Evaluation folders, as `segpipe evaluate` filled them.")
-    ],
-    data: DataOption,
+        list[str] | None,
+        typer.Argument(
+            metavar="REPORT...",
+            callback=absolute,
+            help="Folders that `segpipe evaluate` filled. Default: those of the last retrain.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="URI", callback=absolute, help="The dataset of these reports. Default: in $SEGPIPE_HOME."
+        ),
+    ] = None,
     overrides: SetOption = None,
+    runtime: RuntimeOption = Runtime.RAY,
     as_json: JsonOption = False,
 ) -> None:
     """Let the best of some evaluated models challenge the champion.
 
     The champion is scored on the same dataset version first. Who wins is
     written into an append-only ledger, MLflow's aliases follow it. A tie keeps
-    the champion. Exit status 1: the challenger was refused.
+    the champion. Without REPORT the models of the recipe's last retrain are
+    judged again, as after a changed margin. Exit status 1: the challenger was
+    refused.
 
     \b
     Examples:
-      segpipe promote my.yaml evaluations/unet-0123456789ab --data datasets/roofs
-      segpipe promote my.yaml evaluations/* --data datasets/roofs --set promote.margin=0.01 --json
+      segpipe promote my.yaml --set promote.margin=0.01
+      segpipe promote my.yaml evaluations/ --data datasets/roofs --json
     """
-    with answering(as_json) as answer, steps("choosing the champion") as note:
+    with answering(as_json) as answer, steps("choosing the champion"):
         from segpipe.config import Recipe
 
         found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import promote as stage
-        from segpipe.stages.evaluations import load_report
 
-        candidates = [load_report(folder.removesuffix("/report.json")) for folder in report]
-        note(f"{len(candidates)} candidate(s) for {found.name}")
-        scorer = stage.champion_scorer(
-            found.name, data=data, version=candidates[0].dataset_version, config=found.evaluate
-        )
-        verdict = stage.promote(found.name, candidates, config=found.promote, champion_report_of=scorer)
+        if report:
+            verdict = stage.judge(found, report, data=data, runtime=runtime.value)
+        else:
+            verdict = stage.judge_again(found, runtime=runtime.value)
         answer(verdict, views.verdict, status=1 if verdict.outcome == "refused" else 0)
 
 
@@ -214,5 +237,4 @@ def retrain(
             on_ingest=partial(shown.ingest, found.dataset.name),
             on_progress=shown.training,
         )
-        refused = result.verdict is not None and result.verdict.outcome == "refused"
-        answer(result, views.retrained, status=1 if refused or result.failures else 0)
+        answer(result, views.retrained, status=0 if result.is_clean else 1)

@@ -303,11 +303,14 @@ def digest(document: Mapping[str, Any]) -> str:
 
 
 def expand_root(root: str) -> str:
-    """Expands `$VARIABLES` and `~` in a source root. Raises InputError when a variable is not set."""
+    """Expands `$VARIABLES` and `~` in a source root; a local path becomes absolute: a cluster's workers stand elsewhere.
+
+    Raises InputError when a variable is not set.
+    """
     expanded = os.path.expanduser(os.path.expandvars(root))
     if "$" in expanded:
         raise InputError(f"dataset.root: {root!r} names an environment variable that is not set; set it and run again")
-    return expanded
+    return os.path.abspath(expanded) if expanded and "://" not in expanded else expanded
 
 
 def _deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

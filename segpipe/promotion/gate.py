@@ -72,6 +72,18 @@ def judge(challenger: EvalReport, champion: EvalReport | None, *, floor: float, 
     )
 
 
+def refuse(challenger: EvalReport, standing: Contender | None, why: str) -> Verdict:
+    """The verdict on a challenger whose champion cannot be scored as it was: nothing moves, and a person decides."""
+    return Verdict(
+        outcome="refused",
+        champion=standing,
+        previous=standing,
+        challenger=contender(challenger),
+        delta=None,
+        reason=f"not comparable: {why}",
+    )
+
+
 def is_better(challenger: EvalReport, champion: EvalReport, margin: float) -> tuple[bool, str]:
     """Whether the challenger's primary metric exceeds the champion's by more than `margin`, and a sentence why.
 

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from segpipe import storage
-from segpipe.errors import ConflictError, CorruptError
-from segpipe.promotion.gate import Contender, Verdict, judge
+from segpipe.errors import ConflictError, CorruptError, IncomparableError
+from segpipe.promotion.gate import Contender, Verdict, judge, refuse
 from segpipe.reports import from_plain, to_plain
 from segpipe.types import EvalReport
 
@@ -86,8 +86,9 @@ def decide(
     """Judges the challenger against the ledger's champion and records the verdict; safe with any number of promoters.
 
     `champion_report_of(record)` scores the champion that stands since `record` on the challenger's dataset version. It
-    is called once per champion: again only when another promoter has won the race with a new one. The same pair on the
-    same evaluation, floor and margin is judged once: asked again, the recorded verdict is returned, nothing is written.
+    is called once per champion: again only when another promoter has won the race with a new one. When it raises
+    IncomparableError, the challenger is refused in its words. The same pair on the same evaluation, floor and margin is
+    judged once: asked again, the recorded verdict is returned, nothing is written.
     """
     reports = {challenger.weights_sha256: challenger}
     for _ in range(MAX_ROUNDS):
@@ -97,12 +98,15 @@ def decide(
         if known:
             return _verdict(known)
         opponent = None
-        if standing:
-            weights = _champion_weights(standing)
-            if weights not in reports:
-                reports[weights] = _champion_report(champion_report_of, standing, ledger_uri)
-            opponent = reports[weights]
-        verdict = judge(challenger, opponent, floor=floor, margin=margin)
+        try:
+            if standing:
+                weights = _champion_weights(standing)
+                if weights not in reports:
+                    reports[weights] = _champion_report(champion_report_of, standing, ledger_uri)
+                opponent = reports[weights]
+            verdict = judge(challenger, opponent, floor=floor, margin=margin)
+        except IncomparableError as error:
+            verdict = refuse(challenger, standing.champion if standing else None, str(error))
         record = _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, floor=floor, margin=margin)
         try:
             storage.append_record(ledger_uri, to_plain(record), after=len(log))

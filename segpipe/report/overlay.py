@@ -1,7 +1,7 @@
 """One prediction as a picture: image, truth, prediction and errors beside each other, with a legend. Numpy and Pillow.
 
-`draw` makes one picture, `contact_sheet` stacks several; both return PNG bytes that depend on nothing but their
-arguments. Panels are scaled to a readable size: photographs smoothly, label maps without mixing classes.
+`draw` returns PNG bytes that depend on nothing but its arguments. Panels are scaled to a readable size: photographs
+smoothly, label maps without mixing classes.
 
 Legend: H W size of the image in pixels, h w size of a panel, K classes.
 """
@@ -69,19 +69,6 @@ def draw(
         extra = [("wrong", WRONG)] + ([("not labelled", None)] if num_valid < labels_HW.size else [])
     entries = [*_present(prediction_HW, labels_HW, classes, ignore_index), *extra]
     return _png(_compose(panels, entries, f"{title}   {width} x {height}"))
-
-
-def contact_sheet(pictures: Sequence[bytes]) -> bytes:
-    """Pictures of `draw` below each other as one PNG."""
-    if not pictures:
-        raise InputError("a contact sheet of no pictures: set evaluate.pictures to 1 or more")
-    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in pictures]
-    sheet = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), PAPER)
-    top = 0
-    for image in images:
-        sheet.paste(image, (0, top))
-        top += image.height
-    return _png(sheet)
 
 
 def _check(

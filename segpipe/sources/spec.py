@@ -83,6 +83,8 @@ def read_file(root: str, path: str, *, missing: str) -> bytes:
     except BadSampleError:
         raise
     except InputError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise BadSampleError("unreadable", path, str(error)) from error
         raise BadSampleError(missing, path, f"{error}: restore the file or take the sample off the list") from error
 
 

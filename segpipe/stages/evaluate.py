@@ -43,8 +43,8 @@ def evaluate(
     folder = location(bundle.weights_sha256, label=label, version=dataset.version, config=config, to=to)
     if (known := finished_report(folder)) is not None:
         return known
-    if storage.exists(storage.join(folder, REPORT)):
-        storage.delete_tree(folder)  # with the pictures: one that is damaged, too, would be in the way of its like
+    # With the pictures: one that is damaged, or was drawn by another device before a crash, would be in the way.
+    storage.delete_tree(folder)
     _check_split(dataset, config.split)
     shares = [
         Share(
@@ -78,13 +78,12 @@ def location(weights_sha256: str, *, label: str, version: str, config: EvaluateC
 
 def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:
     """The folder of a report that was made for a recipe."""
-    return location(
-        report.weights_sha256,
-        label=report.label,
-        version=report.dataset_version,
-        config=recipe.evaluate,
-        to=layout.evaluations_uri(recipe.name),
-    )
+    return report_uri(report, config=recipe.evaluate, to=layout.evaluations_uri(recipe.name))
+
+
+def report_uri(report: EvalReport, *, config: EvaluateConfig, to: str) -> str:
+    """The folder of a report that `evaluate` made with this `config` and `to`."""
+    return location(report.weights_sha256, label=report.label, version=report.dataset_version, config=config, to=to)
 
 
 def _count_all(shares: list[Share], runtime: Literal["ray", "local"], cpus: float) -> list[Counted]:

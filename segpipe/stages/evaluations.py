@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from segpipe import reports, storage
-from segpipe.errors import CorruptError
+from segpipe.errors import CorruptError, InputError
 from segpipe.types import EvalReport
 
 _log = logging.getLogger(__name__)
@@ -26,6 +26,16 @@ def load_report(folder: str) -> EvalReport:
         ) from error
 
 
+def load_reports(place: str) -> list[EvalReport]:
+    """The reports of every evaluation folder at or below `place`, which may be a `report.json` itself. Raises as
+    `load_report`; InputError when there is none."""
+    place = place.removesuffix(f"/{REPORT}")
+    found = [f"{place}/{path}".removesuffix(f"/{REPORT}") for path in storage.list_tree(place, suffix=REPORT)]
+    if not found:
+        raise InputError(f"{place}: holds no {REPORT}; give a folder that `segpipe evaluate` or a retrain filled")
+    return [load_report(folder) for folder in found]
+
+
 def finished_report(folder: str) -> EvalReport | None:
     """The report of an evaluation folder; None when there is none, or one that cannot be read."""
     if not storage.exists(storage.join(folder, REPORT)):
@@ -37,9 +47,9 @@ def finished_report(folder: str) -> EvalReport | None:
         return None
 
 
-def load_pictures(folder: str) -> list[tuple[str, bytes]]:
+def load_pictures(folder: str, *, at_most: int | None = None) -> list[tuple[str, bytes]]:
     """(name, PNG bytes) of an evaluation folder's pictures, in the order of their names."""
-    files = storage.list_files(storage.join(folder, "pictures"), suffix=".png")
+    files = storage.list_files(storage.join(folder, "pictures"), suffix=".png")[:at_most]
     return [(file.rsplit("/", 1)[-1], storage.read_bytes(file)) for file in files]
 
 

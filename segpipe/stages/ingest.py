@@ -258,7 +258,7 @@ def _group_warnings(refs: Sequence[SampleRef], written: Sequence[Written]) -> It
 
 
 def _duplicate_warnings(written: Sequence[Written]) -> Iterator[str]:
-    """Images whose very bytes occur twice: within a split they weigh double, across splits they leak."""
+    """Images whose very bytes are in two splits: what is learnt from one copy leaks into the score of the other."""
     places: dict[str, list[tuple[str, str]]] = {}
     for part in written:
         for sample_id, image_sha256 in zip(part.result.sample_ids, part.result.image_hashes, strict=True):

@@ -2,7 +2,7 @@
 
 <home>/datasets/<dataset>/                            Parquet shards, manifests, the log of versions
 <home>/runs/<experiment>/<label>-<run key>/           checkpoints, model bundle, train.json
-<home>/evaluations/<experiment>/<version>/<key>/      report.json, pictures
+<home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, pictures
 <home>/ledger/<experiment>/                           who is champion: one record a decision
 <home>/nights/<experiment>/                           what each retrain came to: one record a night
 <home>/pending/<experiment>/                          what MLflow was not shown yet: one record a run or verdict
@@ -20,8 +20,13 @@ from segpipe import storage
 
 def home() -> str:
     """`$SEGPIPE_HOME`, or `./.segpipe`; a local path is made absolute, a URI such as s3://bucket/key is kept."""
-    value = os.environ.get("SEGPIPE_HOME") or ".segpipe"
-    return value if "://" in value else str(Path(value).absolute())
+    return absolute(os.environ.get("SEGPIPE_HOME") or ".segpipe")
+
+
+def absolute(uri: str) -> str:
+    """A local path made absolute; a URI such as s3://bucket/key is kept. What is written down is read from elsewhere:
+    by a worker in another folder, on another night."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 def local_home() -> str:

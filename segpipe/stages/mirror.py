@@ -14,7 +14,7 @@ from functools import partial
 
 from segpipe import promotion, storage, tracking
 from segpipe.config import Recipe, RunConfig, validate
-from segpipe.errors import SegpipeError, UnreachableError
+from segpipe.errors import CorruptError, InputError, SegpipeError, UnreachableError
 from segpipe.leaderboard import BoardRow
 from segpipe.stages import display, layout, pending, registration
 from segpipe.stages.evaluate import evaluation_uri
@@ -189,16 +189,17 @@ def _catch_up(experiment: str) -> None:
 
 @contextmanager
 def _draining(where: str) -> Iterator[None]:
-    """Deletes a record that was shown, and one that cannot be shown any more; one that MLflow refuses stays."""
+    """Deletes a record that was shown, and one whose files are damaged or gone; one that another fault keeps from being
+    shown (MLflow refuses it, a disk is full) stays."""
     try:
         yield
     except UnreachableError:
         raise
-    except tracking.RefusedError as error:
+    except (InputError, CorruptError) as error:
+        _log.warning("%s cannot be shown in MLflow any more and is removed: %s", where, error)
+    except SegpipeError as error:
         _log.warning("%s stays to be shown in MLflow; delete it to give that up: %s", where, error)
         return
-    except SegpipeError as error:
-        _log.warning("%s cannot be shown in MLflow any more and is removed: %s", where, error)
     storage.delete(where)
 
 

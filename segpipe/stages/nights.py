@@ -123,6 +123,11 @@ def last_reports(experiment: str | None = None) -> list[EvalReport]:
     raise _no_night(chosen)
 
 
+def last_failures(experiment: str) -> Mapping[str, str]:
+    """A message for each architecture that did not make it in the last night of an experiment."""
+    return next((night.failures for _, night in _newest_first(_chosen(experiment))), {})
+
+
 def history(experiment: str | None = None) -> list[Record]:
     """Every decision on an experiment, oldest first. Raises InputError when there is no such experiment."""
     return promotion.history(layout.ledger_uri(_chosen(experiment)))

@@ -105,8 +105,13 @@ def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Writt
     try:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             futures = [pool.submit(write_part, part) for part in parts]
-            for done, _ in enumerate(as_completed(futures), start=1):
-                advance(done)
+            try:
+                for done, future in enumerate(as_completed(futures), start=1):
+                    future.result()
+                    advance(done)
+            except BaseException:  # Ctrl-C, a full disk: what has not begun need not fail one by one
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
             return [future.result() for future in futures]
     except BrokenProcessPool:
         raise SegpipeError(

@@ -11,11 +11,12 @@ from typing import Literal
 
 from segpipe import promotion, tracking
 from segpipe.config import EvaluateConfig, PromoteConfig, Recipe
-from segpipe.errors import CorruptError, InputError, SegpipeError
+from segpipe.errors import CorruptError, IncomparableError, InputError, SegpipeError
 from segpipe.leaderboard import rank
 from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout, mirror, nights
 from segpipe.stages.evaluate import evaluate, evaluation_uri
+from segpipe.stages.evaluations import load_reports
 from segpipe.types import EvalReport
 from segpipe.user import current_user
 
@@ -50,6 +51,31 @@ def promote(
     return verdict
 
 
+def judge(
+    recipe: Recipe,
+    places: Sequence[str],
+    *,
+    data: str | None = None,
+    runtime: Literal["ray", "local"] = "ray",
+) -> Verdict:
+    """Judges the models whose reports lie at or below `places`, by the recipe's floor and margin.
+
+    `data` is the dataset on which the champion is scored, too (default: where a night ingests it). Raises InputError
+    where there is no report.
+    """
+    candidates = [report for place in places for report in load_reports(place)]
+    first = candidates[0]
+    scorer = champion_scorer(
+        recipe.name,
+        data=data or layout.dataset_uri(first.dataset),
+        version=first.dataset_version,
+        config=recipe.evaluate,
+        runtime=runtime,
+    )
+    mirror.reconcile(recipe.name)
+    return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer)
+
+
 def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> Verdict:
     """Judges the models of the recipe's last night once more, by the floor, margin and protocol that it has now.
 
@@ -57,7 +83,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
     made again, as the champion's is: the gate would refuse to compare them. What comes of it is the last word on that
     night, on the board as well. Raises InputError where no night has left a model.
     """
-    last = nights.last_reports(recipe.name)
+    failures, last = nights.last_failures(recipe.name), nights.last_reports(recipe.name)
     mirror.reconcile(recipe.name)
     data, version = layout.dataset_uri(last[0].dataset), last[0].dataset_version  # where a night ingests
     candidates = [
@@ -81,7 +107,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         dataset_uri=data,
         dataset_version=version,
         evaluations=[evaluation_uri(recipe, report) for report in candidates],
-        failures={},
+        failures=failures,
     )
     return verdict
 
@@ -101,6 +127,12 @@ def champion_scorer(
             raise InputError(f"record {record.number} of {experiment} names no champion; restore the ledger's file")
         try:
             return evaluate_champion(record.champion)
+        except IncomparableError as error:
+            raise IncomparableError(
+                f"the champion {record.champion.label} (ledger record {record.number}) answers another question: "
+                f"{error}. What was trained is on the board; for a champion of these classes give the recipe another "
+                f"`name`, or move {layout.ledger_uri(experiment)} away"
+            ) from error
         except (InputError, CorruptError) as error:
             raise SegpipeError(
                 f"the champion of {experiment} ({record.champion.label}, ledger record {record.number}) cannot be "

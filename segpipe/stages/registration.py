@@ -104,7 +104,7 @@ def local_bundle(model_uri: str) -> Iterator[Path]:
         return
     with storage.scratch() as folder:
         for name in (checkpoint.WEIGHTS, checkpoint.BUNDLE):
-            (folder / name).write_bytes(storage.read_bytes(storage.join(model_uri, name)))
+            storage.write_once(str(folder / name), storage.read_bytes(storage.join(model_uri, name)))
         yield folder
 
 

@@ -54,6 +54,11 @@ class RetrainResult:
     pages: Mapping[str, str]
     seconds: float
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether nobody need look at it: no architecture failed, and the challenger was not refused."""
+        return not self.failures and self.verdict.outcome != "refused"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenNight:
@@ -243,4 +248,4 @@ def best_picture(recipe: Recipe, candidates: Sequence[EvalReport]) -> bytes | No
     """One picture of the best candidate's predictions, where the recipe asks for pictures."""
     best = rank(candidates)[0]
     report = next(report for report in candidates if report.weights_sha256 == best.weights_sha256)
-    return next((data for _, data in load_pictures(evaluation_uri(recipe, report))), None)
+    return next((data for _, data in load_pictures(evaluation_uri(recipe, report), at_most=1)), None)

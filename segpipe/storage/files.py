@@ -66,7 +66,8 @@ def size(uri: str) -> int:
 
 
 def fingerprint(uri: str) -> str:
-    """Tells whether a file was touched since: size and time of change, or the store's ETag. Not a hash of its bytes."""
+    """Tells whether a file was touched since: size and times of change (of its bytes, and of its name, owner or
+    permissions), or the store's ETag. Not a hash of its bytes."""
     path = local_path(uri)
     if path is None:
         return object_store.attempt(uri, object_store.stamp)
@@ -74,7 +75,7 @@ def fingerprint(uri: str) -> str:
         found = path.stat()
     except OSError as error:
         raise explain_read(error, uri) from error
-    return f"{found.st_size}/{found.st_mtime_ns}"
+    return f"{found.st_size}/{found.st_mtime_ns}/{found.st_ctime_ns}"
 
 
 def list_files(uri: str, *, suffix: str = "") -> list[str]:
@@ -191,7 +192,8 @@ def scratch(near: str | None = None) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path)
+        # What cannot be removed is swept later; it must not hide how the block ended.
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -79,7 +79,8 @@ def sweep(folder: Path, *, now: float | None = None) -> list[str]:
     """Removes leftovers directly below `folder`; gives their names.
 
     Those of this host go when their process is gone; those of others when untouched for an hour (their process ids
-    mean nothing here).
+    mean nothing here). Others may sweep the same folder: what is gone already, and what is not ours to remove, is
+    passed over.
     """
     removed = []
     clock = time.time() if now is None else now
@@ -89,8 +90,7 @@ def sweep(folder: Path, *, now: float | None = None) -> list[str]:
             continue
         age = clock - _touched(entry)
         abandoned = not is_alive(owner.pid) if owner.host == host_tag() else age > LEFTOVER_SECONDS
-        if abandoned:
-            _remove(entry)
+        if abandoned and _remove(entry):
             removed.append(entry.name)
     return removed
 
@@ -204,16 +204,21 @@ def _fsync(path: Path) -> None:
 
 
 def _touched(entry: Path) -> float:
-    """When something in `entry` last changed; now, if its owner removes it while we look."""
+    """When something in `entry` last changed; now, if somebody removes it while we look, or it is not ours to see."""
     try:
         inside = list(entry.iterdir()) if entry.is_dir() and not entry.is_symlink() else []
         return max(path.lstat().st_mtime for path in [entry, *inside])
-    except FileNotFoundError:
+    except OSError:
         return time.time()
 
 
-def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink(missing_ok=True)
+def _remove(entry: Path) -> bool:
+    """Whether `entry` was there and is gone now."""
+    try:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    except OSError:
+        return False
+    return True

@@ -163,11 +163,16 @@ def _defined(value: float) -> float | None:
 
 def _class_weights(config: TrainConfig, statistics: Split) -> Tensor | None:
     """(K,) weights of the loss from the training split's pixel counts (see `losses.py` for both rules)."""
+    if config.class_weights == "none":
+        return None
     pixels_K = torch.tensor(statistics.class_pixels, dtype=torch.float64)
+    if not pixels_K.any():
+        raise InputError(
+            f"train.class_weights: {config.class_weights} counts pixels, and no pixel of the {statistics.samples} "
+            "training samples is labelled; look at what the masks hold and at the dataset's ignored ids"
+        )
     if config.class_weights == "enet":
         weights_K = enet_weights(pixels_K / pixels_K.sum())
-    elif config.class_weights == "median_frequency":
-        weights_K = median_frequency_weights(pixels_K, torch.tensor(statistics.image_pixels, dtype=torch.float64))
     else:
-        return None
+        weights_K = median_frequency_weights(pixels_K, torch.tensor(statistics.image_pixels, dtype=torch.float64))
     return weights_K.pow(config.class_weight_power)

@@ -9,6 +9,7 @@ clean output) and keeps its timeouts short (its defaults wait for minutes).
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import sqlite3
@@ -196,6 +197,8 @@ def _probe_server(uri: str) -> None:
     except OSError as error:
         reason = str(getattr(error, "reason", error)) or type(error).__name__
         raise unreachable(uri, f"no answer within {PROBE_SECONDS:.0f} s ({reason})") from None
+    except (http.client.HTTPException, ValueError) as error:  # no port, no HTTP: neither is an OSError
+        raise unreachable(uri, f"it is not the address of an HTTP server ({_first_line(error)})") from None
 
 
 def _probe_sqlite(uri: str, path: str) -> None:

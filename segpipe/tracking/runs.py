@@ -11,7 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segpipe.errors import InputError
-from segpipe.tracking.connect import RunRef, is_server, metric_name, page, sqlite_path, talking_to
+from segpipe.tracking.connect import (
+    RefusedError,
+    RunRef,
+    is_server,
+    metric_name,
+    page,
+    sqlite_path,
+    talking_to,
+    without_password,
+)
 from segpipe.user import current_user
 
 if TYPE_CHECKING:
@@ -197,6 +206,12 @@ def _experiment(client: MlflowClient, uri: str, name: str, artifact_root: str | 
             found = client.get_experiment_by_name(name)
             if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":  # that code: another process was faster
                 raise
+    if not is_server(uri) and str(found.artifact_location).startswith("mlflow-artifacts:"):
+        raise RefusedError(
+            f"MLflow at {without_password(uri)}: a server made the experiment {name!r} and keeps its files; set "
+            "MLFLOW_TRACKING_URI to that server (`make ui` starts one at http://127.0.0.1:5000), or give the recipe "
+            "another name"
+        )
     if found.lifecycle_stage == "deleted":
         # Its name stays taken, so that the alternative would be a night without records.
         client.restore_experiment(found.experiment_id)

@@ -1,5 +1,6 @@
 """segpipe/cli/work.py and data.py: every command that does something reaches its stage and shows what came of it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 
 from segpipe import promotion, reports, storage
+from segpipe.config import Recipe
 from segpipe.leaderboard import rank
 from segpipe.stages import catalogue, layout
 from segpipe.stages import ingest as ingest_stage
+from segpipe.stages import promote as promote_stage
 from segpipe.stages import retrain as retrain_stage
 from segpipe.types import QuarantineEntry, TrainProgress
 from tests.fixtures.command_line import document, segpipe
@@ -61,7 +64,8 @@ def test_ingest_above_the_limit_lists_the_bad_files_and_is_1(monkeypatch: pytest
 
     monkeypatch.setattr(ingest_stage, "ingest", refuse)
     told = document(segpipe("ingest", "folder", str(tmp_path), "--to", "here", "--json"), status=1)
-    assert (told["uri"], told["version"], told["warnings"]) == ("here", None, ["1 of 2 samples are bad"])
+    here = str(Path("here").absolute())
+    assert (told["uri"], told["version"], told["warnings"]) == (here, None, ["1 of 2 samples are bad"])
     assert told["quarantined"] == [
         {"file": "a[red].png", "item": "a", "reason": "truncated", "detail": "ends at byte 9"}
     ]
@@ -84,17 +88,25 @@ def test_train_evaluate_promote_and_history_in_one_process(
     common = ["--data", ingested["uri"], "--data-version", ingested["version"][:8], "--runtime", "local", "--json"]
     (trained,) = document(segpipe("train", recipe, "--to", str(tmp_path), "--only", "unet", *common))
     assert (trained["label"], trained["epochs"]) == ("unet", 1)
-    evaluate = ["evaluate", trained["model_uri"], "--experiment", "tiny", "--pictures", "1", *common]
+    # Named from here, remembered for everywhere: the nightly worker stands in another folder.
+    monkeypatch.chdir(tmp_path)
+    evaluate = ["evaluate", os.path.relpath(trained["model_uri"]), "--experiment", "tiny", "--pictures", "1", *common]
     report = document(segpipe(*evaluate))
+    assert report["checkpoint"] == trained["model_uri"]
     assert (report["label"], report["split"], report["num_samples"]) == ("unet", "test", 2)
     assert report["dataset_version"] == ingested["version"]
     (folder,) = Path(layout.evaluations_uri("tiny")).glob("*/unet-*")
+    # The report itself, the folder of all of them, and the dataset where ingest puts it unless told otherwise.
     verdict = document(segpipe("promote", recipe, str(folder / "report.json"), "--data", ingested["uri"], "--json"))
     assert (verdict["outcome"], verdict["champion"]["weights_sha256"]) == ("promoted", report["weights_sha256"])
+    assert document(segpipe("promote", recipe, layout.evaluations_uri("tiny"), "--json")) == verdict
+    assert segpipe("promote", recipe, str(tmp_path / "nothing"), "--json").exit_code == 2
     (record,) = document(segpipe("history", "--json"))
     assert (record["number"], record["kind"], record["reason"]) == (1, "promoted", verdict["reason"])
     assert "promoted" in segpipe("history", "tiny").stdout
-    assert f"{report['value']:.4f}" in segpipe(*evaluate[:-1]).stdout
+    shown = segpipe(*evaluate[:-1]).stdout
+    assert f"{report['value']:.4f}" in shown
+    assert f"report and pictures: {folder}" in shown
     assert "evaluations" not in segpipe("train", recipe, *common[:-1], "--to", str(tmp_path), "--only", "unet").stdout
 
 
@@ -107,6 +119,23 @@ def test_a_refused_challenger_is_1(recipe: str, tmp_path: Path, monkeypatch: pyt
     storage.write_json_once(f"{tmp_path}/e/report.json", reports.to_plain(eval_report(value=0.25)))
     result = segpipe("promote", recipe, f"{tmp_path}/e", "--data", "none", "--set", "promote.floor=0.5", "--json")
     assert document(result, status=1)["outcome"] == "refused"
+
+
+def test_promote_without_reports_judges_the_last_night_again(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    champion = promotion.Contender(arch="unet", label="a", weights_sha256="ab", checkpoint="runs/a")
+
+    def judged(found: Recipe, *, runtime: str) -> promotion.Verdict:
+        asked.append((found.name, found.promote.margin, runtime))
+        return promotion.Verdict(
+            outcome="kept", champion=champion, previous=champion, challenger=champion, delta=0.0, reason="by the margin"
+        )
+
+    monkeypatch.setattr(promote_stage, "judge_again", judged)
+    told = document(segpipe("promote", recipe, "--set", "promote.margin=0.01", "--runtime", "local", "--json"))
+    assert told["outcome"] == "kept"
+    assert asked == [("tiny", 0.01, "local")]
 
 
 def test_an_unknown_label_is_named(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,16 +122,16 @@ def test_a_night_whose_challenger_is_refused_ends_red(stages: Stages, recipe: st
 
 
 def test_the_training_limit_is_made_once_and_a_person_s_value_stays(stages: Stages) -> None:
-    with limits.one_training(), get_client(sync_client=True) as client:
+    with limits.slot_for_training(), get_client(sync_client=True) as client:
         assert client.read_global_concurrency_limit_by_name(limits.TRAINING).active_slots == 1
         client.upsert_global_concurrency_limit_by_name(limits.TRAINING, 5)
-    with limits.one_training(), get_client(sync_client=True) as client:
+    with limits.slot_for_training(), get_client(sync_client=True) as client:
         assert client.read_global_concurrency_limit_by_name(limits.TRAINING).limit == 5
 
 
 def test_without_a_server_there_is_no_limit_that_a_killed_run_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "get_client", lambda **_: pytest.fail("a server was asked"))
-    with temporary_settings(restore_defaults={PREFECT_API_URL}), limits.one_training():
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), limits.slot_for_training():
         entered = True
     assert entered
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from segpipe.errors import InputError
-from segpipe.report.overlay import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE, WRONG, contact_sheet, draw
+from segpipe.report.overlay import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE, WRONG, draw
 from segpipe.types import ClassInfo
 
 CLASSES = (
@@ -96,19 +96,6 @@ def test_an_image_without_any_label_is_drawn() -> None:
 
 def test_a_long_title_does_not_widen_the_picture() -> None:
     assert drawn(*example(), title="x" * 500).shape == drawn(*example()).shape
-
-
-def test_a_contact_sheet_stacks_pictures() -> None:
-    first = draw(*example(), classes=CLASSES, ignore_index=255, title="a")
-    second = draw(*example(60, 20), classes=CLASSES, ignore_index=255, title="b")
-    sheet = picture(contact_sheet([first, second]))
-    np.testing.assert_array_equal(sheet[: picture(first).shape[0], : picture(first).shape[1]], picture(first))
-    assert sheet.shape[0] == picture(first).shape[0] + picture(second).shape[0]
-
-
-def test_an_empty_contact_sheet_is_refused() -> None:
-    with pytest.raises(InputError, match="no pictures"):
-        contact_sheet([])
 
 
 def test_what_does_not_fit_together_is_refused() -> None:

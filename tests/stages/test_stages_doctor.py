@@ -236,6 +236,15 @@ def test_servers_that_are_down_are_named_without_their_password(monkeypatch: pyt
         assert "secret" not in repr(check)
 
 
+@pytest.mark.parametrize("url", ["http://localhost:42O0/api", "http://[::1/api"])
+def test_an_address_with_a_slip_of_the_pen_is_a_finding(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    for check in (one(services.check_mlflow()), one(services.check_prefect())):
+        assert (check.status, check.is_service) == ("fail", True)
+    assert next(services.check_clock()).status == "ok", "a server that cannot be asked says nothing about the clock"
+
+
 def test_a_prefect_server_in_trouble_is_a_failure(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", serve(status=503))
     assert "503" in one(services.check_prefect()).found

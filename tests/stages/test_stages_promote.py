@@ -11,6 +11,7 @@ from segpipe import promotion
 from segpipe.config import EvaluateConfig, PromoteConfig
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.promotion import Record
+from segpipe.shards import open_dataset, publish
 from segpipe.stages import layout, nights
 from segpipe.stages.evaluate import evaluate, location
 from segpipe.stages.identity import resolve
@@ -130,6 +131,26 @@ def test_the_champion_of_a_record_is_scored_on_the_version_that_is_asked_for(sha
     assert fresh.weights_sha256 == result.weights_sha256
     with pytest.raises(InputError, match="record 1 of shapes names no champion"):
         score(replace(standing, champion=None))
+
+
+def test_a_champion_of_other_classes_refuses_the_challenger_and_says_what_to_do(shapes: Shapes, tmp_path: Path) -> None:
+    """A class was renamed, or added: the night ends with a verdict and a board, not with an error."""
+    result, uri = shapes.result, str(tmp_path / "renamed")
+    publish_small(uri)
+    manifest = open_dataset(uri).manifest
+    renamed = (replace(manifest.classes[0], name="soil"), *manifest.classes[1:])
+    version, _ = publish(uri, replace(manifest, classes=renamed))
+    first = replace(scored(0.5, "unet"), checkpoint=result.model_uri, weights_sha256=result.weights_sha256)
+    promote("shapes", [first], config=PromoteConfig(), champion_report_of=nobody)
+    score = champion_scorer("shapes", data=uri, version=version, config=EvaluateConfig(pictures=0), runtime="local")
+    challenger = replace(scored(0.9, "new"), dataset_version=version)
+    verdict = promote("shapes", [challenger], config=PromoteConfig(), champion_report_of=score)
+    assert verdict.outcome == "refused"
+    assert verdict.champion is not None
+    assert verdict.champion.weights_sha256 == result.weights_sha256
+    assert "not comparable: the champion unet (ledger record 1) answers another question" in verdict.reason
+    assert "knows the classes ['ground', 'box', 'disc'], dataset 'shapes' has ['soil', " in verdict.reason
+    assert "give the recipe another `name`" in verdict.reason
 
 
 def test_the_last_night_is_judged_again_where_it_was_scored_though_the_dataset_has_changed(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -53,6 +54,24 @@ def test_sweep_spares_the_living_and_the_young_of_other_hosts(tmp_path: Path) ->
     assert local.sweep(tmp_path, now=2 * later) == [other_folder]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([mine, "precious"])
     assert storage.sweep(str(tmp_path / "absent")) == []
+
+
+def test_sweep_passes_over_what_another_sweeps_or_owns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, foreign, dead = (temporary(host_tag(), DEAD_PID + at) for at in range(3))
+    for name in (gone, foreign):
+        (tmp_path / name).mkdir()
+    (tmp_path / dead).write_bytes(b"1")
+    remove = shutil.rmtree
+
+    def rmtree(path: Path) -> None:
+        if path.name == gone:
+            remove(path)  # another process has just done it
+            remove(path)
+        raise PermissionError(errno.EACCES, "not ours", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert storage.sweep(str(tmp_path)) == [dead]
+    assert [path.name for path in tmp_path.iterdir()] == [foreign]
 
 
 def test_temporary_names_tell_their_owner(tmp_path: Path) -> None:
@@ -158,7 +177,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         storage.list_files(str(tmp_path / "pipe" / "below"))
 
 
-def test_a_fingerprint_is_size_and_time_of_change_to_the_nanosecond(tmp_path: Path) -> None:
+def test_a_fingerprint_is_size_and_times_of_change_to_the_nanosecond(tmp_path: Path) -> None:
     path, uri = tmp_path / "image.png", str(tmp_path / "image.png")
     path.write_bytes(b"one")
     os.utime(path, ns=(0, 1_700_000_000_000_000_000))
@@ -167,8 +186,12 @@ def test_a_fingerprint_is_size_and_time_of_change_to_the_nanosecond(tmp_path: Pa
     path.write_bytes(b"two")
     os.utime(path, ns=(0, 1_700_000_000_000_000_001))
     assert storage.fingerprint(uri) != first, "as long as before, and changed a nanosecond later"
-    os.utime(path, ns=(99, 1_700_000_000_000_000_000))
-    assert storage.fingerprint(uri) == first, "the bytes are not read, and when it was last read does not count"
+    third = storage.fingerprint(uri)
+    path.read_bytes()
+    assert storage.fingerprint(uri) == third, "the bytes are not read, and when it was last read does not count"
+    time.sleep(0.02)  # a tick of the clock of a file system
+    path.chmod(0o600)
+    assert storage.fingerprint(uri) != third, "what could not be read before may be readable now"
     path.write_bytes(b"three")
     os.utime(path, ns=(0, 1_700_000_000_000_000_000))
     assert storage.fingerprint(uri) != first, "of another length"

@@ -8,13 +8,14 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from segpipe import tracking
 from segpipe.errors import UnreachableError
 from segpipe.tracking import RefusedError
 from segpipe.tracking.connect import metric_name, page, without_password
-from tests.fixtures.mlflow_store import free_port, silent_server
+from tests.fixtures.mlflow_store import free_port, speaking
 
 
 def test_importing_the_room_does_not_import_mlflow() -> None:
@@ -53,8 +54,30 @@ def test_a_port_where_nobody_listens() -> None:
     assert caught.value.exit_status == 3
 
 
+@pytest.mark.parametrize("address", ["http://localhost:50O0", "http://[::1", "http://"])
+def test_an_address_with_a_slip_of_the_pen(address: str) -> None:
+    with pytest.raises(UnreachableError, match="cannot be used"):
+        tracking.reachable(address)
+
+
+def test_a_port_that_speaks_another_language() -> None:
+    with (
+        speaking(b"SSH-2.0-OpenSSH_9.6\r\n") as uri,
+        pytest.raises(UnreachableError, match="not the address of an HTTP"),
+    ):
+        tracking.reachable(uri)
+
+
+def test_a_page_that_says_yes_to_everything_is_not_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    page = b"<html>Welcome</html>"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page)
+    with speaking(answer) as uri, pytest.raises(UnreachableError, match="not in a valid JSON format"):
+        tracking.set_alias(uri, "model", "champion", 1)
+
+
 def test_a_server_that_accepts_and_hangs_is_given_up_quickly() -> None:
-    with silent_server() as uri:
+    with speaking(None) as uri:
         start = time.monotonic()
         with pytest.raises(UnreachableError, match="timed out"):
             tracking.reachable(uri)
@@ -67,6 +90,14 @@ def test_calls_to_a_dead_server_are_unreachable_errors(monkeypatch: pytest.Monke
     with pytest.raises(UnreachableError, match=r"user:\*\*\*@") as caught:
         tracking.set_alias(uri, "model", "champion", 1)
     assert "secret" not in str(caught.value)
+
+
+def test_an_experiment_of_a_server_is_not_continued_without_it(tmp_path: Path) -> None:
+    """Its files are the server's: an embedded store would be refused every one of them, in words that help nobody."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow.MlflowClient(uri).create_experiment("camvid", artifact_location="mlflow-artifacts:/1")
+    with pytest.raises(RefusedError, match=r"a server made the experiment 'camvid'.*set MLFLOW_TRACKING_URI"):
+        tracking.open_parent(uri, experiment="camvid", key="k", name="n", description="", tags={})
 
 
 def test_a_store_that_refuses_is_told_from_one_that_is_down(open_run, store: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from segpipe import tracking
 from segpipe.tracking import MetricLogger, RunRef, live
-from tests.fixtures.mlflow_store import free_port, silent_server
+from tests.fixtures.mlflow_store import free_port, speaking
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_training_does_not_wait_for_a_server_that_is_gone(caplog: pytest.LogCapt
 
 
 def test_training_does_not_wait_for_a_server_that_hangs() -> None:
-    with silent_server() as uri:
+    with speaking(None) as uri:
         _log_a_lot(RunRef(tracking_uri=uri, experiment_id="1", run_id="a", key="a"))
 
 

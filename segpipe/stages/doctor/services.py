@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -64,7 +65,7 @@ def check_prefect() -> Iterator[Check]:
         return
     try:
         _get(f"{url.rstrip('/')}/health")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         found = f"{_without_login(url)}: {error}"
         fix = "prefect server start --host 127.0.0.1, or unset PREFECT_API_URL"
         yield Check(name="prefect", status="fail", found=found, expected="answers", fix=fix, is_service=True)
@@ -105,12 +106,13 @@ def _skew(url: str) -> float | None:
     """Seconds by which our clock is ahead of a server's; None when it does not say."""
     try:
         return time.time() - parsedate_to_datetime(_get(url)).timestamp()
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return None
 
 
 def _get(url: str) -> str:
-    """Asks a health page and returns the server's date. Raises OSError when it does not answer."""
+    """Asks a health page and returns the server's date. Raises OSError when it does not answer, ValueError or
+    HTTPException when this is no address of an HTTP server."""
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url!r} is no http address")
     with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310 - http(s) only, as just checked

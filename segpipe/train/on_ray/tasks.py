@@ -6,12 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+)
 
-from segpipe.errors import SegpipeError
+from segpipe.errors import SegpipeError, UnreachableError
 
 T = TypeVar("T")
 R = TypeVar("R")
+LOST_CLUSTER = (LocalRayletDiedError, NodeDiedError, ObjectLostError, RaySystemError)
 
 
 def fan_out(
@@ -39,6 +47,8 @@ def fan_out(
         return list(ray.get(results))
     except RayTaskError as error:
         raise error.cause from error
+    except LOST_CLUSTER as error:
+        raise UnreachableError(f"lost the Ray cluster; run the same again: {error}") from error
     except RayError as error:
         raise SegpipeError(f"Ray lost the workers of a task again and again: {error}") from error
     finally:
