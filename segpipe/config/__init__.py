@@ -303,7 +303,7 @@ def digest(document: Mapping[str, Any]) -> str:
 
 
 def expand_root(root: str) -> str:
-    """Expands `$VARIABLES` and `~` in a source root; a local path becomes absolute: a cluster's workers stand elsewhere.
+    """Expands `$VARIABLES` and `~` in a source root and makes a local path absolute, as workers stand elsewhere.
 
     Raises InputError when a variable is not set.
     """

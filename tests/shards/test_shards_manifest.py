@@ -87,9 +87,9 @@ FIXED_FIELDS = [
 
 @pytest.mark.parametrize("path", FIXED_FIELDS)
 def test_a_field_missing_or_renamed_is_corrupt(path: tuple[Any, ...]) -> None:
-    with pytest.raises(CorruptError, match="unknown or missing fields"):
+    with pytest.raises(CorruptError, match=f"every field of .*none called {path[-1]}"):
         shards.manifest_from_json(changed(path, lambda node, key: node.pop(key)), where="x")
-    with pytest.raises(CorruptError, match="unknown or missing fields"):
+    with pytest.raises(CorruptError, match=f"only the fields of .*also {path[-1]}_"):
         shards.manifest_from_json(changed(path, lambda node, key: node.update({f"{key}_": 1})), where="x")
 
 
@@ -120,7 +120,7 @@ def test_a_quarantine_list_that_lies_elsewhere_is_corrupt(path: str) -> None:
         (("splits", "train", "class_pixels"), [1, 2], "expected 3 counts"),
         (("classes", 1, "name"), "road", "each name once"),
         (("classes", 1, "colour"), [0, 0, 256], "3 bytes"),
-        (("annotations",), ["boxes"], "'boxes', expected one of label_map"),
+        (("annotations",), ["boxes"], "expected one of label_map, .* found 'boxes'"),
         (("ignore_index",), 0, "ignore_index is 0"),
     ],
 )
