@@ -55,8 +55,8 @@ def from_plain(cls: type[T], document: object, *, origin: str) -> T:
         path = "".join(reversed(mismatch.path)).lstrip(".") or "(top level)"
         raise CorruptError(
             f"{origin}: {path}: expected {mismatch.expected}, found {_shown(mismatch.found)}; this file is not what "
-            f"this version of segpipe writes as {cls.__name__}: it was changed, or another version wrote it; restore it "
-            "(or that version), or move it away and run its stage again"
+            f"this segpipe writes as {cls.__name__}: it was changed, or another version wrote it. Restore it (or that "
+            "version), or move it away and run its stage again"
         ) from None
     return instance
 
