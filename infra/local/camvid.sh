@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The real run: a Prefect server and worker, an MLflow server and local Ray; deploy everything, then run the deployed
+# The real run: a Prefect server and worker, an MLflow server and local Ray; deploy and run the
 # CamVid retrain as a schedule would. Needs $SEGPIPE_DATA/camvid (the SegNet layout). Up to an hour on 2 cores.
 set -euo pipefail
 source "$(dirname "$0")/servers.sh"
@@ -9,7 +9,7 @@ export SEGPIPE_DATA=$(cd "$data" && pwd)
 start_servers
 export PREFECT_API_URL=$prefect_url/api MLFLOW_TRACKING_URI=$mlflow_url
 .venv/bin/prefect work-pool create segpipe-process --type process --overwrite
-.venv/bin/prefect --no-prompt deploy --all
+.venv/bin/prefect --no-prompt deploy --name retrain/camvid # alone: the worker would also do missed nights of the others
 .venv/bin/prefect worker start --pool segpipe-process >"$home/logs/worker.log" 2>&1 &
 started=$(.venv/bin/prefect deployment run retrain/camvid)
 echo "$started"
