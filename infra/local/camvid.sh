@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The real run: a Prefect server and worker, an MLflow server and local Ray; deploy and run the
-# CamVid retrain as a schedule would. Needs $SEGPIPE_DATA/camvid (the SegNet layout). Up to an hour on 2 cores.
+# The real run: a Prefect server and worker, an MLflow server and local Ray; deploys the CamVid retrain and runs it as a
+# schedule would. Needs $SEGPIPE_DATA/camvid (the SegNet layout). Up to an hour on 2 cores.
 set -euo pipefail
 source "$(dirname "$0")/servers.sh"
 data=${SEGPIPE_DATA:?set SEGPIPE_DATA to the folder that holds camvid/}
