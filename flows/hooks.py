@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.flows import Flow
+
+GRACE_SECONDS = 5.0  # for the announcement and the last lines of the log to leave
 
 
 def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
@@ -21,10 +25,21 @@ def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> N
     )
 
 
+def end_what_hangs(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
+    """Ends this process once its run has passed its time limit.
+
+    The state is set by now, but Prefect would wait for the thread that hangs, without end; and as long as the process
+    lives, it holds its trainings, so that every next night would be refused them.
+    """
+    if state.name == "TimedOut":
+        time.sleep(GRACE_SECONDS)
+        os._exit(1)
+
+
 # The settings of every `@flow`: what it returns is stored by the stages, and a bad end is announced.
 ANNOUNCED: dict[str, Any] = {
     "persist_result": False,
-    "on_failure": [announce_failure],
+    "on_failure": [announce_failure, end_what_hangs],
     "on_crashed": [announce_failure],
     "on_cancellation": [announce_failure],
 }

@@ -21,7 +21,7 @@ from segpipe.stages import preflight
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.results import RetrainResult
 
-A_DAY = 24 * 60 * 60  # a run that hangs must not keep the next nights from starting for longer than this
+A_DAY = 24 * 60 * 60  # a run that hangs must not keep the next nights from working for longer than this (hooks.py)
 
 
 def seconds_since(started: float) -> float:

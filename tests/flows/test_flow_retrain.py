@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import __main__ as door
-from flows import environment, limits
+from flows import environment, hooks, limits
 from flows.retrain import retrain
 from flows.train import train, train_architecture
 from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError, UnreachableError
@@ -182,6 +183,24 @@ def test_prefect_s_home_is_ours_unless_the_user_chose_another(monkeypatch: pytes
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "chosen"))
     environment.prepare()
     assert os.environ["PREFECT_HOME"] == str(tmp_path / "chosen")
+
+
+def test_a_night_that_hangs_is_ended_when_its_time_is_over(
+    stages: Stages, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its process: Prefect itself would wait for the thread that hangs, and what it holds would stay held."""
+    over, ended = threading.Event(), []
+
+    def end(status: int) -> None:
+        ended.append((status, over.is_set()))
+        over.set()
+
+    monkeypatch.setattr(hooks, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(hooks.os, "_exit", end)
+    monkeypatch.setattr(night_stage, "train_and_evaluate", lambda *_, **__: over.wait(60))
+    state = retrain.with_options(timeout_seconds=5)(recipe, return_state=True)
+    assert ended == [(1, False)]
+    assert state.name == "TimedOut"
 
 
 def test_a_night_that_ends_red_is_announced(stages: Stages, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,8 @@ def test_a_body_reads_as_a_paragraph(name: str, function: ast.FunctionDef) -> No
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
 def test_a_flow_tells_when_it_ends_badly(flow: Flow[..., object]) -> None:
-    for registered in (flow.on_failure_hooks, flow.on_crashed_hooks, flow.on_cancellation_hooks):
-        assert registered == [hooks.announce_failure]
+    assert flow.on_failure_hooks == [hooks.announce_failure, hooks.end_what_hangs]
+    assert flow.on_crashed_hooks == flow.on_cancellation_hooks == [hooks.announce_failure]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
