@@ -23,9 +23,7 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import normalise
 from segpipe.errors import CorruptError
 from segpipe.tracking.model_folder import REQUIREMENTS
-from tests.fixtures.mlflow_store import THIRD_PARTY_WARNINGS, free_port, make_bundle, mlflow_process
-
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in THIRD_PARTY_WARNINGS]
+from tests.fixtures.mlflow_store import free_port, make_bundle, mlflow_process
 
 
 @pytest.fixture(scope="module")

@@ -78,10 +78,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     source = open_source(config.format, root, config.options)
     refs, refused = source.index()
     if not refs:
-        first = f", first {refused[0].file}: {refused[0].detail}" if refused else ""
-        raise InputError(
-            f"{root or config.format}: no usable sample ({len(refused)} refused{first}); is this the root?"
-        )
+        raise InputError(nothing_usable(root or config.format, refused))
     for folder in ("shards", "quarantine", "receipts"):
         storage.sweep(storage.join(uri, folder))
     receipt = storage.join(uri, "receipts", f"{_listing_key(config, source, root, refs, refused)}.json")
@@ -107,6 +104,15 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
         quarantined=tuple(entries),
         warnings=tuple(warnings),
         seconds=time.perf_counter() - started,
+    )
+
+
+def nothing_usable(where: str, refused: Sequence[QuarantineEntry]) -> str:
+    """What to say of a source in which no sample is left."""
+    first = f", first {refused[0].file}: {refused[0].detail}" if refused else ""
+    return (
+        f"{where}: no usable sample ({len(refused)} refused{first}); give the folder that holds the samples, or mend "
+        "the source's options"
     )
 
 

@@ -16,7 +16,7 @@ from segpipe.stages import layout
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
 from segpipe.stages.identity import resolve
-from segpipe.stages.ingest import IngestResult
+from segpipe.stages.ingest import IngestResult, nothing_usable
 from segpipe.stages.train import finished, run_location
 
 
@@ -87,11 +87,7 @@ def _source_faults(recipe: Recipe, wanted: Mapping[str, str]) -> Iterator[str]:
         yield f"dataset.root: {error}"
         return
     if not refs:
-        first = f", first {refused[0].file}: {refused[0].detail}" if refused else ""
-        yield (
-            f"dataset.root: {root or dataset.format}: no usable sample ({len(refused)} refused{first}); give the "
-            "folder that holds the samples, or mend dataset.options"
-        )
+        yield f"dataset.root: {nothing_usable(root or dataset.format, refused)}"
         return
     yield from _split_faults(f"the source {root or dataset.format}", Counter(ref.split for ref in refs), wanted)
 

@@ -11,7 +11,7 @@ MLflow is never memory: everything written here is read from our own files first
 `import mlflow` stands inside functions because it costs seconds that a command which does not need it should not pay.
 """
 
-from segpipe.tracking.connect import RefusedError, RunRef, default_uri, reachable
+from segpipe.tracking.connect import RefusedError, RunRef, default_uri, reachable, without_login
 from segpipe.tracking.live import MetricLogger
 from segpipe.tracking.records import evaluation_metric, record_dataset, record_evaluation, record_recipe
 from segpipe.tracking.registry import (
@@ -52,4 +52,5 @@ __all__ = [
     "run_url",
     "set_alias",
     "version_url",
+    "without_login",
 ]

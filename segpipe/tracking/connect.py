@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode
 
 from segpipe.errors import SegpipeError, UnreachableError
 
@@ -161,7 +161,7 @@ def page(uri: str, *parts: str, **query: str) -> str | None:
         return None
     path = "/".join(quote(part, safe="") for part in parts)
     # Without workflowType MLflow opens its pages for chat applications; one of its pages needs its own keys first.
-    return f"{_without_login(uri).rstrip('/')}/#/{path}?{urlencode({**query, 'workflowType': 'machine_learning'})}"
+    return f"{without_login(uri).rstrip('/')}/#/{path}?{urlencode({**query, 'workflowType': 'machine_learning'})}"
 
 
 def without_password(uri: str) -> str:
@@ -169,15 +169,15 @@ def without_password(uri: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
+def without_login(uri: str) -> str:
+    """`uri` as it may stand on a page that others see: without user and password."""
+    return re.sub(r"://[^/]*@", "://", uri, count=1)
+
+
 def metric_name(text: str) -> str:
     """`text` as a name that MLflow takes: other characters than letters, digits and `_-. :/` become `_`."""
     clean = re.sub(r"[^\w.\- :/]", "_", text)
     return "/".join(part for part in clean.split("/") if part not in ("", ".", "..")) or "_"
-
-
-def _without_login(uri: str) -> str:
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _probe_server(uri: str) -> None:
@@ -187,7 +187,7 @@ def _probe_server(uri: str) -> None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     secure = context if uri.startswith("https://") else None
     try:
-        url = f"{_without_login(uri).rstrip('/')}/health"
+        url = f"{without_login(uri).rstrip('/')}/health"
         with urllib.request.urlopen(url, timeout=PROBE_SECONDS, context=secure) as answer:  # noqa: S310 - http(s) only
             answer.read(100)
     except urllib.error.HTTPError as error:

@@ -18,9 +18,6 @@ from tests.fixtures.small import publish_small, small_run
 
 __all__ = ["s3_root", "s3_server"]
 
-# MLflow 3.17 on SQLAlchemy 2.1.
-THIRD_PARTY_WARNINGS = ("The ``noload`` loader strategy is deprecated",)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
@@ -87,11 +84,3 @@ def new_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
         return home
 
     return make
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Warnings of MLflow's own code, which nobody here can mend, are no errors in the tests of this room."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            for message in THIRD_PARTY_WARNINGS:
-                item.add_marker(pytest.mark.filterwarnings(f"ignore:{message}"))

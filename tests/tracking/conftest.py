@@ -7,7 +7,6 @@ import pytest
 
 from segpipe import tracking
 from segpipe.tracking import RunRef
-from tests.fixtures.mlflow_store import THIRD_PARTY_WARNINGS
 
 OpenRun = Callable[[str], RunRef]
 
@@ -27,11 +26,3 @@ def open_run(store: str, request: pytest.FixtureRequest) -> OpenRun:
         return tracking.open_parent(store, experiment=experiment, key=key, name=key, description="", tags={})
 
     return opened
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Warnings of MLflow's own code, which nobody here can mend, are no errors in the tests of this room."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            for message in THIRD_PARTY_WARNINGS:
-                item.add_marker(pytest.mark.filterwarnings(f"ignore:{message}"))
