@@ -6,7 +6,7 @@ on the order of images, the batches or the number of workers. Letter legend: N i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,28 +175,6 @@ class ConfusionMeter:
         if not wanted:
             return np.zeros((0, self.num_classes, 3), dtype=np.int64)
         return np.stack([self.per_sample[sample_id] for sample_id in wanted])
-
-    def scores(self) -> dict[str, Any]:
-        """`semantic_scores` of everything counted so far."""
-        return semantic_scores(self.confusion)
-
-    def state(self) -> dict[str, Any]:
-        """Plain data that `from_state` reads; equal for equal content, whatever the order of updates and merges."""
-        return {
-            "num_classes": self.num_classes,
-            "ignore_index": self.ignore_index,
-            "confusion": self.confusion.tolist(),
-            "samples": {sample_id: self.per_sample[sample_id].tolist() for sample_id in sorted(self.per_sample)},
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> ConfusionMeter:
-        """The meter that `state()` described."""
-        meter = cls(state["num_classes"], state["ignore_index"])
-        shape = (meter.num_classes, meter.num_classes)
-        meter.confusion = np.array(state["confusion"], dtype=np.int64).reshape(shape)
-        meter.per_sample = {key: np.array(counts, dtype=np.int64) for key, counts in state["samples"].items()}
-        return meter
 
 
 def _as_array(values: Any) -> npt.NDArray[Any]:

@@ -45,16 +45,15 @@ def open_parent(
     name: str,
     description: str,
     tags: Mapping[str, str],
-    artifact_root: str | None = None,
     experiment_description: str = "",
 ) -> RunRef:
     """The run of `experiment` whose tag `segpipe.key` is `key`; created when there is none.
 
-    `artifact_root` (folder or URI) is where a new experiment of an embedded store keeps its files; default:
-    `mlartifacts` beside the SQLite file. A server decides for itself.
+    A new experiment of an embedded store keeps its files in `mlartifacts` beside the SQLite file; a server decides for
+    itself.
     """
     with talking_to(uri) as client:
-        experiment_id = _experiment(client, uri, experiment, artifact_root, experiment_description)
+        experiment_id = _experiment(client, uri, experiment, experiment_description)
         run_tags = {**tags, NOTE: shorten_note(description)}
         return _open(client, uri, experiment_id, key=key, name=name, tags=run_tags)
 
@@ -193,14 +192,14 @@ def _open(
     return RunRef(tracking_uri=uri, experiment_id=experiment_id, run_id=run_id, key=key)
 
 
-def _experiment(client: MlflowClient, uri: str, name: str, artifact_root: str | None, description: str) -> str:
+def _experiment(client: MlflowClient, uri: str, name: str, description: str) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
             tags = {KIND: "custom_model_development"} | ({NOTE: description} if description else {})
-            location = _artifact_location(uri, name, artifact_root)
+            location = _artifact_location(uri, name)
             return str(client.create_experiment(name, artifact_location=location, tags=tags))
         except MlflowException as error:
             found = client.get_experiment_by_name(name)
@@ -218,17 +217,10 @@ def _experiment(client: MlflowClient, uri: str, name: str, artifact_root: str | 
     return str(found.experiment_id)
 
 
-def _artifact_location(uri: str, experiment: str, root: str | None) -> str | None:
+def _artifact_location(uri: str, experiment: str) -> str | None:
     """Without one, MLflow would write to `mlruns` in whatever folder the process was started in."""
-    if is_server(uri):
-        return None
-    if root is None:
-        path = sqlite_path(uri)
-        if path is None:
-            return None
-        root = f"{os.path.dirname(path)}/mlartifacts"
-    root = root if "://" in root else os.path.abspath(root)
-    return f"{root.rstrip('/')}/{experiment}"
+    path = sqlite_path(uri)  # any other store has a server, which decides
+    return f"{os.path.dirname(path)}/mlartifacts/{experiment}" if path else None
 
 
 def _log_new_params(client: MlflowClient, run_id: str, params: Mapping[str, str | float | int]) -> None:
