@@ -219,7 +219,7 @@ def _experiment(client: MlflowClient, uri: str, name: str, description: str) -> 
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
     """Without one, MLflow would write to `mlruns` in whatever folder the process was started in."""
-    path = sqlite_path(uri)  # any other store has a server, which decides
+    path = sqlite_path(uri)  # a server or another database decides for itself
     return f"{os.path.dirname(path)}/mlartifacts/{experiment}" if path else None
 
 
