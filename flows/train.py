@@ -22,7 +22,9 @@ from segpipe.types import EvalReport
 @task(task_run_name="train {label}", **RETRIED)
 def train_architecture(recipe: Recipe, index: int, label: str, night: night_stage.OpenNight) -> EvalReport:
     """Trains and evaluates; a retry continues from the newest valid checkpoint."""
-    told = training_in_log(get_run_logger(), label)
+    log = get_run_logger()
+    log.info(f"{label}: starting on Ray, or waiting there for its turn")
+    told = training_in_log(log, label)
     with slot_for_training():
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 

@@ -108,8 +108,10 @@ def read_label_image(
             "format_not_allowed", file, f"the mask is a {header.format}, which loses ids; expected a PNG"
         )
     if image.mode not in ("1", "L", "P", "I;16") and not (image.mode == "RGB" and palette):
-        remedy = "list the colours of the classes in the classes file" if image.mode == "RGB" else "save it as L or P"
-        raise BadSampleError("mask_mode", file, f"mask mode {image.mode}; expected 1, L, P or 16-bit grey: {remedy}")
+        coloured = ", or give each class its `colour` in classes.json" if image.mode == "RGB" else ""
+        raise BadSampleError(
+            "mask_mode", file, f"mask mode {image.mode}; expected 1, L, P or 16-bit grey: save it as such{coloured}"
+        )
     with _decoding(file):
         pixels = np.asarray(image)
     if image.mode == "RGB":

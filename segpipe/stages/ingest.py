@@ -89,7 +89,12 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
-    warnings = [*_count_warnings(source, written), *_group_warnings(refs, written), *_duplicate_warnings(written)]
+    warnings = [
+        *_count_warnings(source, written),
+        *_few_groups_warnings(refs),
+        *_group_warnings(refs, written),
+        *_duplicate_warnings(written),
+    ]
     manifest = _manifest(config, source, written, entries, quarantine_path)
     version, status = publish(uri, manifest)
     splits = {name: split.samples for name, split in manifest.splits.items()}
@@ -198,7 +203,7 @@ def _refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry
         raise QuarantineLimitError(
             f"{len(entries)} of {found} samples are bad ({share:.1%}; the limit is {config.max_quarantine:.1%}): "
             f"{counts}. First: {first.file}: {first.detail}. All of them: "
-            f"{listed}. Mend them or raise dataset.max_quarantine; nothing was published",
+            f"{listed}. Mend them or raise dataset.max_quarantine (--max-quarantine); nothing was published",
             entries,
         )
 
@@ -236,6 +241,17 @@ def _count_warnings(source: Source, written: Sequence[Written]) -> Iterator[str]
         found = sum(w.result.shard.rows for w in written if w.split == split and w.result.shard)
         if found != expected:
             yield f"split {split!r} has {found} samples, its documentation says {expected}"
+
+
+def _few_groups_warnings(refs: Sequence[SampleRef]) -> Iterator[str]:
+    """Samples of so few groups that a split without lists has come out empty: whole groups are dealt."""
+    groups, missing = {ref.group for ref in refs}, {"train", "val", "test"} - {ref.split for ref in refs}
+    if missing and len(groups) < 3 <= len(refs):
+        yield (
+            f"no sample is in {' and '.join(sorted(missing))}: all {len(refs)} are of {len(groups)} group(s), "
+            f"{', '.join(map(repr, sorted(groups)))}, which are not cut. In source `folder` a group is the folder of "
+            "an image: give split lists, or tell the groups apart by the option group_pattern"
+        )
 
 
 def _group_warnings(refs: Sequence[SampleRef], written: Sequence[Written]) -> Iterator[str]:

@@ -138,7 +138,7 @@ def test_rgb_masks_go_through_the_palette() -> None:
 @pytest.mark.parametrize(
     ("data", "reason", "words"),
     [
-        (png(np.zeros((4, 4, 3), np.uint8)), "mask_mode", "list the colours"),
+        (png(np.zeros((4, 4, 3), np.uint8)), "mask_mode", "give each class its `colour`"),
         (png(np.zeros((4, 4, 4), np.uint8)), "mask_mode", "RGBA"),
         (png(np.zeros((4, 4, 2), np.uint8)), "mask_mode", "LA"),
         (encoded(Image.new("L", (4, 4)), "JPEG"), "format_not_allowed", "loses ids"),

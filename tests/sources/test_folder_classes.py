@@ -99,3 +99,13 @@ def test_an_empty_line_in_classes_txt_would_shift_ids(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("a\n\nb\n")
     with pytest.raises(InputError, match="line 2 is empty"):
         open_source("folder", str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["0 sky\n1 road\n", "1: sky\n2: road", "0,sky\n1,road"])
+def test_numbers_before_names_are_no_part_of_them(tmp_path: Path, text: str) -> None:
+    write_folder_mini(tmp_path, count=1)
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(InputError, match=r"classes.txt: line 1 is .*sky', and every line begins with a number"):
+        open_source("folder", str(tmp_path))
+    (tmp_path / "classes.txt").write_text("sky\n3 lanes\nroad 66\n")
+    assert [info.name for info in open_source("folder", str(tmp_path)).classes] == ["sky", "3 lanes", "road 66"]

@@ -56,7 +56,7 @@ def test_what_names_alone_tell_is_refused_by_the_index(
         ("images/img_001.jpg", photograph(24, 30, orientation=3), "exif_rotated", "exif_transpose"),
         ("masks/img_001.png", png(label_blocks(30, 24, 3)), "size_mismatch", "mask 24x30.*30x24"),
         ("masks/img_001.png", png(label_blocks(24, 30, 5)), "label_out_of_range", "label 3 in 144 pixels"),
-        ("masks/img_001.png", png(COLOURS[label_blocks(24, 30, 3)]), "mask_mode", "list the colours"),
+        ("masks/img_001.png", png(COLOURS[label_blocks(24, 30, 3)]), "mask_mode", "give each class its `colour`"),
         ("masks/img_001.png", png(np.zeros((24, 30, 4), np.uint8)), "mask_mode", "RGBA"),
         ("masks/img_001.png", photograph(24, 30), "format_not_allowed", "loses ids"),
         ("masks/img_001.png", png(label_blocks(24, 30, 3))[:-20], "truncated", "end marker"),

@@ -6,6 +6,7 @@ It says which raw mask value is which class, which values are void, and which co
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,11 @@ def _table(uri: str, entries: list[_Entry], *, ignore: int, reduce_zero: bool) -
 
 def _text_entries(uri: str, text: str) -> Iterator[_Entry]:
     lines = text.rstrip().splitlines()
+    if lines and all(re.match(r"\d+[\s,:;=]+\S", line) for line in lines):
+        raise InputError(
+            f"{uri}: line 1 is {lines[0]!r}, and every line begins with a number; expected names alone, in the "
+            "order of their mask values (line 1 is 0): take the numbers out, or write ids down in classes.json"
+        )
     for number, line in enumerate(lines):
         if not line.strip():
             raise InputError(

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from segpipe.shards import open_dataset
 from segpipe.stages.ingest import QuarantineLimitError, ingest
 from tests.fixtures import check_dataset
 from tests.fixtures.camvid_mini import write_camvid_mini
+from tests.fixtures.folder_mini import write_folder_mini
 from tests.fixtures.ingest_worker import streets, write_streets
 from tests.fixtures.pictures import photograph, png
 from tests.stages.ingest.conftest import pixels
@@ -144,7 +146,7 @@ def test_too_many_bad_samples_refuse_the_version_with_their_counts(source: Path,
     message = str(caught.value)
     assert "3 of 43 samples are bad (7.0%; the limit is 6.9%): 2 missing_mask, 1 truncated" in message
     assert "images/train_003.png: no mask" in message
-    assert "raise dataset.max_quarantine; nothing was published" in message
+    assert "raise dataset.max_quarantine (--max-quarantine); nothing was published" in message
     assert [entry.reason for entry in caught.value.entries] == ["missing_mask", "missing_mask", "truncated"]
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.entries) == (message, caught.value.entries)
@@ -206,6 +208,20 @@ def test_a_group_in_two_splits_is_warned_of_in_one_line(source: Path, tmp_path: 
     assert "keep each group in one split" in warning
     assert "\n" not in warning
     assert again.warnings == first.warnings, "a rerun repeats it"
+
+
+def test_images_of_one_folder_that_leave_a_split_empty_are_warned_of(tmp_path: Path, one_core: None) -> None:
+    """A user's images/batch_1/*.jpg: one group, which is never cut, and so one split."""
+    root = write_folder_mini(tmp_path / "root", count=6)
+    for tree in ("images", "masks"):
+        (root / tree).rename(root / "batch_1")
+        (root / tree).mkdir()
+        (root / "batch_1").rename(root / tree / "batch_1")
+    (warning,) = ingest(streets(root), to=str(tmp_path / "one")).warnings
+    assert re.match(r"no sample is in \w+ and \w+: all 6 are of 1 group\(s\), '.*batch_1', which are not cut", warning)
+    assert "option group_pattern" in warning
+    apart = ingest(streets(root, options={"group_pattern": r"(\d+)$"}), to=str(tmp_path / "six"))
+    assert not any("group(s)" in text for text in apart.warnings)
 
 
 def test_of_many_cut_groups_the_first_are_named(source: Path, tmp_path: Path) -> None:
