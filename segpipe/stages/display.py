@@ -139,6 +139,10 @@ def _linked(night: tracking.RunRef, verdict: promotion.Verdict, alias: str, vers
 def _night_note(verdict: promotion.Verdict, board: Sequence[BoardRow], registered: Sequence[str]) -> str:
     """The night as markdown: the verdict, then the board."""
     best = board[0]
+    table = tracking.markdown_table(
+        ["model", best.primary, "95 % interval", "parameters"],
+        [(row.label, row.value, f"{row.low:.4f} to {row.high:.4f}", f"{row.parameters / 1e6:.1f} M") for row in board],
+    )
     lines = [
         "## The night",
         "",
@@ -146,10 +150,6 @@ def _night_note(verdict: promotion.Verdict, board: Sequence[BoardRow], registere
         "",
         f"Scored on the split `{best.split}`, protocol `{best.protocol}`. Registered as {'; '.join(registered)}.",
         "",
-        f"| rank | model | {best.primary} | 95 % interval | parameters |",
-        "|---:|---|---:|---|---:|",
+        *table,
     ]
-    for row in board:
-        interval = f"{row.low:.4f} to {row.high:.4f}"
-        lines.append(f"| {row.rank} | {row.label} | {row.value:.4f} | {interval} | {row.parameters / 1e6:.1f} M |")
     return "\n".join(lines)

@@ -110,7 +110,7 @@ def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Writt
                     future.result()
                     advance(done)
             except BaseException:  # Ctrl-C, a full disk: what has not begun need not fail one by one
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 raise
             return [future.result() for future in futures]
     except BrokenProcessPool:

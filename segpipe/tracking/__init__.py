@@ -13,7 +13,7 @@ MLflow is never memory: everything written here is read from our own files first
 
 from segpipe.tracking.connect import RefusedError, RunRef, default_uri, reachable, without_login
 from segpipe.tracking.live import MetricLogger
-from segpipe.tracking.records import evaluation_metric, record_dataset, record_evaluation, record_recipe
+from segpipe.tracking.records import evaluation_metric, markdown_table, record_dataset, record_evaluation, record_recipe
 from segpipe.tracking.registry import (
     alias_version,
     describe_model,
@@ -40,6 +40,7 @@ __all__ = [
     "finish",
     "has_model",
     "log_model",
+    "markdown_table",
     "mirror_history",
     "open_child",
     "open_parent",

@@ -117,11 +117,7 @@ def evaluation_note(report: EvalReport, pictures: Mapping[str, str]) -> str:
     """
     title = TITLES.get(report.primary, report.primary)
     columns, rows = _class_table(report)
-    table = [
-        "| " + " | ".join(f"{column}{PADDING}" for column in columns) + " |",
-        "|---" + "|---:" * (len(columns) - 1) + "|",
-        *("| " + " | ".join(_cell(value) + PADDING for value in row) + " |" for row in rows[:CLASSES_IN_NOTE]),
-    ]
+    table = markdown_table(columns, rows[:CLASSES_IN_NOTE])
     if len(rows) > CLASSES_IN_NOTE:
         table += ["", f"{len(rows) - CLASSES_IN_NOTE} more classes are in `{CLASS_TABLE}`."]
     class_table = "\n".join(table)
@@ -144,6 +140,13 @@ from segpipe.checkpoint import load_model
 
 model, bundle = load_model("{report.checkpoint}")
 ```"""
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> list[str]:
+    """The lines of a table for MLflow's pages: the first column left, the others right; floats with four digits."""
+    lines = [columns, *([_cell(value) for value in row] for row in rows)]
+    head, *body = ["| " + " | ".join(f"{cell}{PADDING}" for cell in line) + " |" for line in lines]
+    return [head, "|---" + "|---:" * (len(columns) - 1) + "|", *body]
 
 
 def _shown(pictures: Mapping[str, str]) -> str:
