@@ -15,12 +15,13 @@ that is damaged the run starts over, as it does when all of them are (`train/ses
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -35,6 +36,7 @@ from segpipe.types import ModelBundle
 _log = logging.getLogger(__name__)
 WEIGHTS, TRAINING, STATE, BUNDLE = "weights.safetensors", "training.safetensors", "state.json", "model.json"
 KEEP = 2
+_MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,8 +145,12 @@ def load_bundle(uri: str) -> ModelBundle:
 
 
 def verify_bundle(uri: str) -> ModelBundle:
-    """The description of a model bundle whose weights were found to be its own. Raises as `load_model`."""
-    return _verified_bundle(uri)[0]
+    """The description of a model bundle whose weights, read in pieces, are its own. Raises as `load_model`."""
+    bundle, path = load_bundle(uri), storage.join(uri, WEIGHTS)
+    _require_sha256(path, storage.sha256_file(path), bundle.weights_sha256)
+    with storage.open_read(path) as file:
+        _require_use(uri, bundle, file)
+    return bundle
 
 
 def load_model(uri: str, *, device: torch.device | str = "cpu") -> tuple[nn.Module, ModelBundle]:
@@ -153,9 +159,11 @@ def load_model(uri: str, *, device: torch.device | str = "cpu") -> tuple[nn.Modu
     Raises CorruptError when the weights are not the ones that the bundle names, were saved for another use, or do not
     fit its architecture; InputError when a file is missing.
     """
+    bundle, path = load_bundle(uri), storage.join(uri, WEIGHTS)
     try:
-        bundle, data = _verified_bundle(uri)
-        weights = _unpack(data, storage.join(uri, WEIGHTS))
+        data = _read_verified(path, bundle.weights_sha256)
+        _require_use(uri, bundle, io.BytesIO(data))
+        weights = _unpack(data, path)
     except CorruptError as error:
         raise CorruptError(
             f"{error}. Restore it from a copy, or run the same training again, which makes the model anew from its "
@@ -181,16 +189,22 @@ def _use_of(bundle: ModelBundle) -> dict[str, str]:
     return {"segpipe": storage.canonical_json(used).decode()}
 
 
-def _verified_bundle(uri: str) -> tuple[ModelBundle, bytes]:
-    """A bundle's description and the bytes of its weights, each found to be the other's."""
-    bundle, path = load_bundle(uri), storage.join(uri, WEIGHTS)
-    data = _read_verified(path, bundle.weights_sha256)
-    if _metadata(data, path) != _use_of(bundle):
+def _require_use(uri: str, bundle: ModelBundle, weights: BinaryIO) -> None:
+    """Raises CorruptError unless the header of the weights names the use that the bundle describes.
+
+    That header is eight bytes of length, then JSON. (Its library reads it from local files only.)
+    """
+    try:
+        length = int.from_bytes(weights.read(8), "little")
+        header = json.loads(weights.read(min(length, _MOST_HEADER_BYTES)))
+        found = header.get("__metadata__")
+    except (ValueError, AttributeError) as error:
+        raise CorruptError(f"{storage.join(uri, WEIGHTS)}: not a safetensors file: {error}") from None
+    if found != _use_of(bundle):
         raise CorruptError(
             f"{storage.join(uri, BUNDLE)}: describes another use than the one that the header of {WEIGHTS} names; one "
             "of the two was changed"
         )
-    return bundle, data
 
 
 def _pack(tensors: Mapping[str, Tensor], *, metadata: dict[str, str] | None = None) -> bytes:
@@ -211,11 +225,16 @@ def _load(run_uri: str, step: int) -> Checkpoint:
     return Checkpoint(step=step, weights=files[WEIGHTS], training=files[TRAINING], state=document["state"])
 
 
+def _require_sha256(path: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise CorruptError(
+            f"{path}: SHA-256 is {found[:12]}, expected {expected[:12]}; the file was changed or damaged"
+        )
+
+
 def _read_verified(path: str, sha256: str) -> bytes:
     data = storage.read_bytes(path)
-    found = storage.sha256_bytes(data)
-    if found != sha256:
-        raise CorruptError(f"{path}: SHA-256 is {found[:12]}, expected {sha256[:12]}; the file was changed or damaged")
+    _require_sha256(path, storage.sha256_bytes(data), sha256)
     return data
 
 
@@ -223,17 +242,6 @@ def _unpack(data: bytes, path: str) -> dict[str, Tensor]:
     try:
         return from_safetensors(data)
     except SafetensorError as error:
-        raise CorruptError(f"{path}: not a safetensors file: {error}") from None
-
-
-def _metadata(data: bytes, path: str) -> dict[str, str]:
-    """The strings in the header of a safetensors file: eight bytes of length, then JSON. (Its library gives them from
-    files only, and an object store has none.)
-    """
-    try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return dict(header.get("__metadata__", {}))
-    except (ValueError, AttributeError, TypeError) as error:
         raise CorruptError(f"{path}: not a safetensors file: {error}") from None
 
 
