@@ -113,19 +113,14 @@ def board(experiment: str | None = None) -> list[BoardRow]:
     raise _no_night(chosen)
 
 
-def last_reports(experiment: str | None = None) -> list[EvalReport]:
-    """Every report of the last night of an experiment. Raises InputError when there was none or it left no model."""
+def last(experiment: str) -> tuple[Night, list[EvalReport]]:
+    """The last night of an experiment with its reports. Raises InputError when there was none or it left no model."""
     chosen = _chosen(experiment)
     for where, night in _newest_first(chosen):
         if not night.evaluations:
             raise InputError(f"{where}: the last night of {chosen!r} left no model: {_told(night)}")
-        return _reports(chosen, night)
+        return night, _reports(chosen, night)
     raise _no_night(chosen)
-
-
-def last_failures(experiment: str) -> Mapping[str, str]:
-    """A message for each architecture that did not make it in the last night of an experiment."""
-    return next((night.failures for _, night in _newest_first(_chosen(experiment))), {})
 
 
 def history(experiment: str | None = None) -> list[Record]:

@@ -83,9 +83,9 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
     made again, as the champion's is: the gate would refuse to compare them. What comes of it is the last word on that
     night, on the board as well. Raises InputError where no night has left a model.
     """
-    failures, last = nights.last_failures(recipe.name), nights.last_reports(recipe.name)
+    night, last = nights.last(recipe.name)
     mirror.reconcile(recipe.name)
-    data, version = layout.dataset_uri(last[0].dataset), last[0].dataset_version  # where a night ingests
+    data, version = night.dataset_uri, night.dataset_version
     candidates = [
         evaluate(
             report.checkpoint,
@@ -107,7 +107,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         dataset_uri=data,
         dataset_version=version,
         evaluations=[evaluation_uri(recipe, report) for report in candidates],
-        failures=failures,
+        failures=night.failures,
     )
     return verdict
 

@@ -162,7 +162,7 @@ def test_after_a_failed_night_the_board_is_the_one_before_and_says_so(caplog: py
         "camvid/000002.json: nobody was left: fcn: no such split; unet: loss nan; this board is of an earlier night"
     )
     with pytest.raises(InputError, match=r"000002\.json: the last night of 'camvid' left no model: .*unet: loss nan"):
-        nights.last_reports()
+        nights.last("camvid")
 
 
 def test_with_failed_nights_only_there_is_no_board() -> None:
