@@ -9,11 +9,11 @@ import typer
 
 from segpipe.cli import views
 from segpipe.cli.answering import answering, bars
-from segpipe.cli.parts import JsonOption, absolute, options_of
+from segpipe.cli.parts import JsonOption, options_of
 
 ToOption = Annotated[
     str | None,
-    typer.Option("--to", metavar="URI", callback=absolute, help="The dataset. Default: $SEGPIPE_HOME/datasets/NAME."),
+    typer.Option("--to", metavar="URI", help="The dataset. Default: $SEGPIPE_HOME/datasets/NAME."),
 ]
 
 
@@ -67,7 +67,7 @@ def ingest(
             except stage.QuarantineLimitError as error:
                 refusal: dict[str, object] = {
                     "name": config.name,
-                    "uri": to or layout.dataset_uri(config.name),
+                    "uri": layout.absolute(to or layout.dataset_uri(config.name)),
                     "version": None,
                     "status": "refused",
                     "splits": {},

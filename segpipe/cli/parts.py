@@ -17,15 +17,6 @@ if TYPE_CHECKING:
     from segpipe.config import Recipe, RunConfig
 
 
-def absolute(value: str | list[str] | None) -> str | list[str] | None:
-    """The callback of every option that names a place."""
-    from segpipe.stages import layout
-
-    if value is None:
-        return None
-    return layout.absolute(value) if isinstance(value, str) else [layout.absolute(each) for each in value]
-
-
 class Runtime(StrEnum):
     """Where work runs: tasks on a Ray cluster, or this very process."""
 
@@ -46,10 +37,7 @@ JsonOption = Annotated[
 RuntimeOption = Annotated[
     Runtime, typer.Option("--runtime", help="ray: $RAY_ADDRESS or a Ray of its own on this machine; local: in process.")
 ]
-DataOption = Annotated[
-    str,
-    typer.Option("--data", metavar="URI", callback=absolute, help="A dataset, as `segpipe ingest` published it."),
-]
+DataOption = Annotated[str, typer.Option("--data", metavar="URI", help="A dataset, as `segpipe ingest` published it.")]
 VersionOption = Annotated[
     str | None,
     typer.Option("--data-version", metavar="HASH", help="Pin a dataset version (8 digits do). Default: the newest."),

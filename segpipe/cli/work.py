@@ -17,7 +17,6 @@ from segpipe.cli.parts import (
     RuntimeOption,
     SetOption,
     VersionOption,
-    absolute,
     chosen_runs,
     label_of,
 )
@@ -57,9 +56,7 @@ def train(
     data: DataOption,
     to: Annotated[
         str | None,
-        typer.Option(
-            "--to", metavar="URI", callback=absolute, help="Folder for the runs. Default: $SEGPIPE_HOME/runs/NAME."
-        ),
+        typer.Option("--to", metavar="URI", help="Folder for the runs. Default: $SEGPIPE_HOME/runs/NAME."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="LABEL", help="Train this one of the recipe. May be repeated.")
@@ -106,9 +103,7 @@ def train(
 
 
 def evaluate(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", callback=absolute, help="A model folder, as training left it.")
-    ],
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A model folder, as training left it.")],
     data: DataOption,
     split: Annotated[str, typer.Option("--split", help="The split to score on.")] = "test",
     to: Annotated[
@@ -116,7 +111,6 @@ def evaluate(
         typer.Option(
             "--to",
             metavar="URI",
-            callback=absolute,
             help="Folder for reports. Default: $SEGPIPE_HOME/evaluations/EXPERIMENT.",
         ),
     ] = None,
@@ -167,15 +161,12 @@ def promote(
         list[str] | None,
         typer.Argument(
             metavar="REPORT...",
-            callback=absolute,
             help="Folders that `segpipe evaluate` filled. Default: those of the last retrain.",
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data", metavar="URI", callback=absolute, help="The dataset of these reports. Default: in $SEGPIPE_HOME."
-        ),
+        typer.Option("--data", metavar="URI", help="The dataset of these reports. Default: in $SEGPIPE_HOME."),
     ] = None,
     overrides: SetOption = None,
     runtime: RuntimeOption = Runtime.RAY,

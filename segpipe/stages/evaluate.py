@@ -39,6 +39,7 @@ def evaluate(
     A task asks Ray for `cpus`: beside trainings that take a part of a core, a whole one is not free until they end.
     Writes `<to>/<version>/<label>-<key>/report.json` last, with PNG pictures of `config.pictures` samples beside it.
     """
+    model_uri, data = layout.absolute(model_uri), layout.absolute(data)
     bundle, dataset = checkpoint.load_bundle(model_uri), open_dataset(data, version=version)
     folder = location(bundle.weights_sha256, label=label, version=dataset.version, config=config, to=to)
     if (known := finished_report(folder)) is not None:
@@ -73,7 +74,7 @@ def evaluate(
 def location(weights_sha256: str, *, label: str, version: str, config: EvaluateConfig, to: str) -> str:
     """The folder that this evaluation has, or will have."""
     name = layout.key(weights_sha256, config.split, str(config.batch_size), str(config.pictures), code_version())
-    return storage.join(to, version[:12], f"{label}-{name}")
+    return storage.join(layout.absolute(to), version[:12], f"{label}-{name}")
 
 
 def evaluation_uri(recipe: Recipe, report: EvalReport) -> str:

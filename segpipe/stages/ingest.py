@@ -74,7 +74,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     Raises QuarantineLimitError above `config.max_quarantine`, InputError for an empty source or split.
     """
     started = time.perf_counter()
-    root, uri = expand_root(config.root), to or layout.dataset_uri(config.name)
+    root, uri = expand_root(config.root), layout.absolute(to or layout.dataset_uri(config.name))
     source = open_source(config.format, root, config.options)
     refs, refused = source.index()
     if not refs:

@@ -63,7 +63,7 @@ def judge(
     `data` is the dataset on which the champion is scored, too (default: where a night ingests it). Raises InputError
     where there is no report.
     """
-    candidates = [report for place in places for report in load_reports(place)]
+    candidates = [report for place in places for report in load_reports(layout.absolute(place))]
     first = candidates[0]
     scorer = champion_scorer(
         recipe.name,

@@ -40,7 +40,7 @@ def train(
     goes on all the same. `on_progress` is called in this process, from another thread, as training goes. Raises before
     any work as `_write_config` and ConflictError when another process works on this run; then what training raises.
     """
-    run = resolve(run)
+    run, data = resolve(run), layout.absolute(data)
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
         return done
@@ -121,7 +121,7 @@ def _fit(
 
 def run_location(run: RunConfig, *, version: str, to: str) -> str:
     """The folder that this run, a resolved one, has or will have."""
-    return storage.join(to, f"{run.label}-{layout.run_key(run.digest, version, code_version())}")
+    return storage.join(layout.absolute(to), f"{run.label}-{layout.run_key(run.digest, version, code_version())}")
 
 
 def finished(run_uri: str) -> TrainResult | None:

@@ -97,7 +97,7 @@ def test_config_dataset_version_and_code_name_the_folder(monkeypatch: pytest.Mon
     monkeypatch.setattr(stage, "code_version", lambda: "0.1.0+other")
     folders.add(run_location(run, version="a" * 64, to="runs"))
     assert len(folders) == 4
-    assert all(folder.startswith("runs/unet-") for folder in folders)
+    assert all(folder.startswith(str(Path("runs/unet-").absolute())) for folder in folders)
 
 
 def test_a_run_that_was_killed_before_its_last_file_goes_on_from_its_checkpoint(shapes: Shapes, tmp_path: Path) -> None:
