@@ -1,5 +1,7 @@
 """What every test stands on: one thread, a SEGPIPE_HOME of its own, no service of the outside world."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ settings.register_profile("segpipe", derandomize=True, deadline=None, print_blob
 settings.load_profile("segpipe")
 # The order in which several threads add floats may differ. Set here: a session's fixtures come before those of a test.
 torch.set_num_threads(1)
+# What a shell starts in the background ignores Ctrl-C, and so would the programs that tests start to be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What would make a test reach a service, or a cache, that is not its own.
 OUTSIDE = (
@@ -56,3 +60,9 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     monkeypatch.setenv("DO_NOT_TRACK", "1")
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ingest works in this process: starting others costs more than these tiny datasets."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,12 +14,6 @@ import pytest
 from tests.fixtures.mlflow_store import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-# A shell that is started with SIGINT ignored, as in the background of another one, could not take it up again.
-MAKE_UI = """
-import os, signal
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execvp("make", ["make", "ui"])
-"""
 
 
 @pytest.mark.timeout(200)
@@ -28,7 +21,7 @@ def test_make_ui_opens_two_pages_and_ctrl_c_ends_both(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     ports = {"MLFLOW_PORT": str(free_port()), "PREFECT_PORT": str(free_port())}
     with subprocess.Popen(
-        [sys.executable, "-c", MAKE_UI],
+        ["make", "ui"],
         cwd=ROOT,
         env=kept | ports | {"SEGPIPE_HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
