@@ -46,15 +46,31 @@ class ClassInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ImageLook:
+    """What the pixels of an image look like, in integers that add up over a dataset.
+
+    `perceptual_hash` has 64 bits, of which few differ between an image and a copy that was scaled or encoded again.
+    `rgb_sum` and `rgb_square_sum` are the sums of each channel (0..255) and of its square over the pixels.
+    """
+
+    perceptual_hash: int
+    rgb_sum: tuple[int, int, int]
+    rgb_square_sum: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
     """One object or stuff region of an image.
 
     `segment_id` is >= 1 and unique in the image. Its pixels are those of `Sample.segment_map` that hold `segment_id`,
     unless `rle` is set: segments that may overlap (COCO instances, crowds) carry COCO's compressed run lengths.
+    `area` in pixels decides whether it counts as small, medium or large: what the dataset states (COCO's is that of the
+    polygon), else the pixels counted.
     """
 
     segment_id: int
     class_id: int
+    area: float
     is_crowd: bool = False
     rle: bytes | None = None
 
@@ -65,6 +81,18 @@ class Keypoints:
 
     segment_id: int
     points: tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelCoding:
+    """How a dataset spelt its labels before ingest: the part of its label contract that ids 0..K-1 no longer tell.
+
+    `values` are (raw mask value or category id, class id or ignored id), sorted; `rules` say in words what a number
+    cannot, such as which of two values is the object.
+    """
+
+    values: tuple[tuple[int, int], ...]
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,10 +181,40 @@ class Manifest:
     licence: str
     classes: tuple[ClassInfo, ...]
     ignore_index: int
+    coding: LabelCoding
     annotations: tuple[Annotation, ...]
     splits: Mapping[str, Split]
     quarantined: Mapping[str, int]
     quarantine_path: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitFingerprint:
+    """What the samples of one split are like; all sums, so that parts add up.
+
+    `sizes` counts images by "WIDTHxHEIGHT". `images_of_class[k]` counts the images that hold class k,
+    `objects_of_class[k]` its segments without crowds, `objects_by_size` all of these below 32**2, below 96**2 and from
+    96**2 pixels on: small, medium and large as COCO has it. The colour sums are those of `ImageLook`, over `pixels`.
+    """
+
+    images: int
+    pixels: int
+    sizes: Mapping[str, int]
+    rgb_sum: tuple[int, int, int]
+    rgb_square_sum: tuple[int, int, int]
+    images_of_class: tuple[int, ...]
+    objects_of_class: tuple[int, ...]
+    objects_by_size: tuple[int, int, int]
+    crowds: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fingerprint:
+    """What a dataset version is like, beside its manifest: `fingerprints/<version>.json`. Not part of the version."""
+
+    dataset_version: str
+    splits: Mapping[str, SplitFingerprint]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +233,8 @@ class ModelBundle:
     """What turns weights back into a model that predicts: the `model.json` beside `weights.safetensors`.
 
     `mean` and `std` normalise RGB in 0..1; `input_scale` is the factor by which an image is resized before it enters
-    the model (predictions always come back at the image's own size); `inference` says how often it enters.
+    the model (predictions always come back at the image's own size); `inference` says how often it enters. `coding` is
+    the label contract of its data: which raw value each class had there.
     `weights_sha256` is the hash of the weights' file, whose header repeats all that decides a prediction: it names a
     model.
     """
@@ -185,6 +244,7 @@ class ModelBundle:
     task: Task
     classes: tuple[ClassInfo, ...]
     ignore_index: int
+    coding: LabelCoding
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     input_scale: float

@@ -16,7 +16,7 @@ from segpipe.data.decode import decode
 from segpipe.errors import CorruptError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
 from segpipe.shards import open_dataset
-from segpipe.types import Annotation, ClassInfo, EvalReport, Inference, ModelBundle, Task
+from segpipe.types import Annotation, ClassInfo, EvalReport, Inference, LabelCoding, ModelBundle, Task
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, publish_small, small_run, small_samples
 
 TEST_IMAGES = 11
@@ -43,6 +43,7 @@ def save_model(
         task=Task.SEMANTIC,
         classes=tuple(classes),
         ignore_index=IGNORE,
+        coding=LabelCoding(values=((0, 0), (1, 1))),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         input_scale=input_scale,

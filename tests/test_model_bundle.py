@@ -13,7 +13,7 @@ from segpipe import checkpoint, models, storage
 from segpipe.checkpoint import BUNDLE, WEIGHTS
 from segpipe.config import RunConfig
 from segpipe.errors import CorruptError, InputError
-from segpipe.types import Inference, ModelBundle, Task
+from segpipe.types import Inference, LabelCoding, ModelBundle, Task
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, small_run
 
 
@@ -35,6 +35,7 @@ def bundle_of(run: RunConfig, **changes: Any) -> ModelBundle:
         "task": Task.SEMANTIC,
         "classes": CLASSES,
         "ignore_index": IGNORE,
+        "coding": LabelCoding(values=((0, 0), (11, IGNORE)), rules=("11 is void",)),
         "mean": (0.5, 0.5, 0.5),
         "std": (0.2, 0.2, 0.2),
         "input_scale": 0.5,

@@ -15,6 +15,7 @@ from segpipe.types import (
     ClassInfo,
     EvalReport,
     Inference,
+    LabelCoding,
     Manifest,
     ModelBundle,
     Shard,
@@ -53,12 +54,13 @@ def train_result() -> TrainResult:
 def manifest() -> Manifest:
     shard = Shard(path="shards/train-0.parquet", rows=9, bytes=100, sha256="ab", row_groups=(8, 1))
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         dataset="toy",
         source="folder",
         licence="CC0",
         classes=CLASSES,
         ignore_index=255,
+        coding=LabelCoding(values=((0, 0), (9, 1)), rules=("9 is it",)),
         annotations=(Annotation.LABEL_MAP,),
         splits={"train": Split(samples=9, shards=(shard,), class_pixels=(1, 2), image_pixels=(3, 3), ignored_pixels=0)},
         quarantined={"truncated": 1},
@@ -73,6 +75,7 @@ def bundle() -> ModelBundle:
         task=Task.SEMANTIC,
         classes=CLASSES,
         ignore_index=255,
+        coding=LabelCoding(values=((0, 0), (9, 1)), rules=("9 is it",)),
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         input_scale=0.5,

@@ -26,7 +26,8 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"types", "errors"}, {"pydantic", "yaml"}),
     "storage": ({"errors"}, {"fsspec"}),
     "masks": ({"types", "errors"}, {"numpy", "PIL"}),
-    "sources": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
+    "sources": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL", "scipy", "yaml"}),
+    "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
     "losses": (set(), {"torch"}),
@@ -78,9 +79,10 @@ ONE_ROOM = {
 }
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
 SIBLINGS = {
-    "sources": {"spec", "__init__"},
+    "sources": {"spec", "reading", "__init__"},
     "models": {"spec", "layers", "backbones", "upsampling", "pretrained", "__init__"},
     "tasks": {"__init__"},
+    "exports": {"spec", "naming", "__init__"},
 }
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "marshal.loads", "os.system"}

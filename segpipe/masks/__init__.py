@@ -1,4 +1,4 @@
-"""Masks at the border: COCO's run lengths and polygons (`coco`), label images and photographs (`images`).
+"""Masks at the border: COCO's run lengths and polygons (`coco`), label images and photographs (`images`, `looks`).
 
 The public names of the room; sources, data and metrics import from here.
 """
@@ -8,23 +8,30 @@ from segpipe.masks.images import (
     MAX_PIXELS,
     ImageHeader,
     Labels,
+    check_header,
     check_image,
     map_labels,
+    read_id_image,
     read_image_header,
     read_label_image,
     read_rgb,
 )
+from segpipe.masks.looks import look_at, near_copies
 
 __all__ = [
     "MAX_PIXELS",
     "ImageHeader",
     "Labels",
     "Mask",
+    "check_header",
     "check_image",
     "decode_rle",
     "encode_rle",
+    "look_at",
     "map_labels",
+    "near_copies",
     "polygon_to_mask",
+    "read_id_image",
     "read_image_header",
     "read_label_image",
     "read_rgb",

@@ -19,6 +19,8 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from segpipe.errors import BadSampleError
+from segpipe.masks.looks import look_at
+from segpipe.types import ImageLook
 
 MAX_PIXELS = 200_000_000
 IMAGE_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
@@ -56,28 +58,22 @@ def read_image_header(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -
     return _open(data, file, max_pixels)[1]
 
 
-def check_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
-    """Decodes a JPEG or PNG photograph fully and returns its header.
+def check_header(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """The header of a JPEG or PNG that may be a photograph, without decoding a pixel.
 
     Raises BadSampleError: truncated, unreadable, format_not_allowed, too_large, or exif_rotated (image bytes are stored
     as shipped, so a camera's rotation tag would turn the image away from its mask).
     """
-    image, header = _open(data, file, max_pixels)
-    if image.mode not in IMAGE_MODES:
-        raise BadSampleError(
-            "format_not_allowed", file, f"pixel mode {image.mode}; expected 8 bits a channel, grey or RGB: convert it"
-        )
+    return _photograph(data, file, max_pixels)[1]
+
+
+def check_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageLook:
+    """Decodes a photograph fully, once, and says what it looks like. Raises BadSampleError as `check_header`."""
+    image, _ = _photograph(data, file, max_pixels)
     with _decoding(file):
         image.load()
-        orientation = _orientation(image)  # a PNG may carry its EXIF behind the pixels
-    if orientation != 1:
-        raise BadSampleError(
-            "exif_rotated",
-            file,
-            f"EXIF orientation {orientation}; expected 1: rotate the pixels and drop the tag "
-            "(e.g. PIL.ImageOps.exif_transpose), and check that the mask matches",
-        )
-    return header
+        _require_upright(_orientation(image), file)  # a PNG may carry its EXIF behind the pixels
+        return look_at(image)
 
 
 def read_rgb(data: bytes, *, file: str) -> npt.NDArray[np.uint8]:
@@ -120,6 +116,19 @@ def read_label_image(
     if colour_type == 0 and depth in (2, 4):
         pixels = pixels // (85 if depth == 2 else 17)  # Pillow stretches 2- and 4-bit grey to 0..255
     return pixels.astype(np.uint16) if image.mode == "I;16" else pixels.astype(np.uint8)
+
+
+def read_id_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint32]:
+    """The ids (H, W) of an RGB PNG as COCO's panoptic format writes them: red + 256 * green + 65536 * blue.
+
+    Raises BadSampleError(mask_mode | format_not_allowed | truncated | unreadable | too_large).
+    """
+    image, header = _open(data, file, max_pixels)
+    if header.format != "PNG" or image.mode != "RGB":
+        raise BadSampleError("mask_mode", file, f"a {header.format} of mode {image.mode}; expected an RGB PNG of ids")
+    with _decoding(file):
+        pixels = np.asarray(image)
+    return pixels.astype(np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
 
 
 def map_labels(labels: Labels, table: Mapping[int, int], *, file: str) -> Labels:
@@ -182,6 +191,26 @@ def _open(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHe
             "too_large", file, f"{width}x{height} pixels; allowed are 1 to {max_pixels}: scale it down"
         )
     return image, ImageHeader(width, height, "JPEG" if jpeg else "PNG", orientation)
+
+
+def _photograph(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHeader]:
+    image, header = _open(data, file, max_pixels)
+    if image.mode not in IMAGE_MODES:
+        raise BadSampleError(
+            "format_not_allowed", file, f"pixel mode {image.mode}; expected 8 bits a channel, grey or RGB: convert it"
+        )
+    _require_upright(header.orientation, file)
+    return image, header
+
+
+def _require_upright(orientation: int, file: str) -> None:
+    if orientation != 1:
+        raise BadSampleError(
+            "exif_rotated",
+            file,
+            f"EXIF orientation {orientation}; expected 1: rotate the pixels and drop the tag "
+            "(e.g. PIL.ImageOps.exif_transpose), and check that the mask matches",
+        )
 
 
 def _orientation(image: Image.Image) -> int:

@@ -48,6 +48,10 @@ def manifest_from_json(document: Any, *, where: str) -> Manifest:
         _require(all(0 <= c < 256 for c in info.colour), where, f"colour of {info.name}", info.colour, "3 bytes")
     ignored = manifest.ignore_index
     _require(ignored in (IGNORE_8BIT, IGNORE_16BIT), where, "ignore_index", ignored, f"{IGNORE_8BIT} or {IGNORE_16BIT}")
+    raw = [value for value, _ in manifest.coding.values]
+    known = {ignored, *range(len(names))}
+    fits = len(set(raw)) == len(raw) and all(value >= 0 and mapped in known for value, mapped in manifest.coding.values)
+    _require(fits, where, "coding", manifest.coding.values[:8], f"each raw value once, for a class id or {ignored}")
     for name in ("dataset", "source"):
         _require(bool(getattr(manifest, name)), where, name, getattr(manifest, name), "a name")
     for name, split in manifest.splits.items():

@@ -18,7 +18,7 @@ from segpipe import storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards.manifest import is_version, manifest_from_json, manifest_path, version_of
 from segpipe.shards.row_groups import RowGroups
-from segpipe.shards.schema import row_to_sample
+from segpipe.shards.schema import ANNOTATION_COLUMNS, annotation_hash, row_to_sample
 from segpipe.types import Manifest, Sample, Shard, Split
 
 GROUPS_PER_BLOCK = 32
@@ -142,6 +142,11 @@ class Dataset:
     def image_hashes(self, split: str) -> list[str]:
         """SHA-256 of each image file in hex, in the stored order."""
         return [digest.hex() for digest in self._column(split, "image_sha256")]
+
+    def annotation_hashes(self, split: str) -> list[str]:
+        """SHA-256 over all annotations of each sample in hex, in the stored order, without reading images."""
+        rows = zip(*(self._column(split, name) for name in ANNOTATION_COLUMNS), strict=True)
+        return [annotation_hash(dict(zip(ANNOTATION_COLUMNS, row, strict=True))) for row in rows]
 
     def verify(self, split: str) -> None:
         """Hashes every shard of a split again. Raises CorruptError naming the first that differs."""

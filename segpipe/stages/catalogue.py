@@ -31,7 +31,7 @@ def models() -> list[dict[str, Any]]:
 
 
 def sources() -> list[dict[str, Any]]:
-    """Every dataset format: name, tasks, what it reads, licence, its options with their defaults."""
+    """Every dataset format: name, tasks, what it reads, licence, its options with their defaults, its files."""
     from segpipe.sources import SOURCES
 
     return [
@@ -41,6 +41,7 @@ def sources() -> list[dict[str, Any]]:
             "summary": info.summary,
             "licence": info.licence,
             "options": to_plain(dict(info.options)),
+            "layout": list(info.layout),
         }
         for info in SOURCES.values()
     ]

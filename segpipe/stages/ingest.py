@@ -13,22 +13,22 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from segpipe import reports, storage
 from segpipe.config import DatasetConfig, expand_root
 from segpipe.errors import CorruptError, InputError, SegpipeError
-from segpipe.shards import SCHEMA_VERSION, make_split, open_dataset, publish
+from segpipe.shards import SCHEMA_VERSION, make_split, manifest_version, open_dataset, publish
 from segpipe.sources import Source, open_source
-from segpipe.stages import layout
+from segpipe.stages import fingerprint, layout
+from segpipe.stages.cautions import cautions
 from segpipe.stages.parts import Part, Progress, Written, write_all
 from segpipe.types import Manifest, QuarantineEntry, SampleRef
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
 _SHARDS_A_SPLIT, _FEWEST_ROWS, _MOST_ROWS = 8, 32, 1024
-_NAMED = 3  # of those that a warning is about
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     refs, refused = source.index()
     if not refs:
         raise InputError(nothing_usable(root or config.format, refused))
-    for folder in ("shards", "quarantine", "receipts"):
+    for folder in ("shards", "quarantine", "receipts", "fingerprints"):
         storage.sweep(storage.join(uri, folder))
     receipt = storage.join(uri, "receipts", f"{_listing_key(config, source, root, refs, refused)}.json")
     if (known := _still_there(config.name, uri, receipt, started)) is not None:
@@ -89,16 +89,13 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
-    warnings = [
-        *_count_warnings(source, written),
-        *_few_groups_warnings(refs),
-        *_group_warnings(refs, written),
-        *_duplicate_warnings(written),
-    ]
     manifest = _manifest(config, source, written, entries, quarantine_path)
+    seen = fingerprint.make(manifest_version(manifest), written, len(manifest.classes))
+    warnings = cautions(source, refs, written, seen)
+    fingerprint.keep(replace(seen, warnings=warnings), uri)
     version, status = publish(uri, manifest)
     splits = {name: split.samples for name, split in manifest.splits.items()}
-    outcome = Receipt(version=version, splits=splits, warnings=tuple(warnings), quarantined=tuple(entries))
+    outcome = Receipt(version=version, splits=splits, warnings=warnings, quarantined=tuple(entries))
     storage.write_json_once(receipt, reports.to_plain(outcome))
     return IngestResult(
         name=config.name,
@@ -107,7 +104,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
         status=status,
         splits=splits,
         quarantined=tuple(entries),
-        warnings=tuple(warnings),
+        warnings=warnings,
         seconds=time.perf_counter() - started,
     )
 
@@ -139,6 +136,9 @@ def _still_there(name: str, uri: str, receipt: str, started: float) -> IngestRes
         _, status = publish(uri, dataset.manifest)
     except InputError as error:
         _forget(receipt, f"the dataset has lost files since: {error}")
+        return None
+    if not fingerprint.is_whole(uri, dataset.version):
+        _forget(receipt, "the version's fingerprint is lost or damaged")
         return None
     return IngestResult(
         name=name,
@@ -228,65 +228,9 @@ def _manifest(
         licence=source.licence,
         classes=source.classes,
         ignore_index=source.ignore_index,
+        coding=source.coding,
         annotations=source.annotations,
         splits=splits,
         quarantined=dict(sorted(Counter(e.reason for e in entries).items())),
         quarantine_path=quarantine_path,
     )
-
-
-def _count_warnings(source: Source, written: Sequence[Written]) -> Iterator[str]:
-    """Where a dataset's documentation says how many samples a split has and another number was found."""
-    for split, expected in (source.expected or {}).items():
-        found = sum(w.result.shard.rows for w in written if w.split == split and w.result.shard)
-        if found != expected:
-            yield f"split {split!r} has {found} samples, its documentation says {expected}"
-
-
-def _few_groups_warnings(refs: Sequence[SampleRef]) -> Iterator[str]:
-    """Samples of so few groups that a split without lists has come out empty: whole groups are dealt."""
-    groups, missing = {ref.group for ref in refs}, {"train", "val", "test"} - {ref.split for ref in refs}
-    if missing and len(groups) < 3 <= len(refs):
-        yield (
-            f"no sample is in {' and '.join(sorted(missing))}: all {len(refs)} are of {len(groups)} group(s), "
-            f"{', '.join(map(repr, sorted(groups)))}, which are not cut. In source `folder` a group is the folder of "
-            "an image: give split lists, or tell the groups apart by the option group_pattern"
-        )
-
-
-def _group_warnings(refs: Sequence[SampleRef], written: Sequence[Written]) -> Iterator[str]:
-    """Groups (a drive, a patient, a clip) that the splits cut through, in one line: what was trained on is tested on.
-
-    A warning and no error: the official splits of CamVid and others do so, and papers report on them.
-    """
-    published = {(part.split, sample_id) for part in written for sample_id in part.result.sample_ids}
-    groups: dict[str, Counter[str]] = {}
-    for ref in refs:
-        if (ref.split, ref.sample_id) in published:
-            groups.setdefault(ref.group, Counter())[ref.split] += 1
-    cut = {group: counts for group, counts in sorted(groups.items()) if len(counts) > 1}
-    if cut:
-        shown = [
-            f"{group} ({', '.join(f'{split} {samples}' for split, samples in sorted(counts.items()))})"
-            for group, counts in list(cut.items())[:_NAMED]
-        ]
-        more = f" and {len(cut) - len(shown)} more" if len(cut) > len(shown) else ""
-        samples = sum(counts.total() for counts in cut.values())
-        yield (
-            f"the same group is in several splits: {', '.join(shown)}{more}; {samples} of {len(published)} samples. "
-            "Scores on samples that are like those of training are too good: keep each group in one split, where the "
-            "splits are yours to choose"
-        )
-
-
-def _duplicate_warnings(written: Sequence[Written]) -> Iterator[str]:
-    """Images whose very bytes are in two splits: what is learnt from one copy leaks into the score of the other."""
-    places: dict[str, list[tuple[str, str]]] = {}
-    for part in written:
-        for sample_id, image_sha256 in zip(part.result.sample_ids, part.result.image_hashes, strict=True):
-            places.setdefault(image_sha256, []).append((part.split, sample_id))
-    leaks = [sorted(same) for same in places.values() if len({split for split, _ in same}) > 1]
-    if leaks:
-        shown = ["=".join(f"{split}/{sample_id}" for split, sample_id in same) for same in leaks[:_NAMED]]
-        more = f" and {len(leaks) - len(shown)} more" if len(leaks) > len(shown) else ""
-        yield f"the same image is in several splits: {', '.join(shown)}{more}; leave it in one of them"

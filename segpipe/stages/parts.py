@@ -13,12 +13,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from segpipe import storage
+from segpipe import masks, storage
 from segpipe.cores import ray_address, usable_cores
 from segpipe.errors import BadSampleError, ConflictError, CorruptError, SegpipeError
 from segpipe.shards import ShardResult, write_shard
 from segpipe.sources import open_source
-from segpipe.types import QuarantineEntry, Sample, SampleRef
+from segpipe.types import ImageLook, QuarantineEntry, Sample, SampleRef
 
 Progress = Callable[[int, int], None]
 
@@ -37,10 +37,11 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """What a worker made of a part."""
+    """What a worker made of a part; `looks` are in row order."""
 
     split: str
     result: ShardResult
+    looks: tuple[ImageLook, ...]
     refused: tuple[QuarantineEntry, ...]
 
 
@@ -51,20 +52,26 @@ def write_part(part: Part) -> Written:
     """
     source = open_source(part.format, part.root, part.options)
     refused: list[QuarantineEntry] = []
+    looks: list[ImageLook] = []
 
     def samples() -> Iterator[Sample]:
         for ref in part.refs:
             try:
-                yield source.read(ref)
+                sample = source.read(ref)
+                # The one full decode of an image, for every source alike.
+                look = masks.check_image(sample.image, file=ref.files[0] if ref.files else ref.sample_id)
             except BadSampleError as error:
                 item = error.item or ref.sample_id
                 refused.append(QuarantineEntry(file=error.file, item=item, reason=error.reason, detail=error.detail))
+                continue
+            looks.append(look)
+            yield sample
 
     try:
         result = write_shard(samples(), part.to, part.split)
     except ConflictError as error:
         raise _explained(error, part, samples()) from error
-    return Written(split=part.split, result=result, refused=tuple(refused))
+    return Written(split=part.split, result=result, looks=tuple(looks), refused=tuple(refused))
 
 
 def _explained(error: ConflictError, part: Part, samples: Iterator[Sample]) -> SegpipeError:

@@ -145,6 +145,7 @@ def bundle_of(s: Session) -> ModelBundle:
         task=s.job.run.task_kind,
         classes=manifest.classes,
         ignore_index=manifest.ignore_index,
+        coding=manifest.coding,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         input_scale=s.config.input_scale,

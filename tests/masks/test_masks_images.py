@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segpipe.errors import BadSampleError
-from segpipe.masks import check_image, map_labels, read_image_header, read_label_image
+from segpipe.masks import check_header, check_image, map_labels, read_image_header, read_label_image
 from tests.fixtures.pictures import label_blocks, photograph, png
 
 LABELS = label_blocks(9, 14, 4)
@@ -36,16 +36,18 @@ def png_claiming(width: int, height: int) -> bytes:
 def test_header_and_check_agree(encoding: str) -> None:
     data = photograph(11, 17, encoding=encoding)
     assert read_image_header(data, file="a") == (17, 11, encoding, 1)
-    assert check_image(data, file="a") == (17, 11, encoding, 1)
+    assert check_header(data, file="a") == (17, 11, encoding, 1)
+    check_image(data, file="a")
 
 
 @pytest.mark.parametrize("encoding", ["JPEG", "PNG"])
 def test_a_rotated_photograph_is_told_with_its_remedy(encoding: str) -> None:
     data = photograph(11, 17, encoding=encoding, orientation=6)
     assert read_image_header(data, file="a").orientation == 6
-    with pytest.raises(BadSampleError, match=r"orientation 6.*exif_transpose") as caught:
-        check_image(data, file="a")
-    assert caught.value.reason == "exif_rotated"
+    for check in (check_header, check_image):
+        with pytest.raises(BadSampleError, match=r"orientation 6.*exif_transpose") as caught:
+            check(data, file="a")
+        assert caught.value.reason == "exif_rotated"
 
 
 def test_a_rotation_tag_behind_the_pixels_of_a_png_is_found_when_it_is_decoded() -> None:

@@ -18,10 +18,20 @@ from tests.fixtures.samples import manifest_of
 SHA = "ab" * 32
 SHARD = Shard(path=f"shards/train-{SHA[:20]}.parquet", rows=10, bytes=99, sha256=SHA, row_groups=(8, 2))
 RESULT = ShardResult(
-    shard=SHARD, class_pixels={0: 5, 2: 7}, image_pixels={0: 9, 2: 9}, ignored_pixels=3, sample_ids=(), image_hashes=()
+    shard=SHARD,
+    class_pixels={0: 5, 2: 7},
+    image_pixels={0: 9, 2: 9},
+    ignored_pixels=3,
+    images_of_class={0: 1, 2: 1},
+    objects_of_class={},
+    objects_by_size=(0, 0, 0),
+    crowds=0,
+    sizes={"4x4": 1},
+    sample_ids=(),
+    image_hashes=(),
 )
 MANIFEST = manifest_of([RESULT])
-VERSION = "f3e782b073271fe06a773954cd6bf4420354fc6af53a4241079e0e17ed06fd13"
+VERSION = "55aea391962fdc7492222eb73cdb89ece87ecd590b22fd2e03bea77dfda66368"
 DOCUMENT = storage.parse_json(storage.canonical_json(shards.manifest_to_json(MANIFEST)), where="x")
 
 
@@ -72,9 +82,10 @@ def test_a_wrong_value_anywhere_is_refused_or_kept_as_it_is(value: Any) -> None:
         else:
             assert shards.manifest_to_json(manifest) == document, path
             accepted.add(path[0])
-    free_text = {"dataset", "source", "licence", "classes"} if value == ".." else set()
+    free_text = {"dataset", "source", "licence", "classes", "coding"} if value == ".." else set()
     optional = {None: {"quarantine_path"}, "True": {"classes"}}.get(value if value is None else str(value), set())
-    empty = {"[]": {"annotations"}, "{}": {"quarantined", "splits"}, "{'a': 1}": {"quarantined"}}.get(str(value), set())
+    lists, maps = {"annotations", "coding"}, {"quarantined", "splits"}
+    empty = {"[]": lists, "{}": maps, "{'a': 1}": {"quarantined"}}.get(str(value), set())
     assert accepted == free_text | optional | empty
 
 
@@ -122,6 +133,8 @@ def test_a_quarantine_list_that_lies_elsewhere_is_corrupt(path: str) -> None:
         (("classes", 1, "colour"), [0, 0, 256], "3 bytes"),
         (("annotations",), ["boxes"], "expected one of label_map, .* found 'boxes'"),
         (("ignore_index",), 0, "ignore_index is 0"),
+        (("coding", "values", 0, 1), 9, "coding is .*expected each raw value once, for a class id or 255"),
+        (("coding", "values", 0, 0), 1, "each raw value once"),
     ],
 )
 def test_what_does_not_add_up_is_corrupt(path: tuple[Any, ...], value: Any, message: str) -> None:
@@ -130,7 +143,7 @@ def test_what_does_not_add_up_is_corrupt(path: tuple[Any, ...], value: Any, mess
 
 
 def test_another_schema_version_says_so() -> None:
-    with pytest.raises(InputError, match="schema version 99, this segpipe reads 1; ingest the dataset again"):
+    with pytest.raises(InputError, match="schema version 99, this segpipe reads 2; ingest the dataset again"):
         shards.manifest_from_json({"schema_version": 99}, where="x")
 
 

@@ -41,7 +41,7 @@ def test_maps_of_every_width_come_back(width: int, height: int, columns: int, se
     assert shards.row_to_sample(shards.sample_to_row(sample)).segment_map == ids
 
 
-SEGMENT = Segment(segment_id=1, class_id=0, rle=b"0")
+SEGMENT = Segment(segment_id=1, class_id=0, area=0, rle=b"0")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ SEGMENT = Segment(segment_id=1, class_id=0, rle=b"0")
         ({"segments": (replace(SEGMENT, segment_id=0),)}, "from 1"),
         ({"segments": (replace(SEGMENT, rle=None),)}, "segment 1 has no pixels"),
         ({"segments": (replace(SEGMENT, class_id=-1),)}, "class -1"),
+        ({"segments": (replace(SEGMENT, area=float("nan")),)}, "area nan"),
         ({"keypoints": (Keypoints(segment_id=5, points=()),)}, "segment 5, which it does not have"),
         (
             {"segments": (SEGMENT,), "keypoints": (Keypoints(segment_id=1, points=((0.0, float("nan"), 1),)),)},

@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,36 +13,33 @@ from PIL import Image
 
 import segpipe.sources
 from segpipe.errors import BadSampleError, InputError
+from segpipe.shards import sample_to_row
 from segpipe.sources import SOURCES, Source, names, open_source
 from segpipe.types import Annotation
-from tests.fixtures.camvid_mini import write_camvid_mini
-from tests.fixtures.folder_mini import write_folder_mini
+from tests.fixtures.mini_datasets import WRITERS
+from tests.test_walls import SIBLINGS
 
 Options = dict[str, str | int | float | bool]
-# How to lay each source's files out below a folder, and options that keep it small.
-MINI: dict[str, tuple[Callable[[Path], object], Options]] = {
-    "camvid": (write_camvid_mini, {}),
-    "folder": (write_folder_mini, {}),
-    "scenes": (lambda root: None, {"train": 5, "val": 4, "test": 1, "height": 48, "width": 64, "clips": 0.8}),
+OPTIONS: dict[str, Options] = {
+    "scenes": {"train": 5, "val": 4, "test": 1, "height": 48, "width": 64, "clips": 0.8},
 }
 
 
 @pytest.fixture(scope="module", params=sorted(SOURCES))
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
     root = tmp_path_factory.mktemp(request.param)
-    write, options = MINI[request.param]
-    write(root)
-    return open_source(request.param, str(root), options)
+    WRITERS[request.param](root)
+    return open_source(request.param, str(root), OPTIONS.get(request.param))
 
 
 def test_every_source_has_a_mini_dataset() -> None:
-    assert MINI.keys() == SOURCES.keys()
+    assert WRITERS.keys() == SOURCES.keys()
 
 
 def test_every_file_of_the_room_is_in_the_table() -> None:
     room = Path(segpipe.sources.__file__).parent
     found = {path.stem for path in room.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    for name in sorted(found - {"spec", "__init__"}):
+    for name in sorted(found - SIBLINGS["sources"]):
         line = f'    "{name}": {name}.INFO,'
         assert name in SOURCES, f"segpipe/sources/{name} is not in SOURCES; add to segpipe/sources/__init__.py:\n{line}"
         assert SOURCES[name].name == name
@@ -83,15 +79,14 @@ def test_read_gives_what_is_declared(source: Source) -> None:
             labels = np.frombuffer(sample.label_map or b"", f"<u{width}")
             assert labels.size == sample.height * sample.width
             assert set(np.unique(labels).tolist()) <= allowed
-        filled = {
-            Annotation.LABEL_MAP: sample.label_map is not None,
-            Annotation.SEGMENTS: bool(sample.segments),
-        }
-        assert all(there == (kind in source.annotations) for kind, there in filled.items())
+        assert (sample.label_map is not None) == (Annotation.LABEL_MAP in source.annotations)
+        assert all(0 <= segment.class_id < len(source.classes) for segment in sample.segments)
+        sample_to_row(sample)  # checks what belongs together
 
 
 def test_optional_annotations_occur_where_declared(source: Source) -> None:
     samples = [source.read(ref) for ref in source.index()[0]]
+    assert any(sample.segments for sample in samples) == (Annotation.SEGMENTS in source.annotations)
     assert any(sample.keypoints for sample in samples) == (Annotation.KEYPOINTS in source.annotations)
     assert any(sample.clip_id for sample in samples) == (Annotation.CLIPS in source.annotations)
     for sample in samples:
@@ -106,16 +101,16 @@ def test_a_pickled_source_reads_the_same(source: Source) -> None:
     assert copy.read(refs[-1]) == source.read(refs[-1])
 
 
-@pytest.mark.parametrize("name", ["camvid", "folder"])
+@pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"scenes"}))
 def test_a_root_may_be_in_an_object_store(name: str, tmp_path: Path) -> None:
-    MINI[name][0](tmp_path)
+    WRITERS[name](tmp_path)
     store = fsspec.filesystem("memory")
     store.put(f"{tmp_path}/", f"/{name}/", recursive=True)
     local, remote = open_source(name, str(tmp_path)), open_source(name, f"memory://{name}")
     refs, refused = remote.index()
     assert (refs, refused) == local.index()
     assert remote.read(refs[0]) == local.read(refs[0])
-    missing = replace(refs[0], files=("no/image.jpg", refs[0].files[1]))
+    missing = replace(refs[0], files=("no/image.jpg", *refs[0].files[1:]))
     with pytest.raises(BadSampleError) as caught:
         remote.read(missing)
     assert caught.value.reason == "missing_image"
@@ -132,7 +127,7 @@ def test_the_table_agrees_with_the_source(source: Source) -> None:
 
 
 def test_an_unknown_format_names_the_closest_and_all() -> None:
-    with pytest.raises(InputError, match=r"'camvdi'; did you mean 'camvid'\? known are: camvid, folder, scenes"):
+    with pytest.raises(InputError, match=r"'camvdi'; did you mean 'camvid'\? known are: ade20k, .*, voc"):
         open_source("camvdi", "")
 
 

@@ -59,12 +59,6 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Shapes:
 
 
 @pytest.fixture
-def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ingest works in this process: starting others costs more than these tiny datasets."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-
-
-@pytest.fixture
 def mlflow_down(monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an MLflow that does not answer, set for this test."""
     address = "http://127.0.0.1:9"

@@ -15,7 +15,7 @@ from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
 from segpipe.models import DenseOutput
 from segpipe.tasks.semantic import SemanticOps
-from segpipe.types import ClassInfo, Inference, ModelBundle, Split, Task
+from segpipe.types import ClassInfo, Inference, LabelCoding, ModelBundle, Split, Task
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, small_run
 
 K = len(CLASSES)
@@ -50,6 +50,7 @@ def bundle(
         task=Task.SEMANTIC,
         classes=classes,
         ignore_index=IGNORE,
+        coding=LabelCoding(values=((0, 0), (1, 1))),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         input_scale=input_scale,

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.folder.classes import read_classes
-from segpipe.sources.folder.splits import PICTURES, find_lists, hashed_split, parse_shares, read_lists
-from segpipe.sources.spec import SourceInfo, read_pair
-from segpipe.types import Annotation, ClassInfo, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.folder.splits import PICTURES, find_lists, read_lists
+from segpipe.sources.reading import coding, hashed_split, parse_shares, read_pair
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -48,6 +49,11 @@ class Folder:
     licence: str
     name: str = "folder"
     annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP,)
+
+    @property
+    def coding(self) -> LabelCoding:
+        """The mask values of the classes file; colours first become the value of their class."""
+        return coding(self.table, *(("RGB masks are read by the colours of the classes file",) if self.palette else ()))
 
     @property
     def expected(self) -> None:
@@ -197,4 +203,5 @@ INFO = SourceInfo(
         "reduce_zero": False,
         "licence": "not stated",
     },
+    layout=("images/**.jpg", "masks/**.png", "classes.txt or classes.json", "{train,val,test}.txt (if any)"),
 )

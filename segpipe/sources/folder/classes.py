@@ -13,6 +13,7 @@ from typing import Any
 
 from segpipe import storage
 from segpipe.errors import InputError
+from segpipe.sources.reading import class_colour
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, ClassInfo
 
 Colour = tuple[int, int, int]
@@ -93,7 +94,7 @@ def _table(uri: str, entries: list[_Entry], *, ignore: int, reduce_zero: bool) -
             )
     return ClassTable(
         classes=tuple(
-            ClassInfo(name=entry.name, colour=entry.colour or _made_up_colour(number), is_thing=entry.thing)
+            ClassInfo(name=entry.name, colour=entry.colour or class_colour(number + 1), is_thing=entry.thing)
             for number, entry in enumerate(kept)
         ),
         ignore_index=ignore_index,
@@ -166,13 +167,3 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         raise ValueError(f"a key is given twice among {[key for key, _ in pairs]}")
     return document
-
-
-def _made_up_colour(class_id: int) -> Colour:
-    """PASCAL VOC's colour map: bits of the id spread over the high bits of the channels (of id + 1, so no black)."""
-    parts, rest = [0, 0, 0], class_id + 1
-    for bit in range(7, -1, -1):
-        for channel in range(3):
-            parts[channel] |= (rest >> channel & 1) << bit
-        rest >>= 3
-    return parts[0], parts[1], parts[2]

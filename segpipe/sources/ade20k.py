@@ -1,0 +1,96 @@
+"""ADE20K scene parsing (SceneParsing150): 150 classes; mask value 0 = other objects, not scored; class k is k + 1.
+
+Source: Zhou et al. 2017, github.com/CSAILVision/sceneparsing; ADEChallengeData2016.zip. The names stand in the set's
+own objectInfo150.txt. Forgetting that 0 is no class shifts every label by one, and still trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from segpipe.errors import InputError
+from segpipe.sources.reading import Listing, class_colour, coding, files_by_stem, read_lines, read_pair
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+
+FOLDERS = {"training": "train", "validation": "val"}
+NAMES_FILE = "objectInfo150.txt"
+NUM_CLASSES = 150
+LICENCE = "images for non-commercial research and education; annotations BSD 3-clause (CSAILVision)"
+_TABLE = {0: IGNORE_8BIT, **{number + 1: number for number in range(NUM_CLASSES)}}
+CODING = coding(_TABLE, "0 is no class: other objects, not scored", "class k is written as k + 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ade20k:
+    """The folder that holds images/ and annotations/ (ADEChallengeData2016), opened by `open_ade20k`."""
+
+    root: str
+    split: str
+    classes: tuple[ClassInfo, ...]
+    name: str = "ade20k"
+    licence: str = LICENCE
+    ignore_index: int = IGNORE_8BIT
+    coding: LabelCoding = CODING
+    annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP,)
+
+    @property
+    def expected(self) -> Mapping[str, int] | None:
+        """The published counts; none for a folder without training/ and validation/."""
+        return None if self.split else {"train": 20210, "val": 2000}
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """Every image below images/training and images/validation. Raises InputError where there is none."""
+        images, masks = files_by_stem(self.root, "images", ".jpg"), files_by_stem(self.root, "annotations", ".png")
+        listing = Listing()
+        for stem in sorted(images.keys() | masks.keys()):
+            folder, _, sample_id = stem.rpartition("/")
+            split = self.split or FOLDERS.get(folder)
+            if split is None:
+                raise InputError(
+                    f"{self.root}: images/{folder or '*.jpg'}: expected images/training and images/validation "
+                    "(ADEChallengeData2016): give that folder as root, or name one split for all by the option split"
+                )
+            listing.add_pair(
+                sample_id,
+                split=split,
+                group=sample_id,
+                image=images.get(stem),
+                mask=masks.get(stem),
+                expected=(f"images/{stem}.jpg", f"annotations/{stem}.png"),
+                listed="annotations" if stem not in images else "images",
+            )
+        return listing.result()
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One scene with its label map. Raises BadSampleError."""
+        return read_pair(self.root, ref, _TABLE)
+
+
+def open_ade20k(root: str, *, split: str = "") -> Ade20k:
+    """Opens the set; `split` names the one split of a folder without training/ and validation/. Raises InputError."""
+    rows = [line.split("\t") for line in read_lines(root, NAMES_FILE)[1:] if line.strip()]
+    if [row[0].strip() for row in rows] != [str(number + 1) for number in range(NUM_CLASSES)]:
+        raise InputError(
+            f"{root}/{NAMES_FILE}: {len(rows)} rows; expected the numbers 1 to {NUM_CLASSES} with their names, "
+            "separated by tabs: fetch it again from github.com/CSAILVision/sceneparsing"
+        )
+    names = [row[-1].split(",")[0].strip() for row in rows]  # "building, edifice" goes by its first name
+    classes = tuple(ClassInfo(name=name, colour=class_colour(k + 1)) for k, name in enumerate(names))
+    return Ade20k(root=root, split=split, classes=classes)
+
+
+INFO = SourceInfo(
+    name="ade20k",
+    open=open_ade20k,
+    summary="ADE20K scene parsing, 20210/2000 photographs, 150 classes, value 0 = not scored",
+    licence=LICENCE,
+    tasks=(Task.SEMANTIC,),
+    options={"split": ""},
+    layout=(
+        "images/{training,validation}/ADE_val_00000001.jpg",
+        "annotations/{training,validation}/ADE_val_00000001.png",
+        "objectInfo150.txt",
+    ),
+)

@@ -1,0 +1,165 @@
+"""Cityscapes: street scenes of 50 cities, 19 scored classes of 34 labels, single road users, fine or coarse.
+
+Source: Cordts et al. 2016, www.cityscapes-dataset.com; labels as cityscapesScripts has them. The class comes from
+`labelIds`, the segments from `instanceIds`: below 1000 a label id (stuff, or a crowd: road users that could not be
+told apart), else label id * 1000 + the object's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from segpipe import masks
+from segpipe.errors import BadSampleError, InputError
+from segpipe.sources.reading import (
+    Listing,
+    coding,
+    files_by_stem,
+    read_labels,
+    read_photograph,
+    regions,
+    stored,
+)
+from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import (
+    IGNORE_8BIT,
+    Annotation,
+    ClassInfo,
+    LabelCoding,
+    QuarantineEntry,
+    Sample,
+    SampleRef,
+    Segment,
+    Task,
+)
+
+IMAGES, IMAGE_ENDING = "leftImg8bit", "_leftImg8bit.png"
+# The test split's masks are blank: its truth is not published.
+EXPECTED = {
+    "gtFine": {"train": 2975, "val": 500},
+    "gtCoarse": {"train": 2975, "val": 500, "train_extra": 19998},
+}
+LICENCE = "custom terms, non-commercial (www.cityscapes-dataset.com/license)"
+CODING = coding(LABEL_IDS, "values are label ids; 15 of the 34 are not scored")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cityscapes:
+    """The folder that holds leftImg8bit/ and gtFine/ or gtCoarse/, opened by `open_cityscapes`."""
+
+    root: str
+    truth: str
+    split: str
+    annotations: tuple[Annotation, ...]
+    name: str = "cityscapes"
+    licence: str = LICENCE
+    classes: tuple[ClassInfo, ...] = ROAD_CLASSES
+    ignore_index: int = IGNORE_8BIT
+    coding: LabelCoding = CODING
+
+    @property
+    def expected(self) -> Mapping[str, int] | None:
+        """The published counts; none for a folder without splits."""
+        return None if self.split else EXPECTED[self.truth]
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """Every image that has a truth, and every truth that has an image. Raises InputError where nothing is found."""
+        images = files_by_stem(self.root, IMAGES, IMAGE_ENDING)
+        labels = files_by_stem(self.root, self.truth, f"_{self.truth}_labelIds.png")
+        listing = Listing()
+        for stem in sorted(images.keys() | labels.keys()):
+            split, sample_id = self._split_of(stem), stem.rpartition("/")[2]
+            if split not in EXPECTED[self.truth]:
+                continue
+            listing.add_pair(
+                sample_id,
+                split=split,
+                group=sample_id.partition("_")[0],  # the city: those of val are not in train
+                image=images.get(stem),
+                mask=labels.get(stem),
+                expected=(f"{IMAGES}/{stem}{IMAGE_ENDING}", f"{self.truth}/{stem}_{self.truth}_labelIds.png"),
+                listed=self.truth if stem not in images else IMAGES,
+            )
+        if not images:
+            raise InputError(
+                f"{self.root}: no {IMAGES}/**/*{IMAGE_ENDING} here; expected {IMAGES}/train/<city>/ and "
+                f"{self.truth}/train/<city>/: give the folder that holds both as root"
+            )
+        return listing.result()
+
+    def _split_of(self, stem: str) -> str:
+        if self.split:
+            return self.split
+        folders = stem.split("/")[:-1]
+        if len(folders) != 2:
+            raise InputError(
+                f"{self.root}/{IMAGES}/{stem}{IMAGE_ENDING}: expected <split>/<city>/ around the file: restore the "
+                "layout, or name one split for all by the option split"
+            )
+        return folders[0]
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One frame with its classes and, where asked for, its segments. Raises BadSampleError."""
+        image_path, mask_path = ref.files
+        image = read_photograph(self.root, image_path)
+        labels = masks.map_labels(read_labels(self.root, mask_path, image), LABEL_IDS, file=mask_path)
+        segment_map: bytes | None = None
+        segments: tuple[Segment, ...] = ()
+        if Annotation.SEGMENTS in self.annotations:
+            path = mask_path.replace("_labelIds.png", "_instanceIds.png")
+            raw = read_labels(self.root, path, image)
+            raw[labels == IGNORE_8BIT] = 0
+            numbered = regions(raw, file=path)
+            segment_map = stored(numbered.segment_map)
+            found = enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1)
+            segments = tuple(_segment(number, raw_id, area, path) for number, (raw_id, area) in found)
+        return Sample(
+            sample_id=ref.sample_id,
+            image=image.data,
+            height=image.height,
+            width=image.width,
+            group=ref.group,
+            label_map=stored(labels),
+            segment_map=segment_map,
+            segments=segments,
+        )
+
+
+def _segment(number: int, raw_id: int, area: int, path: str) -> Segment:
+    class_id = LABEL_IDS.get(raw_id // 1000 or raw_id, IGNORE_8BIT)
+    if class_id == IGNORE_8BIT:
+        raise BadSampleError(
+            "bad_annotation",
+            path,
+            f"id {raw_id} is no scored object, but labelIds has a scored class there: one is wrong",
+        )
+    is_crowd = raw_id < 1000 and ROAD_CLASSES[class_id].is_thing
+    return Segment(segment_id=number, class_id=class_id, area=area, is_crowd=is_crowd)
+
+
+def open_cityscapes(root: str, *, truth: str = "gtFine", split: str = "", segments: bool = True) -> Cityscapes:
+    """Opens the set; its options are `INFO.options`. `truth` is gtFine or gtCoarse, `split` names the one split of a
+    flat folder, `segments=False` reads classes alone. Raises InputError."""
+    if truth not in EXPECTED:
+        raise InputError(f"option truth={truth!r}; expected {' or '.join(EXPECTED)}")
+    if split and split not in EXPECTED[truth]:
+        raise InputError(f"option split={split!r}; expected one of {', '.join(EXPECTED[truth])}")
+    annotations = (Annotation.LABEL_MAP, *((Annotation.SEGMENTS,) if segments else ()))
+    return Cityscapes(root=root, truth=truth, split=split, annotations=annotations)
+
+
+INFO = SourceInfo(
+    name="cityscapes",
+    open=open_cityscapes,
+    summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19 scored classes, road users one by one",
+    licence=LICENCE,
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
+    options={"truth": "gtFine", "split": "", "segments": True},
+    layout=(
+        "leftImg8bit/{train,val}/aachen/aachen_000000_000019_leftImg8bit.png",
+        "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",
+        "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_instanceIds.png",
+    ),
+)

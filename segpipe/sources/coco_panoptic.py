@@ -1,0 +1,181 @@
+"""COCO panoptic: every pixel belongs to a thing or to stuff; 133 classes, 0 = void; an RGB PNG of ids for each image.
+
+Source: Kirillov et al. 2019 (arXiv 1801.00868), github.com/cocodataset/panopticapi. The document says which class an id
+of the PNG has; both must name the same ids. Crowd regions keep their class in the label map and are marked as crowds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segpipe import masks
+from segpipe.errors import BadSampleError
+from segpipe.sources.reading import (
+    Listing,
+    check_size,
+    hashed_split,
+    is_inside,
+    parse_shares,
+    read_file,
+    read_photograph,
+    regions,
+    stored,
+)
+from segpipe.sources.reading.coco_json import Document, category_coding, classes_of, ignored_id, read_documents
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import (
+    IGNORE_16BIT,
+    Annotation,
+    ClassInfo,
+    LabelCoding,
+    QuarantineEntry,
+    Sample,
+    SampleRef,
+    Segment,
+    Task,
+)
+
+PUBLISHED = "annotations/panoptic_{split}2017.json"
+LICENCE = "annotations CC BY 4.0; each image under its own Flickr licence (cocodataset.org)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CocoPanoptic:
+    """Documents, images and id PNGs of one dataset, opened by `open_coco_panoptic`. The patterns may hold {split}."""
+
+    root: str
+    documents: str
+    images: str
+    pngs: str
+    shares: tuple[float, ...]
+    name: str = "coco_panoptic"
+    licence: str = LICENCE
+    annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP, Annotation.SEGMENTS)
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The categories in the order of the file. Raises InputError as `index`."""
+        return classes_of(read_documents(self.root, self.documents))
+
+    @property
+    def coding(self) -> LabelCoding:
+        return category_coding(read_documents(self.root, self.documents))
+
+    @property
+    def ignore_index(self) -> int:
+        return ignored_id(self.classes)
+
+    @property
+    def expected(self) -> Mapping[str, int] | None:
+        """COCO 2017's counts; none for documents of another name."""
+        return {"train": 118287, "val": 5000} if self.documents == PUBLISHED else None
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """Every image of every annotation. Raises InputError where a document is missing or not COCO's."""
+        listing = Listing()
+        for split, document in read_documents(self.root, self.documents).items():
+            for item, fault in document.faults:
+                listing.refuse(document.path, item, "bad_annotation", f"{fault}: mend the entry")
+            images, pngs = (folder.replace("{split}", split).strip("/") for folder in (self.images, self.pngs))
+            for number, entry in enumerate(document.annotations):
+                image, png = document.images.get(entry.get("image_id", "")), entry.get("file_name")
+                segments = _segments(entry.get("segments_info"), document)
+                if image is None or not is_inside(png) or segments is None:
+                    detail = (
+                        f"{entry!r:.120}; expected image_id, file_name and segments_info of known images and classes"
+                    )
+                    listing.refuse(document.path, f"annotations[{number}]", "bad_annotation", f"{detail}: mend it")
+                    continue
+                file = f"{images}/{image.file_name}"
+                sample_id = file.rpartition(".")[0] or file
+                listing.add(
+                    sample_id,
+                    split=split or hashed_split(sample_id, self.shares),
+                    group=sample_id,
+                    files=(file, f"{pngs}/{png}", document.path),
+                    listed=document.path,
+                    extra={"segments": segments, "ignore": self.ignore_index},
+                )
+        return listing.result()
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One image with its segments. Raises BadSampleError."""
+        file, png, document = ref.files
+        image = read_photograph(self.root, file)
+        data = read_file(self.root, png, missing="missing_mask")
+        check_size(data, png, image)
+        numbered = regions(masks.read_id_image(data, file=png), file=png)
+        said: dict[int, Mapping[str, Any]] = {each["id"]: each for each in ref.extra["segments"]}
+        if said.keys() != set(numbered.raw_ids):
+            only = sorted(said.keys() ^ set(numbered.raw_ids))[0]
+            where = document if only in said else png
+            raise BadSampleError(
+                "bad_annotation", png, f"segment {only} is only in {where}; expected the same ids in both: export again"
+            )
+        wide = ref.extra["ignore"] == IGNORE_16BIT
+        table = np.array(
+            [ref.extra["ignore"], *(said[raw]["class_id"] for raw in numbered.raw_ids)], np.uint16 if wide else np.uint8
+        )
+        return Sample(
+            sample_id=ref.sample_id,
+            image=image.data,
+            height=image.height,
+            width=image.width,
+            group=ref.group,
+            label_map=stored(table[numbered.segment_map]),
+            segment_map=stored(numbered.segment_map),
+            segments=tuple(
+                Segment(segment_id=number, class_id=said[raw]["class_id"], area=area, is_crowd=said[raw]["is_crowd"])
+                for number, (raw, area) in enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1)
+            ),
+        )
+
+
+def _segments(entries: Any, document: Document) -> list[dict[str, Any]] | None:
+    """`segments_info` as plain data; None where it is not what panopticapi writes."""
+    if not isinstance(entries, list):
+        return None
+    segments = []
+    for entry in entries:
+        category = document.categories.get(entry.get("category_id", -1)) if isinstance(entry, dict) else None
+        number = entry.get("id") if category is not None else None
+        if category is None or not isinstance(number, int) or not 0 < number < 2**24:
+            return None
+        segments.append({"id": number, "class_id": category.class_id, "is_crowd": entry.get("iscrowd") == 1})
+    return segments if len({each["id"] for each in segments}) == len(segments) else None
+
+
+def open_coco_panoptic(
+    root: str,
+    *,
+    annotations: str = PUBLISHED,
+    images: str = "{split}2017",
+    pngs: str = "annotations/panoptic_{split}2017",
+    shares: str = "0.8,0.1,0.1",
+) -> CocoPanoptic:
+    """Opens panoptic documents; its options are `INFO.options`, patterns below the root. Raises InputError."""
+    return CocoPanoptic(root=root, documents=annotations, images=images, pngs=pngs, shares=parse_shares(shares))
+
+
+INFO = SourceInfo(
+    name="coco_panoptic",
+    open=open_coco_panoptic,
+    summary="COCO 2017 panoptic, 118287/5000 photographs, 80 thing and 53 stuff classes",
+    licence=LICENCE,
+    tasks=(Task.PANOPTIC, Task.SEMANTIC, Task.INSTANCE),
+    options={
+        "annotations": PUBLISHED,
+        "images": "{split}2017",
+        "pngs": "annotations/panoptic_{split}2017",
+        "shares": "0.8,0.1,0.1",
+    },
+    layout=(
+        "{train,val}2017/000000000139.jpg",
+        "annotations/panoptic_{train,val}2017/000000000139.png",
+        "annotations/panoptic_{train,val}2017.json",
+    ),
+)

@@ -1,0 +1,254 @@
+"""LabelMe: one JSON of polygons beside each photograph, as the labelme program writes it.
+
+Source: github.com/wkentaro/labelme. Shapes are painted in the order of the file, later ones over earlier ones; shapes
+of one label and group_id are one object; `__ignore__` is void, `_background_` is background. Rasterised by Pillow's
+drawing with the outline, as labelme's own export does. `imageData`, a copy of the photograph, is not read.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from segpipe import storage
+from segpipe.errors import BadSampleError, InputError
+from segpipe.sources.reading import (
+    Listing,
+    class_colour,
+    coding,
+    files_by_stem,
+    hashed_split,
+    parse_shares,
+    read_document,
+    read_lines,
+    read_photograph,
+    stored,
+)
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import (
+    IGNORE_8BIT,
+    Annotation,
+    ClassInfo,
+    LabelCoding,
+    QuarantineEntry,
+    Sample,
+    SampleRef,
+    Segment,
+    Task,
+)
+
+IGNORE, BACKGROUND = "__ignore__", "_background_"
+PICTURES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+# labelme's own: a line is ten pixels wide, a point is a disc of radius five.
+LINE_WIDTH, POINT_RADIUS = 10, 5
+_NUM_POINTS = {"polygon": (3, 10**6), "rectangle": (2, 2), "circle": (2, 2), "line": (2, 2), "linestrip": (2, 10**6)}
+_NUM_POINTS["point"] = (1, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelMe:
+    """A folder of JSON files with their photographs, opened by `open_labelme`. `names` are the classes, if told."""
+
+    root: str
+    json: str
+    images: str
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    licence: str
+    name: str = "labelme"
+    ignore_index: int = IGNORE_8BIT
+    annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP, Annotation.SEGMENTS)
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """Background, then the names of the classes file, or all labels in use, sorted."""
+        names = self.names or self._labels_in_use()
+        infos = [ClassInfo(name=name, colour=class_colour(k + 1), is_thing=True) for k, name in enumerate(names)]
+        return (ClassInfo(name="background", colour=class_colour(0)), *infos)
+
+    @property
+    def coding(self) -> LabelCoding:
+        return coding({}, "polygons; later ones lie over earlier ones", f"{IGNORE} is void, {BACKGROUND} is background")
+
+    @property
+    def expected(self) -> None:
+        """Nobody has written down how many samples there should be."""
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """Every JSON with its photograph. Raises InputError where there is none."""
+        ids = {info.name: class_id for class_id, info in enumerate(self.classes)} | {BACKGROUND: 0, IGNORE: IGNORE_8BIT}
+        pictures: dict[str, str] = {}
+        for suffix in PICTURES:
+            pictures |= files_by_stem(self.root, self.images or self.json, suffix)
+        listing = Listing()
+        for stem, path in self._documents().items():
+            document = _parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
+            if isinstance(document, str):
+                listing.refuse(path, stem, "bad_annotation", document)
+            elif (image := pictures.get(stem)) is None:
+                listing.refuse(path, stem, "missing_image", f"no {stem}.jpg or .png beside it: add or remove it")
+            elif unknown := sorted({shape["label"] for shape in document} - ids.keys()):
+                detail = f"label {unknown[0]!r} is not in the classes file: add it there, or rename the shape"
+                listing.refuse(path, stem, "label_out_of_range", detail)
+            else:
+                shapes = [{**shape, "class_id": ids[shape["label"]]} for shape in document]
+                listing.add(
+                    stem,
+                    split=hashed_split(stem, self.shares),
+                    group=stem.rpartition("/")[0] or stem,
+                    files=(image, path),
+                    listed=path,
+                    extra={"shapes": shapes},
+                )
+        return listing.result()
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One photograph with its shapes painted. Raises BadSampleError."""
+        image = read_photograph(self.root, ref.files[0])
+        labels = np.zeros((image.height, image.width), dtype=np.uint8)
+        objects = np.zeros((image.height, image.width), dtype=np.uint16)
+        numbers: dict[tuple[str, object], int] = {}
+        found: dict[int, int] = {}
+        for place, shape in enumerate(ref.extra["shapes"]):
+            inside = _paint(shape, image.height, image.width, f"{ref.files[1]}, shapes[{place}]")
+            # Without a group, every shape is an object of its own.
+            group = ("alone", place) if shape["group"] is None else ("group", shape["group"])
+            number = numbers.setdefault((shape["label"], group), len(numbers) + 1)
+            labels[inside], objects[inside] = shape["class_id"], number
+            found[number] = shape["class_id"]
+        objects[(labels == 0) | (labels == IGNORE_8BIT)] = 0
+        areas = np.bincount(objects.ravel(), minlength=len(numbers) + 1)
+        return Sample(
+            sample_id=ref.sample_id,
+            image=image.data,
+            height=image.height,
+            width=image.width,
+            group=ref.group,
+            label_map=stored(labels),
+            segment_map=stored(objects),
+            segments=tuple(
+                Segment(segment_id=number, class_id=class_id, area=int(areas[number]))
+                for number, class_id in found.items()
+                if areas[number]
+            ),
+        )
+
+    def _documents(self) -> dict[str, str]:
+        found = files_by_stem(self.root, self.json, ".json")
+        if not found:
+            raise InputError(
+                f"{storage.join(self.root, self.json) if self.json else self.root}: no *.json here; expected the files "
+                "that labelme writes: give their folder as root, or by the option json"
+            )
+        return found
+
+    def _labels_in_use(self) -> tuple[str, ...]:
+        names: set[str] = set()
+        for path in self._documents().values():
+            document = _parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
+            names |= {shape["label"] for shape in document} if not isinstance(document, str) else set()
+        return tuple(sorted(names - {IGNORE, BACKGROUND}))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _parsed(root: str, path: str, stamp: str) -> Sequence[Mapping[str, Any]] | str:
+    """The shapes of a file as plain data, or why it cannot be used. Asked twice: for the classes and for the index."""
+    try:
+        document = read_document(root, path)
+    except InputError as error:
+        return str(error)
+    shapes = document.get("shapes") if isinstance(document, dict) else None
+    if not isinstance(shapes, list):
+        return f"shapes is {shapes!r:.60}; expected a list: save the file with labelme again"
+    found = []
+    for place, shape in enumerate(shapes):
+        label, kind, points = (
+            shape.get(k) if isinstance(shape, dict) else None for k in ("label", "shape_type", "points")
+        )
+        kind = "polygon" if kind is None else kind
+        low, high = _NUM_POINTS.get(kind, (1, 0)) if isinstance(kind, str) else (1, 0)
+        if not isinstance(label, str) or not label or not isinstance(points, list) or not low <= len(points) <= high:
+            return f"shapes[{place}] is {shape!r:.100}; expected a label and points of a {', '.join(_NUM_POINTS)}"
+        if not all(_is_point(point) for point in points):
+            return f"shapes[{place}].points is {points!r:.80}; expected pairs of finite numbers: draw it again"
+        group = shape.get("group_id")
+        found.append(
+            {"label": label, "kind": kind, "points": points, "group": group if isinstance(group, int) else None}
+        )
+    return found
+
+
+def _is_point(point: object) -> bool:
+    if not isinstance(point, list) or len(point) != 2:
+        return False
+    return all(type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6 for value in point)
+
+
+def _paint(shape: Mapping[str, Any], height: int, width: int, where: str) -> npt.NDArray[np.bool_]:
+    """The pixels (H, W) of a shape, its outline with it."""
+    canvas = Image.new("L", (width, height))
+    pen, kind = ImageDraw.Draw(canvas), shape["kind"]
+    points = [(float(x), float(y)) for x, y in shape["points"]]
+    if kind == "polygon":
+        pen.polygon(points, outline=1, fill=1)
+    elif kind in ("line", "linestrip"):
+        pen.line(points, fill=1, width=LINE_WIDTH)
+    elif kind == "rectangle":
+        (x0, y0), (x1, y1) = points
+        pen.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=1, fill=1)
+    else:
+        (x, y), edge = points[0], points[-1]
+        radius = POINT_RADIUS if kind == "point" else math.dist((x, y), edge)
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=1, fill=1)
+    inside = np.asarray(canvas) > 0
+    if not inside.any():
+        raise BadSampleError("bad_annotation", where, f"no pixel of {width}x{height} is inside: draw it again")
+    return inside
+
+
+def open_labelme(
+    root: str,
+    *,
+    json: str = "",
+    images: str = "",
+    classes: str = "",
+    shares: str = "0.8,0.1,0.1",
+    licence: str = "not stated",
+) -> LabelMe:
+    """Opens a folder of labelme files; its options are `INFO.options`. Raises InputError on a bad option.
+
+    `json` and `images` are folders below the root (images: where the JSON files are, unless told), `classes` a file of
+    names, one a line, as labelme takes it; without it the labels in use are the classes.
+    """
+    names: tuple[str, ...] = ()
+    if classes:
+        lines = [line.strip() for line in read_lines(root, classes)]
+        names = tuple(name for name in lines if name and name not in (IGNORE, BACKGROUND))
+        if len(set(names)) != len(names) or not 0 < len(names) < IGNORE_8BIT:
+            raise InputError(f"{root}/{classes}: {len(names)} names; expected 1 to 254, each once and on its own line")
+    return LabelMe(
+        root=root,
+        json=json.strip("/"),
+        images=images.strip("/"),
+        names=names,
+        shares=parse_shares(shares),
+        licence=licence,
+    )
+
+
+INFO = SourceInfo(
+    name="labelme",
+    open=open_labelme,
+    summary="your own polygons, drawn with labelme: one JSON beside each photograph",
+    licence="as its owner states (option licence)",
+    tasks=(Task.SEMANTIC, Task.INSTANCE),
+    options={"json": "", "images": "", "classes": "", "shares": "0.8,0.1,0.1", "licence": "not stated"},
+    layout=("photo_1.jpg", "photo_1.json", "class_names.txt (option classes)"),
+)

@@ -1,0 +1,131 @@
+"""Nuclei of the Data Science Bowl 2018 (BBBC038): microscopy of many kinds, one PNG for each nucleus.
+
+Source: Caicedo et al. 2019, bbbc.broadinstitute.org/BBBC038, stage 1 training images as Kaggle shipped them. Images are
+RGBA; a mask is 0 or 255. Nuclei touch, and in a few images share a pixel, so each keeps run lengths of its own; the
+label map is their union.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from segpipe import masks, storage
+from segpipe.errors import BadSampleError, InputError
+from segpipe.sources.reading import (
+    Listing,
+    coding,
+    hashed_split,
+    parse_shares,
+    read_labels,
+    read_lines,
+    read_photograph,
+    segment_of_mask,
+    stored,
+)
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+
+FOLDER = "stage1_train"
+CLASSES = (
+    ClassInfo(name="background", colour=(0, 0, 0)),
+    ClassInfo(name="nucleus", colour=(230, 159, 0), is_thing=True),
+)
+NUCLEUS = 1
+_TABLE = {0: 0, 255: NUCLEUS}
+LICENCE = "CC0 (BBBC038)"
+CODING = coding(_TABLE, "a mask holds one nucleus; the label map is their union")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nuclei:
+    """The folder that holds stage1_train/, opened by `open_nuclei`."""
+
+    root: str
+    shares: tuple[float, ...]
+    name: str = "nuclei"
+    licence: str = LICENCE
+    classes: tuple[ClassInfo, ...] = CLASSES
+    ignore_index: int = IGNORE_8BIT
+    coding: LabelCoding = CODING
+    annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP, Annotation.SEGMENTS)
+
+    @property
+    def expected(self) -> None:
+        """670 images in all, but no published splits."""
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """By split_*.txt (ids) where they are, else by a hash of the id. Raises InputError where nothing is found."""
+        files: dict[str, list[str]] = {}
+        for path in storage.list_tree(storage.join(self.root, FOLDER), suffix=".png"):
+            files.setdefault(path.partition("/")[0], []).append(f"{FOLDER}/{path}")
+        if not files:
+            raise InputError(
+                f"{self.root}: no {FOLDER}/<id>/images/<id>.png here; expected the layout of the Data Science Bowl "
+                f"2018: give the folder that holds {FOLDER}/ as root"
+            )
+        listing = Listing()
+        for sample_id, split, listed in self._dealt(files):
+            image = f"{FOLDER}/{sample_id}/images/{sample_id}.png"
+            objects = [path for path in files.get(sample_id, []) if path.split("/")[2] == "masks"]
+            if image not in files.get(sample_id, []):
+                listing.refuse(image, sample_id, "missing_image", f"listed in {listed}: restore it or take the id out")
+            elif not objects:
+                listing.refuse(
+                    f"{FOLDER}/{sample_id}/masks", sample_id, "missing_mask", "no mask PNG in it: restore the masks"
+                )
+            else:
+                listing.add(sample_id, split=split, group=sample_id, files=(image, *objects), listed=listed)
+        return listing.result()
+
+    def _dealt(self, files: Mapping[str, list[str]]) -> Iterator[tuple[str, str, str]]:
+        """(sample id, split, where that is said)."""
+        lists = [uri.rpartition("/")[2] for uri in storage.list_files(self.root, suffix=".txt")]
+        lists = [name for name in lists if name.startswith("split_")]
+        if not lists:
+            yield from ((sample_id, hashed_split(sample_id, self.shares), FOLDER) for sample_id in sorted(files))
+        for name in lists:
+            split = name.removeprefix("split_").removesuffix(".txt")
+            yield from ((line.strip(), split, name) for line in read_lines(self.root, name) if line.strip())
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One image with all of its nuclei. Raises BadSampleError."""
+        image = read_photograph(self.root, ref.files[0])
+        segments, union = [], np.zeros((image.height, image.width), dtype=np.uint8)
+        for number, path in enumerate(ref.files[1:], start=1):
+            inside = masks.map_labels(read_labels(self.root, path, image), _TABLE, file=path)
+            if not inside.any():
+                raise BadSampleError("bad_annotation", path, "the mask is empty: remove it, or draw the nucleus")
+            segments.append(segment_of_mask(inside, segment_id=number, class_id=NUCLEUS))
+            union |= inside.astype(np.uint8)
+        return Sample(
+            sample_id=ref.sample_id,
+            image=image.data,
+            height=image.height,
+            width=image.width,
+            group=ref.group,
+            label_map=stored(union),
+            segments=tuple(segments),
+        )
+
+
+def open_nuclei(root: str, *, shares: str = "0.8,0.1,0.1") -> Nuclei:
+    """Opens the set; `shares` deals train, val and test where there are no lists. Raises InputError."""
+    return Nuclei(root=root, shares=parse_shares(shares))
+
+
+INFO = SourceInfo(
+    name="nuclei",
+    open=open_nuclei,
+    summary="Data Science Bowl 2018, 670 microscopy images, one mask for each nucleus",
+    licence=LICENCE,
+    tasks=(Task.INSTANCE, Task.SEMANTIC),
+    options={"shares": "0.8,0.1,0.1"},
+    layout=(
+        "stage1_train/<id>/images/<id>.png",
+        "stage1_train/<id>/masks/<mask id>.png",
+        "split_{train,val}.txt (if any)",
+    ),
+)

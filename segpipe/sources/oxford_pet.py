@@ -1,0 +1,128 @@
+"""Oxford-IIIT Pet: cats and dogs of 37 breeds; trimaps of 1 = pet, 2 = background, 3 = boundary (not scored).
+
+Source: Parkhi et al. 2012, robots.ox.ac.uk/~vgg/data/pets. A trimap does not know the species: that is in the lists,
+and joins the mask by the option `classes`: pet, species or breed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from segpipe.errors import InputError
+from segpipe.sources.reading import (
+    Listing,
+    class_colour,
+    coding,
+    files_by_stem,
+    hashed_split,
+    read_lines,
+    read_pair,
+)
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+
+PET, BACKGROUND, BOUNDARY = 1, 2, 3
+LISTS = {"trainval": "annotations/trainval.txt", "test": "annotations/test.txt"}
+SPECIES = ("cat", "dog")
+BREEDS = 37
+LICENCE = "CC BY-SA 4.0 (robots.ox.ac.uk/~vgg/data/pets)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OxfordPet:
+    """The folder that holds images/ and annotations/, opened by `open_oxford_pet`. `kinds` are the pets' classes."""
+
+    root: str
+    kinds: str
+    validation: float
+    classes: tuple[ClassInfo, ...]
+    name: str = "oxford_pet"
+    licence: str = LICENCE
+    ignore_index: int = IGNORE_8BIT
+    annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP,)
+
+    @property
+    def coding(self) -> LabelCoding:
+        """A trimap says pet; which one, its list says."""
+        rule = "" if self.kinds == "pet" else f"value 1 becomes the {self.kinds} that the list gives the image"
+        return coding({BACKGROUND: 0, PET: 1, BOUNDARY: IGNORE_8BIT}, *((rule,) if rule else ()))
+
+    @property
+    def expected(self) -> Mapping[str, int] | None:
+        """The published counts; none where a part of trainval is kept for validation, whose size the hash decides."""
+        return {"train": 3680, "test": 3669} if self.validation == 0 else None
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """The images of trainval.txt, of which a share validates, and of test.txt. Raises InputError."""
+        images = files_by_stem(self.root, "images", ".jpg")
+        trimaps = files_by_stem(self.root, "annotations/trimaps", ".png")
+        listing = Listing()
+        for name, path in LISTS.items():
+            for stem, breed, species in _rows(self.root, path):
+                split = (
+                    hashed_split(stem, (1 - self.validation, self.validation, 0.0)) if name == "trainval" else "test"
+                )
+                wanted = (f"images/{stem}.jpg", f"annotations/trimaps/{stem}.png")
+                image, mask = images.get(stem), trimaps.get(stem)
+                if image is None or mask is None:
+                    listing.add_pair(
+                        stem, split=split, group=stem, image=image, mask=mask, expected=wanted, listed=path
+                    )
+                    continue
+                kind = {"pet": 1, "species": species, "breed": breed}[self.kinds]
+                listing.add(stem, split=split, group=stem, files=(image, mask), listed=path, extra={"class_id": kind})
+        return listing.result()
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One photograph with its label map. Raises BadSampleError."""
+        return read_pair(self.root, ref, {BACKGROUND: 0, PET: int(ref.extra["class_id"]), BOUNDARY: IGNORE_8BIT})
+
+
+def _rows(root: str, path: str) -> list[tuple[str, int, int]]:
+    """(stem, breed 1..37, species 1..2) of each line "Abyssinian_100 1 1 1". Raises InputError."""
+    rows = []
+    for number, line in enumerate(read_lines(root, path), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        parts = line.split()
+        if len(parts) != 4 or not all(part.isdecimal() for part in parts[1:]):
+            raise InputError(f"{root}/{path}: line {number} is {line[:80]!r}; expected `name breed species number`")
+        breed, species = int(parts[1]), int(parts[2])
+        if not (1 <= breed <= BREEDS and 1 <= species <= len(SPECIES)):
+            raise InputError(
+                f"{root}/{path}: line {number}: breed {breed}, species {species}; expected 1 to {BREEDS} and 1 to 2"
+            )
+        rows.append((parts[0], breed, species))
+    return rows
+
+
+def open_oxford_pet(root: str, *, classes: str = "species", validation: float = 0.1) -> OxfordPet:
+    """Opens the set. `classes` is pet, species or breed; `validation` the share of trainval.txt that validates.
+
+    Raises InputError.
+    """
+    if not 0 <= validation < 1:
+        raise InputError(f"option validation={validation!r}; expected a share of trainval.txt, 0 to below 1")
+    if classes == "breed":
+        named = {breed: stem.rpartition("_")[0] for path in LISTS.values() for stem, breed, _ in _rows(root, path)}
+        if len(named) != BREEDS:
+            raise InputError(f"{root}: the lists name {len(named)} of {BREEDS} breeds: fetch the annotations again")
+        names = [named[breed] for breed in range(1, BREEDS + 1)]
+    elif classes in ("pet", "species"):
+        names = list(SPECIES) if classes == "species" else ["pet"]
+    else:
+        raise InputError(f"option classes={classes!r}; expected pet, species or breed")
+    infos = tuple(ClassInfo(name=name, colour=class_colour(k)) for k, name in enumerate(["background", *names]))
+    return OxfordPet(root=root, kinds=classes, validation=validation, classes=infos)
+
+
+INFO = SourceInfo(
+    name="oxford_pet",
+    open=open_oxford_pet,
+    summary="Oxford-IIIT Pet, 3680/3669 photographs, cats and dogs of 37 breeds",
+    licence=LICENCE,
+    tasks=(Task.SEMANTIC,),
+    options={"classes": "species", "validation": 0.1},
+    layout=("images/Abyssinian_100.jpg", "annotations/trimaps/Abyssinian_100.png", "annotations/{trainval,test}.txt"),
+)

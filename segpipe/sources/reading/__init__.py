@@ -1,0 +1,52 @@
+"""What the formats are made of: checked files, a listing that keeps each id once, splits where there are no lists.
+
+    files.py        one file below the root -> bytes, a photograph, label ids, lines, a JSON document; and one pair
+    listing.py      what `Source.index` gives back, collected; which files are there
+    splits.py       a stable hash of the group -> train, val or test
+    colours.py      a colour for every class that has none
+    objects.py      polygons, run lengths and id maps -> segments
+    road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
+
+Every raw id and every name in here comes from data: nothing is trusted before it is checked.
+"""
+
+from segpipe.sources.reading.colours import class_colour
+from segpipe.sources.reading.files import (
+    Photograph,
+    check_size,
+    coding,
+    read_document,
+    read_file,
+    read_labels,
+    read_lines,
+    read_pair,
+    read_photograph,
+    stored,
+)
+from segpipe.sources.reading.listing import Listing, files_by_stem, is_inside
+from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
+from segpipe.sources.reading.splits import SPLITS, hashed_split, parse_shares
+
+__all__ = [
+    "SPLITS",
+    "Listing",
+    "Photograph",
+    "Regions",
+    "check_size",
+    "class_colour",
+    "coding",
+    "files_by_stem",
+    "hashed_split",
+    "is_inside",
+    "mask_of_segmentation",
+    "parse_shares",
+    "read_document",
+    "read_file",
+    "read_labels",
+    "read_lines",
+    "read_pair",
+    "read_photograph",
+    "regions",
+    "segment_of_mask",
+    "stored",
+]

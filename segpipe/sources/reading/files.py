@@ -1,0 +1,128 @@
+"""One file below a source's root -> bytes, a photograph, label ids, lines, a document: checked. Part of `reading`.
+
+What belongs to one sample ends as BadSampleError (its neighbours go on); what the whole source stands on, such as a
+list or an annotation file, as InputError.
+Letter legend: H W image size in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe import masks, storage
+from segpipe.errors import BadSampleError, CorruptError, InputError
+from segpipe.types import LabelCoding, Sample, SampleRef
+
+MAX_FILE_BYTES = 256 * 2**20
+# COCO's instances_train2017.json has 448 MB; more than four times that is not an annotation file of one split.
+MAX_DOCUMENT_BYTES = 2 * 2**30
+MAX_LIST_BYTES = 256 * 2**20
+
+
+class Photograph(NamedTuple):
+    """An encoded image as shipped, and the size that its header tells. Ingest decodes it, once, to check it."""
+
+    data: bytes
+    height: int
+    width: int
+    file: str
+
+
+def read_file(root: str, path: str, *, missing: str) -> bytes:
+    """The bytes of `path` under `root`. Raises BadSampleError: outside_root, too_large, or `missing` as the reason."""
+    if (local := storage.local_path(root)) is not None:
+        base, target = local.resolve(), (local / path).resolve()
+        if not target.is_relative_to(base):
+            raise BadSampleError(
+                "outside_root", path, f"leads to {target}, outside {base}: copy the file into the root"
+            )
+        if target.exists() and not target.is_file():
+            raise BadSampleError("unreadable", path, "is not a regular file: remove it or replace it by one")
+    try:
+        uri = storage.join(root, path)
+        if (num_bytes := storage.size(uri)) > MAX_FILE_BYTES:
+            raise BadSampleError("too_large", path, f"{num_bytes} bytes; allowed are {MAX_FILE_BYTES}: scale it down")
+        return storage.read_bytes(uri)
+    except BadSampleError:
+        raise
+    except InputError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise BadSampleError("unreadable", path, str(error)) from error
+        raise BadSampleError(missing, path, f"{error}: restore the file or take the sample off the list") from error
+
+
+def read_photograph(root: str, path: str) -> Photograph:
+    """The image file `path`. Raises BadSampleError."""
+    data = read_file(root, path, missing="missing_image")
+    header = masks.check_header(data, file=path)
+    return Photograph(data, header.height, header.width, path)
+
+
+def read_labels(
+    root: str, path: str, image: Photograph, *, palette: Mapping[tuple[int, int, int], int] | None = None
+) -> masks.Labels:
+    """The raw ids (H, W) of the mask `path`, which must have the image's size. Raises BadSampleError."""
+    data = read_file(root, path, missing="missing_mask")
+    check_size(data, path, image)
+    return masks.read_label_image(data, file=path, palette=palette)
+
+
+def check_size(mask: bytes, path: str, image: Photograph) -> None:
+    """Raises BadSampleError(size_mismatch) where the header of an encoded mask names another size than the image's."""
+    header = masks.read_image_header(mask, file=path)
+    if (header.width, header.height) != (image.width, image.height):
+        raise BadSampleError(
+            "size_mismatch",
+            path,
+            f"mask {header.width}x{header.height}, image {image.file} {image.width}x{image.height}; "
+            "expected the same size: export the mask at the image's size",
+        )
+
+
+def read_pair(
+    root: str, ref: SampleRef, table: Mapping[int, int], *, palette: Mapping[tuple[int, int, int], int] | None = None
+) -> Sample:
+    """The sample of `ref.files` = (image, mask): raw mask ids become class ids by `table`. Raises BadSampleError."""
+    image_path, mask_path = ref.files
+    image = read_photograph(root, image_path)
+    raw = read_labels(root, mask_path, image, palette=palette)
+    return Sample(
+        sample_id=ref.sample_id,
+        image=image.data,
+        height=image.height,
+        width=image.width,
+        group=ref.group,
+        label_map=stored(masks.map_labels(raw, table, file=mask_path)),
+    )
+
+
+def coding(table: Mapping[int, int], *rules: str) -> LabelCoding:
+    """The coding of a source whose raw values become class ids by `table`; `rules` are what it cannot say."""
+    return LabelCoding(values=tuple(sorted(table.items())), rules=rules)
+
+
+def stored(ids: npt.NDArray[Any]) -> bytes:
+    """Ids (H, W) as a Sample holds them: row-major, little-endian."""
+    return np.ascontiguousarray(ids, dtype=ids.dtype.newbyteorder("<")).tobytes()
+
+
+def read_lines(root: str, path: str) -> list[str]:
+    """The lines of a text file. Raises InputError where it is missing or not UTF-8."""
+    uri = storage.join(root, path)
+    try:
+        return storage.read_bytes(uri, limit=MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{uri}: {error}; expected UTF-8 text: save the list as UTF-8") from error
+
+
+def read_document(root: str, path: str) -> Any:
+    """A strict JSON document. Raises InputError where it is missing, too large or not valid."""
+    uri = storage.join(root, path)
+    try:
+        return storage.read_json(uri, limit=MAX_DOCUMENT_BYTES)
+    except CorruptError as error:
+        raise InputError(str(error)) from error

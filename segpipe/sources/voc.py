@@ -1,0 +1,185 @@
+"""PASCAL VOC 2012 segmentation: 20 objects and background, 255 = boundary or difficult; classes and single objects.
+
+Source: Everingham et al. 2010, host.robots.ox.ac.uk/pascal/VOC/voc2012 (VOCdevkit). `SegmentationClass` holds palette
+PNGs of class ids, `SegmentationObject` the same pixels numbered by object; an object's class is read off the former.
+With `masks=SegmentationClassAug` and `lists=ImageSets/SegmentationAug` it reads SBD's 10,582 training images (Hariharan
+et al. 2011) as the field passes them on; those have no single objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from segpipe import storage
+from segpipe.errors import BadSampleError, InputError
+from segpipe.masks import Labels, map_labels
+from segpipe.sources.reading import (
+    Listing,
+    Photograph,
+    class_colour,
+    coding,
+    files_by_stem,
+    read_labels,
+    read_lines,
+    read_photograph,
+    regions,
+    stored,
+)
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import (
+    IGNORE_8BIT,
+    Annotation,
+    ClassInfo,
+    LabelCoding,
+    QuarantineEntry,
+    Sample,
+    SampleRef,
+    Segment,
+    Task,
+)
+
+NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+CLASSES = tuple(
+    ClassInfo(name=name, colour=class_colour(number), is_thing=number > 0) for number, name in enumerate(NAMES)
+)
+LICENCE = "images: Flickr terms of use; annotations free for research (host.robots.ox.ac.uk/pascal/VOC)"
+_TABLE = {**{number: number for number in range(len(NAMES))}, IGNORE_8BIT: IGNORE_8BIT}
+CODING = coding(_TABLE, "255 is the boundary of objects, or too difficult", "0 is background, a class")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Voc:
+    """The folder that holds JPEGImages/ (VOCdevkit/VOC2012), opened by `open_voc`."""
+
+    root: str
+    masks: str
+    objects: str
+    lists: str
+    split: str
+    annotations: tuple[Annotation, ...]
+    name: str = "voc"
+    licence: str = LICENCE
+    classes: tuple[ClassInfo, ...] = CLASSES
+    ignore_index: int = IGNORE_8BIT
+    coding: LabelCoding = CODING
+
+    @property
+    def expected(self) -> Mapping[str, int] | None:
+        """The counts of the published lists; none for masks or lists of another making."""
+        published = (self.masks, self.lists, self.split) == ("SegmentationClass", "ImageSets/Segmentation", "")
+        return {"train": 1464, "val": 1449} if published else None
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """The images of the lists, trainval left out. Raises InputError where there are no lists and no `split`."""
+        images, labels = (
+            files_by_stem(self.root, "JPEGImages", ".jpg"),
+            files_by_stem(self.root, self.masks, ".png"),
+        )
+        objects = files_by_stem(self.root, self.objects, ".png") if self.objects else {}
+        listing = Listing()
+        for split, stem, listed in self._listed(labels):
+            files = {"image": images.get(stem), "mask": labels.get(stem)}
+            wanted = (f"JPEGImages/{stem}.jpg", f"{self.masks}/{stem}.png")
+            if self.objects and files["mask"] is not None and stem not in objects:
+                detail = f"listed in {listed}, but there is no such file: restore it, or set the option objects=''"
+                listing.refuse(f"{self.objects}/{stem}.png", stem, "missing_mask", detail)
+                continue
+            listing.add_pair(stem, split=split, group=stem, **files, expected=wanted, listed=listed)
+        return listing.result()
+
+    def _listed(self, labels: Mapping[str, str]) -> list[tuple[str, str, str]]:
+        """(split, stem, where it is listed), by the lists or, with `split`, by the masks that are there."""
+        if self.split:
+            return [(self.split, stem, self.masks) for stem in labels]
+        found = storage.list_files(storage.join(self.root, self.lists), suffix=".txt")
+        lists = {uri.rpartition("/")[2][:-4]: f"{self.lists}/{uri.rpartition('/')[2]}" for uri in found}
+        if len(lists) > 1:
+            lists.pop("trainval", None)  # the union of two others
+        if not lists:
+            raise InputError(
+                f"{self.root}: no {self.lists}/*.txt here; expected VOC's layout (JPEGImages/, {self.masks}/, "
+                f"{self.lists}/train.txt): give VOCdevkit/VOC2012 as root, or name a split for all by the option split"
+            )
+        return [
+            (split, line.split()[0], path)
+            for split, path in sorted(lists.items())
+            for line in read_lines(self.root, path)
+            if line.strip()
+        ]
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One image with its label map and, where asked for, its objects. Raises BadSampleError."""
+        image_path, mask_path = ref.files
+        image = read_photograph(self.root, image_path)
+        labels = map_labels(read_labels(self.root, mask_path, image), _TABLE, file=mask_path)
+        segment_map, segments = self._objects(ref, image, labels) if self.objects else (None, ())
+        return Sample(
+            sample_id=ref.sample_id,
+            image=image.data,
+            height=image.height,
+            width=image.width,
+            group=ref.group,
+            label_map=stored(labels),
+            segment_map=segment_map,
+            segments=segments,
+        )
+
+    def _objects(self, ref: SampleRef, image: Photograph, labels: Labels) -> tuple[bytes, tuple[Segment, ...]]:
+        path = f"{self.objects}/{ref.sample_id}.png"
+        numbered = regions(read_labels(self.root, path, image), nothing=(0, IGNORE_8BIT), file=path)
+        segments = []
+        for number, (raw, area) in enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1):
+            found, pixels = np.unique(labels[numbered.segment_map == number], return_counts=True)
+            known = (found > 0) & (found < len(NAMES))
+            if not known.any():
+                raise BadSampleError(
+                    "bad_annotation",
+                    path,
+                    f"object {raw} has no class in {ref.files[1]}: one of the two masks is wrong",
+                )
+            class_id = int(found[known][pixels[known].argmax()])
+            segments.append(Segment(segment_id=number, class_id=class_id, area=area))
+        return stored(numbered.segment_map), tuple(segments)
+
+
+def open_voc(
+    root: str,
+    *,
+    masks: str = "SegmentationClass",
+    objects: str = "SegmentationObject",
+    lists: str = "ImageSets/Segmentation",
+    split: str = "",
+) -> Voc:
+    """Opens VOC 2012; its options are `INFO.options`. `objects=""` reads classes alone; `split` names the one split of
+    a folder without lists."""
+    if masks != "SegmentationClass" and objects == "SegmentationObject":
+        objects = ""  # object masks exist for VOC's own class masks only
+    annotations = (Annotation.LABEL_MAP, *((Annotation.SEGMENTS,) if objects else ()))
+    return Voc(root=root, masks=masks, objects=objects, lists=lists, split=split, annotations=annotations)
+
+
+INFO = SourceInfo(
+    name="voc",
+    open=open_voc,
+    summary="PASCAL VOC 2012 (and SBD's masks in its layout), 1464/1449 photographs, 20 classes and background",
+    licence=LICENCE,
+    tasks=(Task.SEMANTIC, Task.INSTANCE),
+    options={
+        "masks": "SegmentationClass",
+        "objects": "SegmentationObject",
+        "lists": "ImageSets/Segmentation",
+        "split": "",
+    },
+    layout=(
+        "JPEGImages/2007_000032.jpg",
+        "SegmentationClass/2007_000032.png",
+        "SegmentationObject/2007_000032.png",
+        "ImageSets/Segmentation/{train,val}.txt",
+    ),
+)

@@ -1,0 +1,170 @@
+"""YOLO segmentation: a text file for each photograph, one object a line, `class x1 y1 x2 y2 ...` in 0..1.
+
+Source: docs.ultralytics.com/datasets/segment. Class names are those of data.yaml (a list or a mapping) or of
+classes.txt. A photograph without a text file, or with an empty one, has no object: that is the format's way to say it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+
+from segpipe import masks, storage
+from segpipe.errors import BadSampleError, InputError
+from segpipe.sources.reading import (
+    Listing,
+    class_colour,
+    coding,
+    files_by_stem,
+    read_file,
+    read_lines,
+    read_photograph,
+    segment_of_mask,
+)
+from segpipe.sources.spec import SourceInfo
+from segpipe.types import (
+    IGNORE_8BIT,
+    IGNORE_16BIT,
+    Annotation,
+    ClassInfo,
+    LabelCoding,
+    QuarantineEntry,
+    Sample,
+    SampleRef,
+    Segment,
+    Task,
+)
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+PICTURES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+MAX_YAML_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Yolo:
+    """A folder of images and label files, opened by `open_yolo`. The patterns hold {split}."""
+
+    root: str
+    images: str
+    labels: str
+    classes: tuple[ClassInfo, ...]
+    licence: str
+    name: str = "yolo"
+    annotations: tuple[Annotation, ...] = (Annotation.SEGMENTS,)
+
+    @property
+    def ignore_index(self) -> int:
+        return IGNORE_8BIT if len(self.classes) <= IGNORE_8BIT else IGNORE_16BIT
+
+    @property
+    def coding(self) -> LabelCoding:
+        return coding({k: k for k in range(len(self.classes))}, "the first number of a line is the class")
+
+    @property
+    def expected(self) -> None:
+        """Nobody has written down how many samples there should be."""
+
+    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+        """Every image of train, val (or valid) and test. Raises InputError where there is none."""
+        listing, found = Listing(), 0
+        for folder, split in SPLITS.items():
+            images = self.images.replace("{split}", folder)
+            pictures: dict[str, str] = {}
+            for suffix in PICTURES:
+                pictures |= files_by_stem(self.root, images, suffix)
+            labels = files_by_stem(self.root, self.labels.replace("{split}", folder), ".txt")
+            found += len(pictures)
+            for stem, path in sorted(pictures.items()):
+                files = (path, labels[stem]) if stem in labels else (path,)
+                sample_id = path.rpartition(".")[0]
+                listing.add(sample_id, split=split, group=sample_id, files=files, listed=images)
+            for stem in sorted(labels.keys() - pictures.keys()):
+                detail = f"objects without a picture {images}/{stem}.jpg or .png: add it, or remove the file"
+                listing.refuse(labels[stem], stem, "missing_image", detail)
+        if not found:
+            raise InputError(
+                f"{self.root}: no picture in {self.images.replace('{split}', 'train')}/; expected images/train and "
+                "labels/train (or train/images and train/labels): say where they are by the options images and labels"
+            )
+        return listing.result()
+
+    def read(self, ref: SampleRef) -> Sample:
+        """One photograph with its objects. Raises BadSampleError."""
+        image = read_photograph(self.root, ref.files[0])
+        segments: list[Segment] = []
+        for path in ref.files[1:]:
+            text = read_file(self.root, path, missing="missing_mask")
+            for number, line in enumerate(text.decode("utf-8", errors="replace").splitlines(), start=1):
+                if line.strip():
+                    where = f"{path}, line {number}"
+                    class_id, points = _object(line, len(self.classes), where)
+                    polygon = [p * (image.height if at % 2 else image.width) for at, p in enumerate(points)]
+                    mask = masks.polygon_to_mask([polygon], image.height, image.width, file=where)
+                    segments.append(segment_of_mask(mask, segment_id=len(segments) + 1, class_id=class_id))
+        return Sample(
+            sample_id=ref.sample_id,
+            image=image.data,
+            height=image.height,
+            width=image.width,
+            group=ref.group,
+            segments=tuple(segments),
+        )
+
+
+def _object(line: str, num_classes: int, where: str) -> tuple[int, list[float]]:
+    """(class id, x and y in turn, 0..1) of a line."""
+    words = line.split()
+    try:
+        class_id, points = int(words[0]), [float(word) for word in words[1:]]
+    except ValueError:
+        class_id, points = -1, []
+    if not 0 <= class_id < num_classes:
+        raise BadSampleError("label_out_of_range", where, f"{line[:60]!r}; expected a class, 0 to {num_classes - 1}")
+    if len(points) < 6 or len(points) % 2 or not all(math.isfinite(p) and -1e-6 <= p <= 1 + 1e-6 for p in points):
+        boxes = "; four numbers are a box, which has no mask" if len(points) == 4 else ""
+        detail = f"{line[:60]!r}; expected a class and at least three x y in 0..1{boxes}: export polygons"
+        raise BadSampleError("bad_annotation", where, detail)
+    return class_id, points
+
+
+def open_yolo(
+    root: str, *, images: str = "images/{split}", labels: str = "labels/{split}", licence: str = "not stated"
+) -> Yolo:
+    """Opens a folder as Ultralytics lays it out; its options are `INFO.options`. Raises InputError."""
+    names = _names(root)
+    if len(set(names)) != len(names) or not 0 < len(names) < IGNORE_16BIT:
+        raise InputError(f"{root}: {len(names)} class names; expected at least one, each once: mend data.yaml")
+    classes = tuple(ClassInfo(name=n, colour=class_colour(k + 1), is_thing=True) for k, n in enumerate(names))
+    return Yolo(root=root, images=images.strip("/"), labels=labels.strip("/"), classes=classes, licence=licence)
+
+
+def _names(root: str) -> list[str]:
+    uri = storage.join(root, "data.yaml")
+    if not storage.exists(uri):
+        if not storage.exists(storage.join(root, "classes.txt")):
+            raise InputError(f"{root}: neither data.yaml nor classes.txt is here; expected the names of the classes")
+        return [line.strip() for line in read_lines(root, "classes.txt") if line.strip()]
+    try:
+        document = yaml.safe_load(storage.read_bytes(uri, limit=MAX_YAML_BYTES))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{uri}: {error}; expected YAML with `names`: mend the file") from error
+    names = document.get("names") if isinstance(document, dict) else None
+    if isinstance(names, Mapping) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
+        names = [names[key] for key in sorted(names, key=int)]
+    if not isinstance(names, list) or not all(isinstance(name, str | int) and str(name) for name in names):
+        raise InputError(f"{uri}: names is {names!r:.80}; expected a list, or a mapping from 0, 1, 2, ... to names")
+    return [str(name) for name in names]
+
+
+INFO = SourceInfo(
+    name="yolo",
+    open=open_yolo,
+    summary="YOLO segmentation labels: a text file of polygons for each photograph, and data.yaml",
+    licence="as its owner states (option licence)",
+    tasks=(Task.INSTANCE,),
+    options={"images": "images/{split}", "labels": "labels/{split}", "licence": "not stated"},
+    layout=("images/{train,val}/photo_1.jpg", "labels/{train,val}/photo_1.txt", "data.yaml or classes.txt"),
+)

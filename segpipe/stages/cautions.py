@@ -1,0 +1,139 @@
+"""What is suspicious about a dataset that was ingested all the same, each in one line that says what to do.
+
+Called by `ingest.py`. A warning and no error: the official splits of CamVid and others leak, and papers report on them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from segpipe import masks
+from segpipe.sources import Source
+from segpipe.stages.parts import Written
+from segpipe.types import Fingerprint, SampleRef
+
+_NAMED = 3  # of those that a warning is about
+
+
+def cautions(
+    source: Source, refs: Sequence[SampleRef], written: Sequence[Written], seen: Fingerprint
+) -> tuple[str, ...]:
+    """Every warning about what was written."""
+    return (
+        *_counts(source, written),
+        *_few_groups(refs),
+        *_groups(refs, written),
+        *_duplicates(written),
+        *_near_copies(written),
+        *_absent_classes(source, seen),
+    )
+
+
+def _counts(source: Source, written: Sequence[Written]) -> Iterator[str]:
+    """Where a dataset's documentation says how many samples a split has and another number was found."""
+    for split, expected in (source.expected or {}).items():
+        found = sum(w.result.shard.rows for w in written if w.split == split and w.result.shard)
+        if found != expected:
+            yield f"split {split!r} has {found} samples, its documentation says {expected}"
+
+
+def _few_groups(refs: Sequence[SampleRef]) -> Iterator[str]:
+    """Samples of so few groups that a split without lists has come out empty: whole groups are dealt."""
+    groups, missing = {ref.group for ref in refs}, {"train", "val", "test"} - {ref.split for ref in refs}
+    if missing and len(groups) < 3 <= len(refs):
+        yield (
+            f"no sample is in {' and '.join(sorted(missing))}: all {len(refs)} are of {len(groups)} group(s), "
+            f"{', '.join(map(repr, sorted(groups)))}, which are not cut. Give split lists, or tell the groups apart "
+            "(source `folder`: a group is the folder of an image, or what the option group_pattern finds)"
+        )
+
+
+def _groups(refs: Sequence[SampleRef], written: Sequence[Written]) -> Iterator[str]:
+    """Groups (a drive, a patient, a clip) that the splits cut through, in one line: what was trained on is tested on.
+
+    A warning and no error: the official splits of CamVid and others do so, and papers report on them.
+    """
+    published = {(part.split, sample_id) for part in written for sample_id in part.result.sample_ids}
+    groups: dict[str, Counter[str]] = {}
+    for ref in refs:
+        if (ref.split, ref.sample_id) in published:
+            groups.setdefault(ref.group, Counter())[ref.split] += 1
+    cut = {group: counts for group, counts in sorted(groups.items()) if len(counts) > 1}
+    if cut:
+        shown = [
+            f"{group} ({', '.join(f'{split} {samples}' for split, samples in sorted(counts.items()))})"
+            for group, counts in list(cut.items())[:_NAMED]
+        ]
+        more = f" and {len(cut) - len(shown)} more" if len(cut) > len(shown) else ""
+        samples = sum(counts.total() for counts in cut.values())
+        yield (
+            f"the same group is in several splits: {', '.join(shown)}{more}; {samples} of {len(published)} samples. "
+            "Scores on samples that are like those of training are too good: keep each group in one split, where the "
+            "splits are yours to choose"
+        )
+
+
+def _duplicates(written: Sequence[Written]) -> Iterator[str]:
+    """Images whose very bytes are there twice: across splits what is learnt from one copy leaks into the score of the
+    other, within one split a copy counts again."""
+    places: dict[str, list[tuple[str, str]]] = {}
+    for part in written:
+        for sample_id, image_sha256 in zip(part.result.sample_ids, part.result.image_hashes, strict=True):
+            places.setdefault(image_sha256, []).append((part.split, sample_id))
+    copies = [sorted(same) for same in places.values() if len(same) > 1]
+    leaks = [same for same in copies if len({split for split, _ in same}) > 1]
+    if leaks:
+        yield f"the same image is in several splits: {_named(leaks)}; leave it in one of them"
+    if again := [same for same in copies if len({split for split, _ in same}) < len(same)]:
+        yield f"the same image is in one split more than once: {_named(again)}; each copy counts again: leave one"
+
+
+def _named(copies: Sequence[Sequence[tuple[str, str]]]) -> str:
+    shown = ["=".join(f"{split}/{sample_id}" for split, sample_id in same) for same in copies[:_NAMED]]
+    return ", ".join(shown) + (f" and {len(copies) - len(shown)} more" if len(copies) > len(shown) else "")
+
+
+def _near_copies(written: Sequence[Written]) -> Iterator[str]:
+    """Images that look like one of another split, but are other bytes: scaled or encoded again, or the next frame."""
+    found: list[tuple[str, str]] = []
+    for first, second in combinations(sorted({part.split for part in written}), 2):
+        left, right = _looks(written, first), _looks(written, second)
+        places = masks.near_copies([look for _, _, look in left], [look for _, _, look in right])
+        found.extend(
+            (f"{first}/{left[i][0]}", f"{second}/{right[j][0]}") for i, j in places if left[i][1] != right[j][1]
+        )
+    if found:
+        images = len({name for pair in found for name in pair})
+        shown = ", ".join(f"{one}~{other}" for one, other in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        yield (
+            f"{images} images look like one of another split: {shown}{more}. Copies that were scaled or encoded again, "
+            "or neighbours of a video: scores on them are too good; keep them in one split, where the choice is yours"
+        )
+
+
+def _looks(written: Sequence[Written], split: str) -> list[tuple[str, str, int]]:
+    """(sample id, hash of the bytes, perceptual hash) of every sample of a split."""
+    parts = [part for part in written if part.split == split]
+    return [
+        (sample_id, image_sha256, look.perceptual_hash)
+        for part in parts
+        for sample_id, image_sha256, look in zip(
+            part.result.sample_ids, part.result.image_hashes, part.looks, strict=True
+        )
+    ]
+
+
+def _absent_classes(source: Source, seen: Fingerprint) -> Iterator[str]:
+    """Classes that a split never shows: not learnt, or not scored."""
+    names = [info.name for info in source.classes]
+    for name, split in seen.splits.items():
+        absent = [named for named, images in zip(names, split.images_of_class, strict=True) if not images]
+        if absent:
+            named = ", ".join(absent[:_NAMED]) + (f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else "")
+            yield (
+                f"split {name!r} has no pixel of {len(absent)} of {len(names)} classes ({named}): they are not learnt "
+                "or not scored there; see the class map and the splits"
+            )

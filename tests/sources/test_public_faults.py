@@ -1,0 +1,223 @@
+"""Public datasets in a state in which nobody published them: the bad sample is named, its neighbours stay."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from segpipe.errors import BadSampleError, InputError
+from segpipe.sources import open_source
+from segpipe.types import QuarantineEntry
+from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
+from tests.fixtures.pictures import photograph, png
+
+Options = dict[str, str | int | float | bool]
+
+
+def found_bad(source: str, root: Path, options: Options | None = None) -> tuple[list[tuple[str, str]], int]:
+    """(file, reason) of everything refused, by the index or by a read; and how many samples are left."""
+    opened = open_source(source, str(root), options)
+    refs, refused = opened.index()
+    bad, good = list(refused), 0
+    for ref in refs:
+        try:
+            opened.read(ref)
+            good += 1
+        except BadSampleError as error:
+            bad.append(QuarantineEntry(file=error.file, item=ref.sample_id, reason=error.reason, detail=error.detail))
+    assert all(entry.detail for entry in bad)
+    return [(entry.file, entry.reason) for entry in bad], good
+
+
+class Spoil(NamedTuple):
+    """What to do to a dataset's folder, and the file that it is done to."""
+
+    apply: Callable[[Path], object]
+    file: str
+
+
+def edit(path: str, change: Callable[[Any], object]) -> Spoil:
+    """Changes a JSON document in place."""
+
+    def apply(root: Path) -> None:
+        document = json.loads((root / path).read_text())
+        change(document)
+        (root / path).write_text(json.dumps(document))
+
+    return Spoil(apply, path)
+
+
+def remove(path: str) -> Spoil:
+    return Spoil(lambda root: (root / path).unlink(), path)
+
+
+def move(path: str, to: str) -> Spoil:
+    return Spoil(lambda root: (root / path).rename(root / to), path)
+
+
+def put(path: str, data: bytes | str) -> Spoil:
+    return Spoil(lambda root: (root / path).write_bytes(data.encode() if isinstance(data, str) else data), path)
+
+
+def ids(value: int, kind: type = np.uint8) -> bytes:
+    return png(np.full((HEIGHT, WIDTH), value, kind))
+
+
+def first_of(**changes: object) -> Callable[[Any], object]:
+    """Changes the first annotation of a document."""
+    return lambda document: document["annotations"][0].update(changes)
+
+
+def second_image(**changes: object) -> Callable[[Any], object]:
+    return lambda document: document["images"][1].update(changes)
+
+
+def shape(number: int, points: list[Any]) -> Callable[[Any], object]:
+    return lambda document: document["shapes"][number].update(points=points)
+
+
+TRAIN, PANOPTIC = "annotations/instances_train2017.json", "annotations/panoptic_train2017.json"
+PANOPTIC_PNG = "annotations/panoptic_train2017/000000000009.png"
+VOC_MASK, VOC_OBJECTS = "SegmentationClass/2007_000032.png", "SegmentationObject/2007_000032.png"
+CITY_IDS = "gtFine/train/aachen/aachen_000000_000019_gtFine_instanceIds.png"
+ADE = "training/ADE_train_00000001"
+BDD = "labels/sem_seg/masks/val/7d06fefd-f7be05a6.png"
+VISTAS = "validation/v1.2/labels/_1Gn_xkw7sa_i9GU4mkxxQ.png"
+NUCLEUS = "stage1_train/00ae/masks/00ff.png"
+BEAR = "480p/bear/00001"
+WRONG_SIZE = png(np.zeros((HEIGHT, WIDTH + 1), np.uint8))
+# source, what is spoilt, the reason that is given, how many samples are left, the file named if it is another one
+CASES: list[tuple[str, Spoil, str, int, str]] = [
+    ("voc", remove(VOC_OBJECTS), "missing_mask", 2, ""),
+    ("voc", remove("JPEGImages/2007_000042.jpg"), "missing_image", 2, ""),
+    ("voc", put(VOC_MASK, WRONG_SIZE), "size_mismatch", 2, ""),
+    ("voc", put(VOC_MASK, ids(77)), "label_out_of_range", 2, ""),
+    ("voc", put(VOC_MASK, ids(0)), "bad_annotation", 2, VOC_OBJECTS),
+    ("ade20k", remove(f"annotations/{ADE}.png"), "missing_mask", 2, ""),
+    ("ade20k", remove(f"images/{ADE}.jpg"), "missing_image", 2, ""),
+    ("cityscapes", remove(CITY_IDS), "missing_mask", 1, ""),
+    ("cityscapes", put(CITY_IDS, ids(29001, np.uint16)), "bad_annotation", 1, ""),
+    ("bdd100k", put(BDD, ids(77)), "label_out_of_range", 1, ""),
+    ("nuclei", put(NUCLEUS, ids(0)), "bad_annotation", 2, ""),
+    ("nuclei", put(NUCLEUS, ids(9)), "label_out_of_range", 2, ""),
+    ("nuclei", remove("stage1_train/00ae/images/00ae.png"), "missing_image", 2, ""),
+    ("nuclei", put("split_val.txt", "1a11\nno\n"), "missing_image", 3, "stage1_train/no/images/no.png"),
+    ("isbi2012", remove("train/label/10.png"), "missing_mask", 10, ""),
+    ("isbi2012", put("train/label/10.png", ids(77)), "label_out_of_range", 10, ""),
+    ("davis", put(f"Annotations/{BEAR}.png", ids(255)), "label_out_of_range", 5, ""),
+    ("davis", put("ImageSets/2017/val.txt", "judo\ncow\n"), "missing_image", 6, "JPEGImages/480p/cow"),
+    ("davis", move(f"JPEGImages/{BEAR}.jpg", "JPEGImages/480p/bear/one.jpg"), "missing_image", 5, ""),
+    ("oxford_pet", remove("annotations/trimaps/beagle_1.png"), "missing_mask", 12, ""),
+    ("gta5", put("labels/00002.png", WRONG_SIZE), "size_mismatch", 2, ""),
+    ("gta5", remove("images/00003.png"), "missing_image", 2, ""),
+    ("coco", remove("train2017/000000000009.jpg"), "missing_image", 3, ""),
+    ("coco", put("train2017/000000000009.jpg", photograph(9, 9)), "size_mismatch", 3, ""),
+    ("coco", edit(TRAIN, first_of(segmentation=[[1, 2, 3, 4]])), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
+    ("coco", edit(TRAIN, first_of(segmentation=[])), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
+    ("coco", edit(TRAIN, first_of(segmentation={"counts": [5]})), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
+    ("coco", edit(TRAIN, first_of(keypoints=[1, 2, 7] * 3)), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
+    ("coco", edit(TRAIN, first_of(keypoints=[1, 2])), "bad_annotation", 3, ""),
+    ("coco", edit(TRAIN, first_of(category_id=7)), "bad_annotation", 3, ""),
+    ("coco", edit(TRAIN, first_of(image_id=999)), "bad_annotation", 4, ""),
+    ("coco", edit(TRAIN, second_image(file_name="../../etc/passwd")), "bad_annotation", 3, ""),
+    ("coco", edit(TRAIN, second_image(id=9)), "bad_annotation", 3, ""),
+    ("coco", edit(TRAIN, second_image(height="24")), "bad_annotation", 3, ""),
+    (
+        "coco_panoptic",
+        edit(PANOPTIC, lambda document: document["annotations"][0]["segments_info"].pop()),
+        "bad_annotation",
+        1,
+        PANOPTIC_PNG,
+    ),
+    ("coco_panoptic", edit(PANOPTIC, first_of(segments_info=[{"id": 7}])), "bad_annotation", 1, ""),
+    ("coco_panoptic", edit(PANOPTIC, first_of(file_name="/etc/passwd")), "bad_annotation", 1, ""),
+    ("coco_panoptic", put(PANOPTIC_PNG, ids(7)), "mask_mode", 1, ""),
+    ("labelme", edit("photo_0.json", shape(0, [[1, 2]])), "bad_annotation", 3, ""),
+    ("labelme", edit("photo_0.json", shape(0, [[1, 2], [3, "x"], [5, 6]])), "bad_annotation", 3, ""),
+    ("labelme", edit("photo_0.json", shape(2, [[90, 90], [95, 95]])), "bad_annotation", 3, "photo_0.json, shapes[2]"),
+    ("labelme", remove("photo_0.jpg"), "missing_image", 3, "photo_0.json"),
+    ("labelme", put("photo_0.json", "{"), "bad_annotation", 3, ""),
+    ("mapillary", put(VISTAS, ids(77)), "label_out_of_range", 1, ""),
+    ("yolo", put("labels/train/a.txt", "2 0 0 1 0 1 1\n"), "label_out_of_range", 2, "labels/train/a.txt, line 1"),
+    ("yolo", put("labels/train/a.txt", "1 0.5 0.5 0.2 0.2\n"), "bad_annotation", 2, "labels/train/a.txt, line 1"),
+    ("yolo", put("labels/train/a.txt", "1 0 0 1 0 1 nan\n"), "bad_annotation", 2, "labels/train/a.txt, line 1"),
+    ("yolo", put("labels/train/d.txt", "1 0 0 1 0 1 1\n"), "missing_image", 3, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "spoil", "reason", "left", "file"), CASES, ids=[f"{case[0]}-{n}" for n, case in enumerate(CASES)]
+)
+def test_a_bad_sample_is_named_and_its_neighbours_stay(
+    source: str, spoil: Spoil, reason: str, left: int, file: str, tmp_path: Path
+) -> None:
+    WRITERS[source](tmp_path)
+    spoil.apply(tmp_path)
+    bad, good = found_bad(source, tmp_path)
+    assert (file or spoil.file, reason) in bad
+    assert good == left
+
+
+NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "spoil", "message"),
+    [
+        ("voc", move("ImageSets", "x"), "no ImageSets/Segmentation/.*name a split for all"),
+        ("ade20k", remove("objectInfo150.txt"), "objectInfo150.txt"),
+        ("ade20k", put("objectInfo150.txt", NAMES), "1 rows; expected the"),
+        ("ade20k", move("images/training", "images/extra"), "images/extra: expected"),
+        ("cityscapes", move("leftImg8bit", "x"), "expected leftImg8bit/train/<city>/"),
+        ("bdd100k", move("images", "x"), "give the folder bdd100k as root"),
+        ("nuclei", move("stage1_train", "x"), "Data Science Bowl"),
+        ("isbi2012", put("train/image/copy.png", b"x"), "copy.png in train/image/"),
+        ("davis", put("ImageSets/2017/val.txt", "..\n"), "'..' is no sequence"),
+        ("oxford_pet", put("annotations/test.txt", "Abyssinian_201 1 9 1\n"), "line 1: breed 1, species 9"),
+        ("oxford_pet", put("annotations/test.txt", "Abyssinian_201\n"), "line 1 is 'Abyssinian_201'"),
+        ("gta5", put("split.mat", b"no matlab"), "expected a MATLAB 5 file"),
+        ("coco", move("annotations", "x"), "no annotations/instances_{split}2017.json"),
+        ("coco", put(TRAIN, '{"images": [], "images": []}'), "'images' is given twice"),
+        ("coco", put(TRAIN, "[]"), "a list; expected an object"),
+        ("coco", edit(TRAIN, lambda document: document["categories"].reverse()), "categories of .* differ"),
+        (
+            "coco",
+            edit(TRAIN, lambda document: document["categories"][0].update(name="toothbrush")),
+            r"categories\[1\].name is 'toothbrush'",
+        ),
+        ("coco_panoptic", move("annotations", "x"), "no annotations/panoptic"),
+        ("mapillary", put("config_v1.2.json", '{"labels": [{}]}'), "expected a list of name, readable"),
+        ("yolo", put("data.yaml", "names: {a: b}\n"), "names is"),
+        ("yolo", put("data.yaml", "names: [a, a]\n"), "2 class names; expected at least one, each once"),
+        ("yolo", remove("data.yaml"), "neither data.yaml nor classes.txt"),
+    ],
+)
+def test_a_folder_that_is_not_the_dataset_says_what_was_expected(
+    source: str, spoil: Spoil, message: str, tmp_path: Path
+) -> None:
+    WRITERS[source](tmp_path)
+    spoil.apply(tmp_path)
+    with pytest.raises(InputError, match=message):
+        open_source(source, str(tmp_path)).index()
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("cityscapes", {"truth": "gtfine"}, "option truth='gtfine'; expected gtFine or gtCoarse"),
+        ("cityscapes", {"split": "dev"}, "option split='dev'"),
+        ("davis", {"year": 2018}, "option year=2018; expected 2016 or 2017"),
+        ("oxford_pet", {"classes": "cat"}, "option classes='cat'; expected pet, species or breed"),
+        ("oxford_pet", {"validation": 1.0}, "option validation=1.0"),
+        ("oxford_pet", {"classes": "breed"}, "the lists name 2 of 37 breeds"),
+        ("labelme", {"classes": "photo_0.jpg"}, "expected UTF-8"),
+        ("nuclei", {"shares": "1,1"}, "option shares='1,1'"),
+    ],
+)
+def test_a_wrong_option_is_refused(source: str, options: Options, message: str, tmp_path: Path) -> None:
+    WRITERS[source](tmp_path)
+    with pytest.raises(InputError, match=message):
+        open_source(source, str(tmp_path), options)
