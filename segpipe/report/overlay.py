@@ -8,28 +8,37 @@ Legend: H W size of the image in pixels, h w size of a panel, K classes.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from segpipe.errors import InputError
+from segpipe.report.drawing import (
+    FAINT_INK,
+    GAP,
+    INK,
+    MARGIN,
+    PAPER,
+    TEXT_SIZE,
+    TITLE_SIZE,
+    Entry,
+    Labels,
+    Pixels,
+    draw_legend_row,
+    fit,
+    font,
+    hatch,
+    legend_rows,
+    png,
+    resize_ids,
+)
 from segpipe.types import ClassInfo
-
-Pixels = NDArray[np.uint8]
-Labels = NDArray[Any]
 
 PANEL_WIDTH, PANEL_MAX_HEIGHT = 480, 480
 # MLflow shows pictures in narrow frames, where a row of four wide panels shrinks to stamps.
 COLUMNS_WIDE, COLUMNS_TALL = 2, 4
-MARGIN, GAP = 16, 8
-TITLE_SIZE, TEXT_SIZE = 18, 14
-PAPER, INK, FAINT_INK = (255, 255, 255), (32, 36, 42), (105, 113, 124)
 WRONG = (230, 57, 70)
-IGNORED_DARK, IGNORED_LIGHT = (52, 55, 61), (88, 92, 99)
 
 
 def draw(
@@ -52,23 +61,23 @@ def draw(
     photograph = Image.fromarray(image_HW3).resize(
         size, Image.Resampling.NEAREST if size[0] > width else Image.Resampling.LANCZOS
     )
-    prediction_hw = _resize(prediction_HW, size)
+    prediction_hw = resize_ids(prediction_HW, size)
     colours = np.array([info.colour for info in classes], dtype=np.uint8)
     panels = [("image", np.asarray(photograph)), ("prediction", colours[prediction_hw])]
-    extra: list[tuple[str, tuple[int, int, int] | None]] = []
+    extra: list[Entry] = []
     if labels_HW is not None:
-        labels_hw = _resize(labels_HW, size)
+        labels_hw = resize_ids(labels_HW, size)
         valid_HW = labels_HW != ignore_index
         num_wrong, num_valid = int(((prediction_HW != labels_HW) & valid_HW).sum()), int(valid_HW.sum())
         share = f"{100 * num_wrong / num_valid:.1f} % wrong" if num_valid else "nothing is labelled"
         panels.insert(
-            1, ("truth", _hatch(colours[np.where(labels_hw == ignore_index, 0, labels_hw)], labels_hw, ignore_index))
+            1, ("truth", hatch(colours[np.where(labels_hw == ignore_index, 0, labels_hw)], labels_hw, ignore_index))
         )
         panels.append((f"errors: {share}", _errors(photograph, prediction_hw, labels_hw, ignore_index)))
         panels[2] = ("prediction (IoU of each class below)", panels[2][1])
         extra = [("wrong", WRONG)] + ([("not labelled", None)] if num_valid < labels_HW.size else [])
     entries = [*_present(prediction_HW, labels_HW, classes, ignore_index), *extra]
-    return _png(_compose(panels, entries, f"{title}   {width} x {height}"))
+    return png(_compose(panels, entries, f"{title}   {width} x {height}"))
 
 
 def _check(
@@ -95,29 +104,13 @@ def _panel_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _resize(ids_HW: Labels, size: tuple[int, int]) -> Labels:
-    """Nearest neighbour by index, because Pillow has no mode for every integer type."""
-    rows = (np.arange(size[1]) + 0.5) * ids_HW.shape[0] / size[1]
-    columns = (np.arange(size[0]) + 0.5) * ids_HW.shape[1] / size[0]
-    ids_hw: Labels = ids_HW[rows.astype(int)[:, None], columns.astype(int)[None, :]]
-    return ids_hw
-
-
-def _hatch(picture_hw3: Pixels, labels_hw: Labels, ignore_index: int) -> Pixels:
-    """`picture_hw3` with diagonal dark stripes where nothing is labelled."""
-    rows, columns = np.indices(labels_hw.shape)
-    stripe_hw = ((rows + columns) // 4) % 3 == 0
-    pattern_hw3 = np.where(stripe_hw[..., None], np.array(IGNORED_LIGHT, np.uint8), np.array(IGNORED_DARK, np.uint8))
-    return np.where((labels_hw == ignore_index)[..., None], pattern_hw3, picture_hw3)
-
-
 def _errors(photograph: Image.Image, prediction_hw: Labels, labels_hw: Labels, ignore_index: int) -> Pixels:
     """The photograph in pale grey, wrong pixels in red."""
     grey_hw = np.asarray(photograph.convert("L"), dtype=np.float32)
     pale_hw3 = np.repeat((120 + 0.5 * grey_hw)[..., None], 3, axis=2)
     wrong_hw = (prediction_hw != labels_hw) & (labels_hw != ignore_index)
     pale_hw3[wrong_hw] = 0.85 * np.array(WRONG) + 0.15 * grey_hw[wrong_hw][:, None]
-    return _hatch(pale_hw3.astype(np.uint8), labels_hw, ignore_index)
+    return hatch(pale_hw3.astype(np.uint8), labels_hw, ignore_index)
 
 
 def _present(
@@ -140,75 +133,22 @@ def _present(
 
 def _compose(
     panels: Sequence[tuple[str, Pixels]],
-    entries: Sequence[tuple[str, tuple[int, int, int] | None]],
+    entries: Sequence[Entry],
     title: str,
 ) -> Image.Image:
     h, w = panels[0][1].shape[:2]
     columns = min(len(panels), COLUMNS_WIDE if 4 * w >= 3 * h else COLUMNS_TALL)
     room, panel_step = columns * w + (columns - 1) * GAP, TEXT_SIZE + 6 + h + GAP
-    rows = _wrap(entries, room)
+    rows = legend_rows(entries, room)
     top = MARGIN + TITLE_SIZE + 10
     legend_top = top + -(-len(panels) // columns) * panel_step + 6
     sheet = Image.new("RGB", (room + 2 * MARGIN, legend_top + len(rows) * (TEXT_SIZE + 10) + MARGIN - 10), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN), _fit(title, room, TITLE_SIZE), INK, _font(TITLE_SIZE), anchor="lt")
+    pen.text((MARGIN, MARGIN), fit(title, room, TITLE_SIZE), INK, font(TITLE_SIZE), anchor="lt")
     for i, (caption, panel) in enumerate(panels):
         left, above = MARGIN + i % columns * (w + GAP), top + i // columns * panel_step
-        pen.text((left, above + TEXT_SIZE), _fit(caption, w, TEXT_SIZE), FAINT_INK, _font(TEXT_SIZE), anchor="ld")
+        pen.text((left, above + TEXT_SIZE), fit(caption, w, TEXT_SIZE), FAINT_INK, font(TEXT_SIZE), anchor="ld")
         sheet.paste(Image.fromarray(panel), (left, above + TEXT_SIZE + 6))
     for line, row in enumerate(rows):
-        _legend_row(sheet, row, legend_top + line * (TEXT_SIZE + 10))
+        draw_legend_row(sheet, row, legend_top + line * (TEXT_SIZE + 10))
     return sheet
-
-
-def _wrap(
-    entries: Sequence[tuple[str, tuple[int, int, int] | None]], room: int
-) -> list[list[tuple[str, tuple[int, int, int] | None]]]:
-    rows: list[list[tuple[str, tuple[int, int, int] | None]]] = [[]]
-    used = 0
-    for entry in entries:
-        length = _entry_width(entry[0])
-        if rows[-1] and used + length > room:
-            rows.append([])
-            used = 0
-        rows[-1].append(entry)
-        used += length
-    return rows
-
-
-def _legend_row(sheet: Image.Image, row: Sequence[tuple[str, tuple[int, int, int] | None]], top: int) -> None:
-    pen, left = ImageDraw.Draw(sheet), MARGIN
-    for name, colour in row:
-        swatch = np.zeros((TEXT_SIZE, TEXT_SIZE, 3), dtype=np.uint8)
-        swatch[:] = colour or 0
-        if colour is None:
-            swatch = _hatch(swatch, np.zeros((TEXT_SIZE, TEXT_SIZE), dtype=np.uint8), 0)
-        sheet.paste(Image.fromarray(swatch), (left, top))
-        pen.rectangle((left, top, left + TEXT_SIZE - 1, top + TEXT_SIZE - 1), outline=FAINT_INK)
-        middle = top + TEXT_SIZE // 2
-        pen.text((left + TEXT_SIZE + 6, middle), name, INK, _font(TEXT_SIZE), anchor="lm")
-        left += _entry_width(name)
-
-
-def _entry_width(name: str) -> int:
-    return TEXT_SIZE + 6 + int(_font(TEXT_SIZE).getlength(name)) + 18
-
-
-def _fit(text: str, room: int, size: int) -> str:
-    """`text` cut at its front (ids differ at their end) until it is at most `room` pixels wide."""
-    font = _font(size)
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(f"...{text}") > room:
-        text = text[1:]
-    return f"...{text}"
-
-
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -1,0 +1,141 @@
+"""A dataset at a glance: rows of image, labels and both laid over each other, with the legend. Numpy and Pillow.
+
+What a wrong class map, a shifted mask or an inverted polarity looks like, nobody overlooks here. Objects are drawn from
+large to small with a bright edge, crowds hatched.
+
+Legend: H W size of an image in pixels, h w size of a panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from segpipe import masks
+from segpipe.report.drawing import (
+    FAINT_INK,
+    GAP,
+    INK,
+    MARGIN,
+    PAPER,
+    TEXT_SIZE,
+    TITLE_SIZE,
+    Entry,
+    Labels,
+    Pixels,
+    draw_legend_row,
+    fit,
+    font,
+    hatch,
+    legend_rows,
+    png,
+    resize_ids,
+)
+from segpipe.types import ClassInfo, Sample
+
+PANEL_WIDTH, PANEL_MAX_HEIGHT = 360, 360
+EDGE = (255, 255, 255)
+_NOTHING, _CROWD = -1, -2
+_PAPER_GREY = 238
+
+
+def draw_sheet(samples: Sequence[Sample], *, classes: Sequence[ClassInfo], ignore_index: int, title: str) -> bytes:
+    """A PNG with one row a sample. Raises BadSampleError where an image or run lengths do not decode."""
+    rows, seen = [], set[int]()
+    for sample in samples:
+        row, found = _row(sample, classes, ignore_index)
+        rows.append((sample.sample_id, row))
+        seen |= found
+    entries: list[Entry] = [(info.name, info.colour) for k, info in enumerate(classes) if k in seen]
+    entries += [("not labelled, or a crowd", None)] if seen & {_NOTHING, _CROWD} else []
+    return png(_compose(rows, entries, title))
+
+
+def _row(sample: Sample, classes: Sequence[ClassInfo], ignore_index: int) -> tuple[list[Pixels], set[int]]:
+    """Image, labels and overlay (each hw3) of a sample, and the class ids that occur."""
+    size = _panel_size(sample.width, sample.height)
+    photograph = Image.fromarray(masks.read_rgb(sample.image, file=sample.sample_id))
+    enlarged = size[0] > sample.width
+    image_hw3 = np.asarray(photograph.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS))
+    classes_hw = resize_ids(_class_map(sample, ignore_index), size)
+    colours = np.array([info.colour for info in classes], dtype=np.uint8)
+    flat_hw3 = np.where((classes_hw >= 0)[..., None], colours[np.maximum(classes_hw, 0)], np.uint8(_PAPER_GREY))
+    marked_hw = np.where(classes_hw == _CROWD, _NOTHING, classes_hw)
+    labels_hw3 = hatch(flat_hw3, marked_hw, _NOTHING) if sample.label_map is not None else flat_hw3
+    labels_hw3 = hatch(labels_hw3, classes_hw, _CROWD)
+    blend_hw3 = (0.45 * image_hw3 + 0.55 * flat_hw3).astype(np.uint8)
+    overlay_hw3 = np.where((classes_hw >= 0)[..., None], blend_hw3, image_hw3)
+    edge_hw = _edges(resize_ids(_object_map(sample), size))
+    for picture in (labels_hw3, overlay_hw3):
+        picture[edge_hw] = EDGE
+    hatched = {_CROWD} if sample.label_map is None else {_CROWD, _NOTHING}
+    return [image_hw3, labels_hw3, overlay_hw3], {k for k in np.unique(classes_hw).tolist() if k >= 0 or k in hatched}
+
+
+def _class_map(sample: Sample, ignore_index: int) -> Labels:
+    """Class ids (H, W); -1 where nothing is labelled, -2 in crowds. Objects over the label map, small over large."""
+    shape = (sample.height, sample.width)
+    classes_HW = np.full(shape, _NOTHING, dtype=np.int32)
+    if sample.label_map is not None:
+        labels_HW = _ids(sample.label_map, sample).astype(np.int32)
+        classes_HW = np.where(labels_HW == ignore_index, _NOTHING, labels_HW)
+    for segment in sorted(sample.segments, key=lambda each: -each.area):
+        if segment.rle is not None:
+            inside_HW = masks.decode_rle(segment.rle, *shape, file=sample.sample_id) > 0
+            classes_HW[inside_HW] = _CROWD if segment.is_crowd else segment.class_id
+    return classes_HW
+
+
+def _object_map(sample: Sample) -> Labels:
+    """Segment ids (H, W), 0 where there is none; small objects over large ones."""
+    shape = (sample.height, sample.width)
+    if sample.segment_map is not None:
+        return _ids(sample.segment_map, sample).astype(np.int64)
+    objects_HW = np.zeros(shape, dtype=np.int64)
+    for segment in sorted(sample.segments, key=lambda each: -each.area):
+        if segment.rle is not None:
+            objects_HW[masks.decode_rle(segment.rle, *shape, file=sample.sample_id) > 0] = segment.segment_id
+    return objects_HW
+
+
+def _ids(stored: bytes, sample: Sample) -> Labels:
+    width = len(stored) // (sample.height * sample.width)
+    return np.frombuffer(stored, dtype=f"<u{width}").reshape(sample.height, sample.width)
+
+
+def _edges(objects_hw: Labels) -> Labels:
+    """Where an object meets another one or nothing: a line of one pixel, inside of the object."""
+    edge_hw = np.zeros(objects_hw.shape, dtype=bool)
+    across, down = objects_hw[:, 1:] != objects_hw[:, :-1], objects_hw[1:] != objects_hw[:-1]
+    edge_hw[:, 1:] |= across
+    edge_hw[1:] |= down
+    return edge_hw
+
+
+def _panel_size(width: int, height: int) -> tuple[int, int]:
+    """(w, h) of a panel: whole multiples for tiny images, so that every pixel stays a square."""
+    scale = min(PANEL_WIDTH / width, PANEL_MAX_HEIGHT / height)
+    scale = int(scale) if scale > 2 else scale
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _compose(rows: Sequence[tuple[str, list[Pixels]]], entries: Sequence[Entry], title: str) -> Image.Image:
+    room = max([3 * panels[0].shape[1] + 2 * GAP for _, panels in rows], default=3 * PANEL_WIDTH)
+    legend = legend_rows(entries, room)
+    step = TEXT_SIZE + 10
+    heights = [panels[0].shape[0] + step + GAP for _, panels in rows]
+    top = MARGIN + TITLE_SIZE + 10
+    legend_top = top + sum(heights)
+    sheet = Image.new("RGB", (room + 2 * MARGIN, legend_top + len(legend) * step + MARGIN), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, MARGIN), fit(title, room, TITLE_SIZE), INK, font(TITLE_SIZE), anchor="lt")
+    for (sample_id, panels), height in zip(rows, heights, strict=True):
+        pen.text((MARGIN, top + TEXT_SIZE), fit(sample_id, room, TEXT_SIZE), FAINT_INK, font(TEXT_SIZE), anchor="ld")
+        for place, panel in enumerate(panels):
+            sheet.paste(Image.fromarray(panel), (MARGIN + place * (panel.shape[1] + GAP), top + TEXT_SIZE + 4))
+        top += height
+    for line, row in enumerate(legend):
+        draw_legend_row(sheet, row, legend_top + line * step)
+    return sheet

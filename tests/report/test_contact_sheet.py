@@ -1,0 +1,75 @@
+"""Contact sheets: image, labels and overlay of each sample where they belong, objects over the label map."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from segpipe import masks
+from segpipe.report.contact_sheet import EDGE, PANEL_WIDTH, draw_sheet
+from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
+from segpipe.types import ClassInfo, Sample, Segment
+from tests.fixtures.pictures import png
+
+CLASSES = (
+    ClassInfo(name="ground", colour=(10, 200, 30)),
+    ClassInfo(name="car", colour=(200, 10, 30), is_thing=True),
+)
+HEIGHT, WIDTH = 24, 36
+SCALE = PANEL_WIDTH // WIDTH
+TOP = MARGIN + TITLE_SIZE + 10 + TEXT_SIZE + 4
+GREY = np.full((HEIGHT, WIDTH, 3), 100, np.uint8)
+
+
+def sample(**changes: object) -> Sample:
+    fields = {"sample_id": "a", "image": png(GREY), "height": HEIGHT, "width": WIDTH, "group": "a", **changes}
+    return Sample(**fields)  # type: ignore[arg-type]
+
+
+def pixel(sheet: np.ndarray, panel: int, x: int, y: int) -> tuple[int, ...]:
+    left = MARGIN + panel * (WIDTH * SCALE + GAP)
+    return tuple(int(v) for v in sheet[TOP + y * SCALE + SCALE // 2, left + x * SCALE + SCALE // 2])
+
+
+def drawn(*samples: Sample) -> np.ndarray:
+    data = draw_sheet(samples, classes=CLASSES, ignore_index=255, title="toy, train split")
+    assert data == draw_sheet(samples, classes=CLASSES, ignore_index=255, title="toy, train split")
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_labels_have_the_colours_of_their_classes_and_lie_over_the_image() -> None:
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[:, 20:], labels[0] = 1, 255
+    sheet = drawn(sample(label_map=labels.tobytes()))
+    assert pixel(sheet, 0, 5, 5) == (100, 100, 100)
+    assert pixel(sheet, 1, 5, 5) == CLASSES[0].colour
+    assert pixel(sheet, 1, 30, 5) == CLASSES[1].colour
+    assert pixel(sheet, 2, 30, 5) == (155, 50, 61)  # 0.45 of the image, 0.55 of the class
+    assert max(pixel(sheet, 1, 5, 0)) < 110  # hatched: nothing is labelled
+    assert pixel(sheet, 2, 5, 0) == (100, 100, 100)
+
+
+def test_objects_are_drawn_small_over_large_with_an_edge_and_crowds_hatched() -> None:
+    def segment(number: int, rows: slice, columns: slice, class_id: int, crowd: bool = False) -> Segment:
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[rows, columns] = 1
+        rle = masks.encode_rle(mask)["counts"]
+        return Segment(segment_id=number, class_id=class_id, area=int(mask.sum()), is_crowd=crowd, rle=rle)
+
+    small = segment(1, slice(4, 10), slice(4, 10), 1)
+    large = segment(2, slice(2, 20), slice(2, 20), 0)
+    crowd = segment(3, slice(2, 20), slice(26, 34), 1, crowd=True)
+    sheet = drawn(sample(segments=(small, large, crowd)))
+    assert pixel(sheet, 1, 7, 7) == CLASSES[1].colour
+    assert pixel(sheet, 1, 15, 15) == CLASSES[0].colour
+    assert max(pixel(sheet, 1, 30, 10)) < 110
+    left = MARGIN + (WIDTH * SCALE + GAP) + 2 * SCALE
+    assert tuple(sheet[TOP + 12 * SCALE, left]) == EDGE
+
+
+def test_samples_of_all_sizes_stand_below_each_other() -> None:
+    wide = sample(label_map=bytes(HEIGHT * WIDTH))
+    tall = sample(image=png(np.zeros((900, 300, 3), np.uint8)), height=900, width=300, label_map=bytes(900 * 300))
+    one, two = drawn(wide), drawn(wide, tall)
+    assert two.shape[0] > one.shape[0] + 300
+    assert one.shape[1] == two.shape[1] == 3 * WIDTH * SCALE + 2 * GAP + 2 * MARGIN
