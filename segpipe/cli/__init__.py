@@ -3,7 +3,7 @@
     answering.py   how every command answers: clean standard output, exit status, no traceback
     parts.py       the arguments and options that several commands share
     views.py       results as tables for people
-    data.py        commands on a dataset: ingest
+    data.py        commands on a dataset: ingest, export, data inspect, data diff
     work.py        commands on a recipe or a model: check train evaluate promote retrain
     look.py        commands that show something: board history list doctor
 
@@ -37,13 +37,20 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "evaluate": ("Work", work.evaluate),
     "promote": ("Work", work.promote),
     "retrain": ("Work", work.retrain),
+    "data inspect": ("Look", data.inspect),
+    "data diff": ("Look", data.diff),
+    "export": ("Work", data.export),
     "board": ("Look", look.board),
     "history": ("Look", look.history),
     "list": ("Look", look.list_table),
     "doctor": ("Look", look.doctor),
 }
+GROUPS = {"data": typer.Typer(no_args_is_help=True, help="Look into a dataset version, or compare two.")}
 for name, (panel, function) in COMMANDS.items():
-    app.command(name, rich_help_panel=panel)(function)
+    group, _, command = name.rpartition(" ")
+    (GROUPS[group] if group else app).command(command, rich_help_panel=None if group else panel)(function)
+for name, each in GROUPS.items():
+    app.add_typer(each, name=name, rich_help_panel="Look")
 
 
 def _show_version(wanted: bool) -> None:

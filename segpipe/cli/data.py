@@ -1,4 +1,4 @@
-"""The commands that work on a dataset."""
+"""The commands that work on a dataset, or look into one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from segpipe.cli import views
-from segpipe.cli.answering import answering, bars
-from segpipe.cli.parts import JsonOption, options_of
+from segpipe.cli.answering import answering, bars, steps
+from segpipe.cli.parts import DataOption, JsonOption, VersionOption, options_of
 
 ToOption = Annotated[
     str | None,
@@ -75,3 +75,77 @@ def ingest(
                     "warnings": [str(error)],
                 }
                 answer(refusal, views.ingest_refused, status=error.exit_status)
+
+
+def inspect(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="A dataset, as `segpipe ingest` published it.")],
+    version: VersionOption = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option("--sheet", metavar="FILE", help="Draw samples into this PNG: image, labels, both, legend."),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Of the contact sheet. Default: the first.")] = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=64, help="Samples on the contact sheet.")] = 6,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a dataset version holds: label contract, classes, sizes, colours.
+
+    And what is suspicious about it, and which crop, batch and class weights it
+    suggests for a recipe.
+
+    \b
+    Examples:
+      segpipe data inspect .segpipe/datasets/camvid
+      segpipe data inspect .segpipe/datasets/camvid --sheet camvid.png --split val
+      segpipe data inspect s3://bucket/roofs --data-version 1a2b3c4d --json
+    """
+    with answering(as_json) as answer, steps(f"inspecting {uri}"):
+        from segpipe.stages import inspect as stage
+
+        answer(stage.inspect(uri, version=version, sheet=sheet, split=split, rows=rows), views.inspected)
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A dataset: URI (its newest version) or URI@HASH.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one, or another version of it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what changed between two dataset versions.
+
+    Images added, removed, moved to another split, painted over and relabelled,
+    and the share of each class before and after.
+
+    \b
+    Examples:
+      segpipe data diff .segpipe/datasets/roofs@1a2b3c4d .segpipe/datasets/roofs
+      segpipe data diff s3://bucket/roofs@1a2b3c4d s3://bucket/roofs@5e6f7a8b --json
+    """
+    with answering(as_json) as answer, steps("comparing"):
+        from segpipe.stages import diff as stage
+
+        answer(stage.diff(old, new), views.differed)
+
+
+def export(
+    data: DataOption,
+    format: Annotated[str, typer.Option("--format", help="coco, folder or voc.")],  # noqa: A002
+    to: Annotated[str, typer.Option("--to", metavar="URI", help="Where to write; nothing there is overwritten.")],
+    version: VersionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a dataset version as files of a common format.
+
+    Images as they were shipped, labels without loss. It ends by naming the
+    command that ingests the result again.
+
+    \b
+    Examples:
+      segpipe export --data .segpipe/datasets/roofs --format folder --to roofs/
+      segpipe export --data s3://bucket/cells --format coco --to cells/ --json
+    """
+    with answering(as_json) as answer, bars() as shown:
+        from segpipe.stages import export as stage
+
+        shown.note(f"exporting {data}")
+        result = stage.export(data, format, to, version=version, on_progress=partial(shown.ingest, format))
+        answer(result, views.exported)

@@ -37,7 +37,7 @@ def list_table(
         from segpipe.stages import catalogue
 
         entries = {Table.MODELS: catalogue.models, Table.SOURCES: catalogue.sources, Table.TASKS: catalogue.tasks}
-        answer(entries[table](), views.catalogue)
+        answer(entries[table](), views.sources if table is Table.SOURCES else views.catalogue)
 
 
 def board(

@@ -12,7 +12,17 @@ from rich.text import Text
 from segpipe.cli.answering import printable
 
 if TYPE_CHECKING:
-    from segpipe.stages.results import BoardRow, Check, IngestResult, Record, RetrainResult, Verdict
+    from segpipe.stages.results import (
+        BoardRow,
+        Check,
+        Difference,
+        Exported,
+        IngestResult,
+        Inspection,
+        Record,
+        RetrainResult,
+        Verdict,
+    )
     from segpipe.types import EvalReport, QuarantineEntry, TrainResult
 
 MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
@@ -51,6 +61,7 @@ def ingested(console: Console, result: IngestResult) -> None:
     say(console, f"{result.uri}\nversion {result.version}: {words[result.status]}")
     table(console, "Splits", ("split", "samples"), result.splits.items())
     faults(console, result)
+    say(console, f"look at what was understood: segpipe data inspect {result.uri} --sheet sheet.png")
 
 
 def faults(console: Console, result: IngestResult) -> None:
@@ -71,6 +82,74 @@ def quarantine(console: Console, entries: Sequence[QuarantineEntry]) -> None:
         rows = [(entry.file, entry.item, entry.reason, entry.detail) for entry in entries[:MOST_LISTED]]
         shown = "" if len(entries) <= MOST_LISTED else f", the first {MOST_LISTED}"
         table(console, f"{len(entries)} in quarantine{shown}", ("file", "item", "reason", "detail"), rows)
+
+
+def inspected(console: Console, found: Inspection) -> None:
+    say(console, f"{found.name}: version {found.version}", "bold")
+    say(console, f"{found.uri}\nsource {found.source}; annotations {', '.join(found.annotations)}\n{found.licence}")
+    splits = [split.name for split in found.splits]
+    drawn = Table(title="Label contract", title_justify="left", header_style="bold")
+    for column in (
+        "id",
+        "",
+        "class",
+        "raw value",
+        *(f"{split} {what}" for split in splits for what in ("%", "images")),
+    ):
+        drawn.add_column(column, justify="left" if column in ("", "class") else "right", overflow="fold")
+    if has_objects := any(sum(row.objects.values()) for row in found.classes):
+        drawn.add_column("objects", justify="right")
+    for row in found.classes:
+        cells = [Text(str(row.class_id)), Text("██", style=f"rgb({row.colour[0]},{row.colour[1]},{row.colour[2]})")]
+        cells += [Text(printable(row.name) + (" (thing)" if row.is_thing else ""))]
+        cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
+        for split in splits:
+            cells += [Text(_percent(row.shares[split])), Text(str(row.images[split]))]
+        drawn.add_row(*cells, *([Text(str(sum(row.objects.values())))] if has_objects else []))
+    console.print(drawn)
+    ignored = ", ".join(map(str, found.ignored_values)) or "none"
+    say(console, f"ignored: raw value {ignored}, stored as {found.ignore_index}")
+    for rule in found.rules:
+        say(console, f"  {rule}")
+    columns = ("split", "samples", "groups", "not labelled %", "sizes", "mean RGB", "std RGB")
+    rows = [
+        (s.name, s.samples, s.groups, _percent(s.ignored), _sizes(s.sizes), _triple(s.mean), _triple(s.std))
+        for s in found.splits
+    ]
+    table(console, "Splits", columns, rows)
+    if has_objects:
+        sized = [(s.name, *s.objects_by_size, s.crowds) for s in found.splits]
+        table(console, "Objects", ("split", "small (< 32^2)", "medium", "large (>= 96^2)", "crowds"), sized)
+    for warning in found.warnings:
+        say(console, f"warning: {warning}", "yellow")
+    for reason, count in found.quarantined.items():
+        say(console, f"in quarantine: {count} {reason}", "yellow")
+    say(console, "A recipe could say (under `train:`):", "bold")
+    for key, value in found.proposal.items():
+        outer, _, inner = key.rpartition(".")
+        line = f"{outer}: {{{inner}: {value}}}" if outer else f"{key}: {value}"
+        say(console, f"  {line}    # {found.reasons[key]}")
+    if found.sheet is not None:
+        say(console, f"contact sheet: {found.sheet}")
+
+
+def differed(console: Console, found: Difference) -> None:
+    say(console, f"from {found.old_version[:12]} ({found.old_uri})\nto   {found.new_version[:12]} ({found.new_uri})")
+    for what in ("added", "removed", "moved", "repainted", "relabelled"):
+        names: Sequence[str] = getattr(found, what)
+        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+        say(console, f"{what} {len(names)}" + (f": {', '.join(names[:MOST_LISTED])}{more}" if names else ""))
+    say(console, f"unchanged {found.unchanged}")
+    if found.coding_changed:
+        say(console, "the class map or its rules changed: see `segpipe data inspect` of both", "yellow")
+    rows = [(each.name, _percent(each.old), _percent(each.new)) for each in found.classes]
+    table(console, "Share of the labelled pixels, all splits", ("class", "before %", "after %"), rows)
+
+
+def exported(console: Console, result: Exported) -> None:
+    counts = ", ".join(f"{split} {samples}" for split, samples in result.samples.items())
+    say(console, f"{result.dataset} {result.version[:8]} as {result.format}: {counts}\n{result.to}")
+    say(console, f"to read it again: {result.command}")
 
 
 def trained(console: Console, results: Sequence[TrainResult]) -> None:
@@ -147,6 +226,18 @@ def catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
     table(console, "", names, [[entry[name] for name in names] for entry in entries])
 
 
+def sources(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
+    """The formats, each with the files that it reads and its options: what `segpipe ingest FORMAT ROOT` needs."""
+    for entry in entries:
+        say(console, f"{entry['name']}: {entry['summary']}", "bold")
+        say(console, f"  for {', '.join(entry['tasks'])}; licence: {entry['licence']}")
+        if entry["layout"]:
+            say(console, f"  files in ROOT: {'  '.join(entry['layout'])}")
+        if entry["options"]:
+            options = ", ".join(f"{key}={value}" for key, value in entry["options"].items())
+            say(console, f"  --option: {options}")
+
+
 def checkup(console: Console, checks: Sequence[Check]) -> None:
     table(
         console, "", ("check", "status", "found", "expected"), [(c.name, c.status, c.found, c.expected) for c in checks]
@@ -154,6 +245,19 @@ def checkup(console: Console, checks: Sequence[Check]) -> None:
     for check in checks:
         if check.status != "ok":
             say(console, f"{check.name}: {check.fix}", MARKS[check.status])
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def _triple(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def _sizes(sizes: Sequence[tuple[str, int]]) -> str:
+    shown = ", ".join(f"{size} ({count})" for size, count in sizes[:3])
+    return shown + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
 
 
 def _number(value: float | None) -> str:

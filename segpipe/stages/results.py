@@ -2,8 +2,11 @@
 
 from segpipe.leaderboard import BoardRow
 from segpipe.promotion import Contender, Record, Verdict
+from segpipe.stages.diff import Difference
 from segpipe.stages.doctor.finding import Check
+from segpipe.stages.export import Exported
 from segpipe.stages.ingest import IngestResult
+from segpipe.stages.inspect import Inspection
 from segpipe.stages.retrain import RetrainResult
 from segpipe.types import EvalReport, TrainResult
 
@@ -11,8 +14,11 @@ __all__ = [
     "BoardRow",
     "Check",
     "Contender",
+    "Difference",
     "EvalReport",
+    "Exported",
     "IngestResult",
+    "Inspection",
     "Record",
     "RetrainResult",
     "TrainResult",

@@ -12,7 +12,7 @@ from tests.fixtures.command_line import segpipe
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_shows_how_it_is_used(command: str) -> None:
-    result = segpipe(command, "--help")
+    result = segpipe(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"segpipe {command}" in result.stdout.split("Examples:")[1]
     assert "--json" in result.stdout

@@ -1,6 +1,7 @@
 """segpipe/cli/look.py and views.py: what is shown, and the choice of the experiment."""
 
 import os
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from segpipe.stages.doctor.finding import Check
 from segpipe.types import QuarantineEntry
 from tests.fixtures.command_line import document, segpipe
 from tests.fixtures.example_reports import scored
+from tests.fixtures.folder_mini import write_folder_mini
 
 
 @pytest.mark.parametrize("table", ["models", "sources", "tasks"])
@@ -20,6 +22,8 @@ def test_list(table: str) -> None:
     assert {"models": "unet", "sources": "folder", "tasks": "semantic"}[table] in [entry["name"] for entry in entries]
     shown = segpipe("list", table).stdout
     assert all(entry["name"] in shown for entry in entries)
+    if table == "sources":
+        assert all(words in shown for words in ("group_pattern=", "leftImg8bit", "files in ROOT: images/**.jpg"))
     if table == "models":
         assert {"name", "task", "paper", "options"} <= entries[0].keys()
 
@@ -88,3 +92,26 @@ def test_views_of_long_lists_say_that_they_are_cut() -> None:
     assert "25 in quarantine, the first 20" in text
     assert "19.png" in text
     assert "20.png" not in text
+
+
+def test_data_inspect_and_diff_tell_and_draw(tmp_path: Path) -> None:
+    root = write_folder_mini(tmp_path / "root", lists=True)
+    first = document(segpipe("ingest", "folder", str(root), "--to", str(tmp_path / "to"), "--json"))
+    sheet = tmp_path / "sheet.png"
+    told = document(segpipe("data", "inspect", first["uri"], "--sheet", str(sheet), "--rows", "2", "--json"))
+    assert (told["version"], told["sheet"]) == (first["version"], str(sheet))
+    assert [row["name"] for row in told["classes"]] == ["ground", "plant", "stone"]
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    shown = segpipe("data", "inspect", first["uri"]).stdout
+    assert all(words in shown for words in ("Label contract", "stone", "30x24 (16)", "batch_size", first["version"]))
+    (root / "splits" / "val.txt").write_text("img_000\n")
+    segpipe("ingest", "folder", str(root), "--to", str(tmp_path / "to"))
+    changed = document(segpipe("data", "diff", f"{first['uri']}@{first['version'][:8]}", first["uri"], "--json"))
+    assert changed["removed"] == ["val/img_005", "val/img_010", "val/img_015"]
+    assert (
+        "removed 3: val/img_005"
+        in segpipe("data", "diff", f"{first['uri']}@{first['version'][:8]}", first["uri"]).stdout
+    )
+    absent = segpipe("data", "inspect", str(tmp_path / "absent"))
+    assert absent.exit_code == 2
+    assert "no dataset here" in absent.stderr

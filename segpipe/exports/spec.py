@@ -1,0 +1,24 @@
+"""What an export is: one function over all samples of a version. Sits below the exports; `stages/export.py` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from segpipe.types import Annotation, Manifest, Sample
+
+Splits = Mapping[str, Iterable[Sample]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Export:
+    """One line of EXPORTS. `write(splits, manifest, to)` writes below the URI `to`.
+
+    `needs` is what a dataset must have; `read_back` is the source, with its options, that reads the result.
+    """
+
+    name: str
+    summary: str
+    needs: Annotation
+    write: Callable[[Splits, Manifest, str], None]
+    read_back: tuple[str, Mapping[str, str | int | float | bool]]

@@ -1,0 +1,74 @@
+"""A dataset version -> files of a common format. Behind `segpipe export`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from segpipe.errors import InputError
+from segpipe.exports import EXPORTS
+from segpipe.shards import open_dataset
+from segpipe.stages import layout
+from segpipe.types import Sample
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What was written where; `command` ingests it again."""
+
+    dataset: str
+    version: str
+    format: str
+    to: str
+    samples: dict[str, int]
+    command: str
+
+
+def export(
+    data: str,
+    format: str,  # noqa: A002 - as on the command line
+    to: str,
+    *,
+    version: str | None = None,
+    on_progress: Progress | None = None,
+) -> Exported:
+    """Writes a version of the dataset at `data` below the folder or URI `to`. The same again changes nothing.
+
+    Raises InputError (unknown format, a dataset without what the format holds), ConflictError where other files lie.
+    """
+    if format not in EXPORTS:
+        close = difflib.get_close_matches(format, EXPORTS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"unknown export format {format!r}; {hint}known are: {', '.join(EXPORTS)}")
+    how = EXPORTS[format]
+    dataset = open_dataset(layout.absolute(data), version=version)
+    manifest = dataset.manifest
+    if how.needs not in manifest.annotations:
+        has = ", ".join(str(each) for each in manifest.annotations)
+        fits = ", ".join(name for name, each in EXPORTS.items() if each.needs in manifest.annotations) or "none"
+        raise InputError(f"{dataset.uri}: export as {format} needs {how.needs}, the dataset has {has}; it fits: {fits}")
+    total, done = sum(split.samples for split in manifest.splits.values()), 0
+
+    def counted(split: str) -> Iterator[Sample]:
+        nonlocal done
+        for sample in dataset.samples(split):
+            yield sample
+            done += 1
+            if on_progress is not None:
+                on_progress(done, total)
+
+    place = layout.absolute(to)
+    how.write({split: counted(split) for split in manifest.splits}, manifest, place)
+    source, options = how.read_back
+    asked = " ".join(f"--option {key}={value}" for key, value in options.items())
+    return Exported(
+        dataset=manifest.dataset,
+        version=dataset.version,
+        format=format,
+        to=place,
+        samples={name: split.samples for name, split in manifest.splits.items()},
+        command=f"segpipe ingest {source} {place} {asked}".strip(),
+    )
