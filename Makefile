@@ -53,6 +53,10 @@ camvid: install ## the real run: server, worker, MLflow, then the deployed CamVi
 bench: install ## what orchestration costs beside bare training
 	$(BIN)/python benchmarks/orchestration.py
 
+bench-data: install ## what ingest and training input cost, on CamVid in SEGPIPE_DATA
+	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/input.py
+
 lock: .boot/bin/uv ## resolve the dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --quiet --output-file requirements.lock
@@ -64,4 +68,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test check format ui camvid bench lock clean clean-results
+.PHONY: help install demo test check format ui camvid bench bench-data lock clean clean-results
