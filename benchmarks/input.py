@@ -14,6 +14,7 @@ run in turn, each round in a fresh process, and medians are compared. Compare nu
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -22,8 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def pairs(root: Path) -> list[tuple[Path, Path]]:
     return [tuple(root / "/".join(path.split("/")[-2:]) for path in line.split()) for line in lines if line.strip()]  # type: ignore[misc]
 
 
-def files_v2(root: Path, uri: str, workers: int, *, uint8: bool = False) -> Iterator[int]:
+def files_v2(root: Path, uri: str, workers: int, *, uint8: bool = False) -> Generator[int]:
     """A DataLoader over the files. Yields the number of images of each batch."""
     import torch
     from PIL import Image
@@ -79,17 +79,18 @@ def files_v2(root: Path, uri: str, workers: int, *, uint8: bool = False) -> Iter
         num_workers=workers,
         drop_last=True,
         multiprocessing_context="fork" if workers else None,
+        persistent_workers=workers > 0,
     )
     while True:
         for images, _ in loader:
             yield len(images)
 
 
-def files_v2_uint8(root: Path, uri: str, workers: int) -> Iterator[int]:
+def files_v2_uint8(root: Path, uri: str, workers: int) -> Generator[int]:
     return files_v2(root, uri, workers, uint8=True)
 
 
-def segpipe(root: Path, uri: str, workers: int) -> Iterator[int]:
+def segpipe(root: Path, uri: str, workers: int) -> Generator[int]:
     """Our own: Parquet, threads, crop first, uint8. `workers` are threads; with none, one works ahead."""
     import torch
 
@@ -111,7 +112,7 @@ def segpipe(root: Path, uri: str, workers: int) -> Iterator[int]:
             yield len(batch.sample_ids)
 
 
-def decode_only(root: Path, uri: str, workers: int) -> Iterator[int]:
+def decode_only(root: Path, uri: str, workers: int) -> Generator[int]:
     """libjpeg-turbo by Pillow, and nothing else."""
     import io
 
@@ -124,7 +125,7 @@ def decode_only(root: Path, uri: str, workers: int) -> Iterator[int]:
             yield 1
 
 
-CONTENDERS: dict[str, Callable[[Path, str, int], Iterator[int]]] = {
+CONTENDERS: dict[str, Callable[[Path, str, int], Generator[int]]] = {
     "files + v2": files_v2,
     "files + v2, uint8": files_v2_uint8,
     "segpipe": segpipe,
@@ -138,25 +139,22 @@ def cpu_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def measure(name: str, root: Path, uri: str, workers: int, images: int) -> dict[str, float]:
-    """Runs one contender in this process until it has given `images`, after a warm-up."""
-    batches = CONTENDERS[name](root, uri, workers)
-    for _ in range(4):
-        next(batches)
-    started, wall, seen = cpu_seconds(), time.perf_counter(), 0
+def measure(name: str, root: Path, uri: str, workers: int, images: int) -> float:
+    """CPU seconds of one contender for `images`, start and end of its workers included."""
+    batches, seen, started = CONTENDERS[name](root, uri, workers), 0, cpu_seconds()
     while seen < images:
         seen += next(batches)
-    wall = time.perf_counter() - wall
-    del batches  # ends worker processes, whose time counts only then
-    return {"images": seen, "cpu": cpu_seconds() - started, "wall": wall}
+    batches.close()  # ends worker processes, whose time counts only then
+    gc.collect()
+    return cpu_seconds() - started
 
 
-def run(arguments: list[str]) -> dict[str, Any]:
+def run(name: str, root: Path, uri: str, workers: int, images: int) -> float:
+    """`measure` in a fresh process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, *arguments]
+    command = [sys.executable, __file__, "--images", str(images), "--one", name, str(root), uri, str(workers)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return float(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -169,7 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         name, root, uri, workers = options.one
-        print(json.dumps(measure(name, Path(root), uri, int(workers), options.images)))
+        print(measure(name, Path(root), uri, int(workers), options.images))
         return
     root = Path(os.environ.get("SEGPIPE_DATA", "data")) / "camvid"
     if not (root / "train.txt").exists():
@@ -182,8 +180,9 @@ def main() -> None:
         uri = ingest(DatasetConfig(name="camvid", format="camvid", root=str(root)), to=f"{home}/camvid").uri
         rates: dict[tuple[str, int], list[float]] = {}
         for _, workers, name in itertools.product(range(options.rounds), options.workers, CONTENDERS):
-            row = run(["--images", str(options.images), "--one", name, str(root), uri, str(workers)])
-            rates.setdefault((name, workers), []).append(row["images"] / row["cpu"])
+            # The difference of two runs: starting, the first batches and what was prepared in vain are in both.
+            short, long = (run(name, root, uri, workers, count * options.images) for count in (1, 3))
+            rates.setdefault((name, workers), []).append(2 * options.images / (long - short))
     report = [
         {
             "contender": name,

@@ -135,8 +135,8 @@ def export(
 ) -> None:
     """Write a dataset version as files of a common format.
 
-    Images as they were shipped, labels without loss. It ends by naming the
-    command that ingests the result again.
+    Images as they were shipped, and all annotations that the format holds; it
+    ends by naming what it left out, and the command that ingests the result.
 
     \b
     Examples:

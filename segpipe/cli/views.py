@@ -149,6 +149,8 @@ def differed(console: Console, found: Difference) -> None:
 def exported(console: Console, result: Exported) -> None:
     counts = ", ".join(f"{split} {samples}" for split, samples in result.samples.items())
     say(console, f"{result.dataset} {result.version[:8]} as {result.format}: {counts}\n{result.to}")
+    if result.left_out:
+        say(console, f"left out, since {result.format} does not hold it: {', '.join(result.left_out)}", "yellow")
     say(console, f"to read it again: {result.command}")
 
 

@@ -5,8 +5,8 @@
     coco.py    COCO's JSON of objects, with run lengths
     voc.py     PASCAL VOC's folders, with single objects
 
-The mirror of `sources/`: what is exported and ingested again holds the same images, labels and splits. Files are
-written once and never overwritten.
+The mirror of `sources/`: what an export `keeps` is the same when it is ingested again, images and splits with it.
+Groups (drives, patients) no format holds. Files are written once and never overwritten.
 """
 
 from segpipe.exports import coco, folder, voc

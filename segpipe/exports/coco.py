@@ -1,4 +1,4 @@
-"""COCO's JSON of objects, one document a split; every object with run lengths, so that no pixel changes."""
+"""COCO's JSON of objects, one document a split; each object has run lengths, so that no pixel changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from segpipe import masks, storage
 from segpipe.exports.naming import ending_of, stem_of
 from segpipe.exports.spec import Export, Splits
-from segpipe.types import Annotation, Manifest, Sample, Segment
+from segpipe.types import Annotation, ClassInfo, Manifest, Sample, Segment
 
 
 def write(splits: Splits, manifest: Manifest, to: str) -> None:
@@ -18,12 +18,12 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
 
     Raises ConflictError where another export lies there already.
     """
-    categories = [{"id": k + 1, "name": info.name, "supercategory": ""} for k, info in enumerate(manifest.classes)]
+    documents: dict[str, dict[str, Any]] = {}
+    keypoints = [0] * len(manifest.classes)
     annotation_id = 0
     for split, samples in splits.items():
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        keypoints = 0
         for sample in samples:
             name = stem_of(sample.sample_id) + ending_of(sample.image)
             storage.write_once(storage.join(to, "images", split, name), sample.image)
@@ -32,15 +32,27 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
             for segment in sample.segments:
                 annotation_id += 1
                 entry = _annotation(sample, segment) | {"id": annotation_id, "image_id": len(images)}
-                if segment.segment_id in points:
-                    flat = [value for point in points[segment.segment_id] for value in point]
-                    entry |= {"keypoints": flat, "num_keypoints": sum(v > 0 for v in flat[2::3])}
-                    keypoints = max(keypoints, len(flat) // 3)
+                if found := points.get(segment.segment_id):
+                    flat = [value for point in found for value in point]
+                    entry |= {"keypoints": flat, "num_keypoints": sum(v > 0 for _, _, v in found)}
+                    keypoints[segment.class_id] = max(keypoints[segment.class_id], len(found))
                 annotations.append(entry)
-        names = {"keypoints": [str(number) for number in range(keypoints)]} if keypoints else {}
-        document = {"info": {"description": manifest.dataset}, "images": images, "annotations": annotations}
-        data = json.dumps({**document, "categories": [each | names for each in categories]}).encode()
+        documents[split] = {
+            "info": {"description": manifest.dataset},
+            "images": images,
+            "annotations": annotations,
+        }
+    # After all splits: the same list for each, which only then is known.
+    categories = [_category(k, info, keypoints[k]) for k, info in enumerate(manifest.classes)]
+    for split, document in documents.items():
+        data = json.dumps({**document, "categories": categories}).encode()
         storage.write_once(storage.join(to, "annotations", f"{split}.json"), data)
+
+
+def _category(class_id: int, info: ClassInfo, keypoints: int) -> dict[str, Any]:
+    category = {"id": class_id + 1, "name": info.name, "supercategory": ""}
+    category |= {"isthing": int(info.is_thing), "color": list(info.colour)}
+    return category | ({"keypoints": [str(number) for number in range(keypoints)]} if keypoints else {})
 
 
 def _annotation(sample: Sample, segment: Segment) -> dict[str, Any]:
@@ -72,6 +84,7 @@ EXPORT = Export(
     name="coco",
     summary="COCO JSON of objects with run lengths, keypoints too",
     needs=Annotation.SEGMENTS,
+    keeps=(Annotation.SEGMENTS, Annotation.KEYPOINTS),
     write=write,
     read_back=("coco", {"annotations": "annotations/{split}.json", "images": "images/{split}"}),
 )

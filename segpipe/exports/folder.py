@@ -32,6 +32,7 @@ EXPORT = Export(
     name="folder",
     summary="images/, masks/ of class ids, classes.json, splits/*.txt",
     needs=Annotation.LABEL_MAP,
+    keeps=(Annotation.LABEL_MAP,),
     write=write,
     read_back=("folder", {}),
 )

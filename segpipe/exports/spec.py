@@ -14,11 +14,13 @@ Splits = Mapping[str, Iterable[Sample]]
 class Export:
     """One line of EXPORTS. `write(splits, manifest, to)` writes below the URI `to`.
 
-    `needs` is what a dataset must have; `read_back` is the source, with its options, that reads the result.
+    `needs` is what a dataset must have, `keeps` what of it the format holds; `read_back` is the source that reads the
+    result, with its options.
     """
 
     name: str
     summary: str
     needs: Annotation
+    keeps: tuple[Annotation, ...]
     write: Callable[[Splits, Manifest, str], None]
     read_back: tuple[str, Mapping[str, str | int | float | bool]]

@@ -41,6 +41,7 @@ EXPORT = Export(
     name="voc",
     summary="PASCAL VOC folders: JPEGImages/, SegmentationClass/, SegmentationObject/, ImageSets/",
     needs=Annotation.LABEL_MAP,
+    keeps=(Annotation.LABEL_MAP,),
     write=write,
     read_back=(
         "folder",

@@ -44,7 +44,8 @@ def decode_rle(rle: Mapping[str, Any] | bytes | str, height: int, width: int, *,
     """
     counts: Any = rle
     if isinstance(rle, Mapping):
-        if "counts" not in rle or list(rle.get("size", (height, width))) != [height, width]:
+        size = rle.get("size", (height, width))
+        if "counts" not in rle or not isinstance(size, Sequence) or list(size) != [height, width]:
             raise _bad_rle(file, f"expected counts for size {[height, width]}, got size {rle.get('size')}")
         counts = rle["counts"]
     if isinstance(counts, str):
@@ -75,7 +76,7 @@ def polygon_to_mask(polygons: Sequence[Any], height: int, width: int, *, file: s
     for number, polygon in enumerate(polygons):
         try:
             points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise BadSampleError(
                 "bad_annotation", file, f"polygon {number} is not a list of x, y numbers: {polygon!r:.80}"
             ) from error

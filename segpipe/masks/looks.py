@@ -38,17 +38,17 @@ def look_at(image: Image.Image) -> ImageLook:
 
 
 def near_copies(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
-    """The places (i, j) of perceptual hashes first[i] and second[j] that differ in at most 6 bits.
+    """The places (i, j) of perceptual hashes first[i] and second[j] that differ in at most 6 bits; the first j of i.
 
-    A hash of 0 is that of an image without structure, and matches nothing. Costs len(first) * len(second) steps of a
-    nanosecond.
+    One for each i, since all frames of a fixed camera are alike. A hash of 0 is that of an image without structure,
+    and matches nothing. Costs len(first) * len(second) steps of a nanosecond.
     """
     left, right = np.array(first, dtype=np.uint64), np.array(second, dtype=np.uint64)
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(left), _BLOCK):
         block = left[start : start + _BLOCK, None]
         near = (np.bitwise_count(block ^ right[None, :]) <= COPY_DISTANCE) & (block != 0) & (right != 0)
-        pairs.extend((start + int(i), int(j)) for i, j in np.argwhere(near))
+        pairs.extend((start + int(i), int(near[i].argmax())) for i in np.flatnonzero(near.any(axis=1)))
     return pairs
 
 

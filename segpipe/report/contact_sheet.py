@@ -1,7 +1,7 @@
 """A dataset at a glance: rows of image, labels and both laid over each other, with the legend. Numpy and Pillow.
 
 What a wrong class map, a shifted mask or an inverted polarity looks like, nobody overlooks here. Objects are drawn from
-large to small with a bright edge, crowds hatched.
+large to small with a bright edge; crowds that have run lengths of their own are hatched.
 
 Legend: H W size of an image in pixels, h w size of a panel.
 """
@@ -106,7 +106,7 @@ def _ids(stored: bytes, sample: Sample) -> Labels:
 
 
 def _edges(objects_hw: Labels) -> Labels:
-    """Where an object meets another one or nothing: a line of one pixel, inside of the object."""
+    """Where an object meets another one or nothing: a line of one pixel."""
     edge_hw = np.zeros(objects_hw.shape, dtype=bool)
     across, down = objects_hw[:, 1:] != objects_hw[:, :-1], objects_hw[1:] != objects_hw[:-1]
     edge_hw[:, 1:] |= across

@@ -41,7 +41,7 @@ class Ade20k:
         return None if self.split else {"train": 20210, "val": 2000}
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
-        """Every image below images/training and images/validation. Raises InputError where there is none."""
+        """Every image below images/training and images/validation. Raises InputError on other folders or none."""
         images, masks = files_by_stem(self.root, "images", ".jpg"), files_by_stem(self.root, "annotations", ".png")
         listing = Listing()
         for stem in sorted(images.keys() | masks.keys()):
@@ -60,6 +60,10 @@ class Ade20k:
                 mask=masks.get(stem),
                 expected=(f"images/{stem}.jpg", f"annotations/{stem}.png"),
                 listed="annotations" if stem not in images else "images",
+            )
+        if not images:
+            raise InputError(
+                f"{self.root}: no images/**.jpg here; expected ADEChallengeData2016: give that folder as root"
             )
         return listing.result()
 

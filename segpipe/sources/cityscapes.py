@@ -68,6 +68,9 @@ class Cityscapes:
         """Every image that has a truth, and every truth that has an image. Raises InputError where nothing is found."""
         images = files_by_stem(self.root, IMAGES, IMAGE_ENDING)
         labels = files_by_stem(self.root, self.truth, f"_{self.truth}_labelIds.png")
+        object_ending = f"_{self.truth}_instanceIds.png"
+        objects = files_by_stem(self.root, self.truth, object_ending)
+        with_objects = Annotation.SEGMENTS in self.annotations
         listing = Listing()
         for stem in sorted(images.keys() | labels.keys()):
             split, sample_id = self._split_of(stem), stem.rpartition("/")[2]
@@ -81,6 +84,9 @@ class Cityscapes:
                 mask=labels.get(stem),
                 expected=(f"{IMAGES}/{stem}{IMAGE_ENDING}", f"{self.truth}/{stem}_{self.truth}_labelIds.png"),
                 listed=self.truth if stem not in images else IMAGES,
+                objects=(objects.get(stem), f"{self.truth}/{stem}_{self.truth}_instanceIds.png")
+                if with_objects
+                else None,
             )
         if not images:
             raise InputError(
@@ -102,13 +108,12 @@ class Cityscapes:
 
     def read(self, ref: SampleRef) -> Sample:
         """One frame with its classes and, where asked for, its segments. Raises BadSampleError."""
-        image_path, mask_path = ref.files
+        image_path, mask_path, *objects = ref.files
         image = read_photograph(self.root, image_path)
         labels = masks.map_labels(read_labels(self.root, mask_path, image), LABEL_IDS, file=mask_path)
         segment_map: bytes | None = None
         segments: tuple[Segment, ...] = ()
-        if Annotation.SEGMENTS in self.annotations:
-            path = mask_path.replace("_labelIds.png", "_instanceIds.png")
+        for path in objects:
             raw = read_labels(self.root, path, image)
             raw[labels == IGNORE_8BIT] = 0
             numbered = regions(raw, file=path)

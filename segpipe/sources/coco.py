@@ -14,7 +14,10 @@ from typing import Any
 from segpipe.errors import BadSampleError
 from segpipe.sources.reading import (
     Listing,
+    below,
+    files_below,
     hashed_split,
+    is_number,
     mask_of_segmentation,
     parse_shares,
     read_photograph,
@@ -86,15 +89,20 @@ class Coco:
         for split, document in read_documents(self.root, self.documents).items():
             for item, fault in document.faults:
                 listing.refuse(document.path, item, "bad_annotation", f"{fault}: mend the entry")
-            folder = self.images.replace("{split}", split).strip("/")
+            place = self.images.replace("{split}", split).strip("/")
+            there = files_below(self.root, place)
             objects, faults = _by_image(document)
             for item, detail in faults.items():
                 listing.refuse(document.path, item, "bad_annotation", f"{detail}: mend the annotation")
             for image_id, entry in document.images.items():
                 if _item(image_id) in faults:
                     continue
-                file = f"{folder}/{entry.file_name}" if folder else entry.file_name
+                file = below(place, entry.file_name)
                 sample_id = file.rpartition(".")[0] or file
+                if file not in there:
+                    detail = f"listed in {document.path}, but there is no such file: restore it or take the image out"
+                    listing.refuse(file, sample_id, "missing_image", detail)
+                    continue
                 listing.add(
                     sample_id,
                     split=split or hashed_split(sample_id, self.shares),
@@ -162,7 +170,7 @@ def _by_image(document: Document) -> tuple[dict[int | str, list[dict[str, Any]]]
                     "id": str(entry.get("id", number)),
                     "class_id": category.class_id,
                     "is_crowd": entry.get("iscrowd") == 1,
-                    "area": float(area) if isinstance(area := entry.get("area"), int | float) and area >= 0 else None,
+                    "area": float(area) if is_number(area := entry.get("area")) and area >= 0 else None,
                     "segmentation": entry.get("segmentation"),
                     "keypoints": points,
                 }
@@ -177,7 +185,7 @@ def _item(image_id: int | str) -> str:
 def _points(entry: Mapping[str, Any], category: Category) -> list[Any] | None:
     """The keypoints of an annotation, [] where it has none; None where they are not what the category says."""
     points = entry.get("keypoints") or []
-    fits = isinstance(points, list) and all(type(value) in (int, float) for value in points)
+    fits = isinstance(points, list) and all(is_number(value) for value in points)
     return points if fits and len(points) in (0, 3 * category.num_keypoints) else None
 
 

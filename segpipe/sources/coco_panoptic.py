@@ -16,7 +16,9 @@ from segpipe import masks
 from segpipe.errors import BadSampleError
 from segpipe.sources.reading import (
     Listing,
+    below,
     check_size,
+    files_below,
     hashed_split,
     is_inside,
     parse_shares,
@@ -76,30 +78,38 @@ class CocoPanoptic:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image of every annotation. Raises InputError where a document is missing or not COCO's."""
-        listing = Listing()
+        listing, ignore = Listing(), self.ignore_index
         for split, document in read_documents(self.root, self.documents).items():
             for item, fault in document.faults:
                 listing.refuse(document.path, item, "bad_annotation", f"{fault}: mend the entry")
             images, pngs = (folder.replace("{split}", split).strip("/") for folder in (self.images, self.pngs))
+            there = files_below(self.root, images) | files_below(self.root, pngs)
+            painted: set[int | str] = set()
             for number, entry in enumerate(document.annotations):
-                image, png = document.images.get(entry.get("image_id", "")), entry.get("file_name")
+                image_id, png = entry.get("image_id"), entry.get("file_name")
+                image = document.images.get(image_id) if isinstance(image_id, int | str) else None
                 segments = _segments(entry.get("segments_info"), document)
-                if image is None or not is_inside(png) or segments is None:
-                    detail = (
-                        f"{entry!r:.120}; expected image_id, file_name and segments_info of known images and classes"
-                    )
+                if image is None or image_id is None or not is_inside(png) or segments is None:
+                    detail = f"{entry!r:.120}; expected an image_id, file_name and segments_info of known things"
                     listing.refuse(document.path, f"annotations[{number}]", "bad_annotation", f"{detail}: mend it")
                     continue
-                file = f"{images}/{image.file_name}"
+                painted.add(image_id)
+                file, mask = below(images, image.file_name), below(pngs, png)
                 sample_id = file.rpartition(".")[0] or file
-                listing.add(
+                listing.add_pair(
                     sample_id,
                     split=split or hashed_split(sample_id, self.shares),
                     group=sample_id,
-                    files=(file, f"{pngs}/{png}", document.path),
+                    image=file if file in there else None,
+                    mask=mask if mask in there else None,
+                    expected=(file, mask),
                     listed=document.path,
-                    extra={"segments": segments, "ignore": self.ignore_index},
+                    objects=(document.path, document.path),  # in it so that a change of it is noticed
+                    extra={"segments": segments, "ignore": ignore},
                 )
+            for image_id in document.images.keys() - painted:
+                detail = "no annotation names this image: add one, or take the image out"
+                listing.refuse(document.path, f"image {image_id}", "missing_mask", detail)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:
@@ -141,8 +151,8 @@ def _segments(entries: Any, document: Document) -> list[dict[str, Any]] | None:
         return None
     segments = []
     for entry in entries:
-        category = document.categories.get(entry.get("category_id", -1)) if isinstance(entry, dict) else None
-        number = entry.get("id") if category is not None else None
+        category_id, number = (entry.get("category_id"), entry.get("id")) if isinstance(entry, dict) else (None, None)
+        category = document.categories.get(category_id) if isinstance(category_id, int) else None
         if category is None or not isinstance(number, int) or not 0 < number < 2**24:
             return None
         segments.append({"id": number, "class_id": category.class_id, "is_crowd": entry.get("iscrowd") == 1})

@@ -84,8 +84,10 @@ class Davis:
                 )
             for stem in frames:
                 wanted = (f"JPEGImages/{self.resolution}/{stem}.jpg", f"Annotations/{self.resolution}/{stem}.png")
-                files = {"image": images.get(stem), "mask": truths.get(stem)}
-                listing.add_pair(stem, split=split, group=sequence, **files, expected=wanted, listed=listed)
+                image, mask = images.get(stem), truths.get(stem)
+                listing.add_pair(
+                    stem, split=split, group=sequence, image=image, mask=mask, expected=wanted, listed=listed
+                )
         return listing.result()
 
     def _sequences(self) -> Iterator[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,9 @@ from segpipe.sources.reading import (
     coding,
     files_by_stem,
     hashed_split,
+    is_number,
     parse_shares,
+    pictures_by_stem,
     read_document,
     read_lines,
     read_photograph,
@@ -45,7 +47,6 @@ from segpipe.types import (
 )
 
 IGNORE, BACKGROUND = "__ignore__", "_background_"
-PICTURES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 # labelme's own: a line is ten pixels wide, a point is a disc of radius five.
 LINE_WIDTH, POINT_RADIUS = 10, 5
 _NUM_POINTS = {"polygon": (3, 10**6), "rectangle": (2, 2), "circle": (2, 2), "line": (2, 2), "linestrip": (2, 10**6)}
@@ -84,34 +85,39 @@ class LabelMe:
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every JSON with its photograph. Raises InputError where there is none."""
         ids = {info.name: class_id for class_id, info in enumerate(self.classes)} | {BACKGROUND: 0, IGNORE: IGNORE_8BIT}
-        pictures: dict[str, str] = {}
-        for suffix in PICTURES:
-            pictures |= files_by_stem(self.root, self.images or self.json, suffix)
         listing = Listing()
+        pictures = pictures_by_stem(self.root, self.images or self.json, listing)
         for stem, path in self._documents().items():
             document = _parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
             if isinstance(document, str):
                 listing.refuse(path, stem, "bad_annotation", document)
             elif (image := pictures.get(stem)) is None:
                 listing.refuse(path, stem, "missing_image", f"no {stem}.jpg or .png beside it: add or remove it")
-            elif unknown := sorted({shape["label"] for shape in document} - ids.keys()):
+            elif unknown := sorted({shape["label"] for shape in document.shapes} - ids.keys()):
                 detail = f"label {unknown[0]!r} is not in the classes file: add it there, or rename the shape"
                 listing.refuse(path, stem, "label_out_of_range", detail)
             else:
-                shapes = [{**shape, "class_id": ids[shape["label"]]} for shape in document]
+                shapes = [{**shape, "class_id": ids[shape["label"]]} for shape in document.shapes]
+                group = stem.rpartition("/")[0] or stem
                 listing.add(
                     stem,
-                    split=hashed_split(stem, self.shares),
-                    group=stem.rpartition("/")[0] or stem,
+                    split=hashed_split(group, self.shares),
+                    group=group,
                     files=(image, path),
                     listed=path,
-                    extra={"shapes": shapes},
+                    extra={"shapes": shapes, "size": document.size},
                 )
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:
         """One photograph with its shapes painted. Raises BadSampleError."""
         image = read_photograph(self.root, ref.files[0])
+        if (said := ref.extra["size"]) not in (None, [image.height, image.width]):
+            raise BadSampleError(
+                "size_mismatch",
+                ref.files[0],
+                f"{image.width}x{image.height} pixels, {ref.files[1]} says {said[1]}x{said[0]}: shapes would shift",
+            )
         labels = np.zeros((image.height, image.width), dtype=np.uint8)
         objects = np.zeros((image.height, image.width), dtype=np.uint16)
         numbers: dict[tuple[str, object], int] = {}
@@ -132,7 +138,7 @@ class LabelMe:
             width=image.width,
             group=ref.group,
             label_map=stored(labels),
-            segment_map=stored(objects),
+            segment_map=stored(objects if len(numbers) > IGNORE_8BIT else objects.astype(np.uint8)),
             segments=tuple(
                 Segment(segment_id=number, class_id=class_id, area=int(areas[number]))
                 for number, class_id in found.items()
@@ -153,13 +159,20 @@ class LabelMe:
         names: set[str] = set()
         for path in self._documents().values():
             document = _parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
-            names |= {shape["label"] for shape in document} if not isinstance(document, str) else set()
-        return tuple(sorted(names - {IGNORE, BACKGROUND}))
+            names |= {shape["label"] for shape in document.shapes} if not isinstance(document, str) else set()
+        return _checked(tuple(sorted(names - {IGNORE, BACKGROUND, "background"})), self.root)
+
+
+class Drawing(NamedTuple):
+    """What a file says: its shapes as plain data, and the [height, width] that they were drawn on, if it tells."""
+
+    shapes: Sequence[Mapping[str, Any]]
+    size: list[int] | None
 
 
 @functools.lru_cache(maxsize=100_000)
-def _parsed(root: str, path: str, stamp: str) -> Sequence[Mapping[str, Any]] | str:
-    """The shapes of a file as plain data, or why it cannot be used. Asked twice: for the classes and for the index."""
+def _parsed(root: str, path: str, stamp: str) -> Drawing | str:
+    """The drawing of a file, or why it cannot be used. Asked twice: for the classes and for the index."""
     try:
         document = read_document(root, path)
     except InputError as error:
@@ -182,13 +195,23 @@ def _parsed(root: str, path: str, stamp: str) -> Sequence[Mapping[str, Any]] | s
         found.append(
             {"label": label, "kind": kind, "points": points, "group": group if isinstance(group, int) else None}
         )
-    return found
+    size = [document.get("imageHeight"), document.get("imageWidth")]
+    return Drawing(found, size if all(isinstance(side, int) for side in size) else None)
+
+
+def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    if len(set(names)) != len(names) or not 0 < len(names) < IGNORE_8BIT or "background" in names:
+        raise InputError(
+            f"{where}: {len(names)} labels; expected 1 to 254, each once, and none called background (that is "
+            f"{BACKGROUND}): name them in a file, one a line (option classes)"
+        )
+    return names
 
 
 def _is_point(point: object) -> bool:
     if not isinstance(point, list) or len(point) != 2:
         return False
-    return all(type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6 for value in point)
+    return all(is_number(value) and abs(value) < 1e6 for value in point)
 
 
 def _paint(shape: Mapping[str, Any], height: int, width: int, where: str) -> npt.NDArray[np.bool_]:
@@ -230,9 +253,8 @@ def open_labelme(
     names: tuple[str, ...] = ()
     if classes:
         lines = [line.strip() for line in read_lines(root, classes)]
-        names = tuple(name for name in lines if name and name not in (IGNORE, BACKGROUND))
-        if len(set(names)) != len(names) or not 0 < len(names) < IGNORE_8BIT:
-            raise InputError(f"{root}/{classes}: {len(names)} names; expected 1 to 254, each once and on its own line")
+        given = tuple(name for name in lines if name and name not in (IGNORE, BACKGROUND))
+        names = _checked(given, storage.join(root, classes))
     return LabelMe(
         root=root,
         json=json.strip("/"),

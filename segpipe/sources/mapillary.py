@@ -70,6 +70,7 @@ class Mapillary:
             truth = f"{folder}/{self.version}" if self.version else folder
             images = files_by_stem(self.root, f"{folder}/images", ".jpg")
             labels = files_by_stem(self.root, f"{truth}/labels", ".png")
+            objects = files_by_stem(self.root, f"{truth}/instances", ".png")
             found += len(images)
             for stem in sorted(images.keys() | labels.keys()):
                 listing.add_pair(
@@ -80,6 +81,7 @@ class Mapillary:
                     mask=labels.get(stem),
                     expected=(f"{folder}/images/{stem}.jpg", f"{truth}/labels/{stem}.png"),
                     listed=f"{truth}/labels" if stem not in images else f"{folder}/images",
+                    objects=(objects.get(stem), f"{truth}/instances/{stem}.png"),
                 )
         if not found:
             raise InputError(
@@ -90,10 +92,9 @@ class Mapillary:
 
     def read(self, ref: SampleRef) -> Sample:
         """One scene with its classes and segments. Raises BadSampleError."""
-        image_path, mask_path = ref.files
+        image_path, mask_path, path = ref.files
         image = read_photograph(self.root, image_path)
         labels = masks.map_labels(read_labels(self.root, mask_path, image), self.table, file=mask_path)
-        path = mask_path.replace("/labels/", "/instances/")
         raw = read_labels(self.root, path, image)
         # Label 0 with number 0 is a region like any other: numbers are moved up by one so that 0 can mean nothing.
         ids = raw.astype("uint32") + 1

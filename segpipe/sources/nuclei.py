@@ -17,6 +17,7 @@ from segpipe.errors import BadSampleError, InputError
 from segpipe.sources.reading import (
     Listing,
     coding,
+    files_by_stem,
     hashed_split,
     parse_shares,
     read_labels,
@@ -59,8 +60,9 @@ class Nuclei:
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """By split_*.txt (ids) where they are, else by a hash of the id. Raises InputError where nothing is found."""
         files: dict[str, list[str]] = {}
-        for path in storage.list_tree(storage.join(self.root, FOLDER), suffix=".png"):
-            files.setdefault(path.partition("/")[0], []).append(f"{FOLDER}/{path}")
+        for stem, path in files_by_stem(self.root, FOLDER, ".png").items():
+            if stem.count("/") == 2:
+                files.setdefault(stem.partition("/")[0], []).append(path)
         if not files:
             raise InputError(
                 f"{self.root}: no {FOLDER}/<id>/images/<id>.png here; expected the layout of the Data Science Bowl "

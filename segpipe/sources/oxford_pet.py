@@ -64,14 +64,16 @@ class OxfordPet:
                     hashed_split(stem, (1 - self.validation, self.validation, 0.0)) if name == "trainval" else "test"
                 )
                 wanted = (f"images/{stem}.jpg", f"annotations/trimaps/{stem}.png")
-                image, mask = images.get(stem), trimaps.get(stem)
-                if image is None or mask is None:
-                    listing.add_pair(
-                        stem, split=split, group=stem, image=image, mask=mask, expected=wanted, listed=path
-                    )
-                    continue
-                kind = {"pet": 1, "species": species, "breed": breed}[self.kinds]
-                listing.add(stem, split=split, group=stem, files=(image, mask), listed=path, extra={"class_id": kind})
+                listing.add_pair(
+                    stem,
+                    split=split,
+                    group=stem,
+                    image=images.get(stem),
+                    mask=trimaps.get(stem),
+                    expected=wanted,
+                    listed=path,
+                    extra={"class_id": {"pet": 1, "species": species, "breed": breed}[self.kinds]},
+                )
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

@@ -2,8 +2,8 @@
 
 Source: Everingham et al. 2010, host.robots.ox.ac.uk/pascal/VOC/voc2012 (VOCdevkit). `SegmentationClass` holds palette
 PNGs of class ids, `SegmentationObject` the same pixels numbered by object; an object's class is read off the former.
-With `masks=SegmentationClassAug` and `lists=ImageSets/SegmentationAug` it reads SBD's 10,582 training images (Hariharan
-et al. 2011) as the field passes them on; those have no single objects.
+With `masks=SegmentationClassAug`, no `objects` and `lists=ImageSets/SegmentationAug` it reads SBD's 10,582 training
+images (Hariharan et al. 2011) as the field passes them on.
 """
 
 from __future__ import annotations
@@ -84,13 +84,16 @@ class Voc:
         objects = files_by_stem(self.root, self.objects, ".png") if self.objects else {}
         listing = Listing()
         for split, stem, listed in self._listed(labels):
-            files = {"image": images.get(stem), "mask": labels.get(stem)}
-            wanted = (f"JPEGImages/{stem}.jpg", f"{self.masks}/{stem}.png")
-            if self.objects and files["mask"] is not None and stem not in objects:
-                detail = f"listed in {listed}, but there is no such file: restore it, or set the option objects=''"
-                listing.refuse(f"{self.objects}/{stem}.png", stem, "missing_mask", detail)
-                continue
-            listing.add_pair(stem, split=split, group=stem, **files, expected=wanted, listed=listed)
+            listing.add_pair(
+                stem,
+                split=split,
+                group=stem,
+                image=images.get(stem),
+                mask=labels.get(stem),
+                expected=(f"JPEGImages/{stem}.jpg", f"{self.masks}/{stem}.png"),
+                listed=listed,
+                objects=(objects.get(stem), f"{self.objects}/{stem}.png") if self.objects else None,
+            )
         return listing.result()
 
     def _listed(self, labels: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -115,10 +118,10 @@ class Voc:
 
     def read(self, ref: SampleRef) -> Sample:
         """One image with its label map and, where asked for, its objects. Raises BadSampleError."""
-        image_path, mask_path = ref.files
+        image_path, mask_path, *objects = ref.files
         image = read_photograph(self.root, image_path)
         labels = map_labels(read_labels(self.root, mask_path, image), _TABLE, file=mask_path)
-        segment_map, segments = self._objects(ref, image, labels) if self.objects else (None, ())
+        segment_map, segments = self._objects(objects[0], image, labels) if objects else (None, ())
         return Sample(
             sample_id=ref.sample_id,
             image=image.data,
@@ -130,8 +133,7 @@ class Voc:
             segments=segments,
         )
 
-    def _objects(self, ref: SampleRef, image: Photograph, labels: Labels) -> tuple[bytes, tuple[Segment, ...]]:
-        path = f"{self.objects}/{ref.sample_id}.png"
+    def _objects(self, path: str, image: Photograph, labels: Labels) -> tuple[bytes, tuple[Segment, ...]]:
         numbered = regions(read_labels(self.root, path, image), nothing=(0, IGNORE_8BIT), file=path)
         segments = []
         for number, (raw, area) in enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1):
@@ -141,7 +143,7 @@ class Voc:
                 raise BadSampleError(
                     "bad_annotation",
                     path,
-                    f"object {raw} has no class in {ref.files[1]}: one of the two masks is wrong",
+                    f"object {raw} has no class in the class mask: one of the two is wrong",
                 )
             class_id = int(found[known][pixels[known].argmax()])
             segments.append(Segment(segment_id=number, class_id=class_id, area=area))
@@ -158,8 +160,6 @@ def open_voc(
 ) -> Voc:
     """Opens VOC 2012; its options are `INFO.options`. `objects=""` reads classes alone; `split` names the one split of
     a folder without lists."""
-    if masks != "SegmentationClass" and objects == "SegmentationObject":
-        objects = ""  # object masks exist for VOC's own class masks only
     annotations = (Annotation.LABEL_MAP, *((Annotation.SEGMENTS,) if objects else ()))
     return Voc(root=root, masks=masks, objects=objects, lists=lists, split=split, annotations=annotations)
 

@@ -19,6 +19,7 @@ from segpipe.sources.reading import (
     class_colour,
     coding,
     files_by_stem,
+    pictures_by_stem,
     read_file,
     read_lines,
     read_photograph,
@@ -39,7 +40,6 @@ from segpipe.types import (
 )
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
-PICTURES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 MAX_YAML_BYTES = 1_000_000
 
 
@@ -69,14 +69,12 @@ class Yolo:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image of train, val (or valid) and test. Raises InputError where there is none."""
-        listing, found = Listing(), 0
+        listing, found, labelled = Listing(), 0, 0
         for folder, split in SPLITS.items():
             images = self.images.replace("{split}", folder)
-            pictures: dict[str, str] = {}
-            for suffix in PICTURES:
-                pictures |= files_by_stem(self.root, images, suffix)
+            pictures = pictures_by_stem(self.root, images, listing)
             labels = files_by_stem(self.root, self.labels.replace("{split}", folder), ".txt")
-            found += len(pictures)
+            found, labelled = found + len(pictures), labelled + len(labels)
             for stem, path in sorted(pictures.items()):
                 files = (path, labels[stem]) if stem in labels else (path,)
                 sample_id = path.rpartition(".")[0]
@@ -88,6 +86,11 @@ class Yolo:
             raise InputError(
                 f"{self.root}: no picture in {self.images.replace('{split}', 'train')}/; expected images/train and "
                 "labels/train (or train/images and train/labels): say where they are by the options images and labels"
+            )
+        if not labelled:
+            raise InputError(
+                f"{self.root}: no text file in {self.labels.replace('{split}', 'train')}/, so no photograph would "
+                "have an object: say where they are by the option labels"
             )
         return listing.result()
 

@@ -6,34 +6,37 @@ Called by `ingest.py`. A warning and no error: the official splits of CamVid and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from segpipe import masks
-from segpipe.sources import Source
 from segpipe.stages.parts import Written
-from segpipe.types import Fingerprint, SampleRef
+from segpipe.types import ClassInfo, Fingerprint, SampleRef
 
 _NAMED = 3  # of those that a warning is about
 
 
 def cautions(
-    source: Source, refs: Sequence[SampleRef], written: Sequence[Written], seen: Fingerprint
+    expected: Mapping[str, int] | None,
+    classes: Sequence[ClassInfo],
+    refs: Sequence[SampleRef],
+    written: Sequence[Written],
+    seen: Fingerprint,
 ) -> tuple[str, ...]:
-    """Every warning about what was written."""
+    """Every warning about what was written; `expected` are the documented counts of samples by split."""
     return (
-        *_counts(source, written),
+        *_counts(expected, written),
         *_few_groups(refs),
         *_groups(refs, written),
         *_duplicates(written),
         *_near_copies(written),
-        *_absent_classes(source, seen),
+        *_absent_classes(classes, seen),
     )
 
 
-def _counts(source: Source, written: Sequence[Written]) -> Iterator[str]:
+def _counts(documented: Mapping[str, int] | None, written: Sequence[Written]) -> Iterator[str]:
     """Where a dataset's documentation says how many samples a split has and another number was found."""
-    for split, expected in (source.expected or {}).items():
+    for split, expected in (documented or {}).items():
         found = sum(w.result.shard.rows for w in written if w.split == split and w.result.shard)
         if found != expected:
             yield f"split {split!r} has {found} samples, its documentation says {expected}"
@@ -97,19 +100,16 @@ def _named(copies: Sequence[Sequence[tuple[str, str]]]) -> str:
 
 def _near_copies(written: Sequence[Written]) -> Iterator[str]:
     """Images that look like one of another split, but are other bytes: scaled or encoded again, or the next frame."""
-    found: list[tuple[str, str]] = []
+    found: list[str] = []
     for first, second in combinations(sorted({part.split for part in written}), 2):
         left, right = _looks(written, first), _looks(written, second)
-        places = masks.near_copies([look for _, _, look in left], [look for _, _, look in right])
-        found.extend(
-            (f"{first}/{left[i][0]}", f"{second}/{right[j][0]}") for i, j in places if left[i][1] != right[j][1]
-        )
+        for i, j in masks.near_copies([look for _, _, look in left], [look for _, _, look in right]):
+            if left[i][1] != right[j][1]:
+                found.append(f"{first}/{left[i][0]}~{second}/{right[j][0]}")
     if found:
-        images = len({name for pair in found for name in pair})
-        shown = ", ".join(f"{one}~{other}" for one, other in found[:_NAMED])
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        shown = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
         yield (
-            f"{images} images look like one of another split: {shown}{more}. Copies that were scaled or encoded again, "
+            f"{len(found)} images look like one of another split: {shown}. Copies that were scaled or encoded again, "
             "or neighbours of a video: scores on them are too good; keep them in one split, where the choice is yours"
         )
 
@@ -126,14 +126,14 @@ def _looks(written: Sequence[Written], split: str) -> list[tuple[str, str, int]]
     ]
 
 
-def _absent_classes(source: Source, seen: Fingerprint) -> Iterator[str]:
+def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint) -> Iterator[str]:
     """Classes that a split never shows: not learnt, or not scored."""
-    names = [info.name for info in source.classes]
+    names = [info.name for info in classes]
     for name, split in seen.splits.items():
         absent = [named for named, images in zip(names, split.images_of_class, strict=True) if not images]
         if absent:
             named = ", ".join(absent[:_NAMED]) + (f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else "")
             yield (
-                f"split {name!r} has no pixel of {len(absent)} of {len(names)} classes ({named}): they are not learnt "
-                "or not scored there; see the class map and the splits"
+                f"split {name!r} shows none of {len(absent)} of {len(names)} classes ({named}): they are not learnt or "
+                "not scored there; see the class map and the splits"
             )

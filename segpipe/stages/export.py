@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,13 +18,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What was written where; `command` ingests it again."""
+    """What was written where. `left_out` are annotations that the format does not hold; `command` ingests it again."""
 
     dataset: str
     version: str
     format: str
     to: str
     samples: dict[str, int]
+    left_out: tuple[str, ...]
     command: str
 
 
@@ -63,12 +65,13 @@ def export(
     place = layout.absolute(to)
     how.write({split: counted(split) for split in manifest.splits}, manifest, place)
     source, options = how.read_back
-    asked = " ".join(f"--option {key}={value}" for key, value in options.items())
+    asked = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
     return Exported(
         dataset=manifest.dataset,
         version=dataset.version,
         format=format,
         to=place,
         samples={name: split.samples for name, split in manifest.splits.items()},
-        command=f"segpipe ingest {source} {place} {asked}".strip(),
+        left_out=tuple(str(each) for each in manifest.annotations if each not in how.keeps),
+        command=shlex.join(["segpipe", "ingest", source, place, *asked]),
     )

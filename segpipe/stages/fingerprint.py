@@ -6,6 +6,7 @@ other colours in the same JPEG. All stored numbers are sums, so that shards add 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segpipe import reports, storage
-from segpipe.errors import CorruptError, InputError
+from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.stages.parts import Written
 from segpipe.types import Fingerprint, Manifest, SplitFingerprint
 
@@ -44,10 +45,11 @@ def make(version: str, written: Sequence[Written], num_classes: int) -> Fingerpr
 
 
 def keep(fingerprint: Fingerprint, dataset_uri: str) -> None:
-    """Writes it down, unless it is there."""
-    uri = uri_of(dataset_uri, fingerprint.dataset_version)
-    if not storage.exists(uri):
-        storage.write_json_once(uri, reports.to_plain(fingerprint))
+    """Writes it down, unless a whole one is there: another host's, whose decoder may have seen other colours."""
+    if not is_whole(dataset_uri, fingerprint.dataset_version):
+        with contextlib.suppress(ConflictError):
+            uri = uri_of(dataset_uri, fingerprint.dataset_version)
+            storage.write_json_once(uri, reports.to_plain(fingerprint))
 
 
 def load(dataset_uri: str, version: str) -> Fingerprint:
@@ -90,7 +92,7 @@ def propose(manifest: Manifest, fingerprint: Fingerprint) -> Proposal:
     reasons = {
         "augment.crop": f"the typical image has {width}x{height} pixels; multiples of {_STRIDE}, at most {_CROP_SIDE}",
         "batch_size": f"about {_BATCH_PIXELS / 2**20:.0f} megapixels a step; less on a small GPU",
-        "class_weights": "no class is rare",
+        "class_weights": "no class is rare" if any(manifest.splits[name].class_pixels) else "no label map to count",
     }
     pixels = [count for count in manifest.splits[name].class_pixels if count]
     if pixels and max(pixels) / min(pixels) > _RARE:

@@ -24,7 +24,7 @@ from segpipe.sources import Source, open_source
 from segpipe.stages import fingerprint, layout
 from segpipe.stages.cautions import cautions
 from segpipe.stages.parts import Part, Progress, Written, write_all
-from segpipe.types import Manifest, QuarantineEntry, SampleRef
+from segpipe.types import Annotation, ClassInfo, LabelCoding, Manifest, QuarantineEntry, SampleRef
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
@@ -55,6 +55,17 @@ class Receipt:
     quarantined: tuple[QuarantineEntry, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contract:
+    """What a source says of its labels, taken once: some read it from files, which may change while ingest works."""
+
+    licence: str
+    classes: tuple[ClassInfo, ...]
+    ignore_index: int
+    coding: LabelCoding
+    annotations: tuple[Annotation, ...]
+
+
 class QuarantineLimitError(SegpipeError):
     """More samples were bad than the recipe allows; no version was published. `entries` lists them."""
 
@@ -76,9 +87,14 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     started = time.perf_counter()
     root, uri = expand_root(config.root), layout.absolute(to or layout.dataset_uri(config.name))
     source = open_source(config.format, root, config.options)
+    contract = _contract(source)
     refs, refused = source.index()
     if not refs:
         raise InputError(nothing_usable(root or config.format, refused))
+    if _contract(source) != contract:
+        raise InputError(
+            f"{root}: its classes changed while they were read: run the same again, with nobody at work there"
+        )
     for folder in ("shards", "quarantine", "receipts", "fingerprints"):
         storage.sweep(storage.join(uri, folder))
     receipt = storage.join(uri, "receipts", f"{_listing_key(config, source, root, refs, refused)}.json")
@@ -86,12 +102,15 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
         return known
     parts = list(_cut(config, root, refs, uri))
     written = write_all(parts, on_progress)
-    entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
+    entries = sorted(
+        (_without_root(entry, root) for entry in (*refused, *(e for w in written for e in w.refused))),
+        key=lambda entry: (entry.file, entry.item, entry.reason),
+    )
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
-    manifest = _manifest(config, source, written, entries, quarantine_path)
-    seen = fingerprint.make(manifest_version(manifest), written, len(manifest.classes))
-    warnings = cautions(source, refs, written, seen)
+    manifest = _manifest(config, contract, written, entries, quarantine_path)
+    seen = fingerprint.make(manifest_version(manifest), written, len(contract.classes))
+    warnings = cautions(source.expected, contract.classes, refs, written, seen)
     fingerprint.keep(replace(seen, warnings=warnings), uri)
     version, status = publish(uri, manifest)
     splits = {name: split.samples for name, split in manifest.splits.items()}
@@ -208,15 +227,41 @@ def _refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry
         )
 
 
+def _contract(source: Source) -> Contract:
+    """What the source says of its labels, checked. Raises InputError on two classes of one name."""
+    contract = Contract(
+        licence=source.licence,
+        classes=source.classes,
+        ignore_index=source.ignore_index,
+        coding=source.coding,
+        annotations=source.annotations,
+    )
+    names = [info.name for info in contract.classes]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"source {source.name!r}: two classes are called {twice[0]!r}; expected each name once: rename one"
+        )
+    return contract
+
+
+def _without_root(entry: QuarantineEntry, root: str) -> QuarantineEntry:
+    """The same in any folder: its list is a part of the version."""
+    detail, local = entry.detail, storage.local_path(root) if root else None
+    for prefix in (root, str(local.resolve()) if local is not None else ""):
+        if prefix:
+            detail = detail.replace(prefix.rstrip("/") + "/", "").replace(prefix.rstrip("/"), "the root")
+    return replace(entry, detail=detail)
+
+
 def _manifest(
     config: DatasetConfig,
-    source: Source,
+    contract: Contract,
     written: Sequence[Written],
     entries: Sequence[QuarantineEntry],
     quarantine_path: str | None,
 ) -> Manifest:
     names = sorted({w.split for w in written})
-    num_classes = len(source.classes)
+    num_classes = len(contract.classes)
     splits = {name: make_split([w.result for w in written if w.split == name], num_classes) for name in names}
     for name, split in splits.items():
         if not split.samples:
@@ -225,11 +270,11 @@ def _manifest(
         schema_version=SCHEMA_VERSION,
         dataset=config.name,
         source=config.format,
-        licence=source.licence,
-        classes=source.classes,
-        ignore_index=source.ignore_index,
-        coding=source.coding,
-        annotations=source.annotations,
+        licence=contract.licence,
+        classes=contract.classes,
+        ignore_index=contract.ignore_index,
+        coding=contract.coding,
+        annotations=contract.annotations,
         splits=splits,
         quarantined=dict(sorted(Counter(e.reason for e in entries).items())),
         quarantine_path=quarantine_path,

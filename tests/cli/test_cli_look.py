@@ -112,6 +112,10 @@ def test_data_inspect_and_diff_tell_and_draw(tmp_path: Path) -> None:
         "removed 3: val/img_005"
         in segpipe("data", "diff", f"{first['uri']}@{first['version'][:8]}", first["uri"]).stdout
     )
+    command = ("export", "--data", first["uri"], "--format", "folder", "--to", str(tmp_path / "out"))
+    exported = document(segpipe(*command, "--json"))
+    assert (exported["samples"], exported["left_out"]) == ({"train": 16, "val": 1}, [])
+    assert "to read it again: segpipe ingest folder" in segpipe(*command).stdout
     absent = segpipe("data", "inspect", str(tmp_path / "absent"))
     assert absent.exit_code == 2
     assert "no dataset here" in absent.stderr

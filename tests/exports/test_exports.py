@@ -1,5 +1,7 @@
 """Exports: what is written and ingested again holds the same images, labels, objects and splits."""
 
+import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +28,7 @@ def ingested(source: str, root: Path, to: Path, **options: str | int | float | b
 
 def back(result: Exported, to: Path) -> str:
     """Ingests an export by the command that it names."""
-    words = result.command.split()
+    words = shlex.split(result.command)
     options = dict(word.split("=", 1) for word in words[4:] if word != "--option")
     return ingested(words[2], Path(words[3]), to, **options)
 
@@ -61,6 +63,7 @@ def test_objects_come_back_as_coco(source: str, tmp_path: Path) -> None:
     again = back(export(uri, "coco", str(tmp_path / "files")), tmp_path / "two")
     first, second = by_id(uri), by_id(again)
     assert first.keys() == second.keys()
+    assert open_dataset(uri).manifest.classes == open_dataset(again).manifest.classes
     for sample_id, (split, sample) in first.items():
         other_split, other = second[sample_id]
         assert (split, sample.image) == (other_split, other.image)
@@ -109,3 +112,23 @@ def test_every_file_of_the_room_is_in_the_table() -> None:
     assert {path.stem for path in room.glob("*.py")} - {"__init__", "spec", "naming"} == set(EXPORTS)
     assert all(replace(each, name=name) == each for name, each in EXPORTS.items())
     assert all(each.needs in Annotation for each in EXPORTS.values())
+
+
+def test_keypoints_of_one_split_alone_come_back(tmp_path: Path) -> None:
+    WRITERS["coco"](tmp_path / "root")
+    document = tmp_path / "root" / "annotations" / "instances_val2017.json"
+    told = json.loads(document.read_text())
+    for entry in told["annotations"]:
+        entry.pop("keypoints", None)
+    document.write_text(json.dumps(told))
+    uri = ingested("coco", tmp_path / "root", tmp_path / "one")
+    again = back(export(uri, "coco", str(tmp_path / "my files")), tmp_path / "two")
+    assert sum(len(sample.keypoints) for _, sample in by_id(again).values()) == 1
+
+
+def test_what_is_left_out_is_named(tmp_path: Path) -> None:
+    WRITERS["labelme"](tmp_path / "root")
+    uri = ingested("labelme", tmp_path / "root", tmp_path / "one")
+    assert export(uri, "voc", str(tmp_path / "voc")).left_out == ("segments",)
+    assert export(uri, "coco", str(tmp_path / "coco")).left_out == ("label_map",)
+    assert (tmp_path / "voc" / "SegmentationObject" / "photo_0.png").exists()

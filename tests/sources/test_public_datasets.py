@@ -219,9 +219,9 @@ def test_a_voc_object_has_the_class_below_it(tmp_path: Path) -> None:
 def test_sbd_masks_have_no_objects(tmp_path: Path) -> None:
     WRITERS["voc"](tmp_path)
     (tmp_path / "SegmentationClass").rename(tmp_path / "SegmentationClassAug")
-    source = open_source("voc", str(tmp_path), {"masks": "SegmentationClassAug"})
-    assert source.expected is None
-    assert not any(sample.segments for sample in read_all("voc", tmp_path, {"masks": "SegmentationClassAug"}))
+    options: Options = {"masks": "SegmentationClassAug", "objects": ""}
+    assert open_source("voc", str(tmp_path), options).expected is None
+    assert not any(sample.segments for sample in read_all("voc", tmp_path, options))
 
 
 def test_cityscapes_keeps_its_test_split_out_and_groups_by_city(tmp_path: Path) -> None:
@@ -316,3 +316,24 @@ def test_yolo_polygons_are_those_of_coco_in_pixels(tmp_path: Path) -> None:
     square = masks.polygon_to_mask([[9, 6, 18, 6, 18, 18, 9, 18]], HEIGHT, WIDTH)
     assert (masks.decode_rle(sample.segments[0].rle or b"", HEIGHT, WIDTH) == square).all()
     assert [segment.class_id for segment in sample.segments] == [1, 0]
+
+
+def test_labelme_keeps_a_folder_in_one_split(tmp_path: Path) -> None:
+    for folder in ("drive_1", "drive_2", "drive_3"):
+        WRITERS["labelme"](tmp_path / folder)
+    refs, _ = open_source("labelme", str(tmp_path), {"shares": "0.4,0.3,0.3"}).index()
+    assert len({ref.group for ref in refs}) == 3
+    assert len({(ref.group, ref.split) for ref in refs}) == 3
+
+
+def test_coco_documents_may_lie_in_a_folder_for_each_split(tmp_path: Path) -> None:
+    """As Roboflow exports them: train/_annotations.coco.json beside the images."""
+    WRITERS["coco"](tmp_path)
+    for split in ("train", "val"):
+        (tmp_path / "annotations" / f"instances_{split}2017.json").rename(
+            tmp_path / f"{split}2017" / "_annotations.coco.json"
+        )
+    options: Options = {"annotations": "{split}/_annotations.coco.json", "images": "{split}"}
+    refs, refused = open_source("coco", str(tmp_path), options).index()
+    assert refused == []
+    assert {ref.split for ref in refs} == {"train2017", "val2017"}

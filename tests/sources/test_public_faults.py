@@ -23,6 +23,7 @@ def found_bad(source: str, root: Path, options: Options | None = None) -> tuple[
     refs, refused = opened.index()
     bad, good = list(refused), 0
     for ref in refs:
+        assert all((root / file).exists() for file in ref.files), "ingest would stumble over it"
         try:
             opened.read(ref)
             good += 1
@@ -121,6 +122,16 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("coco", edit(TRAIN, first_of(keypoints=[1, 2, 7] * 3)), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
     ("coco", edit(TRAIN, first_of(keypoints=[1, 2])), "bad_annotation", 3, ""),
     ("coco", edit(TRAIN, first_of(category_id=7)), "bad_annotation", 3, ""),
+    ("coco", edit(TRAIN, first_of(area=10**400, keypoints=[10**400] * 9)), "bad_annotation", 3, ""),
+    ("coco", edit(TRAIN, first_of(segmentation=[[10**400] * 6])), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
+    (
+        "coco",
+        edit(TRAIN, first_of(segmentation={"counts": [], "size": None})),
+        "bad_annotation",
+        3,
+        f"{TRAIN}, annotation 90",
+    ),
+    ("coco", edit(TRAIN, first_of(image_id=[9], category_id=[1])), "bad_annotation", 4, ""),
     ("coco", edit(TRAIN, first_of(image_id=999)), "bad_annotation", 4, ""),
     ("coco", edit(TRAIN, second_image(file_name="../../etc/passwd")), "bad_annotation", 3, ""),
     ("coco", edit(TRAIN, second_image(id=9)), "bad_annotation", 3, ""),
@@ -134,12 +145,20 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ),
     ("coco_panoptic", edit(PANOPTIC, first_of(segments_info=[{"id": 7}])), "bad_annotation", 1, ""),
     ("coco_panoptic", edit(PANOPTIC, first_of(file_name="/etc/passwd")), "bad_annotation", 1, ""),
+    ("coco_panoptic", edit(PANOPTIC, first_of(image_id=[9])), "bad_annotation", 1, ""),
+    ("coco_panoptic", edit(PANOPTIC, first_of(segments_info=[{"id": 7, "category_id": [1]}])), "bad_annotation", 1, ""),
+    ("coco_panoptic", edit(PANOPTIC, lambda document: document["annotations"].clear()), "missing_mask", 1, ""),
+    ("coco_panoptic", remove(PANOPTIC_PNG), "missing_mask", 1, ""),
     ("coco_panoptic", put(PANOPTIC_PNG, ids(7)), "mask_mode", 1, ""),
     ("labelme", edit("photo_0.json", shape(0, [[1, 2]])), "bad_annotation", 3, ""),
     ("labelme", edit("photo_0.json", shape(0, [[1, 2], [3, "x"], [5, 6]])), "bad_annotation", 3, ""),
     ("labelme", edit("photo_0.json", shape(2, [[90, 90], [95, 95]])), "bad_annotation", 3, "photo_0.json, shapes[2]"),
+    ("labelme", edit("photo_0.json", shape(0, [[1, 2], [3, 10**400], [5, 6]])), "bad_annotation", 3, ""),
+    ("labelme", put("photo_0.jpg", photograph(2 * HEIGHT, 2 * WIDTH)), "size_mismatch", 3, ""),
+    ("labelme", put("photo_0.png", photograph(HEIGHT, WIDTH, encoding="PNG")), "duplicate_id", 3, ""),
     ("labelme", remove("photo_0.jpg"), "missing_image", 3, "photo_0.json"),
     ("labelme", put("photo_0.json", "{"), "bad_annotation", 3, ""),
+    ("mapillary", remove(VISTAS.replace("labels", "instances")), "missing_mask", 1, ""),
     ("mapillary", put(VISTAS, ids(77)), "label_out_of_range", 1, ""),
     ("yolo", put("labels/train/a.txt", "2 0 0 1 0 1 1\n"), "label_out_of_range", 2, "labels/train/a.txt, line 1"),
     ("yolo", put("labels/train/a.txt", "1 0.5 0.5 0.2 0.2\n"), "bad_annotation", 2, "labels/train/a.txt, line 1"),
@@ -192,6 +211,7 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("mapillary", put("config_v1.2.json", '{"labels": [{}]}'), "expected a list of name, readable"),
         ("yolo", put("data.yaml", "names: {a: b}\n"), "names is"),
         ("yolo", put("data.yaml", "names: [a, a]\n"), "2 class names; expected at least one, each once"),
+        ("yolo", move("labels", "x"), "no text file in labels/train/, so no photograph would have an object"),
         ("yolo", remove("data.yaml"), "neither data.yaml nor classes.txt"),
     ],
 )
@@ -221,3 +241,20 @@ def test_a_wrong_option_is_refused(source: str, options: Options, message: str, 
     WRITERS[source](tmp_path)
     with pytest.raises(InputError, match=message):
         open_source(source, str(tmp_path), options)
+
+
+def test_a_stray_picture_among_the_nuclei_is_passed_over(tmp_path: Path) -> None:
+    WRITERS["nuclei"](tmp_path)
+    for name in ("split_train.txt", "split_val.txt"):
+        (tmp_path / name).unlink()
+    (tmp_path / "stage1_train" / "preview.png").write_bytes(ids(0))
+    refs, refused = open_source("nuclei", str(tmp_path)).index()
+    assert (len(refs), refused) == (3, [])
+
+
+def test_more_labels_than_a_byte_has_are_refused(tmp_path: Path) -> None:
+    WRITERS["labelme"](tmp_path)
+    shapes = [{"label": f"kind {n}", "points": [[1, 1], [5, 1], [5, 5]], "shape_type": "polygon"} for n in range(255)]
+    edit("photo_0.json", lambda document: document.update(shapes=shapes)).apply(tmp_path)
+    with pytest.raises(InputError, match="257 labels; expected 1 to 254"):
+        open_source("labelme", str(tmp_path)).index()

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import segpipe.sources
+from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.shards import sample_to_row
 from segpipe.sources import SOURCES, Source, names, open_source
@@ -82,6 +83,17 @@ def test_read_gives_what_is_declared(source: Source) -> None:
         assert (sample.label_map is not None) == (Annotation.LABEL_MAP in source.annotations)
         assert all(0 <= segment.class_id < len(source.classes) for segment in sample.segments)
         sample_to_row(sample)  # checks what belongs together
+
+
+def test_every_file_that_is_read_is_listed(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ingest knows by the files of a reference whether anything changed since."""
+    opened: list[str] = []
+    read_bytes = storage.read_bytes
+    monkeypatch.setattr(storage, "read_bytes", lambda uri, **limits: opened.append(uri) or read_bytes(uri, **limits))
+    for ref in source.index()[0]:
+        opened.clear()
+        source.read(ref)
+        assert set(opened) <= {storage.join(source.root, file) for file in ref.files}  # type: ignore[attr-defined]
 
 
 def test_optional_annotations_occur_where_declared(source: Source) -> None:

@@ -154,7 +154,7 @@ def test_near_copies_in_two_splits_and_absent_classes_are_warned_of(tmp_path: Pa
     assert any(
         "look like one of another split" in text and "train/img_001~val/img_000" in text for text in told.warnings
     )
-    assert any("split 'val' has no pixel of 1 of 3 classes (stone)" in text for text in told.warnings)
+    assert any("split 'val' shows none of 1 of 3 classes (stone)" in text for text in told.warnings)
 
 
 def test_a_difference_names_every_kind_of_change(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def _table(uri: str, entries: list[_Entry], *, ignore: int, reduce_zero: bool) -
         *((0,) if reduce_zero else ()),
         *(entry.raw + shift for entry in entries if entry.ignore),
         *((ignore,) if ignore >= 0 else ()),
-        *((IGNORE_8BIT,) if IGNORE_8BIT not in table else ()),
+        *((ignore_index,) if ignore_index not in table else ()),
     ):
         if table.setdefault(raw, ignore_index) != ignore_index:
             raise InputError(

@@ -23,7 +23,15 @@ from segpipe.sources.reading.files import (
     read_photograph,
     stored,
 )
-from segpipe.sources.reading.listing import Listing, files_by_stem, is_inside
+from segpipe.sources.reading.listing import (
+    Listing,
+    below,
+    files_below,
+    files_by_stem,
+    is_inside,
+    is_number,
+    pictures_by_stem,
+)
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
 from segpipe.sources.reading.splits import SPLITS, hashed_split, parse_shares
 
@@ -32,14 +40,18 @@ __all__ = [
     "Listing",
     "Photograph",
     "Regions",
+    "below",
     "check_size",
     "class_colour",
     "coding",
+    "files_below",
     "files_by_stem",
     "hashed_split",
     "is_inside",
+    "is_number",
     "mask_of_segmentation",
     "parse_shares",
+    "pictures_by_stem",
     "read_document",
     "read_file",
     "read_labels",

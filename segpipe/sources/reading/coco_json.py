@@ -15,7 +15,7 @@ from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.reading.colours import class_colour
 from segpipe.sources.reading.files import coding, read_document
-from segpipe.sources.reading.listing import is_inside
+from segpipe.sources.reading.listing import below, files_below, is_inside
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, ClassInfo, LabelCoding
 
 SPLIT_MARK = "{split}"
@@ -83,18 +83,23 @@ def _find(root: str, pattern: str) -> dict[str, str]:
     if SPLIT_MARK not in pattern:
         found = {"": pattern} if storage.exists(storage.join(root, pattern)) else {}
     else:
-        folder, _, name = pattern.rpartition("/")
-        before, _, after = name.partition(SPLIT_MARK)
-        expression = re.compile(re.escape(before) + r"([a-z][a-z0-9_-]{0,31}?)" + re.escape(after))
-        uris = storage.list_files(storage.join(root, folder) if folder else root, suffix=".json")
-        fits = ((expression.fullmatch(file := uri.rpartition("/")[2]), file) for uri in uris)
-        found = {match[1]: f"{folder}/{file}".lstrip("/") for match, file in fits if match}
+        before, _, after = pattern.partition(SPLIT_MARK)
+        expression = re.compile(re.escape(before) + r"([A-Za-z][A-Za-z0-9_-]{0,31}?)" + re.escape(after))
+        folder = before.rpartition("/")[0]  # nothing beside it is listed: images are many
+        paths = files_below(root, folder) if "/" in after else _json_files(root, folder)
+        found = {match[1]: path for path in sorted(paths) if (match := expression.fullmatch(path))}
     if not found:
         raise InputError(
             f"{root}: no {pattern} here; expected COCO's layout: give the folder that holds annotations/ as root, or "
             "say where the documents and images are by the options annotations and images"
         )
     return found
+
+
+def _json_files(root: str, folder: str) -> list[str]:
+    """The JSON files directly below `folder`, as paths below `root`."""
+    uris = storage.list_files(storage.join(root, folder) if folder else root, suffix=".json")
+    return [below(folder, uri.rpartition("/")[2]) for uri in uris]
 
 
 def _document(root: str, path: str) -> Document:
@@ -160,7 +165,8 @@ def _categories(entries: list[Any], where: str) -> Iterator[tuple[int, Category]
     for class_id, entry in enumerate(entries):
         for key, kind in (("id", int), ("name", str)):
             value = entry.get(key)
-            if not isinstance(value, kind) or isinstance(value, bool) or value == "" or value in seen[key]:
+            fits = value >= 0 if type(value) is int else bool(value)
+            if type(value) is not kind or not fits or value in seen[key]:
                 raise InputError(
                     f"{where}: categories[{class_id}].{key} is {value!r:.80}; expected a {kind.__name__}, each once"
                 )

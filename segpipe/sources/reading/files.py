@@ -37,9 +37,7 @@ def read_file(root: str, path: str, *, missing: str) -> bytes:
     if (local := storage.local_path(root)) is not None:
         base, target = local.resolve(), (local / path).resolve()
         if not target.is_relative_to(base):
-            raise BadSampleError(
-                "outside_root", path, f"leads to {target}, outside {base}: copy the file into the root"
-            )
+            raise BadSampleError("outside_root", path, "is a link out of the root: copy the file into the root")
         if target.exists() and not target.is_file():
             raise BadSampleError("unreadable", path, "is not a regular file: remove it or replace it by one")
     try:

@@ -9,17 +9,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segpipe import storage
 from segpipe.config import DatasetConfig
+from segpipe.errors import InputError
 from segpipe.shards import open_dataset
-from segpipe.sources import open_source
+from segpipe.sources import labelme, open_source
 from segpipe.stages import parts
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.types import Annotation
 from tests.fixtures import check_dataset
 from tests.fixtures.ingest_worker import SPLITS, streets, write_pair, write_streets
+from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.pictures import png
 from tests.stages.ingest.conftest import pixels
 
 pytestmark = pytest.mark.xdist_group("ingest")
@@ -120,6 +124,59 @@ def test_neither_root_nor_listing_order_nor_dates_show(
     walk = os.walk
     monkeypatch.setattr(os, "walk", lambda *a, **k: ((f, d, names[::-1]) for f, d, names in walk(*a, **k)))
     assert ingest(streets("$HERE/backwards"), to="relative").version == expected
+
+
+@pytest.mark.usefixtures("one_core")
+def test_the_root_does_not_show_in_what_is_said_of_bad_files(tmp_path: Path) -> None:
+    versions = set()
+    for name in ("one", "another/deeper"):
+        root = tmp_path / name
+        WRITERS["labelme"](root)
+        (root / "photo_1.json").write_text("{")
+        (root / "photo_2.jpg").unlink()
+        (root / "photo_2.jpg").symlink_to(tmp_path / "one" / "photo_0.jpg")
+        config = DatasetConfig(
+            name="toy", format="labelme", root=str(root), options={"shares": "1,0,0"}, max_quarantine=1
+        )
+        result = ingest(config, to=str(tmp_path / f"to-{len(versions)}"))
+        assert {entry.reason for entry in result.quarantined} >= {"bad_annotation"}
+        assert not any(str(tmp_path) in entry.detail for entry in result.quarantined)
+        versions.add(tuple(entry.detail for entry in result.quarantined if entry.file == "photo_1.json"))
+    assert len(versions) == 1
+
+
+@pytest.mark.usefixtures("one_core")
+def test_classes_that_change_while_ingest_works_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    WRITERS["labelme"](tmp_path / "root")
+    index = labelme.LabelMe.index
+
+    def late(source: labelme.LabelMe) -> object:
+        found = index(source)
+        file = tmp_path / "root" / "photo_3.json"
+        file.write_text(file.read_text().replace('"car"', '"bike"'))
+        for number in range(3):
+            other = tmp_path / "root" / f"photo_{number}.json"
+            other.write_text(other.read_text() + " ")
+        return found
+
+    monkeypatch.setattr(labelme.LabelMe, "index", late)
+    config = DatasetConfig(name="toy", format="labelme", root=str(tmp_path / "root"), options={"shares": "1,0,0"})
+    with pytest.raises(InputError, match="classes changed while they were read"):
+        ingest(config, to=str(tmp_path / "to"))
+    assert check_dataset.versions(tmp_path / "to") == []
+
+
+@pytest.mark.usefixtures("one_core")
+def test_a_corrected_object_mask_is_a_new_version(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    WRITERS["voc"](root)
+    config = DatasetConfig(name="toy", format="voc", root=str(root))
+    first = ingest(config, to=str(tmp_path / "to"))
+    for path in (root / "SegmentationObject").iterdir():
+        ids = pixels(path)
+        path.write_bytes(png(np.where(ids == 2, 1, ids).astype(np.uint8), palette=[0] * 768))
+    second = ingest(config, to=str(tmp_path / "to"))
+    assert (second.status, second.version == first.version) == ("published", False)
 
 
 def test_another_time_zone_locale_and_hash_seed_do_not_show(source: Path, expected: str, tmp_path: Path) -> None:
