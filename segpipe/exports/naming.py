@@ -40,10 +40,10 @@ def map_to_png(stored: bytes, sample: Sample, *, palette: list[int] | None = Non
             "export it as another format"
         )
     ids = np.frombuffer(stored, dtype=f"<u{width}").reshape(sample.height, sample.width)
-    image = Image.fromarray(ids)
-    if palette is not None:
-        image = image.convert("P")
-        image.putdata(ids.ravel().tolist())
+    if palette is None:
+        image = Image.fromarray(ids)
+    else:
+        image = Image.frombytes("P", (sample.width, sample.height), ids.tobytes())
         image.putpalette(palette)
     stream = io.BytesIO()
     image.save(stream, "PNG")

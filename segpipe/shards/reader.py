@@ -145,8 +145,12 @@ class Dataset:
 
     def annotation_hashes(self, split: str) -> list[str]:
         """SHA-256 over all annotations of each sample in hex, in the stored order, without reading images."""
-        rows = zip(*(self._column(split, name) for name in ANNOTATION_COLUMNS), strict=True)
-        return [annotation_hash(dict(zip(ANNOTATION_COLUMNS, row, strict=True))) for row in rows]
+        hashes: list[str] = []
+        for shard in self._split(split).shards:  # not all at once: the maps of a large split are gigabytes
+            columns = [self._row_groups.column(shard, name) for name in ANNOTATION_COLUMNS]
+            rows = zip(*columns, strict=True)
+            hashes += [annotation_hash(dict(zip(ANNOTATION_COLUMNS, row, strict=True))) for row in rows]
+        return hashes
 
     def verify(self, split: str) -> None:
         """Hashes every shard of a split again. Raises CorruptError naming the first that differs."""

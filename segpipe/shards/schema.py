@@ -67,7 +67,7 @@ SCHEMA = pa.schema(
 
 ANNOTATION_COLUMNS = (
     *("sample_id", "height", "width", "label_map", "label_map_width"),
-    *("segment_map", "segment_map_width", "segments", "keypoints"),
+    *("segment_map", "segment_map_width", "segments", "keypoints", "clip_id", "frame_index"),
 )
 
 
@@ -137,7 +137,8 @@ def annotation_hash(row: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for part in (_unpack(row, "label_map"), _unpack(row, "segment_map")):
         digest.update(b"none" if part is None else len(part).to_bytes(8, "big") + part)
-    digest.update(repr((row["height"], row["width"], row["segments"], row["keypoints"])).encode())
+    rest = ("height", "width", "segments", "keypoints", "clip_id", "frame_index")
+    digest.update(repr([row[name] for name in rest]).encode())
     return digest.hexdigest()
 
 

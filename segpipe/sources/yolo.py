@@ -7,6 +7,7 @@ classes.txt. A photograph without a text file, or with an empty one, has no obje
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -151,15 +152,17 @@ def _names(root: str) -> list[str]:
             raise InputError(f"{root}: neither data.yaml nor classes.txt is here; expected the names of the classes")
         return [line.strip() for line in read_lines(root, "classes.txt") if line.strip()]
     try:
-        document = yaml.safe_load(storage.read_bytes(uri, limit=MAX_YAML_BYTES))
+        # Every scalar as it is written: `no` and 2020-01-01 are names here. It makes strings, lists and mappings only.
+        document = yaml.load(storage.read_bytes(uri, limit=MAX_YAML_BYTES), Loader=yaml.BaseLoader)  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{uri}: {error}; expected YAML with `names`: mend the file") from error
     names = document.get("names") if isinstance(document, dict) else None
-    if isinstance(names, Mapping) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
-        names = [names[key] for key in sorted(names, key=int)]
-    if not isinstance(names, list) or not all(isinstance(name, str | int) and str(name) for name in names):
-        raise InputError(f"{uri}: names is {names!r:.80}; expected a list, or a mapping from 0, 1, 2, ... to names")
-    return [str(name) for name in names]
+    if isinstance(names, Mapping) and set(names) == {str(number) for number in range(len(names))}:
+        names = [names[str(number)] for number in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        shown = reprlib.repr(names)  # not all of it: aliases can make it endless
+        raise InputError(f"{uri}: names is {shown}; expected a list, or a mapping from 0, 1, 2, ... to names")
+    return names
 
 
 INFO = SourceInfo(

@@ -57,7 +57,10 @@ def load(dataset_uri: str, version: str) -> Fingerprint:
     uri = uri_of(dataset_uri, version)
     if not storage.exists(uri):
         raise InputError(f"{uri}: this version has no fingerprint beside it; ingest its source again to write one")
-    return reports.from_plain(Fingerprint, storage.read_json(uri), origin=uri)
+    found = reports.from_plain(Fingerprint, storage.read_json(uri), origin=uri)
+    if found.dataset_version != version:
+        raise CorruptError(f"{uri}: is that of version {found.dataset_version[:12]}; remove it and ingest again")
+    return found
 
 
 def is_whole(dataset_uri: str, version: str) -> bool:

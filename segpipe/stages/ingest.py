@@ -7,6 +7,7 @@ of workers. `parts.py` writes the shards in parallel.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -190,8 +191,11 @@ def _listing_key(
     """
     files = sorted({file for ref in refs for file in ref.files})
     stamps = [[file, storage.fingerprint(storage.join(root, file))] for file in files]
-    listing = [config.model_dump(mode="json"), [reports.to_plain(ref) for ref in refs], reports.to_plain(list(refused))]
-    return layout.key(code_version(), repr(source), json.dumps([listing, stamps], sort_keys=True))
+    digest = hashlib.sha256()
+    # One by one: the polygons of a large dataset are gigabytes of text.
+    for part in (config.model_dump(mode="json"), *refs, *refused, *stamps):
+        digest.update(json.dumps(reports.to_plain(part), sort_keys=True).encode() + b"\n")
+    return layout.key(code_version(), repr(source), digest.hexdigest())
 
 
 def _cut(config: DatasetConfig, root: str, refs: Sequence[SampleRef], uri: str) -> Iterator[Part]:

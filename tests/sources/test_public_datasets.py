@@ -337,3 +337,9 @@ def test_coco_documents_may_lie_in_a_folder_for_each_split(tmp_path: Path) -> No
     refs, refused = open_source("coco", str(tmp_path), options).index()
     assert refused == []
     assert {ref.split for ref in refs} == {"train2017", "val2017"}
+
+
+def test_yolo_names_are_what_is_written(tmp_path: Path) -> None:
+    WRITERS["yolo"](tmp_path)
+    (tmp_path / "data.yaml").write_text("names: [no, 2020-99-99]\n")
+    assert [info.name for info in open_source("yolo", str(tmp_path)).classes] == ["no", "2020-99-99"]

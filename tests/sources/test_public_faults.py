@@ -210,6 +210,9 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("coco_panoptic", move("annotations", "x"), "no annotations/panoptic"),
         ("mapillary", put("config_v1.2.json", '{"labels": [{}]}'), "expected a list of name, readable"),
         ("yolo", put("data.yaml", "names: {a: b}\n"), "names is"),
+        ("yolo", put("data.yaml", "names: [[a], b]\n"), "expected a list, or a mapping from 0, 1, 2"),
+        ("yolo", put("data.yaml", "names: {0: a, 2: b}\n"), "expected a list, or a mapping from 0, 1, 2"),
+        ("yolo", put("data.yaml", "names: [a\n"), "expected YAML with `names`"),
         ("yolo", put("data.yaml", "names: [a, a]\n"), "2 class names; expected at least one, each once"),
         ("yolo", move("labels", "x"), "no text file in labels/train/, so no photograph would have an object"),
         ("yolo", remove("data.yaml"), "neither data.yaml nor classes.txt"),
@@ -258,3 +261,14 @@ def test_more_labels_than_a_byte_has_are_refused(tmp_path: Path) -> None:
     edit("photo_0.json", lambda document: document.update(shapes=shapes)).apply(tmp_path)
     with pytest.raises(InputError, match="257 labels; expected 1 to 254"):
         open_source("labelme", str(tmp_path)).index()
+
+
+@pytest.mark.parametrize(
+    ("source", "file"), [("coco", TRAIN), ("voc", "ImageSets/Segmentation/train.txt"), ("ade20k", "objectInfo150.txt")]
+)
+def test_lists_and_documents_are_not_followed_out_of_the_root(source: str, file: str, tmp_path: Path) -> None:
+    WRITERS[source](tmp_path / "root")
+    (tmp_path / "root" / file).rename(tmp_path / "elsewhere")
+    (tmp_path / "root" / file).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link out of the root"):
+        open_source(source, str(tmp_path / "root")).index()

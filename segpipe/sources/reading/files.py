@@ -34,10 +34,10 @@ class Photograph(NamedTuple):
 
 def read_file(root: str, path: str, *, missing: str) -> bytes:
     """The bytes of `path` under `root`. Raises BadSampleError: outside_root, too_large, or `missing` as the reason."""
+    if _leads_out(root, path):
+        raise BadSampleError("outside_root", path, "is a link out of the root: copy the file into the root")
     if (local := storage.local_path(root)) is not None:
-        base, target = local.resolve(), (local / path).resolve()
-        if not target.is_relative_to(base):
-            raise BadSampleError("outside_root", path, "is a link out of the root: copy the file into the root")
+        target = local / path
         if target.exists() and not target.is_file():
             raise BadSampleError("unreadable", path, "is not a regular file: remove it or replace it by one")
     try:
@@ -110,7 +110,7 @@ def stored(ids: npt.NDArray[Any]) -> bytes:
 
 def read_lines(root: str, path: str) -> list[str]:
     """The lines of a text file. Raises InputError where it is missing or not UTF-8."""
-    uri = storage.join(root, path)
+    uri = _inside(root, path)
     try:
         return storage.read_bytes(uri, limit=MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -119,8 +119,20 @@ def read_lines(root: str, path: str) -> list[str]:
 
 def read_document(root: str, path: str) -> Any:
     """A strict JSON document. Raises InputError where it is missing, too large or not valid."""
-    uri = storage.join(root, path)
+    uri = _inside(root, path)
     try:
         return storage.read_json(uri, limit=MAX_DOCUMENT_BYTES)
     except CorruptError as error:
         raise InputError(str(error)) from error
+
+
+def _leads_out(root: str, path: str) -> bool:
+    """Whether links lead from `path` to somewhere outside of a local root."""
+    local = storage.local_path(root)
+    return local is not None and not (local / path).resolve().is_relative_to(local.resolve())
+
+
+def _inside(root: str, path: str) -> str:
+    if _leads_out(root, path):
+        raise InputError(f"{storage.join(root, path)}: is a link out of the root: copy the file into the root")
+    return storage.join(root, path)
