@@ -19,12 +19,14 @@ def main(
 ) -> None:
     """Runs the retrain flow here, with Prefect's own local API unless PREFECT_API_URL names a server."""
     environment.prepare()
+    from flows.endings import EndedRedError
     from flows.retrain import retrain  # after the environment: prefect reads it when it is imported
     from segpipe.stages.results import RetrainResult
 
     console = Console()
     state = retrain(recipe, tuple(overrides or ()), return_state=True)
-    result = state.result(raise_on_failure=False)
+    ended = state.result(raise_on_failure=False)
+    result = ended.result if isinstance(ended, EndedRedError) else ended
     if isinstance(result, SegpipeError):
         console.print(str(result), style="red", markup=False)
         sys.exit(result.exit_status)

@@ -140,8 +140,8 @@ def differed(console: Console, found: Difference) -> None:
         more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
         say(console, f"{what} {len(names)}" + (f": {', '.join(names[:MOST_LISTED])}{more}" if names else ""))
     say(console, f"unchanged {found.unchanged}")
-    if found.coding_changed:
-        say(console, "the class map or its rules changed: see `segpipe data inspect` of both", "yellow")
+    for change in found.coding:
+        say(console, f"label contract: {change}", "yellow")
     rows = [(each.name, _percent(each.old), _percent(each.new)) for each in found.classes]
     table(console, "Share of the labelled pixels, all splits", ("class", "before %", "after %"), rows)
 

@@ -149,7 +149,8 @@ def map_labels(labels: Labels, table: Mapping[int, int], *, file: str) -> Labels
             "label_out_of_range",
             file,
             f"label {int(value)} in {int((labels == value).sum())} pixels, first at x={x}, y={y}; known raw labels are "
-            f"{known if len(known) <= 12 else f'{known[0]}..{known[-1]}'}: add it to the classes or mark it as ignored",
+            f"{known if len(known) <= 12 else f'{known[0]}..{known[-1]}'}: add it to the classes, or "
+            'have it ignored (source folder: option ignore, or "ignore": true in classes.json)',
         )
     return mapped.astype(np.uint8) if max(table.values(), default=0) <= 255 else mapped.astype(np.uint16)
 

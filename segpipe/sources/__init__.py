@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
+from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources import (
     ade20k,
@@ -81,4 +82,8 @@ def open_source(format: str, root: str, options: Mapping[str, str | int | float 
                 f"source {format!r}, option {key!r}: {value!r} is of type {type(value).__name__}; expected "
                 f"{type(default).__name__}, e.g. {default!r}"
             )
+    if info.layout and not storage.exists(root):
+        raise InputError(
+            f"{root}: there is no such folder; expected one with {', '.join(info.layout[:2])}: mend the path"
+        )
     return info.open(root, **given)

@@ -6,7 +6,7 @@ Behind `segpipe data diff`. Compares hashes of images and of annotations, sample
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from segpipe.shards import Dataset, open_dataset
@@ -30,7 +30,7 @@ class Difference:
     """From one version to another. Samples are "split/id", in the new version where they are in both.
 
     `moved` changed the split, `repainted` the bytes of the image, `relabelled` any annotation; one sample may be in
-    several of the three.
+    several of the three. `coding` says what raw values mean now that they did not before.
     """
 
     old_uri: str
@@ -43,7 +43,7 @@ class Difference:
     repainted: tuple[str, ...]
     relabelled: tuple[str, ...]
     unchanged: int
-    coding_changed: bool
+    coding: tuple[str, ...]
     classes: tuple[ClassChange, ...]
 
 
@@ -65,7 +65,7 @@ def diff(old: str, new: str) -> Difference:
         repainted=tuple(where[i] for i, (_, image, _) in zip(both, changed, strict=True) if image),
         relabelled=tuple(where[i] for i, (_, _, labels) in zip(both, changed, strict=True) if labels),
         unchanged=sum(not any(change) for change in changed),
-        coding_changed=before.manifest.coding != after.manifest.coding,
+        coding=tuple(_coding(before.manifest, after.manifest)),
         classes=_classes(before.manifest, after.manifest),
     )
 
@@ -82,6 +82,22 @@ def _samples(dataset: Dataset) -> dict[str, tuple[str, str, str]]:
         columns = (dataset.sample_ids(split), dataset.image_hashes(split), dataset.annotation_hashes(split))
         found.update({sample_id: (split, image, labels) for sample_id, image, labels in zip(*columns, strict=True)})
     return found
+
+
+def _coding(old: Manifest, new: Manifest) -> Iterator[str]:
+    """What changed in the meaning of raw values, a line each."""
+    before, after = ({raw: _meaning(m, k) for raw, k in m.coding.values} for m in (old, new))
+    for raw in sorted(before.keys() | after.keys()):
+        was, now = before.get(raw, "unknown"), after.get(raw, "unknown")
+        if was != now:
+            yield f"value {raw} was {was}, is {now}"
+    for rule in dict.fromkeys((*old.coding.rules, *new.coding.rules)):
+        if (rule in old.coding.rules) != (rule in new.coding.rules):
+            yield f"{'no longer' if rule in old.coding.rules else 'now'}: {rule}"
+
+
+def _meaning(manifest: Manifest, mapped: int) -> str:
+    return "ignored" if mapped == manifest.ignore_index else manifest.classes[mapped].name
 
 
 def _classes(old: Manifest, new: Manifest) -> tuple[ClassChange, ...]:

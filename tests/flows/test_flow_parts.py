@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 
+from flows.endings import EndedRedError
 from flows.evaluate import evaluate, evaluate_model
 from flows.ingest import ingest
 from flows.promote import judge_last_night, promote
@@ -113,7 +115,10 @@ def test_a_refused_challenger_ends_the_promotion_red(stages: Stages, recipe: str
     state = promote(recipe, ("promote.floor=0.9",), return_state=True)
     assert state.type == StateType.FAILED
     assert "refused: first (miou 0.5000) would be the first champion, but is below" in (state.message or "")
-    assert isinstance(state.result(raise_on_failure=False), Verdict)
+    ended = pickle.loads(pickle.dumps(state.result(raise_on_failure=False)))
+    assert isinstance(ended, EndedRedError)
+    assert isinstance(ended.result, Verdict)
+    assert str(ended) == state.message
     assert "Champion: **nobody yet**" in artifacts("markdown")["verdict-tiny"]
 
 

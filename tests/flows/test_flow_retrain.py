@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import __main__ as door
 from flows import environment, hooks, limits
+from flows.endings import EndedRedError
 from flows.retrain import retrain
 from flows.train import train, train_architecture
 from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError, UnreachableError
@@ -70,7 +71,9 @@ def test_a_failed_architecture_does_not_stop_the_others_but_the_night_ends_red(s
     assert state.type == StateType.FAILED
     assert (state.message or "").startswith("promoted: third (miou 0.6000) is the first champion")
     assert (state.message or "").endswith("; second failed: loss nan at step 3")
-    result = state.result(raise_on_failure=False)
+    ended = state.result(raise_on_failure=False)
+    assert isinstance(ended, EndedRedError)
+    result = ended.result
     assert isinstance(result, RetrainResult)
     assert [row.label for row in result.board] == ["third", "first"]
     assert dict(result.failures) == {"second": "loss nan at step 3"}
@@ -119,7 +122,9 @@ def test_a_night_whose_challenger_is_refused_ends_red(stages: Stages, recipe: st
     state = retrain(recipe, return_state=True)
     assert state.type == StateType.FAILED
     assert "refused: second (miou 0.7000) would be the first champion, but is below the floor" in (state.message or "")
-    assert isinstance(state.result(raise_on_failure=False), RetrainResult)
+    ended = state.result(raise_on_failure=False)
+    assert isinstance(ended, EndedRedError)
+    assert isinstance(ended.result, RetrainResult)
 
 
 def test_the_training_limit_is_made_once_and_a_person_s_value_stays(stages: Stages) -> None:

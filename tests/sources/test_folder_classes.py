@@ -72,7 +72,7 @@ def test_more_than_255_classes_are_stored_in_16_bits(tmp_path: Path) -> None:
     [
         ("{}", "a dict; expected a list"),
         ("[1]", r"classes\[0\]"),
-        ('[{"name": "a", "color": 1}]', "only the keys"),
+        ('[{"name": "a", "color": 1}]', "unknown key 'color'; did you mean 'colour'"),
         ('[{"name": "a", "id": -1}]', r"classes\[0\]\.id: -1"),
         ('[{"name": "a", "id": true}]', r"classes\[0\]\.id: True"),
         ('[{"name": "a"}, {"name": "a"}]', "name 'a' is given twice"),

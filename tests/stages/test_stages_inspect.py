@@ -175,7 +175,7 @@ def test_a_difference_names_every_kind_of_change(tmp_path: Path) -> None:
     assert (found.added, found.removed, found.moved) == (("train/img_new",), ("train/img_006",), ("val/img_004",))
     assert (found.repainted, found.relabelled) == (("train/img_002",), ("train/img_001",))
     assert found.unchanged == 6
-    assert not found.coding_changed
+    assert found.coding == ()
     assert [each.name for each in found.classes] == ["ground", "plant", "stone"]
 
 
@@ -186,7 +186,7 @@ def test_a_renamed_class_is_one_gone_and_one_new(tmp_path: Path) -> None:
     named = [{"name": name, "id": k} for k, name in enumerate(("ground", "bush", "stone"))]
     (root / "classes.json").write_text(json.dumps([*named, {"name": "void", "id": 9, "ignore": True}]))
     found = diff(first, ingested("folder", root, tmp_path / "two"))
-    assert found.coding_changed
+    assert found.coding == ("value 1 was plant, is bush", "value 9 was unknown, is ignored")
     assert found.unchanged == 20
     gone = {each.name: (each.old is None, each.new is None) for each in found.classes}
     assert gone == {"ground": (False, False), "plant": (False, True), "stone": (False, False), "bush": (True, False)}

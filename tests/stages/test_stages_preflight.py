@@ -50,7 +50,7 @@ def test_everything_that_a_recipe_names_wrongly_is_said_at_once(
         ("dataset.options.height=4", "source 'scenes', option 'height': 4; expected 32 to 4096"),
         ("dataset={name: a, format: camvid, root: $NOT_SET_ANYWHERE/camvid}", "\n  dataset.root: '$NOT_SET_ANYWHERE/"),
         ("dataset={name: a, format: folder, root: /absent}", "/absent"),
-        ("dataset={name: a, format: camvid, root: /absent}", "dataset.root: /absent: none of train.txt, val.txt"),
+        ("dataset={name: a, format: camvid, root: /absent}", "dataset: /absent: there is no such folder"),
         (
             "dataset.options={train: 0, val: 0, test: 0}",
             "dataset.root: scenes: no usable sample (0 refused); give the folder that holds the samples",

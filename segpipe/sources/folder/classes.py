@@ -5,6 +5,7 @@ It says which raw mask value is which class, which values are void, and which co
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -128,7 +129,11 @@ def _json_entries(uri: str, text: str) -> Iterator[_Entry]:
         raise InputError(f'{uri}: a {type(document).__name__}; expected a list of {{"name": ..., "id": ...}}')
     for number, item in enumerate(document):
         where = f"{uri}: classes[{number}]"
-        if not isinstance(item, dict) or set(item) - _KEYS or not isinstance(item.get("name"), str) or not item["name"]:
+        if isinstance(item, dict) and (unknown := sorted(map(str, set(item) - _KEYS))):
+            close = difflib.get_close_matches(unknown[0], _KEYS, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"{where}: unknown key {unknown[0]!r}; {hint}expected only {sorted(_KEYS)}")
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"]:
             raise InputError(
                 f"{where}: {item!r:.120}; expected an object with a name and only the keys {sorted(_KEYS)}"
             )
