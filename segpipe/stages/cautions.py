@@ -1,6 +1,6 @@
 """What is suspicious about a dataset that was ingested all the same, each in one line that says what to do.
 
-Called by `ingest.py`. A warning and no error: the official splits of CamVid and others leak, and papers report on them.
+Called by `ingest.py`, kept in the version's fingerprint.
 """
 
 from __future__ import annotations
