@@ -10,6 +10,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -42,6 +43,12 @@ from segpipe.types import (
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 MAX_YAML_BYTES = 1_000_000
+
+
+class _WordsSafeLoader(yaml.SafeLoader):
+    """Every scalar as it is written: `no` and 2020-01-01 are names of classes here, no truth and no date."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as its base class has it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,8 +159,7 @@ def _names(root: str) -> list[str]:
             raise InputError(f"{root}: neither data.yaml nor classes.txt is here; expected the names of the classes")
         return [line.strip() for line in read_lines(root, "classes.txt") if line.strip()]
     try:
-        # Every scalar as it is written: `no` and 2020-01-01 are names here. It makes strings, lists and mappings only.
-        document = yaml.load(storage.read_bytes(uri, limit=MAX_YAML_BYTES), Loader=yaml.BaseLoader)  # noqa: S506
+        document = yaml.load(storage.read_bytes(uri, limit=MAX_YAML_BYTES), Loader=_WordsSafeLoader)  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{uri}: {error}; expected YAML with `names`: mend the file") from error
     names = document.get("names") if isinstance(document, dict) else None
