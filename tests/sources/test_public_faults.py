@@ -198,6 +198,7 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("oxford_pet", put("annotations/test.txt", "Abyssinian_201 1 9 1\n"), "line 1: breed 1, species 9"),
         ("oxford_pet", put("annotations/test.txt", "Abyssinian_201\n"), "line 1 is 'Abyssinian_201'"),
         ("gta5", put("split.mat", b"no matlab"), "expected a MATLAB 5 file"),
+        ("gta5", put("split.mat", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"), "expected a MATLAB 5 file"),
         ("coco", move("annotations", "x"), "no annotations/instances_{split}2017.json"),
         ("coco", put(TRAIN, '{"images": [], "images": []}'), "'images' is given twice"),
         ("coco", put(TRAIN, "[]"), "a list; expected an object"),
