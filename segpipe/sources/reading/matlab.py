@@ -23,6 +23,6 @@ def read_matlab(root: str, path: str) -> dict[str, Any]:
     uri = storage.join(root, path)
     try:
         return dict(scipy.io.loadmat(io.BytesIO(storage.read_bytes(uri, limit=MAX_BYTES)), squeeze_me=True))
-    # scipy's way to say "MATLAB 7.3", which is HDF5, is NotImplementedError: a RuntimeError, as its other surprises are.
+    # Of MATLAB 7.3, which is HDF5, scipy says that it is not implemented, by a RuntimeError.
     except (MatReadError, ValueError, TypeError, RuntimeError, OSError, zlib.error) as error:
         raise InputError(f"{uri}: {error}; expected a MATLAB 5 file: fetch it again") from error
