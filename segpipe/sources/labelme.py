@@ -32,6 +32,7 @@ from segpipe.sources.reading import (
     read_lines,
     read_photograph,
     stored,
+    without_root,
 )
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
@@ -176,7 +177,7 @@ def _parsed(root: str, path: str, stamp: str) -> Drawing | str:
     try:
         document = read_document(root, path)
     except InputError as error:
-        return str(error)
+        return without_root(error, root, path)
     shapes = document.get("shapes") if isinstance(document, dict) else None
     if not isinstance(shapes, list):
         return f"shapes is {shapes!r:.60}; expected a list: save the file with labelme again"

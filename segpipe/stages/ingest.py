@@ -103,10 +103,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
         return known
     parts = list(_cut(config, root, refs, uri))
     written = write_all(parts, on_progress)
-    entries = sorted(
-        (_without_root(entry, root) for entry in (*refused, *(e for w in written for e in w.refused))),
-        key=lambda entry: (entry.file, entry.item, entry.reason),
-    )
+    entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     manifest = _manifest(config, contract, written, entries, quarantine_path)
@@ -246,15 +243,6 @@ def _contract(source: Source) -> Contract:
             f"source {source.name!r}: two classes are called {twice[0]!r}; expected each name once: rename one"
         )
     return contract
-
-
-def _without_root(entry: QuarantineEntry, root: str) -> QuarantineEntry:
-    """The same in any folder: its list is a part of the version."""
-    detail, local = entry.detail, storage.local_path(root) if root else None
-    for prefix in (root, str(local.resolve()) if local is not None else ""):
-        if prefix:
-            detail = detail.replace(prefix.rstrip("/") + "/", "").replace(prefix.rstrip("/"), "the root")
-    return replace(entry, detail=detail)
 
 
 def _manifest(

@@ -22,6 +22,7 @@ from segpipe.sources.reading.files import (
     read_pair,
     read_photograph,
     stored,
+    without_root,
 )
 from segpipe.sources.reading.listing import (
     Listing,
@@ -61,4 +62,5 @@ __all__ = [
     "regions",
     "segment_of_mask",
     "stored",
+    "without_root",
 ]

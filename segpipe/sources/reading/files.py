@@ -49,8 +49,9 @@ def read_file(root: str, path: str, *, missing: str) -> bytes:
         raise
     except InputError as error:
         if isinstance(error.__cause__, PermissionError):
-            raise BadSampleError("unreadable", path, str(error)) from error
-        raise BadSampleError(missing, path, f"{error}: restore the file or take the sample off the list") from error
+            raise BadSampleError("unreadable", path, without_root(error, root, path)) from error
+        detail = f"{without_root(error, root, path)}: restore the file or take the sample off the list"
+        raise BadSampleError(missing, path, detail) from error
 
 
 def read_photograph(root: str, path: str) -> Photograph:
@@ -124,6 +125,11 @@ def read_document(root: str, path: str) -> Any:
         return storage.read_json(uri, limit=MAX_DOCUMENT_BYTES)
     except CorruptError as error:
         raise InputError(str(error)) from error
+
+
+def without_root(error: InputError, root: str, path: str) -> str:
+    """What an error says of a file, by its path below the root: lists of bad files are a part of the version."""
+    return str(error).replace(f"{root.rstrip('/')}/{path}", path)
 
 
 def _leads_out(root: str, path: str) -> bool:
