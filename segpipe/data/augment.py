@@ -14,15 +14,15 @@ import random
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from segpipe.config import AugmentConfig
+from segpipe.data.colour import jitter
 from segpipe.data.decode import DecodedSample
+from segpipe.data.resize import resize_image, resize_labels
 from segpipe.errors import InputError
 
 # Outside of the image there is nothing: mid grey, near zero once normalised, and the ignore label.
 PADDING = 124
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def augment(
@@ -45,7 +45,7 @@ def augment(
     if draw.random() < config.flip:
         image_3hw, labels_hw = image_3hw.flip(-1), labels_hw.flip(-1)
     if config.colour > 0:
-        image_3hw = _jitter(image_3hw, config.colour, draw)
+        image_3hw = jitter(image_3hw, config.colour, draw)
     return DecodedSample(sample_id=sample.sample_id, image_3HW=image_3hw, labels_HW=labels_hw)
 
 
@@ -79,29 +79,3 @@ def _span(source: int, out: int, scale: float, draw: random.Random) -> tuple[int
         return start, start + wanted, 0, out
     length = min(out, max(1, round(source * scale)))
     return 0, source, draw.randint(0, out - length), length
-
-
-def resize_image(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Antialiased bilinear resize of a uint8 (3, H, W) image; itself when the size is right already."""
-    if tuple(image_3HW.shape[1:]) == size:
-        return image_3HW
-    return functional.interpolate(image_3HW[None], size=size, mode="bilinear", antialias=True)[0]
-
-
-def resize_labels(labels_HW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest (pixel centres) resize of class ids; itself when the size is right already."""
-    if tuple(labels_HW.shape) == size:
-        return labels_HW
-    rows = ((torch.arange(size[0]) + 0.5) * (labels_HW.shape[0] / size[0])).long()
-    columns = ((torch.arange(size[1]) + 0.5) * (labels_HW.shape[1] / size[1])).long()
-    return labels_HW[rows][:, columns]
-
-
-def _jitter(image_3hw: Tensor, strength: float, draw: random.Random) -> Tensor:
-    """Brightness, contrast (around the mean) and saturation, each by a factor in 1 - strength .. 1 + strength."""
-    brightness, contrast, saturation = (draw.uniform(1 - strength, 1 + strength) for _ in range(3))
-    pixels = image_3hw.float().mul_(brightness)
-    grey_1hw = torch.tensordot(torch.tensor(_LUMA), pixels, dims=1)[None]
-    pixels = torch.lerp(grey_1hw, pixels, saturation)
-    pixels = torch.lerp(grey_1hw.mean(), pixels, contrast)
-    return pixels.round_().clamp_(0, 255).to(torch.uint8)
