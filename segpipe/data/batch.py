@@ -45,6 +45,11 @@ def normalise(
     images_N3HW: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
 ) -> Tensor:
     """(N, 3, H, W) in 0..255 -> float32 with each channel's mean and standard deviation taken out."""
-    mean_311 = torch.tensor(mean, device=images_N3HW.device)[:, None, None] * 255
-    std_311 = torch.tensor(std, device=images_N3HW.device)[:, None, None] * 255
-    return (images_N3HW - mean_311).div_(std_311)
+    n, c, h, w = images_N3HW.shape
+    if not images_N3HW.is_contiguous(memory_format=torch.channels_last):
+        mean_311, std_311 = (torch.tensor(each, device=images_N3HW.device)[:, None, None] * 255 for each in (mean, std))
+        return (images_N3HW - mean_311).div_(std_311)
+    # Pixel by pixel, whole rows at once: three values at a time cost a CPU twice as much.
+    rows_NHx = images_N3HW.permute(0, 2, 3, 1).reshape(n, h, w * c)
+    mean_x, std_x = ((torch.tensor(each, device=images_N3HW.device) * 255).repeat(w) for each in (mean, std))
+    return (rows_NHx - mean_x).div_(std_x).view(n, h, w, c).permute(0, 3, 1, 2)

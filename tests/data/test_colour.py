@@ -70,3 +70,13 @@ def test_training_inputs_are_normalised_after_the_colours() -> None:
     assert torch.equal(found_N3HW, expected_N3HW)
     assert found_N3HW.is_contiguous(memory_format=torch.channels_last), "the loop need not turn it around"
     assert torch.equal(training_inputs(batch(images(), None), CPU), normalise(images()))
+
+
+def test_normalising_gives_the_same_numbers_in_both_layouts() -> None:
+    pixel_by_pixel, channel_by_channel = normalise(images()), normalise(images().contiguous())
+    assert pixel_by_pixel.is_contiguous(memory_format=torch.channels_last)
+    assert channel_by_channel.is_contiguous()
+    assert torch.equal(pixel_by_pixel, channel_by_channel)
+    mean_3, std_3 = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+    expected_N3HW = reference.normalize(images() / 255, mean_3.tolist(), std_3.tolist())
+    torch.testing.assert_close(pixel_by_pixel, expected_N3HW)

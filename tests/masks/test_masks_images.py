@@ -92,7 +92,7 @@ def test_a_jpeg_has_the_pixels_that_pillow_gives_it(mode: str, settings: dict[st
     for variant in (data, data[:-2] + b"\x00\x00" + data[-2:]):
         expected_HW3 = np.asarray(Image.open(io.BytesIO(variant)).convert("RGB"))
         assert np.array_equal(read_rgb(variant, file="a.jpg"), expected_HW3)
-    with pytest.raises(BadSampleError, match="(?i)truncated"):
+    with pytest.raises(BadSampleError, match=r"(?i)truncated"):
         read_rgb(data[: len(data) // 2], file="a.jpg")
 
 
