@@ -33,7 +33,7 @@ import peers
 
 ROOT = Path(__file__).parents[1]
 OURS = ("segpipe", "segpipe, float32")
-# How many times as fast as these `segpipe` wants to be, up to the same uint8 crops; the first does the device's part too.
+# How many times as fast as these `segpipe` wants to be, up to uint8 crops; only the first does the device's part too.
 GOALS = {"files, v2": 4.0, "files, v2, uint8": 2.2, "decode only": 0.65}
 
 

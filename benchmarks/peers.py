@@ -1,6 +1,6 @@
 """The contenders beside segpipe, for `input.py` and `ingest.py`: nothing here imports segpipe.
 
-    python peers.py prepare NAME CAMVID STORE            prints process CPU seconds
+    python peers.py prepare NAME CAMVID STORE LIST...    prints process CPU seconds
     python peers.py read NAME CAMVID STORE WORKERS IMAGES COLOUR
 
 Each is written as its documentation shows it. All of them read the same images as the same bytes, make the same random
@@ -24,6 +24,7 @@ from typing import Any
 CROP, SCALE, FLIP, BATCH = (360, 480), (0.5, 2.0), 0.5, 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHARD_BYTES = 64 << 20
+LISTS = ["train"]  # what is written
 
 
 def cpu_seconds() -> float:
@@ -39,7 +40,7 @@ def pairs(root: Path, name: str = "train") -> list[tuple[Path, Path]]:
 
 
 def rows(root: Path) -> Iterator[dict[str, bytes]]:
-    for image, mask in pairs(root):
+    for image, mask in itertools.chain.from_iterable(pairs(root, name) for name in LISTS):
         yield {"image": image.read_bytes(), "mask": mask.read_bytes()}
 
 
@@ -152,7 +153,8 @@ def read_bytes_of(pair: tuple[Path, Path]) -> dict[str, bytes]:
 def write_litdata(root: Path, store: Path) -> None:
     import litdata
 
-    litdata.optimize(read_bytes_of, pairs(root), output_dir=str(store), chunk_bytes=SHARD_BYTES, num_workers=1)
+    inputs = [pair for name in LISTS for pair in pairs(root, name)]
+    litdata.optimize(read_bytes_of, inputs, output_dir=str(store), chunk_bytes=SHARD_BYTES, num_workers=1)
 
 
 def read_litdata(root: Path, store: Path, workers: int, colour: float) -> Iterable[Any]:
@@ -241,8 +243,9 @@ def main() -> None:
     Path(store).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("HF_HOME", tempfile.gettempdir())
     if command == "prepare":
+        LISTS[:] = sys.argv[5:] or LISTS
         with tempfile.TemporaryDirectory() as warm:  # once in vain: importing a library is not writing
-            WRITERS[name](Path(root), Path(warm) / "store")
+            WRITERS[name](Path(root), Path(warm))
         started = cpu_seconds()
         WRITERS[name](Path(root), Path(store))
         print(cpu_seconds() - started)
