@@ -19,6 +19,7 @@ from segpipe.sources.reading import (
     read_labels,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
 from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
@@ -120,12 +121,9 @@ class Cityscapes:
             segment_map = stored(numbered.segment_map)
             found = enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1)
             segments = tuple(_segment(number, raw_id, area, path) for number, (raw_id, area) in found)
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=segment_map,
             segments=segments,

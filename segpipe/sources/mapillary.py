@@ -21,6 +21,7 @@ from segpipe.sources.reading import (
     read_labels,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
 from segpipe.sources.spec import SourceInfo
@@ -110,12 +111,9 @@ class Mapillary:
                     f"id {moved - 1} is no class, but labels has one there: one is wrong",
                 )
             segments.append(Segment(segment_id=number, class_id=class_id, area=area))
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=stored(numbered.segment_map),
             segments=tuple(segments),

@@ -21,6 +21,7 @@ from segpipe.sources.reading.files import (
     read_lines,
     read_pair,
     read_photograph,
+    sample_of,
     stored,
     without_root,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "read_pair",
     "read_photograph",
     "regions",
+    "sample_of",
     "segment_of_mask",
     "stored",
     "without_root",
