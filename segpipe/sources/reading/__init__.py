@@ -26,7 +26,10 @@ from segpipe.sources.reading.files import (
     without_root,
 )
 from segpipe.sources.reading.listing import (
+    Kind,
     Listing,
+    Place,
+    alone_in,
     below,
     files_below,
     files_by_stem,
@@ -39,9 +42,12 @@ from segpipe.sources.reading.splits import SPLITS, hashed_split, parse_shares
 
 __all__ = [
     "SPLITS",
+    "Kind",
     "Listing",
     "Photograph",
+    "Place",
     "Regions",
+    "alone_in",
     "below",
     "check_size",
     "class_colour",
