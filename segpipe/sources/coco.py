@@ -25,69 +25,42 @@ from segpipe.sources.reading import (
     segment_of_mask,
 )
 from segpipe.sources.reading.coco_json import (
+    IMAGES,
+    LICENCE,
+    OBJECTS,
+    SHARES,
     Category,
     Document,
-    category_coding,
-    classes_of,
-    ignored_id,
-    read_documents,
+    Documented,
 )
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
     Annotation,
-    ClassInfo,
     Keypoints,
-    LabelCoding,
     QuarantineEntry,
     Sample,
     SampleRef,
     Task,
 )
 
-PUBLISHED = "annotations/instances_{split}2017.json"
-LICENCE = "annotations CC BY 4.0; each image under its own Flickr licence (cocodataset.org)"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Coco:
-    """Documents and images of one dataset, opened by `open_coco`. The patterns may hold {split}."""
+class Coco(Documented):
+    """Documents and images of one dataset, opened by `open_coco`."""
 
-    root: str
-    documents: str
-    images: str
-    shares: tuple[float, ...]
-    licence: str
     name: str = "coco"
-
-    @property
-    def classes(self) -> tuple[ClassInfo, ...]:
-        """The categories in the order of the file. Raises InputError as `index`."""
-        return classes_of(read_documents(self.root, self.documents))
-
-    @property
-    def coding(self) -> LabelCoding:
-        return category_coding(read_documents(self.root, self.documents))
-
-    @property
-    def ignore_index(self) -> int:
-        return ignored_id(self.classes)
 
     @property
     def annotations(self) -> tuple[Annotation, ...]:
         """Keypoints where a category has them."""
-        documents = read_documents(self.root, self.documents).values()
+        documents = self.read_documents().values()
         has_keypoints = any(c.num_keypoints for document in documents for c in document.categories.values())
         return (Annotation.SEGMENTS, *((Annotation.KEYPOINTS,) if has_keypoints else ()))
-
-    @property
-    def expected(self) -> Mapping[str, int] | None:
-        """COCO 2017's counts; none for documents of another name."""
-        return {"train": 118287, "val": 5000} if self.documents == PUBLISHED else None
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every listed image with its annotations. Raises InputError where a document is missing or not COCO's."""
         listing = Listing()
-        for split, document in read_documents(self.root, self.documents).items():
+        for split, document in self.read_documents().items():
             for item, fault in document.faults:
                 listing.refuse(document.path, item, "bad_annotation", f"{fault}: mend the entry")
             place = self.images.replace("{split}", split).strip("/")
@@ -197,9 +170,9 @@ def _keypoints(flat: list[Any], segment_id: int, where: str) -> Keypoints:
 def open_coco(
     root: str,
     *,
-    annotations: str = PUBLISHED,
-    images: str = "{split}2017",
-    shares: str = "0.8,0.1,0.1",
+    annotations: str = OBJECTS,
+    images: str = IMAGES,
+    shares: str = SHARES,
     licence: str = LICENCE,
 ) -> Coco:
     """Opens COCO-style documents; its options are `INFO.options`. Raises InputError on a bad option.
@@ -216,9 +189,9 @@ INFO = SourceInfo(
     licence=LICENCE,
     tasks=(Task.INSTANCE, Task.KEYPOINTS),
     options={
-        "annotations": PUBLISHED,
-        "images": "{split}2017",
-        "shares": "0.8,0.1,0.1",
+        "annotations": OBJECTS,
+        "images": IMAGES,
+        "shares": SHARES,
         "licence": LICENCE,
     },
     layout=("{train,val}2017/000000000009.jpg", "annotations/instances_{train,val}2017.json"),

@@ -73,11 +73,13 @@ class Listing:
         expected: tuple[str, str],
         listed: str,
         objects: tuple[str | None, str] | None = None,
+        further: tuple[str, ...] = (),
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """An image with its mask, and with a second mask of single objects where `objects` asks for one.
 
         None is a file that is not there, and `expected` (of `objects`, the second part) says where it should be.
+        `further` are files, known to be there, that a sample is read from too.
         """
         found = [(image, expected[0], "missing_image"), (mask, expected[1], "missing_mask")]
         found += [(*objects, "missing_mask")] if objects else []
@@ -86,7 +88,7 @@ class Listing:
                 detail = f"listed in {listed}, but there is no such file: restore it or take the sample out"
                 self.refuse(wanted, sample_id, reason, detail)
                 return
-        files = tuple(path for path, _, _ in found if path is not None)
+        files = (*(path for path, _, _ in found if path is not None), *further)
         self.add(sample_id, split=split, group=group, files=files, listed=listed, extra=extra)
 
     def add_folder(
