@@ -15,7 +15,6 @@ from segpipe.errors import BadSampleError
 from segpipe.sources.reading import (
     Listing,
     below,
-    files_below,
     hashed_split,
     is_number,
     mask_of_segmentation,
@@ -32,6 +31,8 @@ from segpipe.sources.reading.coco_json import (
     Category,
     Document,
     Documented,
+    files_of,
+    folder_of,
 )
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
@@ -59,12 +60,12 @@ class Coco(Documented):
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every listed image with its annotations. Raises InputError where a document is missing or not COCO's."""
-        listing = Listing()
-        for split, document in self.read_documents().items():
+        listing, documents = Listing(), self.read_documents()
+        there = files_of(self.root, documents, self.images)
+        for split, document in documents.items():
             for item, fault in document.faults:
                 listing.refuse(document.path, item, "bad_annotation", f"{fault}: mend the entry")
-            place = self.images.replace("{split}", split).strip("/")
-            there = files_below(self.root, place)
+            place = folder_of(self.images, split)
             objects, faults = _by_image(document)
             for item, detail in faults.items():
                 listing.refuse(document.path, item, "bad_annotation", f"{detail}: mend the annotation")

@@ -18,7 +18,6 @@ from segpipe.sources.reading import (
     Listing,
     below,
     check_size,
-    files_below,
     hashed_split,
     is_inside,
     parse_shares,
@@ -28,7 +27,16 @@ from segpipe.sources.reading import (
     sample_of,
     stored,
 )
-from segpipe.sources.reading.coco_json import IMAGES, LICENCE, PANOPTIC, SHARES, Document, Documented
+from segpipe.sources.reading.coco_json import (
+    IMAGES,
+    LICENCE,
+    PANOPTIC,
+    SHARES,
+    Document,
+    Documented,
+    files_of,
+    folder_of,
+)
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
     IGNORE_16BIT,
@@ -53,12 +61,12 @@ class CocoPanoptic(Documented):
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image of every annotation. Raises InputError where a document is missing or not COCO's."""
-        listing, ignore = Listing(), self.ignore_index
-        for split, document in self.read_documents().items():
+        listing, ignore, documents = Listing(), self.ignore_index, self.read_documents()
+        there = files_of(self.root, documents, self.images, self.pngs)
+        for split, document in documents.items():
             for item, fault in document.faults:
                 listing.refuse(document.path, item, "bad_annotation", f"{fault}: mend the entry")
-            images, pngs = (folder.replace("{split}", split).strip("/") for folder in (self.images, self.pngs))
-            there = files_below(self.root, images) | files_below(self.root, pngs)
+            images, pngs = folder_of(self.images, split), folder_of(self.pngs, split)
             painted: set[int | str] = set()
             for number, entry in enumerate(document.annotations):
                 image_id, png = entry.get("image_id"), entry.get("file_name")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,17 @@ class Documented:
     def expected(self) -> Mapping[str, int] | None:
         """COCO 2017's counts; none for documents of another name."""
         return EXPECTED if self.documents in (OBJECTS, PANOPTIC) else None
+
+
+def folder_of(pattern: str, split: str) -> str:
+    """The folder below the root that `pattern` means for a split."""
+    return pattern.replace(SPLIT_MARK, split).strip("/")
+
+
+def files_of(root: str, splits: Iterable[str], *patterns: str) -> frozenset[str]:
+    """Every file in the folders that `patterns` mean, as paths below the root. Splits may share one: listed once."""
+    folders = {folder_of(pattern, split) for pattern in patterns for split in splits}
+    return frozenset().union(*(files_below(root, folder) for folder in folders))
 
 
 def read_documents(root: str, pattern: str) -> dict[str, Document]:
