@@ -16,6 +16,7 @@ from segpipe import masks
 from segpipe.sources import open_source
 from segpipe.types import Sample
 from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
+from tests.fixtures.mini_variants import open_mini, write_mini
 
 DATA = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 Options = dict[str, str | int | float | bool]
@@ -23,7 +24,10 @@ Options = dict[str, str | int | float | bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of one copy: samples, segments and crowds of each split; pixels of some class ids, all splits."""
+    """What is known of one copy: samples, segments and crowds of each split; pixels of some class ids, all splits.
+
+    `source` is that of a mini dataset or one of its variants.
+    """
 
     source: str
     folder: str = ""
@@ -145,6 +149,16 @@ FACTS = [
         segments={"train": 12},
     ),
     Facts(
+        source="camvid-original",
+        samples={"train": 3, "val": 1, "test": 2},
+        pixels={3: 3 * MINI_PIXELS, 9: 3 * MINI_PIXELS // 2, 255: 3 * MINI_PIXELS // 2},
+    ),
+    Facts(
+        source="camvid-32",
+        samples={"train": 3, "val": 1, "test": 2},
+        pixels={17: 3 * MINI_PIXELS // 2, 10: 3 * MINI_PIXELS // 2, 7: 3 * MINI_PIXELS // 2, 255: 3 * MINI_PIXELS // 2},
+    ),
+    Facts(
         source="coco_panoptic",
         samples={"train": 1, "val": 1},
         segments={"train": 4, "val": 4},
@@ -180,7 +194,7 @@ def ids_of(encoded: bytes | None, sample: Sample) -> npt.NDArray[np.unsignedinte
 
 
 def read_all(source: str, root: Path, options: Options | None = None) -> list[Sample]:
-    opened = open_source(source, str(root), options)
+    opened = open_mini(source, root, options)
     refs, refused = opened.index()
     assert refused == []
     return [opened.read(ref) for ref in refs]
@@ -189,8 +203,8 @@ def read_all(source: str, root: Path, options: Options | None = None) -> list[Sa
 @pytest.mark.parametrize("facts", AT_HAND, ids=lambda facts: f"{facts.source}-{facts.folder or facts.options}")
 def test_counts_are_those_of_the_description(facts: Facts, tmp_path: Path) -> None:
     if not facts.folder:
-        WRITERS[facts.source](tmp_path)
-    source = open_source(facts.source, str(DATA / facts.folder if facts.folder else tmp_path), facts.options)
+        write_mini(facts.source, tmp_path)
+    source = open_mini(facts.source, DATA / facts.folder if facts.folder else tmp_path, facts.options)
     refs, refused = source.index()
     assert refused == []
     samples, segments, crowds, pixels = Counter[str](), Counter[str](), Counter[str](), Counter[int]()

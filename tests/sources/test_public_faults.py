@@ -12,6 +12,7 @@ from segpipe.errors import BadSampleError, InputError
 from segpipe.sources import SOURCES, open_source
 from segpipe.types import QuarantineEntry
 from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
+from tests.fixtures.mini_variants import open_mini, write_mini
 from tests.fixtures.pictures import photograph, png
 
 Options = dict[str, str | int | float | bool]
@@ -19,7 +20,7 @@ Options = dict[str, str | int | float | bool]
 
 def found_bad(source: str, root: Path, options: Options | None = None) -> tuple[list[tuple[str, str]], int]:
     """(file, reason) of everything refused, by the index or by a read; and how many samples are left."""
-    opened = open_source(source, str(root), options)
+    opened = open_mini(source, root, options)
     refs, refused = opened.index()
     bad, good = list(refused), 0
     for ref in refs:
@@ -102,6 +103,7 @@ VISTAS = "validation/v1.2/labels/_1Gn_xkw7sa_i9GU4mkxxQ.png"
 NUCLEUS = "stage1_train/00ae/masks/00ff.png"
 BEAR = "480p/bear/00001"
 WRONG_SIZE = png(np.zeros((HEIGHT, WIDTH + 1), np.uint8))
+GREY = png(np.full((HEIGHT, WIDTH, 3), 99, np.uint8))
 # source, what is spoilt, the reason that is given, how many samples are left, the file named if it is another one
 CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("voc", remove(VOC_OBJECTS), "missing_mask", 2, ""),
@@ -126,6 +128,9 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("oxford_pet", remove("annotations/trimaps/beagle_1.png"), "missing_mask", 12, ""),
     ("gta5", put("labels/00002.png", WRONG_SIZE), "size_mismatch", 2, ""),
     ("gta5", remove("images/00003.png"), "missing_image", 2, ""),
+    ("camvid-original", remove("LabeledApproved_full/0006R0_f00930_L.png"), "missing_mask", 5, ""),
+    ("camvid-original", put("LabeledApproved_full/0006R0_f00930_L.png", ids(3)), "label_out_of_range", 5, ""),
+    ("camvid-original", put("LabeledApproved_full/0006R0_f00930_L.png", GREY), "label_out_of_range", 5, ""),
     ("coco", remove("train2017/000000000009.jpg"), "missing_image", 3, ""),
     ("coco", put("train2017/000000000009.jpg", photograph(9, 9)), "size_mismatch", 3, ""),
     ("coco", edit(TRAIN, first_of(segmentation=[[1, 2, 3, 4]])), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
@@ -211,7 +216,7 @@ def test_a_known_bad_sample_is_told_as_such_where_its_file_was_taken_away(tmp_pa
 def test_a_bad_sample_is_named_and_its_neighbours_stay(
     source: str, spoil: Spoil, reason: str, left: int, file: str, tmp_path: Path
 ) -> None:
-    WRITERS[source](tmp_path)
+    write_mini(source, tmp_path)
     spoil.apply(tmp_path)
     bad, good = found_bad(source, tmp_path)
     assert (file or spoil.file, reason) in bad
@@ -237,6 +242,12 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("oxford_pet", put("annotations/test.txt", "Abyssinian_201\n"), "line 1 is 'Abyssinian_201'"),
         ("gta5", put("split.mat", b"no matlab"), "expected a MATLAB 5 file"),
         ("gta5", put("split.mat", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"), "expected a MATLAB 5 file"),
+        ("camvid-original", move("701_StillsRaw_full", "x"), "expected CamVid's own layout"),
+        (
+            "camvid-original",
+            move("701_StillsRaw_full/0006R0_f00930.png", "701_StillsRaw_full/0007R0_f00930.png"),
+            "0007R0_f00930.png: is no frame of 0001TP",
+        ),
         ("coco", move("annotations", "x"), "no annotations/instances_{split}2017.json"),
         ("coco", put(TRAIN, '{"images": [], "images": []}'), "'images' is given twice"),
         ("coco", put(TRAIN, "[]"), "a list; expected an object"),
@@ -260,10 +271,10 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
 def test_a_folder_that_is_not_the_dataset_says_what_was_expected(
     source: str, spoil: Spoil, message: str, tmp_path: Path
 ) -> None:
-    WRITERS[source](tmp_path)
+    write_mini(source, tmp_path)
     spoil.apply(tmp_path)
     with pytest.raises(InputError, match=message):
-        open_source(source, str(tmp_path)).index()
+        open_mini(source, tmp_path).index()
 
 
 @pytest.mark.parametrize(
@@ -277,12 +288,16 @@ def test_a_folder_that_is_not_the_dataset_says_what_was_expected(
         ("oxford_pet", {"classes": "breed"}, "the lists name 2 of 37 breeds"),
         ("labelme", {"classes": "photo_0.jpg"}, "expected UTF-8"),
         ("nuclei", {"shares": "1,1"}, "option shares='1,1'"),
+        ("camvid", {"layout": "full"}, "option layout='full'; expected segnet or original"),
+        ("camvid", {"classes": 12}, "option classes=12; expected 11 or 32"),
+        ("camvid", {"classes": 32}, "SegNet's layout has 11 classes and its own lists"),
+        ("camvid", {"shares": "1,0,0"}, "SegNet's layout has 11 classes and its own lists"),
     ],
 )
 def test_a_wrong_option_is_refused(source: str, options: Options, message: str, tmp_path: Path) -> None:
-    WRITERS[source](tmp_path)
+    write_mini(source, tmp_path)
     with pytest.raises(InputError, match=message):
-        open_source(source, str(tmp_path), options)
+        open_mini(source, tmp_path, options)
 
 
 def test_a_stray_picture_among_the_nuclei_is_passed_over(tmp_path: Path) -> None:
