@@ -2,7 +2,8 @@
 
 Source: Cordts et al. 2016, www.cityscapes-dataset.com; labels as cityscapesScripts has them. The class comes from
 `labelIds`, the segments from `instanceIds`: below 1000 a label id (stuff, or a crowd: road users that could not be
-told apart), else label id * 1000 + the object's number.
+told apart), else label id * 1000 + the object's number. `truth=gtCoarse` reads the coarse polygons of train, val and
+train_extra, whose frames come in an archive of their own.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def open_cityscapes(root: str, *, truth: str = "gtFine", split: str = "", segmen
 INFO = SourceInfo(
     name="cityscapes",
     open=open_cityscapes,
-    summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19 scored classes, road users one by one",
+    summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19998 more of them coarse, 19 scored classes",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
     options={"truth": "gtFine", "split": "", "segments": True},
@@ -149,6 +150,7 @@ INFO = SourceInfo(
         "leftImg8bit/{train,val}/aachen/aachen_000000_000019_leftImg8bit.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_instanceIds.png",
+        "or gtCoarse/{train,val,train_extra}/aachen/aachen_000000_000019_gtCoarse_{labelIds,instanceIds}.png",
     ),
     known_bad=KNOWN_BAD,
 )

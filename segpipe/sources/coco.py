@@ -2,7 +2,9 @@
 
 Source: Lin et al. 2014 (arXiv 1405.0312), cocodataset.org; the format also of most annotation tools. Category ids have
 gaps (1..90 for 80 classes) and die here: class k is the k-th category of the file. Objects may overlap, so each has run
-lengths of its own; an image without objects is a sample like any other.
+lengths of its own; an image without objects is a sample like any other (1,021 of train2017 and 48 of val2017).
+With `annotations=annotations/person_keypoints_{split}2017.json` the one class is person, with 17 keypoints; an object
+that nobody marked up (`num_keypoints` 0) has 17 of visibility 0.
 """
 
 from __future__ import annotations
@@ -195,5 +197,8 @@ INFO = SourceInfo(
         "shares": SHARES,
         "licence": LICENCE,
     },
-    layout=("{train,val}2017/000000000009.jpg", "annotations/instances_{train,val}2017.json"),
+    layout=(
+        "{train,val}2017/000000000009.jpg",
+        "annotations/instances_{train,val}2017.json, or person_keypoints_{train,val}2017.json",
+    ),
 )

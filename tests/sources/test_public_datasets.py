@@ -14,7 +14,7 @@ import pytest
 
 from segpipe import masks
 from segpipe.sources import open_source
-from segpipe.types import Sample
+from segpipe.types import Annotation, Sample
 from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
 from tests.fixtures.mini_variants import open_mini, write_mini
 
@@ -159,6 +159,32 @@ FACTS = [
         pixels={17: 3 * MINI_PIXELS // 2, 10: 3 * MINI_PIXELS // 2, 7: 3 * MINI_PIXELS // 2, 255: 3 * MINI_PIXELS // 2},
     ),
     Facts(
+        source="cityscapes-coarse",
+        samples={"train": 1, "val": 1, "train_extra": 1},
+        segments={"train": 2, "val": 2, "train_extra": 2},
+        crowds={"train": 1, "val": 1, "train_extra": 1},
+        pixels={0: MINI_PIXELS, 13: MINI_PIXELS, 255: MINI_PIXELS},
+    ),
+    Facts(
+        source="coco-keypoints",
+        samples={"train": 2, "val": 2},
+        segments={"train": 3, "val": 3},
+        crowds={"train": 1, "val": 1},
+    ),
+    *(
+        Facts(
+            source=source,
+            samples={"train": 2, "val": 1},
+            pixels={first: 3 * MINI_PIXELS // 4, last: 3 * MINI_PIXELS // 4, 255: 3 * MINI_PIXELS // 4},
+        )
+        for source, first, last in (("coco_stuff", 0, 79), ("coco_stuff-train_ids", 79, 170))
+    ),
+    Facts(
+        source="coco_stuff-pixelmaps",
+        samples={"train": 2, "val": 1},
+        pixels={90: 3 * MINI_PIXELS // 4, 91: 3 * MINI_PIXELS // 2, 255: 3 * MINI_PIXELS // 4},
+    ),
+    Facts(
         source="coco_panoptic",
         samples={"train": 1, "val": 1},
         segments={"train": 4, "val": 4},
@@ -294,6 +320,36 @@ def test_coco_objects_of_every_spelling(tmp_path: Path) -> None:
     assert int(masks.decode_rle(crowd.rle or b"", HEIGHT, WIDTH).sum()) == 4 * HEIGHT
     assert with_objects.keypoints[0].points == ((3.5, 4.0, 2), (0.0, 0.0, 0), (7.25, 9.0, 1))
     assert with_objects.keypoints[0].segment_id == person.segment_id
+
+
+def test_coco_persons_have_seventeen_keypoints(tmp_path: Path) -> None:
+    write_mini("coco-keypoints", tmp_path)
+    source = open_mini("coco-keypoints", tmp_path)
+    assert [info.name for info in source.classes] == ["person"]
+    assert source.annotations == (Annotation.SEGMENTS, Annotation.KEYPOINTS)
+    assert source.expected == {"train": 118287, "val": 5000}
+    persons, nobody = read_all("coco-keypoints", tmp_path)[:2]
+    assert (nobody.segments, nobody.keypoints) == ((), ())
+    visible = [sum(visibility > 0 for _, _, visibility in each.points) for each in persons.keypoints]
+    assert visible == [16, 0, 0]  # as num_keypoints says
+    assert {len(each.points) for each in persons.keypoints} == {17}
+    assert [each.segment_id for each in persons.keypoints] == [segment.segment_id for segment in persons.segments]
+    assert persons.keypoints[0].points[:2] == ((0.5, 1.0, 2), (1.5, 2.0, 1))
+
+
+def test_coco_stuff_names_the_same_pixels_in_every_spelling(tmp_path: Path) -> None:
+    write_mini("coco_stuff", tmp_path)
+    spelt = {}
+    for name in ("coco_stuff", "coco_stuff-train_ids", "coco_stuff-pixelmaps"):
+        classes, sample = open_mini(name, tmp_path).classes, read_all(name, tmp_path)[0]
+        spelt[name] = [classes[k].name if k != 255 else "void" for k in ids_of(sample.label_map, sample)[0, ::9]]
+    assert spelt["coco_stuff"] == spelt["coco_stuff-train_ids"] == ["void", "person", "toothbrush", "wood"]
+    assert spelt["coco_stuff-pixelmaps"] == ["void", "other", "other", "wood"]
+    classes = open_mini("coco_stuff", tmp_path).classes
+    assert (len(classes), sum(info.is_thing for info in classes)) == (171, 80)
+    assert [classes[k].name for k in (10, 11, 79, 80, 170)] == [
+        *("fire hydrant", "stop sign", "toothbrush", "banner", "wood"),
+    ]
 
 
 def test_a_panoptic_crowd_is_a_segment_and_void_is_ignored(tmp_path: Path) -> None:

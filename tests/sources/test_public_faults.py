@@ -103,6 +103,8 @@ VISTAS = "validation/v1.2/labels/_1Gn_xkw7sa_i9GU4mkxxQ.png"
 NUCLEUS = "stage1_train/00ae/masks/00ff.png"
 BEAR = "480p/bear/00001"
 WRONG_SIZE = png(np.zeros((HEIGHT, WIDTH + 1), np.uint8))
+EXTRA = "gtCoarse/train_extra/troisdorf/troisdorf_000000_000019_gtCoarse_labelIds.png"
+PERSONS, STUFF = "annotations/person_keypoints_train2017.json", "000000000139_labelTrainIds.png"
 GREY = png(np.full((HEIGHT, WIDTH, 3), 99, np.uint8))
 # source, what is spoilt, the reason that is given, how many samples are left, the file named if it is another one
 CASES: list[tuple[str, Spoil, str, int, str]] = [
@@ -131,6 +133,11 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("camvid-original", remove("LabeledApproved_full/0006R0_f00930_L.png"), "missing_mask", 5, ""),
     ("camvid-original", put("LabeledApproved_full/0006R0_f00930_L.png", ids(3)), "label_out_of_range", 5, ""),
     ("camvid-original", put("LabeledApproved_full/0006R0_f00930_L.png", GREY), "label_out_of_range", 5, ""),
+    ("cityscapes-coarse", remove(EXTRA), "missing_mask", 2, ""),
+    ("coco-keypoints", edit(PERSONS, first_of(keypoints=[1, 2, 2] * 16)), "bad_annotation", 3, ""),
+    ("coco_stuff", put("annotations/val2017/000000000139.png", ids(11)), "label_out_of_range", 2, ""),
+    ("coco_stuff", remove("annotations/val2017/000000000139.png"), "missing_mask", 2, ""),
+    ("coco_stuff-train_ids", put(f"annotations/val2017/{STUFF}", ids(171)), "label_out_of_range", 2, ""),
     ("coco", remove("train2017/000000000009.jpg"), "missing_image", 3, ""),
     ("coco", put("train2017/000000000009.jpg", photograph(9, 9)), "size_mismatch", 3, ""),
     ("coco", edit(TRAIN, first_of(segmentation=[[1, 2, 3, 4]])), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
@@ -243,6 +250,7 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("gta5", put("split.mat", b"no matlab"), "expected a MATLAB 5 file"),
         ("gta5", put("split.mat", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"), "expected a MATLAB 5 file"),
         ("camvid-original", move("701_StillsRaw_full", "x"), "expected CamVid's own layout"),
+        ("coco_stuff", move("images", "x"), "say where they are by the option images"),
         (
             "camvid-original",
             move("701_StillsRaw_full/0006R0_f00930.png", "701_StillsRaw_full/0007R0_f00930.png"),
@@ -288,6 +296,7 @@ def test_a_folder_that_is_not_the_dataset_says_what_was_expected(
         ("oxford_pet", {"classes": "breed"}, "the lists name 2 of 37 breeds"),
         ("labelme", {"classes": "photo_0.jpg"}, "expected UTF-8"),
         ("nuclei", {"shares": "1,1"}, "option shares='1,1'"),
+        ("coco_stuff", {"labels": "171"}, "option labels='171'; expected raw, train_ids, pixelmaps"),
         ("camvid", {"layout": "full"}, "option layout='full'; expected segnet or original"),
         ("camvid", {"classes": 12}, "option classes=12; expected 11 or 32"),
         ("camvid", {"classes": 32}, "SegNet's layout has 11 classes and its own lists"),

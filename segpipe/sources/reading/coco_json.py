@@ -20,6 +20,7 @@ from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, ClassInfo, LabelCoding
 
 SPLIT_MARK = "{split}"
 OBJECTS = "annotations/instances_{split}2017.json"
+KEYPOINTS = "annotations/person_keypoints_{split}2017.json"
 PANOPTIC = "annotations/panoptic_{split}2017.json"
 IMAGES = "{split}2017"
 SHARES = "0.8,0.1,0.1"
@@ -95,7 +96,7 @@ class Documented:
     @property
     def expected(self) -> Mapping[str, int] | None:
         """COCO 2017's counts; none for documents of another name."""
-        return EXPECTED if self.documents in (OBJECTS, PANOPTIC) else None
+        return EXPECTED if self.documents in (OBJECTS, KEYPOINTS, PANOPTIC) else None
 
 
 def folder_of(pattern: str, split: str) -> str:
