@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import Labels, map_labels
 from segpipe.sources.reading import (
@@ -22,8 +21,8 @@ from segpipe.sources.reading import (
     class_colour,
     coding,
     files_by_stem,
+    listed_stems,
     read_labels,
-    read_lines,
     read_photograph,
     regions,
     sample_of,
@@ -101,21 +100,12 @@ class Voc:
         """(split, stem, where it is listed), by the lists or, with `split`, by the masks that are there."""
         if self.split:
             return [(self.split, stem, self.masks) for stem in labels]
-        found = storage.list_files(storage.join(self.root, self.lists), suffix=".txt")
-        lists = {uri.rpartition("/")[2][:-4]: f"{self.lists}/{uri.rpartition('/')[2]}" for uri in found}
-        if len(lists) > 1:
-            lists.pop("trainval", None)  # the union of two others
-        if not lists:
+        if not (listed := listed_stems(self.root, self.lists)):
             raise InputError(
                 f"{self.root}: no {self.lists}/*.txt here; expected VOC's layout (JPEGImages/, {self.masks}/, "
                 f"{self.lists}/train.txt): give VOCdevkit/VOC2012 as root, or name a split for all by the option split"
             )
-        return [
-            (split, line.split()[0], path)
-            for split, path in sorted(lists.items())
-            for line in read_lines(self.root, path)
-            if line.strip()
-        ]
+        return listed
 
     def read(self, ref: SampleRef) -> Sample:
         """One image with its label map and, where asked for, its objects. Raises BadSampleError."""

@@ -15,7 +15,7 @@ import pytest
 from segpipe import masks
 from segpipe.sources import open_source
 from segpipe.types import Annotation, Sample
-from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
+from tests.fixtures.mini_datasets import CONTEXT, HEIGHT, WIDTH, WRITERS
 from tests.fixtures.mini_variants import open_mini, write_mini
 
 DATA = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -179,6 +179,14 @@ FACTS = [
         )
         for source, first, last in (("coco_stuff", 0, 79), ("coco_stuff-train_ids", 79, 170))
     ),
+    *(
+        Facts(
+            source=f"pascal_context{spelling}",
+            samples={"train": 2, "val": 1},
+            pixels={47 - first: 3 * MINI_PIXELS // 4, 38 - first: 3 * MINI_PIXELS // 4, rest: 3 * MINI_PIXELS // 2},
+        )
+        for spelling, first, rest in (("", 0, 0), ("-59", 1, 255), ("-official", 0, 0), ("-merged", 0, 0))
+    ),
     Facts(
         source="coco_stuff-pixelmaps",
         samples={"train": 2, "val": 1},
@@ -320,6 +328,15 @@ def test_coco_objects_of_every_spelling(tmp_path: Path) -> None:
     assert int(masks.decode_rle(crowd.rle or b"", HEIGHT, WIDTH).sum()) == 4 * HEIGHT
     assert with_objects.keypoints[0].points == ((3.5, 4.0, 2), (0.0, 0.0, 0), (7.25, 9.0, 1))
     assert with_objects.keypoints[0].segment_id == person.segment_id
+
+
+def test_pascal_context_has_the_same_classes_in_every_spelling(tmp_path: Path) -> None:
+    write_mini("pascal_context", tmp_path)
+    names = [info.name for info in open_mini("pascal_context", tmp_path).classes]
+    assert (len(names), names[0], names[47], names[38]) == (60, "background", "sky", "plate")
+    assert names[1:] == [info.name for info in open_mini("pascal_context-59", tmp_path).classes] == sorted(CONTEXT)
+    maps = [read_all(f"pascal_context{spelling}", tmp_path)[0].label_map for spelling in ("", "-official", "-merged")]
+    assert maps[0] == maps[1] == maps[2]
 
 
 def test_coco_persons_have_seventeen_keypoints(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Public datasets in a state in which nobody published them: the bad sample is named, its neighbours stay."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import scipy.io
 
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources import SOURCES, open_source
+from segpipe.sources.reading import matlab
 from segpipe.types import QuarantineEntry
 from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
 from tests.fixtures.mini_variants import open_mini, write_mini
@@ -80,6 +83,12 @@ def ids(value: int, kind: type = np.uint8) -> bytes:
     return png(np.full((HEIGHT, WIDTH), value, kind))
 
 
+def mat(**variables: Any) -> bytes:
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, variables, do_compression=True)
+    return stream.getvalue()
+
+
 def first_of(**changes: object) -> Callable[[Any], object]:
     """Changes the first annotation of a document."""
     return lambda document: document["annotations"][0].update(changes)
@@ -105,6 +114,7 @@ BEAR = "480p/bear/00001"
 WRONG_SIZE = png(np.zeros((HEIGHT, WIDTH + 1), np.uint8))
 EXTRA = "gtCoarse/train_extra/troisdorf/troisdorf_000000_000019_gtCoarse_labelIds.png"
 PERSONS, STUFF = "annotations/person_keypoints_train2017.json", "000000000139_labelTrainIds.png"
+FULL = np.ones((HEIGHT, WIDTH), np.int32)
 GREY = png(np.full((HEIGHT, WIDTH, 3), 99, np.uint8))
 # source, what is spoilt, the reason that is given, how many samples are left, the file named if it is another one
 CASES: list[tuple[str, Spoil, str, int, str]] = [
@@ -138,6 +148,15 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("coco_stuff", put("annotations/val2017/000000000139.png", ids(11)), "label_out_of_range", 2, ""),
     ("coco_stuff", remove("annotations/val2017/000000000139.png"), "missing_mask", 2, ""),
     ("coco_stuff-train_ids", put(f"annotations/val2017/{STUFF}", ids(171)), "label_out_of_range", 2, ""),
+    ("pascal_context", remove("trainval/2008_000007.mat"), "missing_mask", 2, ""),
+    ("pascal_context", put("trainval/2008_000007.mat", mat(LabelMap=np.full((HEIGHT, 3), 9))), "size_mismatch", 2, ""),
+    ("pascal_context", put("trainval/2008_000007.mat", mat(LabelMap=FULL * 460)), "label_out_of_range", 2, ""),
+    ("pascal_context", put("trainval/2008_000007.mat", mat(LabelMap=FULL * -1)), "label_out_of_range", 2, ""),
+    ("pascal_context", put("trainval/2008_000007.mat", mat(LabelMap=FULL * 0.5)), "bad_annotation", 2, ""),
+    ("pascal_context", put("trainval/2008_000007.mat", mat(labels=FULL)), "bad_annotation", 2, ""),
+    ("pascal_context", put("trainval/2008_000007.mat", mat(LabelMap=FULL)[:200]), "unreadable", 2, ""),
+    ("pascal_context", put("trainval/2008_000007.mat", b""), "unreadable", 2, ""),
+    ("pascal_context-merged", put("SegmentationClassContext/2008_000007.png", ids(60)), "label_out_of_range", 2, ""),
     ("coco", remove("train2017/000000000009.jpg"), "missing_image", 3, ""),
     ("coco", put("train2017/000000000009.jpg", photograph(9, 9)), "size_mismatch", 3, ""),
     ("coco", edit(TRAIN, first_of(segmentation=[[1, 2, 3, 4]])), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
@@ -251,6 +270,10 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("gta5", put("split.mat", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"), "expected a MATLAB 5 file"),
         ("camvid-original", move("701_StillsRaw_full", "x"), "expected CamVid's own layout"),
         ("coco_stuff", move("images", "x"), "say where they are by the option images"),
+        ("pascal_context", move("ImageSets", "x"), "neither train.txt nor val.txt in ImageSets/Main"),
+        ("pascal_context", remove("labels.txt"), "labels.txt"),
+        ("pascal_context", put("labels.txt", "1: accordion\n"), "1 names without aeroplane, bag"),
+        ("pascal_context-official", put("59_labels.txt", "aeroplane\n"), "line 1 is 'aeroplane'; expected"),
         (
             "camvid-original",
             move("701_StillsRaw_full/0006R0_f00930.png", "701_StillsRaw_full/0007R0_f00930.png"),
@@ -296,6 +319,8 @@ def test_a_folder_that_is_not_the_dataset_says_what_was_expected(
         ("oxford_pet", {"classes": "breed"}, "the lists name 2 of 37 breeds"),
         ("labelme", {"classes": "photo_0.jpg"}, "expected UTF-8"),
         ("nuclei", {"shares": "1,1"}, "option shares='1,1'"),
+        ("pascal_context", {"masks": "mats"}, "option masks='mats'; expected trainval, 59_context_labels, Seg"),
+        ("pascal_context", {"classes": 459}, "option classes=459; expected 59"),
         ("coco_stuff", {"labels": "171"}, "option labels='171'; expected raw, train_ids, pixelmaps"),
         ("camvid", {"layout": "full"}, "option layout='full'; expected segnet or original"),
         ("camvid", {"classes": 12}, "option classes=12; expected 11 or 32"),
@@ -335,3 +360,10 @@ def test_lists_and_documents_are_not_followed_out_of_the_root(source: str, file:
     (tmp_path / "root" / file).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="is a link out of the root"):
         open_source(source, str(tmp_path / "root")).index()
+
+
+def test_a_mask_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mini("pascal_context", tmp_path)
+    monkeypatch.setattr(matlab, "MAX_UNPACKED", 2**20)
+    put("trainval/2008_000007.mat", mat(LabelMap=np.zeros((2048, 2048), np.uint8))).apply(tmp_path)
+    assert found_bad("pascal_context", tmp_path) == ([("trainval/2008_000007.mat", "unreadable")], 2)

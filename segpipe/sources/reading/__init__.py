@@ -2,7 +2,7 @@
 
     files.py        one file below the root -> bytes, a photograph, label ids, lines, a JSON document; and one pair
     listing.py      what `Source.index` gives back, collected; which files are there
-    splits.py       a stable hash of the group -> train, val or test
+    splits.py       lists of stems, or a stable hash of the group -> train, val or test
     colours.py      a colour for every class that has none
     objects.py      polygons, run lengths and id maps -> segments
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
@@ -38,7 +38,7 @@ from segpipe.sources.reading.listing import (
     pictures_by_stem,
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
-from segpipe.sources.reading.splits import SPLITS, hashed_split, parse_shares
+from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, parse_shares
 
 __all__ = [
     "SPLITS",
@@ -57,6 +57,7 @@ __all__ = [
     "hashed_split",
     "is_inside",
     "is_number",
+    "listed_stems",
     "mask_of_segmentation",
     "parse_shares",
     "pictures_by_stem",
