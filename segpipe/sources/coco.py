@@ -9,19 +9,15 @@ that nobody marked up (`num_keypoints` 0) has 17 of visibility 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from segpipe.errors import BadSampleError
 from segpipe.sources.reading import (
     Listing,
-    below,
     hashed_split,
-    is_number,
     mask_of_segmentation,
     parse_shares,
-    read_photograph,
     sample_of,
     segment_of_mask,
 )
@@ -30,12 +26,9 @@ from segpipe.sources.reading.coco_json import (
     LICENCE,
     OBJECTS,
     SHARES,
-    Category,
-    Document,
     Documented,
-    files_of,
-    folder_of,
 )
+from segpipe.sources.reading.coco_objects import images_with_objects, photograph_of
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
     Annotation,
@@ -62,43 +55,21 @@ class Coco(Documented):
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every listed image with its annotations. Raises InputError where a document is missing or not COCO's."""
-        listing, documents = Listing(), self.read_documents()
-        there = files_of(self.root, documents, self.images)
-        for split, document in documents.items():
-            for item, fault in document.faults:
-                listing.refuse(document.path, item, "bad_annotation", f"{fault}: mend the entry")
-            place = folder_of(self.images, split)
-            objects, faults = _by_image(document)
-            for item, detail in faults.items():
-                listing.refuse(document.path, item, "bad_annotation", f"{detail}: mend the annotation")
-            for image_id, entry in document.images.items():
-                if _item(image_id) in faults:
-                    continue
-                file = below(place, entry.file_name)
-                sample_id = file.rpartition(".")[0] or file
-                if file not in there:
-                    detail = f"listed in {document.path}, but there is no such file: restore it or take the image out"
-                    listing.refuse(file, sample_id, "missing_image", detail)
-                    continue
-                listing.add(
-                    sample_id,
-                    split=split or hashed_split(sample_id, self.shares),
-                    group=sample_id,
-                    files=(file, document.path),  # the document is in it so that a change of it is noticed
-                    listed=document.path,
-                    extra={"height": entry.height, "width": entry.width, "objects": objects.get(image_id, [])},
-                )
+        listing = Listing()
+        for each in images_with_objects(self.root, self.read_documents(), self.images, listing):
+            listing.add(
+                each.sample_id,
+                split=each.split or hashed_split(each.sample_id, self.shares),
+                group=each.sample_id,
+                files=each.files,
+                listed=each.files[1],
+                extra=each.extra,
+            )
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:
         """One image with its objects. Raises BadSampleError."""
-        file, document = ref.files
-        image = read_photograph(self.root, file)
-        said = (ref.extra["height"], ref.extra["width"])
-        if said != (image.height, image.width):
-            raise BadSampleError(
-                "size_mismatch", file, f"{image.width}x{image.height} pixels, {document} says {said[1]}x{said[0]}"
-            )
+        image, document = photograph_of(self.root, ref), ref.files[1]
         segments, keypoints = [], []
         for number, each in enumerate(ref.extra["objects"], start=1):
             where = f"{document}, annotation {each['id']}"
@@ -120,47 +91,6 @@ class Coco(Documented):
             segments=tuple(segments),
             keypoints=tuple(keypoints),
         )
-
-
-def _by_image(document: Document) -> tuple[dict[int | str, list[dict[str, Any]]], dict[str, str]]:
-    """The objects of each image as plain data, and what cannot be used: item -> why.
-
-    A bad annotation costs its image: without the object, a model would learn that it is background.
-    """
-    objects: dict[int | str, list[dict[str, Any]]] = {}
-    faults: dict[str, str] = {}
-    for number, entry in enumerate(document.annotations):
-        where, image_id, category_id = f"annotations[{number}]", entry.get("image_id"), entry.get("category_id")
-        if not isinstance(image_id, int | str) or image_id not in document.images:
-            faults[where] = f"image_id is {image_id!r:.40}, which no image has"
-        elif not isinstance(category_id, int) or (category := document.categories.get(category_id)) is None:
-            faults[_item(image_id)] = f"{where}.category_id is {category_id!r:.40}, which no category has"
-        elif (points := _points(entry, category)) is None:
-            expected = f"x, y, v of {category.num_keypoints} points"
-            faults[_item(image_id)] = f"{where}.keypoints is {entry.get('keypoints')!r:.60}; expected {expected}"
-        else:
-            objects.setdefault(image_id, []).append(
-                {
-                    "id": str(entry.get("id", number)),
-                    "class_id": category.class_id,
-                    "is_crowd": entry.get("iscrowd") == 1,
-                    "area": float(area) if is_number(area := entry.get("area")) and area >= 0 else None,
-                    "segmentation": entry.get("segmentation"),
-                    "keypoints": points,
-                }
-            )
-    return objects, faults
-
-
-def _item(image_id: int | str) -> str:
-    return f"image {image_id}"
-
-
-def _points(entry: Mapping[str, Any], category: Category) -> list[Any] | None:
-    """The keypoints of an annotation, [] where it has none; None where they are not what the category says."""
-    points = entry.get("keypoints") or []
-    fits = isinstance(points, list) and all(is_number(value) for value in points)
-    return points if fits and len(points) in (0, 3 * category.num_keypoints) else None
 
 
 def _keypoints(flat: list[Any], segment_id: int, where: str) -> Keypoints:

@@ -188,6 +188,26 @@ FACTS = [
         for spelling, first, rest in (("", 0, 0), ("-59", 1, 255), ("-official", 0, 0), ("-merged", 0, 0))
     ),
     Facts(
+        source="coco_20i",
+        samples={"train": 2, "val": 1},
+        pixels={1: 6 * 6, 2: 28 * 18, 3: 28 * 18, 255: 4 * HEIGHT - 2 * 18 + 4 * HEIGHT},
+    ),
+    Facts(
+        source="coco_20i-fold1",
+        samples={"train": 2, "val": 1},
+        pixels={1: 6 * 6, 2: 28 * 18, 3: 28 * 18, 255: 28 * 18 - 6 * 6 + 2 * (4 * HEIGHT) - 2 * 18 - 2 * 18},
+    ),
+    Facts(
+        source="pascal_5i",
+        samples={"train": 2, "val": 1},
+        pixels={0: 3 * MINI_PIXELS // 2 - MINI_PIXELS // 4, 1: MINI_PIXELS // 4, 15: MINI_PIXELS // 4},
+    ),
+    Facts(
+        source="pascal_5i-fold2",
+        samples={"train": 2, "val": 1},
+        pixels={1: MINI_PIXELS // 4, 15: MINI_PIXELS // 4, 255: MINI_PIXELS},
+    ),
+    Facts(
         source="coco_stuff-pixelmaps",
         samples={"train": 2, "val": 1},
         pixels={90: 3 * MINI_PIXELS // 4, 91: 3 * MINI_PIXELS // 2, 255: 3 * MINI_PIXELS // 4},

@@ -115,6 +115,7 @@ WRONG_SIZE = png(np.zeros((HEIGHT, WIDTH + 1), np.uint8))
 EXTRA = "gtCoarse/train_extra/troisdorf/troisdorf_000000_000019_gtCoarse_labelIds.png"
 PERSONS, STUFF = "annotations/person_keypoints_train2017.json", "000000000139_labelTrainIds.png"
 FULL = np.ones((HEIGHT, WIDTH), np.int32)
+FEW = "annotations/instances_val2014.json"
 GREY = png(np.full((HEIGHT, WIDTH, 3), 99, np.uint8))
 # source, what is spoilt, the reason that is given, how many samples are left, the file named if it is another one
 CASES: list[tuple[str, Spoil, str, int, str]] = [
@@ -157,6 +158,12 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("pascal_context", put("trainval/2008_000007.mat", mat(LabelMap=FULL)[:200]), "unreadable", 2, ""),
     ("pascal_context", put("trainval/2008_000007.mat", b""), "unreadable", 2, ""),
     ("pascal_context-merged", put("SegmentationClassContext/2008_000007.png", ids(60)), "label_out_of_range", 2, ""),
+    ("coco_20i", remove("val2014/COCO_val2014_000000000009.jpg"), "missing_image", 2, ""),
+    ("coco_20i", edit(FEW, first_of(segmentation=[[1, 2, 3]])), "bad_annotation", 2, f"{FEW}, annotation 1"),
+    ("coco_20i", edit(FEW, first_of(category_id=2)), "bad_annotation", 2, ""),
+    ("pascal_5i", remove("SegmentationClassAug/2007_000033.png"), "missing_mask", 2, ""),
+    ("pascal_5i", put("SegmentationClassAug/2007_000033.png", ids(15)), "bad_annotation", 2, ""),
+    ("pascal_5i", put("SegmentationClassAug/2007_000033.png", ids(21)), "label_out_of_range", 2, ""),
     ("coco", remove("train2017/000000000009.jpg"), "missing_image", 3, ""),
     ("coco", put("train2017/000000000009.jpg", photograph(9, 9)), "size_mismatch", 3, ""),
     ("coco", edit(TRAIN, first_of(segmentation=[[1, 2, 3, 4]])), "bad_annotation", 3, f"{TRAIN}, annotation 90"),
@@ -270,6 +277,10 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("gta5", put("split.mat", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"), "expected a MATLAB 5 file"),
         ("camvid-original", move("701_StillsRaw_full", "x"), "expected CamVid's own layout"),
         ("coco_stuff", move("images", "x"), "say where they are by the option images"),
+        ("coco_20i", move(FEW, "annotations/instances_test2014.json"), "expected documents of train and val"),
+        ("pascal_5i", remove("splits/pascal/trn/fold3.txt"), "fold3.txt"),
+        ("pascal_5i", put("splits/pascal/val/fold0.txt", "2007_000033__06\n"), "a class of 01 to 05"),
+        ("pascal_5i", put("splits/pascal/val/fold0.txt", "2007_000033\n"), "expected `image__class`"),
         ("pascal_context", move("ImageSets", "x"), "neither train.txt nor val.txt in ImageSets/Main"),
         ("pascal_context", remove("labels.txt"), "labels.txt"),
         ("pascal_context", put("labels.txt", "1: accordion\n"), "1 names without aeroplane, bag"),
@@ -319,6 +330,10 @@ def test_a_folder_that_is_not_the_dataset_says_what_was_expected(
         ("oxford_pet", {"classes": "breed"}, "the lists name 2 of 37 breeds"),
         ("labelme", {"classes": "photo_0.jpg"}, "expected UTF-8"),
         ("nuclei", {"shares": "1,1"}, "option shares='1,1'"),
+        ("coco_20i", {"fold": -1}, "option fold=-1; expected 0 to 3"),
+        ("coco_20i", {"outside": ""}, "option outside=''; expected background or ignored"),
+        ("pascal_5i", {"fold": 4}, "option fold=4; expected 0 to 3"),
+        ("pascal_5i", {"outside": "void"}, "option outside='void'; expected background or ignored"),
         ("pascal_context", {"masks": "mats"}, "option masks='mats'; expected trainval, 59_context_labels, Seg"),
         ("pascal_context", {"classes": 459}, "option classes=459; expected 59"),
         ("coco_stuff", {"labels": "171"}, "option labels='171'; expected raw, train_ids, pixelmaps"),
