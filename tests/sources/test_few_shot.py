@@ -8,7 +8,8 @@ import pytest
 from segpipe.sources import open_source
 from segpipe.sources.coco_20i import Coco20i
 from segpipe.sources.pascal_5i import EXPECTED, NUM_FOLDS, Pascal5i, novel_classes
-from tests.fixtures.mini_datasets import WRITERS, write
+from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.small_files import write
 from tests.sources.test_public_datasets import DATA, ids_of
 
 LISTS = DATA / "fewshot_splits" / "pascal"

@@ -13,10 +13,12 @@ import numpy.typing as npt
 import pytest
 
 from segpipe import masks
-from segpipe.sources import open_source
+from segpipe.sources import open_source, pascal_part
 from segpipe.types import Annotation, Sample
-from tests.fixtures.mini_datasets import CONTEXT, HEIGHT, WIDTH, WRITERS
+from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.mini_pascal import CONTEXT
 from tests.fixtures.mini_variants import open_mini, write_mini
+from tests.fixtures.small_files import HEIGHT, WIDTH
 
 DATA = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 Options = dict[str, str | int | float | bool]
@@ -39,6 +41,8 @@ class Facts:
 
 
 MINI_PIXELS = HEIGHT * WIDTH
+PARTS = {info.name: class_id for class_id, info in enumerate(pascal_part.CLASSES["parts"])}
+PART_IDS = [PARTS[name] for name in ("person", "person head", "person lear", "car", "car wheel", "boat")]
 FACTS = [
     Facts(
         source="voc",
@@ -198,6 +202,19 @@ FACTS = [
         pixels={1: 6 * 6, 2: 28 * 18, 3: 28 * 18, 255: 28 * 18 - 6 * 6 + 2 * (4 * HEIGHT) - 2 * 18 - 2 * 18},
     ),
     Facts(
+        source="pascal_part",
+        samples={"train": 2, "val": 1},
+        segments={"train": 3, "val": 2},
+        # In sixths: a person with one stripe left, its head and ear; a car with two left, a wheel class of two.
+        pixels=dict(zip(PART_IDS, (sixth * MINI_PIXELS // 6 for sixth in (1, 1, 1, 2, 2, 2)), strict=True)),
+    ),
+    Facts(
+        source="pascal_part-objects",
+        samples={"train": 2, "val": 1},
+        segments={"train": 3, "val": 2},
+        pixels={15: MINI_PIXELS // 2, 7: 2 * MINI_PIXELS // 3, 4: MINI_PIXELS // 3, 17: MINI_PIXELS // 2},
+    ),
+    Facts(
         source="pascal_5i",
         samples={"train": 2, "val": 1},
         pixels={0: 3 * MINI_PIXELS // 2 - MINI_PIXELS // 4, 1: MINI_PIXELS // 4, 15: MINI_PIXELS // 4},
@@ -348,6 +365,24 @@ def test_coco_objects_of_every_spelling(tmp_path: Path) -> None:
     assert int(masks.decode_rle(crowd.rle or b"", HEIGHT, WIDTH).sum()) == 4 * HEIGHT
     assert with_objects.keypoints[0].points == ((3.5, 4.0, 2), (0.0, 0.0, 0), (7.25, 9.0, 1))
     assert with_objects.keypoints[0].segment_id == person.segment_id
+
+
+def test_parts_are_named_by_their_objects_and_numbers_do_not_count(tmp_path: Path) -> None:
+    assert (len(PARTS), sum(" " in name for name in PARTS)) == (214, 193)
+    write_mini("pascal_part", tmp_path)
+    source, samples = open_mini("pascal_part", tmp_path), read_all("pascal_part", tmp_path)
+    rows = [
+        [source.classes[k].name for k in ids_of(sample.label_map, sample)[0, 2 :: WIDTH // 6]] for sample in samples
+    ]
+    nothing = "background"
+    assert rows == [
+        ["person head", "person lear", "person", nothing, nothing, nothing],
+        ["car wheel", "car", "car wheel", "car", "boat", "boat"],
+        ["sheep muzzle", nothing, "sheep", "sheep", nothing, nothing],
+    ]
+    boat, car = samples[1].segments
+    assert (source.classes[boat.class_id].name, source.classes[car.class_id].name) == ("boat", "car")
+    assert (boat.area, car.area) == (MINI_PIXELS / 2, 2 * MINI_PIXELS / 3)  # each whole, though the car covers the boat
 
 
 def test_pascal_context_has_the_same_classes_in_every_spelling(tmp_path: Path) -> None:

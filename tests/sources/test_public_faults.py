@@ -14,9 +14,11 @@ from segpipe.errors import BadSampleError, InputError
 from segpipe.sources import SOURCES, open_source
 from segpipe.sources.reading import matlab
 from segpipe.types import QuarantineEntry
-from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
+from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.mini_pascal import part_annotation
 from tests.fixtures.mini_variants import open_mini, write_mini
 from tests.fixtures.pictures import photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH
 
 Options = dict[str, str | int | float | bool]
 
@@ -115,6 +117,7 @@ WRONG_SIZE = png(np.zeros((HEIGHT, WIDTH + 1), np.uint8))
 EXTRA = "gtCoarse/train_extra/troisdorf/troisdorf_000000_000019_gtCoarse_labelIds.png"
 PERSONS, STUFF = "annotations/person_keypoints_train2017.json", "000000000139_labelTrainIds.png"
 FULL = np.ones((HEIGHT, WIDTH), np.int32)
+PART = "Annotations_Part/2008_000007.mat"
 FEW = "annotations/instances_val2014.json"
 GREY = png(np.full((HEIGHT, WIDTH, 3), 99, np.uint8))
 # source, what is spoilt, the reason that is given, how many samples are left, the file named if it is another one
@@ -161,6 +164,18 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("coco_20i", remove("val2014/COCO_val2014_000000000009.jpg"), "missing_image", 2, ""),
     ("coco_20i", edit(FEW, first_of(segmentation=[[1, 2, 3]])), "bad_annotation", 2, f"{FEW}, annotation 1"),
     ("coco_20i", edit(FEW, first_of(category_id=2)), "bad_annotation", 2, ""),
+    ("pascal_part", remove(PART), "missing_mask", 2, ""),
+    ("pascal_part", put(PART, mat(anno=1)), "bad_annotation", 2, ""),
+    ("pascal_part", put(PART, b"MATLAB 5.0"), "unreadable", 2, ""),
+    ("pascal_part", put("JPEGImages/2008_000007.jpg", photograph(9, 9)), "size_mismatch", 2, f"{PART}, object 1"),
+    ("pascal_part", put(PART, part_annotation([("background", [0], {})])), "bad_annotation", 2, f"{PART}, object 1"),
+    (
+        "pascal_part",
+        put(PART, part_annotation([("boat", [0], {"mast": [0]})])),
+        "bad_annotation",
+        2,
+        f"{PART}, object 1",
+    ),
     ("pascal_5i", remove("SegmentationClassAug/2007_000033.png"), "missing_mask", 2, ""),
     ("pascal_5i", put("SegmentationClassAug/2007_000033.png", ids(15)), "bad_annotation", 2, ""),
     ("pascal_5i", put("SegmentationClassAug/2007_000033.png", ids(21)), "label_out_of_range", 2, ""),
@@ -277,6 +292,7 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("gta5", put("split.mat", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"), "expected a MATLAB 5 file"),
         ("camvid-original", move("701_StillsRaw_full", "x"), "expected CamVid's own layout"),
         ("coco_stuff", move("images", "x"), "say where they are by the option images"),
+        ("pascal_part", move("ImageSets", "x"), "neither train.txt nor val.txt in ImageSets/Main"),
         ("coco_20i", move(FEW, "annotations/instances_test2014.json"), "expected documents of train and val"),
         ("pascal_5i", remove("splits/pascal/trn/fold3.txt"), "fold3.txt"),
         ("pascal_5i", put("splits/pascal/val/fold0.txt", "2007_000033__06\n"), "a class of 01 to 05"),
@@ -330,6 +346,7 @@ def test_a_folder_that_is_not_the_dataset_says_what_was_expected(
         ("oxford_pet", {"classes": "breed"}, "the lists name 2 of 37 breeds"),
         ("labelme", {"classes": "photo_0.jpg"}, "expected UTF-8"),
         ("nuclei", {"shares": "1,1"}, "option shares='1,1'"),
+        ("pascal_part", {"level": "part"}, "option level='part'; expected objects or parts"),
         ("coco_20i", {"fold": -1}, "option fold=-1; expected 0 to 3"),
         ("coco_20i", {"outside": ""}, "option outside=''; expected background or ignored"),
         ("pascal_5i", {"fold": 4}, "option fold=4; expected 0 to 3"),
