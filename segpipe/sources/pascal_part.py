@@ -31,12 +31,23 @@ from segpipe.sources.reading import (
 from segpipe.sources.reading.matlab import read_matlab_of_sample
 from segpipe.sources.reading.voc_labels import VOC_CLASSES, VOC_LICENCE, VOC_NAMES
 from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.types import (
+    IGNORE_8BIT,
+    Annotation,
+    ClassInfo,
+    LabelCoding,
+    QuarantineEntry,
+    Sample,
+    SampleRef,
+    Segment,
+    Task,
+)
 
 _CAT = "head leye reye lear rear nose torso neck lfleg lfpa rfleg rfpa lbleg lbpa rbleg rbpa tail"
 _LEGS = "torso neck lfuleg lflleg rfuleg rflleg lbuleg lblleg rbuleg rblleg tail"
 _COW = f"head leye reye lear rear muzzle lhorn rhorn {_LEGS}"
-_BUS = "frontside leftside rightside backside roofside leftmirror rightmirror fliplate bliplate door wheel headlight window"
+_SIDES = "frontside leftside rightside backside roofside"
+_BUS = f"{_SIDES} leftmirror rightmirror fliplate bliplate door wheel headlight window"
 # l and r are left and right, f and b front and back, u and l (after the leg's place) upper and lower.
 PARTS = {
     "aeroplane": "body stern lwing rwing tail engine wheel",
@@ -140,7 +151,8 @@ class PascalPart:
         image_path, path = ref.files
         image = read_photograph(self.root, image_path)
         ids = _IDS[self.level]
-        labels, segments = np.zeros((image.height, image.width), np.uint8), []
+        labels = np.zeros((image.height, image.width), np.uint8)
+        segments: list[Segment] = []
         for name, part, inside in _layers(read_matlab_of_sample(self.root, path), image, path):
             if not part:
                 labels[inside] = ids[name]
@@ -184,7 +196,7 @@ def _mask(entry: Mapping[str, Any], image: Photograph, where: str) -> npt.NDArra
             f"mask is {mask.dtype} of {mask.shape}, image {image.file} {image.width}x{image.height}; expected whole "
             "numbers of the same size: fetch both again",
         )
-    return mask != 0
+    return np.asarray(mask != 0)
 
 
 def open_pascal_part(
