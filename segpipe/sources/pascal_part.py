@@ -17,11 +17,13 @@ import numpy.typing as npt
 
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources.reading import (
+    Kind,
+    Line,
     Listing,
     Photograph,
+    Place,
     class_colour,
     coding,
-    files_by_stem,
     listed_stems,
     read_photograph,
     sample_of,
@@ -127,23 +129,14 @@ class PascalPart:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """The images of train.txt and val.txt. Raises InputError where neither is there."""
-        images, annos = files_by_stem(self.root, "JPEGImages", ".jpg"), files_by_stem(self.root, self.masks, ".mat")
         if not (found := listed_stems(self.root, self.lists, only=("train", "val"))):
             raise InputError(
                 f"{self.root}: neither train.txt nor val.txt in {self.lists}/; expected VOC 2010's lists: give "
                 "VOCdevkit/VOC2010 as root, or say where they are by the option lists"
             )
+        lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in found]
         listing = Listing()
-        for split, stem, listed in found:
-            listing.add_pair(
-                stem,
-                split=split,
-                group=stem,
-                image=images.get(stem),
-                mask=annos.get(stem),
-                expected=(f"JPEGImages/{stem}.jpg", f"{self.masks}/{stem}.mat"),
-                listed=listed,
-            )
+        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".mat"), lines)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpipe.sources import open_source, pascal_5i
+from segpipe import storage
+from segpipe.sources import open_source
 from segpipe.sources.coco_20i import Coco20i
 from segpipe.sources.pascal_5i import EXPECTED, NUM_FOLDS, Pascal5i, novel_classes
 from tests.fixtures.mini_datasets import WRITERS
@@ -47,8 +48,8 @@ def test_the_lists_have_the_documented_counts(tmp_path: Path, monkeypatch: pytes
         for name, data in lists.items():
             write(tmp_path, f"splits/pascal/{name}", data)
         stems = {line.split("__")[0] for data in lists.values() for line in data.decode().split()}
-        found = lambda root, folder, suffix: {stem: f"{folder}/{stem}{suffix}" for stem in stems}  # noqa: E731
-        monkeypatch.setattr(pascal_5i, "files_by_stem", found)
+        names = [stem + suffix for stem in stems for suffix in (".jpg", ".png")]
+        monkeypatch.setattr(storage, "list_tree", lambda uri: names)
     for fold in range(NUM_FOLDS):
         refs, refused = open_source("pascal_5i", str(tmp_path), {"fold": fold}).index()
         assert refused == []
