@@ -2,10 +2,13 @@
 
     files.py        one file below the root -> bytes, a photograph, label ids, lines, a JSON document; and one pair
     listing.py      what `Source.index` gives back, collected; which files are there
-    splits.py       a stable hash of the group -> train, val or test
+    splits.py       lists of stems, or a stable hash of the group -> train, val or test
     colours.py      a colour for every class that has none
     objects.py      polygons, run lengths and id maps -> segments
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
+    voc_labels.py   the label table of PASCAL VOC and what is made of it
+    coco_json.py    COCO's documents; coco_objects.py their objects by image
+    matlab.py       MATLAB's .mat files
 
 Every raw id and every name in here comes from data: nothing is trusted before it is checked.
 """
@@ -21,11 +24,16 @@ from segpipe.sources.reading.files import (
     read_lines,
     read_pair,
     read_photograph,
+    sample_of,
     stored,
     without_root,
 )
 from segpipe.sources.reading.listing import (
+    Kind,
+    Line,
     Listing,
+    Place,
+    alone_in,
     below,
     files_below,
     files_by_stem,
@@ -34,13 +42,17 @@ from segpipe.sources.reading.listing import (
     pictures_by_stem,
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
-from segpipe.sources.reading.splits import SPLITS, hashed_split, parse_shares
+from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, parse_shares
 
 __all__ = [
     "SPLITS",
+    "Kind",
+    "Line",
     "Listing",
     "Photograph",
+    "Place",
     "Regions",
+    "alone_in",
     "below",
     "check_size",
     "class_colour",
@@ -50,6 +62,7 @@ __all__ = [
     "hashed_split",
     "is_inside",
     "is_number",
+    "listed_stems",
     "mask_of_segmentation",
     "parse_shares",
     "pictures_by_stem",
@@ -60,6 +73,7 @@ __all__ = [
     "read_pair",
     "read_photograph",
     "regions",
+    "sample_of",
     "segment_of_mask",
     "stored",
     "without_root",
