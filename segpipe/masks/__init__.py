@@ -1,9 +1,11 @@
-"""Masks at the border: COCO's run lengths and polygons (`coco`), label images and photographs (`images`, `looks`).
+"""Masks at the border: COCO's run lengths and polygons (`coco`), label images and photographs (`images`, `looks`),
+depth, flow and two-channel ids of 16 bits (`deep`).
 
 The public names of the room; sources, data and metrics import from here.
 """
 
 from segpipe.masks.coco import Mask, decode_rle, encode_rle, polygon_to_mask
+from segpipe.masks.deep import check_extra, read_rgb16
 from segpipe.masks.images import (
     MAX_PIXELS,
     ImageHeader,
@@ -23,6 +25,7 @@ __all__ = [
     "ImageHeader",
     "Labels",
     "Mask",
+    "check_extra",
     "check_header",
     "check_image",
     "decode_rle",
@@ -35,4 +38,5 @@ __all__ = [
     "read_image_header",
     "read_label_image",
     "read_rgb",
+    "read_rgb16",
 ]

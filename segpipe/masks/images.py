@@ -70,7 +70,7 @@ def check_header(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> Ima
 def check_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageLook:
     """Decodes a photograph fully, once, and says what it looks like. Raises BadSampleError as `check_header`."""
     image, _ = _photograph(data, file, max_pixels)
-    with _decoding(file):
+    with decoding(file):
         image.load()
         _require_upright(_orientation(image), file)  # a PNG may carry its EXIF behind the pixels
         return look_at(image)
@@ -108,7 +108,7 @@ def read_label_image(
         raise BadSampleError(
             "mask_mode", file, f"mask mode {image.mode}; expected 1, L, P or 16-bit grey: save it as such{coloured}"
         )
-    with _decoding(file):
+    with decoding(file):
         pixels = np.asarray(image)
     if image.mode == "RGB":
         return _ids_of_colours(pixels, palette or {}, file)
@@ -126,7 +126,7 @@ def read_id_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> np
     image, header = _open(data, file, max_pixels)
     if header.format != "PNG" or image.mode != "RGB":
         raise BadSampleError("mask_mode", file, f"a {header.format} of mode {image.mode}; expected an RGB PNG of ids")
-    with _decoding(file):
+    with decoding(file):
         pixels = np.asarray(image)
     return pixels.astype(np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
 
@@ -181,7 +181,7 @@ def _open(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHe
         raise BadSampleError("format_not_allowed", file, f"starts with {data[:8]!r}; expected a JPEG or a PNG file")
     if (b"\xff\xd9" if jpeg else b"IEND") not in data[-65536:]:
         raise BadSampleError("truncated", file, f"no end marker in its {len(data)} bytes: fetch the file again")
-    with _decoding(file):
+    with decoding(file):
         # The classes rather than Image.open: its own pixel limit warns at 89 Mpx and is set by a global.
         stream = io.BytesIO(data)
         image = JpegImagePlugin.JpegImageFile(stream) if jpeg else PngImagePlugin.PngImageFile(stream)
@@ -223,7 +223,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def _decoding(file: str) -> Iterator[None]:
+def decoding(file: str) -> Iterator[None]:
+    """Turns what Pillow raises on damaged bytes into BadSampleError; for the readers of this room."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; only pixels matter here
