@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segpipe.errors import InputError
-from segpipe.sources.reading import Listing, class_colour, coding, files_by_stem, read_lines, read_pair
+from segpipe.sources.reading import Kind, Listing, Place, class_colour, coding, read_lines, read_pair
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
@@ -42,30 +42,22 @@ class Ade20k:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image below images/training and images/validation. Raises InputError on other folders or none."""
-        images, masks = files_by_stem(self.root, "images", ".jpg"), files_by_stem(self.root, "annotations", ".png")
         listing = Listing()
-        for stem in sorted(images.keys() | masks.keys()):
-            folder, _, sample_id = stem.rpartition("/")
-            split = self.split or FOLDERS.get(folder)
-            if split is None:
-                raise InputError(
-                    f"{self.root}: images/{folder or '*.jpg'}: expected images/training and images/validation "
-                    "(ADEChallengeData2016): give that folder as root, or name one split for all by the option split"
-                )
-            listing.add_pair(
-                sample_id,
-                split=split,
-                group=sample_id,
-                image=images.get(stem),
-                mask=masks.get(stem),
-                expected=(f"images/{stem}.jpg", f"annotations/{stem}.png"),
-                listed="annotations" if stem not in images else "images",
-            )
-        if not images:
+        if not listing.add_folder(self.root, Kind("images", ".jpg"), Kind("annotations", ".png"), self._place):
             raise InputError(
                 f"{self.root}: no images/**.jpg here; expected ADEChallengeData2016: give that folder as root"
             )
         return listing.result()
+
+    def _place(self, stem: str) -> Place:
+        folder, _, sample_id = stem.rpartition("/")
+        split = self.split or FOLDERS.get(folder)
+        if split is None:
+            raise InputError(
+                f"{self.root}: images/{folder or '*.jpg'}: expected images/training and images/validation "
+                "(ADEChallengeData2016): give that folder as root, or name one split for all by the option split"
+            )
+        return Place(sample_id, split, sample_id)
 
     def read(self, ref: SampleRef) -> Sample:
         """One scene with its label map. Raises BadSampleError."""

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources.reading import (
+    Kind,
     Listing,
+    Place,
     coding,
-    files_by_stem,
     read_labels,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
 from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
@@ -66,45 +68,28 @@ class Cityscapes:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image that has a truth, and every truth that has an image. Raises InputError where nothing is found."""
-        images = files_by_stem(self.root, IMAGES, IMAGE_ENDING)
-        labels = files_by_stem(self.root, self.truth, f"_{self.truth}_labelIds.png")
-        object_ending = f"_{self.truth}_instanceIds.png"
-        objects = files_by_stem(self.root, self.truth, object_ending)
-        with_objects = Annotation.SEGMENTS in self.annotations
         listing = Listing()
-        for stem in sorted(images.keys() | labels.keys()):
-            split, sample_id = self._split_of(stem), stem.rpartition("/")[2]
-            if split not in EXPECTED[self.truth]:
-                continue
-            listing.add_pair(
-                sample_id,
-                split=split,
-                group=sample_id.partition("_")[0],  # the city: those of val are not in train
-                image=images.get(stem),
-                mask=labels.get(stem),
-                expected=(f"{IMAGES}/{stem}{IMAGE_ENDING}", f"{self.truth}/{stem}_{self.truth}_labelIds.png"),
-                listed=self.truth if stem not in images else IMAGES,
-                objects=(objects.get(stem), f"{self.truth}/{stem}_{self.truth}_instanceIds.png")
-                if with_objects
-                else None,
-            )
-        if not images:
+        images, labels = Kind(IMAGES, IMAGE_ENDING), Kind(self.truth, f"_{self.truth}_labelIds.png")
+        with_objects = Annotation.SEGMENTS in self.annotations
+        objects = Kind(self.truth, f"_{self.truth}_instanceIds.png") if with_objects else None
+        if not listing.add_folder(self.root, images, labels, self._place, objects=objects):
             raise InputError(
                 f"{self.root}: no {IMAGES}/**/*{IMAGE_ENDING} here; expected {IMAGES}/train/<city>/ and "
                 f"{self.truth}/train/<city>/: give the folder that holds both as root"
             )
         return listing.result()
 
-    def _split_of(self, stem: str) -> str:
+    def _place(self, stem: str) -> Place | None:
+        *folders, sample_id = stem.split("/")
+        city = sample_id.partition("_")[0]  # those of val are not in train
         if self.split:
-            return self.split
-        folders = stem.split("/")[:-1]
+            return Place(sample_id, self.split, city)
         if len(folders) != 2:
             raise InputError(
                 f"{self.root}/{IMAGES}/{stem}{IMAGE_ENDING}: expected <split>/<city>/ around the file: restore the "
                 "layout, or name one split for all by the option split"
             )
-        return folders[0]
+        return Place(sample_id, folders[0], city) if folders[0] in EXPECTED[self.truth] else None
 
     def read(self, ref: SampleRef) -> Sample:
         """One frame with its classes and, where asked for, its segments. Raises BadSampleError."""
@@ -120,12 +105,9 @@ class Cityscapes:
             segment_map = stored(numbered.segment_map)
             found = enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1)
             segments = tuple(_segment(number, raw_id, area, path) for number, (raw_id, area) in found)
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=segment_map,
             segments=segments,

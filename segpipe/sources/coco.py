@@ -21,6 +21,7 @@ from segpipe.sources.reading import (
     mask_of_segmentation,
     parse_shares,
     read_photograph,
+    sample_of,
     segment_of_mask,
 )
 from segpipe.sources.reading.coco_json import (
@@ -137,12 +138,9 @@ class Coco:
             )
             if each["keypoints"]:
                 keypoints.append(_keypoints(each["keypoints"], number, where))
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             segments=tuple(segments),
             keypoints=tuple(keypoints),
         )

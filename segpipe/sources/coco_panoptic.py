@@ -25,6 +25,7 @@ from segpipe.sources.reading import (
     read_file,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
 from segpipe.sources.reading.coco_json import Document, category_coding, classes_of, ignored_id, read_documents
@@ -130,12 +131,9 @@ class CocoPanoptic:
         table = np.array(
             [ref.extra["ignore"], *(said[raw]["class_id"] for raw in numbered.raw_ids)], np.uint16 if wide else np.uint8
         )
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(table[numbered.segment_map]),
             segment_map=stored(numbered.segment_map),
             segments=tuple(

@@ -26,6 +26,7 @@ from segpipe.sources.reading import (
     read_lines,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
 from segpipe.sources.spec import SourceInfo
@@ -122,12 +123,9 @@ class Voc:
         image = read_photograph(self.root, image_path)
         labels = map_labels(read_labels(self.root, mask_path, image), _TABLE, file=mask_path)
         segment_map, segments = self._objects(objects[0], image, labels) if objects else (None, ())
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=segment_map,
             segments=segments,

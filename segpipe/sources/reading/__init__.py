@@ -21,11 +21,15 @@ from segpipe.sources.reading.files import (
     read_lines,
     read_pair,
     read_photograph,
+    sample_of,
     stored,
     without_root,
 )
 from segpipe.sources.reading.listing import (
+    Kind,
     Listing,
+    Place,
+    alone_in,
     below,
     files_below,
     files_by_stem,
@@ -38,9 +42,12 @@ from segpipe.sources.reading.splits import SPLITS, hashed_split, parse_shares
 
 __all__ = [
     "SPLITS",
+    "Kind",
     "Listing",
     "Photograph",
+    "Place",
     "Regions",
+    "alone_in",
     "below",
     "check_size",
     "class_colour",
@@ -60,6 +67,7 @@ __all__ = [
     "read_pair",
     "read_photograph",
     "regions",
+    "sample_of",
     "segment_of_mask",
     "stored",
     "without_root",

@@ -89,13 +89,18 @@ def read_pair(
     image_path, mask_path = ref.files
     image = read_photograph(root, image_path)
     raw = read_labels(root, mask_path, image, palette=palette)
+    return sample_of(ref, image, label_map=stored(masks.map_labels(raw, table, file=mask_path)))
+
+
+def sample_of(ref: SampleRef, image: Photograph, **annotations: Any) -> Sample:
+    """The sample that `ref` asked for, with its photograph; `annotations` are the fields of Sample that say more."""
     return Sample(
         sample_id=ref.sample_id,
         image=image.data,
         height=image.height,
         width=image.width,
         group=ref.group,
-        label_map=stored(masks.map_labels(raw, table, file=mask_path)),
+        **annotations,
     )
 
 

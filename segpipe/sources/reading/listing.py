@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeGuard
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeGuard
 
 from segpipe import storage
 from segpipe.types import QuarantineEntry, SampleRef
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+
+
+class Place(NamedTuple):
+    """What the path of a file says of its sample."""
+
+    sample_id: str
+    split: str
+    group: str
+
+
+def alone_in(split: str) -> Callable[[str], Place]:
+    """For `Listing.add_folder`: every stem is a sample of `split`, and a group of its own."""
+    return lambda stem: Place(stem, split, stem)
+
+
+class Kind(NamedTuple):
+    """Files of one kind: `folder/**/<stem><suffix>`."""
+
+    folder: str
+    suffix: str
+
+    def path(self, stem: str) -> str:
+        return below(self.folder, stem + self.suffix)
+
+    def stems(self, paths: Iterable[str]) -> set[str]:
+        return {path.removesuffix(self.suffix) for path in paths if path.endswith(self.suffix)}
 
 
 class Listing:
@@ -63,6 +89,32 @@ class Listing:
         files = tuple(path for path, _, _ in found if path is not None)
         self.add(sample_id, split=split, group=group, files=files, listed=listed, extra=extra)
 
+    def add_folder(
+        self, root: str, images: Kind, masks: Kind, place: Callable[[str], Place | None], *, objects: Kind | None = None
+    ) -> int:
+        """Every image with the mask (and the second mask) of the same stem, and every mask without an image.
+
+        `place` says what a stem means, None passes it over. Gives back how many images there are.
+        """
+        kinds = [kind for kind in (images, masks, objects) if kind is not None]
+        trees = {folder: _shown(root, folder) for folder in {kind.folder for kind in kinds}}
+        found = {kind: kind.stems(trees[kind.folder]) for kind in kinds}
+        for stem in sorted(found[images] | found[masks]):
+            if (named := place(stem)) is None:
+                continue
+            paths = [kind.path(stem) if stem in found[kind] else None for kind in kinds]
+            self.add_pair(
+                named.sample_id,
+                split=named.split,
+                group=named.group,
+                image=paths[0],
+                mask=paths[1],
+                expected=(images.path(stem), masks.path(stem)),
+                listed=images.folder if stem in found[images] else masks.folder,
+                objects=(paths[2], objects.path(stem)) if objects else None,
+            )
+        return len(found[images])
+
     def refuse(self, file: str, item: str, reason: str, detail: str) -> None:
         """One thing that cannot be used; `reason` is one of BadSampleError.REASONS."""
         self._refused.append(QuarantineEntry(file=file, item=item, reason=reason, detail=detail))
@@ -74,9 +126,13 @@ class Listing:
 
 def files_by_stem(root: str, folder: str, suffix: str) -> dict[str, str]:
     """Path below `folder` ("" is the root) without `suffix` -> path below `root`, sorted; hidden files passed over."""
-    found = storage.list_tree(storage.join(root, folder) if folder else root, suffix=suffix)
-    shown = (path for path in found if not any(part.startswith(".") for part in path.split("/")))
-    return {path.removesuffix(suffix): below(folder, path) for path in shown}
+    return {path.removesuffix(suffix): below(folder, path) for path in _shown(root, folder) if path.endswith(suffix)}
+
+
+def _shown(root: str, folder: str) -> list[str]:
+    """Paths below `folder`, sorted, without hidden ones."""
+    found = storage.list_tree(storage.join(root, folder) if folder else root)
+    return [path for path in found if not any(part.startswith(".") for part in path.split("/"))]
 
 
 def files_below(root: str, folder: str) -> frozenset[str]:
@@ -92,9 +148,10 @@ def below(folder: str, path: str) -> str:
 def pictures_by_stem(root: str, folder: str, listing: Listing) -> dict[str, str]:
     """`files_by_stem` of photographs of every usual suffix; of two that share a stem, both are refused."""
     found: dict[str, list[str]] = {}
-    for suffix in PICTURE_SUFFIXES:
-        for stem, path in files_by_stem(root, folder, suffix).items():
-            found.setdefault(stem, []).append(path)
+    for path in _shown(root, folder):
+        stem, dot, extension = path.rpartition(".")
+        if dot + extension in PICTURE_SUFFIXES:
+            found.setdefault(stem, []).append(below(folder, path))
     for stem, paths in found.items():
         if len(paths) > 1:
             for path in paths:
