@@ -1,5 +1,5 @@
 """Masks at the border: COCO's run lengths and polygons (`coco`), label images and photographs (`images`, `looks`),
-depth, flow and two-channel ids of 16 bits (`deep`).
+depth, flow and two-channel ids of 16 bits (`deep`), what is shipped as no JPEG or PNG (`lossless`).
 
 The public names of the room; sources, data and metrics import from here.
 """
@@ -19,6 +19,7 @@ from segpipe.masks.images import (
     read_rgb,
 )
 from segpipe.masks.looks import look_at, near_copies
+from segpipe.masks.lossless import encode_png, png_of_bitmap
 
 __all__ = [
     "MAX_PIXELS",
@@ -29,10 +30,12 @@ __all__ = [
     "check_header",
     "check_image",
     "decode_rle",
+    "encode_png",
     "encode_rle",
     "look_at",
     "map_labels",
     "near_copies",
+    "png_of_bitmap",
     "polygon_to_mask",
     "read_id_image",
     "read_image_header",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import segpipe.sources
-from segpipe import storage
+from segpipe import masks, storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.shards import sample_to_row
 from segpipe.sources import SOURCES, Source, names, open_source
@@ -101,9 +101,15 @@ def test_optional_annotations_occur_where_declared(source: Source) -> None:
     assert any(sample.segments for sample in samples) == (Annotation.SEGMENTS in source.annotations)
     assert any(sample.keypoints for sample in samples) == (Annotation.KEYPOINTS in source.annotations)
     assert any(sample.clip_id for sample in samples) == (Annotation.CLIPS in source.annotations)
+    clips = {(sample.clip_id, sample.group) for sample in samples if sample.clip_id is not None}
+    assert len({clip for clip, _ in clips}) == len(clips), "a clip must not be cut by a split"
+    kinds = {Annotation.DEPTH: "depth", Annotation.FLOW: "flow"}
+    declared = {name for kind, name in kinds.items() if kind in source.annotations}
+    assert {name for sample in samples for name in sample.extras} == declared
+    assert all(any(name in rule for rule in source.coding.rules) for name in declared), "say what its values mean"
     for sample in samples:
-        if sample.clip_id is not None:
-            assert sample.group == sample.clip_id
+        for name, data in sample.extras.items():
+            masks.check_extra(data, file=name, height=sample.height, width=sample.width)
 
 
 def test_a_pickled_source_reads_the_same(source: Source) -> None:
