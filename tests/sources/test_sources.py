@@ -40,7 +40,8 @@ def test_every_source_has_a_mini_dataset() -> None:
 def test_every_file_of_the_room_is_in_the_table() -> None:
     room = Path(segpipe.sources.__file__).parent
     found = {path.stem for path in room.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    for name in sorted(found - SIBLINGS["sources"]):
+    # The one that is no format: it names the sources that read what torchvision's objects read.
+    for name in sorted(found - SIBLINGS["sources"] - {"torchvision_objects"}):
         line = f'    "{name}": {name}.INFO,'
         assert name in SOURCES, f"segpipe/sources/{name} is not in SOURCES; add to segpipe/sources/__init__.py:\n{line}"
         assert SOURCES[name].name == name
