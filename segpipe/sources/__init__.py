@@ -28,6 +28,8 @@ from segpipe.sources import (
     nuclei,
     oxford_pet,
     scenes,
+    synthia,
+    virtual_kitti,
     voc,
     yolo,
 )
@@ -51,6 +53,8 @@ SOURCES: dict[str, SourceInfo] = {
     "nuclei": nuclei.INFO,
     "oxford_pet": oxford_pet.INFO,
     "scenes": scenes.INFO,
+    "synthia": synthia.INFO,
+    "virtual_kitti": virtual_kitti.INFO,
     "voc": voc.INFO,
     "yolo": yolo.INFO,
 }
