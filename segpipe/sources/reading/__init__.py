@@ -5,6 +5,8 @@
     splits.py       a stable hash of the group -> train, val or test
     colours.py      a colour for every class that has none
     extras.py       depth and flow of an image, as shipped
+    matlab.py       .mat files of MATLAB 5
+    hdf5.py         .mat files of MATLAB 7.3
     objects.py      polygons, run lengths and id maps -> segments
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
 
