@@ -86,9 +86,9 @@ def recode_masks(root: Path, to: Path) -> None:
 
     from segpipe import masks
     from segpipe.shards.schema import ZSTD_LEVEL
-    from segpipe.sources import camvid
+    from segpipe.sources.camvid import segnet
 
-    table = dict(camvid.CODING.values)
+    table = dict(segnet.CODING.values)
     codec = pa.Codec("zstd", compression_level=ZSTD_LEVEL)
     for _, path in pairs(root):
         raw = masks.read_label_image(path.read_bytes(), file=path.name)

@@ -22,6 +22,12 @@ _TABLE = {0: IGNORE_8BIT, **{number + 1: number for number in range(NUM_CLASSES)
 CODING = coding(_TABLE, "0 is no class: other objects, not scored", "class k is written as k + 1")
 
 
+# Each of these 14 masks is 0 everywhere: github.com/CSAILVision/semantic-segmentation-pytorch/issues/298.
+_EMPTY = (5149, 5150, 5152, 5333, 5905, 6510, 13298, 14634, 14636, 14884, 15320, 15330, 15928, 19873)
+_WHY = "no pixel of its mask has a class (CSAILVision/semantic-segmentation-pytorch, issue 298)"
+KNOWN_BAD = {f"ADE_train_{number:08d}": _WHY for number in _EMPTY}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ade20k:
     """The folder that holds images/ and annotations/ (ADEChallengeData2016), opened by `open_ade20k`."""
@@ -42,7 +48,7 @@ class Ade20k:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image below images/training and images/validation. Raises InputError on other folders or none."""
-        listing = Listing()
+        listing = Listing(KNOWN_BAD)
         if not listing.add_folder(self.root, Kind("images", ".jpg"), Kind("annotations", ".png"), self._place):
             raise InputError(
                 f"{self.root}: no images/**.jpg here; expected ADEChallengeData2016: give that folder as root"
@@ -89,4 +95,5 @@ INFO = SourceInfo(
         "annotations/{training,validation}/ADE_val_00000001.png",
         "objectInfo150.txt",
     ),
+    known_bad=KNOWN_BAD,
 )

@@ -2,7 +2,8 @@
 
 Source: Cordts et al. 2016, www.cityscapes-dataset.com; labels as cityscapesScripts has them. The class comes from
 `labelIds`, the segments from `instanceIds`: below 1000 a label id (stuff, or a crowd: road users that could not be
-told apart), else label id * 1000 + the object's number.
+told apart), else label id * 1000 + the object's number. `truth=gtCoarse` reads the coarse polygons of train, val and
+train_extra, whose frames come in an archive of their own.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ EXPECTED = {
     "gtCoarse": {"train": 2975, "val": 500, "train_extra": 19998},
 }
 LICENCE = "custom terms, non-commercial (www.cityscapes-dataset.com/license)"
+KNOWN_BAD = {"troisdorf_000000_000073": "the frame is damaged (the download page of train_extra asks to delete it)"}
 CODING = coding(LABEL_IDS, "values are label ids; 15 of the 34 are not scored")
 
 
@@ -68,7 +70,7 @@ class Cityscapes:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image that has a truth, and every truth that has an image. Raises InputError where nothing is found."""
-        listing = Listing()
+        listing = Listing(KNOWN_BAD)
         images, labels = Kind(IMAGES, IMAGE_ENDING), Kind(self.truth, f"_{self.truth}_labelIds.png")
         with_objects = Annotation.SEGMENTS in self.annotations
         objects = Kind(self.truth, f"_{self.truth}_instanceIds.png") if with_objects else None
@@ -140,7 +142,7 @@ def open_cityscapes(root: str, *, truth: str = "gtFine", split: str = "", segmen
 INFO = SourceInfo(
     name="cityscapes",
     open=open_cityscapes,
-    summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19 scored classes, road users one by one",
+    summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19998 more of them coarse, 19 scored classes",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
     options={"truth": "gtFine", "split": "", "segments": True},
@@ -148,5 +150,7 @@ INFO = SourceInfo(
         "leftImg8bit/{train,val}/aachen/aachen_000000_000019_leftImg8bit.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_instanceIds.png",
+        "or gtCoarse/{train,val,train_extra}/aachen/aachen_000000_000019_gtCoarse_{labelIds,instanceIds}.png",
     ),
+    known_bad=KNOWN_BAD,
 )

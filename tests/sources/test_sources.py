@@ -18,6 +18,7 @@ from segpipe.shards import sample_to_row
 from segpipe.sources import SOURCES, Source, names, open_source
 from segpipe.types import Annotation
 from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.mini_variants import VARIANTS, open_mini, write_mini
 from tests.test_walls import SIBLINGS
 
 Options = dict[str, str | int | float | bool]
@@ -26,11 +27,11 @@ OPTIONS: dict[str, Options] = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(SOURCES))
+@pytest.fixture(scope="module", params=sorted([*SOURCES, *VARIANTS]))
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
     root = tmp_path_factory.mktemp(request.param)
-    WRITERS[request.param](root)
-    return open_source(request.param, str(root), OPTIONS.get(request.param))
+    write_mini(request.param, root)
+    return open_mini(request.param, root, OPTIONS.get(request.param))
 
 
 def test_every_source_has_a_mini_dataset() -> None:
@@ -140,6 +141,7 @@ def test_the_table_agrees_with_the_source(source: Source) -> None:
     assert info.summary
     assert info.licence
     assert info.tasks
+    assert all(sample_id and reason for sample_id, reason in info.known_bad.items())
     assert source.licence
     assert len({entry.name for entry in source.classes}) == len(source.classes)
     assert len({entry.colour for entry in source.classes}) == len(source.classes)

@@ -2,13 +2,16 @@
 
     files.py        one file below the root -> bytes, a photograph, label ids, lines, a JSON document; and one pair
     listing.py      what `Source.index` gives back, collected; which files are there
-    splits.py       a stable hash of the group -> train, val or test
+    splits.py       lists of stems, or a stable hash of the group -> train, val or test
     colours.py      a colour for every class that has none
     extras.py       depth and flow of an image, as shipped
     matlab.py       .mat files of MATLAB 5
     hdf5.py         .mat files of MATLAB 7.3
     objects.py      polygons, run lengths and id maps -> segments
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
+    voc_labels.py   the label table of PASCAL VOC and what is made of it
+    coco_json.py    COCO's documents; coco_objects.py their objects by image
+    matlab.py       MATLAB's .mat files
 
 Every raw id and every name in here comes from data: nothing is trusted before it is checked.
 """
@@ -43,7 +46,7 @@ from segpipe.sources.reading.listing import (
     pictures_by_stem,
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
-from segpipe.sources.reading.splits import SPLITS, hashed_split, parse_shares
+from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, parse_shares
 
 __all__ = [
     "SPLITS",
@@ -63,6 +66,7 @@ __all__ = [
     "inside",
     "is_inside",
     "is_number",
+    "listed_stems",
     "mask_of_segmentation",
     "parse_shares",
     "pictures_by_stem",

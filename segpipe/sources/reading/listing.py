@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
 from segpipe import storage
 from segpipe.types import QuarantineEntry, SampleRef
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Place(NamedTuple):
@@ -38,9 +42,10 @@ class Kind(NamedTuple):
 
 
 class Listing:
-    """The samples of a source while its index goes over lists and folders."""
+    """The samples of a source while its index goes over lists and folders; those of `known_bad` are refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, known_bad: Mapping[str, str] = NOTHING) -> None:
+        self._known_bad = known_bad
         self._refs: dict[str, SampleRef] = {}
         self._refused: list[QuarantineEntry] = []
 
@@ -55,6 +60,8 @@ class Listing:
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """One sample, found in the file or folder `listed`; the second one of an id is refused."""
+        if self._is_known_bad(sample_id, files[0]):
+            return
         if (first := self._refs.get(sample_id)) is not None:
             self.refuse(listed, sample_id, "duplicate_id", f"is already in split {first.split}: keep one of the two")
             return
@@ -73,12 +80,16 @@ class Listing:
         expected: tuple[str, str],
         listed: str,
         objects: tuple[str | None, str] | None = None,
+        further: tuple[str, ...] = (),
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """An image with its mask, and with a second mask of single objects where `objects` asks for one.
 
         None is a file that is not there, and `expected` (of `objects`, the second part) says where it should be.
+        `further` are files, known to be there, that a sample is read from too.
         """
+        if self._is_known_bad(sample_id, image or expected[0]):
+            return
         found = [(image, expected[0], "missing_image"), (mask, expected[1], "missing_mask")]
         found += [(*objects, "missing_mask")] if objects else []
         for path, wanted, reason in found:
@@ -86,7 +97,7 @@ class Listing:
                 detail = f"listed in {listed}, but there is no such file: restore it or take the sample out"
                 self.refuse(wanted, sample_id, reason, detail)
                 return
-        files = tuple(path for path, _, _ in found if path is not None)
+        files = (*(path for path, _, _ in found if path is not None), *further)
         self.add(sample_id, split=split, group=group, files=files, listed=listed, extra=extra)
 
     def add_folder(
@@ -118,6 +129,12 @@ class Listing:
     def refuse(self, file: str, item: str, reason: str, detail: str) -> None:
         """One thing that cannot be used; `reason` is one of BadSampleError.REASONS."""
         self._refused.append(QuarantineEntry(file=file, item=item, reason=reason, detail=detail))
+
+    def _is_known_bad(self, sample_id: str, file: str) -> bool:
+        """Said before anything else: some have taken the file away already."""
+        if (reason := self._known_bad.get(sample_id)) is not None:
+            self.refuse(file, sample_id, "known_bad", f"{reason}: leave it out")
+        return reason is not None
 
     def result(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """What `Source.index` returns."""
