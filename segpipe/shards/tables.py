@@ -19,6 +19,8 @@ from segpipe.errors import InputError
 
 BATCH_ROWS = 8
 _BUFFER_BYTES = 1 << 20
+# What a row may take on average: a small file can unpack to any size, and its footer says to which.
+_MAX_ROW_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,7 @@ def _rows_from(uri: str, number: int, columns: tuple[str, ...]) -> Iterator[tupl
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if first + rows > number:
+                _require_small(uri, file.metadata.row_group(group), columns)
                 place = first
                 batches = file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False)
                 for batch in batches:
@@ -86,6 +89,16 @@ def _rows_from(uri: str, number: int, columns: tuple[str, ...]) -> Iterator[tupl
                             yield place + offset, batch.slice(offset, 1).to_pylist()[0]
                     place += batch.num_rows
             first += rows
+
+
+def _require_small(uri: str, group: pq.RowGroupMetaData, columns: tuple[str, ...]) -> None:
+    chunks = [group.column(place) for place in range(group.num_columns)]
+    unpacked = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] in columns)
+    if unpacked > _MAX_ROW_BYTES * group.num_rows:
+        raise InputError(
+            f"{uri}: {unpacked:,} bytes in {group.num_rows} rows; allowed are {_MAX_ROW_BYTES:,} a row: store images "
+            "as encoded files"
+        )
 
 
 @contextmanager

@@ -59,6 +59,14 @@ def test_rows_in_order_decode_each_batch_once(file: str, monkeypatch: pytest.Mon
     assert max(batches) <= 8
 
 
+def test_a_row_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path) -> None:
+    uri = str(tmp_path / "bomb.parquet")
+    pq.write_table(pa.table({"image": [bytes(257 << 20)]}), uri, compression="zstd", use_dictionary=False)
+    assert Path(uri).stat().st_size < 1 << 20
+    with pytest.raises(InputError, match=r"bomb.parquet: 269,\d+,\d+ bytes in 1 rows; allowed are 268,435,456 a row"):
+        TableRows().row(uri, 0, ["image"])
+
+
 def read_first(uri: str) -> None:
     describe_table(uri)
     TableRows().row(uri, 0, ["image"])

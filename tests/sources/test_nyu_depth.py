@@ -106,6 +106,13 @@ def change(**arrays: Any) -> Callable[[Path], None]:
     return apply
 
 
+def wide(root: Path) -> None:
+    """A photograph of gigapixels in a few bytes: chunks that were never written read as zeros."""
+    with h5py.File(root / MAT, "a") as file:
+        del file["images"]
+        file.create_dataset("images", (3, 3, 40_000, 40_000), np.uint8, chunks=(1, 1, 100, 100))
+
+
 def beyond(kind: str) -> Callable[[Path], None]:
     """Makes `depths` lead out of the file, in one of HDF5's ways."""
 
@@ -137,6 +144,7 @@ def beyond(kind: str) -> Callable[[Path], None]:
         (change(labels=np.zeros((3, WIDTH, 1), np.uint16)), "unreadable", r"labels\[0\] of an array \(3, 36, 1\)"),
         (change(depths=np.full((3, WIDTH, HEIGHT), 70.0, np.float32)), "bad_annotation", "up to 70.0 m"),
         (change(depths=np.zeros((3, WIDTH, HEIGHT), np.uint8)), "unreadable", "of kind 'f'"),
+        (wide, "unreadable", r"images takes [\d,]+ bytes at once; allowed are 536,870,912"),
         (beyond("link"), "unreadable", "has no array depths"),
         (beyond("storage"), "unreadable", "depths is no array of its own file"),
         (beyond("virtual"), "unreadable", "depths is no array of its own file"),

@@ -18,8 +18,9 @@ from segpipe.errors import InputError
 from segpipe.sources.reading.files import inside
 
 _CACHE_BYTES = 64 * 2**20  # a chunk may span several images: decompress it once for all of them
+# A megabyte can unpack to a thousand: what one read may need is looked up before it is read.
+_MAX_BYTES = 512 * 2**20
 _MAX_NAME = 1000
-_MAX_NAMES = 1_000_000
 
 
 class Arrays:
@@ -49,15 +50,17 @@ class Arrays:
                     f"{self._root}/{self._path}: {name}[{place}] of an array {array.shape} of {array.dtype}; expected "
                     f"{shape} of kind {kind!r} at that place: fetch the file again"
                 )
+            self._require_small(name, int(np.prod(shape, dtype=object)) * array.dtype.itemsize)
             return np.asarray(array[place])
 
     def texts(self, name: str) -> list[str]:
         """A MATLAB cell array of character rows."""
         with self._reading():
-            cells = np.asarray(self._array(name)).ravel()
-            if cells.dtype.kind != "O" or cells.size > _MAX_NAMES:
+            cells = self._array(name)
+            if cells.dtype.kind != "O":
                 raise InputError(f"{self._root}/{self._path}: {name} is no cell array of texts: fetch the file again")
-            return [self._text(name, cell) for cell in cells]
+            self._require_small(name, cells.size * cells.dtype.itemsize)
+            return [self._text(name, cell) for cell in np.asarray(cells).ravel()]
 
     def _text(self, name: str, cell: Any) -> str:
         letters = self._checked(name, self._file[cell])
@@ -83,7 +86,15 @@ class Arrays:
 
         if not isinstance(array, h5py.Dataset) or array.external or array.is_virtual:
             raise InputError(f"{self._root}/{self._path}: {name} is no array of its own file: fetch the file again")
+        self._require_small(name, int(np.prod(array.chunks or (1,), dtype=object)) * array.dtype.itemsize)
         return array
+
+    def _require_small(self, name: str, num_bytes: int) -> None:
+        if num_bytes > _MAX_BYTES:
+            raise InputError(
+                f"{self._root}/{self._path}: {name} takes {num_bytes:,} bytes at once; allowed are {_MAX_BYTES:,}: is "
+                "this the published file?"
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
