@@ -76,7 +76,7 @@ class TrainBatches:
             )
 
         sizes = [share] * (self.micro_batches - start)
-        samples = self._dataset.read(config.train_split, mine)
+        samples = self._dataset.read(config.train_split, mine, extras=False)
         return _in_threads(samples, sizes, prepare, self._collate, threads=config.loader_threads)
 
     def _order(self, epoch: int) -> list[int]:
@@ -107,7 +107,7 @@ class EvalBatches:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        samples = self._dataset.read(self._split, [row for batch in self._batches for row in batch])
+        samples = self._dataset.read(self._split, [row for batch in self._batches for row in batch], extras=False)
         return _in_threads(samples, [len(batch) for batch in self._batches], decode, self._collate, threads=2)
 
 

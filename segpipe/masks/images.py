@@ -73,7 +73,7 @@ def check_header(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> Ima
 def check_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageLook:
     """Decodes a photograph fully, once, and says what it looks like. Raises BadSampleError as `check_header`."""
     image, _ = _photograph(data, file, max_pixels)
-    with _decoding(file):
+    with decoding(file):
         image.load()
         _require_upright(_orientation(image), file)  # a PNG may carry its EXIF behind the pixels
         return look_at(image)
@@ -125,7 +125,7 @@ def read_label_image(
         raise BadSampleError(
             "mask_mode", file, f"mask mode {image.mode}; expected 1, L, P or 16-bit grey: save it as such{coloured}"
         )
-    with _decoding(file):
+    with decoding(file):
         pixels = np.asarray(image)
     if image.mode == "RGB":
         return _ids_of_colours(pixels, palette or {}, file)
@@ -143,7 +143,7 @@ def read_id_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> np
     image, header = _open(data, file, max_pixels)
     if header.format != "PNG" or image.mode != "RGB":
         raise BadSampleError("mask_mode", file, f"a {header.format} of mode {image.mode}; expected an RGB PNG of ids")
-    with _decoding(file):
+    with decoding(file):
         pixels = np.asarray(image)
     return pixels.astype(np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
 
@@ -192,7 +192,7 @@ def _ids_of_colours(pixels: npt.NDArray[Any], palette: Mapping[tuple[int, int, i
 def _open(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHeader]:
     """Parses the header with the one reader that the first bytes name (never Pillow's own guessing over 40 formats)."""
     jpeg = _container(data, file) == "JPEG"
-    with _decoding(file):
+    with decoding(file):
         # The classes rather than Image.open: its own pixel limit warns at 89 Mpx and is set by a global.
         stream = io.BytesIO(data)
         image = JpegImagePlugin.JpegImageFile(stream) if jpeg else PngImagePlugin.PngImageFile(stream)
@@ -291,7 +291,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def _decoding(file: str) -> Iterator[None]:
+def decoding(file: str) -> Iterator[None]:
+    """Turns what Pillow raises on damaged bytes into BadSampleError; for the readers of this room."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; only pixels matter here

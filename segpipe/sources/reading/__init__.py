@@ -4,6 +4,9 @@
     listing.py      what `Source.index` gives back, collected; which files are there
     splits.py       lists of stems, or a stable hash of the group -> train, val or test
     colours.py      a colour for every class that has none
+    extras.py       depth and flow of an image, as shipped
+    matlab.py       .mat files of MATLAB 5
+    hdf5.py         .mat files of MATLAB 7.3
     objects.py      polygons, run lengths and id maps -> segments
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
     voc_labels.py   the label table of PASCAL VOC and what is made of it
@@ -14,10 +17,12 @@ Every raw id and every name in here comes from data: nothing is trusted before i
 """
 
 from segpipe.sources.reading.colours import class_colour
+from segpipe.sources.reading.extras import read_extra
 from segpipe.sources.reading.files import (
     Photograph,
     check_size,
     coding,
+    inside,
     read_document,
     read_file,
     read_labels,
@@ -60,6 +65,7 @@ __all__ = [
     "files_below",
     "files_by_stem",
     "hashed_split",
+    "inside",
     "is_inside",
     "is_number",
     "listed_stems",
@@ -67,6 +73,7 @@ __all__ = [
     "parse_shares",
     "pictures_by_stem",
     "read_document",
+    "read_extra",
     "read_file",
     "read_labels",
     "read_lines",

@@ -144,7 +144,7 @@ def _leads_out(root: str, path: str) -> bool:
 
 
 def inside(root: str, path: str) -> str:
-    """The address of a file that all samples need. Raises InputError where links lead out of the root."""
+    """The URI of `path` below `root`. Raises InputError where links lead out of the root."""
     if _leads_out(root, path):
         raise InputError(f"{storage.join(root, path)}: is a link out of the root: copy the file into the root")
     return storage.join(root, path)
