@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segpipe.shards import epoch_order
-from segpipe.shards.reader import GROUPS_PER_BLOCK
+from segpipe.shards.order import GROUPS_PER_BLOCK
 
 GROUPS = st.lists(st.integers(1, 8), max_size=90)
 KEYS = st.integers(0, 2**40)

@@ -28,7 +28,7 @@ NUM_FAILPOINTS = 24  # passed by one `make_and_publish`; `test_the_failpoints_ar
 
 def test_a_shard_is_described_by_its_result(root: str) -> None:
     samples = [semantic_sample(n) for n in range(20)]
-    result = shards.write_shard(iter(samples), root, "train")
+    result = shards.write_shard(iter(samples), root, "train", group_rows=8)
     assert result.shard is not None
     data = storage.read_bytes(storage.join(root, result.shard.path))
     assert result.shard.path == f"shards/train-{storage.sha256_bytes(data)[:20]}.parquet"
