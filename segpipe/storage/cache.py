@@ -86,10 +86,9 @@ def fetch(uri: str, *, sha256: str, size: int, budget: RetryBudget | None = None
     if size > limit:
         _say_once(f"{path.parent}: the limit of {limit:,} bytes (SEGPIPE_CACHE_GIB) is less than one file of {size:,}")
         return None
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(path)  # what was used last goes last
-        return path
     try:
+        if _use(path):
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path):
             if not path.exists():
@@ -101,6 +100,17 @@ def fetch(uri: str, *, sha256: str, size: int, budget: RetryBudget | None = None
         _say_once(f"{path.parent}: no room for {size:,} bytes ({error.strerror})")
         return None
     return path
+
+
+def _use(path: Path) -> bool:
+    """Whether the copy is there; what was used last goes last."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # another user's copy: as good to read, but it does not grow younger
+        return path.exists()
+    return True
 
 
 def _land(uri: str, path: Path, sha256: str, size: int, budget: RetryBudget | None) -> None:
