@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from segpipe.errors import SegpipeError
+from segpipe.errors import UnreachableError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,7 +70,7 @@ class Flights:
             try:
                 result: R = theirs.result()
                 return result
-            except SegpipeError:
+            except UnreachableError:
                 continue  # their budget was spent or their reader closed, which need not be so with ours
         try:
             result = work()

@@ -1,9 +1,10 @@
 """Copies of remote files on this machine's disk, named by their content, up to a limit of bytes.
 
 Used by `shards/`, whose files are immutable and known by their hash. `SEGPIPE_CACHE` names the folder (default: `cache`
-in the home), `SEGPIPE_CACHE_GIB` its limit (default 32; 0 turns it off). All processes of a machine share it without a
-server: a file lands under a temporary name, is checked against its hash and renamed; the least recently opened go
-first; a file that somebody has open may lose its name and is readable to the end, as POSIX has it.
+in the home), `SEGPIPE_CACHE_GIB` its limit (default 32; 0 turns it off), which only what is just landing exceeds. All
+processes of a machine share it without a server: a file lands under a temporary name, is checked against its hash and
+renamed; the least recently opened go first; a file that somebody has open may lose its name and is readable to the end,
+as POSIX has it.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def fetch(uri: str, *, sha256: str, size: int, budget: RetryBudget | None = None
             if not path.exists():
                 _make_room(path.parent, limit - size)
                 _land(uri, path, sha256, size, budget)
+                _make_room(path.parent, limit)  # others landed meanwhile, who had counted without this one
     except OSError as error:
         if error.errno not in FULL:
             raise explain_write(error, str(path.parent), size) from error
