@@ -56,6 +56,7 @@ bench: install ## what orchestration costs beside bare training
 bench-data: install ## what ingest and training input cost, on CamVid in SEGPIPE_DATA
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/input.py
+	$(BIN)/python benchmarks/memory.py
 
 lock: .boot/bin/uv ## resolve the dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

@@ -25,7 +25,7 @@ from pathlib import Path
 from segpipe.errors import CorruptError, InputError
 from segpipe.storage import local, object_store, ranges
 from segpipe.storage.budget import RetryBudget
-from segpipe.storage.faults import FULL, explain_write
+from segpipe.storage.faults import FULL, explain_read, explain_write
 from segpipe.storage.uris import local_path, temporary_name
 
 _log = logging.getLogger(__name__)
@@ -64,8 +64,12 @@ def cache_limit() -> int:
 
 
 def cached_bytes() -> int:
-    """What the cache takes at present, with what is just landing."""
-    return sum(size for _, size, _ in _entries(cache_folder()))
+    """What the cache takes at present, with what is just landing. Raises InputError when it cannot be looked at."""
+    folder = cache_folder()
+    try:
+        return sum(size for _, size, _ in _entries(folder))
+    except OSError as error:
+        raise explain_read(error, str(folder)) from error
 
 
 def forget_cached(sha256: str) -> None:
