@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,18 +114,31 @@ class Dataset:
             if not 0 <= index < rows:
                 raise InputError(f"{self.uri}: row {index} of {split} does not exist; it has rows 0 to {rows - 1}")
         numbers = [bisect.bisect_right(layout.starts, index) - 1 for index in indices]
+        left, held = Counter(numbers), set[tuple[Shard, int]]()
+
+        def hold(shard: Shard, group: int, budget: RetryBudget) -> Any:
+            held.add((shard, group))
+            return self._row_groups.hold(shard, group, budget)
+
         first_use = dict.fromkeys(numbers)
-        tables = self._ahead(self._row_groups.get, [layout.places[number] for number in first_use])
+        tables = self._ahead(hold, [layout.places[number] for number in first_use])
         try:
             for index, number in zip(indices, numbers, strict=True):
+                place = layout.places[number]
                 if number in first_use:
                     del first_use[number]
                     table = next(tables)
                 else:
-                    table = self._row_groups.get(*layout.places[number])
+                    table = self._row_groups.get(*place)
+                left[number] -= 1
+                if not left[number]:
+                    held.remove(place)
+                    self._row_groups.release(*place)
                 yield row_to_sample(table.slice(index - layout.starts[number], 1).to_pylist()[0])
         finally:
             tables.close()
+            for place in held:
+                self._row_groups.release(*place)
 
     def sample_ids(self, split: str) -> list[str]:
         """Ids in the stored order, without reading images."""

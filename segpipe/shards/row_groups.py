@@ -7,7 +7,7 @@ its copy in the cache (`storage/cache.py`), or in ranges from the store where th
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -22,9 +22,10 @@ from segpipe.shards.schema import SCHEMA
 from segpipe.storage import RetryBudget
 from segpipe.types import Shard
 
-# An epoch's order mixes one block of row groups at a time; twice that lets the next be read while one is in use.
+# An epoch's order mixes one block of row groups at a time; twice that lets the next be read while one is in use. An
+# eighth more, since in memory a row group is a little larger than its share of the file.
 MAX_GROUPS = 2 * GROUPS_PER_BLOCK
-MAX_BYTES = 2 * BLOCK_BYTES
+MAX_BYTES = 2 * BLOCK_BYTES + BLOCK_BYTES // 4
 MAX_FOOTERS = 256
 _EVICTIONS = 3  # of a copy between its landing and its opening, until it is read from the store
 
@@ -32,7 +33,10 @@ R = TypeVar("R")
 
 
 class RowGroups:
-    """Row groups by shard and number, the least recently used ones forgotten. Safe to use from several threads."""
+    """Row groups by shard and number, the least recently used ones forgotten, those that nobody holds first.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, uri: str, *, max_groups: int = MAX_GROUPS, max_bytes: int = MAX_BYTES) -> None:
         self._uri, self._max_groups, self._max_bytes = uri, max_groups, max_bytes
@@ -40,6 +44,7 @@ class RowGroups:
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._verified: set[str] = set()
         self._tables: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
+        self._held: Counter[tuple[str, int]] = Counter()
         self._bytes = 0
         self._lock = threading.Lock()
         self._flights = Flights()
@@ -50,6 +55,22 @@ class RowGroups:
         if (table := self._kept(shard, group)) is not None:
             return table
         return self._flights.run((shard.path, group), lambda: self._keep(shard, group, budget))
+
+    def hold(self, shard: Shard, group: int, budget: RetryBudget | None = None) -> pa.Table:
+        """As `get`; until `release` the row group is forgotten only where all others are held too.
+
+        What is read ahead was used longer ago than what is exhausted: by age alone it would go first.
+        """
+        with self._lock:
+            self._held[shard.path, group] += 1
+        return self.get(shard, group, budget)
+
+    def release(self, shard: Shard, group: int) -> None:
+        """Ends one `hold`."""
+        with self._lock:
+            self._held[shard.path, group] -= 1
+            if not self._held[shard.path, group]:
+                del self._held[shard.path, group]
 
     def load(self, shard: Shard, group: int, budget: RetryBudget | None = None) -> pa.Table:
         """One row group, read now and not kept. Raises as `get`."""
@@ -84,7 +105,8 @@ class RowGroups:
             self._tables[shard.path, group] = table
             self._bytes += table.nbytes
             while len(self._tables) > 1 and (len(self._tables) > self._max_groups or self._bytes > self._max_bytes):
-                self._bytes -= self._tables.popitem(last=False)[1].nbytes
+                oldest = next((key for key in self._tables if key not in self._held), next(iter(self._tables)))
+                self._bytes -= self._tables.pop(oldest).nbytes
         return table
 
     def _read(self, shard: Shard, read: Callable[[pq.ParquetFile], R], budget: RetryBudget | None) -> R:

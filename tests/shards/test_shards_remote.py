@@ -319,7 +319,38 @@ def test_work_wanted_twice_is_done_once_and_a_failure_is_not_inherited() -> None
     assert sorted(map(str, answers)) == ["its own budget is spent", "landed"]
 
 
-def test_row_groups_kept_are_bounded_by_bytes() -> None:
-    """Two blocks: the one in use and the next."""
-    assert row_groups.MAX_BYTES == 512 << 20
-    assert row_groups.MAX_GROUPS == 64
+def test_a_long_epoch_reads_each_row_group_once_and_keeps_two_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read ahead is older than what is exhausted and must not go first."""
+    blocks, rows = 12, 6
+    monkeypatch.setattr("segpipe.shards.order.GROUPS_PER_BLOCK", 4)
+    monkeypatch.setattr("segpipe.shards.reader.GROUPS_PER_BLOCK", 4)
+    samples = [semantic_sample(n) for n in range(blocks * 4 * rows)]
+    result = shards.write_shard(samples, str(tmp_path), "train", group_rows=rows)
+    shards.publish(str(tmp_path), manifest_of([result]))
+    dataset = open_dataset(str(tmp_path))
+    dataset._row_groups = kept = row_groups.RowGroups(str(tmp_path), max_groups=8)
+    order = dataset.order("train", seed=3, epoch=0)
+    for row, sample in zip(order, dataset.read("train", order), strict=True):
+        assert sample == samples[row]
+        assert len(kept._tables) <= 8
+    assert kept.loads == blocks * 4
+    assert not kept._held
+
+
+def test_what_is_held_goes_last_but_the_bound_stands(tmp_path: Path) -> None:
+    result = shards.write_shard(SAMPLES[:12], str(tmp_path), "train", group_rows=2)
+    assert result.shard is not None
+    kept = row_groups.RowGroups(str(tmp_path), max_groups=2)
+    kept.hold(result.shard, 0)
+    kept.hold(result.shard, 0)
+    for group, loads in ((1, 2), (2, 3), (0, 3), (1, 4), (0, 4)):
+        kept.get(result.shard, group)
+        assert kept.loads == loads
+    kept.release(result.shard, 0)
+    kept.hold(result.shard, 3)
+    kept.hold(result.shard, 4)
+    assert set(kept._tables) == {(result.shard.path, 3), (result.shard.path, 4)}
+    kept.release(result.shard, 0)
+    assert set(kept._held) == {(result.shard.path, 3), (result.shard.path, 4)}
