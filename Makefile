@@ -62,6 +62,7 @@ bench-data: install .cache/peers/installed ## what ingest and training input cos
 	$(BIN)/python benchmarks/ingest.py --peers .cache/peers/bin/python
 	$(BIN)/python benchmarks/input.py --peers .cache/peers/bin/python
 	$(BIN)/python benchmarks/input.py --peers .cache/peers/bin/python --colour 0.4
+	$(BIN)/python benchmarks/memory.py
 
 lock: .boot/bin/uv ## resolve the dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
