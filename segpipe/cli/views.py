@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from segpipe.stages.results import (
         BoardRow,
         Check,
+        Collection,
         Difference,
         Exported,
         IngestResult,
@@ -154,6 +155,27 @@ def exported(console: Console, result: Exported) -> None:
     say(console, f"to read it again: {result.command}")
 
 
+def collected(console: Console, found: Collection) -> None:
+    for place in found.places:
+        say(console, place.uri, "bold")
+        groups: dict[tuple[str, str], tuple[int, int]] = {}
+        for each in place.going:
+            kind = each.path if each.path.endswith("/") else each.path.partition("/")[0]
+            files, size = groups.get((kind, each.why), (0, 0))
+            groups[kind, each.why] = (files + 1, size + each.bytes)
+        rows = [(kind, files, _size(size), why) for (kind, why), (files, size) in groups.items()]
+        if rows:
+            table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
+        if place.staying:
+            table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
+        if place.problem:
+            say(console, place.problem, "yellow")
+    if found.deleted:
+        say(console, f"{_size(found.bytes)} removed", "green")
+    else:
+        say(console, f"{_size(found.bytes)} would go; nothing was changed: add --delete to remove them")
+
+
 def trained(console: Console, results: Sequence[TrainResult]) -> None:
     rows = [
         (r.label, f"{r.best_value:.4f}", r.best_epoch, r.epochs, r.stopped, f"{r.train_seconds:.0f}", r.model_uri)
@@ -260,6 +282,12 @@ def _triple(values: Sequence[float]) -> str:
 def _sizes(sizes: Sequence[tuple[str, int]]) -> str:
     shown = ", ".join(f"{size} ({count})" for size, count in sizes[:3])
     return shown + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 10_000:
+        return f"{num_bytes} bytes"
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"
 
 
 def _number(value: float | None) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from segpipe.errors import InputError
 from segpipe.exports import EXPORTS
 from segpipe.shards import open_dataset
-from segpipe.stages import layout
+from segpipe.stages import at_work, layout
 from segpipe.types import Sample
 
 Progress = Callable[[int, int], None]
@@ -63,7 +63,8 @@ def export(
                 on_progress(done, total)
 
     place = layout.absolute(to)
-    how.write({split: counted(split) for split in manifest.splits}, manifest, place)
+    with at_work.reading(dataset.uri, dataset.version):
+        how.write({split: counted(split) for split in manifest.splits}, manifest, place)
     source, options = how.read_back
     asked = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
     return Exported(
