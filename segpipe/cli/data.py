@@ -161,7 +161,7 @@ def gc(
 
 def export(
     data: DataOption,
-    format: Annotated[str, typer.Option("--format", help="coco, folder or voc.")],  # noqa: A002
+    format: Annotated[str, typer.Option("--format", help="coco, folder, voc or yolo.")],  # noqa: A002
     to: Annotated[str, typer.Option("--to", metavar="URI", help="Where to write; nothing there is overwritten.")],
     version: VersionOption = None,
     as_json: JsonOption = False,

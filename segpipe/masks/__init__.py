@@ -1,4 +1,5 @@
-"""Masks at the border: COCO's run lengths and polygons (`coco`), label images and photographs (`images`, `looks`).
+"""Masks at the border: COCO's run lengths and polygons (`coco`, `outlines`), label images and photographs (`images`,
+`looks`), the maps of a sample (`maps`).
 
 The public names of the room; sources, data and metrics import from here.
 """
@@ -17,22 +18,28 @@ from segpipe.masks.images import (
     read_rgb,
 )
 from segpipe.masks.looks import look_at, near_copies
+from segpipe.masks.maps import mask_of, read_map
+from segpipe.masks.outlines import Points, polygon_of_mask
 
 __all__ = [
     "MAX_PIXELS",
     "ImageHeader",
     "Labels",
     "Mask",
+    "Points",
     "check_header",
     "check_image",
     "decode_rle",
     "encode_rle",
     "look_at",
     "map_labels",
+    "mask_of",
     "near_copies",
+    "polygon_of_mask",
     "polygon_to_mask",
     "read_id_image",
     "read_image_header",
     "read_label_image",
+    "read_map",
     "read_rgb",
 ]

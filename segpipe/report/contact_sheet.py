@@ -30,12 +30,13 @@ from segpipe.report.drawing import (
     font,
     hatch,
     legend_rows,
+    panel_size,
     png,
     resize_ids,
 )
 from segpipe.types import ClassInfo, Sample
 
-PANEL_WIDTH, PANEL_MAX_HEIGHT = 360, 360
+PANEL_WIDTH = 360  # and the greatest height of one
 EDGE = (255, 255, 255)
 _NOTHING, _CROWD = -1, -2
 _PAPER_GREY = 238
@@ -55,7 +56,7 @@ def draw_sheet(samples: Sequence[Sample], *, classes: Sequence[ClassInfo], ignor
 
 def _row(sample: Sample, classes: Sequence[ClassInfo], ignore_index: int) -> tuple[list[Pixels], set[int]]:
     """Image, labels and overlay (each hw3) of a sample, and the class ids that occur."""
-    size = _panel_size(sample.width, sample.height)
+    size = panel_size(sample.width, sample.height, PANEL_WIDTH)
     photograph = Image.fromarray(masks.read_rgb(sample.image, file=sample.sample_id))
     enlarged = size[0] > sample.width
     image_hw3 = np.asarray(photograph.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS))
@@ -79,7 +80,7 @@ def _class_map(sample: Sample, ignore_index: int) -> Labels:
     shape = (sample.height, sample.width)
     classes_HW = np.full(shape, _NOTHING, dtype=np.int32)
     if sample.label_map is not None:
-        labels_HW = _ids(sample.label_map, sample).astype(np.int32)
+        labels_HW = masks.read_map(sample.label_map, sample).astype(np.int32)
         classes_HW = np.where(labels_HW == ignore_index, _NOTHING, labels_HW)
     for segment in sorted(sample.segments, key=lambda each: -each.area):
         if segment.rle is not None:
@@ -92,17 +93,12 @@ def _object_map(sample: Sample) -> Labels:
     """Segment ids (H, W), 0 where there is none; small objects over large ones."""
     shape = (sample.height, sample.width)
     if sample.segment_map is not None:
-        return _ids(sample.segment_map, sample).astype(np.int64)
+        return masks.read_map(sample.segment_map, sample).astype(np.int64)
     objects_HW = np.zeros(shape, dtype=np.int64)
     for segment in sorted(sample.segments, key=lambda each: -each.area):
         if segment.rle is not None:
             objects_HW[masks.decode_rle(segment.rle, *shape, file=sample.sample_id) > 0] = segment.segment_id
     return objects_HW
-
-
-def _ids(stored: bytes, sample: Sample) -> Labels:
-    width = len(stored) // (sample.height * sample.width)
-    return np.frombuffer(stored, dtype=f"<u{width}").reshape(sample.height, sample.width)
 
 
 def _edges(objects_hw: Labels) -> Labels:
@@ -112,13 +108,6 @@ def _edges(objects_hw: Labels) -> Labels:
     edge_hw[:, 1:] |= across
     edge_hw[1:] |= down
     return edge_hw
-
-
-def _panel_size(width: int, height: int) -> tuple[int, int]:
-    """(w, h) of a panel: whole multiples for tiny images, so that every pixel stays a square."""
-    scale = min(PANEL_WIDTH / width, PANEL_MAX_HEIGHT / height)
-    scale = int(scale) if scale > 2 else scale
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _compose(rows: Sequence[tuple[str, list[Pixels]]], entries: Sequence[Entry], title: str) -> Image.Image:
