@@ -84,8 +84,8 @@ def inspect(
         str | None,
         typer.Option("--sheet", metavar="FILE", help="Draw samples into this PNG: image, labels, both, legend."),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Of the contact sheet. Default: the first.")] = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, max=64, help="Samples on the contact sheet.")] = 6,
+    split: Annotated[str | None, typer.Option("--split", help="Of the contact sheet. Default: all.")] = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=64, help="Samples of a split on the contact sheet.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a dataset version holds: label contract, classes, sizes, colours.

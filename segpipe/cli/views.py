@@ -106,7 +106,9 @@ def inspected(console: Console, found: Inspection) -> None:
         cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
         for split in splits:
             cells += [Text(_percent(row.shares[split])), Text(str(row.images[split]))]
-        drawn.add_row(*cells, *([Text(str(sum(row.objects.values())))] if has_objects else []))
+        absent = not any(row.images.values())
+        counted = [Text(str(sum(row.objects.values())))] if has_objects else []
+        drawn.add_row(*cells, *counted, style="yellow" if absent else "")
     console.print(drawn)
     ignored = ", ".join(map(str, found.ignored_values)) or "none"
     say(console, f"ignored: raw value {ignored}, stored as {found.ignore_index}")
