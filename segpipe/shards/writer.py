@@ -33,6 +33,7 @@ from segpipe.shards.schema import SCHEMA, map_width, sample_to_row
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Manifest, Sample, Shard, Split
 
 ROWS_PER_GROUP = 8
+EMPTY_BYTES = 8192  # schema, footer and the pages' heads: what a shard takes beside its images and maps, at the least
 SIZE_BOUNDS = (32**2, 96**2)  # COCO's: an object is small below the first, large from the second on
 # Only label maps of these widths exist: the ignored id is the largest that fits.
 _IGNORED = {1: IGNORE_8BIT, 2: IGNORE_16BIT}
@@ -158,7 +159,11 @@ def _require_shards(uri: str, manifest: Manifest) -> None:
 def _write_rows(samples: Iterable[Sample], file: Path, uri: str, tally: _Tally) -> list[int]:
     """Writes the Parquet file; gives the rows of each row group."""
     row_groups = []
-    with storage.writing(uri, lambda: tally.payload):
+
+    def needed() -> int:
+        return tally.payload + EMPTY_BYTES
+
+    with storage.writing(uri, needed):
         writer = pq.ParquetWriter(
             file, SCHEMA, compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True
         )
@@ -166,11 +171,11 @@ def _write_rows(samples: Iterable[Sample], file: Path, uri: str, tally: _Tally) 
         remaining = iter(samples)
         while chunk := list(itertools.islice(remaining, ROWS_PER_GROUP)):
             table = pa.Table.from_pylist([tally.row(sample) for sample in chunk], schema=SCHEMA)
-            with storage.writing(uri, lambda: tally.payload):
+            with storage.writing(uri, needed):
                 writer.write_table(table, row_group_size=ROWS_PER_GROUP)
             row_groups.append(len(chunk))
             storage.failpoint("shard.group")
-        with storage.writing(uri, lambda: tally.payload):
+        with storage.writing(uri, needed):
             writer.close()
     except BaseException:
         # The first error tells the story; an unclosed writer would try again, and warn, when it is collected.
