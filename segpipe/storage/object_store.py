@@ -26,6 +26,7 @@ T = TypeVar("T")
 RETRY_SECONDS = 30.0  # the budget of one operation; then the store counts as down
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 4.0
+ANSWER_SECONDS = 60  # without a byte; then the request counts as lost
 READ_BUFFER_BYTES = 256 * 1024
 PART_BYTES = 16 << 20  # of a file from twice this size on; ten parts go at a time
 # "create-if-absent" is a promise of the store; only S3's is known and tested.
@@ -160,7 +161,11 @@ def _open_filesystem(scheme: str, endpoint: str, process: int) -> Any:
     if scheme not in CONDITIONAL_PUT:
         return fsspec.filesystem(scheme)
     # botocore repeats what it knows to be safe, at once; `attempt` owns the long pauses and the budget.
-    settings = {"retries": {"mode": "standard", "total_max_attempts": 2}, "connect_timeout": 5, "read_timeout": 60}
+    settings = {
+        "retries": {"mode": "standard", "total_max_attempts": 2},
+        "connect_timeout": 5,
+        "read_timeout": ANSWER_SECONDS,
+    }
     options: dict[str, Any] = {"endpoint_url": endpoint} if endpoint else {}
     filesystem = fsspec.filesystem(
         scheme, config_kwargs=settings, use_listings_cache=False, skip_instance_cache=True, **options
