@@ -258,8 +258,8 @@ def _contract(source: Source) -> Contract:
         coding=source.coding,
         annotations=source.annotations,
     )
-    names = [info.name for info in contract.classes]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    times = Counter(info.name for info in contract.classes)
+    if twice := sorted(name for name, count in times.items() if count > 1):
         raise InputError(
             f"source {source.name!r}: two classes are called {twice[0]!r}; expected each name once: rename one"
         )
