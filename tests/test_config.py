@@ -58,7 +58,7 @@ def test_there_are_recipes_to_test() -> None:
             "resnet18",
             "  architectures.1.backbone: unknown key; expected one of: arch, label,",
         ),
-        ("train.augment.size", [8, 8], "  train.augment.size: unknown key; expected one of: colour, crop, flip, scale"),
+        ("train.augment.size", [8, 8], "  train.augment.size: unknown key; expected one of: blur, blur_sigma, colour,"),
         ("train.epochs", ..., "  train.epochs: missing; this key is required"),
         ("dataset", ..., "  dataset: missing"),
         ("train.epochs", "3", "  train.epochs: Input should be a valid integer (found '3')"),

@@ -13,15 +13,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, islice
+from typing import TypeVar
 
 from segpipe.config import TrainConfig
 from segpipe.data.augment import augment
 from segpipe.data.batch import Batch
+from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import InputError
 from segpipe.shards import Dataset, epoch_order
 from segpipe.types import Sample
 
+T = TypeVar("T")
 Collate = Callable[[Sequence[DecodedSample]], Batch]
 _BATCHES_AHEAD = 3
 
@@ -29,10 +32,20 @@ _BATCHES_AHEAD = 3
 class TrainBatches:
     """The micro-batches of one rank. `batch_size` images make a global micro-batch; the incomplete last one is dropped.
 
-    Raises InputError when the batch does not divide over the ranks or the split is smaller than one batch.
+    With `objects`, a crop has those that it shows. Raises InputError when the batch does not divide over the ranks, the
+    split is smaller than one batch, or there is nothing to copy and paste.
     """
 
-    def __init__(self, dataset: Dataset, config: TrainConfig, collate: Collate, *, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        collate: Collate,
+        *,
+        rank: int,
+        world_size: int,
+        objects: bool = False,
+    ) -> None:
         if config.batch_size % world_size:
             raise InputError(
                 f"train.batch_size is {config.batch_size}, which does not divide over {world_size} workers; "
@@ -46,7 +59,10 @@ class TrainBatches:
                 f"{dataset.uri}: split {config.train_split!r} has {samples} samples, and one step needs {needed} "
                 "(train.batch_size x train.accumulate); lower them"
             )
-        self._dataset, self._config, self._collate = dataset, config, collate
+        fault = unfit(dataset.manifest.annotations, dataset.manifest.classes) if config.augment.copy_paste else None
+        if fault:
+            raise InputError(f"{dataset.uri}: {fault}")
+        self._dataset, self._config, self._collate, self._objects = dataset, config, collate, objects
         self._rank, self._world_size = rank, world_size
 
     def sample_ids(self, epoch: int, position: int) -> list[str]:
@@ -60,12 +76,13 @@ class TrainBatches:
         config, share = self._config, self._config.batch_size // self._world_size
         order = self._order(epoch)
         mine = [
-            row
+            place
             for position in range(start, self.micro_batches)
-            for row in order[position * config.batch_size + self._rank * share :][:share]
+            for place in range(len(order))[position * config.batch_size + self._rank * share :][:share]
         ]
 
-        def prepare(sample: Sample) -> DecodedSample:
+        def prepare(item: tuple[Sample, int]) -> DecodedSample:
+            sample, place = item
             return augment(
                 decode(sample),
                 config.augment,
@@ -73,11 +90,23 @@ class TrainBatches:
                 seed=config.seed,
                 epoch=epoch,
                 ignore_index=self._dataset.manifest.ignore_index,
+                source=sample if self._objects else None,
+                partner=lambda: self._partner(order, place),
             )
 
         sizes = [share] * (self.micro_batches - start)
-        samples = self._dataset.read(config.train_split, mine)
-        return _in_threads(samples, sizes, prepare, self._collate, threads=config.loader_threads)
+        samples = self._dataset.read(config.train_split, [order[place] for place in mine])
+        items = zip(samples, mine, strict=True)
+        return _in_threads(items, sizes, prepare, self._collate, threads=config.loader_threads)
+
+    def _partner(self, order: list[int], place: int) -> Sample:
+        """Whose objects may be pasted onto the sample at a place of an epoch: those of the one before it.
+
+        That one lies in a row group which is in use, so it costs no reading, and most often in another than its own:
+        the rows of a group may be frames of one drive.
+        """
+        row = order[place - 1] if place else order[min(1, len(order) - 1)]
+        return pasteable(next(self._dataset.read(self._config.train_split, [row])), self._dataset.manifest.classes)
 
     def _order(self, epoch: int) -> list[int]:
         row_groups = self._dataset.row_groups(self._config.train_split)
@@ -112,19 +141,19 @@ class EvalBatches:
 
 
 def _in_threads(
-    samples: Iterator[Sample],
+    items: Iterator[T],
     sizes: Sequence[int],
-    prepare: Callable[[Sample], DecodedSample],
+    prepare: Callable[[T], DecodedSample],
     collate: Collate,
     *,
     threads: int,
 ) -> Iterator[Batch]:
-    """Cuts `samples` into batches of `sizes`, preparing a few batches ahead in threads, in order."""
+    """Cuts `items` into batches of `sizes`, preparing a few batches ahead in threads, in order."""
     waiting: deque[list[Future[DecodedSample]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
         try:
             for size in sizes:
-                waiting.append([pool.submit(prepare, sample) for sample in islice(samples, size)])
+                waiting.append([pool.submit(prepare, item) for item in islice(items, size)])
                 if len(waiting) > _BATCHES_AHEAD:
                     yield collate([future.result() for future in waiting.popleft()])
             while waiting:

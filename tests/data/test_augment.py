@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from segpipe.config import AugmentConfig
-from segpipe.data.augment import PADDING, augment
+from segpipe.data.augment import augment
 from segpipe.data.decode import DecodedSample
 from segpipe.data.resize import resize_image, resize_labels
+from segpipe.data.window import PADDING
 from segpipe.errors import InputError
 
 IGNORE = 255
