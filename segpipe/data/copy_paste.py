@@ -26,10 +26,10 @@ _CHANCE = 0.5  # of each object to be pasted: "a random subset" in the paper
 def unfit(annotations: Collection[Annotation], classes: Sequence[ClassInfo]) -> str | None:
     """Why a dataset has nothing to paste, or None where it has."""
     if Annotation.SEGMENTS not in annotations:
-        return "it has no segments to paste (objects with masks of their own); leave train.augment.copy_paste at 0"
+        return "has no segments to paste (objects with masks of their own); leave train.augment.copy_paste at 0"
     if not any(info.is_thing for info in classes):
         return (
-            "none of its classes is a thing, and stuff is not pasted; say which classes are things, or leave "
+            "has no class that is a thing, and stuff is not pasted; say which classes are things, or leave "
             "train.augment.copy_paste at 0"
         )
     return None

@@ -61,7 +61,7 @@ class TrainBatches:
             )
         fault = unfit(dataset.manifest.annotations, dataset.manifest.classes) if config.augment.copy_paste else None
         if fault:
-            raise InputError(f"{dataset.uri}: {fault}")
+            raise InputError(f"dataset {dataset.uri} {fault}")
         self._dataset, self._config, self._collate, self._objects = dataset, config, collate, objects
         self._rank, self._world_size = rank, world_size
 
