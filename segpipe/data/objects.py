@@ -84,9 +84,9 @@ def boxes_of(masks_NHW: Tensor) -> Tensor:
     """(N, 4) float32 x0, y0, x1, y1 tight around bool masks (N, H, W); zeros for a mask without a pixel."""
     if not masks_NHW.numel():
         return torch.zeros((len(masks_NHW), 4))
-    x0, x1 = _ends(masks_NHW.any(1))
-    y0, y1 = _ends(masks_NHW.any(2))
-    return torch.stack([x0, y0, x1, y1], dim=1).float()
+    inside_NHW = masks_NHW.numpy()  # NumPy's any() is 20 to 40 times faster than torch's on a bool tensor
+    (x0, x1), (y0, y1) = (_ends(np.logical_or.reduce(inside_NHW, axis=axis)) for axis in (1, 2))
+    return torch.from_numpy(np.stack([x0, y0, x1, y1], axis=1).astype(np.float32))
 
 
 def moved(objects: Objects, masks_NHW: Tensor, keypoints_NP3: Tensor | None) -> Objects:
@@ -112,7 +112,7 @@ def visible(objects: Objects, *, min_area: int) -> Objects:
 
     A crowd is kept down to its last pixel: it says what must not be counted as background.
     """
-    area_N = objects.masks_NHW.sum((1, 2))
+    area_N = torch.tensor([np.count_nonzero(mask_HW) for mask_HW in objects.masks_NHW.numpy()], dtype=torch.int64)
     kept = take(objects, (area_N >= min_area) | (objects.is_crowd_N & (area_N > 0)))
     if kept.keypoints_NP3 is None:
         return kept
@@ -129,12 +129,10 @@ def pixel_of(keypoints_NP3: Tensor) -> tuple[Tensor, Tensor]:
     return column_NP, row_NP
 
 
-def _ends(any_NL: Tensor) -> tuple[Tensor, Tensor]:
+def _ends(any_NL: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """First place and one behind the last where a bool (N, L) holds; 0, 0 where it never does."""
-    length = any_NL.shape[1]
-    bits = any_NL.to(torch.uint8)
     some_N = any_NL.any(1)
-    return bits.argmax(1) * some_N, (length - bits.flip(1).argmax(1)) * some_N
+    return any_NL.argmax(1) * some_N, (any_NL.shape[1] - any_NL[:, ::-1].argmax(1)) * some_N
 
 
 def _ids(sample: Sample, region: Region) -> npt.NDArray[np.int64] | None:
