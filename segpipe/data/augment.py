@@ -114,7 +114,7 @@ def _cut(
         labels_HW=None if sample.labels_HW is None else cut_labels(sample.labels_HW, window, ignore_index),
         objects=objects,
     )
-    return crop if field is None else warp(crop, field, ignore_index=ignore_index)
+    return crop if field is None else warp(crop, field)
 
 
 def _pasted(

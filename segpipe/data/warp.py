@@ -25,7 +25,6 @@ from torchvision.transforms.v2 import functional as v2
 from segpipe.config import AugmentConfig
 from segpipe.data.decode import DecodedSample
 from segpipe.data.objects import Objects, moved
-from segpipe.data.window import PADDING
 
 _GRID = 3
 # Masks warped at once: torchvision makes float32 of them, and a crowded crop has hundreds.
@@ -68,8 +67,11 @@ def draw_warp(config: AugmentConfig, draw: random.Random) -> Warp | None:
     return Warp(displacement_hw2=source_hw2 - place_hw2, margin=margin)
 
 
-def warp(sample: DecodedSample, field: Warp, *, ignore_index: int) -> DecodedSample:
-    """A crop with `field.margin` around it -> the warped crop. Image bilinear, ids and masks nearest."""
+def warp(sample: DecodedSample, field: Warp) -> DecodedSample:
+    """A crop with `field.margin` around it -> the warped crop. Image bilinear, ids and masks nearest.
+
+    The margin holds all that is looked up, padding included: nothing has to be filled in.
+    """
     (rows, columns), (h, w) = field.margin, field.displacement_hw2.shape[:2]
     H, W = h + 2 * rows, w + 2 * columns
     # What lies in the margin is only looked up: any displacement does there, and is cut off again.
@@ -81,14 +83,14 @@ def warp(sample: DecodedSample, field: Warp, *, ignore_index: int) -> DecodedSam
     def inner(warped: Tensor) -> Tensor:
         return warped.as_subclass(Tensor)[..., rows : rows + h, columns : columns + w]
 
-    image = v2.elastic(tv_tensors.Image(sample.image_3HW), relative_1HW2, fill=PADDING)
+    image = v2.elastic(tv_tensors.Image(sample.image_3HW), relative_1HW2)
     labels_hw = sample.labels_HW
     if labels_hw is not None:
-        labels_hw = inner(v2.elastic(tv_tensors.Mask(labels_hw), relative_1HW2, fill=ignore_index))
+        labels_hw = inner(v2.elastic(tv_tensors.Mask(labels_hw), relative_1HW2))
     objects = sample.objects
     if objects is not None:
         parts = [
-            inner(v2.elastic(tv_tensors.Mask(part.view(torch.uint8)), relative_1HW2, fill=0)).contiguous()
+            inner(v2.elastic(tv_tensors.Mask(part.view(torch.uint8)), relative_1HW2)).contiguous()
             for part in torch.split(objects.masks_NHW, _MASKS_AT_ONCE)
         ]
         objects = moved(objects, torch.cat(parts).view(torch.bool), _keypoints(objects, field))

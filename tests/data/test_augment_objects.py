@@ -127,6 +127,16 @@ def test_a_keypoint_stays_on_its_very_pixel(size: tuple[int, int], scale: float,
         assert seen == len(objects) == math.ceil(size[0] / cell) * math.ceil(size[1] / cell)
 
 
+def test_a_keypoint_lies_in_the_middle_of_what_its_pixel_has_become() -> None:
+    config = settings(crop=(40, 40), scale=(3.0, 3.0), vertical_flip=0.5)
+    for epoch in range(8):
+        objects = objects_of(crop_of(cells(9, 11, cell=1), config, epoch=epoch))
+        assert len(objects) == 99
+        assert objects.keypoints_NP3 is not None
+        middle_N2 = (objects.boxes_N4[:, :2] + objects.boxes_N4[:, 2:] - 1) / 2
+        assert torch.equal(objects.keypoints_NP3[:, 0, :2], middle_N2)
+
+
 @given(rotation=st.floats(0.0, 180.0), elastic=st.floats(0.0, 3.0), epoch=st.integers(0, 1000))
 def test_a_keypoint_follows_every_warp(rotation: float, elastic: float, epoch: int) -> None:
     config = settings(crop=(64, 64), scale=(1.0, 2.0), rotation=rotation, elastic=elastic, vertical_flip=0.5)

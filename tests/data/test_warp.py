@@ -42,7 +42,7 @@ def test_a_rotation_is_that_of_torchvision(size: tuple[int, int]) -> None:
         field = draw_warp(AugmentConfig(crop=size, rotation=180.0), random.Random(seed))
         assert field is not None
         angle = random.Random(seed).uniform(-180.0, 180.0)
-        turned = warp(in_a_frame(sample, field.margin), field, ignore_index=IGNORE)
+        turned = warp(in_a_frame(sample, field.margin), field)
         image_3HW = v2.rotate(sample.image_3HW, angle, v2.InterpolationMode.BILINEAR, fill=PADDING)
         labels_HW = v2.rotate(tv_tensors.Mask(sample.labels_HW), angle, fill=IGNORE)
         # At the border torchvision lets the padding in twice, and draws a dark line: compared is what lies inside.
@@ -55,7 +55,7 @@ def test_a_rotation_is_that_of_torchvision(size: tuple[int, int]) -> None:
 def test_no_warp_is_drawn_for_nothing_and_a_turn_by_nothing_changes_nothing() -> None:
     assert draw_warp(AugmentConfig(crop=(8, 8)), random.Random(0)) is None
     sample = noise(9, 14)
-    still = warp(sample, Warp(displacement_hw2=torch.zeros(9, 14, 2), margin=(0, 0)), ignore_index=IGNORE)
+    still = warp(sample, Warp(displacement_hw2=torch.zeros(9, 14, 2), margin=(0, 0)))
     assert torch.equal(still.image_3HW, sample.image_3HW)
     assert torch.equal(still.labels_HW, sample.labels_HW)  # type: ignore[arg-type]
 
@@ -89,7 +89,7 @@ def test_keypoints_follow_the_pixels_where_torchvision_approximates() -> None:
         masks_NHW = torch.ones(1, *image_3HW.shape[1:], dtype=torch.bool)
         objects = moved(whole, masks_NHW, torch.tensor([[[x + columns, y + rows, 2.0]]]))
         framed = DecodedSample(sample_id="spot", image_3HW=image_3HW, labels_HW=None, objects=objects)
-        warped = warp(framed, field, ignore_index=IGNORE)
+        warped = warp(framed, field)
         white_HW = warped.image_3HW[0].double() / warped.image_3HW[0].sum()
         spot = torch.stack([(white_HW.sum(axis) * torch.arange(96)).sum() for axis in (0, 1)])
         assert warped.objects is not None
@@ -98,6 +98,23 @@ def test_keypoints_follow_the_pixels_where_torchvision_approximates() -> None:
         theirs.append(float((torch.stack([x, y]) - field.displacement_hw2[30, 50] - spot).abs().max()))
     assert max(ours) < 0.5
     assert max(theirs) > 1.0, "or the inversion could be left to torchvision"
+
+
+def test_a_keypoint_where_the_field_folds_stays_near_its_pixel() -> None:
+    """Where all columns look up nearly the same place, one of them is as good as another, and none is far away."""
+    displacement_hw2 = torch.zeros(9, 9, 2)
+    displacement_hw2[..., 0] = 4 - torch.arange(9) * (1 - 1e-4)
+    objects = decode_objects(cells(9, 9, cell=9))
+    objects = moved(objects, objects.masks_NHW, torch.tensor([[[4.3, 2.0, 2.0]]]))
+    still = DecodedSample(
+        sample_id="fold", image_3HW=torch.zeros(3, 9, 9, dtype=torch.uint8), labels_HW=None, objects=objects
+    )
+    folded = warp(still, Warp(displacement_hw2=displacement_hw2, margin=(0, 0))).objects
+    assert folded is not None
+    assert folded.keypoints_NP3 is not None
+    x, y, visibility = folded.keypoints_NP3[0, 0].tolist()
+    assert -1 <= x <= 9
+    assert (y, visibility) == (2, 2)
 
 
 def test_a_turned_crop_shows_the_image_up_to_its_corners() -> None:
