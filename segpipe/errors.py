@@ -42,6 +42,7 @@ class BadSampleError(InputError):
         "duplicate_id",
         "outside_root",
         "bad_annotation",
+        "known_bad",
     )
 
     def __init__(self, reason: str, file: str, detail: str, *, item: str = "") -> None:

@@ -238,6 +238,9 @@ def sources(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
         if entry["options"]:
             options = ", ".join(f"{key}={value}" for key, value in entry["options"].items())
             say(console, f"  --option: {options}")
+        for reason in dict.fromkeys(entry["known_bad"].values()):
+            ids = ", ".join(sample_id for sample_id, why in entry["known_bad"].items() if why == reason)
+            say(console, f"  refused, because {reason}: {ids}")
 
 
 def checkup(console: Console, checks: Sequence[Check]) -> None:

@@ -1,4 +1,4 @@
-"""One training crop of a decoded sample: where it is cut, how it is turned, what is pasted on it, how it is coloured.
+"""One training crop of a decoded sample: where it is cut, how it is turned, what is pasted on it, a draw of colours.
 
 Sits between `decode.py` and `batch.py`. Crop-first: the window is drawn in the source image, and only what it needs is
 resized; all stays uint8. Everything that moves pixels (`window.py`, `warp.py`) moves image, label map, masks, boxes and
@@ -21,7 +21,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
 
 from segpipe.config import AugmentConfig
-from segpipe.data.colour import jitter
+from segpipe.data.colour import draw_colour
 from segpipe.data.copy_paste import paste
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.data.objects import decode_objects, visible
@@ -63,12 +63,9 @@ def augment(
             crop = _pasted(crop, partner(), cut, chance, min_area=config.min_area)
     if crop.objects is not None:
         crop = dataclasses.replace(crop, objects=visible(crop.objects, min_area=config.min_area))
-    image_3hw = crop.image_3HW
-    if config.blur:
-        image_3hw = _blurred(image_3hw, config, _generator(f"blur/{key}"))
-    if config.colour > 0:
-        image_3hw = jitter(image_3hw, config.colour, draw)
-    return dataclasses.replace(crop, image_3HW=image_3hw)
+    image_3hw = _blurred(crop.image_3HW, config, _generator(f"blur/{key}")) if config.blur else crop.image_3HW
+    colour = draw_colour(config.colour, draw) if config.colour > 0 else None
+    return dataclasses.replace(crop, image_3HW=image_3hw, colour=colour)
 
 
 def _generator(key: str) -> random.Random:

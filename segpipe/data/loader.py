@@ -95,7 +95,7 @@ class TrainBatches:
             )
 
         sizes = [share] * (self.micro_batches - start)
-        samples = self._dataset.read(config.train_split, [order[place] for place in mine])
+        samples = self._dataset.read(config.train_split, [order[place] for place in mine], extras=False)
         items = zip(samples, mine, strict=True)
         return _in_threads(items, sizes, prepare, self._collate, threads=config.loader_threads)
 
@@ -106,7 +106,8 @@ class TrainBatches:
         the rows of a group may be frames of one drive.
         """
         row = order[place - 1] if place else order[min(1, len(order) - 1)]
-        return pasteable(next(self._dataset.read(self._config.train_split, [row])), self._dataset.manifest.classes)
+        sample = next(self._dataset.read(self._config.train_split, [row], extras=False))
+        return pasteable(sample, self._dataset.manifest.classes)
 
     def _order(self, epoch: int) -> list[int]:
         row_groups = self._dataset.row_groups(self._config.train_split)
@@ -136,7 +137,7 @@ class EvalBatches:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        samples = self._dataset.read(self._split, [row for batch in self._batches for row in batch])
+        samples = self._dataset.read(self._split, [row for batch in self._batches for row in batch], extras=False)
         return _in_threads(samples, [len(batch) for batch in self._batches], decode, self._collate, threads=2)
 
 

@@ -122,7 +122,10 @@ def _placed(inner: Tensor, window: Window, fill: int) -> Tensor:
     if tuple(inner.shape[-2:]) == window.size:
         outer = inner
     else:
-        outer = torch.full((*inner.shape[:-2], *window.size), fill, dtype=inner.dtype)
+        if inner.dim() == 3 and inner.stride(0) == 1:  # an image, whose channels lie together (see `DecodedSample`)
+            outer = torch.full((*window.size, len(inner)), fill, dtype=inner.dtype).permute(2, 0, 1)
+        else:
+            outer = torch.full((*inner.shape[:-2], *window.size), fill, dtype=inner.dtype)
         outer[..., window.y : window.y + window.height, window.x : window.x + window.width] = inner
     axes = [axis for axis, turned in ((-1, window.mirrored), (-2, window.upside_down)) if turned]
     return outer.flip(axes) if axes else outer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from segpipe import storage
-from segpipe.exports.naming import ending_of, map_to_png, stem_of
+from segpipe.exports.naming import ending_of, labels_of, map_to_png, stem_of
 from segpipe.exports.spec import Export, Splits
 from segpipe.types import Annotation, Manifest
 
@@ -17,7 +17,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
         for sample in samples:
             stem = stem_of(sample.sample_id)
             storage.write_once(storage.join(to, "images", stem + ending_of(sample.image)), sample.image)
-            mask = map_to_png(sample.label_map or b"", sample)
+            mask = map_to_png(labels_of(sample), sample)
             storage.write_once(storage.join(to, "masks", f"{stem}.png"), mask)
             stems.append(stem)
         storage.write_once(storage.join(to, "splits", f"{split}.txt"), ("\n".join(stems) + "\n").encode())

@@ -50,6 +50,16 @@ def map_to_png(stored: bytes, sample: Sample, *, palette: list[int] | None = Non
     return stream.getvalue()
 
 
+def labels_of(sample: Sample) -> bytes:
+    """The label map. Raises InputError where a sample has none, such as a frame that nobody has drawn a mask for."""
+    if sample.label_map is None:
+        raise InputError(
+            f"sample {sample.sample_id!r} has no label map, which this format needs for each: ingest the labelled "
+            "samples alone (source `frames`: option unlabelled=false), or export as coco"
+        )
+    return sample.label_map
+
+
 def palette_of(classes: tuple[ClassInfo, ...]) -> list[int]:
     """The classes' colours as a PNG palette; the ignored id and what is left over are white."""
     colours = [channel for info in classes[:256] for channel in info.colour]

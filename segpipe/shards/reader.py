@@ -113,9 +113,10 @@ class Dataset:
                 f"{self.uri}: {split} gave {len(seen)} samples, its manifest says {self.rows(split)}; ingest again"
             )
 
-    def read(self, split: str, indices: Sequence[int]) -> Iterator[Sample]:
+    def read(self, split: str, indices: Sequence[int], *, extras: bool = True) -> Iterator[Sample]:
         """The samples at these places of the stored order, in the order asked for.
 
+        Who has no use for depth and flow asks for none by `extras`: they may be larger than all the rest.
         Row groups are kept while they are in use (see `row_groups.py`), so an `epoch_order` reads each of them once.
         Raises InputError for an index outside the split, CorruptError as `samples`.
         """
@@ -124,8 +125,9 @@ class Dataset:
             if not 0 <= index < rows:
                 raise InputError(f"{self.uri}: row {index} of {split} does not exist; it has rows 0 to {rows - 1}")
             place = bisect.bisect_right(layout.starts, index) - 1
-            table = self._row_groups.get(*layout.places[place])
-            yield row_to_sample(table.slice(index - layout.starts[place], 1).to_pylist()[0])
+            table = self._row_groups.get(*layout.places[place], extras=extras)
+            row = table.slice(index - layout.starts[place], 1).to_pylist()[0]
+            yield row_to_sample(row if extras else {**row, "extras": []})
 
     def sample_ids(self, split: str) -> list[str]:
         """Ids in the stored order, without reading images."""

@@ -28,30 +28,32 @@ class RowGroups:
         self._uri, self._max_groups, self._max_bytes = uri, max_groups, max_bytes
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self._verified: set[str] = set()
-        self._tables: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
+        self._tables: OrderedDict[tuple[str, int, bool], pa.Table] = OrderedDict()
         self._bytes = 0
         self._lock = threading.RLock()
         self.loads = 0
 
-    def get(self, shard: Shard, group: int) -> pa.Table:
-        """One row group, kept for the next call. Raises CorruptError, and what `storage` raises."""
-        key = (shard.path, group)
+    def get(self, shard: Shard, group: int, *, extras: bool = True) -> pa.Table:
+        """One row group, kept for the next call; without `extras` that column is not read. Raises CorruptError, and
+        what `storage` raises."""
+        key = (shard.path, group, extras)
         with self._lock:
             table = self._tables.get(key)
             if table is not None:
                 self._tables.move_to_end(key)
                 return table
-            table = self._tables[key] = self.load(shard, group)
+            table = self._tables[key] = self.load(shard, group, extras=extras)
             self._bytes += table.nbytes
             while len(self._tables) > 1 and (len(self._tables) > self._max_groups or self._bytes > self._max_bytes):
                 self._bytes -= self._tables.popitem(last=False)[1].nbytes
             return table
 
-    def load(self, shard: Shard, group: int) -> pa.Table:
+    def load(self, shard: Shard, group: int, *, extras: bool = True) -> pa.Table:
         """One row group, read now and not kept. Raises as `get`."""
+        columns = [name for name in SCHEMA.names if extras or name != "extras"]
         with self._lock:
             self.loads += 1
-            return self._read(shard, lambda file: file.read_row_group(group, use_threads=False))
+            return self._read(shard, lambda file: file.read_row_group(group, columns=columns, use_threads=False))
 
     def column(self, shard: Shard, name: str) -> list[Any]:
         """One column of a shard, without reading the others. Raises as `get`."""

@@ -201,6 +201,7 @@ class _Tally:
             raise InputError(f"sample {sample.sample_id!r} comes twice; its source must give each id once")
         self.image_hashes[sample.sample_id] = row["image_sha256"].hex()
         self.payload += len(row["image"]) + len(row["label_map"] or b"") + len(row["segment_map"] or b"")
+        self.payload += sum(len(data) for data in sample.extras.values())
         self.sizes[f"{sample.width}x{sample.height}"] += 1
         seen = self._count(sample, sample.label_map) if sample.label_map is not None else set()
         self.images_of_class.update(seen | {segment.class_id for segment in sample.segments})

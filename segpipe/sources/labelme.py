@@ -31,6 +31,7 @@ from segpipe.sources.reading import (
     read_document,
     read_lines,
     read_photograph,
+    sample_of,
     stored,
     without_root,
 )
@@ -132,12 +133,9 @@ class LabelMe:
             found[number] = shape["class_id"]
         objects[(labels == 0) | (labels == IGNORE_8BIT)] = 0
         areas = np.bincount(objects.ravel(), minlength=len(numbers) + 1)
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=stored(objects if len(numbers) > IGNORE_8BIT else objects.astype(np.uint8)),
             segments=tuple(

@@ -23,6 +23,7 @@ from segpipe.sources.reading import (
     read_labels,
     read_lines,
     read_photograph,
+    sample_of,
     segment_of_mask,
     stored,
 )
@@ -102,12 +103,9 @@ class Nuclei:
                 raise BadSampleError("bad_annotation", path, "the mask is empty: remove it, or draw the nucleus")
             segments.append(segment_of_mask(inside, segment_id=number, class_id=NUCLEUS))
             union |= inside.astype(np.uint8)
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(union),
             segments=tuple(segments),
         )

@@ -114,7 +114,7 @@ def _pictures(dataset: Dataset, config: EvaluateConfig, counted: list[Counted]) 
     predictions = {sample_id: p for part in counted for sample_id, p in part.predictions.items()}
     ids = dataset.sample_ids(config.split)
     rows = [row for row, sample_id in enumerate(ids) if sample_id in predictions]
-    for sample in dataset.read(config.split, rows):
+    for sample in dataset.read(config.split, rows, extras=False):
         decoded = decode(sample)
         labels_HW = None if decoded.labels_HW is None else decoded.labels_HW.numpy()
         yield (

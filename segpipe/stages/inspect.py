@@ -159,4 +159,4 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
 
 def _spread(dataset: Dataset, split: str, rows: int) -> list[Sample]:
     count, shown = dataset.rows(split), min(rows, dataset.rows(split))
-    return list(dataset.read(split, [place * count // shown for place in range(shown)]))
+    return list(dataset.read(split, [place * count // shown for place in range(shown)], extras=False))

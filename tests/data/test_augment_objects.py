@@ -192,6 +192,8 @@ def test_colours_and_blur_touch_the_image_only() -> None:
     one, other = crop_of(cells(40, 50), plain), crop_of(cells(40, 50), coloured)
     assert not torch.equal(one.image_3HW, other.image_3HW)
     assert same(one, dataclasses.replace(other, image_3HW=one.image_3HW))
+    assert one.colour is None
+    assert other.colour is not None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (5, 3), (40, 50)])
@@ -226,6 +228,9 @@ def test_an_option_that_is_switched_on_leaves_the_draws_of_the_others() -> None:
     plain = crop_of(cells(40, 50), settings())
     upside_down = crop_of(cells(40, 50), settings(vertical_flip=1.0))
     assert torch.equal(plain.image_3HW, upside_down.image_3HW.flip(-2))
+    coloured, blurred = (crop_of(cells(40, 50), settings(colour=0.5, blur=blur)) for blur in (0.0, 1.0))
+    assert coloured.colour == blurred.colour
+    assert not torch.equal(coloured.image_3HW, blurred.image_3HW)
     assert torch.equal(objects_of(plain).masks_NHW, objects_of(upside_down).masks_NHW.flip(-2))
 
 

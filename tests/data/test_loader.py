@@ -54,7 +54,8 @@ def test_an_epoch_holds_each_sample_at_most_once_in_whole_batches(dataset: Datas
         assert batch.images_N3HW.dtype == torch.uint8
         assert batch.images_N3HW.shape == (4, 3, 32, 32)
         assert batch.labels_NHW is not None
-        assert batch.labels_NHW.dtype == torch.int64
+        assert batch.labels_NHW.dtype == torch.uint8
+        assert batch.images_N3HW.is_contiguous(memory_format=torch.channels_last)
         assert set(batch.labels_NHW.unique().tolist()) <= {0, 1, 2, IGNORE}
 
 
@@ -77,7 +78,7 @@ def test_a_batch_is_made_of_decode_and_augment_and_nothing_else(dataset: Dataset
         )
         assert torch.equal(batch.images_N3HW[number], expected.image_3HW)
         assert batch.labels_NHW is not None
-        assert torch.equal(batch.labels_NHW[number], expected.labels_HW.long())  # type: ignore[union-attr]
+        assert torch.equal(batch.labels_NHW[number], expected.labels_HW)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("start", range(5))
@@ -161,7 +162,7 @@ def test_evaluation_gives_whole_images_at_their_own_size(dataset: Dataset) -> No
             assert batch.original_sizes[number] == (samples[sample_id].height, samples[sample_id].width)
             assert torch.equal(batch.images_N3HW[number], expected.image_3HW)
             assert batch.labels_NHW is not None
-            assert torch.equal(batch.labels_NHW[number], expected.labels_HW.long())  # type: ignore[union-attr]
+            assert torch.equal(batch.labels_NHW[number], expected.labels_HW)  # type: ignore[union-attr]
             sizes.add(batch.original_sizes[number])
     assert sizes == {(32, 40), (40, 32)}
 

@@ -60,8 +60,8 @@ def test_a_partner_is_another_sample_of_the_same_epoch_and_costs_no_reading(stre
     dataset = open_dataset(streets.uri)
     read = dataset.read
 
-    def note(split: str, rows: Sequence[int]) -> Iterator[Sample]:
-        for sample in read(split, rows):
+    def note(split: str, rows: Sequence[int], *, extras: bool) -> Iterator[Sample]:
+        for sample in read(split, rows, extras=extras):
             if len(rows) == 1:
                 partners.append(sample.sample_id)
             yield sample
@@ -89,6 +89,7 @@ def test_crops_have_objects_if_asked_for(streets: Dataset) -> None:
     assert all(sample.objects is not None and len(sample.objects) for sample in seen[:12])
     assert all(sample.objects is None for sample in seen[12:])
     for with_objects, without in zip(seen[:12], seen[12:], strict=True):
+        assert with_objects.colour == without.colour
         assert torch.equal(with_objects.image_3HW, without.image_3HW)
 
 

@@ -73,3 +73,8 @@ def test_samples_of_all_sizes_stand_below_each_other() -> None:
     one, two = drawn(wide), drawn(wide, tall)
     assert two.shape[0] > one.shape[0] + 300
     assert one.shape[1] == two.shape[1] == 3 * WIDTH * SCALE + 2 * GAP + 2 * MARGIN
+
+
+def test_a_frame_without_labels_and_with_depth_is_drawn_as_it_is() -> None:
+    sheet = drawn(sample(extras={"depth": png(np.zeros((HEIGHT, WIDTH), np.uint16))}))
+    assert [pixel(sheet, panel, 5, 5) for panel in (0, 2)] == [(100, 100, 100), (100, 100, 100)]

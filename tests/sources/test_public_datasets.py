@@ -13,9 +13,12 @@ import numpy.typing as npt
 import pytest
 
 from segpipe import masks
-from segpipe.sources import open_source
-from segpipe.types import Sample
-from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
+from segpipe.sources import open_source, pascal_part
+from segpipe.types import Annotation, Sample
+from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.mini_pascal import CONTEXT
+from tests.fixtures.mini_variants import open_mini, write_mini
+from tests.fixtures.small_files import HEIGHT, WIDTH
 
 DATA = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 Options = dict[str, str | int | float | bool]
@@ -23,7 +26,10 @@ Options = dict[str, str | int | float | bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of one copy: samples, segments and crowds of each split; pixels of some class ids, all splits."""
+    """What is known of one copy: samples, segments and crowds of each split; pixels of some class ids, all splits.
+
+    `source` is that of a mini dataset or one of its variants.
+    """
 
     source: str
     folder: str = ""
@@ -35,6 +41,8 @@ class Facts:
 
 
 MINI_PIXELS = HEIGHT * WIDTH
+PARTS = {info.name: class_id for class_id, info in enumerate(pascal_part.CLASSES["parts"])}
+PART_IDS = [PARTS[name] for name in ("person", "person head", "person lear", "car", "car wheel", "boat")]
 FACTS = [
     Facts(
         source="voc",
@@ -145,6 +153,83 @@ FACTS = [
         segments={"train": 12},
     ),
     Facts(
+        source="camvid-original",
+        samples={"train": 3, "val": 1, "test": 2},
+        pixels={3: 3 * MINI_PIXELS, 9: 3 * MINI_PIXELS // 2, 255: 3 * MINI_PIXELS // 2},
+    ),
+    Facts(
+        source="camvid-32",
+        samples={"train": 3, "val": 1, "test": 2},
+        pixels={17: 3 * MINI_PIXELS // 2, 10: 3 * MINI_PIXELS // 2, 7: 3 * MINI_PIXELS // 2, 255: 3 * MINI_PIXELS // 2},
+    ),
+    Facts(
+        source="cityscapes-coarse",
+        samples={"train": 1, "val": 1, "train_extra": 1},
+        segments={"train": 2, "val": 2, "train_extra": 2},
+        crowds={"train": 1, "val": 1, "train_extra": 1},
+        pixels={0: MINI_PIXELS, 13: MINI_PIXELS, 255: MINI_PIXELS},
+    ),
+    Facts(
+        source="coco-keypoints",
+        samples={"train": 2, "val": 2},
+        segments={"train": 3, "val": 3},
+        crowds={"train": 1, "val": 1},
+    ),
+    *(
+        Facts(
+            source=source,
+            samples={"train": 2, "val": 1},
+            pixels={first: 3 * MINI_PIXELS // 4, last: 3 * MINI_PIXELS // 4, 255: 3 * MINI_PIXELS // 4},
+        )
+        for source, first, last in (("coco_stuff", 0, 79), ("coco_stuff-train_ids", 79, 170))
+    ),
+    *(
+        Facts(
+            source=f"pascal_context{spelling}",
+            samples={"train": 2, "val": 1},
+            pixels={47 - first: 3 * MINI_PIXELS // 4, 38 - first: 3 * MINI_PIXELS // 4, rest: 3 * MINI_PIXELS // 2},
+        )
+        for spelling, first, rest in (("", 0, 0), ("-59", 1, 255), ("-official", 0, 0), ("-merged", 0, 0))
+    ),
+    Facts(
+        source="coco_20i",
+        samples={"train": 2, "val": 1},
+        pixels={1: 6 * 6, 2: 28 * 18, 3: 28 * 18, 255: 4 * HEIGHT - 2 * 18 + 4 * HEIGHT},
+    ),
+    Facts(
+        source="coco_20i-fold1",
+        samples={"train": 2, "val": 1},
+        pixels={1: 6 * 6, 2: 28 * 18, 3: 28 * 18, 255: 28 * 18 - 6 * 6 + 2 * (4 * HEIGHT) - 2 * 18 - 2 * 18},
+    ),
+    Facts(
+        source="pascal_part",
+        samples={"train": 2, "val": 1},
+        segments={"train": 3, "val": 2},
+        # In sixths: a person with one stripe left, its head and ear; a car with two left, a wheel class of two.
+        pixels=dict(zip(PART_IDS, (sixth * MINI_PIXELS // 6 for sixth in (1, 1, 1, 2, 2, 2)), strict=True)),
+    ),
+    Facts(
+        source="pascal_part-objects",
+        samples={"train": 2, "val": 1},
+        segments={"train": 3, "val": 2},
+        pixels={15: MINI_PIXELS // 2, 7: 2 * MINI_PIXELS // 3, 4: MINI_PIXELS // 3, 17: MINI_PIXELS // 2},
+    ),
+    Facts(
+        source="pascal_5i",
+        samples={"train": 2, "val": 1},
+        pixels={0: 3 * MINI_PIXELS // 2 - MINI_PIXELS // 4, 1: MINI_PIXELS // 4, 15: MINI_PIXELS // 4},
+    ),
+    Facts(
+        source="pascal_5i-fold2",
+        samples={"train": 2, "val": 1},
+        pixels={1: MINI_PIXELS // 4, 15: MINI_PIXELS // 4, 255: MINI_PIXELS},
+    ),
+    Facts(
+        source="coco_stuff-pixelmaps",
+        samples={"train": 2, "val": 1},
+        pixels={90: 3 * MINI_PIXELS // 4, 91: 3 * MINI_PIXELS // 2, 255: 3 * MINI_PIXELS // 4},
+    ),
+    Facts(
         source="coco_panoptic",
         samples={"train": 1, "val": 1},
         segments={"train": 4, "val": 4},
@@ -180,7 +265,7 @@ def ids_of(encoded: bytes | None, sample: Sample) -> npt.NDArray[np.unsignedinte
 
 
 def read_all(source: str, root: Path, options: Options | None = None) -> list[Sample]:
-    opened = open_source(source, str(root), options)
+    opened = open_mini(source, root, options)
     refs, refused = opened.index()
     assert refused == []
     return [opened.read(ref) for ref in refs]
@@ -189,8 +274,8 @@ def read_all(source: str, root: Path, options: Options | None = None) -> list[Sa
 @pytest.mark.parametrize("facts", AT_HAND, ids=lambda facts: f"{facts.source}-{facts.folder or facts.options}")
 def test_counts_are_those_of_the_description(facts: Facts, tmp_path: Path) -> None:
     if not facts.folder:
-        WRITERS[facts.source](tmp_path)
-    source = open_source(facts.source, str(DATA / facts.folder if facts.folder else tmp_path), facts.options)
+        write_mini(facts.source, tmp_path)
+    source = open_mini(facts.source, DATA / facts.folder if facts.folder else tmp_path, facts.options)
     refs, refused = source.index()
     assert refused == []
     samples, segments, crowds, pixels = Counter[str](), Counter[str](), Counter[str](), Counter[int]()
@@ -280,6 +365,63 @@ def test_coco_objects_of_every_spelling(tmp_path: Path) -> None:
     assert int(masks.decode_rle(crowd.rle or b"", HEIGHT, WIDTH).sum()) == 4 * HEIGHT
     assert with_objects.keypoints[0].points == ((3.5, 4.0, 2), (0.0, 0.0, 0), (7.25, 9.0, 1))
     assert with_objects.keypoints[0].segment_id == person.segment_id
+
+
+def test_parts_are_named_by_their_objects_and_numbers_do_not_count(tmp_path: Path) -> None:
+    assert (len(PARTS), sum(" " in name for name in PARTS)) == (214, 193)
+    write_mini("pascal_part", tmp_path)
+    source, samples = open_mini("pascal_part", tmp_path), read_all("pascal_part", tmp_path)
+    rows = [
+        [source.classes[k].name for k in ids_of(sample.label_map, sample)[0, 2 :: WIDTH // 6]] for sample in samples
+    ]
+    nothing = "background"
+    assert rows == [
+        ["person head", "person lear", "person", nothing, nothing, nothing],
+        ["car wheel", "car", "car wheel", "car", "boat", "boat"],
+        ["sheep muzzle", nothing, "sheep", "sheep", nothing, nothing],
+    ]
+    boat, car = samples[1].segments
+    assert (source.classes[boat.class_id].name, source.classes[car.class_id].name) == ("boat", "car")
+    assert (boat.area, car.area) == (MINI_PIXELS / 2, 2 * MINI_PIXELS / 3)  # each whole, though the car covers the boat
+
+
+def test_pascal_context_has_the_same_classes_in_every_spelling(tmp_path: Path) -> None:
+    write_mini("pascal_context", tmp_path)
+    names = [info.name for info in open_mini("pascal_context", tmp_path).classes]
+    assert (len(names), names[0], names[47], names[38]) == (60, "background", "sky", "plate")
+    assert names[1:] == [info.name for info in open_mini("pascal_context-59", tmp_path).classes] == sorted(CONTEXT)
+    maps = [read_all(f"pascal_context{spelling}", tmp_path)[0].label_map for spelling in ("", "-official", "-merged")]
+    assert maps[0] == maps[1] == maps[2]
+
+
+def test_coco_persons_have_seventeen_keypoints(tmp_path: Path) -> None:
+    write_mini("coco-keypoints", tmp_path)
+    source = open_mini("coco-keypoints", tmp_path)
+    assert [info.name for info in source.classes] == ["person"]
+    assert source.annotations == (Annotation.SEGMENTS, Annotation.KEYPOINTS)
+    assert source.expected == {"train": 118287, "val": 5000}
+    persons, nobody = read_all("coco-keypoints", tmp_path)[:2]
+    assert (nobody.segments, nobody.keypoints) == ((), ())
+    visible = [sum(visibility > 0 for _, _, visibility in each.points) for each in persons.keypoints]
+    assert visible == [16, 0, 0]  # as num_keypoints says
+    assert {len(each.points) for each in persons.keypoints} == {17}
+    assert [each.segment_id for each in persons.keypoints] == [segment.segment_id for segment in persons.segments]
+    assert persons.keypoints[0].points[:2] == ((0.5, 1.0, 2), (1.5, 2.0, 1))
+
+
+def test_coco_stuff_names_the_same_pixels_in_every_spelling(tmp_path: Path) -> None:
+    write_mini("coco_stuff", tmp_path)
+    spelt = {}
+    for name in ("coco_stuff", "coco_stuff-train_ids", "coco_stuff-pixelmaps"):
+        classes, sample = open_mini(name, tmp_path).classes, read_all(name, tmp_path)[0]
+        spelt[name] = [classes[k].name if k != 255 else "void" for k in ids_of(sample.label_map, sample)[0, ::9]]
+    assert spelt["coco_stuff"] == spelt["coco_stuff-train_ids"] == ["void", "person", "toothbrush", "wood"]
+    assert spelt["coco_stuff-pixelmaps"] == ["void", "other", "other", "wood"]
+    classes = open_mini("coco_stuff", tmp_path).classes
+    assert (len(classes), sum(info.is_thing for info in classes)) == (171, 80)
+    assert [classes[k].name for k in (10, 11, 79, 80, 170)] == [
+        *("fire hydrant", "stop sign", "toothbrush", "banner", "wood"),
+    ]
 
 
 def test_a_panoptic_crowd_is_a_segment_and_void_is_ignored(tmp_path: Path) -> None:

@@ -89,13 +89,18 @@ def read_pair(
     image_path, mask_path = ref.files
     image = read_photograph(root, image_path)
     raw = read_labels(root, mask_path, image, palette=palette)
+    return sample_of(ref, image, label_map=stored(masks.map_labels(raw, table, file=mask_path)))
+
+
+def sample_of(ref: SampleRef, image: Photograph, **annotations: Any) -> Sample:
+    """The sample that `ref` asked for, with its photograph; `annotations` are the fields of Sample that say more."""
     return Sample(
         sample_id=ref.sample_id,
         image=image.data,
         height=image.height,
         width=image.width,
         group=ref.group,
-        label_map=stored(masks.map_labels(raw, table, file=mask_path)),
+        **annotations,
     )
 
 
@@ -111,7 +116,7 @@ def stored(ids: npt.NDArray[Any]) -> bytes:
 
 def read_lines(root: str, path: str) -> list[str]:
     """The lines of a text file. Raises InputError where it is missing or not UTF-8."""
-    uri = _inside(root, path)
+    uri = inside(root, path)
     try:
         return storage.read_bytes(uri, limit=MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -120,7 +125,7 @@ def read_lines(root: str, path: str) -> list[str]:
 
 def read_document(root: str, path: str) -> Any:
     """A strict JSON document. Raises InputError where it is missing, too large or not valid."""
-    uri = _inside(root, path)
+    uri = inside(root, path)
     try:
         return storage.read_json(uri, limit=MAX_DOCUMENT_BYTES)
     except CorruptError as error:
@@ -138,7 +143,8 @@ def _leads_out(root: str, path: str) -> bool:
     return local is not None and not (local / path).resolve().is_relative_to(local.resolve())
 
 
-def _inside(root: str, path: str) -> str:
+def inside(root: str, path: str) -> str:
+    """The URI of `path` below `root`. Raises InputError where links lead out of the root."""
     if _leads_out(root, path):
         raise InputError(f"{storage.join(root, path)}: is a link out of the root: copy the file into the root")
     return storage.join(root, path)
