@@ -11,7 +11,8 @@ from segpipe.sources.coco_20i import Coco20i
 from segpipe.sources.pascal_5i import EXPECTED, NUM_FOLDS, Pascal5i, novel_classes
 from tests.fixtures.mini_datasets import WRITERS
 from tests.fixtures.small_files import write
-from tests.sources.test_public_datasets import DATA, ids_of
+from tests.sources.facts import DATA
+from tests.sources.test_public_datasets import ids_of
 
 LISTS = DATA / "fewshot_splits" / "pascal"
 
