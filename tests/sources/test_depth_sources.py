@@ -95,7 +95,7 @@ def test_synthia_reads_classes_and_objects_of_two_channels(classes: int, wall: i
 
 
 @pytest.mark.usefixtures("one_core")
-@pytest.mark.parametrize("name", ["virtual_kitti", "synthia"])
+@pytest.mark.parametrize("name", ["virtual_kitti", "synthia", "nyu_depth"])
 def test_extras_go_through_ingest_as_shipped(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / "root")
     uri = ingest(DatasetConfig(name="toy", format=name, root=str(tmp_path / "root")), to=str(tmp_path / "out")).uri
