@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from segpipe.errors import InputError
 from segpipe.sources.reading import (
+    Kind,
+    Line,
     Listing,
+    Place,
     class_colour,
     coding,
-    files_by_stem,
     hashed_split,
     read_lines,
     read_pair,
@@ -59,25 +61,16 @@ class OxfordPet:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """The images of trainval.txt, of which a share validates, and of test.txt. Raises InputError."""
-        images = files_by_stem(self.root, "images", ".jpg")
-        trimaps = files_by_stem(self.root, "annotations/trimaps", ".png")
-        listing = Listing(KNOWN_BAD)
+        lines = []
         for name, path in LISTS.items():
             for stem, breed, species in _rows(self.root, path):
                 split = (
                     hashed_split(stem, (1 - self.validation, self.validation, 0.0)) if name == "trainval" else "test"
                 )
-                wanted = (f"images/{stem}.jpg", f"annotations/trimaps/{stem}.png")
-                listing.add_pair(
-                    stem,
-                    split=split,
-                    group=stem,
-                    image=images.get(stem),
-                    mask=trimaps.get(stem),
-                    expected=wanted,
-                    listed=path,
-                    extra={"class_id": {"pet": 1, "species": species, "breed": breed}[self.kinds]},
-                )
+                kind = {"pet": 1, "species": species, "breed": breed}[self.kinds]
+                lines.append(Line(stem, Place(stem, split, stem), path, {"class_id": kind}))
+        listing = Listing(KNOWN_BAD)
+        listing.add_lines(self.root, Kind("images", ".jpg"), Kind("annotations/trimaps", ".png"), lines)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

@@ -17,9 +17,11 @@ import numpy as np
 from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import map_labels
 from segpipe.sources.reading import (
+    Kind,
+    Line,
     Listing,
+    Place,
     coding,
-    files_by_stem,
     read_labels,
     read_lines,
     read_photograph,
@@ -84,8 +86,7 @@ class Pascal5i:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image of the fold's lists once. Raises InputError where a list is missing or of another making."""
-        images, masks = files_by_stem(self.root, "JPEGImages", ".jpg"), files_by_stem(self.root, self.masks, ".png")
-        listing = Listing()
+        lines = []
         for split in ("train", "val"):
             shown: dict[str, list[int]] = {}
             where: dict[str, str] = {}
@@ -93,16 +94,10 @@ class Pascal5i:
                 shown.setdefault(stem, []).append(class_id)
                 where.setdefault(stem, path)
             for stem, class_ids in shown.items():
-                listing.add_pair(
-                    stem,
-                    split=split,
-                    group=stem,
-                    image=images.get(stem),
-                    mask=masks.get(stem),
-                    expected=(f"JPEGImages/{stem}.jpg", f"{self.masks}/{stem}.png"),
-                    listed=where[stem],
-                    extra={"listed": sorted(class_ids), "split": split},
-                )
+                extra = {"listed": sorted(class_ids), "split": split}
+                lines.append(Line(stem, Place(stem, split, stem), where[stem], extra))
+        listing = Listing()
+        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".png"), lines)
         return listing.result()
 
     def _listed(self, split: str) -> Iterator[tuple[str, int, str]]:

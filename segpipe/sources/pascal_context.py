@@ -18,11 +18,13 @@ from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import Labels, map_labels
 from segpipe.sources.reading import (
+    Kind,
+    Line,
     Listing,
     Photograph,
+    Place,
     class_colour,
     coding,
-    files_by_stem,
     listed_stems,
     read_labels,
     read_lines,
@@ -80,23 +82,14 @@ class PascalContext:
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """The images of train.txt and val.txt. Raises InputError where neither is there."""
         ending = ".mat" if self.masks == MATLAB else ".png"
-        images, labels = files_by_stem(self.root, "JPEGImages", ".jpg"), files_by_stem(self.root, self.masks, ending)
-        if not (listed_all := listed_stems(self.root, self.lists, only=("train", "val"))):
+        if not (found := listed_stems(self.root, self.lists, only=("train", "val"))):
             raise InputError(
                 f"{self.root}: neither train.txt nor val.txt in {self.lists}/; expected VOC 2010's lists: give "
                 "VOCdevkit/VOC2010 as root, or say where they are by the option lists"
             )
+        lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in found]
         listing = Listing()
-        for split, stem, listed in listed_all:
-            listing.add_pair(
-                stem,
-                split=split,
-                group=stem,
-                image=images.get(stem),
-                mask=labels.get(stem),
-                expected=(f"JPEGImages/{stem}.jpg", f"{self.masks}/{stem}{ending}"),
-                listed=listed,
-            )
+        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ending), lines)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

@@ -16,8 +16,11 @@ import numpy as np
 from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import Labels, map_labels
 from segpipe.sources.reading import (
+    Kind,
+    Line,
     Listing,
     Photograph,
+    Place,
     coding,
     files_by_stem,
     listed_stems,
@@ -68,29 +71,16 @@ class Voc:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """The images of the lists, trainval left out. Raises InputError where there are no lists and no `split`."""
-        images, labels = (
-            files_by_stem(self.root, "JPEGImages", ".jpg"),
-            files_by_stem(self.root, self.masks, ".png"),
-        )
-        objects = files_by_stem(self.root, self.objects, ".png") if self.objects else {}
         listing = Listing()
-        for split, stem, listed in self._listed(labels):
-            listing.add_pair(
-                stem,
-                split=split,
-                group=stem,
-                image=images.get(stem),
-                mask=labels.get(stem),
-                expected=(f"JPEGImages/{stem}.jpg", f"{self.masks}/{stem}.png"),
-                listed=listed,
-                objects=(objects.get(stem), f"{self.objects}/{stem}.png") if self.objects else None,
-            )
+        objects = Kind(self.objects, ".png") if self.objects else None
+        lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in self._listed()]
+        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".png"), lines, objects=objects)
         return listing.result()
 
-    def _listed(self, labels: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    def _listed(self) -> list[tuple[str, str, str]]:
         """(split, stem, where it is listed), by the lists or, with `split`, by the masks that are there."""
         if self.split:
-            return [(self.split, stem, self.masks) for stem in labels]
+            return [(self.split, stem, self.masks) for stem in files_by_stem(self.root, self.masks, ".png")]
         if not (listed := listed_stems(self.root, self.lists)):
             raise InputError(
                 f"{self.root}: no {self.lists}/*.txt here; expected VOC's layout (JPEGImages/, {self.masks}/, "

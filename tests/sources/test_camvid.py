@@ -13,9 +13,9 @@ from segpipe.sources import open_source
 from segpipe.sources.camvid import labels
 from segpipe.types import IGNORE_8BIT
 from tests.fixtures.camvid_mini import FRAMES, write_camvid_mini
-from tests.fixtures.mini_datasets import write
 from tests.fixtures.mini_variants import write_camvid_original
 from tests.fixtures.pictures import label_blocks, photograph, png
+from tests.fixtures.small_files import write
 
 DATA = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 # The published training set, from the data's own description: pixels of each class, then void.

@@ -18,8 +18,9 @@ from segpipe.stages.inspect import inspect
 from segpipe.types import Annotation, Sample, SampleRef
 from tests.fixtures.deep_png import png_rgb16
 from tests.fixtures.mini_datasets import WRITERS
-from tests.fixtures.mini_depth import HEIGHT, WIDTH, depths, stripes, write
+from tests.fixtures.mini_depth import depths, stripes
 from tests.fixtures.pictures import photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH, write
 
 Options = dict[str, str | int | float | bool]
 PIXELS = HEIGHT * WIDTH

@@ -17,8 +17,9 @@ from segpipe.stages.export import export
 from segpipe.stages.ingest import ingest
 from segpipe.stages.inspect import inspect
 from segpipe.types import Sample, SampleRef
-from tests.fixtures.mini_depth import HEIGHT, WIDTH, bitmap, box, write, write_segtrack
+from tests.fixtures.mini_depth import bitmap, box, write_segtrack
 from tests.fixtures.pictures import photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH, write
 
 CLIPS = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 CLIPS /= "vos_multi_object"

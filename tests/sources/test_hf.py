@@ -14,8 +14,9 @@ from segpipe.errors import BadSampleError, InputError
 from segpipe.shards import open_dataset
 from segpipe.sources import open_source
 from segpipe.stages.ingest import ingest
-from tests.fixtures.mini_depth import HEIGHT, WIDTH, write, write_hf
+from tests.fixtures.mini_depth import write_hf
 from tests.fixtures.pictures import label_blocks, photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH, write
 
 Options = dict[str, str | int | float | bool]
 PICTURE, MASK = photograph(HEIGHT, WIDTH), png(label_blocks(HEIGHT, WIDTH, 3))

@@ -16,8 +16,9 @@ from segpipe.sources import open_source
 from segpipe.sources.nyu_depth import FROM_40_TO_13, NAMES_13, NAMES_40
 from segpipe.sources.reading.hdf5 import Arrays
 from segpipe.types import Sample
-from tests.fixtures.mini_depth import HEIGHT, WIDTH, depths, matlab, stripes, write, write_nyu_depth
+from tests.fixtures.mini_depth import depths, matlab, stripes, write_nyu_depth
 from tests.fixtures.pictures import photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH, write
 
 Options = dict[str, str | int | float | bool]
 MAT = "nyu_depth_v2_labeled.mat"

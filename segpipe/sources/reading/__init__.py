@@ -35,6 +35,7 @@ from segpipe.sources.reading.files import (
 )
 from segpipe.sources.reading.listing import (
     Kind,
+    Line,
     Listing,
     Place,
     alone_in,
@@ -51,6 +52,7 @@ from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, p
 __all__ = [
     "SPLITS",
     "Kind",
+    "Line",
     "Listing",
     "Photograph",
     "Place",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
@@ -28,6 +28,15 @@ def alone_in(split: str) -> Callable[[str], Place]:
     return lambda stem: Place(stem, split, stem)
 
 
+class Line(NamedTuple):
+    """A sample that a list names: the stem of its files, what it is, the list, and what else the list says of it."""
+
+    stem: str
+    place: Place
+    listed: str
+    extra: Mapping[str, Any] = NOTHING
+
+
 class Kind(NamedTuple):
     """Files of one kind: `folder/**/<stem><suffix>`."""
 
@@ -39,6 +48,13 @@ class Kind(NamedTuple):
 
     def stems(self, paths: Iterable[str]) -> set[str]:
         return {path.removesuffix(self.suffix) for path in paths if path.endswith(self.suffix)}
+
+
+class Found(NamedTuple):
+    """The stems that there are of a kind."""
+
+    kind: Kind
+    stems: set[str]
 
 
 class Listing:
@@ -107,24 +123,38 @@ class Listing:
 
         `place` says what a stem means, None passes it over. Gives back how many images there are.
         """
-        kinds = [kind for kind in (images, masks, objects) if kind is not None]
-        trees = {folder: _shown(root, folder) for folder in {kind.folder for kind in kinds}}
-        found = {kind: kind.stems(trees[kind.folder]) for kind in kinds}
-        for stem in sorted(found[images] | found[masks]):
-            if (named := place(stem)) is None:
-                continue
-            paths = [kind.path(stem) if stem in found[kind] else None for kind in kinds]
-            self.add_pair(
-                named.sample_id,
-                split=named.split,
-                group=named.group,
-                image=paths[0],
-                mask=paths[1],
-                expected=(images.path(stem), masks.path(stem)),
-                listed=images.folder if stem in found[images] else masks.folder,
-                objects=(paths[2], objects.path(stem)) if objects else None,
-            )
-        return len(found[images])
+        found = _stems(root, images, masks, objects)
+        of_images, of_masks = found[0].stems, found[1].stems
+        for stem in sorted(of_images | of_masks):
+            if (named := place(stem)) is not None:
+                listed = images.folder if stem in of_images else masks.folder
+                self._add_line(Line(stem, named, listed), found)
+        return len(of_images)
+
+    def add_lines(
+        self, root: str, images: Kind, masks: Kind, lines: Iterable[Line], *, objects: Kind | None = None
+    ) -> None:
+        """Every line's image with the mask (and the second mask) of its stem; what is in no line is passed over."""
+        found = _stems(root, images, masks, objects)
+        for line in lines:
+            self._add_line(line, found)
+
+    def _add_line(self, line: Line, found: Sequence[Found]) -> None:
+        """`found` are images, masks and, if asked for, second masks."""
+        paths = [each.kind.path(line.stem) for each in found]
+        wanted = [(path if line.stem in each.stems else None, path) for each, path in zip(found, paths, strict=True)]
+        (image, image_path), (mask, mask_path), *objects = wanted
+        self.add_pair(
+            line.place.sample_id,
+            split=line.place.split,
+            group=line.place.group,
+            image=image,
+            mask=mask,
+            expected=(image_path, mask_path),
+            listed=line.listed,
+            objects=objects[0] if objects else None,
+            extra=line.extra,
+        )
 
     def refuse(self, file: str, item: str, reason: str, detail: str) -> None:
         """One thing that cannot be used; `reason` is one of BadSampleError.REASONS."""
@@ -144,6 +174,13 @@ class Listing:
 def files_by_stem(root: str, folder: str, suffix: str) -> dict[str, str]:
     """Path below `folder` ("" is the root) without `suffix` -> path below `root`, sorted; hidden files passed over."""
     return {path.removesuffix(suffix): below(folder, path) for path in _shown(root, folder) if path.endswith(suffix)}
+
+
+def _stems(root: str, *kinds: Kind | None) -> list[Found]:
+    """What there is of each kind that is asked for; kinds of one folder are found in one listing of it."""
+    asked = [kind for kind in kinds if kind is not None]
+    trees = {folder: _shown(root, folder) for folder in {kind.folder for kind in asked}}
+    return [Found(kind, kind.stems(trees[kind.folder])) for kind in asked]
 
 
 def _shown(root: str, folder: str) -> list[str]:
