@@ -145,6 +145,7 @@ def beyond(kind: str) -> Callable[[Path], None]:
         (change(labels=np.zeros((3, WIDTH, 1), np.uint16)), "unreadable", r"labels\[0\] of an array \(3, 36, 1\)"),
         (change(depths=np.full((3, WIDTH, HEIGHT), 70.0, np.float32)), "bad_annotation", "up to 70.0 m"),
         (change(depths=np.zeros((3, WIDTH, HEIGHT), np.uint8)), "unreadable", "of kind 'f'"),
+        (change(images=np.zeros(3, np.uint8)), "unreadable", r"images\[0\] of an array \(3,\)"),
         (wide, "unreadable", r"images takes [\d,]+ bytes at once; allowed are 536,870,912"),
         (beyond("link"), "unreadable", "has no array depths"),
         (beyond("storage"), "unreadable", "depths is no array of its own file"),
