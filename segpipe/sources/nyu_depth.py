@@ -156,9 +156,9 @@ class NyuDepth:
             if not storage.exists(storage.join(self.root, path)):
                 raise BadSampleError("missing_image", path, "there is no such file: fetch it")
             width, height = (*arrays.shape("images"), 0, 0, 0)[2:4]  # MATLAB's arrays lie the other way round
-            pixels = arrays.item("images", place, kind="u", shape=(3, width, height)).transpose(2, 1, 0)
-            raw_HW = arrays.item("labels", place, kind="u", shape=(width, height)).T
-            metres_HW = arrays.item("depths", place, kind="f", shape=(width, height)).T if self.depths else None
+            pixels = arrays.item("images", place, kind="u1", shape=(3, width, height)).transpose(2, 1, 0)
+            raw_HW = arrays.item("labels", place, kind="u2", shape=(width, height)).T
+            metres_HW = arrays.item("depths", place, kind="f4", shape=(width, height)).T if self.depths else None
         except BadSampleError:
             raise
         except InputError as error:
