@@ -25,7 +25,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "reports": ({"types", "errors"}, set()),
     "config": ({"types", "errors"}, {"pydantic", "yaml"}),
     "storage": ({"errors"}, {"fsspec"}),
-    "masks": ({"types", "errors"}, {"numpy", "PIL"}),
+    "masks": ({"types", "errors"}, {"numpy", "PIL", "simplejpeg"}),
     "sources": ({"types", "errors", "storage", "masks", "shards"}, {"numpy", "PIL", "scipy", "yaml"}),
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),

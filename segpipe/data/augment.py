@@ -1,4 +1,4 @@
-"""Random scale, crop, flip and colour of one decoded sample. Sits between `decode.py` and `batch.py`.
+"""Random scale, crop, flip and draw of colours of one decoded sample. Sits between `decode.py` and `batch.py`.
 
 Crop-first: the window is drawn in the source image, and only what it needs is resized; all stays uint8. What happens
 to a sample is a pure function of (seed, epoch, sample id), whichever worker does it.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from segpipe.config import AugmentConfig
-from segpipe.data.colour import jitter
+from segpipe.data.colour import draw_colour
 from segpipe.data.decode import DecodedSample
 from segpipe.data.resize import resize_image, resize_labels
 from segpipe.errors import InputError
@@ -44,9 +44,8 @@ def augment(
     image_3hw, labels_hw = _window(sample.image_3HW, sample.labels_HW, config.crop, scale, draw, ignore_index)
     if draw.random() < config.flip:
         image_3hw, labels_hw = image_3hw.flip(-1), labels_hw.flip(-1)
-    if config.colour > 0:
-        image_3hw = jitter(image_3hw, config.colour, draw)
-    return DecodedSample(sample_id=sample.sample_id, image_3HW=image_3hw, labels_HW=labels_hw)
+    colour = draw_colour(config.colour, draw) if config.colour > 0 else None
+    return DecodedSample(sample_id=sample.sample_id, image_3HW=image_3hw, labels_HW=labels_hw, colour=colour)
 
 
 def _window(
@@ -64,7 +63,7 @@ def _window(
     inner_hw = resize_labels(labels_HW[top:bottom, left:right], (h, w))
     if (h, w) == crop:
         return inner_3hw, inner_hw
-    image_3hw = torch.full((3, *crop), PADDING, dtype=torch.uint8)
+    image_3hw = torch.full((*crop, 3), PADDING, dtype=torch.uint8).permute(2, 0, 1)
     labels_hw = torch.full(crop, ignore_index, dtype=labels_HW.dtype)
     image_3hw[:, y : y + h, x : x + w] = inner_3hw
     labels_hw[y : y + h, x : x + w] = inner_hw

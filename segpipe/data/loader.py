@@ -4,13 +4,14 @@ Both are pure functions of few integers. Training: (seed, epoch, position) decid
 ranks afterwards, so a resume or another number of workers meets the same global batches. Evaluation: the batches are
 fixed first and dealt to ranks second, so every image meets the same neighbours for any number of workers.
 
-Decoding and augmenting run in threads (both leave Python's lock), a few batches ahead.
+Decoding and augmenting run in threads (both leave Python's lock), a few batches ahead; what they need is read further
+ahead, by the reader's own threads.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, islice
 
@@ -19,7 +20,7 @@ from segpipe.data.augment import augment
 from segpipe.data.batch import Batch
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import InputError
-from segpipe.shards import Dataset, epoch_order
+from segpipe.shards import Dataset
 from segpipe.types import Sample
 
 Collate = Callable[[Sequence[DecodedSample]], Batch]
@@ -55,15 +56,16 @@ class TrainBatches:
         ids = self._dataset.sample_ids(self._config.train_split)
         return [ids[row] for row in self._order(epoch)[position * size : (position + 1) * size]]
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """This rank's micro-batches of an epoch, from global micro-batch `start` on."""
+    def rows(self, epoch: int, *, start: int = 0) -> list[int]:
+        """The rows of the split that this rank meets in an epoch, in order, from global micro-batch `start` on."""
+        size, share = self._config.batch_size, self._config.batch_size // self._world_size
+        order, mine = self._order(epoch), self._rank * share
+        firsts = range(start * size + mine, self.micro_batches * size, size)
+        return [row for first in firsts for row in order[first : first + share]]
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Generator[Batch]:
+        """This rank's micro-batches of an epoch, from global micro-batch `start` on. Closing it ends its threads."""
         config, share = self._config, self._config.batch_size // self._world_size
-        order = self._order(epoch)
-        mine = [
-            row
-            for position in range(start, self.micro_batches)
-            for row in order[position * config.batch_size + self._rank * share :][:share]
-        ]
 
         def prepare(sample: Sample) -> DecodedSample:
             return augment(
@@ -76,12 +78,11 @@ class TrainBatches:
             )
 
         sizes = [share] * (self.micro_batches - start)
-        samples = self._dataset.read(config.train_split, mine, extras=False)
+        samples = self._dataset.read(config.train_split, self.rows(epoch, start=start), extras=False)
         return _in_threads(samples, sizes, prepare, self._collate, threads=config.loader_threads)
 
     def _order(self, epoch: int) -> list[int]:
-        row_groups = self._dataset.row_groups(self._config.train_split)
-        return epoch_order(row_groups, seed=self._config.seed, epoch=epoch, version=self._dataset.version)
+        return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)
 
 
 class EvalBatches:
@@ -112,14 +113,14 @@ class EvalBatches:
 
 
 def _in_threads(
-    samples: Iterator[Sample],
+    samples: Generator[Sample],
     sizes: Sequence[int],
     prepare: Callable[[Sample], DecodedSample],
     collate: Collate,
     *,
     threads: int,
-) -> Iterator[Batch]:
-    """Cuts `samples` into batches of `sizes`, preparing a few batches ahead in threads, in order."""
+) -> Generator[Batch]:
+    """Cuts `samples` into batches of `sizes`, preparing a few batches ahead in threads, in order; closes `samples`."""
     waiting: deque[list[Future[DecodedSample]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
         try:
@@ -132,3 +133,4 @@ def _in_threads(
         finally:
             for future in (f for batch in waiting for f in batch):
                 future.cancel()
+            samples.close()

@@ -171,22 +171,20 @@ def test_scale_is_drawn_around_the_input_scale() -> None:
         assert int(rows[-1] - rows[0]) + 1 == pytest.approx(64 / input_scale, abs=2)
 
 
-def test_colour_stays_in_its_range_and_flip_in_its_share() -> None:
-    grey = DecodedSample(
-        sample_id="grey",
-        image_3HW=torch.full((3, 8, 8), 100, dtype=torch.uint8),
-        labels_HW=torch.arange(64, dtype=torch.uint8).reshape(8, 8),
-    )
+def test_flip_has_its_share_and_every_crop_a_colour_of_its_own() -> None:
     config = AugmentConfig(crop=(8, 8), scale=(1.0, 1.0), flip=0.25, colour=0.3)
-    flips, levels = 0, set()
+    flips, colours = 0, set()
     for epoch in range(200):
-        image_3hw, labels_hw = run(grey, config, epoch=epoch)
-        levels.add(int(image_3hw[0, 0, 0]))
-        assert image_3hw.unique().numel() == 1, "a flat grey image has no contrast and no saturation to change"
-        flips += int(labels_hw[0, 0] != 0)
-    assert 70 <= min(levels) < 80
-    assert 120 < max(levels) <= 130
+        result = augment(ramp(8, 8), config, input_scale=1.0, seed=0, epoch=epoch, ignore_index=IGNORE)
+        colours.add(result.colour)
+        assert result.labels_HW is not None
+        flips += int(result.labels_HW[0, 0] != 0)
     assert 25 < flips < 75
+    assert len(colours) == 200
+    plain = augment(
+        ramp(8, 8), config.model_copy(update={"colour": 0.0}), input_scale=1.0, seed=0, epoch=0, ignore_index=IGNORE
+    )
+    assert plain.colour is None
 
 
 def test_a_sample_without_labels_is_refused_by_name() -> None:
