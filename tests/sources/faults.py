@@ -45,10 +45,10 @@ def put(path: str, data: bytes | str) -> Spoil:
 
 
 def rename(old: str, new: str) -> Spoil:
-    """Gives a sample another id, in the names of files and in lists."""
+    """Gives a sample another id, in the names of files and folders and in lists."""
 
     def apply(root: Path) -> None:
-        for path in [path for path in root.rglob("*") if path.is_file()]:
+        for path in sorted(root.rglob("*"), reverse=True):  # what lies in a folder comes before it
             if path.suffix == ".txt":
                 path.write_text(path.read_text().replace(old, new))
             path.rename(path.with_name(path.name.replace(old, new)))
@@ -207,6 +207,7 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
 ]
 
 
+UNLABELLED = "7b38c9173ebe69b4c6ba7e703c0c27f39305d9b2910f46405993d2ea7a963b80"
 # A sample of each source that gets an id of its list of known-bad ones; how many are left, and the file that is named.
 KNOWN_BAD: dict[str, tuple[str, str, int, str]] = {
     "ade20k": ("ADE_train_00000001", "ADE_train_00015928", 2, "images/training/ADE_train_00015928.jpg"),
@@ -216,6 +217,7 @@ KNOWN_BAD: dict[str, tuple[str, str, int, str]] = {
         1,
         "leftImg8bit/train/aachen/troisdorf_000000_000073_leftImg8bit.png",
     ),
+    "nuclei": ("00ae", UNLABELLED, 2, f"stage1_train/{UNLABELLED}/images/{UNLABELLED}.png"),
     "oxford_pet": ("beagle_1", "Egyptian_Mau_191", 12, "images/Egyptian_Mau_191.jpg"),
 }
 CASES += [(name, rename(old, new), "known_bad", left, file) for name, (old, new, left, file) in KNOWN_BAD.items()]
