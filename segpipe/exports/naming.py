@@ -55,7 +55,7 @@ def labels_of(sample: Sample) -> bytes:
     if sample.label_map is None:
         raise InputError(
             f"sample {sample.sample_id!r} has no label map, which this format needs for each: ingest the labelled "
-            "samples alone (source `frames`: option unlabelled=false), or export as coco"
+            "samples alone (source `frames`: option unlabelled=false)"
         )
     return sample.label_map
 
