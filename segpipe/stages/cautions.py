@@ -133,9 +133,9 @@ def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint) -> Iterator
     nowhere = [name for name, images in zip(names, shown, strict=True) if not images]
     if nowhere:
         yield (
-            f"{len(nowhere)} of {len(names)} classes occur nowhere ({_few(nowhere)}): nothing can be learnt of them. Is "
-            "the raw value of each the right one, and none of the others shifted with it? `segpipe data inspect` shows "
-            "both"
+            f"{len(nowhere)} of {len(names)} classes occur nowhere ({_few(nowhere)}): nothing can be learnt of them. "
+            "Is the raw value of each the right one, and none of the others shifted with it? `segpipe data inspect` "
+            "shows both"
         )
     for name, split in seen.splits.items():
         absent = [
