@@ -1,6 +1,7 @@
 """The command line: a second door onto `stages/`, beside `flows/`. `main` is the console script `segpipe`.
 
     answering.py   how every command answers: clean standard output, exit status, no traceback
+    progress.py    how far long work is, as lines
     parts.py       the arguments and options that several commands share
     views.py       results as tables for people
     data.py        commands on a dataset: ingest, export, data inspect, data diff, data gc
