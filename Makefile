@@ -62,6 +62,7 @@ bench: install ## what orchestration costs beside bare training
 	touch $@
 
 bench-data: install .cache/peers/installed ## what ingest and training input cost beside other libraries, on CamVid in SEGPIPE_DATA
+	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/ingest.py --peers .cache/peers/bin/python
 	$(BIN)/python benchmarks/input.py --peers .cache/peers/bin/python
 	$(BIN)/python benchmarks/input.py --peers .cache/peers/bin/python --colour 0.4
