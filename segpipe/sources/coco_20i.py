@@ -56,7 +56,7 @@ class Coco20i:
     @property
     def novel(self) -> tuple[int, ...]:
         """The class ids of split `val`; the other objects are those of `train`."""
-        return tuple(range(self.fold + 1, len(self._document().categories) + 1, NUM_FOLDS))
+        return self._novel(self._document())
 
     @property
     def coding(self) -> LabelCoding:
@@ -81,7 +81,7 @@ class Coco20i:
                 f"{self.root}: {self.documents} fits {', '.join(map(repr, documents))}; expected documents of train "
                 "and val: say which they are by the option annotations, with {split} in it"
             )
-        listing, novel = Listing(), set(self.novel)
+        listing, novel = Listing(), set(self._novel(documents["train"]))
         for each in images_with_objects(self.root, documents, self.images, listing):
             objects = [_seen(entry, novel, each.split) for entry in each.extra["objects"]]
             if any(entry["is_shown"] and not entry["is_crowd"] for entry in objects):
@@ -109,6 +109,9 @@ class Coco20i:
         for _, value, mask in sorted(layers, key=lambda layer: layer[0]):
             labels[mask] = value
         return sample_of(ref, image, label_map=stored(labels))
+
+    def _novel(self, document: Document) -> tuple[int, ...]:
+        return tuple(range(self.fold + 1, len(document.categories) + 1, NUM_FOLDS))
 
     def _document(self) -> Document:
         return next(iter(read_documents(self.root, self.documents).values()))

@@ -61,7 +61,7 @@ class CocoPanoptic(Documented):
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image of every annotation. Raises InputError where a document is missing or not COCO's."""
-        listing, ignore, documents = Listing(), self.ignore_index, self.read_documents()
+        listing, documents = Listing(), self.read_documents()
         there = files_of(self.root, documents, self.images, self.pngs)
         for split, document in documents.items():
             for item, fault in document.faults:
@@ -88,7 +88,7 @@ class CocoPanoptic(Documented):
                     expected=(file, mask),
                     listed=document.path,
                     further=(document.path,),  # in it so that a change of it is noticed
-                    extra={"segments": segments, "ignore": ignore},
+                    extra={"segments": segments, "ignore": document.ignore_index},
                 )
             for image_id in document.images.keys() - painted:
                 detail = "no annotation names this image: add one, or take the image out"

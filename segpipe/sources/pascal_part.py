@@ -119,8 +119,10 @@ class PascalPart:
 
     @property
     def coding(self) -> LabelCoding:
-        rest = "of an object, what no part covers has the class of the object" if self.level == "parts" else "no parts"
-        return coding({}, "masks by the names of objects and parts; later ones lie over earlier ones", rest)
+        """Names, not numbers, say what a mask is."""
+        over = "later masks of a file lie over earlier ones"
+        rest = {"objects": "parts are not shown", "parts": "what no part of an object covers has the object's class"}
+        return coding({}, over, rest[self.level])
 
     @property
     def expected(self) -> Mapping[str, int]:

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,20 @@ def test_index_gives_unique_ids_in_order_and_is_repeatable(source: Source) -> No
     assert len({sample_id for _, sample_id in keys}) == len(keys)
     assert all(ref.sample_id and ref.group and ref.split for ref in refs)
     assert source.index() == (refs, refused)
+
+
+# A folder of drawings holds two kinds of files, each of which is asked for.
+LISTED = {"labelme": 2}
+
+
+def test_an_index_lists_a_folder_once(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an object store a hundred thousand files are a hundred requests, each time."""
+    listed: Counter[str] = Counter()
+    list_tree, list_files = storage.list_tree, storage.list_files
+    monkeypatch.setattr(storage, "list_tree", lambda uri, **how: listed.update([uri]) or list_tree(uri, **how))
+    monkeypatch.setattr(storage, "list_files", lambda uri, **how: listed.update([uri]) or list_files(uri, **how))
+    source.index()
+    assert max(listed.values(), default=0) <= LISTED.get(source.name, 1), listed
 
 
 def test_references_are_plain_data(source: Source) -> None:

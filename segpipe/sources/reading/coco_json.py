@@ -60,6 +60,10 @@ class Document:
     def classes(self) -> tuple[ClassInfo, ...]:
         return tuple(category.info for category in self.categories.values())
 
+    @property
+    def ignore_index(self) -> int:
+        return IGNORE_8BIT if len(self.categories) <= IGNORE_8BIT else IGNORE_16BIT
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Documented:
@@ -91,7 +95,7 @@ class Documented:
     @property
     def ignore_index(self) -> int:
         """255, or 65535 where there are more than 255 classes."""
-        return IGNORE_8BIT if len(self.classes) <= IGNORE_8BIT else IGNORE_16BIT
+        return next(iter(self.read_documents().values())).ignore_index
 
     @property
     def expected(self) -> Mapping[str, int] | None:
