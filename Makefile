@@ -34,6 +34,9 @@ demo: install ## generate scenes, retrain three architectures, show the champion
 test: install ## the tests (at most 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
+soak: install ## every trial of the rows A and E of the goal sheet, with their table (up to an hour on 2 cores)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout 7200 --soak tests/soak
+
 check: install ## lint, format, strict types, walls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -75,4 +78,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test check format ui camvid bench bench-data lock clean clean-results
+.PHONY: help install demo test soak check format ui camvid bench bench-data lock clean clean-results

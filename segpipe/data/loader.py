@@ -13,16 +13,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import groupby, islice
+from typing import TypeVar
 
 from segpipe.config import TrainConfig
 from segpipe.data.augment import augment
 from segpipe.data.batch import Batch
+from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import InputError
 from segpipe.shards import Dataset
 from segpipe.types import Sample
 
+T = TypeVar("T")
 Collate = Callable[[Sequence[DecodedSample]], Batch]
 _BATCHES_AHEAD = 3
 
@@ -30,10 +34,20 @@ _BATCHES_AHEAD = 3
 class TrainBatches:
     """The micro-batches of one rank. `batch_size` images make a global micro-batch; the incomplete last one is dropped.
 
-    Raises InputError when the batch does not divide over the ranks or the split is smaller than one batch.
+    With `objects`, a crop has those that it shows. Raises InputError when the batch does not divide over the ranks, the
+    split is smaller than one batch, or there is nothing to copy and paste.
     """
 
-    def __init__(self, dataset: Dataset, config: TrainConfig, collate: Collate, *, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        collate: Collate,
+        *,
+        rank: int,
+        world_size: int,
+        objects: bool = False,
+    ) -> None:
         if config.batch_size % world_size:
             raise InputError(
                 f"train.batch_size is {config.batch_size}, which does not divide over {world_size} workers; "
@@ -47,7 +61,10 @@ class TrainBatches:
                 f"{dataset.uri}: split {config.train_split!r} has {samples} samples, and one step needs {needed} "
                 "(train.batch_size x train.accumulate); lower them"
             )
-        self._dataset, self._config, self._collate = dataset, config, collate
+        fault = unfit(dataset.manifest.annotations, dataset.manifest.classes) if config.augment.copy_paste else None
+        if fault:
+            raise InputError(f"dataset {dataset.uri} {fault}")
+        self._dataset, self._config, self._collate, self._objects = dataset, config, collate, objects
         self._rank, self._world_size = rank, world_size
 
     def sample_ids(self, epoch: int, position: int) -> list[str]:
@@ -58,16 +75,16 @@ class TrainBatches:
 
     def rows(self, epoch: int, *, start: int = 0) -> list[int]:
         """The rows of the split that this rank meets in an epoch, in order, from global micro-batch `start` on."""
-        size, share = self._config.batch_size, self._config.batch_size // self._world_size
-        order, mine = self._order(epoch), self._rank * share
-        firsts = range(start * size + mine, self.micro_batches * size, size)
-        return [row for first in firsts for row in order[first : first + share]]
+        order = self._order(epoch)
+        return [order[place] for place in self._places(start)]
 
     def epoch(self, epoch: int, *, start: int = 0) -> Generator[Batch]:
         """This rank's micro-batches of an epoch, from global micro-batch `start` on. Closing it ends its threads."""
         config, share = self._config, self._config.batch_size // self._world_size
+        order = self._order(epoch)
 
-        def prepare(sample: Sample) -> DecodedSample:
+        def prepare(item: tuple[Sample, int]) -> DecodedSample:
+            sample, place = item
             return augment(
                 decode(sample),
                 config.augment,
@@ -75,11 +92,30 @@ class TrainBatches:
                 seed=config.seed,
                 epoch=epoch,
                 ignore_index=self._dataset.manifest.ignore_index,
+                source=sample if self._objects else None,
+                partner=lambda: self._partner(order, place),
             )
 
         sizes = [share] * (self.micro_batches - start)
-        samples = self._dataset.read(config.train_split, self.rows(epoch, start=start), extras=False)
-        return _in_threads(samples, sizes, prepare, self._collate, threads=config.loader_threads)
+        places = self._places(start)
+        samples = self._dataset.read(config.train_split, [order[place] for place in places], extras=False)
+        return _in_threads(_side_by_side(samples, places), sizes, prepare, self._collate, threads=config.loader_threads)
+
+    def _places(self, start: int) -> list[int]:
+        """Where in an epoch's order this rank's samples stand, from global micro-batch `start` on."""
+        size, share = self._config.batch_size, self._config.batch_size // self._world_size
+        firsts = range(start * size + self._rank * share, self.micro_batches * size, size)
+        return [place for first in firsts for place in range(first, first + share)]
+
+    def _partner(self, order: list[int], place: int) -> Sample:
+        """Whose objects may be pasted onto the sample at a place of an epoch: those of the one before it.
+
+        That one lies in a row group which is in use, so it costs no reading, and most often in another than its own:
+        the rows of a group may be frames of one drive.
+        """
+        row = order[place - 1] if place else order[min(1, len(order) - 1)]
+        with closing(self._dataset.read(self._config.train_split, [row], extras=False)) as samples:
+            return pasteable(next(samples), self._dataset.manifest.classes)
 
     def _order(self, epoch: int) -> list[int]:
         return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)
@@ -112,20 +148,25 @@ class EvalBatches:
         return _in_threads(samples, [len(batch) for batch in self._batches], decode, self._collate, threads=2)
 
 
+def _side_by_side(samples: Generator[Sample], places: Sequence[int]) -> Generator[tuple[Sample, int]]:
+    with closing(samples):
+        yield from zip(samples, places, strict=True)
+
+
 def _in_threads(
-    samples: Generator[Sample],
+    items: Generator[T],
     sizes: Sequence[int],
-    prepare: Callable[[Sample], DecodedSample],
+    prepare: Callable[[T], DecodedSample],
     collate: Collate,
     *,
     threads: int,
 ) -> Generator[Batch]:
-    """Cuts `samples` into batches of `sizes`, preparing a few batches ahead in threads, in order; closes `samples`."""
+    """Cuts `items` into batches of `sizes`, preparing a few batches ahead in threads, in order; closes `items`."""
     waiting: deque[list[Future[DecodedSample]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
         try:
             for size in sizes:
-                waiting.append([pool.submit(prepare, sample) for sample in islice(samples, size)])
+                waiting.append([pool.submit(prepare, item) for item in islice(items, size)])
                 if len(waiting) > _BATCHES_AHEAD:
                     yield collate([future.result() for future in waiting.popleft()])
             while waiting:
@@ -133,4 +174,4 @@ def _in_threads(
         finally:
             for future in (f for batch in waiting for f in batch):
                 future.cancel()
-            samples.close()
+            items.close()

@@ -13,7 +13,7 @@ from segpipe.exports.spec import Export, Splits
 from segpipe.types import Annotation, ClassInfo, Manifest, Sample, Segment
 
 
-def write(splits: Splits, manifest: Manifest, to: str) -> None:
+def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
     """Images below images/<split>/, documents annotations/<split>.json; category ids are class ids + 1.
 
     Raises InputError where a sample is not labelled, ConflictError where another export lies there already.
@@ -49,6 +49,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
     for split, document in documents.items():
         data = json.dumps({**document, "categories": categories}).encode()
         storage.write_once(storage.join(to, "annotations", f"{split}.json"), data)
+    return ()
 
 
 def _category(class_id: int, info: ClassInfo, keypoints: int) -> dict[str, Any]:
@@ -58,11 +59,12 @@ def _category(class_id: int, info: ClassInfo, keypoints: int) -> dict[str, Any]:
 
 
 def _annotation(sample: Sample, segment: Segment) -> dict[str, Any]:
-    mask = _mask(sample, segment)
+    mask = masks.mask_of(segment, sample)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     empty = not rows.size
     box = [0, 0, 0, 0] if empty else [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
-    counts: bytes = masks.encode_rle(mask)["counts"]
+    # What is stored is final: encoding it again could only spell it another way.
+    counts: bytes = masks.encode_rle(mask)["counts"] if segment.rle is None else segment.rle
     return {
         "category_id": segment.class_id + 1,
         "iscrowd": int(segment.is_crowd),
@@ -70,16 +72,6 @@ def _annotation(sample: Sample, segment: Segment) -> dict[str, Any]:
         "bbox": [int(value) for value in box],
         "segmentation": {"size": [sample.height, sample.width], "counts": counts.decode("ascii")},
     }
-
-
-def _mask(sample: Sample, segment: Segment) -> masks.Mask:
-    if segment.rle is not None:
-        return masks.decode_rle(segment.rle, sample.height, sample.width, file=sample.sample_id)
-    stored = sample.segment_map or b""
-    width = len(stored) // (sample.height * sample.width)
-    ids = np.frombuffer(stored, dtype=f"<u{width}").reshape(sample.height, sample.width)
-    inside: masks.Mask = (ids == segment.segment_id).astype(np.uint8)
-    return inside
 
 
 EXPORT = Export(

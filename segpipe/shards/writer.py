@@ -36,6 +36,7 @@ from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Manifest, Sample, Shard, Sp
 GROUP_BYTES = 8 << 20
 GROUP_ROWS = 256  # where images are tiny
 CLIP_BYTES = 1 << 30  # a clip is one row group, and each of its columns less than 2 GiB
+EMPTY_BYTES = 8192  # schema, footer and the pages' heads: what a shard takes beside its images and maps, at the least
 SIZE_BOUNDS = (32**2, 96**2)  # COCO's: an object is small below the first, large from the second on
 # Only label maps of these widths exist: the ignored id is the largest that fits.
 _IGNORED = {1: IGNORE_8BIT, 2: IGNORE_16BIT}
@@ -212,18 +213,22 @@ def _row_bytes(row: Mapping[str, Any]) -> int:
 def _write_rows(groups: Iterable[list[dict[str, Any]]], file: Path, uri: str, tally: _Tally) -> list[int]:
     """Writes the Parquet file; gives the rows of each row group."""
     row_groups = []
-    with storage.writing(uri, lambda: tally.payload):
+
+    def needed() -> int:
+        return tally.payload + EMPTY_BYTES
+
+    with storage.writing(uri, needed):
         writer = pq.ParquetWriter(
             file, SCHEMA, compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True
         )
     try:
         for rows in groups:
             table = pa.Table.from_pylist(rows, schema=SCHEMA)
-            with storage.writing(uri, lambda: tally.payload):
+            with storage.writing(uri, needed):
                 writer.write_table(table, row_group_size=len(rows))
             row_groups.append(len(rows))
             storage.failpoint("shard.group")
-        with storage.writing(uri, lambda: tally.payload):
+        with storage.writing(uri, needed):
             writer.close()
     except BaseException:
         # The first error tells the story; an unclosed writer would try again, and warn, when it is collected.

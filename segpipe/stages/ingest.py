@@ -21,7 +21,7 @@ from segpipe.config import DatasetConfig, expand_root
 from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.shards import SCHEMA_VERSION, make_split, manifest_version, open_dataset, publish
 from segpipe.sources import Source, open_source
-from segpipe.stages import fingerprint, layout
+from segpipe.stages import at_work, fingerprint, layout
 from segpipe.stages.cautions import cautions
 from segpipe.stages.cut import cut
 from segpipe.stages.parts import Part, Progress, Written, write_all
@@ -95,33 +95,51 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
         raise InputError(
             f"{root}: its classes changed while they were read: run the same again, with nobody at work there"
         )
-    for folder in ("shards", "quarantine", "receipts", "fingerprints"):
-        storage.sweep(storage.join(uri, folder))
     stamps = _stamps(root, refs)
-    receipt = storage.join(uri, "receipts", f"{_listing_key(config, source, stamps, refs, refused)}.json")
-    if (known := _still_there(config.name, uri, receipt, started)) is not None:
-        return known
-    written = write_all(_parts(config, contract, root, refs, stamps, uri), on_progress)
+    key = _listing_key(config, source, stamps, refs, refused)
+    # From the first shard that may be found there already to the manifest that names it.
+    with at_work.ingesting(uri):
+        for folder in ("shards", "quarantine", "receipts", "fingerprints"):
+            storage.sweep(storage.join(uri, folder))
+        receipt = storage.join(uri, "receipts", f"{key}.json")
+        if (known := _still_there(config.name, uri, receipt, started)) is not None:
+            return known
+        written = write_all(_parts(config, contract, root, refs, stamps, uri), on_progress)
+        result = _publish(config, uri, contract, source.expected, refs, refused, written)
+        outcome = Receipt(
+            version=result.version, splits=result.splits, warnings=result.warnings, quarantined=result.quarantined
+        )
+        storage.write_json_once(receipt, reports.to_plain(outcome))
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _publish(
+    config: DatasetConfig,
+    uri: str,
+    contract: Contract,
+    expected: Mapping[str, int] | None,
+    refs: Sequence[SampleRef],
+    refused: Sequence[QuarantineEntry],
+    written: Sequence[Written],
+) -> IngestResult:
+    """What the parts came to, published with its fingerprint and quarantine list. Raises as `ingest`."""
     entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     manifest = _manifest(config, contract, written, entries, quarantine_path)
     seen = fingerprint.make(manifest_version(manifest), written, len(contract.classes))
-    warnings = cautions(source.expected, contract.classes, refs, written, seen)
+    warnings = cautions(expected, contract.classes, refs, written, seen)
     fingerprint.keep(replace(seen, warnings=warnings), uri)
     version, status = publish(uri, manifest)
-    splits = {name: split.samples for name, split in manifest.splits.items()}
-    outcome = Receipt(version=version, splits=splits, warnings=warnings, quarantined=tuple(entries))
-    storage.write_json_once(receipt, reports.to_plain(outcome))
     return IngestResult(
         name=config.name,
         uri=uri,
         version=version,
         status=status,
-        splits=splits,
+        splits={name: split.samples for name, split in manifest.splits.items()},
         quarantined=tuple(entries),
         warnings=warnings,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,
     )
 
 
@@ -240,8 +258,8 @@ def _contract(source: Source) -> Contract:
         coding=source.coding,
         annotations=source.annotations,
     )
-    names = [info.name for info in contract.classes]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    times = Counter(info.name for info in contract.classes)
+    if twice := sorted(name for name, count in times.items() if count > 1):
         raise InputError(
             f"source {source.name!r}: two classes are called {twice[0]!r}; expected each name once: rename one"
         )

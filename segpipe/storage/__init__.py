@@ -10,6 +10,8 @@
     files.py         the verbs below, on either
     documents.py     strict JSON, and append-only folders of numbered records
     leases.py        one worker at a time on a folder, whatever process or host it is in
+    claims.py        any number of users of a folder, seen by the one who must know of them all
+    inventory.py     what lies below a folder, with sizes and times
 
 A final path is written by `write_once` or `commit_file` and by nothing else: a name is absent or complete, and what is
 there is never overwritten.
@@ -17,6 +19,7 @@ there is never overwritten.
 
 from segpipe.storage.budget import RetryBudget
 from segpipe.storage.cache import cache_folder, cache_limit, cached_bytes, fetch, forget_cached
+from segpipe.storage.claims import Claim, claim, claimants
 from segpipe.storage.documents import (
     append_record,
     canonical_json,
@@ -46,16 +49,21 @@ from segpipe.storage.files import (
     sweep,
     write_once,
 )
+from segpipe.storage.inventory import Entry, inventory
 from segpipe.storage.leases import lease
 from segpipe.storage.uris import join, local_path
 
 __all__ = [
+    "Claim",
+    "Entry",
     "RetryBudget",
     "append_record",
     "cache_folder",
     "cache_limit",
     "cached_bytes",
     "canonical_json",
+    "claim",
+    "claimants",
     "commit_file",
     "delete",
     "delete_tree",
@@ -64,6 +72,7 @@ __all__ = [
     "fetch",
     "fingerprint",
     "forget_cached",
+    "inventory",
     "join",
     "last_record",
     "lease",

@@ -1,6 +1,8 @@
 """Augmentation: a pure function of (seed, epoch, sample id) under which the labels follow the image exactly."""
 
+import hashlib
 import math
+import random
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from segpipe.config import AugmentConfig
-from segpipe.data.augment import PADDING, augment
+from segpipe.data.augment import augment
+from segpipe.data.colour import draw_colour
 from segpipe.data.decode import DecodedSample
 from segpipe.data.resize import resize_image, resize_labels
+from segpipe.data.window import PADDING
 from segpipe.errors import InputError
 
 IGNORE = 255
@@ -142,6 +146,24 @@ def test_the_same_key_gives_the_same_crop_and_another_key_another() -> None:
         run(blocks(sample_id="a/2"), config, seed=3, epoch=5),
     ):
         assert not torch.equal(other[0], image_3hw)
+
+
+def test_the_draws_are_those_of_every_earlier_training() -> None:
+    """Scale, row, column, mirror, colours, in this order, from one generator: recorded runs must stay repeatable."""
+    sample, config = ramp(90, 100), AugmentConfig(crop=(30, 40), colour=0.3)
+    for epoch in range(30):
+        draw = random.Random(hashlib.sha256(f"7/{epoch}/ramp".encode()).digest())
+        scale = 0.9 * math.exp(draw.uniform(math.log(0.5), math.log(2.0)))
+        high, wide = round(30 / scale), round(40 / scale)
+        top, left = draw.randint(0, 90 - high), draw.randint(0, 100 - wide)
+        labels_hw = resize_labels(sample.labels_HW[top : top + high, left : left + wide], (30, 40))  # type: ignore[index]
+        image_3hw = resize_image(sample.image_3HW[:, top : top + high, left : left + wide], (30, 40))
+        if draw.random() < 0.5:
+            labels_hw, image_3hw = labels_hw.flip(-1), image_3hw.flip(-1)
+        ours = augment(sample, config, input_scale=0.9, seed=7, epoch=epoch, ignore_index=IGNORE)
+        assert torch.equal(ours.labels_HW, labels_hw)  # type: ignore[arg-type]
+        assert torch.equal(ours.image_3HW, image_3hw)
+        assert ours.colour == draw_colour(0.3, draw)
 
 
 def test_global_random_numbers_are_left_alone() -> None:
