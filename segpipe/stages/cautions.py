@@ -30,6 +30,7 @@ def cautions(
         *_groups(refs, written),
         *_duplicates(written),
         *_near_copies(written),
+        *_unlabelled(written, seen),
         *_absent_classes(classes, seen),
     )
 
@@ -124,6 +125,19 @@ def _looks(written: Sequence[Written], split: str) -> list[tuple[str, str, int]]
             part.result.sample_ids, part.result.image_hashes, part.looks, strict=True
         )
     ]
+
+
+def _unlabelled(written: Sequence[Written], seen: Fingerprint) -> Iterator[str]:
+    """Where some samples have a label map and others none, such as the frames between two that were drawn."""
+    for name, split in seen.splits.items():
+        parts = [part.result for part in written if part.split == name]
+        labelled = sum(sum(part.class_pixels.values()) + part.ignored_pixels for part in parts)
+        if 0 < labelled < split.pixels:
+            yield (
+                f"split {name!r}: {1 - labelled / split.pixels:.0%} of its pixels are in samples without a label map, "
+                "which training and evaluation of classes refuse; leave them out for that (source `frames`: option "
+                "unlabelled=false)"
+            )
 
 
 def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint) -> Iterator[str]:

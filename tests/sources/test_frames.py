@@ -94,8 +94,11 @@ def test_a_dataset_may_have_frames_without_labels(tmp_path: Path) -> None:
     write_plain(tmp_path / "root")
     options: Options = {"split": "val"}
     config = DatasetConfig(name="toy", format="frames", root=str(tmp_path / "root"), options=options)
-    uri = ingest(config, to=str(tmp_path / "out")).uri
-    dataset = open_dataset(uri)
+    result = ingest(config, to=str(tmp_path / "out"))
+    uri, dataset = result.uri, open_dataset(result.uri)
+    assert any(
+        warning.startswith("split 'val': 60% of its pixels are in samples without") for warning in result.warnings
+    )
     assert list(dataset.samples("val")) == read_all(tmp_path / "root", options)[1]
     assert sum(dataset.manifest.splits["val"].class_pixels) == 2 * (HEIGHT * WIDTH - 24)
     assert inspect(uri, sheet=str(tmp_path / "sheet.png")).sheet is not None

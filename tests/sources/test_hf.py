@@ -62,7 +62,9 @@ def test_zero_and_a_named_value_may_mean_void(tmp_path: Path) -> None:
     raw = label_blocks(HEIGHT, WIDTH, 3)
     assert (labels_of(tmp_path, {"classes": "names.json", "ignore": 1}) == np.array([0, 255, 1])[raw]).all()
     write(tmp_path, "names.json", json.dumps({"0": "a", "1": "b"}))
-    assert (labels_of(tmp_path, {"classes": "names.json", "reduce_zero": True}) == np.array([255, 0, 1])[raw]).all()
+    options: Options = {"classes": "names.json", "reduce_zero": True}
+    assert (labels_of(tmp_path, options) == np.array([255, 0, 1])[raw]).all()
+    assert (labels_of(tmp_path, options | {"ignore": 1}) == np.array([255, 255, 0])[raw]).all()
 
 
 def test_names_may_stand_in_the_feature_of_the_mask(tmp_path: Path) -> None:
