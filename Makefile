@@ -34,6 +34,9 @@ demo: install ## generate scenes, retrain three architectures, show the champion
 test: install ## the tests (at most 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
+soak: install ## every trial of the rows A and E of the goal sheet, with their table (up to an hour on 2 cores)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout 7200 --soak tests/soak
+
 check: install ## lint, format, strict types, walls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,9 +62,11 @@ bench: install ## what orchestration costs beside bare training
 	touch $@
 
 bench-data: install .cache/peers/installed ## what ingest and training input cost beside other libraries, on CamVid in SEGPIPE_DATA
+	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/ingest.py --peers .cache/peers/bin/python
 	$(BIN)/python benchmarks/input.py --peers .cache/peers/bin/python
 	$(BIN)/python benchmarks/input.py --peers .cache/peers/bin/python --colour 0.4
+	$(BIN)/python benchmarks/memory.py
 
 lock: .boot/bin/uv ## resolve the dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
@@ -74,4 +79,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test check format ui camvid bench bench-data lock clean clean-results
+.PHONY: help install demo test soak check format ui camvid bench bench-data lock clean clean-results

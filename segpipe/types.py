@@ -306,11 +306,13 @@ class EvalReport:
 
 @dataclass(frozen=True, slots=True)
 class TrainProgress:
-    """How far a training is: what was last measured, at which of how many optimiser steps."""
+    """How far a training is: what was last measured, at which of how many optimiser steps; `resumed_at` is the step of
+    the checkpoint from which this attempt went on, 0 for a first one."""
 
     metrics: Mapping[str, float]
     step: int
     total_steps: int
+    resumed_at: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.fixtures.trials import PROPERTY, Trials, table
+
 settings.register_profile("segpipe", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("segpipe")
 # The order in which several threads add floats may differ. Set here: a session's fixtures come before those of a test.
@@ -28,6 +30,8 @@ OUTSIDE = (
     "PREFECT_PROFILE",
     "RAY_ADDRESS",
     "AWS_ENDPOINT_URL",
+    "SEGPIPE_CACHE",
+    "SEGPIPE_CACHE_GIB",
     "SEGPIPE_FAILPOINT",
 )
 
@@ -38,6 +42,34 @@ THIRD_PARTY_WARNINGS = {
     "tracking": (".*Any type hint is inferred as AnyType",),
     "test_serving.py": (".*Any type hint is inferred as AnyType",),
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("segpipe", "the goal sheet of reliability (tests/soak)")
+    group.addoption("--soak", action="store_true", help="every trial of every row, not a tenth; a table at the end")
+    group.addoption("--trial", type=int, metavar="N", help="this trial of the chosen test alone, to repeat a fault")
+
+
+@pytest.fixture
+def trials(request: pytest.FixtureRequest) -> Trials:
+    """How many trials this test makes, and where it counts them."""
+    return Trials(
+        soak=request.config.getoption("--soak"),
+        only=request.config.getoption("--trial"),
+        node=request.node.nodeid,
+        told=request.node.user_properties,
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The rows of the goal sheet with their counts, after a soak."""
+    if not terminalreporter.config.getoption("--soak"):
+        return
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    told = [value for report in reports for name, value in report.user_properties if name == PROPERTY]
+    terminalreporter.section("goal sheet")
+    for line in table(told):
+        terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

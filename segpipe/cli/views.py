@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from segpipe.stages.results import (
         BoardRow,
         Check,
+        Collection,
         Difference,
         Exported,
         IngestResult,
@@ -105,7 +106,9 @@ def inspected(console: Console, found: Inspection) -> None:
         cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
         for split in splits:
             cells += [Text(_percent(row.shares[split])), Text(str(row.images[split]))]
-        drawn.add_row(*cells, *([Text(str(sum(row.objects.values())))] if has_objects else []))
+        absent = not any(row.images.values())
+        counted = [Text(str(sum(row.objects.values())))] if has_objects else []
+        drawn.add_row(*cells, *counted, style="yellow" if absent else "")
     console.print(drawn)
     ignored = ", ".join(map(str, found.ignored_values)) or "none"
     say(console, f"ignored: raw value {ignored}, stored as {found.ignore_index}")
@@ -152,6 +155,27 @@ def exported(console: Console, result: Exported) -> None:
     if result.left_out:
         say(console, f"left out, since {result.format} does not hold it: {', '.join(result.left_out)}", "yellow")
     say(console, f"to read it again: {result.command}")
+
+
+def collected(console: Console, found: Collection) -> None:
+    for place in found.places:
+        say(console, place.uri, "bold")
+        groups: dict[tuple[str, str], tuple[int, int]] = {}
+        for each in place.going:
+            kind = each.path if each.path.endswith("/") else each.path.partition("/")[0]
+            files, size = groups.get((kind, each.why), (0, 0))
+            groups[kind, each.why] = (files + 1, size + each.bytes)
+        rows = [(kind, files, _size(size), why) for (kind, why), (files, size) in groups.items()]
+        if rows:
+            table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
+        if place.staying:
+            table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
+        if place.problem:
+            say(console, place.problem, "yellow")
+    if found.deleted:
+        say(console, f"{_size(found.bytes)} removed", "green")
+    else:
+        say(console, f"{_size(found.bytes)} would go; nothing was changed: add --delete to remove them")
 
 
 def trained(console: Console, results: Sequence[TrainResult]) -> None:
@@ -263,6 +287,12 @@ def _triple(values: Sequence[float]) -> str:
 def _sizes(sizes: Sequence[tuple[str, int]]) -> str:
     shown = ", ".join(f"{size} ({count})" for size, count in sizes[:3])
     return shown + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 10_000:
+        return f"{num_bytes} bytes"
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"
 
 
 def _number(value: float | None) -> str:

@@ -4,14 +4,16 @@ Both are pure functions of few integers. Training: (seed, epoch, position) decid
 ranks afterwards, so a resume or another number of workers meets the same global batches. Evaluation: the batches are
 fixed first and dealt to ranks second, so every image meets the same neighbours for any number of workers.
 
-Decoding and augmenting run in threads (both leave Python's lock), a few batches ahead.
+Decoding and augmenting run in threads (both leave Python's lock), a few batches ahead; what they need is read further
+ahead, by the reader's own threads.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import groupby, islice
 from typing import TypeVar
 
@@ -21,7 +23,7 @@ from segpipe.data.batch import Batch
 from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import InputError
-from segpipe.shards import Dataset, epoch_order
+from segpipe.shards import Dataset
 from segpipe.types import Sample
 
 T = TypeVar("T")
@@ -71,15 +73,15 @@ class TrainBatches:
         ids = self._dataset.sample_ids(self._config.train_split)
         return [ids[row] for row in self._order(epoch)[position * size : (position + 1) * size]]
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """This rank's micro-batches of an epoch, from global micro-batch `start` on."""
+    def rows(self, epoch: int, *, start: int = 0) -> list[int]:
+        """The rows of the split that this rank meets in an epoch, in order, from global micro-batch `start` on."""
+        order = self._order(epoch)
+        return [order[place] for place in self._places(start)]
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Generator[Batch]:
+        """This rank's micro-batches of an epoch, from global micro-batch `start` on. Closing it ends its threads."""
         config, share = self._config, self._config.batch_size // self._world_size
         order = self._order(epoch)
-        mine = [
-            place
-            for position in range(start, self.micro_batches)
-            for place in range(len(order))[position * config.batch_size + self._rank * share :][:share]
-        ]
 
         def prepare(item: tuple[Sample, int]) -> DecodedSample:
             sample, place = item
@@ -95,9 +97,15 @@ class TrainBatches:
             )
 
         sizes = [share] * (self.micro_batches - start)
-        samples = self._dataset.read(config.train_split, [order[place] for place in mine], extras=False)
-        items = zip(samples, mine, strict=True)
-        return _in_threads(items, sizes, prepare, self._collate, threads=config.loader_threads)
+        places = self._places(start)
+        samples = self._dataset.read(config.train_split, [order[place] for place in places], extras=False)
+        return _in_threads(_side_by_side(samples, places), sizes, prepare, self._collate, threads=config.loader_threads)
+
+    def _places(self, start: int) -> list[int]:
+        """Where in an epoch's order this rank's samples stand, from global micro-batch `start` on."""
+        size, share = self._config.batch_size, self._config.batch_size // self._world_size
+        firsts = range(start * size + self._rank * share, self.micro_batches * size, size)
+        return [place for first in firsts for place in range(first, first + share)]
 
     def _partner(self, order: list[int], place: int) -> Sample:
         """Whose objects may be pasted onto the sample at a place of an epoch: those of the one before it.
@@ -106,12 +114,11 @@ class TrainBatches:
         the rows of a group may be frames of one drive.
         """
         row = order[place - 1] if place else order[min(1, len(order) - 1)]
-        sample = next(self._dataset.read(self._config.train_split, [row], extras=False))
-        return pasteable(sample, self._dataset.manifest.classes)
+        with closing(self._dataset.read(self._config.train_split, [row], extras=False)) as samples:
+            return pasteable(next(samples), self._dataset.manifest.classes)
 
     def _order(self, epoch: int) -> list[int]:
-        row_groups = self._dataset.row_groups(self._config.train_split)
-        return epoch_order(row_groups, seed=self._config.seed, epoch=epoch, version=self._dataset.version)
+        return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)
 
 
 class EvalBatches:
@@ -141,15 +148,20 @@ class EvalBatches:
         return _in_threads(samples, [len(batch) for batch in self._batches], decode, self._collate, threads=2)
 
 
+def _side_by_side(samples: Generator[Sample], places: Sequence[int]) -> Generator[tuple[Sample, int]]:
+    with closing(samples):
+        yield from zip(samples, places, strict=True)
+
+
 def _in_threads(
-    items: Iterator[T],
+    items: Generator[T],
     sizes: Sequence[int],
     prepare: Callable[[T], DecodedSample],
     collate: Collate,
     *,
     threads: int,
-) -> Iterator[Batch]:
-    """Cuts `items` into batches of `sizes`, preparing a few batches ahead in threads, in order."""
+) -> Generator[Batch]:
+    """Cuts `items` into batches of `sizes`, preparing a few batches ahead in threads, in order; closes `items`."""
     waiting: deque[list[Future[DecodedSample]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
         try:
@@ -162,3 +174,4 @@ def _in_threads(
         finally:
             for future in (f for batch in waiting for f in batch):
                 future.cancel()
+            items.close()

@@ -10,7 +10,7 @@ from segpipe.exports.spec import Export, Splits
 from segpipe.types import Annotation, Manifest
 
 
-def write(splits: Splits, manifest: Manifest, to: str) -> None:
+def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
     """Masks hold class ids, and 255 (65535) where nothing is labelled. Raises InputError, ConflictError."""
     for split, samples in splits.items():
         stems = []
@@ -26,6 +26,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
         for class_id, info in enumerate(manifest.classes)
     ]
     storage.write_once(storage.join(to, "classes.json"), (json.dumps(classes, indent=1) + "\n").encode())
+    return ()
 
 
 EXPORT = Export(

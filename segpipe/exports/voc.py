@@ -9,7 +9,7 @@ from segpipe.exports.spec import Export, Splits
 from segpipe.types import Annotation, Manifest
 
 
-def write(splits: Splits, manifest: Manifest, to: str) -> None:
+def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
     """JPEGImages/, SegmentationClass/, SegmentationObject/ and ImageSets/Segmentation/; class names in class_names.txt.
 
     Raises InputError where an image is no JPEG or ids need 16 bits, ConflictError where another export lies there.
@@ -35,6 +35,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
         storage.write_once(storage.join(to, "ImageSets", "Segmentation", f"{split}.txt"), lines)
     names = "\n".join(info.name for info in manifest.classes) + "\n"
     storage.write_once(storage.join(to, "class_names.txt"), names.encode())
+    return ()
 
 
 EXPORT = Export(

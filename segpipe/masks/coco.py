@@ -127,8 +127,11 @@ def _fill(points: npt.NDArray[np.float64], height: int, width: int, file: str) -
     row = (np.minimum(v[crossed], v[crossed - 1]) + 0.5) / _POLYGON_SCALE - 0.5
     kept = (np.floor(column) == column) & (column >= 0) & (column <= width - 1)
     position = column[kept].astype(np.int64) * height + np.ceil(np.clip(row[kept], 0, height)).astype(np.int64)
-    toggles = np.bincount(position, minlength=height * width + 1)[: height * width]
-    return (np.cumsum(toggles) & 1).astype(np.uint8).reshape(width, height).T
+    # One byte a pixel: counts and their sums would take sixteen, which is what a large photograph has not.
+    toggles = np.zeros(height * width + 1, dtype=np.uint8)
+    np.bitwise_xor.at(toggles, position, 1)
+    inside: Mask = np.bitwise_xor.accumulate(toggles[:-1]).reshape(width, height).T
+    return inside
 
 
 def _runs_to_text(runs: npt.NDArray[np.int64]) -> bytes:

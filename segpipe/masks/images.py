@@ -20,6 +20,7 @@ import simplejpeg
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from segpipe.errors import BadSampleError
+from segpipe.masks.bombs import refuse_empty_vastness, refuse_endless_jpeg, refuse_endless_png
 from segpipe.masks.looks import look_at
 from segpipe.types import ImageLook
 
@@ -120,6 +121,8 @@ def read_label_image(
         raise BadSampleError(
             "format_not_allowed", file, f"the mask is a {header.format}, which loses ids; expected a PNG"
         )
+    depth, colour_type = data[24], data[25]
+    _require_8_bit_colours(image, depth, file)
     if image.mode not in ("1", "L", "P", "I;16") and not (image.mode == "RGB" and palette):
         coloured = ", or give each class its `colour` in classes.json" if image.mode == "RGB" else ""
         raise BadSampleError(
@@ -129,7 +132,6 @@ def read_label_image(
         pixels = np.asarray(image)
     if image.mode == "RGB":
         return _ids_of_colours(pixels, palette or {}, file)
-    depth, colour_type = data[24], data[25]
     if colour_type == 0 and depth in (2, 4):
         pixels = pixels // (85 if depth == 2 else 17)  # Pillow stretches 2- and 4-bit grey to 0..255
     return pixels.astype(np.uint16) if image.mode == "I;16" else pixels.astype(np.uint8)
@@ -143,6 +145,7 @@ def read_id_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> np
     image, header = _open(data, file, max_pixels)
     if header.format != "PNG" or image.mode != "RGB":
         raise BadSampleError("mask_mode", file, f"a {header.format} of mode {image.mode}; expected an RGB PNG of ids")
+    _require_8_bit_colours(image, data[24], file)
     with decoding(file):
         pixels = np.asarray(image)
     return pixels.astype(np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
@@ -153,23 +156,24 @@ def map_labels(labels: Labels, table: Mapping[int, int], *, file: str) -> Labels
 
     Raises BadSampleError(label_out_of_range) naming the first value that is not in the table, its count and its place.
     """
-    lookup = np.full(256 if labels.dtype == np.uint8 else 65536, -1, dtype=np.int32)
+    # One byte a pixel each, where one table of both would take four: masks can be large.
+    known = np.zeros(256 if labels.dtype == np.uint8 else 65536, dtype=np.bool_)
+    lookup: npt.NDArray[Any] = np.zeros(known.size, np.uint8 if max(table.values(), default=0) <= 255 else np.uint16)
     for raw, class_id in table.items():
         if 0 <= raw < lookup.size:
-            lookup[raw] = class_id
-    mapped = lookup[labels]
-    if (unknown := mapped < 0).any():
-        y, x = np.argwhere(unknown)[0]
-        value = labels[y, x]
-        known = sorted(table)
+            known[raw], lookup[raw] = True, class_id
+    if not (fits := known[labels]).all():
+        y, x = divmod(int(fits.argmin()), labels.shape[1])
+        value, raws = labels[y, x], sorted(table)
         raise BadSampleError(
             "label_out_of_range",
             file,
             f"label {int(value)} in {int((labels == value).sum())} pixels, first at x={x}, y={y}; known raw labels are "
-            f"{known if len(known) <= 12 else f'{known[0]}..{known[-1]}'}: add it to the classes, or "
+            f"{raws if len(raws) <= 12 else f'{raws[0]}..{raws[-1]}'}: add it to the classes, or "
             'have it ignored (source folder: option ignore, or "ignore": true in classes.json)',
         )
-    return mapped.astype(np.uint8) if max(table.values(), default=0) <= 255 else mapped.astype(np.uint16)
+    mapped: Labels = lookup[labels]
+    return mapped
 
 
 def _ids_of_colours(pixels: npt.NDArray[Any], palette: Mapping[tuple[int, int, int], int], file: str) -> Labels:
@@ -192,6 +196,7 @@ def _ids_of_colours(pixels: npt.NDArray[Any], palette: Mapping[tuple[int, int, i
 def _open(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHeader]:
     """Parses the header with the one reader that the first bytes name (never Pillow's own guessing over 40 formats)."""
     jpeg = _container(data, file) == "JPEG"
+    (refuse_endless_jpeg if jpeg else refuse_endless_png)(data, file)
     with decoding(file):
         # The classes rather than Image.open: its own pixel limit warns at 89 Mpx and is set by a global.
         stream = io.BytesIO(data)
@@ -269,7 +274,14 @@ def _photograph(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, I
             "format_not_allowed", file, f"pixel mode {image.mode}; expected 8 bits a channel, grey or RGB: convert it"
         )
     _require_upright(header.orientation, file)
+    refuse_empty_vastness(data, header.width * header.height, image.mode, file)
     return image, header
+
+
+def _require_8_bit_colours(image: Image.Image, depth: int, file: str) -> None:
+    # Pillow drops the lower byte of each channel of 16 bits, and so would make other ids.
+    if image.mode == "RGB" and depth != 8:
+        raise BadSampleError("mask_mode", file, f"an RGB mask of {depth} bits a channel; expected 8: save it as such")
 
 
 def _require_upright(orientation: int, file: str) -> None:

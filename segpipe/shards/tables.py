@@ -79,7 +79,7 @@ def _rows_from(uri: str, number: int, columns: tuple[str, ...]) -> Iterator[tupl
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if first + rows > number:
-                _require_small(uri, file.metadata.row_group(group), columns)
+                _require_small(uri, file.metadata.row_group(group))
                 place = first
                 batches = file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False)
                 for batch in batches:
@@ -91,13 +91,13 @@ def _rows_from(uri: str, number: int, columns: tuple[str, ...]) -> Iterator[tupl
             first += rows
 
 
-def _require_small(uri: str, group: pq.RowGroupMetaData, columns: tuple[str, ...]) -> None:
-    chunks = [group.column(place) for place in range(group.num_columns)]
-    unpacked = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] in columns)
-    if unpacked > _MAX_ROW_BYTES * group.num_rows:
+def _require_small(uri: str, group: pq.RowGroupMetaData) -> None:
+    # Of all columns together: to ask for one column's size aborts the process where its statistics are damaged.
+    unpacked, rows = group.total_byte_size, group.num_rows
+    if unpacked > _MAX_ROW_BYTES * rows:
         raise InputError(
-            f"{uri}: {unpacked:,} bytes in {group.num_rows} rows; allowed are {_MAX_ROW_BYTES:,} a row: store images "
-            "as encoded files"
+            f"{uri}: {unpacked:,} bytes in {rows} rows; allowed are {_MAX_ROW_BYTES:,} a row: store images as encoded "
+            "files"
         )
 
 
@@ -105,7 +105,7 @@ def _require_small(uri: str, group: pq.RowGroupMetaData, columns: tuple[str, ...
 def _open(uri: str) -> Iterator[pq.ParquetFile]:
     path = storage.local_path(uri)
     with closing(storage.open_read(uri) if path is None else pa.memory_map(str(path))) as source:
-        yield pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        yield pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
 @contextmanager

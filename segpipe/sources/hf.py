@@ -28,6 +28,7 @@ from segpipe.sources.reading import (
     read_document,
     sample_of,
     stored,
+    without_root,
 )
 from segpipe.sources.reading.files import MAX_FILE_BYTES
 from segpipe.sources.spec import SourceInfo
@@ -97,7 +98,7 @@ class HuggingFace:
             cells = self.rows.row(inside(self.root, path), row, self.columns)
         except InputError as error:
             reason = "unreadable" if storage.exists(storage.join(self.root, path)) else "missing_image"
-            raise BadSampleError(reason, path, str(error)) from error
+            raise BadSampleError(reason, path, without_root(error, self.root, path)) from error
         where = f"{path}, row {row}"
         data = _bytes(cells[self.columns[0]], f"{where}, {self.columns[0]}", "missing_image")
         header = masks.check_header(data, file=f"{where}, {self.columns[0]}")

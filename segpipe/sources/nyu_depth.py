@@ -31,6 +31,7 @@ from segpipe.sources.reading import (
     read_photograph,
     sample_of,
     stored,
+    without_root,
 )
 from segpipe.sources.reading.hdf5 import Arrays
 from segpipe.sources.reading.matlab import read_matlab
@@ -102,7 +103,7 @@ class NyuDepth:
         if self.arrays is None:
             self._index_folders(listing)
             return listing.result()
-        scenes, count = self.arrays.texts("scenes"), self.arrays.shape("images")[0]
+        scenes, count = self.arrays.texts("scenes"), (*self.arrays.shape("images"), 0)[0]
         lists = read_matlab(self.root, SPLITS)
         for split, variable in LISTS.items():
             numbers = np.atleast_1d(lists.get(variable, ()))
@@ -154,14 +155,14 @@ class NyuDepth:
         try:
             if not storage.exists(storage.join(self.root, path)):
                 raise BadSampleError("missing_image", path, "there is no such file: fetch it")
-            width, height = arrays.shape("images")[2:]  # MATLAB's arrays lie the other way round
-            pixels = arrays.item("images", place, kind="u", shape=(3, width, height)).transpose(2, 1, 0)
-            raw_HW = arrays.item("labels", place, kind="u", shape=(width, height)).T
-            metres_HW = arrays.item("depths", place, kind="f", shape=(width, height)).T if self.depths else None
+            width, height = (*arrays.shape("images"), 0, 0, 0)[2:4]  # MATLAB's arrays lie the other way round
+            pixels = arrays.item("images", place, kind="u1", shape=(3, width, height)).transpose(2, 1, 0)
+            raw_HW = arrays.item("labels", place, kind="u2", shape=(width, height)).T
+            metres_HW = arrays.item("depths", place, kind="f4", shape=(width, height)).T if self.depths else None
         except BadSampleError:
             raise
-        except (InputError, ValueError) as error:
-            raise BadSampleError("unreadable", where, str(error).replace(f"{self.root}/", "")) from error
+        except InputError as error:
+            raise BadSampleError("unreadable", where, without_root(error, self.root, path)) from error
         image = Photograph(masks.encode_png(np.ascontiguousarray(pixels, np.uint8)), height, width, where)
         labels_HW = masks.map_labels(np.ascontiguousarray(raw_HW, np.uint16), self.table, file=f"{where}, labels")
         extras = {} if metres_HW is None else {"depth": _depth_png(metres_HW, f"{where}, depths")}

@@ -127,13 +127,28 @@ def _looks(written: Sequence[Written], split: str) -> list[tuple[str, str, int]]
 
 
 def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint) -> Iterator[str]:
-    """Classes that a split never shows: not learnt, or not scored."""
+    """Classes that nothing shows, for which the class map may be to blame, and those that one split does not."""
     names = [info.name for info in classes]
+    shown = [sum(split.images_of_class[k] for split in seen.splits.values()) for k in range(len(names))]
+    nowhere = [name for name, images in zip(names, shown, strict=True) if not images]
+    if nowhere:
+        yield (
+            f"{len(nowhere)} of {len(names)} classes occur nowhere ({_few(nowhere)}): nothing can be learnt of them. "
+            "Is the raw value of each the right one, and none of the others shifted with it? `segpipe data inspect` "
+            "shows both"
+        )
     for name, split in seen.splits.items():
-        absent = [named for named, images in zip(names, split.images_of_class, strict=True) if not images]
+        absent = [
+            named
+            for named, images in zip(names, split.images_of_class, strict=True)
+            if not images and named not in nowhere
+        ]
         if absent:
-            named = ", ".join(absent[:_NAMED]) + (f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else "")
             yield (
-                f"split {name!r} shows none of {len(absent)} of {len(names)} classes ({named}): they are not learnt or "
-                "not scored there; see the class map and the splits"
+                f"split {name!r} shows none of {len(absent)} of {len(names)} classes ({_few(absent)}): they are not "
+                "learnt or not scored there; see the class map and the splits"
             )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

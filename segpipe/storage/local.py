@@ -21,6 +21,7 @@ from segpipe.storage.faults import explain_read, explain_write, failpoint
 from segpipe.storage.uris import host_tag, is_temporary, temporary_name, temporary_owner
 
 LEFTOVER_SECONDS = 3600.0
+_BLOCK_BYTES = 4096  # what a folder takes on most file systems
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -71,7 +72,7 @@ def make_scratch(folder: Path, uri: str) -> Path:
     try:
         path.mkdir(mode=0o700)
     except OSError as error:
-        raise explain_write(error, uri, 0) from error
+        raise explain_write(error, uri, _BLOCK_BYTES) from error
     return path
 
 
@@ -191,7 +192,7 @@ def _made(folder: Path, uri: str) -> Path:
             name.mkdir(exist_ok=True)
             _fsync(name.parent)
     except OSError as error:
-        raise explain_write(error, uri, 0) from error
+        raise explain_write(error, uri, _BLOCK_BYTES) from error
     return folder
 
 

@@ -152,7 +152,7 @@ def _record(s: Session, metrics: Mapping[str, float]) -> None:
     """Into the history first, which checkpoints keep; then to whoever watches."""
     s.at.history.append({"step": s.at.step, "epoch": s.at.epoch, "metrics": dict(metrics)})
     if s.runtime.rank == 0:
-        s.runtime.report(TrainProgress(metrics, s.at.step, s.total_steps))
+        s.runtime.report(TrainProgress(metrics, s.at.step, s.total_steps, s.resumed_at))
 
 
 def _finish(s: Session) -> TrainResult:

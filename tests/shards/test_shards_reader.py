@@ -103,7 +103,7 @@ def test_a_dataset_can_be_pickled_and_shared_by_threads(root: str) -> None:
 
 
 def test_an_epoch_in_its_order_loads_each_row_group_once(tmp_path: Path) -> None:
-    result = shards.write_shard((semantic_sample(n) for n in range(8 * 80 - 3)), str(tmp_path), "train")
+    result = shards.write_shard((semantic_sample(n) for n in range(8 * 80 - 3)), str(tmp_path), "train", group_rows=8)
     shards.publish(str(tmp_path), manifest_of([result]))
     dataset = shards.open_dataset(str(tmp_path))
     groups = dataset.row_groups("train")
@@ -114,7 +114,7 @@ def test_an_epoch_in_its_order_loads_each_row_group_once(tmp_path: Path) -> None
 
 
 def test_the_least_recently_used_row_group_goes_first(tmp_path: Path) -> None:
-    result = shards.write_shard((semantic_sample(n) for n in range(40)), str(tmp_path), "train")
+    result = shards.write_shard((semantic_sample(n) for n in range(40)), str(tmp_path), "train", group_rows=8)
     assert result.shard is not None
     kept = RowGroups(str(tmp_path), max_groups=2)
     for group, loads in ((0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (1, 4), (2, 5), (2, 5), (1, 5), (0, 6)):

@@ -18,8 +18,9 @@ from segpipe.stages.inspect import inspect
 from segpipe.types import Annotation, Sample, SampleRef
 from tests.fixtures.deep_png import png_rgb16
 from tests.fixtures.mini_datasets import WRITERS
-from tests.fixtures.mini_depth import HEIGHT, WIDTH, depths, stripes, write
+from tests.fixtures.mini_depth import depths, stripes
 from tests.fixtures.pictures import photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH, write
 
 Options = dict[str, str | int | float | bool]
 PIXELS = HEIGHT * WIDTH
@@ -95,7 +96,7 @@ def test_synthia_reads_classes_and_objects_of_two_channels(classes: int, wall: i
 
 
 @pytest.mark.usefixtures("one_core")
-@pytest.mark.parametrize("name", ["virtual_kitti", "synthia"])
+@pytest.mark.parametrize("name", ["virtual_kitti", "synthia", "nyu_depth"])
 def test_extras_go_through_ingest_as_shipped(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / "root")
     uri = ingest(DatasetConfig(name="toy", format=name, root=str(tmp_path / "root")), to=str(tmp_path / "out")).uri

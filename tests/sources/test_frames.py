@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 from segpipe import masks
+from segpipe.config import DatasetConfig
 from segpipe.errors import BadSampleError, InputError
+from segpipe.shards import open_dataset
 from segpipe.sources import open_source
+from segpipe.stages.export import export
+from segpipe.stages.ingest import ingest
+from segpipe.stages.inspect import inspect
 from segpipe.types import Sample, SampleRef
-from tests.fixtures.mini_depth import HEIGHT, WIDTH, bitmap, box, write, write_segtrack
+from tests.fixtures.mini_depth import bitmap, box, write_segtrack
 from tests.fixtures.pictures import photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH, write
 
 CLIPS = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 CLIPS /= "vos_multi_object"
@@ -81,6 +87,21 @@ def test_a_frame_without_a_mask_stays_in_its_clip_or_is_passed_over(tmp_path: Pa
     assert Counter(labels(samples[0]).ravel().tolist()) == {0: HEIGHT * WIDTH - 72, 1: 48, 255: 24}
     alone = read_all(tmp_path, {"split": "val", "unlabelled": False})[1]
     assert alone == [samples[0], samples[3]], "the numbers of frames stay, too"
+
+
+@pytest.mark.usefixtures("one_core")
+def test_a_dataset_may_have_frames_without_labels(tmp_path: Path) -> None:
+    write_plain(tmp_path / "root")
+    options: Options = {"split": "val"}
+    config = DatasetConfig(name="toy", format="frames", root=str(tmp_path / "root"), options=options)
+    uri = ingest(config, to=str(tmp_path / "out")).uri
+    dataset = open_dataset(uri)
+    assert list(dataset.samples("val")) == read_all(tmp_path / "root", options)[1]
+    assert sum(dataset.manifest.splits["val"].class_pixels) == 2 * (HEIGHT * WIDTH - 24)
+    assert inspect(uri, sheet=str(tmp_path / "sheet.png")).sheet is not None
+    for into in ("folder", "voc", "coco"):
+        with pytest.raises(InputError, match=r"'judo/1' has no label map, .* option unlabelled=false\)"):
+            export(uri, into, str(tmp_path / into))
 
 
 def test_lists_of_clips_make_the_splits(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from segpipe.errors import BadSampleError, InputError
 from segpipe.shards import open_dataset
 from segpipe.sources import open_source
 from segpipe.stages.ingest import ingest
-from tests.fixtures.mini_depth import HEIGHT, WIDTH, write, write_hf
+from tests.fixtures.mini_depth import write_hf
 from tests.fixtures.pictures import label_blocks, photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH, write
 
 Options = dict[str, str | int | float | bool]
 PICTURE, MASK = photograph(HEIGHT, WIDTH), png(label_blocks(HEIGHT, WIDTH, 3))
@@ -113,6 +114,20 @@ def test_a_bad_row_is_named(image: Any, label: Any, reason: str, detail: str, tm
         source.read(refs[1])
     assert caught.value.reason == reason
     assert detail in caught.value.detail
+
+
+def test_a_damaged_row_group_costs_its_rows_and_tells_no_root(tmp_path: Path) -> None:
+    write_hf(tmp_path)
+    file = tmp_path / "data" / "train-00000-of-00002.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4] + b"\xff" * 200 + whole[204:])
+    source = open_source("hf", str(tmp_path))
+    refs, _ = source.index()
+    assert source.read(refs[2]).sample_id == "data/train-00001-of-00002/000000"
+    with pytest.raises(BadSampleError) as caught:
+        source.read(refs[0])
+    assert (caught.value.reason, caught.value.file) == ("unreadable", "data/train-00000-of-00002.parquet")
+    assert str(tmp_path) not in caught.value.detail
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from segpipe.sources import open_source
 from segpipe.sources.nyu_depth import FROM_40_TO_13, NAMES_13, NAMES_40
 from segpipe.sources.reading.hdf5 import Arrays
 from segpipe.types import Sample
-from tests.fixtures.mini_depth import HEIGHT, WIDTH, depths, matlab, stripes, write, write_nyu_depth
+from tests.fixtures.mini_depth import depths, matlab, stripes, write_nyu_depth
 from tests.fixtures.pictures import photograph, png
+from tests.fixtures.small_files import HEIGHT, WIDTH, write
 
 Options = dict[str, str | int | float | bool]
 MAT = "nyu_depth_v2_labeled.mat"
@@ -143,7 +144,9 @@ def beyond(kind: str) -> Callable[[Path], None]:
         (change(labels=np.full((3, WIDTH, HEIGHT), 6, np.uint16)), "label_out_of_range", "label 6 in"),
         (change(labels=np.zeros((3, WIDTH, 1), np.uint16)), "unreadable", r"labels\[0\] of an array \(3, 36, 1\)"),
         (change(depths=np.full((3, WIDTH, HEIGHT), 70.0, np.float32)), "bad_annotation", "up to 70.0 m"),
-        (change(depths=np.zeros((3, WIDTH, HEIGHT), np.uint8)), "unreadable", "of kind 'f'"),
+        (change(depths=np.zeros((3, WIDTH, HEIGHT), np.uint8)), "unreadable", "of kind 'f4'"),
+        (change(images=np.zeros(3, np.uint8)), "unreadable", r"images\[0\] of an array \(3,\)"),
+        (change(images=np.zeros((3, 3, WIDTH, HEIGHT), np.uint16)), "unreadable", "of kind 'u1'"),
         (wide, "unreadable", r"images takes [\d,]+ bytes at once; allowed are 536,870,912"),
         (beyond("link"), "unreadable", "has no array depths"),
         (beyond("storage"), "unreadable", "depths is no array of its own file"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,7 @@ def _table(uri: str, entries: list[_Entry], *, ignore: int, reduce_zero: bool) -
         ("id", [entry.raw for entry in entries]),
         ("colour", [entry.colour for entry in entries if entry.colour]),
     ):
-        if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        if twice := [value for value, times in Counter(values).items() if times > 1]:
             raise InputError(f"{uri}: the {what} {twice[0]!r} is given twice; expected each {what} once: change one")
     if not kept or len(kept) >= IGNORE_16BIT:
         raise InputError(f"{uri}: {len(kept)} classes; expected 1 to {IGNORE_16BIT - 1}: list the classes")

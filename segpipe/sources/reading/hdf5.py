@@ -42,10 +42,11 @@ class Arrays:
             return tuple(self._array(name).shape)
 
     def item(self, name: str, place: int, *, kind: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        """The array at `place` of the first axis, of a dtype of this `kind` ("u", "f") and this shape."""
+        """The array at `place` of the first axis, of this `kind` ("u1", "f4": letter and bytes) and shape."""
         with self._reading():
             array = self._array(name)
-            if array.dtype.kind != kind or array.shape[1:] != shape or not 0 <= place < array.shape[0]:
+            found = f"{array.dtype.kind}{array.dtype.itemsize}"
+            if found != kind or array.shape[1:] != shape or not 0 <= place < array.shape[0]:
                 raise InputError(
                     f"{self._root}/{self._path}: {name}[{place}] of an array {array.shape} of {array.dtype}; expected "
                     f"{shape} of kind {kind!r} at that place: fetch the file again"

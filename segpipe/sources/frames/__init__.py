@@ -9,16 +9,16 @@ Letter legend: H W image size in pixels.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from segpipe import masks, storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import Labels
+from segpipe.sources.frames.names import folder_of, in_order, name_of, pictures
 from segpipe.sources.reading import (
     Listing,
     Photograph,
@@ -52,7 +52,6 @@ CLASSES = (
 OBJECT, WHOLE = 1, 255
 # (images, masks): SegTrack's folders, and the plain ones; the first pair that is there counts.
 LAYOUTS = (("JPEGImages", "GroundTruth"), ("images", "masks"))
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 SPLITS = ("train", "val", "test")
 BINARY_RULES = (
     "values 1 to 254 of a mask are ignored: edges that were smoothed",
@@ -60,7 +59,15 @@ BINARY_RULES = (
 )
 # SegTrack saves some masks as RGB of three equal channels.
 _GREYS = {(value, value, value): value for value in range(256)}
-_LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
+
+
+class _Clip(NamedTuple):
+    """A clip's folder, its split, the names of its frames, and the folders of masks of single objects."""
+
+    folder: str
+    split: str
+    names: list[str]
+    objects: set[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,33 +101,33 @@ class Frames:
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every frame, with its masks where there are any. Raises InputError where there is no frame, or a bad list."""
         listing = Listing()
-        frames = self._tree(self.images, listing)
+        frames = pictures(self.root, self.images, listing)
         if not frames:
             raise InputError(
                 f"{storage.join(self.root, self.images)}: no frame here; expected {self.images}/<clip>/<frame>.jpg "
                 "(.png, .bmp): give the folder above as root, or name both folders by the options images and masks"
             )
-        drawn = self._tree(self.masks, listing)
-        splits = self._splits(sorted({_folder(stem) for stem in frames}))
-        for clip, split in splits.items():
-            self._add_clip(clip, split, frames, drawn, listing)
+        drawn = pictures(self.root, self.masks, listing)
+        names: dict[str, list[str]] = {}
+        for stem in frames:
+            names.setdefault(folder_of(stem), []).append(name_of(stem))
+        objects: dict[str, set[str]] = {}
+        for place in {folder_of(stem) for stem in drawn} - names.keys():
+            objects.setdefault(folder_of(place), set()).add(place)
+        for clip, split in self._splits(sorted(names)).items():
+            self._add(_Clip(clip, split, names[clip], objects.get(clip, set())), frames, drawn, listing)
         for stem in sorted(drawn):
-            if stem not in frames and f"{_folder(_folder(stem))}/{_name(stem)}" not in frames:
+            if stem not in frames and f"{folder_of(folder_of(stem))}/{name_of(stem)}" not in frames:
                 detail = f"a mask without a frame {self.images}/{stem}.*: add the frame or remove it"
                 listing.refuse(drawn[stem], stem, "missing_image", detail)
         return listing.result()
 
-    def _add_clip(
-        self, clip: str, split: str, frames: Mapping[str, str], drawn: Mapping[str, str], listing: Listing
-    ) -> None:
-        below = sorted({_folder(stem) for stem in drawn if _folder(_folder(stem)) == clip and _folder(stem) != clip})
-        objects = sorted(below, key=_in_order(below))
-        names = [_name(stem) for stem in frames if _folder(stem) == clip]
-        order = _in_order(names)
-        for number, name in enumerate(sorted(names, key=order)):
-            places = [f"{place}/{name}" for place in objects] or [f"{clip}/{name}"]
+    def _add(self, clip: _Clip, frames: Mapping[str, str], drawn: Mapping[str, str], listing: Listing) -> None:
+        order, objects = in_order(clip.names), sorted(clip.objects, key=in_order(clip.objects))
+        for number, name in enumerate(sorted(clip.names, key=order)):
+            places = [f"{place}/{name}" for place in objects] or [f"{clip.folder}/{name}"]
             found = [drawn[place] for place in places if place in drawn]
-            sample_id = f"{clip}/{order(name)}"
+            sample_id = f"{clip.folder}/{order(name)}"
             if found and len(found) < len(places):
                 absent = next(place for place in places if place not in drawn)
                 detail = "the frame has masks of other objects: add it, all black where the object is not seen"
@@ -128,25 +135,12 @@ class Frames:
             elif found or self.unlabelled:
                 listing.add(
                     sample_id,
-                    split=split,
-                    group=clip,
-                    files=(frames[f"{clip}/{name}"], *found),
+                    split=clip.split,
+                    group=clip.folder,
+                    files=(frames[f"{clip.folder}/{name}"], *found),
                     listed=self.images,
-                    extra={"clip": clip, "frame": number, "by_object": bool(objects)},
+                    extra={"clip": clip.folder, "frame": number, "by_object": bool(objects)},
                 )
-
-    def _tree(self, folder: str, listing: Listing) -> dict[str, str]:
-        """Path below `folder` without ending -> path below the root, of pictures in folders; doubles are refused."""
-        found: dict[str, list[str]] = {}
-        for path in storage.list_tree(storage.join(self.root, folder)):
-            stem, dot, ending = path.rpartition(".")
-            shown = "/" in path and not any(part.startswith(".") for part in path.split("/"))
-            if shown and dot + ending.lower() in ENDINGS:
-                found.setdefault(stem, []).append(f"{folder}/{path}")
-        for stem, paths in found.items():
-            for path in paths if len(paths) > 1 else ():
-                listing.refuse(path, stem, "duplicate_id", f"{', '.join(paths)} share the id {stem!r}: keep one")
-        return {stem: paths[0] for stem, paths in found.items() if len(paths) == 1}
 
     def _splits(self, clips: Sequence[str]) -> dict[str, str]:
         """Clip -> split: by `split`, else by the lists ImageSets/{train,val,test}.txt, else by the hash of the clip."""
@@ -157,10 +151,11 @@ class Frames:
         if not lists:
             return {clip: hashed_split(clip, self.shares) for clip in clips}
         chosen: dict[str, str] = {}
+        known = frozenset(clips)
         for split, path in lists.items():
             for line in filter(None, (line.strip() for line in read_lines(self.root, path))):
-                if line not in clips or chosen.setdefault(line, split) != split:
-                    problem = f"is in {chosen[line]}.txt, too" if line in clips else f"has no folder {self.images}/"
+                if line not in known or chosen.setdefault(line, split) != split:
+                    problem = f"is in {chosen[line]}.txt, too" if line in known else f"has no folder {self.images}/"
                     raise InputError(f"{self.root}/{path}: clip {line!r:.80} {problem}: mend the list")
         return chosen
 
@@ -207,20 +202,6 @@ class Frames:
         if raw.max(initial=0) > WHOLE:
             raise BadSampleError("label_out_of_range", path, f"value {raw.max()}; expected 0 to 255: save it in 8 bits")
         return raw
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _in_order(names: Iterable[str]) -> Callable[[str], str]:
-    """Pads the last number of a name with zeros, to the longest of `names`: then letters sort as people count."""
-    longest = max((len(found[0]) for name in names if (found := _LAST_NUMBER.search(name))), default=0)
-    return lambda name: _LAST_NUMBER.sub(lambda found: found[0].zfill(longest), name)
 
 
 def open_frames(
