@@ -16,7 +16,8 @@ _ALWAYS = ("crop", "scale", "flip", "colour")
 class AugmentConfig(Strict):
     """Every change of a training crop; a fixed function of (seed, epoch, sample id). What is 0 is off.
 
-    Large-scale jitter (Ghiasi et al. 2021, arXiv 2012.07177) is `scale: [0.1, 2.0]` with the crop of the paper.
+    Large-scale jitter (Ghiasi et al. 2021, arXiv 2012.07177) is `scale: [0.1, 2.0]`. In the paper scale 1 makes the
+    image fill the crop, which here is `input_scale`'s to say; it draws uniformly, and pads on the right and below.
     """
 
     crop: tuple[Positive, Positive] = Field(description="height, width of the training crop in pixels")
