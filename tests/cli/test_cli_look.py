@@ -8,6 +8,7 @@ from rich.console import Console
 
 from segpipe import reports, storage
 from segpipe.cli import views
+from segpipe.leaderboard import rank
 from segpipe.stages import doctor, layout, nights
 from segpipe.stages.doctor.finding import Check
 from segpipe.types import QuarantineEntry
@@ -35,7 +36,10 @@ def test_board_needs_no_name_where_there_is_one_experiment() -> None:
         (1, "a", "miou", 0.7),
         (2, "b", "miou", 0.5),
     ]
-    assert "0.7000" in segpipe("board", first).stdout
+    shown = segpipe("board", first).stdout
+    assert "0.7000" in shown
+    assert "sky everywhere would score 0.2500" in shown
+    assert "not above that" not in shown
     night_of("second")
     several = segpipe("board")
     assert several.exit_code == 2
@@ -61,6 +65,13 @@ def night_of(experiment: str) -> str:
     )
     storage.append_record(layout.nights_uri(experiment), reports.to_plain(record), after=0)
     return experiment
+
+
+def test_a_board_names_the_models_that_have_learnt_nothing() -> None:
+    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
+    views.board(console, rank([scored(0.25, "flat"), scored(0.7, "good")]))
+    console.file.close()
+    assert "sky everywhere would score 0.2500; not above that: flat\n" in console.export_text()
 
 
 def test_doctor_shows_findings_with_their_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
