@@ -54,8 +54,10 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
         f"{summary['recipe']} is fine: experiment {summary['name']!r} on dataset {summary['dataset']!r}",
         "green",
     )
-    rows = [(each["label"], each["arch"], each["options"] or "-") for each in summary["architectures"]]
-    table(console, "Architectures", ("label", "architecture", "options"), rows)
+    rows = [(each["label"], each["arch"], each["options"] or "-", each["steps"]) for each in summary["architectures"]]
+    table(console, "Architectures", ("label", "architecture", "options", "steps"), rows)
+    for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):
+        say(console, f"look at this before a night is spent: {note}", "yellow")
 
 
 def ingested(console: Console, result: IngestResult) -> None:
@@ -244,8 +246,8 @@ def retrained(console: Console, result: RetrainResult) -> None:
     verdict(console, result.verdict)
     if result.did_nothing:
         say(console, "nothing had changed, so nothing was done: same data, recipe and code as last time")
-    if result.did_nothing and result.verdict.outcome == "refused":
-        say(console, f"the refusal is that of {result.verdict.at[:16]} UTC, and stands until something changes", "red")
+    if result.refused_since is not None:
+        say(console, f"refused since {result.refused_since[:16]} UTC, and until something changes", "red")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")
 
 
