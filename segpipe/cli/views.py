@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segpipe.cli.answering import printable
+from segpipe.cli.parts import run_of
 
 if TYPE_CHECKING:
     from segpipe.stages.results import (
@@ -53,8 +54,10 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
         f"{summary['recipe']} is fine: experiment {summary['name']!r} on dataset {summary['dataset']!r}",
         "green",
     )
-    rows = [(each["label"], each["arch"], each["options"] or "-") for each in summary["architectures"]]
-    table(console, "Architectures", ("label", "architecture", "options"), rows)
+    rows = [(each["label"], each["arch"], each["options"] or "-", each["steps"]) for each in summary["architectures"]]
+    table(console, "Architectures", ("label", "architecture", "options", "steps"), rows)
+    for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):
+        say(console, f"look at this before a night is spent: {note}", "yellow")
 
 
 def ingested(console: Console, result: IngestResult) -> None:
@@ -219,6 +222,10 @@ def board(console: Console, rows: Sequence[BoardRow]) -> None:
         del columns["architecture"]  # nothing new, and it would fold the table on a narrow terminal
     say(console, f"Leaderboard: {first.split} split of version {first.dataset_version[:8]}, {first.protocol}", "bold")
     table(console, "", tuple(columns), list(zip(*columns.values(), strict=True)))
+    if first.constant_value is not None:
+        below = [row.label for row in rows if row.value <= first.constant_value]
+        what = f"{first.constant_class} everywhere would score {first.constant_value:.4f}"
+        say(console, f"{what}; not above that: {', '.join(below)}" if below else what, "yellow" if below else "")
 
 
 def verdict(console: Console, result: Verdict) -> None:
@@ -239,11 +246,15 @@ def retrained(console: Console, result: RetrainResult) -> None:
     verdict(console, result.verdict)
     if result.did_nothing:
         say(console, "nothing had changed, so nothing was done: same data, recipe and code as last time")
+    if result.refused_since is not None:
+        say(console, f"refused since {result.refused_since[:16]} UTC, and until something changes", "red")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")
 
 
 def history(console: Console, records: Sequence[Record]) -> None:
-    rows = [(r.number, r.at[:19], r.kind, r.champion.label if r.champion else "-", r.who, r.reason) for r in records]
+    # Labels come again each night; the first digits of its run tell a model apart.
+    names = [f"{r.champion.label} {run_of(r.champion.checkpoint)}".strip() if r.champion else "-" for r in records]
+    rows = [(r.number, r.at[:19], r.kind, name, r.who, r.reason) for r, name in zip(records, names, strict=True)]
     table(console, "Ledger", ("number", "UTC", "kind", "champion then", "who", "reason"), rows)
 
 
