@@ -121,8 +121,8 @@ class Dataset:
             held.add((shard, group))
             return self._row_groups.hold(shard, group, budget, extras=extras)
 
-        first_use = dict.fromkeys(numbers)
-        tables = self._ahead(hold, [layout.places[number] for number in first_use])
+        first_use, budget = dict.fromkeys(numbers), RetryBudget()
+        tables = self._ahead(hold, [layout.places[number] for number in first_use], budget)
         try:
             for index, number in zip(indices, numbers, strict=True):
                 place = layout.places[number]
@@ -130,7 +130,7 @@ class Dataset:
                     del first_use[number]
                     table = next(tables)
                 else:
-                    table = self._row_groups.get(*place, extras=extras)
+                    table = self._row_groups.get(*place, budget, extras=extras)
                 left[number] -= 1
                 if not left[number]:
                     held.remove(place)
@@ -205,9 +205,11 @@ class Dataset:
         for rows in self._ahead(self._row_groups.columns, shards):
             yield from rows
 
-    def _ahead(self, read: Any, places: Sequence[tuple[Shard, Any]]) -> Generator[Any]:
+    def _ahead(
+        self, read: Any, places: Sequence[tuple[Shard, Any]], budget: RetryBudget | None = None
+    ) -> Generator[Any]:
         """`read(shard, what, budget)` of each place in order, later ones in threads meanwhile; one budget for all."""
-        budget = RetryBudget()
+        budget = budget or RetryBudget()
         results = ahead(
             lambda place: read(*place, budget),
             places,
