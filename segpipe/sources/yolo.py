@@ -43,12 +43,16 @@ from segpipe.types import (
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 MAX_YAML_BYTES = 1_000_000
+MAX_LINE = 2_000_000  # characters: a polygon of 50,000 points
 
 
 class _WordsSafeLoader(yaml.SafeLoader):
     """Every scalar as it is written: `no` and 2020-01-01 are names of classes here, no truth and no date."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as its base class has it
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """No merge keys: a dozen lines of merges of merges are copied out into billions of entries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +131,10 @@ class Yolo:
 
 def _object(line: str, num_classes: int, where: str) -> tuple[int, list[float]]:
     """(class id, x and y in turn, 0..1) of a line."""
+    if len(line) > MAX_LINE:
+        raise BadSampleError(
+            "bad_annotation", where, f"{len(line)} characters; at most {MAX_LINE}: simplify the polygon"
+        )
     words = line.split()
     try:
         class_id, points = int(words[0]), [float(word) for word in words[1:]]
