@@ -21,6 +21,7 @@ from segpipe.sources.reading import (
     class_colour,
     coding,
     files_by_stem,
+    inside,
     pictures_by_stem,
     read_file,
     read_lines,
@@ -166,6 +167,7 @@ def _names(root: str) -> list[str]:
         if not storage.exists(storage.join(root, "classes.txt")):
             raise InputError(f"{root}: neither data.yaml nor classes.txt is here; expected the names of the classes")
         return [line.strip() for line in read_lines(root, "classes.txt") if line.strip()]
+    inside(root, "data.yaml")
     try:
         document = yaml.load(storage.read_bytes(uri, limit=MAX_YAML_BYTES), Loader=_WordsSafeLoader)  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

@@ -111,7 +111,7 @@ def stored(ids: npt.NDArray[Any]) -> bytes:
 
 def read_lines(root: str, path: str) -> list[str]:
     """The lines of a text file. Raises InputError where it is missing or not UTF-8."""
-    uri = _inside(root, path)
+    uri = inside(root, path)
     try:
         return storage.read_bytes(uri, limit=MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -120,7 +120,7 @@ def read_lines(root: str, path: str) -> list[str]:
 
 def read_document(root: str, path: str) -> Any:
     """A strict JSON document. Raises InputError where it is missing, too large or not valid."""
-    uri = _inside(root, path)
+    uri = inside(root, path)
     try:
         return storage.read_json(uri, limit=MAX_DOCUMENT_BYTES)
     except CorruptError as error:
@@ -138,7 +138,8 @@ def _leads_out(root: str, path: str) -> bool:
     return local is not None and not (local / path).resolve().is_relative_to(local.resolve())
 
 
-def _inside(root: str, path: str) -> str:
+def inside(root: str, path: str) -> str:
+    """The URI of `path` under `root`. Raises InputError where links lead out of a local root."""
     if _leads_out(root, path):
         raise InputError(f"{storage.join(root, path)}: is a link out of the root: copy the file into the root")
     return storage.join(root, path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from segpipe import storage
 from segpipe.errors import InputError
+from segpipe.sources.reading.files import inside
 
 MAX_BYTES = 256 * 2**20
 
@@ -20,7 +21,7 @@ def read_matlab(root: str, path: str) -> dict[str, Any]:
     import scipy.io
     from scipy.io.matlab import MatReadError
 
-    uri = storage.join(root, path)
+    uri = inside(root, path)
     try:
         return dict(scipy.io.loadmat(io.BytesIO(storage.read_bytes(uri, limit=MAX_BYTES)), squeeze_me=True))
     # Of MATLAB 7.3, which is HDF5, scipy says that it is not implemented, by a RuntimeError.
