@@ -40,6 +40,7 @@ class BadSampleError(InputError):
         "mask_mode",
         "label_out_of_range",
         "duplicate_id",
+        "bad_name",
         "outside_root",
         "bad_annotation",
         "known_bad",

@@ -21,6 +21,7 @@ from segpipe.sources.reading import (
     class_colour,
     coding,
     files_by_stem,
+    inside,
     pictures_by_stem,
     read_file,
     read_lines,
@@ -44,12 +45,16 @@ from segpipe.types import (
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 MAX_YAML_BYTES = 1_000_000
+MAX_LINE = 2_000_000  # characters: a polygon of 50,000 points
 
 
 class _WordsSafeLoader(yaml.SafeLoader):
     """Every scalar as it is written: `no` and 2020-01-01 are names of classes here, no truth and no date."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as its base class has it
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """No merge keys: a dozen lines of merges of merges are copied out into billions of entries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +130,10 @@ class Yolo:
 
 def _object(line: str, num_classes: int, where: str) -> tuple[int, list[float]]:
     """(class id, x and y in turn, 0..1) of a line."""
+    if len(line) > MAX_LINE:
+        raise BadSampleError(
+            "bad_annotation", where, f"{len(line)} characters; at most {MAX_LINE}: simplify the polygon"
+        )
     words = line.split()
     try:
         class_id, points = int(words[0]), [float(word) for word in words[1:]]
@@ -156,6 +165,7 @@ def _names(root: str) -> list[str]:
         if not storage.exists(storage.join(root, "classes.txt")):
             raise InputError(f"{root}: neither data.yaml nor classes.txt is here; expected the names of the classes")
         return [line.strip() for line in read_lines(root, "classes.txt") if line.strip()]
+    inside(root, "data.yaml")
     try:
         document = yaml.load(storage.read_bytes(uri, limit=MAX_YAML_BYTES), Loader=_WordsSafeLoader)  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

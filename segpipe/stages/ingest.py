@@ -21,7 +21,7 @@ from segpipe.config import DatasetConfig, expand_root
 from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.shards import SCHEMA_VERSION, make_split, manifest_version, open_dataset, publish
 from segpipe.sources import Source, open_source
-from segpipe.stages import at_work, fingerprint, layout
+from segpipe.stages import at_work, fingerprint, layout, names
 from segpipe.stages.cautions import cautions
 from segpipe.stages.cut import cut
 from segpipe.stages.parts import Part, Progress, Written, write_all
@@ -88,7 +88,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     root, uri = expand_root(config.root), layout.absolute(to or layout.dataset_uri(config.name))
     source = open_source(config.format, root, config.options)
     contract = _contract(source)
-    refs, refused = source.index()
+    refs, refused = names.checked(*source.index())
     if not refs:
         raise InputError(nothing_usable(root or config.format, refused))
     if _contract(source) != contract:
@@ -123,7 +123,10 @@ def _publish(
     written: Sequence[Written],
 ) -> IngestResult:
     """What the parts came to, published with its fingerprint and quarantine list. Raises as `ingest`."""
-    entries = sorted((*refused, *(e for w in written for e in w.refused)), key=lambda e: (e.file, e.item, e.reason))
+    entries = sorted(
+        map(names.legible, (*refused, *(e for w in written for e in w.refused))),
+        key=lambda e: (e.file, e.item, e.reason),
+    )
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     manifest = _manifest(config, contract, written, entries, quarantine_path)
@@ -273,9 +276,9 @@ def _manifest(
     entries: Sequence[QuarantineEntry],
     quarantine_path: str | None,
 ) -> Manifest:
-    names = sorted({w.split for w in written})
+    split_names = sorted({w.split for w in written})
     num_classes = len(contract.classes)
-    splits = {name: make_split([w.result for w in written if w.split == name], num_classes) for name in names}
+    splits = {name: make_split([w.result for w in written if w.split == name], num_classes) for name in split_names}
     for name, split in splits.items():
         if not split.samples:
             raise InputError(f"split {name!r} of {config.name!r} is empty: every sample of it was refused")

@@ -99,6 +99,12 @@ def stamp(filesystem: Any, path: str) -> str:
 def filesystem_of(uri: str) -> Any:
     """The fsspec file system of a URI. Raises InputError for an unknown scheme or a missing extra."""
     scheme = scheme_of(uri)
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        # Refused and not shown: it would stand in every log, report and receipt that names the place.
+        raise InputError(
+            f"a {scheme}:// URI holds a user name or password; expected {scheme}://bucket/prefix: put them into "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     try:
         return _open_filesystem(scheme, _endpoint(uri), os.getpid())
     except ImportError as error:

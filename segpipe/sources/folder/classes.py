@@ -15,7 +15,7 @@ from typing import Any
 
 from segpipe import storage
 from segpipe.errors import InputError
-from segpipe.sources.reading import class_colour
+from segpipe.sources.reading import class_colour, inside
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, ClassInfo
 
 Colour = tuple[int, int, int]
@@ -48,7 +48,7 @@ class _Entry:
 def read_classes(root: str, name: str, *, ignore: int, reduce_zero: bool) -> ClassTable:
     """Reads `name` under `root` ("" = classes.json or classes.txt, whichever is there). Raises InputError."""
     candidates = (name,) if name else FILE_NAMES
-    found = [uri for file in candidates if storage.exists(uri := storage.join(root, file))]
+    found = [inside(root, file) for file in candidates if storage.exists(storage.join(root, file))]
     if len(found) != 1:
         problem = f"both {' and '.join(FILE_NAMES)} are here, keep one" if found else "there is no such file"
         raise InputError(
