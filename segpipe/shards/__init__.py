@@ -3,6 +3,7 @@
     schema.py    Sample <-> one Parquet row
     manifest.py  Manifest <-> strict JSON; its hash is the dataset version
     writer.py    samples -> a shard;  a manifest -> a published version
+    grouping.py  rows -> row groups, clips whole
     reader.py    a version -> samples, in order or in an epoch's order
     order.py     the order of an epoch: a pure function
     ahead.py     what comes next, in threads, while the present is in use

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from segpipe import storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards.counting import count_ids
+from segpipe.shards.grouping import GROUP_BYTES, GROUP_ROWS, grouped
 from segpipe.shards.manifest import (
     log_record,
     manifest_from_json,
@@ -32,10 +32,6 @@ from segpipe.shards.manifest import (
 from segpipe.shards.schema import SCHEMA, map_width, sample_to_row
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Manifest, Sample, Shard, Split
 
-# A request that a store answers at full speed; 32 of these groups, which an epoch mixes at a time, are 256 MiB.
-GROUP_BYTES = 8 << 20
-GROUP_ROWS = 256  # where images are tiny
-CLIP_BYTES = 1 << 30  # a clip is one row group, and each of its columns less than 2 GiB
 EMPTY_BYTES = 8192  # schema, footer and the pages' heads: what a shard takes beside its images and maps, at the least
 SIZE_BOUNDS = (32**2, 96**2)  # COCO's: an object is small below the first, large from the second on
 # Only label maps of these widths exist: the ignored id is the largest that fits.
@@ -84,7 +80,7 @@ def write_shard(
     tally = _Tally()
     with storage.scratch(near=folder) as scratch:
         file = scratch / "shard.parquet"
-        groups = _grouped((tally.row(sample) for sample in samples), group_bytes, group_rows)
+        groups = grouped((tally.row(sample) for sample in samples), group_bytes, group_rows)
         row_groups = _write_rows(groups, file, folder, tally)
         if not row_groups:
             return tally.result(None)
@@ -166,48 +162,6 @@ def _require_shards(uri: str, manifest: Manifest) -> None:
             found = storage.size(storage.join(uri, shard.path))
             if found != shard.bytes:
                 raise InputError(f"{uri}/{shard.path}: {found} bytes, the manifest says {shard.bytes}; write it again")
-
-
-def _grouped(rows: Iterable[dict[str, Any]], most_bytes: int, most_rows: int) -> Iterator[list[dict[str, Any]]]:
-    """Cuts rows into row groups, never inside a clip."""
-    group: list[dict[str, Any]] = []
-    filled = 0
-    for unit in _units(rows):
-        size = sum(_row_bytes(row) for row in unit)
-        if group and (filled + size > most_bytes or len(group) + len(unit) > most_rows):
-            yield group
-            group, filled = [], 0
-        group += unit
-        filled += size
-    if group:
-        yield group
-
-
-def _units(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """What stays together: a whole clip, or one still. Raises InputError for a clip in pieces or without end."""
-    seen: set[str] = set()
-    for clip, frames in itertools.groupby(rows, key=lambda row: row["clip_id"]):
-        if clip is None:
-            yield from ([frame] for frame in frames)
-            continue
-        if clip in seen:
-            raise InputError(f"clip {clip!r}: other samples stand between its frames; its source must give it whole")
-        seen.add(clip)
-        unit, size = [], 0
-        for frame in frames:
-            unit.append(frame)
-            size += _row_bytes(frame)
-            if size > CLIP_BYTES:
-                raise InputError(
-                    f"clip {clip!r}: more than {CLIP_BYTES >> 20} MiB in {len(unit)} frames, and a clip is read at "
-                    "once; cut it into shorter clips"
-                )
-        yield unit
-
-
-def _row_bytes(row: Mapping[str, Any]) -> int:
-    inside = sum(len(value) for value in row.values() if isinstance(value, bytes))
-    return inside + sum(len(segment["rle"] or b"") for segment in row["segments"])
 
 
 def _write_rows(groups: Iterable[list[dict[str, Any]]], file: Path, uri: str, tally: _Tally) -> list[int]:

@@ -26,7 +26,7 @@ from segpipe.errors import CorruptError, InputError
 from segpipe.storage import local, object_store, ranges
 from segpipe.storage.budget import RetryBudget
 from segpipe.storage.faults import FULL, explain_read, explain_write
-from segpipe.storage.uris import local_path, temporary_name
+from segpipe.storage.uris import is_temporary, local_path, temporary_name
 
 _log = logging.getLogger(__name__)
 DEFAULT_GIB = 32.0
@@ -99,7 +99,8 @@ def fetch(uri: str, *, sha256: str, size: int, budget: RetryBudget | None = None
             if not path.exists():
                 _make_room(path.parent, limit - size)
                 _land(uri, path, sha256, size, budget)
-                _make_room(path.parent, limit)  # others landed meanwhile, who had counted without this one
+                # Once more: others landed meanwhile, who had counted without this one.
+                _make_room(path.parent, limit, landed=path.name)
     except OSError as error:
         if error.errno not in FULL:
             raise explain_write(error, str(path.parent), size) from error
@@ -146,8 +147,9 @@ def _land(uri: str, path: Path, sha256: str, size: int, budget: RetryBudget | No
         temporary.unlink(missing_ok=True)
 
 
-def _make_room(folder: Path, target: int) -> None:
-    """Removes the files that were opened longest ago until `target` bytes are left; first what killed processes left.
+def _make_room(folder: Path, target: int, *, landed: str = "") -> None:
+    """Removes the files that were opened longest ago until `target` bytes are left, but not the one that just landed;
+    first of all what killed processes left.
 
     Several processes may do so at once and then remove some too many, which costs a download.
     """
@@ -157,18 +159,19 @@ def _make_room(folder: Path, target: int) -> None:
     for _, size, path in entries:
         if total <= target:
             return
-        if _NAME.fullmatch(path.name):
+        if path.name != landed and not is_temporary(path.name):
             path.unlink(missing_ok=True)
             total -= size
 
 
 def _entries(folder: Path) -> list[tuple[float, int, Path]]:
-    """(last use, bytes, path) of what lies in the cache."""
+    """(last use, bytes, path) of what lies in the cache; files that are not its own do not count."""
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # another process made room meanwhile
-                if entry.is_file(follow_symlinks=False):
+                ours = _NAME.fullmatch(entry.name) or is_temporary(entry.name)
+                if ours and entry.is_file(follow_symlinks=False):
                     state = entry.stat(follow_symlinks=False)
                     found.append((state.st_mtime, state.st_size, Path(entry.path)))
     return found

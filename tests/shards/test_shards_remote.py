@@ -334,7 +334,7 @@ def test_a_long_epoch_reads_each_row_group_once_and_keeps_two_blocks(
     order = dataset.order("train", seed=3, epoch=0)
     for row, sample in zip(order, dataset.read("train", order), strict=True):
         assert sample == samples[row]
-        with kept._lock:
+        with kept._lock:  # one comes before another goes
             assert len(kept._tables) <= 8
     assert kept.loads == blocks * 4
     assert not kept._held

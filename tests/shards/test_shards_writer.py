@@ -69,7 +69,7 @@ def test_a_clip_is_never_cut(tmp_path: Path) -> None:
 def test_a_clip_in_pieces_or_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="clip 'a': other samples stand between its frames"):
         shards.write_shard([*clip("a", 0, 2), semantic_sample(9), *clip("a", 2, 1)], str(tmp_path), "train")
-    monkeypatch.setattr("segpipe.shards.writer.CLIP_BYTES", 1000)
+    monkeypatch.setattr("segpipe.shards.grouping.CLIP_BYTES", 1000)
     with pytest.raises(InputError, match=r"clip 'a': more than 0 MiB in \d frames, .* cut it into shorter clips"):
         shards.write_shard(clip("a", 0, 90), str(tmp_path), "train")
     assert storage.list_tree(str(tmp_path)) == []
