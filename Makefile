@@ -56,9 +56,17 @@ camvid: install ## the real run: server, worker, MLflow, then the deployed CamVi
 bench: install ## what orchestration costs beside bare training
 	$(BIN)/python benchmarks/orchestration.py
 
-bench-data: install ## what ingest and training input cost, on CamVid in SEGPIPE_DATA
-	$(BIN)/python benchmarks/ingest.py
-	$(BIN)/python benchmarks/input.py
+.cache/peers/installed: benchmarks/peers.txt | .boot/bin/uv
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .cache/peers
+	$(UV) pip install --quiet --python .cache/peers/bin/python --requirements benchmarks/peers.txt
+	touch $@
+
+bench-data: install .cache/peers/installed ## what ingest and training input cost beside other libraries, on CamVid in SEGPIPE_DATA
+	$(BIN)/python benchmarks/masks.py
+	$(BIN)/python benchmarks/ingest.py --peers .cache/peers/bin/python
+	$(BIN)/python benchmarks/input.py --peers .cache/peers/bin/python
+	$(BIN)/python benchmarks/input.py --peers .cache/peers/bin/python --colour 0.4
+	$(BIN)/python benchmarks/memory.py
 
 lock: .boot/bin/uv ## resolve the dependencies anew
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

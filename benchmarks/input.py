@@ -1,187 +1,117 @@
-"""How fast images reach the device: segpipe's reader and loader beside the usual way, on the same images and crops.
+"""How fast images reach the device: segpipe's reader and loader beside others, on the same images and crops.
 
-    SEGPIPE_DATA=... python benchmarks/input.py [--rounds 5] [--workers 0 2] [--json]
+    SEGPIPE_DATA=... python benchmarks/input.py [--peers PYTHON] [--rounds 5] [--workers 0 2] [--colour 0] [--json]
 
-Every contender makes batches of 8 random crops of 360x480 (scale 0.5 to 2, mirrored, colours changed) of CamVid's
-training images. `files + v2` is the reference: a torch DataLoader over the files with torchvision's v2 transforms, as
-its documentation shows them, to normalised float32. `files + v2, uint8` stops before that, as segpipe does, which
-normalises on the device. `decode only` is the floor: libjpeg-turbo and nothing else.
+Every contender makes batches of 8 random crops of 360x480 (scale 0.5 to 2, mirrored) of CamVid's training images.
+`files, v2` is the reference: a torch DataLoader over the files with torchvision's v2 transforms to normalised float32;
+`files, v2, uint8` stops before that, as segpipe does, which normalises on the device: `segpipe, float32` does that too,
+on the CPU. `decode only` is the floor: libjpeg-turbo and nothing else. With --colour, brightness, contrast and
+saturation change too, which segpipe leaves to the device as well. The stores of other libraries (`peers.py`) all use
+v2 to uint8. --peers is the Python of an environment with `peers.txt` in it (`make .cache/peers/installed`); without it,
+only what needs nothing else is measured.
 
-The clock is process CPU seconds, of workers too, since other work on the machine falsifies the wall clock; contenders
-run in turn, each round in a fresh process, and medians are compared. Compare numbers of one session only.
+The clock is process CPU seconds, of workers too, since other work on the machine falsifies the wall clock. Contenders
+run in turn, each round in a fresh process; what is told is the difference of a long and a short run, so that starting
+is in neither. Medians; compare numbers of one session only.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import itertools
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import peers
+
 ROOT = Path(__file__).parents[1]
-CROP, SCALE, FLIP, COLOUR, BATCH = (360, 480), (0.5, 2.0), 0.5, 0.4, 8
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-GOALS = {"files + v2": 4.0, "files + v2, uint8": 2.2, "decode only": 0.65}
+OURS = ("segpipe", "segpipe, float32")
+# How many times as fast as these `segpipe` wants to be, up to uint8 crops; only the first does the device's part too.
+GOALS = {"files, v2": 4.0, "files, v2, uint8": 2.2, "decode only": 0.65}
 
 
-def pairs(root: Path) -> list[tuple[Path, Path]]:
-    """(image, mask) of CamVid's training list, in the SegNet layout."""
-    lines = (root / "train.txt").read_text().split("\n")
-    return [tuple(root / "/".join(path.split("/")[-2:]) for path in line.split()) for line in lines if line.strip()]  # type: ignore[misc]
-
-
-def files_v2(root: Path, uri: str, workers: int, *, uint8: bool = False) -> Generator[int]:
-    """A DataLoader over the files. Yields the number of images of each batch."""
-    import torch
-    from PIL import Image
-    from torch.utils.data import DataLoader, Dataset
-    from torchvision import tv_tensors
-    from torchvision.transforms import v2
-
-    steps: list[Any] = [
-        v2.ScaleJitter(CROP, scale_range=SCALE, antialias=True),
-        v2.RandomCrop(CROP, pad_if_needed=True, fill={tv_tensors.Image: 124, tv_tensors.Mask: 255}),
-        v2.RandomHorizontalFlip(FLIP),
-        v2.ColorJitter(COLOUR, COLOUR, COLOUR),
-    ]
-    if not uint8:
-        steps += [v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True), v2.Normalize(MEAN, STD)]
-    transform = v2.Compose(steps)
-
-    class Files(Dataset[tuple[Any, Any]]):
-        def __init__(self) -> None:
-            self.pairs = pairs(root)
-
-        def __len__(self) -> int:
-            return len(self.pairs)
-
-        def __getitem__(self, index: int) -> tuple[Any, Any]:
-            image, mask = self.pairs[index]
-            pixels = v2.functional.pil_to_tensor(Image.open(image).convert("RGB"))
-            labels = v2.functional.pil_to_tensor(Image.open(mask))
-            found: tuple[Any, Any] = transform(tv_tensors.Image(pixels), tv_tensors.Mask(labels))
-            return found
-
-    torch.set_num_threads(1)
-    loader = DataLoader(
-        Files(),
-        BATCH,
-        shuffle=True,
-        num_workers=workers,
-        drop_last=True,
-        multiprocessing_context="fork" if workers else None,
-        persistent_workers=workers > 0,
-    )
-    while True:
-        for images, _ in loader:
-            yield len(images)
-
-
-def files_v2_uint8(root: Path, uri: str, workers: int) -> Generator[int]:
-    return files_v2(root, uri, workers, uint8=True)
-
-
-def segpipe(root: Path, uri: str, workers: int) -> Generator[int]:
+def segpipe(uri: str, workers: int, colour: float, *, float32: bool) -> Iterator[Any]:
     """Our own: Parquet, threads, crop first, uint8. `workers` are threads; with none, one works ahead."""
     import torch
 
     from segpipe.config import TrainConfig
+    from segpipe.data.batch import training_inputs
     from segpipe.data.loader import TrainBatches
     from segpipe.shards import open_dataset
     from segpipe.tasks import TASKS
     from segpipe.types import Task
 
-    torch.set_num_threads(1)
-    augment = {"crop": list(CROP), "scale": list(SCALE), "flip": FLIP, "colour": COLOUR}
-    document = {"epochs": 1, "batch_size": BATCH, "augment": augment, "loader_threads": max(1, workers)}
+    augment = {"crop": list(peers.CROP), "scale": list(peers.SCALE), "flip": peers.FLIP, "colour": colour}
+    document = {"epochs": 1, "batch_size": peers.BATCH, "augment": augment, "loader_threads": max(1, workers)}
     config = TrainConfig.model_validate_json(json.dumps(document))
     dataset = open_dataset(uri)
     ops = TASKS[Task.SEMANTIC](dataset.manifest.classes, dataset.manifest.ignore_index)
     batches = TrainBatches(dataset, config, ops.collate, rank=0, world_size=1)
     for epoch in itertools.count():
         for batch in batches.epoch(epoch):
-            yield len(batch.sample_ids)
+            yield training_inputs(batch, torch.device("cpu")) if float32 else batch
 
 
-def decode_only(root: Path, uri: str, workers: int) -> Generator[int]:
-    """libjpeg-turbo by Pillow, and nothing else."""
-    import io
-
-    from PIL import Image
-
-    files = [image.read_bytes() for image, _ in pairs(root)]
-    while True:
-        for data in files:
-            Image.open(io.BytesIO(data)).load()
-            yield 1
-
-
-CONTENDERS: dict[str, Callable[[Path, str, int], Generator[int]]] = {
-    "files + v2": files_v2,
-    "files + v2, uint8": files_v2_uint8,
-    "segpipe": segpipe,
-    "decode only": decode_only,
-}
-
-
-def cpu_seconds() -> float:
-    """Of this process, its threads, and its children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
-def measure(name: str, root: Path, uri: str, workers: int, images: int) -> float:
-    """CPU seconds of one contender for `images`, start and end of its workers included."""
-    batches, seen, started = CONTENDERS[name](root, uri, workers), 0, cpu_seconds()
-    while seen < images:
-        seen += next(batches)
-    batches.close()  # ends worker processes, whose time counts only then
-    gc.collect()
-    return cpu_seconds() - started
-
-
-def run(name: str, root: Path, uri: str, workers: int, images: int) -> float:
-    """`measure` in a fresh process."""
+def run(name: str, options: argparse.Namespace, store: Path, workers: int, images: int) -> float:
+    """CPU seconds of one contender for `images`, in a fresh process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--images", str(images), "--one", name, str(root), uri, str(workers)]
+    if name in OURS:
+        command = [sys.executable, __file__, "--one", name, str(store / "segpipe"), str(workers), str(images)]
+        command += ["--colour", str(options.colour)]
+    else:
+        reader = [str(Path(peers.__file__)), "read", name, str(options.camvid), str(store / name)]
+        command = [options.peers or sys.executable, *reader, str(workers), str(images), str(options.colour)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.splitlines()[-1])
 
 
+def prepare(options: argparse.Namespace, store: Path) -> list[str]:
+    """Writes every contender's store; the names of the contenders."""
+    from segpipe.config import DatasetConfig
+    from segpipe.stages.ingest import ingest
+
+    ingest(DatasetConfig(name="camvid", format="camvid", root=str(options.camvid)), to=str(store / "segpipe"))
+    if not options.peers:
+        return [*OURS, "files, v2", "files, v2, uint8", "decode only"]
+    for name in peers.WRITERS:
+        command = [options.peers, str(Path(peers.__file__)), "prepare", name, str(options.camvid), str(store / name)]
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return [*OURS, *peers.READERS]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", metavar="PYTHON", help="an environment with benchmarks/peers.txt")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--colour", type=float, default=0.0, help="strength of the colour changes")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--one", nargs=4, metavar=("NAME", "ROOT", "URI", "WORKERS"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=4, metavar=("NAME", "URI", "WORKERS", "IMAGES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        name, root, uri, workers = options.one
-        print(measure(name, Path(root), uri, int(workers), options.images))
+        name, uri, workers, images = options.one
+        source = segpipe(uri, int(workers), options.colour, float32=name.endswith("float32"))
+        print(peers.measure(source, int(images)))
         return
-    root = Path(os.environ.get("SEGPIPE_DATA", "data")) / "camvid"
-    if not (root / "train.txt").exists():
-        parser.error(f"{root}/train.txt is not there: set SEGPIPE_DATA to the folder that holds camvid/")
-    with tempfile.TemporaryDirectory() as home:
+    options.camvid = Path(os.environ.get("SEGPIPE_DATA", "data")) / "camvid"
+    if not (options.camvid / "train.txt").exists():
+        parser.error(f"{options.camvid}/train.txt is not there: set SEGPIPE_DATA to the folder that holds camvid/")
+    rates: dict[tuple[str, int], list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
         sys.path.insert(0, str(ROOT))
-        from segpipe.config import DatasetConfig
-        from segpipe.stages.ingest import ingest
-
-        uri = ingest(DatasetConfig(name="camvid", format="camvid", root=str(root)), to=f"{home}/camvid").uri
-        rates: dict[tuple[str, int], list[float]] = {}
-        for _, workers, name in itertools.product(range(options.rounds), options.workers, CONTENDERS):
-            # The difference of two runs: starting, the first batches and what was prepared in vain are in both.
-            short, long = (run(name, root, uri, workers, count * options.images) for count in (1, 3))
+        contenders = prepare(options, Path(folder))
+        for _, workers, name in itertools.product(range(options.rounds), options.workers, contenders):
+            if name == "decode only" and workers:
+                continue
+            short, long = (run(name, options, Path(folder), workers, count * options.images) for count in (1, 3))
             rates.setdefault((name, workers), []).append(2 * options.images / (long - short))
     report = [
         {
@@ -191,6 +121,7 @@ def main() -> None:
             "low": round(min(found), 1),
             "high": round(max(found), 1),
             "segpipe_is": round(statistics.median(rates["segpipe", workers]) / statistics.median(found), 2),
+            "segpipe_float32_is": round(statistics.median(rates[OURS[1], workers]) / statistics.median(found), 2),
             "goal": GOALS.get(name),
         }
         for (name, workers), found in rates.items()
@@ -198,12 +129,14 @@ def main() -> None:
     if options.json:
         print(json.dumps(report))
         return
-    print(f"{options.rounds} rounds of {options.images} images, {os.cpu_count()} cores, process CPU seconds")
+    print(f"{options.rounds} rounds, colour {options.colour}, {os.cpu_count()} cores, images per CPU second (low-high)")
+    print("  workers  contender               images/s                  segpipe is   as float32")
     for row in report:
-        goal = f"goal {row['goal']}" if row["goal"] else ""
+        goal = f"   goal {row['goal']}" if row["goal"] else ""
+        spread = f"({row['low']:.0f}-{row['high']:.0f})"
         print(
-            f"  {row['workers']} workers  {row['contender']:18} {row['images_per_cpu_second']:8.1f} images/s "
-            f"({row['low']:.1f}-{row['high']:.1f})   segpipe is {row['segpipe_is']:5.2f} times as fast   {goal}"
+            f"  {row['workers']:7}  {row['contender']:18} {row['images_per_cpu_second']:10.1f} {spread:15} "
+            f"{row['segpipe_is']:8.2f}x {row['segpipe_float32_is']:10.2f}x{goal}"
         )
 
 

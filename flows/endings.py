@@ -36,7 +36,8 @@ def of_night(result: RetrainResult) -> RetrainResult | State[RetrainResult]:
     if result.is_clean:
         return result
     failed = [f"{label} failed: {message}" for label, message in result.failures.items()]
-    return _red("; ".join([_said(result.verdict), *failed]), result)
+    since = f" (since {result.refused_since[:16]} UTC; nothing has changed)" if result.refused_since else ""
+    return _red("; ".join([_said(result.verdict) + since, *failed]), result)
 
 
 def of_verdict(verdict: Verdict) -> Verdict | State[Verdict]:

@@ -10,8 +10,8 @@ from prefect.runtime import flow_run
 
 from flows.artifacts import show_dataset
 from flows.hooks import ANNOUNCED
-from flows.progress import ingest_in_log
 from flows.retries import RETRIED
+from segpipe.cli.progress import ingest_lines
 from segpipe.config import DatasetConfig
 from segpipe.stages import ingest as stage
 from segpipe.stages.results import IngestResult
@@ -20,7 +20,7 @@ from segpipe.stages.results import IngestResult
 @task(task_run_name="ingest {dataset.name}", **RETRIED)
 def ingest_dataset(dataset: DatasetConfig) -> IngestResult:
     """Publishes the present content of the source; does nothing when it was ingested before."""
-    return stage.ingest(dataset, on_progress=ingest_in_log(get_run_logger(), dataset.name))
+    return stage.ingest(dataset, on_progress=ingest_lines(get_run_logger().info, dataset.name))
 
 
 def announce(result: IngestResult) -> None:

@@ -11,8 +11,8 @@ from flows.hooks import ANNOUNCED
 from flows.ingest import ingest
 from flows.limits import slot_for_training
 from flows.naming import run_name
-from flows.progress import training_in_log
 from flows.retries import RETRIED
+from segpipe.cli.progress import training_lines
 from segpipe.config import Recipe
 from segpipe.stages import mirror, preflight
 from segpipe.stages import retrain as night_stage
@@ -24,7 +24,7 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
     """Trains and evaluates; a retry continues from the newest valid checkpoint."""
     log = get_run_logger()
     log.info(f"{label}: starting on Ray, or waiting there for its turn")
-    told = training_in_log(log, label)
+    told = training_lines(log.info, label)
     with slot_for_training():
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 

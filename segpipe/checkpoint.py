@@ -116,9 +116,16 @@ def load(run_uri: str, step: int) -> Checkpoint:
         ) from error
 
 
+def drop(run_uri: str) -> None:
+    """Removes every checkpoint. The states go first: a half-deleted checkpoint must not look like one."""
+    for step in _steps(run_uri):
+        storage.delete(storage.join(_folder(run_uri, step), STATE))
+    storage.delete_tree(storage.join(run_uri, "checkpoints"))
+
+
 def start_over(run_uri: str) -> None:
     """Removes every checkpoint, and the bundle of an attempt that did not come to its end."""
-    storage.delete_tree(storage.join(run_uri, "checkpoints"))
+    drop(run_uri)
     storage.delete_tree(model_uri(run_uri))
 
 

@@ -43,6 +43,7 @@ class BadSampleError(InputError):
         "bad_name",
         "outside_root",
         "bad_annotation",
+        "known_bad",
     )
 
     def __init__(self, reason: str, file: str, detail: str, *, item: str = "") -> None:

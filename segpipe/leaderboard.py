@@ -20,7 +20,7 @@ SAME = ("task", "dataset_version", "split", "protocol", "primary", "scored_by")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoardRow:
     """One line of the leaderboard. `value`, `low` and `high` are the primary metric and its 95 % interval, 0..1;
-    `seconds` is how long the evaluation took; `rank` starts at 1."""
+    `seconds` is how long the evaluation took; `rank` starts at 1. The last two are what `constant` gives."""
 
     rank: int
     arch: str
@@ -36,6 +36,8 @@ class BoardRow:
     protocol: str
     checkpoint: str
     weights_sha256: str
+    constant_class: str | None
+    constant_value: float | None
 
 
 def rank(reports: Sequence[EvalReport]) -> list[BoardRow]:
@@ -52,6 +54,19 @@ def rank(reports: Sequence[EvalReport]) -> list[BoardRow]:
             )
     ordered = sorted(reports, key=lambda report: (-report.value, report.parameters, report.label, report.checkpoint))
     return [_row(place, report) for place, report in enumerate(ordered, start=1)]
+
+
+def constant(report: EvalReport) -> tuple[str, float] | None:
+    """The most frequent class of the truth, and what predicting it everywhere would score: a model that is not above
+    that has learnt nothing. None for a metric other than mIoU, or where nothing is labelled.
+
+    Its IoU is its share of the labelled pixels; that of every other class that occurs is 0, and the rest do not count.
+    """
+    truth = [sum(row) for row in report.confusion]
+    if report.primary != "miou" or not sum(truth):
+        return None
+    most = max(truth)
+    return report.classes[truth.index(most)], most / sum(truth) / sum(count > 0 for count in truth)
 
 
 def difference(first: EvalReport, second: EvalReport) -> str | None:
@@ -74,6 +89,7 @@ def require_comparable(first: EvalReport, second: EvalReport) -> None:
 
 
 def _row(place: int, report: EvalReport) -> BoardRow:
+    name, value = constant(report) or (None, None)
     return BoardRow(
         rank=place,
         arch=report.arch,
@@ -89,4 +105,6 @@ def _row(place: int, report: EvalReport) -> BoardRow:
         protocol=report.protocol,
         checkpoint=report.checkpoint,
         weights_sha256=report.weights_sha256,
+        constant_class=name,
+        constant_value=value,
     )

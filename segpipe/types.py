@@ -34,6 +34,8 @@ class Annotation(StrEnum):
     SEGMENTS = "segments"
     KEYPOINTS = "keypoints"
     CLIPS = "clips"
+    DEPTH = "depth"
+    FLOW = "flow"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +104,9 @@ class Sample:
     `image` is the encoded file as shipped. `label_map` (class ids) and `segment_map` (segment ids, 0 = none) are raw
     row-major little-endian unsigned integers; the width of one is `len(bytes) // (height * width)`: 1, 2 or 4 bytes.
     `height` and `width` are those of the upright image. `group` names what must never be cut by a split (a drive, a
-    patient, a clip); it is the sample id where nothing larger is known.
+    patient, a clip); it is the sample id where nothing larger is known. `extras` are further encoded files as shipped,
+    of the image's size, by name: "depth", "flow". What their values mean (unit, scale, the value of nothing) is a rule
+    of the manifest's `coding`.
     """
 
     sample_id: str
@@ -116,6 +120,7 @@ class Sample:
     keypoints: tuple[Keypoints, ...] = ()
     clip_id: str | None = None
     frame_index: int | None = None
+    extras: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,11 +306,13 @@ class EvalReport:
 
 @dataclass(frozen=True, slots=True)
 class TrainProgress:
-    """How far a training is: what was last measured, at which of how many optimiser steps."""
+    """How far a training is: what was last measured, at which of how many optimiser steps; `resumed_at` is the step of
+    the checkpoint from which this attempt went on, 0 for a first one."""
 
     metrics: Mapping[str, float]
     step: int
     total_steps: int
+    resumed_at: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

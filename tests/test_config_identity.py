@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from segpipe.config import WITHOUT_EFFECT, Recipe, RunConfig, TrainConfig, digest
+from segpipe.config import WITHOUT_EFFECT, AugmentConfig, Recipe, RunConfig, TrainConfig, digest
 from tests.fixtures.recipes import MINIMAL, recipe_with
 
 
@@ -79,6 +79,26 @@ def test_every_other_key_of_train_is_part_of_the_identity() -> None:
     assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT)
     assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
     assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id"}
+
+
+def test_an_augmentation_that_is_off_is_no_part_of_the_identity_and_one_that_is_on_is() -> None:
+    off = Recipe.parse(MINIMAL, origin="my.yaml").run_config(0).identity["train"]["augment"]
+    assert set(off) == {"crop", "scale", "flip", "colour"}
+    values = {
+        "vertical_flip": 0.5,
+        "rotation": 10.0,
+        "elastic": 10.0,
+        "blur": 0.1,
+        "copy_paste": 0.5,
+        "min_area": 4,
+        "keypoint_pairs": [],
+    }
+    written_off = [f"train.augment.{key}={AugmentConfig.model_fields[key].default or 0}" for key in list(values)[:5]]
+    assert digests(MINIMAL, *written_off, "train.augment.blur_sigma=[0.1, 2.0]") == digests(MINIMAL)
+    on = [digests(MINIMAL, f"train.augment.{key}={value}")[0] for key, value in values.items()]
+    on += [digests(MINIMAL, "train.augment.blur=0.1", "train.augment.blur_sigma=[1, 2]")[0], digests(MINIMAL)[0]]
+    assert len(set(on)) == len(on)
+    assert {*off, *values, "blur_sigma"} == set(AugmentConfig.model_fields)
 
 
 def test_the_identity_holds_which_weights_and_not_where_they_lie() -> None:

@@ -3,10 +3,12 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 
 from segpipe.errors import InputError, NonFiniteError
-from segpipe.leaderboard import rank
+from segpipe.leaderboard import constant, rank
+from segpipe.metrics import semantic_scores
 from segpipe.types import Task
 from tests.fixtures.example_reports import eval_report
 
@@ -23,8 +25,21 @@ def test_no_reports_no_rows() -> None:
 def test_a_row_carries_what_its_report_says() -> None:
     report = eval_report(seconds=7.5, parameters=42)
     (row,) = rank([report])
-    for name in set(row.__dataclass_fields__) - {"rank"}:
+    for name in set(row.__dataclass_fields__) - {"rank", "constant_class", "constant_value"}:
         assert getattr(row, name) == getattr(report, name)
+
+
+def test_a_row_says_what_the_most_frequent_class_everywhere_would_score() -> None:
+    confusion = ((5, 1, 0, 0), (0, 10, 2, 0), (0, 0, 2, 0), (0, 0, 0, 0))  # 6, 12, 2 and no pixels of truth
+    report = eval_report(confusion=confusion, classes=("sky", "road", "car", "tram"))
+    assert constant(report) == ("road", 12 / 20 / 3)
+    always_road = tuple((0, sum(row), 0, 0) for row in confusion)
+    assert semantic_scores(np.array(always_road))["miou"] == pytest.approx(12 / 20 / 3), "as the metric has it"
+    (row,) = rank([report])
+    assert (row.constant_class, row.constant_value) == constant(report)
+    for other in (eval_report(primary="pq"), eval_report(confusion=((0, 0), (0, 0)))):
+        assert constant(other) is None
+        assert rank([other])[0].constant_value is None
 
 
 def test_ties_go_to_the_smaller_model_then_to_the_label_whatever_the_order() -> None:

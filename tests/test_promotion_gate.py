@@ -42,6 +42,7 @@ def test_the_first_champion_must_reach_the_floor() -> None:
     exact = judge(scored(0.6, "exact"), None, floor=0.6, margin=0.5)
     assert exact.outcome == "promoted"
     assert exact.champion == exact.challenger
+    assert exact.reason.endswith("reaches the floor of 0.6; sky everywhere would score 0.2500")
 
 
 # What makes a challenger that scores 0.9 incomparable with a champion that scores 0.5, and what the reason then names.

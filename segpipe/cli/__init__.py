@@ -1,9 +1,10 @@
 """The command line: a second door onto `stages/`, beside `flows/`. `main` is the console script `segpipe`.
 
     answering.py   how every command answers: clean standard output, exit status, no traceback
+    progress.py    how far long work is, as lines
     parts.py       the arguments and options that several commands share
     views.py       results as tables for people
-    data.py        commands on a dataset: ingest, export, data inspect, data diff
+    data.py        commands on a dataset: ingest, export, data inspect, data diff, data gc
     work.py        commands on a recipe or a model: check train evaluate promote retrain
     look.py        commands that show something: board history list doctor
 
@@ -39,13 +40,14 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "retrain": ("Work", work.retrain),
     "data inspect": ("Look", data.inspect),
     "data diff": ("Look", data.diff),
+    "data gc": ("Look", data.gc),
     "export": ("Work", data.export),
     "board": ("Look", look.board),
     "history": ("Look", look.history),
     "list": ("Look", look.list_table),
     "doctor": ("Look", look.doctor),
 }
-GROUPS = {"data": typer.Typer(no_args_is_help=True, help="Look into a dataset version, or compare two.")}
+GROUPS = {"data": typer.Typer(no_args_is_help=True, help="Look into a dataset version, compare two, remove old ones.")}
 for name, (panel, function) in COMMANDS.items():
     group, _, command = name.rpartition(" ")
     (GROUPS[group] if group else app).command(command, rich_help_panel=None if group else panel)(function)

@@ -29,6 +29,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from segpipe.cli.progress import ingest_lines, resumed, training_lines
 from segpipe.errors import SegpipeError
 from segpipe.types import TrainProgress
 
@@ -106,7 +107,9 @@ class Bars:
         self._move(name, done, total, "samples")
 
     def training(self, label: str, news: TrainProgress) -> None:
-        """Moves the bar of a training."""
+        """Moves the bar of a training; says so where it goes on from a checkpoint."""
+        if label not in self._bars and news.resumed_at:
+            self.note(resumed(label, news))
         loss = news.metrics.get("train/loss")
         self._move(label, news.step, news.total_steps, None if loss is None else f"steps loss {loss:.3f}")
 
@@ -118,9 +121,34 @@ class Bars:
         self._progress.update(self._bars[name], completed=done)
 
 
+class Lines:
+    """The same where standard error is a file or a pipe: a line a tenth of the way, when it is reached."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._started = console, time.monotonic()
+        self._ingests: dict[str, Callable[[int, int], None]] = {}
+        self._trainings: dict[str, Callable[[TrainProgress], None]] = {}
+
+    def note(self, step: str) -> None:
+        seconds = time.monotonic() - self._started
+        self._console.print(f"{seconds:7.1f} s  {step}", markup=False, highlight=False, soft_wrap=True)
+
+    def ingest(self, name: str, done: int, total: int) -> None:
+        """Says how far a dataset is."""
+        self._ingests.setdefault(name, ingest_lines(self.note, name))(done, total)
+
+    def training(self, label: str, news: TrainProgress) -> None:
+        """Says how far a training is."""
+        self._trainings.setdefault(label, training_lines(self.note, label))(news)
+
+
 @contextlib.contextmanager
-def bars() -> Iterator[Bars]:
-    """A screen of bars that is there while the work runs."""
+def bars() -> Iterator[Bars | Lines]:
+    """A screen of bars that is there while the work runs, or lines where nobody sees a screen."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Lines(console)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -128,7 +156,7 @@ def bars() -> Iterator[Bars]:
         TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console) as progress:
         yield Bars(progress)
 
 

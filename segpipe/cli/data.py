@@ -84,8 +84,8 @@ def inspect(
         str | None,
         typer.Option("--sheet", metavar="FILE", help="Draw samples into this PNG: image, labels, both, legend."),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Of the contact sheet. Default: the first.")] = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, max=64, help="Samples on the contact sheet.")] = 6,
+    split: Annotated[str | None, typer.Option("--split", help="Of the contact sheet. Default: all.")] = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=64, help="Samples of a split on the contact sheet.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a dataset version holds: label contract, classes, sizes, colours.
@@ -126,9 +126,42 @@ def diff(
         answer(stage.diff(old, new), views.differed)
 
 
+def gc(
+    uri: Annotated[
+        str | None,
+        typer.Argument(metavar="[URI]", help="A dataset. Default: all datasets of $SEGPIPE_HOME, and its runs."),
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="So many of the last versions stay in any case.")] = 3,
+    min_age: Annotated[
+        float, typer.Option("--min-age", metavar="HOURS", min=0, help="What changed more lately than this stays.")
+    ] = 24.0,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is told. Without it nothing changes.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what nobody needs any more, and with --delete remove it.
+
+    Of datasets: versions before the last few, and what killed ingests left. Of
+    runs: the checkpoints of trainings that have ended, whose models stay. Kept
+    is every version that a run, a report or a decision of this home names, or
+    that somebody reads now. Exit status 1: a dataset was left for later,
+    because an ingest is at work on it.
+
+    \b
+    Examples:
+      segpipe data gc
+      segpipe data gc .segpipe/datasets/roofs --keep 5 --delete
+      segpipe data gc s3://bucket/roofs --min-age 72 --delete --json
+    """
+    with answering(as_json) as answer, steps("looking for what nobody needs"):
+        from segpipe.stages import gc as stage
+
+        result = stage.collect(uri, keep=keep, min_age_hours=min_age, delete=delete)
+        answer(result, views.collected, status=1 if any(place.problem for place in result.places) else 0)
+
+
 def export(
     data: DataOption,
-    format: Annotated[str, typer.Option("--format", help="coco, folder or voc.")],  # noqa: A002
+    format: Annotated[str, typer.Option("--format", help="coco, folder, voc or yolo.")],  # noqa: A002
     to: Annotated[str, typer.Option("--to", metavar="URI", help="Where to write; nothing there is overwritten.")],
     version: VersionOption = None,
     as_json: JsonOption = False,

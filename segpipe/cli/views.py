@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from segpipe.cli.answering import printable
+from segpipe.cli.parts import run_of
 
 if TYPE_CHECKING:
     from segpipe.stages.results import (
         BoardRow,
         Check,
+        Collection,
         Difference,
         Exported,
         IngestResult,
@@ -52,8 +54,10 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
         f"{summary['recipe']} is fine: experiment {summary['name']!r} on dataset {summary['dataset']!r}",
         "green",
     )
-    rows = [(each["label"], each["arch"], each["options"] or "-") for each in summary["architectures"]]
-    table(console, "Architectures", ("label", "architecture", "options"), rows)
+    rows = [(each["label"], each["arch"], each["options"] or "-", each["steps"]) for each in summary["architectures"]]
+    table(console, "Architectures", ("label", "architecture", "options", "steps"), rows)
+    for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):
+        say(console, f"look at this before a night is spent: {note}", "yellow")
 
 
 def ingested(console: Console, result: IngestResult) -> None:
@@ -105,7 +109,9 @@ def inspected(console: Console, found: Inspection) -> None:
         cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
         for split in splits:
             cells += [Text(_percent(row.shares[split])), Text(str(row.images[split]))]
-        drawn.add_row(*cells, *([Text(str(sum(row.objects.values())))] if has_objects else []))
+        absent = not any(row.images.values())
+        counted = [Text(str(sum(row.objects.values())))] if has_objects else []
+        drawn.add_row(*cells, *counted, style="yellow" if absent else "")
     console.print(drawn)
     ignored = ", ".join(map(str, found.ignored_values)) or "none"
     say(console, f"ignored: raw value {ignored}, stored as {found.ignore_index}")
@@ -154,6 +160,27 @@ def exported(console: Console, result: Exported) -> None:
     say(console, f"to read it again: {result.command}")
 
 
+def collected(console: Console, found: Collection) -> None:
+    for place in found.places:
+        say(console, place.uri, "bold")
+        groups: dict[tuple[str, str], tuple[int, int]] = {}
+        for each in place.going:
+            kind = each.path if each.path.endswith("/") else each.path.partition("/")[0]
+            files, size = groups.get((kind, each.why), (0, 0))
+            groups[kind, each.why] = (files + 1, size + each.bytes)
+        rows = [(kind, files, _size(size), why) for (kind, why), (files, size) in groups.items()]
+        if rows:
+            table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
+        if place.staying:
+            table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
+        if place.problem:
+            say(console, place.problem, "yellow")
+    if found.deleted:
+        say(console, f"{_size(found.bytes)} removed", "green")
+    else:
+        say(console, f"{_size(found.bytes)} would go; nothing was changed: add --delete to remove them")
+
+
 def trained(console: Console, results: Sequence[TrainResult]) -> None:
     rows = [
         (r.label, f"{r.best_value:.4f}", r.best_epoch, r.epochs, r.stopped, f"{r.train_seconds:.0f}", r.model_uri)
@@ -195,6 +222,10 @@ def board(console: Console, rows: Sequence[BoardRow]) -> None:
         del columns["architecture"]  # nothing new, and it would fold the table on a narrow terminal
     say(console, f"Leaderboard: {first.split} split of version {first.dataset_version[:8]}, {first.protocol}", "bold")
     table(console, "", tuple(columns), list(zip(*columns.values(), strict=True)))
+    if first.constant_value is not None:
+        below = [row.label for row in rows if row.value <= first.constant_value]
+        what = f"{first.constant_class} everywhere would score {first.constant_value:.4f}"
+        say(console, f"{what}; not above that: {', '.join(below)}" if below else what, "yellow" if below else "")
 
 
 def verdict(console: Console, result: Verdict) -> None:
@@ -215,11 +246,15 @@ def retrained(console: Console, result: RetrainResult) -> None:
     verdict(console, result.verdict)
     if result.did_nothing:
         say(console, "nothing had changed, so nothing was done: same data, recipe and code as last time")
+    if result.refused_since is not None:
+        say(console, f"refused since {result.refused_since[:16]} UTC, and until something changes", "red")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")
 
 
 def history(console: Console, records: Sequence[Record]) -> None:
-    rows = [(r.number, r.at[:19], r.kind, r.champion.label if r.champion else "-", r.who, r.reason) for r in records]
+    # Labels come again each night; the first digits of its run tell a model apart.
+    names = [f"{r.champion.label} {run_of(r.champion.checkpoint)}".strip() if r.champion else "-" for r in records]
+    rows = [(r.number, r.at[:19], r.kind, name, r.who, r.reason) for r, name in zip(records, names, strict=True)]
     table(console, "Ledger", ("number", "UTC", "kind", "champion then", "who", "reason"), rows)
 
 
@@ -238,6 +273,9 @@ def sources(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
         if entry["options"]:
             options = ", ".join(f"{key}={value}" for key, value in entry["options"].items())
             say(console, f"  --option: {options}")
+        for reason in dict.fromkeys(entry["known_bad"].values()):
+            ids = ", ".join(sample_id for sample_id, why in entry["known_bad"].items() if why == reason)
+            say(console, f"  refused, because {reason}: {ids}")
 
 
 def checkup(console: Console, checks: Sequence[Check]) -> None:
@@ -260,6 +298,12 @@ def _triple(values: Sequence[float]) -> str:
 def _sizes(sizes: Sequence[tuple[str, int]]) -> str:
     shown = ", ".join(f"{size} ({count})" for size, count in sizes[:3])
     return shown + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 10_000:
+        return f"{num_bytes} bytes"
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"
 
 
 def _number(value: float | None) -> str:

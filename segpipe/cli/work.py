@@ -38,15 +38,19 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
         from segpipe.config import Recipe
 
         found = Recipe.load(recipe, tuple(overrides or ()))
-        from segpipe.stages import preflight  # after the recipe: a typo need not wait seconds for torch
+        from segpipe.stages import outlook, preflight  # after the recipe: a typo need not wait seconds for torch
 
         preflight.check(found)
         runs = [found.run_config(index) for index in range(len(found.architectures))]
+        expected = outlook.outlook(found)
         summary = {
             "recipe": str(recipe),
             "name": found.name,
             "dataset": found.dataset.name,
-            "architectures": [{"label": run.label, "arch": run.arch, "options": run.options} for run in runs],
+            "architectures": [
+                {"label": run.label, "arch": run.arch, "options": run.options, "steps": each.steps, "notes": each.notes}
+                for run, each in zip(runs, expected, strict=True)
+            ],
         }
         answer(summary, views.checked)
 

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from segpipe.config.strict import apply_override, dump_yaml, read_yaml, validate
+from segpipe.config.augment import AugmentConfig
+from segpipe.config.strict import Fraction, Positive, Strict, apply_override, dump_yaml, read_yaml, validate
 from segpipe.errors import InputError
 from segpipe.types import Task
 
@@ -37,18 +38,10 @@ __all__ = [
     "validate",
 ]
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Scale = Annotated[float, Field(gt=0, le=4)]
 # Keys of `train` that reach no weight: batches come in the same order from any number of threads (data/loader.py), and
 # a checkpoint only reads (train/session.py). They may differ between two attempts at the same run.
 WITHOUT_EFFECT = ("checkpoint_every", "loader_threads")
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused, values are not coerced (except int to float), instances are immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DatasetConfig(Strict):
@@ -59,22 +52,6 @@ class DatasetConfig(Strict):
     root: str = Field(default="", description="folder or URI of the source files; $VARIABLES are expanded")
     options: dict[str, str | int | float | bool] = Field(default_factory=dict, description="options of the source")
     max_quarantine: Fraction = Field(default=0.01, description="refuse the version above this share of bad samples")
-
-
-class AugmentConfig(Strict):
-    """Random scale, crop, flip and colour; a fixed function of (seed, epoch, sample id)."""
-
-    crop: tuple[Positive, Positive] = Field(description="height, width of the training crop in pixels")
-    scale: tuple[float, float] = Field(default=(0.5, 2.0), description="random scale around input_scale, log-uniform")
-    flip: Fraction = 0.5
-    colour: Fraction = Field(default=0.4, description="strength of brightness, contrast and saturation jitter")
-
-    @model_validator(mode="after")
-    def scale_is_a_range(self) -> Self:
-        low, high = self.scale
-        if not 0 < low <= high:
-            raise ValueError(f"scale must be 0 < low <= high, got {low}, {high}")
-        return self
 
 
 class InferenceConfig(Strict):
@@ -282,9 +259,11 @@ class RunConfig(Strict):
     def identity(self) -> dict[str, Any]:
         """What decides the result, as plain data: two runs with the same identity are the same training.
 
-        `train` is without the keys that have no effect on it, and `pretrained` says which weights, not where they lie.
+        `train` is without the keys that have no effect on it, its `augment` without the options that are off, and
+        `pretrained` says which weights, not where they lie.
         """
         document = self.model_dump(mode="json", exclude={"pretrained_id": True, "train": set(WITHOUT_EFFECT)})
+        document["train"]["augment"] = self.train.augment.identity
         return {**document, "pretrained": self.pretrained_id or self.pretrained}
 
     @property

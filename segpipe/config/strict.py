@@ -9,16 +9,24 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segpipe.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 MAX_RECIPE_BYTES = 1_000_000
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused, values are not coerced (except int to float), instances are immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def validate(model: type[M], document: Any, origin: str, *, below: str = "") -> M:

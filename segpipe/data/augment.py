@@ -1,28 +1,34 @@
-"""Random scale, crop, flip and colour of one decoded sample. Sits between `decode.py` and `batch.py`.
+"""One training crop of a decoded sample: where it is cut, how it is turned, what is pasted on it, a draw of colours.
 
-Crop-first: the window is drawn in the source image, and only what it needs is resized; all stays uint8. What happens
-to a sample is a pure function of (seed, epoch, sample id), whichever worker does it.
+Sits between `decode.py` and `batch.py`. Crop-first: the window is drawn in the source image, and only what it needs is
+resized; all stays uint8. Everything that moves pixels (`window.py`, `warp.py`) moves image, label map, masks, boxes and
+keypoints by the same values. What happens to a sample is a pure function of (seed, epoch, sample id), whichever worker
+does it.
 
 Legend: H W source size, h w crop size, in pixels.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import random
+from collections.abc import Callable
+from functools import partial
 
-import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as v2
 
 from segpipe.config import AugmentConfig
-from segpipe.data.colour import jitter
-from segpipe.data.decode import DecodedSample
-from segpipe.data.resize import resize_image, resize_labels
+from segpipe.data.colour import draw_colour
+from segpipe.data.copy_paste import paste
+from segpipe.data.decode import DecodedSample, decode
+from segpipe.data.objects import decode_objects, visible
+from segpipe.data.warp import draw_warp, warp
+from segpipe.data.window import cut_image, cut_labels, cut_objects, draw_window, widened
 from segpipe.errors import InputError
-
-# Outside of the image there is nothing: mid grey, near zero once normalised, and the ignore label.
-PADDING = 124
+from segpipe.types import Sample
 
 
 def augment(
@@ -33,49 +39,98 @@ def augment(
     seed: int,
     epoch: int,
     ignore_index: int,
+    source: Sample | None = None,
+    partner: Callable[[], Sample] | None = None,
 ) -> DecodedSample:
-    """One training crop: `image_3HW` uint8 (3, h, w) and `labels_HW` (h, w) of the configured crop size."""
-    if sample.labels_HW is None:
+    """One training crop: `image_3HW` uint8 (3, h, w) and `labels_HW` (h, w) of the configured crop size.
+
+    `source` is the sample as stored: with it, the crop has `objects`, of which only those that it shows are decoded.
+    `partner`, which copy-paste needs, gives the stored sample whose objects may be pasted; it is called where one is.
+    Raises InputError for a sample without labels and objects, and for keypoints that a flip cannot name.
+    """
+    if sample.labels_HW is None and source is None:
         raise InputError(f"sample {sample.sample_id}: has no label map, and training on crops needs one")
-    key = hashlib.sha256(f"{seed}/{epoch}/{sample.sample_id}".encode()).digest()
-    draw = random.Random(key)  # noqa: S311 - reproducibility, not secrecy
+    # A generator for each purpose: switching one option on leaves the draws of the others as they are.
+    key = f"{seed}/{epoch}/{sample.sample_id}"
+    draw = _generator(key)
+    cut = partial(_cut, config=config, input_scale=input_scale, ignore_index=ignore_index)
+    crop = cut(sample, source, draw, _generator(f"turn/{key}"))
+    if config.copy_paste:
+        chance = _generator(f"paste/{key}")
+        if partner is None:
+            raise ValueError(f"sample {sample.sample_id}: copy_paste is {config.copy_paste}, and there is no partner")
+        if chance.random() < config.copy_paste:
+            crop = _pasted(crop, partner(), cut, chance, min_area=config.min_area)
+    if crop.objects is not None:
+        crop = dataclasses.replace(crop, objects=visible(crop.objects, min_area=config.min_area))
+    image_3hw = _blurred(crop.image_3HW, config, _generator(f"blur/{key}")) if config.blur else crop.image_3HW
+    colour = draw_colour(config.colour, draw) if config.colour > 0 else None
+    return dataclasses.replace(crop, image_3HW=image_3hw, colour=colour)
+
+
+def _generator(key: str) -> random.Random:
+    return random.Random(hashlib.sha256(key.encode()).digest())  # noqa: S311 - reproducibility, not secrecy
+
+
+def _cut(
+    sample: DecodedSample,
+    source: Sample | None,
+    draw: random.Random,
+    turn: random.Random,
+    *,
+    config: AugmentConfig,
+    input_scale: float,
+    ignore_index: int,
+) -> DecodedSample:
+    """What moves pixels, on image, labels and, given the stored sample, objects.
+
+    From `draw` come scale, place and mirroring, in this order: recorded trainings depend on it.
+    """
     low, high = config.scale
     scale = input_scale * math.exp(draw.uniform(math.log(low), math.log(high)))
-    image_3hw, labels_hw = _window(sample.image_3HW, sample.labels_HW, config.crop, scale, draw, ignore_index)
-    if draw.random() < config.flip:
-        image_3hw, labels_hw = image_3hw.flip(-1), labels_hw.flip(-1)
-    if config.colour > 0:
-        image_3hw = jitter(image_3hw, config.colour, draw)
-    return DecodedSample(sample_id=sample.sample_id, image_3HW=image_3hw, labels_HW=labels_hw)
+    height, width = sample.image_3HW.shape[1:]
+    window = draw_window((height, width), config.crop, scale, draw)
+    mirrored = draw.random() < config.flip
+    window = dataclasses.replace(window, mirrored=mirrored, upside_down=turn.random() < config.vertical_flip)
+    field = draw_warp(config, turn)
+    if field is not None:
+        window = widened(window, (height, width), field.margin)
+    objects = None
+    if source is not None:
+        objects = decode_objects(source, window.region)
+        if objects.keypoints_NP3 is not None and config.keypoint_pairs is None and config.flip + config.vertical_flip:
+            raise InputError(
+                f"sample {sample.sample_id}: has keypoints, and a mirror image makes a left one a right one; say in "
+                "train.augment.keypoint_pairs which places belong together ([] where none has a side), or set flip "
+                "and vertical_flip to 0"
+            )
+        objects = cut_objects(objects, window, config.keypoint_pairs or ())
+    crop = DecodedSample(
+        sample_id=sample.sample_id,
+        image_3HW=cut_image(sample.image_3HW, window),
+        labels_HW=None if sample.labels_HW is None else cut_labels(sample.labels_HW, window, ignore_index),
+        objects=objects,
+    )
+    return crop if field is None else warp(crop, field)
 
 
-def _window(
-    image_3HW: Tensor,
-    labels_HW: Tensor,
-    crop: tuple[int, int],
-    scale: float,
-    draw: random.Random,
-    ignore_index: int,
-) -> tuple[Tensor, Tensor]:
-    """Cuts the source window that becomes the crop at `scale`, resizes it, and pads what lies outside."""
-    spans = [_span(source, out, scale, draw) for source, out in zip(labels_HW.shape, crop, strict=True)]
-    (top, bottom, y, h), (left, right, x, w) = spans
-    inner_3hw = resize_image(image_3HW[:, top:bottom, left:right], (h, w))
-    inner_hw = resize_labels(labels_HW[top:bottom, left:right], (h, w))
-    if (h, w) == crop:
-        return inner_3hw, inner_hw
-    image_3hw = torch.full((3, *crop), PADDING, dtype=torch.uint8)
-    labels_hw = torch.full(crop, ignore_index, dtype=labels_HW.dtype)
-    image_3hw[:, y : y + h, x : x + w] = inner_3hw
-    labels_hw[y : y + h, x : x + w] = inner_hw
-    return image_3hw, labels_hw
+def _pasted(
+    crop: DecodedSample, other: Sample, cut: Callable[..., DecodedSample], draw: random.Random, *, min_area: int
+) -> DecodedSample:
+    """The crop with some objects of a crop of `other` on it, which is cut by draws of its own."""
+    if not other.segments:
+        return crop
+    if crop.objects is None:
+        other = dataclasses.replace(other, keypoints=())  # nobody will see them
+    return paste(crop, cut(decode(other), other, draw, draw), draw, min_area=min_area)
 
 
-def _span(source: int, out: int, scale: float, draw: random.Random) -> tuple[int, int, int, int]:
-    """Along one axis: source start and stop, where the piece lies in the crop, and its length there."""
-    wanted = max(1, round(out / scale))
-    if wanted <= source:
-        start = draw.randint(0, source - wanted)
-        return start, start + wanted, 0, out
-    length = min(out, max(1, round(source * scale)))
-    return 0, source, draw.randint(0, out - length), length
+def _blurred(image_3hw: Tensor, config: AugmentConfig, draw: random.Random) -> Tensor:
+    """Gaussian blur of some crops. The kernel ends at three standard deviations, or where the crop does."""
+    if draw.random() >= config.blur:
+        return image_3hw
+    sigma = draw.uniform(*config.blur_sigma)
+    height, width = image_3hw.shape[1:]
+    kernel = [2 * min(math.ceil(3 * sigma), length - 1) + 1 for length in (width, height)]
+    blurred_3hw: Tensor = v2.gaussian_blur(image_3hw, kernel, [sigma, sigma])
+    return blurred_3hw

@@ -4,24 +4,29 @@ Both are pure functions of few integers. Training: (seed, epoch, position) decid
 ranks afterwards, so a resume or another number of workers meets the same global batches. Evaluation: the batches are
 fixed first and dealt to ranks second, so every image meets the same neighbours for any number of workers.
 
-Decoding and augmenting run in threads (both leave Python's lock), a few batches ahead.
+Decoding and augmenting run in threads (both leave Python's lock), a few batches ahead; what they need is read further
+ahead, by the reader's own threads.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import groupby, islice
+from typing import TypeVar
 
 from segpipe.config import TrainConfig
 from segpipe.data.augment import augment
 from segpipe.data.batch import Batch
+from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import InputError
-from segpipe.shards import Dataset, epoch_order
+from segpipe.shards import Dataset
 from segpipe.types import Sample
 
+T = TypeVar("T")
 Collate = Callable[[Sequence[DecodedSample]], Batch]
 _BATCHES_AHEAD = 3
 
@@ -29,10 +34,20 @@ _BATCHES_AHEAD = 3
 class TrainBatches:
     """The micro-batches of one rank. `batch_size` images make a global micro-batch; the incomplete last one is dropped.
 
-    Raises InputError when the batch does not divide over the ranks or the split is smaller than one batch.
+    With `objects`, a crop has those that it shows. Raises InputError when the batch does not divide over the ranks, the
+    split is smaller than one batch, or there is nothing to copy and paste.
     """
 
-    def __init__(self, dataset: Dataset, config: TrainConfig, collate: Collate, *, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        collate: Collate,
+        *,
+        rank: int,
+        world_size: int,
+        objects: bool = False,
+    ) -> None:
         if config.batch_size % world_size:
             raise InputError(
                 f"train.batch_size is {config.batch_size}, which does not divide over {world_size} workers; "
@@ -46,7 +61,10 @@ class TrainBatches:
                 f"{dataset.uri}: split {config.train_split!r} has {samples} samples, and one step needs {needed} "
                 "(train.batch_size x train.accumulate); lower them"
             )
-        self._dataset, self._config, self._collate = dataset, config, collate
+        fault = unfit(dataset.manifest.annotations, dataset.manifest.classes) if config.augment.copy_paste else None
+        if fault:
+            raise InputError(f"dataset {dataset.uri} {fault}")
+        self._dataset, self._config, self._collate, self._objects = dataset, config, collate, objects
         self._rank, self._world_size = rank, world_size
 
     def sample_ids(self, epoch: int, position: int) -> list[str]:
@@ -55,17 +73,18 @@ class TrainBatches:
         ids = self._dataset.sample_ids(self._config.train_split)
         return [ids[row] for row in self._order(epoch)[position * size : (position + 1) * size]]
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """This rank's micro-batches of an epoch, from global micro-batch `start` on."""
+    def rows(self, epoch: int, *, start: int = 0) -> list[int]:
+        """The rows of the split that this rank meets in an epoch, in order, from global micro-batch `start` on."""
+        order = self._order(epoch)
+        return [order[place] for place in self._places(start)]
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Generator[Batch]:
+        """This rank's micro-batches of an epoch, from global micro-batch `start` on. Closing it ends its threads."""
         config, share = self._config, self._config.batch_size // self._world_size
         order = self._order(epoch)
-        mine = [
-            row
-            for position in range(start, self.micro_batches)
-            for row in order[position * config.batch_size + self._rank * share :][:share]
-        ]
 
-        def prepare(sample: Sample) -> DecodedSample:
+        def prepare(item: tuple[Sample, int]) -> DecodedSample:
+            sample, place = item
             return augment(
                 decode(sample),
                 config.augment,
@@ -73,15 +92,33 @@ class TrainBatches:
                 seed=config.seed,
                 epoch=epoch,
                 ignore_index=self._dataset.manifest.ignore_index,
+                source=sample if self._objects else None,
+                partner=lambda: self._partner(order, place),
             )
 
         sizes = [share] * (self.micro_batches - start)
-        samples = self._dataset.read(config.train_split, mine)
-        return _in_threads(samples, sizes, prepare, self._collate, threads=config.loader_threads)
+        places = self._places(start)
+        samples = self._dataset.read(config.train_split, [order[place] for place in places], extras=False)
+        return _in_threads(_side_by_side(samples, places), sizes, prepare, self._collate, threads=config.loader_threads)
+
+    def _places(self, start: int) -> list[int]:
+        """Where in an epoch's order this rank's samples stand, from global micro-batch `start` on."""
+        size, share = self._config.batch_size, self._config.batch_size // self._world_size
+        firsts = range(start * size + self._rank * share, self.micro_batches * size, size)
+        return [place for first in firsts for place in range(first, first + share)]
+
+    def _partner(self, order: list[int], place: int) -> Sample:
+        """Whose objects may be pasted onto the sample at a place of an epoch: those of the one before it.
+
+        That one lies in a row group which is in use, so it costs no reading, and most often in another than its own:
+        the rows of a group may be frames of one drive.
+        """
+        row = order[place - 1] if place else order[min(1, len(order) - 1)]
+        with closing(self._dataset.read(self._config.train_split, [row], extras=False)) as samples:
+            return pasteable(next(samples), self._dataset.manifest.classes)
 
     def _order(self, epoch: int) -> list[int]:
-        row_groups = self._dataset.row_groups(self._config.train_split)
-        return epoch_order(row_groups, seed=self._config.seed, epoch=epoch, version=self._dataset.version)
+        return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)
 
 
 class EvalBatches:
@@ -107,24 +144,29 @@ class EvalBatches:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        samples = self._dataset.read(self._split, [row for batch in self._batches for row in batch])
+        samples = self._dataset.read(self._split, [row for batch in self._batches for row in batch], extras=False)
         return _in_threads(samples, [len(batch) for batch in self._batches], decode, self._collate, threads=2)
 
 
+def _side_by_side(samples: Generator[Sample], places: Sequence[int]) -> Generator[tuple[Sample, int]]:
+    with closing(samples):
+        yield from zip(samples, places, strict=True)
+
+
 def _in_threads(
-    samples: Iterator[Sample],
+    items: Generator[T],
     sizes: Sequence[int],
-    prepare: Callable[[Sample], DecodedSample],
+    prepare: Callable[[T], DecodedSample],
     collate: Collate,
     *,
     threads: int,
-) -> Iterator[Batch]:
-    """Cuts `samples` into batches of `sizes`, preparing a few batches ahead in threads, in order."""
+) -> Generator[Batch]:
+    """Cuts `items` into batches of `sizes`, preparing a few batches ahead in threads, in order; closes `items`."""
     waiting: deque[list[Future[DecodedSample]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
         try:
             for size in sizes:
-                waiting.append([pool.submit(prepare, sample) for sample in islice(samples, size)])
+                waiting.append([pool.submit(prepare, item) for item in islice(items, size)])
                 if len(waiting) > _BATCHES_AHEAD:
                     yield collate([future.result() for future in waiting.popleft()])
             while waiting:
@@ -132,3 +174,4 @@ def _in_threads(
         finally:
             for future in (f for batch in waiting for f in batch):
                 future.cancel()
+            items.close()

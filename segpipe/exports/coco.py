@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from segpipe import masks, storage
-from segpipe.exports.naming import ending_of, stem_of
+from segpipe.exports.naming import ending_of, labels_of, stem_of
 from segpipe.exports.spec import Export, Splits
 from segpipe.types import Annotation, ClassInfo, Manifest, Sample, Segment
 
 
-def write(splits: Splits, manifest: Manifest, to: str) -> None:
+def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
     """Images below images/<split>/, documents annotations/<split>.json; category ids are class ids + 1.
 
-    Raises ConflictError where another export lies there already.
+    Raises InputError where a sample is not labelled, ConflictError where another export lies there already.
     """
     documents: dict[str, dict[str, Any]] = {}
     keypoints = [0] * len(manifest.classes)
@@ -25,6 +25,8 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for sample in samples:
+            if Annotation.LABEL_MAP in manifest.annotations:
+                labels_of(sample)  # an image nobody has labelled would come out as one without objects
             name = stem_of(sample.sample_id) + ending_of(sample.image)
             storage.write_once(storage.join(to, "images", split, name), sample.image)
             images.append({"id": len(images) + 1, "file_name": name, "height": sample.height, "width": sample.width})
@@ -47,6 +49,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
     for split, document in documents.items():
         data = json.dumps({**document, "categories": categories}).encode()
         storage.write_once(storage.join(to, "annotations", f"{split}.json"), data)
+    return ()
 
 
 def _category(class_id: int, info: ClassInfo, keypoints: int) -> dict[str, Any]:
@@ -56,11 +59,12 @@ def _category(class_id: int, info: ClassInfo, keypoints: int) -> dict[str, Any]:
 
 
 def _annotation(sample: Sample, segment: Segment) -> dict[str, Any]:
-    mask = _mask(sample, segment)
+    mask = masks.mask_of(segment, sample)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     empty = not rows.size
     box = [0, 0, 0, 0] if empty else [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
-    counts: bytes = masks.encode_rle(mask)["counts"]
+    # What is stored is final: encoding it again could only spell it another way.
+    counts: bytes = masks.encode_rle(mask)["counts"] if segment.rle is None else segment.rle
     return {
         "category_id": segment.class_id + 1,
         "iscrowd": int(segment.is_crowd),
@@ -68,16 +72,6 @@ def _annotation(sample: Sample, segment: Segment) -> dict[str, Any]:
         "bbox": [int(value) for value in box],
         "segmentation": {"size": [sample.height, sample.width], "counts": counts.decode("ascii")},
     }
-
-
-def _mask(sample: Sample, segment: Segment) -> masks.Mask:
-    if segment.rle is not None:
-        return masks.decode_rle(segment.rle, sample.height, sample.width, file=sample.sample_id)
-    stored = sample.segment_map or b""
-    width = len(stored) // (sample.height * sample.width)
-    ids = np.frombuffer(stored, dtype=f"<u{width}").reshape(sample.height, sample.width)
-    inside: masks.Mask = (ids == segment.segment_id).astype(np.uint8)
-    return inside
 
 
 EXPORT = Export(

@@ -9,9 +9,9 @@ import hashlib
 import io
 import re
 
-import numpy as np
 from PIL import Image
 
+from segpipe import masks
 from segpipe.errors import InputError
 from segpipe.types import ClassInfo, Sample
 
@@ -33,13 +33,13 @@ def ending_of(image: bytes) -> str:
 
 def map_to_png(stored: bytes, sample: Sample, *, palette: list[int] | None = None) -> bytes:
     """A map of ids as PNG: grey of 8 or 16 bits, or a palette image where `palette` (768 numbers) is given."""
-    width = len(stored) // (sample.height * sample.width)
+    ids = masks.read_map(stored, sample)
+    width = ids.dtype.itemsize
     if width > 2 or (palette is not None and width > 1):
         raise InputError(
             f"sample {sample.sample_id!r}: its map has {width} bytes an id, more than this format's PNG holds; "
             "export it as another format"
         )
-    ids = np.frombuffer(stored, dtype=f"<u{width}").reshape(sample.height, sample.width)
     if palette is None:
         image = Image.fromarray(ids)
     else:
@@ -48,6 +48,16 @@ def map_to_png(stored: bytes, sample: Sample, *, palette: list[int] | None = Non
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
+
+
+def labels_of(sample: Sample) -> bytes:
+    """The label map. Raises InputError where a sample has none, such as a frame that nobody has drawn a mask for."""
+    if sample.label_map is None:
+        raise InputError(
+            f"sample {sample.sample_id!r} has no label map, which this format needs for each: ingest the labelled "
+            "samples alone (source `frames`: option unlabelled=false)"
+        )
+    return sample.label_map
 
 
 def palette_of(classes: tuple[ClassInfo, ...]) -> list[int]:

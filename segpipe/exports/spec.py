@@ -12,7 +12,8 @@ Splits = Mapping[str, Iterable[Sample]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
-    """One line of EXPORTS. `write(splits, manifest, to)` writes below the URI `to`.
+    """One line of EXPORTS. `write(splits, manifest, to)` writes below the URI `to`, and tells what of the annotations
+    that it keeps did not fit.
 
     `needs` is what a dataset must have, `keeps` what of it the format holds; `read_back` is the source that reads the
     result, with its options.
@@ -22,5 +23,5 @@ class Export:
     summary: str
     needs: Annotation
     keeps: tuple[Annotation, ...]
-    write: Callable[[Splits, Manifest, str], None]
+    write: Callable[[Splits, Manifest, str], tuple[str, ...]]
     read_back: tuple[str, Mapping[str, str | int | float | bool]]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from segpipe import storage
 from segpipe.errors import InputError
-from segpipe.exports.naming import ending_of, map_to_png, palette_of, stem_of
+from segpipe.exports.naming import ending_of, labels_of, map_to_png, palette_of, stem_of
 from segpipe.exports.spec import Export, Splits
 from segpipe.types import Annotation, Manifest
 
 
-def write(splits: Splits, manifest: Manifest, to: str) -> None:
+def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
     """JPEGImages/, SegmentationClass/, SegmentationObject/ and ImageSets/Segmentation/; class names in class_names.txt.
 
     Raises InputError where an image is no JPEG or ids need 16 bits, ConflictError where another export lies there.
@@ -25,7 +25,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
                 )
             stem = stem_of(sample.sample_id).replace("/", "__")
             storage.write_once(storage.join(to, "JPEGImages", f"{stem}.jpg"), sample.image)
-            labels = map_to_png(sample.label_map or b"", sample, palette=palette)
+            labels = map_to_png(labels_of(sample), sample, palette=palette)
             storage.write_once(storage.join(to, "SegmentationClass", f"{stem}.png"), labels)
             if with_objects and sample.segment_map is not None:
                 objects = map_to_png(sample.segment_map, sample, palette=palette)
@@ -35,6 +35,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> None:
         storage.write_once(storage.join(to, "ImageSets", "Segmentation", f"{split}.txt"), lines)
     names = "\n".join(info.name for info in manifest.classes) + "\n"
     storage.write_once(storage.join(to, "class_names.txt"), names.encode())
+    return ()
 
 
 EXPORT = Export(

@@ -1,9 +1,12 @@
-"""Masks at the border: COCO's run lengths and polygons (`coco`), label images and photographs (`images`, `looks`).
+"""Masks at the border: COCO's run lengths and polygons (`coco`, `outlines`), label images and photographs (`images`,
+`looks`), the maps of a sample (`maps`), depth, flow and two-channel ids of 16 bits (`deep`), what is shipped as no JPEG
+or PNG (`lossless`).
 
 The public names of the room; sources, data and metrics import from here.
 """
 
 from segpipe.masks.coco import Mask, decode_rle, encode_rle, polygon_to_mask
+from segpipe.masks.deep import check_extra, read_rgb16
 from segpipe.masks.images import (
     MAX_PIXELS,
     ImageHeader,
@@ -17,22 +20,33 @@ from segpipe.masks.images import (
     read_rgb,
 )
 from segpipe.masks.looks import look_at, near_copies
+from segpipe.masks.lossless import encode_png, png_of_bitmap
+from segpipe.masks.maps import mask_of, read_map
+from segpipe.masks.outlines import Points, polygon_of_mask
 
 __all__ = [
     "MAX_PIXELS",
     "ImageHeader",
     "Labels",
     "Mask",
+    "Points",
+    "check_extra",
     "check_header",
     "check_image",
     "decode_rle",
+    "encode_png",
     "encode_rle",
     "look_at",
     "map_labels",
+    "mask_of",
     "near_copies",
+    "png_of_bitmap",
+    "polygon_of_mask",
     "polygon_to_mask",
     "read_id_image",
     "read_image_header",
     "read_label_image",
+    "read_map",
     "read_rgb",
+    "read_rgb16",
 ]

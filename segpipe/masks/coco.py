@@ -35,8 +35,15 @@ def encode_rle(mask: npt.ArrayLike) -> dict[str, Any]:
     return {"size": [int(inside.shape[0]), int(inside.shape[1])], "counts": _runs_to_text(runs.astype(np.int64))}
 
 
-def decode_rle(rle: Mapping[str, Any] | bytes | str, height: int, width: int, *, file: str = "rle") -> Mask:
-    """The (H, W) uint8 mask (0 or 1) of COCO run lengths.
+def decode_rle(
+    rle: Mapping[str, Any] | bytes | str,
+    height: int,
+    width: int,
+    *,
+    file: str = "rle",
+    columns: tuple[int, int] | None = None,
+) -> Mask:
+    """The (H, W) uint8 mask (0 or 1) of COCO run lengths, or its `columns` from the first to before the second.
 
     `rle` is compressed text (bytes or str), or a mapping whose "counts" are compressed text or a list of integers
     (COCO's uncompressed form). Raises BadSampleError(bad_annotation) where counts are malformed, negative, of another
@@ -62,8 +69,11 @@ def decode_rle(rle: Mapping[str, Any] | bytes | str, height: int, width: int, *,
         raise _bad_rle(file, f"a run of {int(runs.min() if runs.min() < 0 else runs.max())} pixels in {height}x{width}")
     if (covered := int(runs.sum())) != total:
         raise _bad_rle(file, f"the runs cover {covered} pixels, expected {height} * {width} = {total}")
+    left, right = columns or (0, width)
+    ends = np.cumsum(runs).clip(left * height, right * height)  # runs go down the columns, so these are cut out whole
     values = (np.arange(runs.size) & 1).astype(np.uint8)
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+    inside = np.repeat(values, np.diff(ends, prepend=left * height))
+    return np.ascontiguousarray(inside.reshape(right - left, height).T)
 
 
 def polygon_to_mask(polygons: Sequence[Any], height: int, width: int, *, file: str = "polygon") -> Mask:

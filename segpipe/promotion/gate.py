@@ -112,7 +112,10 @@ def contender(report: EvalReport) -> Contender:
 
 def _reaches(first: EvalReport, floor: float) -> tuple[bool, str]:
     if first.value >= floor:
-        return True, f"{_scored(first)} is the first champion and reaches the floor of {floor:g}"
+        # Said and not demanded: a floor of 0 lets the first night have a champion, whatever it has learnt.
+        known = leaderboard.constant(first)
+        least = f"; {known[0]} everywhere would score {known[1]:.4f}" if known else ""
+        return True, f"{_scored(first)} is the first champion and reaches the floor of {floor:g}{least}"
     return False, f"{_scored(first)} would be the first champion, but is below the floor of {floor:g}"
 
 

@@ -32,6 +32,14 @@ def resize_ids(ids_HW: Labels, size: tuple[int, int]) -> Labels:
     return ids_hw
 
 
+def panel_size(width: int, height: int, longest: int) -> tuple[int, int]:
+    """(w, h) of a panel that is at most `longest` either way: tiny images grow by whole multiples, so that every pixel
+    stays a square."""
+    scale = min(longest / width, longest / height)
+    scale = int(scale) if scale > 2 else scale
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def hatch(picture_hw3: Pixels, labels_hw: Labels, ignore_index: int) -> Pixels:
     """`picture_hw3` with diagonal dark stripes where nothing is labelled."""
     rows, columns = np.indices(labels_hw.shape)

@@ -30,12 +30,13 @@ from segpipe.report.drawing import (
     font,
     hatch,
     legend_rows,
+    panel_size,
     png,
     resize_ids,
 )
 from segpipe.types import ClassInfo
 
-PANEL_WIDTH, PANEL_MAX_HEIGHT = 480, 480
+PANEL_WIDTH = 480  # and the greatest height of one
 # MLflow shows pictures in narrow frames, where a row of four wide panels shrinks to stamps.
 COLUMNS_WIDE, COLUMNS_TALL = 2, 4
 WRONG = (230, 57, 70)
@@ -57,7 +58,7 @@ def draw(
     """
     _check(image_HW3, prediction_HW, labels_HW, len(classes), ignore_index, title)
     height, width = image_HW3.shape[:2]
-    size = _panel_size(width, height)
+    size = panel_size(width, height, PANEL_WIDTH)
     photograph = Image.fromarray(image_HW3).resize(
         size, Image.Resampling.NEAREST if size[0] > width else Image.Resampling.LANCZOS
     )
@@ -94,14 +95,6 @@ def _check(
         if counted.size and not 0 <= int(counted.min()) <= int(counted.max()) < num_classes:
             bad = int(counted.max() if counted.max() >= num_classes else counted.min())
             raise InputError(f"{title}: {what} holds {bad}; expected class ids 0 to {num_classes - 1}")
-
-
-def _panel_size(width: int, height: int) -> tuple[int, int]:
-    """(w, h) of a panel: whole multiples for tiny images, so that every pixel stays a square."""
-    scale = min(PANEL_WIDTH / width, PANEL_MAX_HEIGHT / height)
-    if scale > 2:
-        scale = int(scale)
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _errors(photograph: Image.Image, prediction_hw: Labels, labels_hw: Labels, ignore_index: int) -> Pixels:

@@ -4,14 +4,21 @@
     manifest.py  Manifest <-> strict JSON; its hash is the dataset version
     writer.py    samples -> a shard;  a manifest -> a published version
     reader.py    a version -> samples, in order or in an epoch's order
+    order.py     the order of an epoch: a pure function
+    ahead.py     what comes next, in threads, while the present is in use
+    row_groups.py  the files behind a version: checked once, row groups in use kept
+    counting.py  which class holds how many pixels of a sample
+    tables.py    Parquet files that others wrote -> rows, for sources
 
 A dataset is a folder: `shards/<split>-<hash>.parquet`, `manifests/<version>.json` and `log/000001.json ...`, whose last
 record names the current version. Files are only ever added.
 """
 
 from segpipe.shards.manifest import manifest_from_json, manifest_to_json, manifest_version
-from segpipe.shards.reader import Dataset, epoch_order, open_dataset
+from segpipe.shards.order import epoch_order
+from segpipe.shards.reader import Dataset, open_dataset
 from segpipe.shards.schema import SCHEMA, SCHEMA_VERSION, row_to_sample, sample_to_row
+from segpipe.shards.tables import TableInfo, TableRows, describe_table
 from segpipe.shards.writer import ShardResult, make_split, publish, write_shard
 
 __all__ = [
@@ -19,6 +26,9 @@ __all__ = [
     "SCHEMA_VERSION",
     "Dataset",
     "ShardResult",
+    "TableInfo",
+    "TableRows",
+    "describe_table",
     "epoch_order",
     "make_split",
     "manifest_from_json",

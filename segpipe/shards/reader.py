@@ -1,28 +1,33 @@
 """A dataset version -> samples: all of a split once and in order, or any rows in any order.
 
 The whole state of a reader is (epoch, step): `epoch_order` is a pure function, and a resumed run reads on in the same
-list. Each shard's hash is checked when it is first opened, and each page's checksum whenever it is read.
+list. Each shard's hash is checked when it is first opened, and each page's checksum whenever it is read. What a pass
+needs next is read in threads meanwhile, at most one block of row groups ahead.
 """
 
 from __future__ import annotations
 
 import bisect
-import hashlib
 import itertools
-import random
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segpipe import storage
 from segpipe.errors import CorruptError, InputError
+from segpipe.shards.ahead import ahead
+from segpipe.shards.counting import class_pixels
 from segpipe.shards.manifest import is_version, manifest_from_json, manifest_path, version_of
+from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK, epoch_order
 from segpipe.shards.row_groups import RowGroups
-from segpipe.shards.schema import ANNOTATION_COLUMNS, annotation_hash, row_to_sample
+from segpipe.shards.schema import ANNOTATION_COLUMNS, SCHEMA, annotation_hash, row_to_sample
+from segpipe.storage import RetryBudget
 from segpipe.types import Manifest, Sample, Shard, Split
 
-GROUPS_PER_BLOCK = 32
 MIN_PREFIX = 8
+# A disk needs few to be busy; before a store most of them wait, and `storage/ranges.py` bounds their requests.
+LOCAL_THREADS, REMOTE_THREADS = 2, GROUPS_PER_BLOCK
 
 
 def open_dataset(uri: str, *, version: str | None = None) -> Dataset:
@@ -37,29 +42,6 @@ def open_dataset(uri: str, *, version: str | None = None) -> Dataset:
         raise CorruptError(f"{where}: its content differs from its name; restore it from a copy or ingest again")
     manifest = manifest_from_json(storage.parse_json(data, where=where), where=where)
     return Dataset(uri, manifest, found)
-
-
-def epoch_order(row_groups: Sequence[int], *, seed: int, epoch: int, version: str) -> list[int]:
-    """The order of an epoch: every row of a split once, as indices for `Dataset.read`. A pure function.
-
-    `row_groups` are the rows of each row group of the split. All groups are permuted, then rows are shuffled inside
-    blocks of 32 groups, so that a reader needs 32 groups in memory and not the whole split.
-    """
-    key = f"segpipe epoch order|{version}|{seed}|{epoch}".encode()
-    generator = random.Random(int.from_bytes(hashlib.sha256(key).digest()))  # noqa: S311 - an order is no secret
-    starts = list(itertools.accumulate(row_groups, initial=0))
-    groups = _shuffled(list(range(len(row_groups))), generator)
-    order: list[int] = []
-    for first in range(0, len(groups), GROUPS_PER_BLOCK):
-        block = groups[first : first + GROUPS_PER_BLOCK]
-        rows = [row for group in block for row in range(starts[group], starts[group + 1])]
-        order += _shuffled(rows, generator)
-    return order
-
-
-def _shuffled(items: list[int], generator: random.Random) -> list[int]:
-    """Sorted by a random draw: Python promises the sequence of `random()` over its versions, not that of `shuffle`."""
-    return [item for _, item in sorted((generator.random(), item) for item in items)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +62,8 @@ class Dataset:
         self.uri, self.manifest, self.version = uri, manifest, version
         self._row_groups = RowGroups(uri)
         self._layouts: dict[str, _Layout] = {}
+        self._class_pixels: dict[str, tuple[dict[int, int], ...]] = {}
+        self._threads = REMOTE_THREADS if storage.local_path(uri) is None else LOCAL_THREADS
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Dataset, (self.uri, self.manifest, self.version)
@@ -95,15 +79,21 @@ class Dataset:
         """Rows of each row group of a split: what `epoch_order` needs."""
         return tuple(rows for shard in self._split(split).shards for rows in shard.row_groups)
 
-    def samples(self, split: str) -> Iterator[Sample]:
+    def order(self, split: str, *, seed: int, epoch: int) -> list[int]:
+        """The rows of a split in the order of an epoch, each once: `epoch_order` of this version."""
+        layout, rows = self._layout(split), self.row_groups(split)
+        sizes = [_estimate(place) for place in layout.places]
+        return epoch_order(rows, seed=seed, epoch=epoch, version=self.version, group_bytes=sizes)
+
+    def samples(self, split: str) -> Generator[Sample]:
         """Every sample of a split exactly once, in the stored order.
 
         Raises CorruptError when a shard differs from its hash, or when at the end an id came twice or the count is not
         the manifest's.
         """
         seen: set[str] = set()
-        for shard, group in self._layout(split).places:
-            for row in self._row_groups.load(shard, group).to_pylist():
+        for table in self._ahead(self._row_groups.load, self._layout(split).places):
+            for row in table.to_pylist():
                 if row["sample_id"] in seen:
                     raise CorruptError(f"{self.uri}: sample {row['sample_id']!r} comes twice in {split}; ingest again")
                 seen.add(row["sample_id"])
@@ -113,44 +103,82 @@ class Dataset:
                 f"{self.uri}: {split} gave {len(seen)} samples, its manifest says {self.rows(split)}; ingest again"
             )
 
-    def read(self, split: str, indices: Sequence[int]) -> Iterator[Sample]:
+    def read(self, split: str, indices: Sequence[int], *, extras: bool = True) -> Generator[Sample]:
         """The samples at these places of the stored order, in the order asked for.
 
-        Row groups are kept while they are in use (see `row_groups.py`), so an `epoch_order` reads each of them once.
-        Raises InputError for an index outside the split, CorruptError as `samples`.
+        Who has no use for depth and flow asks for none by `extras`: they may be larger than all the rest. Row groups
+        are kept while they are in use (see `row_groups.py`), so an `order` reads each of them once; those that come
+        next are read meanwhile. Raises InputError for an index outside the split, CorruptError as `samples`.
         """
         layout, rows = self._layout(split), self.rows(split)
         for index in indices:
             if not 0 <= index < rows:
                 raise InputError(f"{self.uri}: row {index} of {split} does not exist; it has rows 0 to {rows - 1}")
-            place = bisect.bisect_right(layout.starts, index) - 1
-            table = self._row_groups.get(*layout.places[place])
-            yield row_to_sample(table.slice(index - layout.starts[place], 1).to_pylist()[0])
+        numbers = [bisect.bisect_right(layout.starts, index) - 1 for index in indices]
+        left, held = Counter(numbers), set[tuple[Shard, int]]()
+
+        def hold(shard: Shard, group: int, budget: RetryBudget) -> Any:
+            held.add((shard, group))
+            return self._row_groups.hold(shard, group, budget, extras=extras)
+
+        first_use, budget = dict.fromkeys(numbers), RetryBudget()
+        tables = self._ahead(hold, [layout.places[number] for number in first_use], budget)
+        try:
+            for index, number in zip(indices, numbers, strict=True):
+                place = layout.places[number]
+                if number in first_use:
+                    del first_use[number]
+                    table = next(tables)
+                else:
+                    table = self._row_groups.get(*place, budget, extras=extras)
+                left[number] -= 1
+                if not left[number]:
+                    held.remove(place)
+                    self._row_groups.release(*place, extras=extras)
+                row = table.slice(index - layout.starts[number], 1).to_pylist()[0]
+                yield row_to_sample(row if extras else {**row, "extras": []})
+        finally:
+            tables.close()
+            for place in held:
+                self._row_groups.release(*place, extras=extras)
 
     def sample_ids(self, split: str) -> list[str]:
         """Ids in the stored order, without reading images."""
-        return self._column(split, "sample_id")
+        return [row["sample_id"] for row in self._rows(split, "sample_id")]
 
     def groups(self, split: str) -> list[str]:
         """What must not be cut by a split (a drive, a clip), one for each sample, in the stored order."""
-        return self._column(split, "group")
+        return [row["group"] for row in self._rows(split, "group")]
+
+    def frames(self, split: str) -> list[tuple[str | None, int | None]]:
+        """(clip id, frame index) of each sample in the stored order, without reading images; None of a still."""
+        return [(row["clip_id"], row["frame_index"]) for row in self._rows(split, "clip_id", "frame_index")]
 
     def sizes(self, split: str) -> list[tuple[int, int]]:
         """(height, width) of each image in the stored order, without reading images."""
-        return list(zip(self._column(split, "height"), self._column(split, "width"), strict=True))
+        return [(row["height"], row["width"]) for row in self._rows(split, "height", "width")]
 
     def image_hashes(self, split: str) -> list[str]:
         """SHA-256 of each image file in hex, in the stored order."""
-        return [digest.hex() for digest in self._column(split, "image_sha256")]
+        return [row["image_sha256"].hex() for row in self._rows(split, "image_sha256")]
 
     def annotation_hashes(self, split: str) -> list[str]:
         """SHA-256 over all annotations of each sample in hex, in the stored order, without reading images."""
-        hashes: list[str] = []
-        for shard in self._split(split).shards:  # not all at once: the maps of a large split are gigabytes
-            columns = [self._row_groups.column(shard, name) for name in ANNOTATION_COLUMNS]
-            rows = zip(*columns, strict=True)
-            hashes += [annotation_hash(dict(zip(ANNOTATION_COLUMNS, row, strict=True))) for row in rows]
-        return hashes
+        return [annotation_hash(row) for row in self._rows(split, *ANNOTATION_COLUMNS)]
+
+    def class_pixels(self, split: str) -> tuple[dict[int, int], ...]:
+        """{class id: pixels} of each sample in the stored order, ignored pixels and crowds left out.
+
+        Reads the annotations of the whole split the first time, no images, and keeps what it counted. Without a label
+        map the areas of the segments count.
+        """
+        if split not in self._class_pixels:
+            classes, ignored = len(self.manifest.classes), self.manifest.ignore_index
+            columns = [name for name in SCHEMA.names if name != "image"]
+            samples = (row_to_sample({**row, "image": b""}) for row in self._rows(split, *columns))
+            counts = (class_pixels(each, num_classes=classes, ignore_index=ignored) for each in samples)
+            self._class_pixels[split] = tuple(counts)
+        return self._class_pixels[split]
 
     def verify(self, split: str) -> None:
         """Hashes every shard of a split again. Raises CorruptError naming the first that differs."""
@@ -171,8 +199,36 @@ class Dataset:
             self._layouts[split] = _Layout(places, starts)
         return self._layouts[split]
 
-    def _column(self, split: str, name: str) -> list[Any]:
-        return [value for shard in self._split(split).shards for value in self._row_groups.column(shard, name)]
+    def _rows(self, split: str, *names: str) -> Iterator[dict[str, Any]]:
+        """These columns of each row in the stored order; a few shards are read ahead, since maps may be gigabytes."""
+        shards = [(shard, names) for shard in self._split(split).shards]
+        for rows in self._ahead(self._row_groups.columns, shards):
+            yield from rows
+
+    def _ahead(
+        self, read: Any, places: Sequence[tuple[Shard, Any]], budget: RetryBudget | None = None
+    ) -> Generator[Any]:
+        """`read(shard, what, budget)` of each place in order, later ones in threads meanwhile; one budget for all."""
+        budget = budget or RetryBudget()
+        results = ahead(
+            lambda place: read(*place, budget),
+            places,
+            threads=self._threads,
+            most=GROUPS_PER_BLOCK,
+            most_bytes=BLOCK_BYTES,
+            weigh=_estimate,
+        )
+        try:
+            yield from results
+        finally:
+            budget.close()
+            results.close()
+
+
+def _estimate(place: tuple[Shard, Any]) -> int:
+    """About the bytes of a row group, or of a whole shard where the place names columns."""
+    shard, what = place
+    return shard.bytes * shard.row_groups[what] // shard.rows if isinstance(what, int) else shard.bytes
 
 
 def _current(uri: str) -> str:
@@ -192,6 +248,8 @@ def _current(uri: str) -> str:
 def _find(uri: str, version: str) -> str:
     if not is_version(version) and (len(version) < MIN_PREFIX or not is_version(version.ljust(64, "0"))):
         raise InputError(f"version {version!r}: expected {MIN_PREFIX} to 64 hex digits in lower case")
+    if is_version(version) and storage.exists(storage.join(uri, manifest_path(version))):
+        return version  # without a listing, which a web server may not give
     files = storage.list_files(storage.join(uri, "manifests"), suffix=".json")
     known = [file.rpartition("/")[2].removesuffix(".json") for file in files]
     matches = [name for name in known if name.startswith(version)]

@@ -1,70 +1,154 @@
-"""The Parquet files behind a `Dataset`: opened once each, hash first, with the row groups in use kept in memory."""
+"""The Parquet files behind a `Dataset`: checked once each, hash first, with the row groups in use kept in memory.
+
+Files are opened for one read at a time: a parsed footer is what costs, and that is kept. A remote shard is read from
+its copy in the cache (`storage/cache.py`), or in ranges from the store where there is none.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from typing import Any
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segpipe import storage
-from segpipe.errors import CorruptError
+from segpipe.errors import CorruptError, InputError
+from segpipe.shards.ahead import Flights
+from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK
 from segpipe.shards.schema import SCHEMA
+from segpipe.storage import RetryBudget
 from segpipe.types import Shard
 
-# An epoch's order mixes 32 row groups at a time; twice that lets one block be read ahead while another is in use.
-MAX_GROUPS = 64
-# Groups of very large images may hit this first; they are then read again, from the memory map.
-MAX_BYTES = 512 << 20
-MAX_OPEN_SHARDS = 128
+# An epoch's order mixes one block of row groups at a time; twice that lets the next be read while one is in use. An
+# eighth more, since in memory a row group is a little larger than its share of the file.
+MAX_GROUPS = 2 * GROUPS_PER_BLOCK
+MAX_BYTES = 2 * BLOCK_BYTES + BLOCK_BYTES // 4
+MAX_FOOTERS = 256
+_EVICTIONS = 3  # of a copy between its landing and its opening, until it is read from the store
+
+R = TypeVar("R")
+Key = tuple[str, int, bool]  # path of the shard, number of the row group, with extras or without
 
 
 class RowGroups:
-    """Row groups by shard and number, the least recently used ones forgotten. Safe to use from several threads."""
+    """Row groups by shard and number, the least recently used ones forgotten, those that nobody holds first.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, uri: str, *, max_groups: int = MAX_GROUPS, max_bytes: int = MAX_BYTES) -> None:
         self._uri, self._max_groups, self._max_bytes = uri, max_groups, max_bytes
-        self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+        self._is_local = storage.local_path(uri) is not None
+        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._verified: set[str] = set()
-        self._tables: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
+        self._tables: OrderedDict[Key, pa.Table] = OrderedDict()
+        self._held: Counter[Key] = Counter()
         self._bytes = 0
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._flights = Flights()
         self.loads = 0
 
-    def get(self, shard: Shard, group: int) -> pa.Table:
-        """One row group, kept for the next call. Raises CorruptError, and what `storage` raises."""
-        key = (shard.path, group)
-        with self._lock:
-            table = self._tables.get(key)
-            if table is not None:
-                self._tables.move_to_end(key)
-                return table
-            table = self._tables[key] = self.load(shard, group)
-            self._bytes += table.nbytes
-            while len(self._tables) > 1 and (len(self._tables) > self._max_groups or self._bytes > self._max_bytes):
-                self._bytes -= self._tables.popitem(last=False)[1].nbytes
-            return table
+    def get(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> pa.Table:
+        """One row group, kept for the next call; without `extras` that column is not read.
 
-    def load(self, shard: Shard, group: int) -> pa.Table:
+        Raises CorruptError, and what `storage` raises.
+        """
+        if (table := self._kept((shard.path, group, extras))) is not None:
+            return table
+        return self._flights.run((shard.path, group, extras), lambda: self._keep(shard, group, budget, extras=extras))
+
+    def hold(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> pa.Table:
+        """As `get`; until `release` the row group is forgotten only where all others are held too.
+
+        What is read ahead was used longer ago than what is exhausted: by age alone it would go first.
+        """
+        with self._lock:
+            self._held[shard.path, group, extras] += 1
+        return self.get(shard, group, budget, extras=extras)
+
+    def release(self, shard: Shard, group: int, *, extras: bool = True) -> None:
+        """Ends one `hold`."""
+        with self._lock:
+            self._held[shard.path, group, extras] -= 1
+            if not self._held[shard.path, group, extras]:
+                del self._held[shard.path, group, extras]
+
+    def load(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> pa.Table:
         """One row group, read now and not kept. Raises as `get`."""
+        columns = [name for name in SCHEMA.names if extras or name != "extras"]
         with self._lock:
             self.loads += 1
-            return self._read(shard, lambda file: file.read_row_group(group, use_threads=False))
+        return self._read(shard, lambda file: file.read_row_group(group, columns=columns, use_threads=False), budget)
 
-    def column(self, shard: Shard, name: str) -> list[Any]:
-        """One column of a shard, without reading the others. Raises as `get`."""
-        with self._lock:
-            values: list[Any] = self._read(shard, lambda file: file.read([name], use_threads=False))[name].to_pylist()
-            return values
+    def columns(self, shard: Shard, names: Sequence[str], budget: RetryBudget | None = None) -> list[dict[str, Any]]:
+        """Some columns of each row of a shard, without reading the others. Raises as `get`."""
+        rows: list[dict[str, Any]] = self._read(
+            shard, lambda file: file.read(list(names), use_threads=False).to_pylist(), budget
+        )
+        return rows
 
     def verify(self, shard: Shard) -> None:
-        """Raises CorruptError when the file is not the one that the manifest names."""
+        """Raises CorruptError when the file (a remote one, not its copy) is not the one that the manifest names."""
+        self._compare(shard, lambda: storage.sha256_file(self._locate(shard)))
+
+    def _kept(self, key: Key) -> pa.Table | None:
+        with self._lock:
+            if key in self._tables:
+                self._tables.move_to_end(key)
+            return self._tables.get(key)
+
+    def _keep(self, shard: Shard, group: int, budget: RetryBudget | None, *, extras: bool) -> pa.Table:
+        # Looked up once more: it may have come between the look in `get` and this flight.
+        key = (shard.path, group, extras)
+        if (table := self._kept(key)) is not None:
+            return table
+        table = self.load(shard, group, budget, extras=extras)
+        with self._lock:
+            self._tables[key] = table
+            self._bytes += table.nbytes
+            while len(self._tables) > 1 and (len(self._tables) > self._max_groups or self._bytes > self._max_bytes):
+                oldest = next((key for key in self._tables if key not in self._held), next(iter(self._tables)))
+                self._bytes -= self._tables.pop(oldest).nbytes
+        return table
+
+    def _read(self, shard: Shard, read: Callable[[pq.ParquetFile], R], budget: RetryBudget | None) -> R:
+        if shard.path not in self._verified:
+            self._flights.run(shard.path, lambda: self._check(shard, budget))
+        tries = 1 if self._is_local else 2
+        while True:
+            tries -= 1
+            try:
+                with self._open(shard, budget) as source:
+                    return read(self._parse(shard, source))
+            except (OSError, pa.ArrowException) as error:
+                if tries:  # damaged on the way here, or on the cache's disk
+                    storage.forget_cached(shard.sha256)
+                    continue
+                raise CorruptError(
+                    f"{self._locate(shard)}: cannot be read any more ({error}); check the disk, or restore "
+                    "the file from a copy"
+                ) from error
+
+    def _check(self, shard: Shard, budget: RetryBudget | None) -> None:
+        if shard.path not in self._verified:
+            self._compare(shard, lambda: self._digest(shard, budget))
+
+    def _compare(self, shard: Shard, digest: Callable[[], str]) -> None:
         uri = self._locate(shard)
-        if not storage.exists(uri):
-            raise CorruptError(f"{uri}: this shard of the version is missing; restore it from a copy or ingest again")
-        found = storage.sha256_file(uri)
+        try:
+            found = digest()
+            if found != shard.sha256 and not self._is_local:
+                storage.forget_cached(shard.sha256)
+                found = digest()
+        except InputError as error:
+            if storage.exists(uri):
+                raise
+            raise CorruptError(
+                f"{uri}: this shard of the version is missing; restore it from a copy or ingest again"
+            ) from error
         if found != shard.sha256:
             raise CorruptError(
                 f"{uri}: sha256 {found[:12]}, the manifest says {shard.sha256[:12]}; restore the file from a copy, or "
@@ -72,25 +156,44 @@ class RowGroups:
             )
         self._verified.add(shard.path)
 
-    def _read(self, shard: Shard, read: Any) -> Any:
-        try:
-            return read(self._open(shard))
-        except (OSError, pa.ArrowException) as error:
-            raise CorruptError(
-                f"{self._locate(shard)}: cannot be read any more ({error}); check the disk, or restore "
-                "the file from a copy"
-            ) from error
+    def _digest(self, shard: Shard, budget: RetryBudget | None) -> str:
+        """The hash of what will be read: the file, its copy in the cache, or what the store sends."""
+        for _ in range(_EVICTIONS):
+            copy = None if self._is_local else self._fetch(shard, budget)
+            if copy is None:
+                break
+            try:
+                return storage.sha256_file(copy)
+            except InputError:  # another process made room meanwhile
+                if storage.exists(copy):
+                    raise
+        return storage.sha256_file(self._locate(shard), budget=budget)
 
-    def _open(self, shard: Shard) -> pq.ParquetFile:
-        if shard.path in self._files:
-            self._files.move_to_end(shard.path)
-            return self._files[shard.path]
-        if shard.path not in self._verified:
-            self.verify(shard)
-        path = storage.local_path(self._locate(shard))
-        source = storage.open_read(self._locate(shard)) if path is None else pa.memory_map(str(path))
+    def _open(self, shard: Shard, budget: RetryBudget | None) -> Any:
+        uri = self._locate(shard)
+        if self._is_local:
+            return pa.memory_map(str(storage.local_path(uri)))
+        for _ in range(_EVICTIONS):
+            if (copy := self._fetch(shard, budget)) is None:
+                break
+            try:
+                return pa.memory_map(copy)
+            except FileNotFoundError:  # another process made room meanwhile
+                continue
+        return storage.open_read(uri, size=shard.bytes, budget=budget)
+
+    def _fetch(self, shard: Shard, budget: RetryBudget | None) -> str | None:
+        copy = storage.fetch(self._locate(shard), sha256=shard.sha256, size=shard.bytes, budget=budget)
+        return None if copy is None else str(copy)
+
+    def _parse(self, shard: Shard, source: Any) -> pq.ParquetFile:
+        with self._lock:
+            footer = self._footers.get(shard.path)
         # A bit that flips after the hash was checked (memory, disk, a second download) fails its page's checksum.
-        file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=path is None)
+        ranged = not isinstance(source, pa.MemoryMappedFile)
+        file = pq.ParquetFile(source, metadata=footer, page_checksum_verification=True, pre_buffer=ranged)
+        if footer is not None:
+            return file
         groups = tuple(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
         if file.schema_arrow != SCHEMA or groups != shard.row_groups:
             raise CorruptError(
@@ -98,9 +201,10 @@ class RowGroups:
                 f"{file.schema_arrow.names}; the manifest says {shard.rows} rows in "
                 f"{len(shard.row_groups)}; ingest again"
             )
-        self._files[shard.path] = file
-        while len(self._files) > MAX_OPEN_SHARDS:
-            self._files.popitem(last=False)[1].close(force=True)
+        with self._lock:
+            self._footers[shard.path] = file.metadata
+            while len(self._footers) > MAX_FOOTERS:
+                self._footers.popitem(last=False)
         return file
 
     def _locate(self, shard: Shard) -> str:

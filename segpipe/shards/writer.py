@@ -10,17 +10,17 @@ import bisect
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segpipe import storage
 from segpipe.errors import CorruptError, InputError
+from segpipe.shards.counting import count_ids
 from segpipe.shards.manifest import (
     log_record,
     manifest_from_json,
@@ -32,12 +32,14 @@ from segpipe.shards.manifest import (
 from segpipe.shards.schema import SCHEMA, map_width, sample_to_row
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Manifest, Sample, Shard, Split
 
-ROWS_PER_GROUP = 8
+# A request that a store answers at full speed; 32 of these groups, which an epoch mixes at a time, are 256 MiB.
+GROUP_BYTES = 8 << 20
+GROUP_ROWS = 256  # where images are tiny
+CLIP_BYTES = 1 << 30  # a clip is one row group, and each of its columns less than 2 GiB
 EMPTY_BYTES = 8192  # schema, footer and the pages' heads: what a shard takes beside its images and maps, at the least
 SIZE_BOUNDS = (32**2, 96**2)  # COCO's: an object is small below the first, large from the second on
 # Only label maps of these widths exist: the ignored id is the largest that fits.
 _IGNORED = {1: IGNORE_8BIT, 2: IGNORE_16BIT}
-_ID_TYPE = {1: pa.uint8(), 2: pa.uint16()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +64,19 @@ class ShardResult:
     image_hashes: tuple[str, ...]
 
 
-def write_shard(samples: Iterable[Sample], to_uri: str, split: str) -> ShardResult:
-    """Writes the samples, in their order, as one shard of the dataset at `to_uri`. Holds 8 samples in memory at a time.
+def write_shard(
+    samples: Iterable[Sample],
+    to_uri: str,
+    split: str,
+    *,
+    group_bytes: int = GROUP_BYTES,
+    group_rows: int = GROUP_ROWS,
+) -> ShardResult:
+    """Writes the samples, in their order, as one shard of the dataset at `to_uri`. Holds one row group in memory.
 
-    Raises what `samples` raises, InputError (a sample that is not consistent, or twice there; unwritable destination),
+    A row group takes at most `group_bytes` and `group_rows`. The frames of a clip, which must follow each other, are
+    never cut: a clip that is larger is a row group of its own, up to 1 GiB. Raises what `samples` raises, InputError (a
+    sample that is not consistent, or twice there; a clip in pieces or above that; unwritable destination),
     StorageFullError, UnreachableError. Then nothing is left behind.
     """
     folder = storage.join(to_uri, "shards")
@@ -73,7 +84,8 @@ def write_shard(samples: Iterable[Sample], to_uri: str, split: str) -> ShardResu
     tally = _Tally()
     with storage.scratch(near=folder) as scratch:
         file = scratch / "shard.parquet"
-        row_groups = _write_rows(samples, file, folder, tally)
+        groups = _grouped((tally.row(sample) for sample in samples), group_bytes, group_rows)
+        row_groups = _write_rows(groups, file, folder, tally)
         if not row_groups:
             return tally.result(None)
         sha256 = storage.sha256_file(str(file))
@@ -156,7 +168,49 @@ def _require_shards(uri: str, manifest: Manifest) -> None:
                 raise InputError(f"{uri}/{shard.path}: {found} bytes, the manifest says {shard.bytes}; write it again")
 
 
-def _write_rows(samples: Iterable[Sample], file: Path, uri: str, tally: _Tally) -> list[int]:
+def _grouped(rows: Iterable[dict[str, Any]], most_bytes: int, most_rows: int) -> Iterator[list[dict[str, Any]]]:
+    """Cuts rows into row groups, never inside a clip."""
+    group: list[dict[str, Any]] = []
+    filled = 0
+    for unit in _units(rows):
+        size = sum(_row_bytes(row) for row in unit)
+        if group and (filled + size > most_bytes or len(group) + len(unit) > most_rows):
+            yield group
+            group, filled = [], 0
+        group += unit
+        filled += size
+    if group:
+        yield group
+
+
+def _units(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """What stays together: a whole clip, or one still. Raises InputError for a clip in pieces or without end."""
+    seen: set[str] = set()
+    for clip, frames in itertools.groupby(rows, key=lambda row: row["clip_id"]):
+        if clip is None:
+            yield from ([frame] for frame in frames)
+            continue
+        if clip in seen:
+            raise InputError(f"clip {clip!r}: other samples stand between its frames; its source must give it whole")
+        seen.add(clip)
+        unit, size = [], 0
+        for frame in frames:
+            unit.append(frame)
+            size += _row_bytes(frame)
+            if size > CLIP_BYTES:
+                raise InputError(
+                    f"clip {clip!r}: more than {CLIP_BYTES >> 20} MiB in {len(unit)} frames, and a clip is read at "
+                    "once; cut it into shorter clips"
+                )
+        yield unit
+
+
+def _row_bytes(row: Mapping[str, Any]) -> int:
+    inside = sum(len(value) for value in row.values() if isinstance(value, bytes))
+    return inside + sum(len(segment["rle"] or b"") for segment in row["segments"])
+
+
+def _write_rows(groups: Iterable[list[dict[str, Any]]], file: Path, uri: str, tally: _Tally) -> list[int]:
     """Writes the Parquet file; gives the rows of each row group."""
     row_groups = []
 
@@ -168,12 +222,11 @@ def _write_rows(samples: Iterable[Sample], file: Path, uri: str, tally: _Tally) 
             file, SCHEMA, compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True
         )
     try:
-        remaining = iter(samples)
-        while chunk := list(itertools.islice(remaining, ROWS_PER_GROUP)):
-            table = pa.Table.from_pylist([tally.row(sample) for sample in chunk], schema=SCHEMA)
+        for rows in groups:
+            table = pa.Table.from_pylist(rows, schema=SCHEMA)
             with storage.writing(uri, needed):
-                writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-            row_groups.append(len(chunk))
+                writer.write_table(table, row_group_size=len(rows))
+            row_groups.append(len(rows))
             storage.failpoint("shard.group")
         with storage.writing(uri, needed):
             writer.close()
@@ -206,6 +259,7 @@ class _Tally:
             raise InputError(f"sample {sample.sample_id!r} comes twice; its source must give each id once")
         self.image_hashes[sample.sample_id] = row["image_sha256"].hex()
         self.payload += len(row["image"]) + len(row["label_map"] or b"") + len(row["segment_map"] or b"")
+        self.payload += sum(len(data) for data in sample.extras.values())
         self.sizes[f"{sample.width}x{sample.height}"] += 1
         seen = self._count(sample, sample.label_map) if sample.label_map is not None else set()
         self.images_of_class.update(seen | {segment.class_id for segment in sample.segments})
@@ -237,8 +291,7 @@ class _Tally:
         if width not in _IGNORED:
             raise InputError(f"sample {sample.sample_id!r}: label_map has {width} bytes an id; class ids take 1 or 2")
         pixels = sample.height * sample.width
-        ids = pa.Array.from_buffers(_ID_TYPE[width], pixels, [None, pa.py_buffer(label_map)])
-        counts = {item["values"]: item["counts"] for item in pc.value_counts(ids).to_pylist()}
+        counts = count_ids(label_map, pixels)
         ignored = counts.pop(_IGNORED[width], 0)
         self.ignored_pixels += ignored
         self.class_pixels.update(counts)

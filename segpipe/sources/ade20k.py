@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segpipe.errors import InputError
-from segpipe.sources.reading import Listing, class_colour, coding, files_by_stem, read_lines, read_pair
+from segpipe.sources.reading import Kind, Listing, Place, class_colour, coding, read_lines, read_pair
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
@@ -20,6 +20,12 @@ NUM_CLASSES = 150
 LICENCE = "images for non-commercial research and education; annotations BSD 3-clause (CSAILVision)"
 _TABLE = {0: IGNORE_8BIT, **{number + 1: number for number in range(NUM_CLASSES)}}
 CODING = coding(_TABLE, "0 is no class: other objects, not scored", "class k is written as k + 1")
+
+
+# Each of these 14 masks is 0 everywhere: github.com/CSAILVision/semantic-segmentation-pytorch/issues/298.
+_EMPTY = (5149, 5150, 5152, 5333, 5905, 6510, 13298, 14634, 14636, 14884, 15320, 15330, 15928, 19873)
+_WHY = "no pixel of its mask has a class (CSAILVision/semantic-segmentation-pytorch, issue 298)"
+KNOWN_BAD = {f"ADE_train_{number:08d}": _WHY for number in _EMPTY}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,30 +48,22 @@ class Ade20k:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image below images/training and images/validation. Raises InputError on other folders or none."""
-        images, masks = files_by_stem(self.root, "images", ".jpg"), files_by_stem(self.root, "annotations", ".png")
-        listing = Listing()
-        for stem in sorted(images.keys() | masks.keys()):
-            folder, _, sample_id = stem.rpartition("/")
-            split = self.split or FOLDERS.get(folder)
-            if split is None:
-                raise InputError(
-                    f"{self.root}: images/{folder or '*.jpg'}: expected images/training and images/validation "
-                    "(ADEChallengeData2016): give that folder as root, or name one split for all by the option split"
-                )
-            listing.add_pair(
-                sample_id,
-                split=split,
-                group=sample_id,
-                image=images.get(stem),
-                mask=masks.get(stem),
-                expected=(f"images/{stem}.jpg", f"annotations/{stem}.png"),
-                listed="annotations" if stem not in images else "images",
-            )
-        if not images:
+        listing = Listing(KNOWN_BAD)
+        if not listing.add_folder(self.root, Kind("images", ".jpg"), Kind("annotations", ".png"), self._place):
             raise InputError(
                 f"{self.root}: no images/**.jpg here; expected ADEChallengeData2016: give that folder as root"
             )
         return listing.result()
+
+    def _place(self, stem: str) -> Place:
+        folder, _, sample_id = stem.rpartition("/")
+        split = self.split or FOLDERS.get(folder)
+        if split is None:
+            raise InputError(
+                f"{self.root}: images/{folder or '*.jpg'}: expected images/training and images/validation "
+                "(ADEChallengeData2016): give that folder as root, or name one split for all by the option split"
+            )
+        return Place(sample_id, split, sample_id)
 
     def read(self, ref: SampleRef) -> Sample:
         """One scene with its label map. Raises BadSampleError."""
@@ -97,4 +95,5 @@ INFO = SourceInfo(
         "annotations/{training,validation}/ADE_val_00000001.png",
         "objectInfo150.txt",
     ),
+    known_bad=KNOWN_BAD,
 )

@@ -2,7 +2,8 @@
 
 Source: Cordts et al. 2016, www.cityscapes-dataset.com; labels as cityscapesScripts has them. The class comes from
 `labelIds`, the segments from `instanceIds`: below 1000 a label id (stuff, or a crowd: road users that could not be
-told apart), else label id * 1000 + the object's number.
+told apart), else label id * 1000 + the object's number. `truth=gtCoarse` reads the coarse polygons of train, val and
+train_extra, whose frames come in an archive of their own.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources.reading import (
+    Kind,
     Listing,
+    Place,
     coding,
-    files_by_stem,
     read_labels,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
 from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
@@ -42,6 +45,7 @@ EXPECTED = {
     "gtCoarse": {"train": 2975, "val": 500, "train_extra": 19998},
 }
 LICENCE = "custom terms, non-commercial (www.cityscapes-dataset.com/license)"
+KNOWN_BAD = {"troisdorf_000000_000073": "the frame is damaged (the download page of train_extra asks to delete it)"}
 CODING = coding(LABEL_IDS, "values are label ids; 15 of the 34 are not scored")
 
 
@@ -66,45 +70,28 @@ class Cityscapes:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image that has a truth, and every truth that has an image. Raises InputError where nothing is found."""
-        images = files_by_stem(self.root, IMAGES, IMAGE_ENDING)
-        labels = files_by_stem(self.root, self.truth, f"_{self.truth}_labelIds.png")
-        object_ending = f"_{self.truth}_instanceIds.png"
-        objects = files_by_stem(self.root, self.truth, object_ending)
+        listing = Listing(KNOWN_BAD)
+        images, labels = Kind(IMAGES, IMAGE_ENDING), Kind(self.truth, f"_{self.truth}_labelIds.png")
         with_objects = Annotation.SEGMENTS in self.annotations
-        listing = Listing()
-        for stem in sorted(images.keys() | labels.keys()):
-            split, sample_id = self._split_of(stem), stem.rpartition("/")[2]
-            if split not in EXPECTED[self.truth]:
-                continue
-            listing.add_pair(
-                sample_id,
-                split=split,
-                group=sample_id.partition("_")[0],  # the city: those of val are not in train
-                image=images.get(stem),
-                mask=labels.get(stem),
-                expected=(f"{IMAGES}/{stem}{IMAGE_ENDING}", f"{self.truth}/{stem}_{self.truth}_labelIds.png"),
-                listed=self.truth if stem not in images else IMAGES,
-                objects=(objects.get(stem), f"{self.truth}/{stem}_{self.truth}_instanceIds.png")
-                if with_objects
-                else None,
-            )
-        if not images:
+        objects = Kind(self.truth, f"_{self.truth}_instanceIds.png") if with_objects else None
+        if not listing.add_folder(self.root, images, labels, self._place, objects=objects):
             raise InputError(
                 f"{self.root}: no {IMAGES}/**/*{IMAGE_ENDING} here; expected {IMAGES}/train/<city>/ and "
                 f"{self.truth}/train/<city>/: give the folder that holds both as root"
             )
         return listing.result()
 
-    def _split_of(self, stem: str) -> str:
+    def _place(self, stem: str) -> Place | None:
+        *folders, sample_id = stem.split("/")
+        city = sample_id.partition("_")[0]  # those of val are not in train
         if self.split:
-            return self.split
-        folders = stem.split("/")[:-1]
+            return Place(sample_id, self.split, city)
         if len(folders) != 2:
             raise InputError(
                 f"{self.root}/{IMAGES}/{stem}{IMAGE_ENDING}: expected <split>/<city>/ around the file: restore the "
                 "layout, or name one split for all by the option split"
             )
-        return folders[0]
+        return Place(sample_id, folders[0], city) if folders[0] in EXPECTED[self.truth] else None
 
     def read(self, ref: SampleRef) -> Sample:
         """One frame with its classes and, where asked for, its segments. Raises BadSampleError."""
@@ -120,12 +107,9 @@ class Cityscapes:
             segment_map = stored(numbered.segment_map)
             found = enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1)
             segments = tuple(_segment(number, raw_id, area, path) for number, (raw_id, area) in found)
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=segment_map,
             segments=segments,
@@ -158,7 +142,7 @@ def open_cityscapes(root: str, *, truth: str = "gtFine", split: str = "", segmen
 INFO = SourceInfo(
     name="cityscapes",
     open=open_cityscapes,
-    summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19 scored classes, road users one by one",
+    summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19998 more of them coarse, 19 scored classes",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
     options={"truth": "gtFine", "split": "", "segments": True},
@@ -166,5 +150,7 @@ INFO = SourceInfo(
         "leftImg8bit/{train,val}/aachen/aachen_000000_000019_leftImg8bit.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_instanceIds.png",
+        "or gtCoarse/{train,val,train_extra}/aachen/aachen_000000_000019_gtCoarse_{labelIds,instanceIds}.png",
     ),
+    known_bad=KNOWN_BAD,
 )

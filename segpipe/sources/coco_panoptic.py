@@ -18,22 +18,29 @@ from segpipe.sources.reading import (
     Listing,
     below,
     check_size,
-    files_below,
     hashed_split,
     is_inside,
     parse_shares,
     read_file,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
-from segpipe.sources.reading.coco_json import Document, category_coding, classes_of, ignored_id, read_documents
+from segpipe.sources.reading.coco_json import (
+    IMAGES,
+    LICENCE,
+    PANOPTIC,
+    SHARES,
+    Document,
+    Documented,
+    files_of,
+    folder_of,
+)
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
     IGNORE_16BIT,
     Annotation,
-    ClassInfo,
-    LabelCoding,
     QuarantineEntry,
     Sample,
     SampleRef,
@@ -41,49 +48,25 @@ from segpipe.types import (
     Task,
 )
 
-PUBLISHED = "annotations/panoptic_{split}2017.json"
-LICENCE = "annotations CC BY 4.0; each image under its own Flickr licence (cocodataset.org)"
+PNGS = "annotations/panoptic_{split}2017"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CocoPanoptic:
-    """Documents, images and id PNGs of one dataset, opened by `open_coco_panoptic`. The patterns may hold {split}."""
+class CocoPanoptic(Documented):
+    """Documents, images and id PNGs of one dataset, opened by `open_coco_panoptic`. `pngs` may hold {split}."""
 
-    root: str
-    documents: str
-    images: str
     pngs: str
-    shares: tuple[float, ...]
     name: str = "coco_panoptic"
-    licence: str = LICENCE
     annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP, Annotation.SEGMENTS)
-
-    @property
-    def classes(self) -> tuple[ClassInfo, ...]:
-        """The categories in the order of the file. Raises InputError as `index`."""
-        return classes_of(read_documents(self.root, self.documents))
-
-    @property
-    def coding(self) -> LabelCoding:
-        return category_coding(read_documents(self.root, self.documents))
-
-    @property
-    def ignore_index(self) -> int:
-        return ignored_id(self.classes)
-
-    @property
-    def expected(self) -> Mapping[str, int] | None:
-        """COCO 2017's counts; none for documents of another name."""
-        return {"train": 118287, "val": 5000} if self.documents == PUBLISHED else None
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every image of every annotation. Raises InputError where a document is missing or not COCO's."""
-        listing, ignore = Listing(), self.ignore_index
-        for split, document in read_documents(self.root, self.documents).items():
+        listing, documents = Listing(), self.read_documents()
+        there = files_of(self.root, documents, self.images, self.pngs)
+        for split, document in documents.items():
             for item, fault in document.faults:
                 listing.refuse(document.path, item, "bad_annotation", f"{fault}: mend the entry")
-            images, pngs = (folder.replace("{split}", split).strip("/") for folder in (self.images, self.pngs))
-            there = files_below(self.root, images) | files_below(self.root, pngs)
+            images, pngs = folder_of(self.images, split), folder_of(self.pngs, split)
             painted: set[int | str] = set()
             for number, entry in enumerate(document.annotations):
                 image_id, png = entry.get("image_id"), entry.get("file_name")
@@ -104,8 +87,8 @@ class CocoPanoptic:
                     mask=mask if mask in there else None,
                     expected=(file, mask),
                     listed=document.path,
-                    objects=(document.path, document.path),  # in it so that a change of it is noticed
-                    extra={"segments": segments, "ignore": ignore},
+                    further=(document.path,),  # in it so that a change of it is noticed
+                    extra={"segments": segments, "ignore": document.ignore_index},
                 )
             for image_id in document.images.keys() - painted:
                 detail = "no annotation names this image: add one, or take the image out"
@@ -130,12 +113,9 @@ class CocoPanoptic:
         table = np.array(
             [ref.extra["ignore"], *(said[raw]["class_id"] for raw in numbered.raw_ids)], np.uint16 if wide else np.uint8
         )
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(table[numbered.segment_map]),
             segment_map=stored(numbered.segment_map),
             segments=tuple(
@@ -162,10 +142,10 @@ def _segments(entries: Any, document: Document) -> list[dict[str, Any]] | None:
 def open_coco_panoptic(
     root: str,
     *,
-    annotations: str = PUBLISHED,
-    images: str = "{split}2017",
-    pngs: str = "annotations/panoptic_{split}2017",
-    shares: str = "0.8,0.1,0.1",
+    annotations: str = PANOPTIC,
+    images: str = IMAGES,
+    pngs: str = PNGS,
+    shares: str = SHARES,
 ) -> CocoPanoptic:
     """Opens panoptic documents; its options are `INFO.options`, patterns below the root. Raises InputError."""
     return CocoPanoptic(root=root, documents=annotations, images=images, pngs=pngs, shares=parse_shares(shares))
@@ -178,10 +158,10 @@ INFO = SourceInfo(
     licence=LICENCE,
     tasks=(Task.PANOPTIC, Task.SEMANTIC, Task.INSTANCE),
     options={
-        "annotations": PUBLISHED,
-        "images": "{split}2017",
-        "pngs": "annotations/panoptic_{split}2017",
-        "shares": "0.8,0.1,0.1",
+        "annotations": PANOPTIC,
+        "images": IMAGES,
+        "pngs": PNGS,
+        "shares": SHARES,
     },
     layout=(
         "{train,val}2017/000000000139.jpg",

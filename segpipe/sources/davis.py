@@ -21,6 +21,7 @@ from segpipe.sources.reading import (
     read_labels,
     read_lines,
     read_photograph,
+    sample_of,
     stored,
 )
 from segpipe.sources.spec import SourceInfo
@@ -130,12 +131,9 @@ class Davis:
                 "label_out_of_range", mask_path, "value 255; expected object numbers from 1: set the option year=2016"
             )
         numbers, areas = np.unique(objects, return_counts=True)
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored((objects > 0).astype(np.uint8)),
             segment_map=stored(objects),
             segments=tuple(

@@ -13,7 +13,7 @@ import numpy as np
 
 from segpipe import storage
 from segpipe.errors import InputError
-from segpipe.sources.reading import Listing, coding, files_by_stem, read_pair
+from segpipe.sources.reading import Kind, Line, Listing, Place, coding, read_pair
 from segpipe.sources.reading.matlab import read_matlab
 from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
 from segpipe.sources.spec import SourceInfo
@@ -44,9 +44,7 @@ class Gta5:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """The frames of the three lists. Raises InputError where split.mat is missing or not the authors'."""
-        images, masks = files_by_stem(self.root, "images", ".png"), files_by_stem(self.root, "labels", ".png")
-        lists = read_matlab(self.root, SPLIT_FILE)
-        listing = Listing()
+        lists, lines = read_matlab(self.root, SPLIT_FILE), []
         for split, variable in SPLITS.items():
             numbers = np.atleast_1d(lists.get(variable, ()))
             if not numbers.size or numbers.dtype.kind not in "ui":
@@ -54,17 +52,10 @@ class Gta5:
                     f"{storage.join(self.root, SPLIT_FILE)}: no whole numbers in {variable}; expected the authors' "
                     "split.mat (read_mapping.zip), with trainIds, valIds and testIds"
                 )
-            for number in numbers.ravel().tolist():
-                stem = f"{number:05d}"
-                listing.add_pair(
-                    stem,
-                    split=split,
-                    group=stem,
-                    image=images.get(stem),
-                    mask=masks.get(stem),
-                    expected=(f"images/{stem}.png", f"labels/{stem}.png"),
-                    listed=SPLIT_FILE,
-                )
+            stems = [f"{number:05d}" for number in numbers.ravel().tolist()]
+            lines += [Line(stem, Place(stem, split, stem), SPLIT_FILE) for stem in stems]
+        listing = Listing()
+        listing.add_lines(self.root, Kind("images", ".png"), Kind("labels", ".png"), lines)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from segpipe.sources.reading import (
     read_document,
     read_lines,
     read_photograph,
+    sample_of,
     stored,
     without_root,
 )
@@ -71,7 +72,10 @@ class LabelMe:
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
         """Background, then the names of the classes file, or all labels in use, sorted."""
-        names = self.names or self._labels_in_use()
+        return self._classes(self._documents())
+
+    def _classes(self, documents: Mapping[str, str]) -> tuple[ClassInfo, ...]:
+        names = self.names or self._labels_in_use(documents.values())
         infos = [ClassInfo(name=name, colour=class_colour(k + 1), is_thing=True) for k, name in enumerate(names)]
         return (ClassInfo(name="background", colour=class_colour(0)), *infos)
 
@@ -85,10 +89,11 @@ class LabelMe:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """Every JSON with its photograph. Raises InputError where there is none."""
-        ids = {info.name: class_id for class_id, info in enumerate(self.classes)} | {BACKGROUND: 0, IGNORE: IGNORE_8BIT}
-        listing = Listing()
+        documents, listing = self._documents(), Listing()
+        infos = self._classes(documents)
+        ids = {info.name: class_id for class_id, info in enumerate(infos)} | {BACKGROUND: 0, IGNORE: IGNORE_8BIT}
         pictures = pictures_by_stem(self.root, self.images or self.json, listing)
-        for stem, path in self._documents().items():
+        for stem, path in documents.items():
             document = _parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
             if isinstance(document, str):
                 listing.refuse(path, stem, "bad_annotation", document)
@@ -132,12 +137,9 @@ class LabelMe:
             found[number] = shape["class_id"]
         objects[(labels == 0) | (labels == IGNORE_8BIT)] = 0
         areas = np.bincount(objects.ravel(), minlength=len(numbers) + 1)
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=stored(objects if len(numbers) > IGNORE_8BIT else objects.astype(np.uint8)),
             segments=tuple(
@@ -156,9 +158,9 @@ class LabelMe:
             )
         return found
 
-    def _labels_in_use(self) -> tuple[str, ...]:
+    def _labels_in_use(self, paths: Iterable[str]) -> tuple[str, ...]:
         names: set[str] = set()
-        for path in self._documents().values():
+        for path in paths:
             document = _parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
             names |= {shape["label"] for shape in document.shapes} if not isinstance(document, str) else set()
         return _checked(tuple(sorted(names - {IGNORE, BACKGROUND, "background"})), self.root)

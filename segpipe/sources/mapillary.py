@@ -14,13 +14,15 @@ from typing import Any
 from segpipe import masks, storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources.reading import (
+    Kind,
     Listing,
+    alone_in,
     coding,
-    files_by_stem,
     read_document,
     read_labels,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
 from segpipe.sources.spec import SourceInfo
@@ -68,21 +70,13 @@ class Mapillary:
         listing, found = Listing(), 0
         for folder, split in FOLDERS.items():
             truth = f"{folder}/{self.version}" if self.version else folder
-            images = files_by_stem(self.root, f"{folder}/images", ".jpg")
-            labels = files_by_stem(self.root, f"{truth}/labels", ".png")
-            objects = files_by_stem(self.root, f"{truth}/instances", ".png")
-            found += len(images)
-            for stem in sorted(images.keys() | labels.keys()):
-                listing.add_pair(
-                    stem,
-                    split=split,
-                    group=stem,
-                    image=images.get(stem),
-                    mask=labels.get(stem),
-                    expected=(f"{folder}/images/{stem}.jpg", f"{truth}/labels/{stem}.png"),
-                    listed=f"{truth}/labels" if stem not in images else f"{folder}/images",
-                    objects=(objects.get(stem), f"{truth}/instances/{stem}.png"),
-                )
+            found += listing.add_folder(
+                self.root,
+                Kind(f"{folder}/images", ".jpg"),
+                Kind(f"{truth}/labels", ".png"),
+                alone_in(split),
+                objects=Kind(f"{truth}/instances", ".png"),
+            )
         if not found:
             raise InputError(
                 f"{self.root}: no training/images/*.jpg here; expected Vistas' layout (training/, validation/): give "
@@ -110,12 +104,9 @@ class Mapillary:
                     f"id {moved - 1} is no class, but labels has one there: one is wrong",
                 )
             segments.append(Segment(segment_id=number, class_id=class_id, area=area))
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=stored(numbered.segment_map),
             segments=tuple(segments),

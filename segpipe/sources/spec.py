@@ -58,7 +58,8 @@ class Source(Protocol):
 class SourceInfo:
     """One line of SOURCES. `open(root, **options)` makes the source; `options` are its options with their defaults.
 
-    `layout` shows, for a person, the files that it reads.
+    `layout` shows, for a person, the files that it reads. `known_bad` are samples that are broken as published, with
+    the reason and where the field says so: they are refused as `known_bad`, whatever copy they come from.
     """
 
     name: str
@@ -68,3 +69,4 @@ class SourceInfo:
     tasks: tuple[Task, ...]
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     layout: tuple[str, ...] = ()
+    known_bad: Mapping[str, str] = field(default_factory=dict)

@@ -13,21 +13,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import Labels, map_labels
 from segpipe.sources.reading import (
+    Kind,
+    Line,
     Listing,
     Photograph,
-    class_colour,
+    Place,
     coding,
     files_by_stem,
+    listed_stems,
     read_labels,
-    read_lines,
     read_photograph,
     regions,
+    sample_of,
     stored,
 )
+from segpipe.sources.reading.voc_labels import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
@@ -41,16 +44,7 @@ from segpipe.types import (
     Task,
 )
 
-NAMES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-CLASSES = tuple(
-    ClassInfo(name=name, colour=class_colour(number), is_thing=number > 0) for number, name in enumerate(NAMES)
-)
-LICENCE = "images: Flickr terms of use; annotations free for research (host.robots.ox.ac.uk/pascal/VOC)"
-_TABLE = {**{number: number for number in range(len(NAMES))}, IGNORE_8BIT: IGNORE_8BIT}
-CODING = coding(_TABLE, "255 is the boundary of objects, or too difficult", "0 is background, a class")
+CODING = coding(VOC_IDS, "255 is the boundary of objects, or too difficult", "0 is background, a class")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +58,8 @@ class Voc:
     split: str
     annotations: tuple[Annotation, ...]
     name: str = "voc"
-    licence: str = LICENCE
-    classes: tuple[ClassInfo, ...] = CLASSES
+    licence: str = VOC_LICENCE
+    classes: tuple[ClassInfo, ...] = VOC_CLASSES
     ignore_index: int = IGNORE_8BIT
     coding: LabelCoding = CODING
 
@@ -77,57 +71,32 @@ class Voc:
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """The images of the lists, trainval left out. Raises InputError where there are no lists and no `split`."""
-        images, labels = (
-            files_by_stem(self.root, "JPEGImages", ".jpg"),
-            files_by_stem(self.root, self.masks, ".png"),
-        )
-        objects = files_by_stem(self.root, self.objects, ".png") if self.objects else {}
         listing = Listing()
-        for split, stem, listed in self._listed(labels):
-            listing.add_pair(
-                stem,
-                split=split,
-                group=stem,
-                image=images.get(stem),
-                mask=labels.get(stem),
-                expected=(f"JPEGImages/{stem}.jpg", f"{self.masks}/{stem}.png"),
-                listed=listed,
-                objects=(objects.get(stem), f"{self.objects}/{stem}.png") if self.objects else None,
-            )
+        objects = Kind(self.objects, ".png") if self.objects else None
+        lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in self._listed()]
+        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".png"), lines, objects=objects)
         return listing.result()
 
-    def _listed(self, labels: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    def _listed(self) -> list[tuple[str, str, str]]:
         """(split, stem, where it is listed), by the lists or, with `split`, by the masks that are there."""
         if self.split:
-            return [(self.split, stem, self.masks) for stem in labels]
-        found = storage.list_files(storage.join(self.root, self.lists), suffix=".txt")
-        lists = {uri.rpartition("/")[2][:-4]: f"{self.lists}/{uri.rpartition('/')[2]}" for uri in found}
-        if len(lists) > 1:
-            lists.pop("trainval", None)  # the union of two others
-        if not lists:
+            return [(self.split, stem, self.masks) for stem in files_by_stem(self.root, self.masks, ".png")]
+        if not (listed := listed_stems(self.root, self.lists)):
             raise InputError(
                 f"{self.root}: no {self.lists}/*.txt here; expected VOC's layout (JPEGImages/, {self.masks}/, "
                 f"{self.lists}/train.txt): give VOCdevkit/VOC2012 as root, or name a split for all by the option split"
             )
-        return [
-            (split, line.split()[0], path)
-            for split, path in sorted(lists.items())
-            for line in read_lines(self.root, path)
-            if line.strip()
-        ]
+        return listed
 
     def read(self, ref: SampleRef) -> Sample:
         """One image with its label map and, where asked for, its objects. Raises BadSampleError."""
         image_path, mask_path, *objects = ref.files
         image = read_photograph(self.root, image_path)
-        labels = map_labels(read_labels(self.root, mask_path, image), _TABLE, file=mask_path)
+        labels = map_labels(read_labels(self.root, mask_path, image), VOC_IDS, file=mask_path)
         segment_map, segments = self._objects(objects[0], image, labels) if objects else (None, ())
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             label_map=stored(labels),
             segment_map=segment_map,
             segments=segments,
@@ -138,7 +107,7 @@ class Voc:
         segments = []
         for number, (raw, area) in enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1):
             found, pixels = np.unique(labels[numbered.segment_map == number], return_counts=True)
-            known = (found > 0) & (found < len(NAMES))
+            known = (found > 0) & (found < len(VOC_NAMES))
             if not known.any():
                 raise BadSampleError(
                     "bad_annotation",
@@ -168,7 +137,7 @@ INFO = SourceInfo(
     name="voc",
     open=open_voc,
     summary="PASCAL VOC 2012 (and SBD's masks in its layout), 1464/1449 photographs, 20 classes and background",
-    licence=LICENCE,
+    licence=VOC_LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE),
     options={
         "masks": "SegmentationClass",

@@ -26,6 +26,7 @@ from segpipe.sources.reading import (
     read_file,
     read_lines,
     read_photograph,
+    sample_of,
     segment_of_mask,
 )
 from segpipe.sources.spec import SourceInfo
@@ -120,12 +121,9 @@ class Yolo:
                     polygon = [p * (image.height if at % 2 else image.width) for at, p in enumerate(points)]
                     mask = masks.polygon_to_mask([polygon], image.height, image.width, file=where)
                     segments.append(segment_of_mask(mask, segment_id=len(segments) + 1, class_id=class_id))
-        return Sample(
-            sample_id=ref.sample_id,
-            image=image.data,
-            height=image.height,
-            width=image.width,
-            group=ref.group,
+        return sample_of(
+            ref,
+            image,
             segments=tuple(segments),
         )
 

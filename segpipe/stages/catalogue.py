@@ -31,7 +31,7 @@ def models() -> list[dict[str, Any]]:
 
 
 def sources() -> list[dict[str, Any]]:
-    """Every dataset format: name, tasks, what it reads, licence, its options with their defaults, its files."""
+    """Every dataset format: name, tasks, what it reads, licence, options with defaults, files, known-bad samples."""
     from segpipe.sources import SOURCES
 
     return [
@@ -42,6 +42,7 @@ def sources() -> list[dict[str, Any]]:
             "licence": info.licence,
             "options": to_plain(dict(info.options)),
             "layout": list(info.layout),
+            "known_bad": dict(info.known_bad),
         }
         for info in SOURCES.values()
     ]

@@ -30,6 +30,7 @@ def cautions(
         *_groups(refs, written),
         *_duplicates(written),
         *_near_copies(written),
+        *_unlabelled(written, seen),
         *_absent_classes(classes, seen),
     )
 
@@ -126,14 +127,42 @@ def _looks(written: Sequence[Written], split: str) -> list[tuple[str, str, int]]
     ]
 
 
-def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint) -> Iterator[str]:
-    """Classes that a split never shows: not learnt, or not scored."""
-    names = [info.name for info in classes]
+def _unlabelled(written: Sequence[Written], seen: Fingerprint) -> Iterator[str]:
+    """Where some samples have a label map and others none, such as the frames between two that were drawn."""
     for name, split in seen.splits.items():
-        absent = [named for named, images in zip(names, split.images_of_class, strict=True) if not images]
-        if absent:
-            named = ", ".join(absent[:_NAMED]) + (f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else "")
+        parts = [part.result for part in written if part.split == name]
+        labelled = sum(sum(part.class_pixels.values()) + part.ignored_pixels for part in parts)
+        if 0 < labelled < split.pixels:
             yield (
-                f"split {name!r} shows none of {len(absent)} of {len(names)} classes ({named}): they are not learnt or "
-                "not scored there; see the class map and the splits"
+                f"split {name!r}: {1 - labelled / split.pixels:.0%} of its pixels are in samples without a label map, "
+                "which training and evaluation of classes refuse; leave them out for that (source `frames`: option "
+                "unlabelled=false)"
             )
+
+
+def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint) -> Iterator[str]:
+    """Classes that nothing shows, for which the class map may be to blame, and those that one split does not."""
+    names = [info.name for info in classes]
+    shown = [sum(split.images_of_class[k] for split in seen.splits.values()) for k in range(len(names))]
+    nowhere = [name for name, images in zip(names, shown, strict=True) if not images]
+    if nowhere:
+        yield (
+            f"{len(nowhere)} of {len(names)} classes occur nowhere ({_few(nowhere)}): nothing can be learnt of them. "
+            "Is the raw value of each the right one, and none of the others shifted with it? `segpipe data inspect` "
+            "shows both"
+        )
+    for name, split in seen.splits.items():
+        absent = [
+            named
+            for named, images in zip(names, split.images_of_class, strict=True)
+            if not images and named not in nowhere
+        ]
+        if absent:
+            yield (
+                f"split {name!r} shows none of {len(absent)} of {len(names)} classes ({_few(absent)}): they are not "
+                "learnt or not scored there; see the class map and the splits"
+            )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -16,7 +16,7 @@ from segpipe.errors import ConflictError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share
 from segpipe.report.overlay import draw
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import layout
+from segpipe.stages import at_work, layout
 from segpipe.stages.evaluations import REPORT, finished_report, load_report
 from segpipe.types import EvalReport
 from segpipe.version import code_version
@@ -60,10 +60,11 @@ def evaluate(
         )
         for rank in range(config.workers)
     ]
-    counted = _count_all(shares, runtime, cpus)
-    report = assemble(counted, share=shares[0], experiment=experiment, label=label)
-    for sample_id, picture in _pictures(dataset, config, counted):
-        storage.write_once(storage.join(folder, "pictures", f"{_file_name(sample_id)}.png"), picture)
+    with at_work.reading(data, dataset.version):
+        counted = _count_all(shares, runtime, cpus)
+        report = assemble(counted, share=shares[0], experiment=experiment, label=label)
+        for sample_id, picture in _pictures(dataset, config, counted):
+            storage.write_once(storage.join(folder, "pictures", f"{_file_name(sample_id)}.png"), picture)
     try:
         storage.write_json_once(storage.join(folder, REPORT), reports.to_plain(report))
     except ConflictError:
@@ -114,7 +115,7 @@ def _pictures(dataset: Dataset, config: EvaluateConfig, counted: list[Counted]) 
     predictions = {sample_id: p for part in counted for sample_id, p in part.predictions.items()}
     ids = dataset.sample_ids(config.split)
     rows = [row for row, sample_id in enumerate(ids) if sample_id in predictions]
-    for sample in dataset.read(config.split, rows):
+    for sample in dataset.read(config.split, rows, extras=False):
         decoded = decode(sample)
         labels_HW = None if decoded.labels_HW is None else decoded.labels_HW.numpy()
         yield (

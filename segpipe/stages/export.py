@@ -7,13 +7,15 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from segpipe.errors import InputError
+from segpipe import storage
+from segpipe.errors import ConflictError, InputError
 from segpipe.exports import EXPORTS
 from segpipe.shards import open_dataset
-from segpipe.stages import layout
+from segpipe.stages import at_work, layout
 from segpipe.types import Sample
 
 Progress = Callable[[int, int], None]
+NOTE = "segpipe-export.json"  # what lies in a folder, and of which version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +65,14 @@ def export(
                 on_progress(done, total)
 
     place = layout.absolute(to)
-    how.write({split: counted(split) for split in manifest.splits}, manifest, place)
+    note = _claim_place(place, {"dataset": manifest.dataset, "version": dataset.version, "format": format})
+    with at_work.reading(dataset.uri, dataset.version):
+        try:
+            unfit = how.write({split: counted(split) for split in manifest.splits}, manifest, place)
+        except InputError:
+            if storage.list_tree(place) == [NOTE]:  # refused before the first file: the place is free again
+                storage.delete(note)
+            raise
     source, options = how.read_back
     asked = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
     return Exported(
@@ -72,6 +81,27 @@ def export(
         format=format,
         to=place,
         samples={name: split.samples for name, split in manifest.splits.items()},
-        left_out=tuple(str(each) for each in manifest.annotations if each not in how.keeps),
+        left_out=(*(str(each) for each in manifest.annotations if each not in how.keeps), *unfit),
         command=shlex.join(["segpipe", "ingest", source, place, *asked]),
     )
+
+
+def _claim_place(place: str, what: dict[str, str]) -> str:
+    """Sees that the place is empty or holds this very export, before anything is written there; gives the note of it.
+
+    Raises ConflictError, which names a file of somebody else's.
+    """
+    note = storage.join(place, NOTE)
+    if not storage.exists(note) and (there := storage.list_tree(place)):
+        raise ConflictError(
+            f"{place}: holds {len(there)} files already, {there[0]} among them, and no {NOTE}; nothing was written. "
+            "Name a folder that is empty or not there yet"
+        )
+    try:
+        storage.write_json_once(note, what)
+    except ConflictError as error:
+        raise ConflictError(
+            f"{note}: another export lies there ({storage.read_json(note)}), and nothing was written; "
+            "name another folder"
+        ) from error
+    return note

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,14 +21,14 @@ from segpipe.config import DatasetConfig, expand_root
 from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.shards import SCHEMA_VERSION, make_split, manifest_version, open_dataset, publish
 from segpipe.sources import Source, open_source
-from segpipe.stages import fingerprint, layout, names
+from segpipe.stages import at_work, fingerprint, layout, names
 from segpipe.stages.cautions import cautions
+from segpipe.stages.cut import cut
 from segpipe.stages.parts import Part, Progress, Written, write_all
 from segpipe.types import Annotation, ClassInfo, LabelCoding, Manifest, QuarantineEntry, SampleRef
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
-_SHARDS_A_SPLIT, _FEWEST_ROWS, _MOST_ROWS = 8, 32, 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,36 +95,52 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
         raise InputError(
             f"{root}: its classes changed while they were read: run the same again, with nobody at work there"
         )
-    for folder in ("shards", "quarantine", "receipts", "fingerprints"):
-        storage.sweep(storage.join(uri, folder))
-    receipt = storage.join(uri, "receipts", f"{_listing_key(config, source, root, refs, refused)}.json")
-    if (known := _still_there(config.name, uri, receipt, started)) is not None:
-        return known
-    parts = list(_cut(config, root, refs, uri))
-    written = write_all(parts, on_progress)
-    entries = sorted(
-        map(names.legible, (*refused, *(e for w in written for e in w.refused))),
-        key=lambda e: (e.file, e.item, e.reason),
-    )
+    stamps = _stamps(root, refs)
+    key = _listing_key(config, source, stamps, refs, refused)
+    # From the first shard that may be found there already to the manifest that names it.
+    with at_work.ingesting(uri):
+        for folder in ("shards", "quarantine", "receipts", "fingerprints"):
+            storage.sweep(storage.join(uri, folder))
+        receipt = storage.join(uri, "receipts", f"{key}.json")
+        if (known := _still_there(config.name, uri, receipt, started)) is not None:
+            return known
+        written = write_all(_parts(config, contract, root, refs, stamps, uri), on_progress)
+        result = _publish(config, uri, contract, source.expected, refs, refused, written)
+        outcome = Receipt(
+            version=result.version, splits=result.splits, warnings=result.warnings, quarantined=result.quarantined
+        )
+        storage.write_json_once(receipt, reports.to_plain(outcome))
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _publish(
+    config: DatasetConfig,
+    uri: str,
+    contract: Contract,
+    expected: Mapping[str, int] | None,
+    refs: Sequence[SampleRef],
+    refused: Sequence[QuarantineEntry],
+    written: Sequence[Written],
+) -> IngestResult:
+    """What the parts came to, published with its fingerprint and quarantine list. Raises as `ingest`."""
+    found = map(names.legible, (*refused, *(e for w in written for e in w.refused)))
+    entries = sorted(found, key=lambda e: (e.file, e.item, e.reason))
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     manifest = _manifest(config, contract, written, entries, quarantine_path)
     seen = fingerprint.make(manifest_version(manifest), written, len(contract.classes))
-    warnings = cautions(source.expected, contract.classes, refs, written, seen)
+    warnings = cautions(expected, contract.classes, refs, written, seen)
     fingerprint.keep(replace(seen, warnings=warnings), uri)
     version, status = publish(uri, manifest)
-    splits = {name: split.samples for name, split in manifest.splits.items()}
-    outcome = Receipt(version=version, splits=splits, warnings=warnings, quarantined=tuple(entries))
-    storage.write_json_once(receipt, reports.to_plain(outcome))
     return IngestResult(
         name=config.name,
         uri=uri,
         version=version,
         status=status,
-        splits=splits,
+        splits={name: split.samples for name, split in manifest.splits.items()},
         quarantined=tuple(entries),
         warnings=warnings,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,
     )
 
 
@@ -181,7 +196,7 @@ def _forget(receipt: str, why: str) -> None:
 def _listing_key(
     config: DatasetConfig,
     source: Source,
-    root: str,
+    stamps: Mapping[str, str],
     refs: Sequence[SampleRef],
     refused: Sequence[QuarantineEntry],
 ) -> str:
@@ -189,23 +204,27 @@ def _listing_key(
 
     The source's repr stands for what it read besides samples, such as a classes file.
     """
-    files = sorted({file for ref in refs for file in ref.files})
-    stamps = [[file, storage.fingerprint(storage.join(root, file))] for file in files]
     digest = hashlib.sha256()
     # One by one: the polygons of a large dataset are gigabytes of text.
-    for part in (config.model_dump(mode="json"), *refs, *refused, *stamps):
+    for part in (config.model_dump(mode="json"), *refs, *refused, *([file, stamp] for file, stamp in stamps.items())):
         digest.update(json.dumps(reports.to_plain(part), sort_keys=True).encode() + b"\n")
     return layout.key(code_version(), repr(source), digest.hexdigest())
 
 
-def _cut(config: DatasetConfig, root: str, refs: Sequence[SampleRef], uri: str) -> Iterator[Part]:
-    """Neighbours in (split, sample id) order share a shard; enough shards for parallel work, none tiny."""
-    for split in sorted({ref.split for ref in refs}):
-        mine = [ref for ref in refs if ref.split == split]
-        rows = min(_MOST_ROWS, max(_FEWEST_ROWS, math.ceil(len(mine) / _SHARDS_A_SPLIT)))
-        for at in range(0, len(mine), rows):
-            chunk = tuple(mine[at : at + rows])
-            yield Part(format=config.format, root=root, options=dict(config.options), refs=chunk, split=split, to=uri)
+def _stamps(root: str, refs: Sequence[SampleRef]) -> dict[str, str]:
+    """The fingerprint of each file that the samples are made of."""
+    files = sorted({file for ref in refs for file in ref.files})
+    return {file: storage.fingerprint(storage.join(root, file)) for file in files}
+
+
+def _parts(
+    config: DatasetConfig, contract: Contract, root: str, refs: Sequence[SampleRef], stamps: Mapping[str, str], uri: str
+) -> list[Part]:
+    sizes = {file: storage.size_in(stamp) for file, stamp in stamps.items()}
+    return [
+        Part(format=config.format, root=root, options=dict(config.options), refs=chunk, split=chunk[0].split, to=uri)
+        for chunk in cut(refs, sizes, keep_groups=Annotation.CLIPS in contract.annotations)
+    ]
 
 
 def _write_quarantine(entries: Sequence[QuarantineEntry], uri: str) -> str | None:

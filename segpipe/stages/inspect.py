@@ -17,7 +17,7 @@ from segpipe.stages import fingerprint as fingerprints
 from segpipe.stages import layout
 from segpipe.types import Manifest, Sample, SplitFingerprint
 
-SHEET_ROWS = 6
+SHEET_ROWS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +77,8 @@ class Inspection:
 def inspect(
     uri: str, *, version: str | None = None, sheet: str | None = None, split: str | None = None, rows: int = SHEET_ROWS
 ) -> Inspection:
-    """Tells what a version of the dataset at `uri` holds; with `sheet`, draws `rows` samples of `split` into that file.
+    """Tells what a version of the dataset at `uri` holds; with `sheet`, draws `rows` samples of `split`, or of each
+    split, into that file.
 
     Raises InputError where there is no such dataset, version or split, or where the file is there already.
     """
@@ -142,21 +143,22 @@ def _split(name: str, dataset: Dataset, seen: SplitFingerprint) -> SplitRow:
 
 
 def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
-    """The contact sheet of samples that lie evenly over the split."""
+    """The contact sheet of samples that lie evenly over each split, or over the one that is asked for."""
     from segpipe.report.contact_sheet import draw_sheet
 
     manifest = dataset.manifest
-    name = split if split is not None else next(iter(manifest.splits))
+    usual = ("train", "val", "test")
+    every = sorted(manifest.splits, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+    names = every if split is None else [split]
     if storage.exists(to):
         raise InputError(f"{to}: is there already; name another file for the contact sheet, or remove it")
-    title = f"{manifest.dataset}, {name} split of version {dataset.version[:8]}"
-    picture = draw_sheet(
-        _spread(dataset, name, rows), classes=manifest.classes, ignore_index=manifest.ignore_index, title=title
-    )
+    shown = {name: _spread(dataset, name, rows) for name in names}
+    title = f"{manifest.dataset}, version {dataset.version[:8]}"
+    picture = draw_sheet(shown, classes=manifest.classes, ignore_index=manifest.ignore_index, title=title)
     storage.write_once(to, picture)
     return to
 
 
 def _spread(dataset: Dataset, split: str, rows: int) -> list[Sample]:
     count, shown = dataset.rows(split), min(rows, dataset.rows(split))
-    return list(dataset.read(split, [place * count // shown for place in range(shown)]))
+    return list(dataset.read(split, [place * count // shown for place in range(shown)], extras=False))

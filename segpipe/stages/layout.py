@@ -6,6 +6,7 @@
 <home>/ledger/<experiment>/                           who is champion: one record a decision
 <home>/nights/<experiment>/                           what each retrain came to: one record a night
 <home>/pending/<experiment>/                          what MLflow was not shown yet: one record a run or verdict
+<home>/cache/                                         copies of remote shards (storage/cache.py)
 <home>/mlflow.db, mlartifacts/, prefect/              the embedded MLflow and Prefect
 """
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from segpipe import models
 from segpipe.config import Recipe, expand_root
+from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
 from segpipe.sources import open_source
 from segpipe.stages import layout
@@ -25,7 +26,9 @@ def check(recipe: Recipe) -> None:
 
     Raises InputError with every fault found, each with its path in the recipe.
     """
-    _refuse(recipe, [*_architecture_faults(recipe), *_source_faults(recipe, _splits_of_a_night(recipe))])
+    pasting = any(run.train.augment.copy_paste for run in recipe.run_configs())
+    source_faults = _source_faults(recipe, _splits_of_a_night(recipe), pasting=pasting)
+    _refuse(recipe, [*_architecture_faults(recipe), *source_faults])
 
 
 def check_evaluation(recipe: Recipe) -> None:
@@ -64,11 +67,11 @@ def _architecture_faults(recipe: Recipe) -> Iterator[str]:
             )
 
 
-def _source_faults(recipe: Recipe, wanted: Mapping[str, str]) -> Iterator[str]:
-    """Faults of the source: it cannot be opened or listed, holds no sample, or lacks a split. Reads no pixels.
+def _source_faults(recipe: Recipe, wanted: Mapping[str, str], *, pasting: bool = False) -> Iterator[str]:
+    """Faults of the source: it cannot be opened or listed, holds no sample, lacks a split or what `pasting` needs.
 
-    The listing deals samples to splits as ingest will, by lists, folders or hash, so that what is missing here is
-    missing there. Some sources only say at the listing that their root is wrong.
+    Reads no pixels. The listing deals samples to splits as ingest will, by lists, folders or hash, so that what is
+    missing here is missing there. Some sources only say at the listing that their root is wrong.
     """
     dataset = recipe.dataset
     try:
@@ -89,7 +92,10 @@ def _source_faults(recipe: Recipe, wanted: Mapping[str, str]) -> Iterator[str]:
     if not refs:
         yield f"dataset.root: {nothing_usable(root or dataset.format, refused)}"
         return
-    yield from _split_faults(f"the source {root or dataset.format}", Counter(ref.split for ref in refs), wanted)
+    where = f"the source {root or dataset.format}"
+    yield from _split_faults(where, Counter(ref.split for ref in refs), wanted)
+    if pasting and (fault := unfit(source.annotations, source.classes)):
+        yield f"train.augment.copy_paste is on, but {where} {fault}"
 
 
 def _splits_of_a_night(recipe: Recipe) -> dict[str, str]:

@@ -5,6 +5,7 @@ from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages.diff import Difference
 from segpipe.stages.doctor.finding import Check
 from segpipe.stages.export import Exported
+from segpipe.stages.gc.outcome import Collection
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.inspect import Inspection
 from segpipe.stages.retrain import RetrainResult
@@ -13,6 +14,7 @@ from segpipe.types import EvalReport, TrainResult
 __all__ = [
     "BoardRow",
     "Check",
+    "Collection",
     "Contender",
     "Difference",
     "EvalReport",

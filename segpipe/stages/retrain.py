@@ -59,6 +59,11 @@ class RetrainResult:
         """Whether nobody need look at it: no architecture failed, and the challenger was not refused."""
         return not self.failures and self.verdict.outcome != "refused"
 
+    @property
+    def refused_since(self) -> str | None:
+        """When this refusal was first said, where nothing has changed since; None for any other night."""
+        return self.verdict.at if self.did_nothing and self.verdict.outcome == "refused" else None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenNight:

@@ -9,7 +9,7 @@ from typing import Literal
 from segpipe import checkpoint, reports, storage, tracking
 from segpipe.config import ResourceConfig, RunConfig
 from segpipe.errors import ConflictError, CorruptError, InputError
-from segpipe.stages import layout, mirror
+from segpipe.stages import at_work, layout, mirror
 from segpipe.stages.identity import resolve
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress
@@ -19,7 +19,7 @@ from segpipe.user import current_user
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
-CONFIG, RESULT, DRIVERS = "run.json", "train.json", "drivers"
+CONFIG, DATA, RESULT, DRIVERS = "run.json", "data.json", "train.json", "drivers"
 
 
 def train(
@@ -44,14 +44,14 @@ def train(
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
         return done
-    _write_config(run_uri, run)
+    _write_config(run_uri, run, version)
     with storage.lease(storage.join(run_uri, DRIVERS), what=run_uri, who=current_user()):
         # Another driver may have finished it since we looked, and what it left must not be taken for damage.
         if (done := finished(run_uri)) is not None:
             return done
         _remove_damage(run_uri)
         job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
-        with mirror.live_metrics(parent, run, version=version) as sink:
+        with at_work.reading(data, version), mirror.live_metrics(parent, run, version=version) as sink:
             result = _fit(job, resources, sink, runtime, on_progress)
         try:
             storage.write_json_once(storage.join(run_uri, RESULT), reports.to_plain(result))
@@ -61,19 +61,21 @@ def train(
     return result
 
 
-def _write_config(run_uri: str, run: RunConfig) -> None:
+def _write_config(run_uri: str, run: RunConfig, version: str) -> None:
     """Writes what the folder is for, or sees that it is there; safe beside a driver that works in it.
 
-    Raises InputError and StorageFullError as storage does, CorruptError for a `run.json` that is not this run's.
+    `data.json` names the dataset version before there is a result that does: while it is there, so is the version.
+    Raises InputError and StorageFullError as storage does, CorruptError where one of the two is not this run's.
     """
-    config = storage.join(run_uri, CONFIG)
-    try:
-        storage.write_json_once(config, run.identity)
-    except ConflictError as error:
-        raise CorruptError(
-            f"{config}: does not hold the config that its folder is named for; it was changed or damaged. Delete this "
-            "file and run the same command again: it is written anew, and training goes on from its checkpoints"
-        ) from error
+    for name, document in ((DATA, {"dataset_version": version}), (CONFIG, run.identity)):
+        file = storage.join(run_uri, name)
+        try:
+            storage.write_json_once(file, document)
+        except ConflictError as error:
+            raise CorruptError(
+                f"{file}: does not hold what its folder is named for; it was changed or damaged. Delete this file and "
+                "run the same command again: it is written anew, and training goes on from its checkpoints"
+            ) from error
 
 
 def _remove_damage(run_uri: str) -> None:

@@ -3,15 +3,23 @@
     uris.py          what a URI is, how names are joined, what a temporary name looks like
     faults.py        failpoints, and operating system errors turned into ours
     local.py         the commit primitive on a local file system: temp, fsync, link, fsync of the folder
-    object_store.py  the same on S3: a conditional put; retries, range reads
+    object_store.py  the same on S3: a conditional put; retries
+    budget.py        what the reads of a pass may lose to retries together
+    ranges.py        parts of a remote object, a bounded number of requests in flight
+    cache.py         copies of remote files on this machine's disk, by content, up to a limit
     files.py         the verbs below, on either
     documents.py     strict JSON, and append-only folders of numbered records
     leases.py        one worker at a time on a folder, whatever process or host it is in
+    claims.py        any number of users of a folder, seen by the one who must know of them all
+    inventory.py     what lies below a folder, with sizes and times
 
 A final path is written by `write_once` or `commit_file` and by nothing else: a name is absent or complete, and what is
 there is never overwritten.
 """
 
+from segpipe.storage.budget import RetryBudget
+from segpipe.storage.cache import cache_folder, cache_limit, cached_bytes, fetch, forget_cached
+from segpipe.storage.claims import Claim, claim, claimants
 from segpipe.storage.documents import (
     append_record,
     canonical_json,
@@ -37,21 +45,34 @@ from segpipe.storage.files import (
     sha256_bytes,
     sha256_file,
     size,
+    size_in,
     sweep,
     write_once,
 )
+from segpipe.storage.inventory import Entry, inventory
 from segpipe.storage.leases import lease
 from segpipe.storage.uris import join, local_path
 
 __all__ = [
+    "Claim",
+    "Entry",
+    "RetryBudget",
     "append_record",
+    "cache_folder",
+    "cache_limit",
+    "cached_bytes",
     "canonical_json",
+    "claim",
+    "claimants",
     "commit_file",
     "delete",
     "delete_tree",
     "exists",
     "failpoint",
+    "fetch",
     "fingerprint",
+    "forget_cached",
+    "inventory",
     "join",
     "last_record",
     "lease",
@@ -68,6 +89,7 @@ __all__ = [
     "sha256_bytes",
     "sha256_file",
     "size",
+    "size_in",
     "sweep",
     "write_json_once",
     "write_once",

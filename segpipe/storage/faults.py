@@ -13,7 +13,7 @@ from segpipe.errors import InputError, SegpipeError, StorageFullError, Unreachab
 from segpipe.storage.uris import local_path
 
 # EFBIG is a quota too: the file size limit of the process (ulimit -f).
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MISSING = {errno.ENOENT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 _AWAY = {errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN}
@@ -51,7 +51,7 @@ def explain_read(error: OSError, uri: str) -> SegpipeError:
 
 def explain_write(error: OSError, uri: str, needed: int) -> SegpipeError:
     """The error to raise when writing about `needed` bytes to `uri` failed with `error`."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return StorageFullError(
             f"{uri}: no room ({error.strerror}): {needed:,} bytes are needed{_free(uri)}; "
             "make room or choose another destination, then run again. Nothing that was there before is touched"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from segpipe.errors import InputError
-from segpipe.storage import local, object_store
+from segpipe.storage import local, object_store, ranges
+from segpipe.storage.budget import RetryBudget
 from segpipe.storage.faults import explain_read, explain_write, failpoint
 from segpipe.storage.uris import is_temporary, local_path
 
@@ -34,10 +35,13 @@ def read_bytes(uri: str, *, limit: int | None = None) -> bytes:
             raise explain_read(error, uri) from error
 
 
-def open_read(uri: str) -> BinaryIO:
-    """The file as a seekable stream of bytes. Raises as `read_bytes`."""
+def open_read(uri: str, *, size: int | None = None, budget: RetryBudget | None = None) -> BinaryIO:
+    """The file as a seekable stream of bytes. Raises as `read_bytes`.
+
+    A store is not asked for the size where that is known; `budget` is shared with other reads.
+    """
     path = local_path(uri)
-    return object_store.open_read(uri) if path is None else local.open_regular(path, uri)
+    return ranges.open_read(uri, size=size, budget=budget) if path is None else local.open_regular(path, uri)
 
 
 def exists(uri: str) -> bool:
@@ -76,6 +80,11 @@ def fingerprint(uri: str) -> str:
     except OSError as error:
         raise explain_read(error, uri) from error
     return f"{found.st_size}/{found.st_mtime_ns}/{found.st_ctime_ns}"
+
+
+def size_in(fingerprint: str) -> int:
+    """The bytes of the file that a fingerprint speaks of."""
+    return int(fingerprint.partition("/")[0])
 
 
 def list_files(uri: str, *, suffix: str = "") -> list[str]:
@@ -201,10 +210,10 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(uri: str) -> str:
-    """SHA-256 of a file's bytes in hex, read in pieces."""
+def sha256_file(uri: str, *, budget: RetryBudget | None = None) -> str:
+    """SHA-256 of a file's bytes in hex, read in pieces. Raises as `open_read`."""
     digest = hashlib.sha256()
-    with open_read(uri) as file:
+    with open_read(uri, budget=budget) as file:
         try:
             for chunk in iter(functools.partial(file.read, _CHUNK_BYTES), b""):
                 digest.update(chunk)

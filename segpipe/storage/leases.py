@@ -68,7 +68,7 @@ def lease(folder_uri: str, *, what: str, who: str) -> Iterator[None]:
         host=socket.gethostname(),
         place=host_tag(),
         pid=os.getpid(),
-        life=_life(os.getpid()),
+        life=life_of(os.getpid()),
         at=_now(),
     )
     _ours.add(mine.token)
@@ -140,7 +140,7 @@ def _is_at_work(folder: str, what: str, owner: _Owner) -> bool:
     if owner.place == host_tag():
         if owner.pid == os.getpid():
             return owner.token in _ours
-        return is_alive(owner.pid) and _life(owner.pid) in ("", owner.life)
+        return is_alive(owner.pid) and life_of(owner.pid) in ("", owner.life)
     _log.warning("%s: process %d on %s holds it; watching whether it is alive", what, owner.pid, owner.host)
     before, until = _beats(folder), time.monotonic() + ABANDONED_SECONDS
     while time.monotonic() < until:
@@ -189,7 +189,7 @@ def _remove_beats(folder: str) -> None:
         delete(uri)
 
 
-def _life(pid: int) -> str:
+def life_of(pid: int) -> str:
     """Tells this life of a process id from the next one with that number; "" where the system does not say."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""The same verbs on what fsspec reaches: retries with a budget, range reads, and S3's conditional put.
+"""The same verbs on what fsspec reaches: retries with a budget, and S3's conditional put.
 
 Settings of S3 come from the usual AWS_* environment (AWS_ENDPOINT_URL for one that is not Amazon's). An object store
 has no temporary names: an interrupted multipart upload is invisible, and a lifecycle rule of the bucket aborts it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import io
 import os
 import random
 import time
@@ -19,15 +18,15 @@ from typing import Any, TypeVar
 import fsspec
 
 from segpipe.errors import InputError, SegpipeError, StorageFullError, UnreachableError
+from segpipe.storage.budget import RetryBudget
 from segpipe.storage.uris import scheme_of
 
 T = TypeVar("T")
 
 RETRY_SECONDS = 30.0  # the budget of one operation; then the store counts as down
+CONNECT_SECONDS, STALL_SECONDS = 5, 12  # without a byte; a request that stalls is tried a second time in the budget
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 4.0
-ANSWER_SECONDS = 60  # without a byte; then the request counts as lost
-READ_BUFFER_BYTES = 256 * 1024
 PART_BYTES = 16 << 20  # of a file from twice this size on; ten parts go at a time
 # "create-if-absent" is a promise of the store; only S3's is known and tested.
 CONDITIONAL_PUT = ("s3", "s3a")
@@ -49,14 +48,16 @@ _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError"}
 _jitter = random.SystemRandom()
 
 
-def attempt(uri: str, operation: Callable[[Any, str], T]) -> T:
+def attempt(uri: str, operation: Callable[[Any, str], T], *, budget: RetryBudget | None = None) -> T:
     """`operation(filesystem, path)`, repeated with growing jittered pauses while the error is a transient one.
 
-    Raises InputError (missing, refused, no credentials), StorageFullError, UnreachableError when the budget is spent.
+    `budget` is what many operations have together, beside each one's own. Raises InputError (missing, refused, no
+    credentials), StorageFullError, UnreachableError when a budget is spent: with the object, the tries and the seconds.
     """
+    shared = RetryBudget(float("inf")) if budget is None else budget
     started, tries = time.monotonic(), 0
     while True:
-        tries += 1
+        tries, began = tries + 1, time.monotonic()
         try:
             filesystem = filesystem_of(uri)
             return operation(filesystem, str(filesystem._strip_protocol(uri)))
@@ -65,10 +66,12 @@ def attempt(uri: str, operation: Callable[[Any, str], T]) -> T:
         except Exception as error:
             longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**tries)
             pause = _jitter.uniform(longest / 2, longest)
-            spent = time.monotonic() - started
-            if not _transient(error) or spent + pause > RETRY_SECONDS:
-                raise _explain(error, uri, tries, spent) from error
-        time.sleep(pause)
+            now = time.monotonic()
+            if not _transient(error) or now - started + pause > RETRY_SECONDS:
+                raise _explain(error, uri, tries, now - started) from error
+            if not shared.spend(now - began + pause):
+                raise _explain(error, uri, tries, now - started, f"; {shared}") from error
+        shared.pause(pause)
 
 
 def create(uri: str, data: bytes) -> bool:
@@ -91,45 +94,6 @@ def stamp(filesystem: Any, path: str) -> str:
     """What the store says of an object's content: its size and ETag (or time of change)."""
     info = filesystem.info(path)
     return f"{info['size']}/{info.get('ETag') or info.get('LastModified') or info.get('mtime')}"
-
-
-def open_read(uri: str) -> io.BufferedReader:
-    """A seekable file; each read is one range request with its own retries."""
-    return io.BufferedReader(_RemoteFile(uri), READ_BUFFER_BYTES)
-
-
-class _RemoteFile(io.RawIOBase):
-    """fsspec's own file would read 50 MB ahead of every row group, and its errors would not be ours."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._size: int = attempt(uri, lambda filesystem, path: int(filesystem.size(path)))
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = max(0, offset + (0, self._position, self._size)[whence])
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = memoryview(buffer).cast("B")
-        start, stop = self._position, min(self._size, self._position + len(wanted))
-        if stop <= start:
-            return 0
-        data = attempt(
-            self._uri, lambda filesystem, path: _exactly(filesystem.cat_file(path, start=start, end=stop), stop - start)
-        )
-        wanted[: len(data)] = data
-        self._position = stop
-        return len(data)
 
 
 def filesystem_of(uri: str) -> Any:
@@ -164,13 +128,18 @@ def _endpoint(uri: str) -> str:
 @functools.cache
 def _open_filesystem(scheme: str, endpoint: str, process: int) -> Any:
     """One per process (a fork must not share sockets), without a listing cache: other writers are the normal case."""
+    if scheme in ("http", "https"):
+        from fsspec.implementations import http  # needs aiohttp, which comes with the `s3` extra
+
+        timeout = http.aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=STALL_SECONDS)
+        return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout}, skip_instance_cache=True)
     if scheme not in CONDITIONAL_PUT:
         return fsspec.filesystem(scheme)
     # botocore repeats what it knows to be safe, at once; `attempt` owns the long pauses and the budget.
     settings = {
         "retries": {"mode": "standard", "total_max_attempts": 2},
-        "connect_timeout": 5,
-        "read_timeout": ANSWER_SECONDS,
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": STALL_SECONDS,
     }
     options: dict[str, Any] = {"endpoint_url": endpoint} if endpoint else {}
     filesystem = fsspec.filesystem(
@@ -198,12 +167,6 @@ def _put(put: Callable[[], Any]) -> bool:
     return True
 
 
-def _exactly(data: bytes, size: int) -> bytes:
-    if len(data) != size:
-        raise ConnectionError(f"short body: {len(data)} of {size} bytes")
-    return data
-
-
 def _response(error: BaseException) -> dict[str, Any]:
     for candidate in (error, error.__cause__):
         response = getattr(candidate, "response", None)
@@ -213,7 +176,7 @@ def _response(error: BaseException) -> dict[str, Any]:
 
 
 def _status(error: BaseException) -> int | None:
-    status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode") or getattr(error, "status", None)
     return status if isinstance(status, int) else None
 
 
@@ -233,12 +196,12 @@ def _storage_full(error: BaseException) -> bool:
     return _status(error) == 507 or "StorageFull" in code or "QuotaExceeded" in code
 
 
-def _explain(error: Exception, uri: str, tries: int, seconds: float) -> Exception:
-    """The error to raise; the original itself when it is a fault of the program."""
+def _explain(error: Exception, uri: str, tries: int, seconds: float, why: str = "") -> Exception:
+    """The error to raise; the original itself when it is a fault of the program. `why` no further try was made."""
     store = _endpoint(uri) or f"{scheme_of(uri)}://"
     if isinstance(error, FileNotFoundError):
         return InputError(f"{uri}: no such object or bucket in {store}; check the URI and that the bucket exists")
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or _status(error) in (401, 403):
         return InputError(f"{uri}: {store} refuses access ({error}); check AWS_ACCESS_KEY_ID and the bucket's policy")
     if type(error).__name__ in _NO_CREDENTIALS:
         return InputError(f"{uri}: no credentials for {store}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
@@ -246,7 +209,7 @@ def _explain(error: Exception, uri: str, tries: int, seconds: float) -> Exceptio
         return StorageFullError(f"{uri}: {store} has no room for this object ({error}); make room, then run again")
     if _transient(error):
         return UnreachableError(
-            f"{uri}: {store} did not answer in {tries} tries over {seconds:.0f} s ({type(error).__name__}: {error}); "
-            "check that it runs, the network, and AWS_ENDPOINT_URL"
+            f"{uri}: {store} did not answer in {tries} tries over {seconds:.0f} s ({type(error).__name__}: {error})"
+            f"{why}; check that it runs, the network, and AWS_ENDPOINT_URL"
         )
-    return SegpipeError(f"{uri}: {store} refused: {error}") if isinstance(error, OSError) else error
+    return SegpipeError(f"{uri}: {store} refused: {error}") if isinstance(error, OSError) or _status(error) else error

@@ -50,17 +50,20 @@ class SemanticOps:
         self._class_weights_K = _class_weights(config, statistics) if config and statistics else None
 
     def collate(self, samples: Sequence[DecodedSample]) -> Batch:
-        labels = [sample.labels_HW.long() for sample in samples if sample.labels_HW is not None]
+        labels = [sample.labels_HW for sample in samples if sample.labels_HW is not None]
+        colours = [sample.colour for sample in samples if sample.colour is not None]
         return Batch(
-            images_N3HW=torch.stack([sample.image_3HW for sample in samples]),
+            # Stacked as they lie in memory, pixel by pixel.
+            images_N3HW=torch.stack([sample.image_3HW.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
             labels_NHW=torch.stack(labels) if len(labels) == len(samples) else None,
+            colours_N3=torch.tensor(colours) if colours else None,
             sample_ids=tuple(sample.sample_id for sample in samples),
             original_sizes=tuple((sample.image_3HW.shape[1], sample.image_3HW.shape[2]) for sample in samples),
         )
 
     def loss(self, output: DenseOutput, batch: Batch) -> dict[str, Tensor]:
         """{"main": ..., "<aux head>": ...}: cross entropy in float32 over the pixels that are not ignored."""
-        labels_NHW = _labels(batch).to(output.logits_NKHW.device, non_blocking=True)
+        labels_NHW = _labels(batch).to(output.logits_NKHW.device, non_blocking=True).long()
         weight_K = self._class_weights_K
         if weight_K is not None:
             weight_K = weight_K.to(labels_NHW.device)
@@ -135,7 +138,7 @@ class SemanticOps:
 
 def _logits_NKHW(model: nn.Module, batch: Batch, bundle: ModelBundle, *, scale: float, mirrored: bool) -> Tensor:
     """The logits of one view of the images, at the images' own size and the right way round."""
-    images_N3hw = batch.images_N3HW.to(next(model.parameters()).device)
+    images_N3hw = batch.images_N3HW.to(next(model.parameters()).device).contiguous()
     size = images_N3hw.shape[-2:]
     factor = bundle.input_scale * scale
     if factor != 1.0:

@@ -30,7 +30,7 @@ LOADER = "segpipe.serving"
 # What `serving` imports, on the way or directly.
 REQUIREMENTS = (
     *("mlflow", "torch", "torchvision", "numpy", "safetensors"),
-    *("pydantic", "pyyaml", "pillow", "fsspec", "pyarrow"),
+    *("pydantic", "pyyaml", "pillow", "simplejpeg", "fsspec", "pyarrow"),
 )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from segpipe import checkpoint
 from segpipe.cores import keep_freed_memory
-from segpipe.data.batch import Batch, normalise
+from segpipe.data.batch import Batch, training_inputs
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.evaluate import count
@@ -76,7 +76,7 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
 def _forward(s: Session, batch: Batch) -> Tensor:
     """The loss of one micro-batch: the model in the configured precision, the task's terms summed."""
     device = s.runtime.device
-    images_N3HW = normalise(batch.images_N3HW.to(device, non_blocking=True))
+    images_N3HW = training_inputs(batch, device)
     if s.config.channels_last:
         images_N3HW = images_N3HW.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
@@ -152,7 +152,7 @@ def _record(s: Session, metrics: Mapping[str, float]) -> None:
     """Into the history first, which checkpoints keep; then to whoever watches."""
     s.at.history.append({"step": s.at.step, "epoch": s.at.epoch, "metrics": dict(metrics)})
     if s.runtime.rank == 0:
-        s.runtime.report(TrainProgress(metrics, s.at.step, s.total_steps))
+        s.runtime.report(TrainProgress(metrics, s.at.step, s.total_steps, s.resumed_at))
 
 
 def _finish(s: Session) -> TrainResult:

@@ -88,6 +88,7 @@ class Session:
         self.total_steps = self.steps_per_epoch * config.epochs
         self.log_every = max(1, self.total_steps // _POINTS_ON_A_LOSS_CURVE)
         self.at = self._resume()
+        self.resumed_at = self.at.step
         wrapped = runtime.wrap(self.model)
         self.forward = torch.compile(wrapped) if config.compile else wrapped
 

@@ -53,13 +53,13 @@ def test_options_are_numbers_truths_or_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "label"),
+    ("path", "label", "run"),
     [
-        ("runs/camvid/unet_r18-0123456789ab/model", "unet_r18"),
-        ("s3://bucket/runs/fcn-a-0123456789ab/model/", "fcn-a"),
-        ("elsewhere/model", "model"),
-        ("weights", "model"),
+        ("runs/camvid/unet_r18-0123456789ab/model", "unet_r18", "01234567"),
+        ("s3://bucket/runs/fcn-a-0123456789ab/model/", "fcn-a", "01234567"),
+        ("elsewhere/model", "model", ""),
+        ("weights", "model", ""),
     ],
 )
-def test_a_label_is_read_from_the_path_of_a_run(path: str, label: str) -> None:
-    assert parts.label_of(path) == label
+def test_label_and_run_are_read_from_the_path_of_a_run(path: str, label: str, run: str) -> None:
+    assert (parts.label_of(path), parts.run_of(path)) == (label, run)

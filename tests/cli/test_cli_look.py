@@ -1,6 +1,7 @@
 """segpipe/cli/look.py and views.py: what is shown, and the choice of the experiment."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ from rich.console import Console
 
 from segpipe import reports, storage
 from segpipe.cli import views
+from segpipe.leaderboard import rank
+from segpipe.promotion.gate import refuse
 from segpipe.stages import doctor, layout, nights
 from segpipe.stages.doctor.finding import Check
+from segpipe.stages.results import IngestResult, RetrainResult
 from segpipe.types import QuarantineEntry
 from tests.fixtures.command_line import document, segpipe
 from tests.fixtures.example_reports import scored
@@ -35,7 +39,10 @@ def test_board_needs_no_name_where_there_is_one_experiment() -> None:
         (1, "a", "miou", 0.7),
         (2, "b", "miou", 0.5),
     ]
-    assert "0.7000" in segpipe("board", first).stdout
+    shown = segpipe("board", first).stdout
+    assert "0.7000" in shown
+    assert "sky everywhere would score 0.2500" in shown
+    assert "not above that" not in shown
     night_of("second")
     several = segpipe("board")
     assert several.exit_code == 2
@@ -61,6 +68,39 @@ def night_of(experiment: str) -> str:
     )
     storage.append_record(layout.nights_uri(experiment), reports.to_plain(record), after=0)
     return experiment
+
+
+def test_a_board_names_the_models_that_have_learnt_nothing() -> None:
+    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
+    views.board(console, rank([scored(0.25, "flat"), scored(0.7, "good")]))
+    console.file.close()
+    assert "sky everywhere would score 0.2500; not above that: flat\n" in console.export_text()
+
+
+def test_a_refusal_of_an_earlier_night_says_since_when() -> None:
+    verdict = replace(refuse(scored(0.5), None, "because"), at="2026-03-04T05:06:07.000+00:00")
+    ingested = IngestResult(
+        name="d", uri="u", version="v", status="already_published", splits={}, quarantined=(), warnings=(), seconds=0
+    )
+    night = RetrainResult(
+        experiment="e",
+        dataset=ingested,
+        board=tuple(rank([scored(0.5)])),
+        verdict=verdict,
+        failures={},
+        did_nothing=True,
+        home="h",
+        mlflow_uri="m",
+        mlflow_url=None,
+        pages={},
+        seconds=1,
+    )
+    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
+    views.retrained(console, night)
+    console.file.close()
+    assert "refused since 2026-03-04T05:06 UTC, and until something changes" in console.export_text()
+    for other in (replace(night, did_nothing=False), replace(night, verdict=replace(verdict, outcome="kept"))):
+        assert other.refused_since is None
 
 
 def test_doctor_shows_findings_with_their_fixes(monkeypatch: pytest.MonkeyPatch) -> None:

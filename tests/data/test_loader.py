@@ -2,9 +2,12 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from segpipe.config import TrainConfig
 from segpipe.data.augment import augment
@@ -12,7 +15,7 @@ from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD, Batch, normalise
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.data.loader import EvalBatches, TrainBatches
 from segpipe.errors import CorruptError, InputError
-from segpipe.shards import Dataset, open_dataset
+from segpipe.shards import Dataset, epoch_order, open_dataset
 from segpipe.tasks.semantic import SemanticOps
 from tests.fixtures.small import CLASSES, IGNORE, publish_small, small_run
 
@@ -54,7 +57,8 @@ def test_an_epoch_holds_each_sample_at_most_once_in_whole_batches(dataset: Datas
         assert batch.images_N3HW.dtype == torch.uint8
         assert batch.images_N3HW.shape == (4, 3, 32, 32)
         assert batch.labels_NHW is not None
-        assert batch.labels_NHW.dtype == torch.int64
+        assert batch.labels_NHW.dtype == torch.uint8
+        assert batch.images_N3HW.is_contiguous(memory_format=torch.channels_last)
         assert set(batch.labels_NHW.unique().tolist()) <= {0, 1, 2, IGNORE}
 
 
@@ -77,13 +81,61 @@ def test_a_batch_is_made_of_decode_and_augment_and_nothing_else(dataset: Dataset
         )
         assert torch.equal(batch.images_N3HW[number], expected.image_3HW)
         assert batch.labels_NHW is not None
-        assert torch.equal(batch.labels_NHW[number], expected.labels_HW.long())  # type: ignore[union-attr]
+        assert torch.equal(batch.labels_NHW[number], expected.labels_HW)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("start", range(5))
 def test_a_resume_at_any_position_meets_the_same_batches(dataset: Dataset, start: int) -> None:
     whole = list(train_batches(dataset).epoch(1))
     assert_equal(list(train_batches(dataset).epoch(1, start=start)), whole[start:])
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    st.integers(1, 8),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(0, 2**32),
+    st.data(),
+)
+def test_global_batches_are_the_same_for_any_ranks_accumulation_and_resume(
+    groups: list[int], world_size: int, share: int, accumulate: int, seed: int, data: st.DataObject
+) -> None:
+    """Rows B1 and B5 of the goal sheet: an epoch that changes its number of workers at any step, again and again."""
+    made = LikeADataset(tuple(groups))
+    size = world_size * share
+    assume(sum(groups) >= size * accumulate)
+    config = config_of(batch_size=size, accumulate=accumulate, seed=seed)
+    order = made.order("train", seed=seed, epoch=3)
+    steps = sum(groups) // (size * accumulate)
+    other_sizes = [other for other in range(1, 9) if size % other == 0]
+    position, met = 0, []
+    while position < steps * accumulate:
+        until = data.draw(st.integers(position + 1, steps * accumulate))
+        workers = data.draw(st.sampled_from(other_sizes))
+        ranks = [TrainBatches(made, config, collate, rank=r, world_size=workers) for r in range(workers)]  # type: ignore[arg-type]
+        assert {batches.micro_batches for batches in ranks} == {steps * accumulate}
+        rows = [batches.rows(3, start=position) for batches in ranks]
+        for step in range(until - position):
+            piece = size // workers
+            met.append([row for mine in rows for row in mine[step * piece : (step + 1) * piece]])
+        position = until
+    assert met == [order[at * size : (at + 1) * size] for at in range(steps * accumulate)]
+    assert len({row for batch in met for row in batch}) == size * accumulate * steps, "each row at most once"
+
+
+@dataclass
+class LikeADataset:
+    """As much of a `Dataset` as decides which rows make a batch."""
+
+    groups: tuple[int, ...]
+    uri: str = "made-up"
+
+    def rows(self, split: str) -> int:
+        return sum(self.groups)
+
+    def order(self, split: str, *, seed: int, epoch: int) -> list[int]:
+        return epoch_order(self.groups, seed=seed, epoch=epoch, version="v")
 
 
 def test_more_threads_change_nothing(dataset: Dataset) -> None:
@@ -161,7 +213,7 @@ def test_evaluation_gives_whole_images_at_their_own_size(dataset: Dataset) -> No
             assert batch.original_sizes[number] == (samples[sample_id].height, samples[sample_id].width)
             assert torch.equal(batch.images_N3HW[number], expected.image_3HW)
             assert batch.labels_NHW is not None
-            assert torch.equal(batch.labels_NHW[number], expected.labels_HW.long())  # type: ignore[union-attr]
+            assert torch.equal(batch.labels_NHW[number], expected.labels_HW)  # type: ignore[union-attr]
             sizes.add(batch.original_sizes[number])
     assert sizes == {(32, 40), (40, 32)}
 
@@ -191,8 +243,8 @@ def test_leaving_an_epoch_early_leaves_no_thread(dataset: Dataset) -> None:
 
     batches = train_batches(dataset).epoch(0)
     next(batches)
-    batches.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("segpipe-loader")]
+    batches.close()
+    assert not [t.name for t in threading.enumerate() if t.name.startswith(("segpipe-loader", "segpipe-reader"))]
 
 
 def test_normalise_takes_out_mean_and_deviation() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from segpipe import masks
 from segpipe.config import DatasetConfig
 from segpipe.errors import ConflictError, InputError
 from segpipe.exports import EXPORTS
 from segpipe.exports.naming import stem_of
-from segpipe.shards import open_dataset
+from segpipe.shards import open_dataset, publish
 from segpipe.stages.export import Exported, export
 from segpipe.stages.ingest import ingest
 from segpipe.types import Annotation, Sample
@@ -72,6 +73,70 @@ def test_objects_come_back_as_coco(source: str, tmp_path: Path) -> None:
         assert sample.keypoints == other.keypoints
         if source != "cityscapes":  # its objects lie in a map, and come back as run lengths
             assert sample.segments == other.segments
+
+
+@pytest.mark.parametrize("source", ["coco", "nuclei", "cityscapes"])
+def test_objects_come_back_as_yolo_to_the_pixel(source: str, tmp_path: Path) -> None:
+    WRITERS[source](tmp_path / "root")
+    uri = ingested(source, tmp_path / "root", tmp_path / "one")
+    result = export(uri, "yolo", str(tmp_path / "files"))
+    again = back(result, tmp_path / "two")
+    first, second = by_id(uri), by_id(again)
+    assert first.keys() == second.keys()
+    names = [[info.name for info in open_dataset(each).manifest.classes] for each in (uri, again)]
+    assert names[0] == names[1]
+    objects = crowds = 0
+    for sample_id, (split, sample) in first.items():
+        other_split, other = second[sample_id]
+        assert (split, sample.image) == (other_split, other.image)
+        kept = [segment for segment in sample.segments if not segment.is_crowd]
+        assert [s.class_id for s in kept] == [s.class_id for s in other.segments]
+        for segment, came in zip(kept, other.segments, strict=True):
+            assert (masks.mask_of(segment, sample) == masks.mask_of(came, other)).all(), sample_id
+        objects, crowds = objects + len(kept), crowds + len(sample.segments) - len(kept)
+    assert objects > 0
+    counted = [f"{crowds} crowd regions"] if crowds else []
+    assert [text for text in result.left_out if "crowd" in text] == counted
+
+
+def test_names_that_yaml_would_read_otherwise_come_back(tmp_path: Path) -> None:
+    WRITERS["coco"](tmp_path / "root")
+    strange = ['no: "1"', "Bäume\t#\n"]
+    for document in (tmp_path / "root" / "annotations").glob("*.json"):
+        told = json.loads(document.read_text())
+        for category, name in zip(told["categories"], strange, strict=False):
+            category["name"] = name
+        document.write_text(json.dumps(told))
+    uri = ingested("coco", tmp_path / "root", tmp_path / "one")
+    again = back(export(uri, "yolo", str(tmp_path / "files")), tmp_path / "two")
+    assert [info.name for info in open_dataset(again).manifest.classes][:2] == strange
+
+
+def test_a_split_that_yolo_does_not_know_is_refused_before_the_first_file(tmp_path: Path) -> None:
+    WRITERS["coco"](tmp_path / "root")
+    uri = ingested("coco", tmp_path / "root", tmp_path / "one")
+    manifest = open_dataset(uri).manifest
+    publish(
+        uri, replace(manifest, splits={**manifest.splits, "dev": replace(manifest.splits["val"], shards=(), samples=0)})
+    )
+    with pytest.raises(InputError, match=r"split 'dev': YOLO's data\.yaml knows train, val, test only"):
+        export(uri, "yolo", str(tmp_path / "files"))
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_a_place_that_holds_other_files_is_refused_before_the_first_file(tmp_path: Path) -> None:
+    root = write_folder_mini(tmp_path / "root", lists=True)
+    uri = ingested("folder", root, tmp_path / "one")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(ConflictError, match=r"holds 1 files already, thesis\.tex among them, .*nothing was written"):
+        export(uri, "folder", str(tmp_path / "mine"))
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+    export(uri, "folder", str(tmp_path / "files"))
+    before = sorted((tmp_path / "files").rglob("*"))
+    with pytest.raises(ConflictError, match=r"another export lies there .*'folder'"):
+        export(uri, "voc", str(tmp_path / "files"))
+    assert sorted((tmp_path / "files").rglob("*")) == before
 
 
 def test_the_same_export_again_changes_nothing_and_another_is_refused(tmp_path: Path) -> None:

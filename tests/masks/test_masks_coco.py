@@ -64,6 +64,18 @@ def test_round_trip_of_any_mask_in_every_form(mask: np.ndarray) -> None:
         np.testing.assert_array_equal(decode_rle(form, *mask.shape), mask)
 
 
+@given(
+    npst.arrays(np.bool_, npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)),
+    st.integers(0, 12),
+    st.integers(0, 12),
+)
+def test_columns_are_those_of_the_whole_mask(mask: np.ndarray, one: int, other: int) -> None:
+    left, right = sorted(min(place, mask.shape[1]) for place in (one, other))
+    strip = decode_rle(encode_rle(mask), *mask.shape, columns=(left, right))
+    np.testing.assert_array_equal(strip, mask[:, left:right])
+    assert strip.flags.c_contiguous
+
+
 @given(st.lists(st.tuples(st.integers(-3, 20), st.integers(-3, 16)), min_size=3, max_size=7))
 def test_a_polygon_covers_what_it_encloses_up_to_its_border(points: list[tuple[int, int]]) -> None:
     mask = polygon_to_mask([np.array(points, dtype=float)], 14, 18)

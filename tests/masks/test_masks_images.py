@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segpipe.errors import BadSampleError
-from segpipe.masks import check_header, check_image, map_labels, read_image_header, read_label_image
+from segpipe.masks import check_header, check_image, map_labels, read_image_header, read_label_image, read_rgb
 from tests.fixtures.pictures import label_blocks, photograph, png
 
 LABELS = label_blocks(9, 14, 4)
@@ -80,6 +80,20 @@ def test_a_bad_photograph_has_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(BadSampleError) as caught:
         check_image(data, file="images/a.jpg")
     assert (caught.value.reason, caught.value.file) == (reason, "images/a.jpg")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(mode: str, settings: dict[str, int]) -> None:
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(photograph(33, 47))).convert(mode).save(stream, "JPEG", **settings)
+    data = stream.getvalue()
+    # Bytes in front of the end marker make libjpeg warn; Pillow passes over them, and so does training.
+    for variant in (data, data[:-2] + b"\x00\x00" + data[-2:]):
+        expected_HW3 = np.asarray(Image.open(io.BytesIO(variant)).convert("RGB"))
+        assert np.array_equal(read_rgb(variant, file="a.jpg"), expected_HW3)
+    with pytest.raises(BadSampleError, match=r"(?i)truncated"):
+        read_rgb(data[: len(data) // 2], file="a.jpg")
 
 
 def test_the_pixel_limit_is_checked_on_the_header() -> None:

@@ -17,7 +17,7 @@ CLASSES = (
 )
 HEIGHT, WIDTH = 24, 36
 SCALE = PANEL_WIDTH // WIDTH
-TOP = MARGIN + TITLE_SIZE + 10 + TEXT_SIZE + 4
+TOP = MARGIN + TITLE_SIZE + 10 + TITLE_SIZE + 6 + TEXT_SIZE + 4
 GREY = np.full((HEIGHT, WIDTH, 3), 100, np.uint8)
 
 
@@ -31,9 +31,10 @@ def pixel(sheet: np.ndarray, panel: int, x: int, y: int) -> tuple[int, ...]:
     return tuple(int(v) for v in sheet[TOP + y * SCALE + SCALE // 2, left + x * SCALE + SCALE // 2])
 
 
-def drawn(*samples: Sample) -> np.ndarray:
-    data = draw_sheet(samples, classes=CLASSES, ignore_index=255, title="toy, train split")
-    assert data == draw_sheet(samples, classes=CLASSES, ignore_index=255, title="toy, train split")
+def drawn(*samples: Sample, classes: tuple[ClassInfo, ...] = CLASSES, **more: tuple[Sample, ...]) -> np.ndarray:
+    splits = {"train": samples, **more}
+    data = draw_sheet(splits, classes=classes, ignore_index=255, title="toy")
+    assert data == draw_sheet(splits, classes=classes, ignore_index=255, title="toy")
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -73,3 +74,53 @@ def test_samples_of_all_sizes_stand_below_each_other() -> None:
     one, two = drawn(wide), drawn(wide, tall)
     assert two.shape[0] > one.shape[0] + 300
     assert one.shape[1] == two.shape[1] == 3 * WIDTH * SCALE + 2 * GAP + 2 * MARGIN
+
+
+def test_a_frame_without_labels_and_with_depth_is_drawn_as_it_is() -> None:
+    sheet = drawn(sample(extras={"depth": png(np.zeros((HEIGHT, WIDTH), np.uint16))}))
+    assert [pixel(sheet, panel, 5, 5) for panel in (0, 2)] == [(100, 100, 100), (100, 100, 100)]
+
+
+def test_each_split_follows_the_other_with_its_name() -> None:
+    one = sample(label_map=bytes(HEIGHT * WIDTH))
+    other = sample(sample_id="b", label_map=bytes([1]) * (HEIGHT * WIDTH))
+    both, longer = drawn(one, val=(other,)), drawn(one, other)
+    assert both.shape[0] == longer.shape[0] + TITLE_SIZE + 6
+    second = TITLE_SIZE + 6 + HEIGHT * SCALE + TEXT_SIZE + 10 + GAP
+    left = MARGIN + WIDTH * SCALE + GAP
+    assert tuple(both[TOP + second + 5, left + 5]) == CLASSES[1].colour
+    heading = both[TOP + HEIGHT * SCALE + GAP : TOP + HEIGHT * SCALE + GAP + TITLE_SIZE, MARGIN : MARGIN + 80]
+    assert heading.min() < 100
+
+
+def test_a_background_is_not_laid_over_the_image_and_the_ground_of_a_street_is() -> None:
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[:, 20:] = 1
+    for name, colour in (("_background_", (100, 100, 100)), ("Background", (100, 100, 100)), ("ground", (50, 155, 61))):
+        classes = (ClassInfo(name=name, colour=(10, 200, 30)), CLASSES[1])
+        sheet = drawn(sample(label_map=labels.tobytes()), classes=classes)
+        assert pixel(sheet, 1, 5, 5) == (10, 200, 30)
+        assert pixel(sheet, 2, 5, 5) == colour, name
+        assert pixel(sheet, 2, 30, 5) == (155, 50, 61)
+
+
+def test_the_legend_names_the_classes_that_no_sample_shows() -> None:
+    some, none = drawn(sample(label_map=bytes(HEIGHT * WIDTH))), ClassInfo(name="zebra", colour=(1, 2, 250))
+    more = drawn(sample(label_map=bytes(HEIGHT * WIDTH)), classes=(*CLASSES, none))
+    assert (more == np.array([1, 2, 250])).all(axis=2).any()
+    assert not (some == np.array([1, 2, 250])).all(axis=2).any()
+
+
+def test_the_name_of_a_class_stands_in_its_widest_part_where_there_is_room() -> None:
+    """A swapped class map is read at once: the sky is called building."""
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[:, 20:] = 1
+    overlay = drawn(sample(label_map=labels.tobytes()))[TOP : TOP + HEIGHT * SCALE, -MARGIN - WIDTH * SCALE : -MARGIN]
+    white = (overlay == 255).all(axis=2)
+    seam = 20 * SCALE
+    assert white[:, : seam - 1].any()
+    assert white[:, seam + 2 :].any()
+    labels[:] = 0
+    labels[:1, 20:] = 1  # a strip of 10 pixels: no line of text fits in
+    overlay = drawn(sample(label_map=labels.tobytes()))[TOP : TOP + HEIGHT * SCALE, -MARGIN - WIDTH * SCALE : -MARGIN]
+    assert not (overlay[: SCALE - 1, seam + 2 :] == 255).all(axis=2).any()

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segpipe.shards import epoch_order
-from segpipe.shards.reader import GROUPS_PER_BLOCK
+from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK
 
 GROUPS = st.lists(st.integers(1, 8), max_size=90)
 KEYS = st.integers(0, 2**40)
@@ -51,6 +51,32 @@ def test_rows_mix_within_blocks_of_groups(row_groups: list[int], seed: int) -> N
         start = sum(row_groups[group] for earlier in blocks[:index] for group in earlier)
         assert set(visited[start : start + rows]) == block
     assert sorted(first_visits) == list(range(len(row_groups)))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 8), st.integers(1, 2 * BLOCK_BYTES)), max_size=60).filter(bool),
+    KEYS,
+)
+def test_a_block_is_bounded_by_bytes_too(groups: list[tuple[int, int]], seed: int) -> None:
+    """What a reader has to keep: row groups that are begun and not yet ended. One alone may be larger."""
+    rows, sizes = zip(*groups, strict=True)
+    order = epoch_order(rows, seed=seed, epoch=0, version="v", group_bytes=sizes)
+    assert sorted(order) == list(range(sum(rows)))
+    group_of = [group for group, count in enumerate(rows) for _ in range(count)]
+    left, begun = list(rows), set()
+    for row in order:
+        begun.add(group_of[row])
+        assert sum(sizes[group] for group in begun) <= BLOCK_BYTES or len(begun) == 1
+        left[group_of[row]] -= 1
+        if not left[group_of[row]]:
+            begun.discard(group_of[row])
+
+
+@given(GROUPS, KEYS)
+def test_small_groups_are_ordered_as_without_sizes(row_groups: list[int], seed: int) -> None:
+    sizes = [BLOCK_BYTES // GROUPS_PER_BLOCK] * len(row_groups)
+    given_sizes = epoch_order(row_groups, seed=seed, epoch=0, version="v", group_bytes=sizes)
+    assert given_sizes == epoch_order(row_groups, seed=seed, epoch=0, version="v")
 
 
 def test_it_is_the_same_on_every_machine_and_python() -> None:

@@ -15,7 +15,7 @@ from segpipe.shards import Dataset
 from segpipe.shards.row_groups import RowGroups
 from segpipe.types import Manifest, Sample
 from tests.fixtures.publish_worker import make_and_publish
-from tests.fixtures.samples import manifest_of, semantic_sample
+from tests.fixtures.samples import full_sample, manifest_of, semantic_sample
 
 SAMPLES = [semantic_sample(n) for n in range(32)]
 
@@ -41,6 +41,16 @@ def test_rows_come_in_the_order_asked_for(root: str) -> None:
     for index in (-1, 32):
         with pytest.raises(InputError, match=rf"row {index} of train does not exist; it has rows 0 to 31"):
             list(dataset.read("train", [index]))
+
+
+def test_extras_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    samples = [replace(full_sample(number), label_map=None) for number in range(9)]
+    shards.publish(str(tmp_path), manifest_of([shards.write_shard(samples, str(tmp_path), "train")]))
+    dataset = shards.open_dataset(str(tmp_path))
+    assert list(dataset.read("train", [0, 8])) == [samples[0], samples[8]]
+    bare = [replace(sample, extras={}) for sample in samples]
+    assert list(dataset.read("train", [8, 0], extras=False)) == [bare[8], bare[0]]
+    assert list(dataset.samples("train")) == samples
 
 
 def test_a_version_is_current_or_named_by_its_beginning(root: str) -> None:
@@ -93,7 +103,7 @@ def test_a_dataset_can_be_pickled_and_shared_by_threads(root: str) -> None:
 
 
 def test_an_epoch_in_its_order_loads_each_row_group_once(tmp_path: Path) -> None:
-    result = shards.write_shard((semantic_sample(n) for n in range(8 * 80 - 3)), str(tmp_path), "train")
+    result = shards.write_shard((semantic_sample(n) for n in range(8 * 80 - 3)), str(tmp_path), "train", group_rows=8)
     shards.publish(str(tmp_path), manifest_of([result]))
     dataset = shards.open_dataset(str(tmp_path))
     groups = dataset.row_groups("train")
@@ -104,7 +114,7 @@ def test_an_epoch_in_its_order_loads_each_row_group_once(tmp_path: Path) -> None
 
 
 def test_the_least_recently_used_row_group_goes_first(tmp_path: Path) -> None:
-    result = shards.write_shard((semantic_sample(n) for n in range(40)), str(tmp_path), "train")
+    result = shards.write_shard((semantic_sample(n) for n in range(40)), str(tmp_path), "train", group_rows=8)
     assert result.shard is not None
     kept = RowGroups(str(tmp_path), max_groups=2)
     for group, loads in ((0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (1, 4), (2, 5), (2, 5), (1, 5), (0, 6)):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from segpipe import shards
 from segpipe.errors import CorruptError, InputError
+from segpipe.shards.schema import annotation_hash
 from segpipe.types import Keypoints, Sample, Segment
 from tests.fixtures.samples import full_sample, manifest_of, semantic_sample
 
@@ -58,6 +59,8 @@ SEGMENT = Segment(segment_id=1, class_id=0, area=0, rle=b"0")
         ({"segment_map": b""}, "segment_map has 0 bytes"),
         ({"width": 2, "label_map": b"123"}, "of 1 x 2 pixels"),
         ({"frame_index": 3}, "needs a clip_id"),
+        ({"extras": {"Depth": b"1"}}, "extra 'Depth' of 1 bytes; expected a name of small letters"),
+        ({"extras": {"depth": b""}}, "extra 'depth' of 0 bytes"),
         ({"clip_id": "c", "frame_index": -1}, "counts from 0"),
         ({"segments": (SEGMENT, SEGMENT)}, "not distinct numbers"),
         ({"segments": (replace(SEGMENT, segment_id=0),)}, "from 1"),
@@ -90,6 +93,15 @@ def test_a_map_that_does_not_unpack_is_corrupt(changes: Mapping[str, Any]) -> No
     row = {**shards.sample_to_row(semantic_sample(5)), **changes}
     with pytest.raises(CorruptError, match=r"sample 'drive/00005': label_map .* ingest the dataset again"):
         shards.row_to_sample(row)
+
+
+def test_an_extra_is_a_part_of_the_annotations() -> None:
+    sample = full_sample(1)
+    others = [replace(sample, extras=extras) for extras in ({}, {"depth": b"1"}, {"depth": b"2"}, {"flow": b"1"})]
+    turned = replace(sample, extras=dict(reversed(sample.extras.items())))
+    hashes = [annotation_hash(shards.sample_to_row(each)) for each in (sample, *others)]
+    assert len(set(hashes)) == len(hashes)
+    assert annotation_hash(shards.sample_to_row(turned)) == hashes[0]
 
 
 def test_the_row_fills_exactly_the_schema() -> None:

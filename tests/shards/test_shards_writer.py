@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ NUM_FAILPOINTS = 24  # passed by one `make_and_publish`; `test_the_failpoints_ar
 
 def test_a_shard_is_described_by_its_result(root: str) -> None:
     samples = [semantic_sample(n) for n in range(20)]
-    result = shards.write_shard(iter(samples), root, "train")
+    result = shards.write_shard(iter(samples), root, "train", group_rows=8)
     assert result.shard is not None
     data = storage.read_bytes(storage.join(root, result.shard.path))
     assert result.shard.path == f"shards/train-{storage.sha256_bytes(data)[:20]}.parquet"
@@ -37,6 +38,41 @@ def test_a_shard_is_described_by_its_result(root: str) -> None:
     assert result.sample_ids == tuple(sample.sample_id for sample in samples)
     assert result.image_hashes == tuple(storage.sha256_bytes(sample.image) for sample in samples)
     assert storage.list_tree(root) == [result.shard.path]
+
+
+def rows_of_groups(tmp_path: Path, samples: list[Sample], **limits: int) -> tuple[int, ...]:
+    result = shards.write_shard(samples, str(tmp_path), "train", **limits)
+    assert result.sample_ids == tuple(sample.sample_id for sample in samples)
+    assert result.shard is not None
+    return result.shard.row_groups
+
+
+def clip(name: str, first: int, length: int) -> list[Sample]:
+    return [replace(semantic_sample(first + n), clip_id=name, frame_index=n) for n in range(length)]
+
+
+def test_row_groups_are_cut_by_bytes_and_at_most_so_many_rows(tmp_path: Path) -> None:
+    large = [semantic_sample(n, image_bytes=3 << 20) for n in range(5)]
+    assert rows_of_groups(tmp_path, large) == (2, 2, 1), "8 MiB hold two of 3 MiB"
+    assert rows_of_groups(tmp_path, large, group_bytes=1) == (1, 1, 1, 1, 1)
+    assert rows_of_groups(tmp_path, [semantic_sample(n, image_bytes=10) for n in range(600)]) == (256, 256, 88)
+
+
+def test_a_clip_is_never_cut(tmp_path: Path) -> None:
+    stills = [semantic_sample(n) for n in range(100, 105)]
+    samples = [*clip("a", 0, 3), *stills[:4], *clip("b", 10, 2), *clip("c", 20, 11), *clip("d", 40, 5), stills[4]]
+    assert rows_of_groups(tmp_path, samples, group_rows=5) == (5, 4, 11, 5, 1)
+    assert rows_of_groups(tmp_path, samples, group_bytes=1) == (3, 1, 1, 1, 1, 2, 11, 5, 1)
+    assert rows_of_groups(tmp_path, samples) == (26,)
+
+
+def test_a_clip_in_pieces_or_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="clip 'a': other samples stand between its frames"):
+        shards.write_shard([*clip("a", 0, 2), semantic_sample(9), *clip("a", 2, 1)], str(tmp_path), "train")
+    monkeypatch.setattr("segpipe.shards.writer.CLIP_BYTES", 1000)
+    with pytest.raises(InputError, match=r"clip 'a': more than 0 MiB in \d frames, .* cut it into shorter clips"):
+        shards.write_shard(clip("a", 0, 90), str(tmp_path), "train")
+    assert storage.list_tree(str(tmp_path)) == []
 
 
 def test_statistics_count_every_labelled_pixel(tmp_path: Path) -> None:

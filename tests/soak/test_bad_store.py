@@ -55,7 +55,7 @@ def flaky(s3_server: str, s3_root: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     with flaky_store(s3_server) as proxy:
         use_endpoint(monkeypatch, proxy.endpoint)
         monkeypatch.setattr(object_store, "FIRST_PAUSE_SECONDS", 0.005)
-        monkeypatch.setattr(object_store, "ANSWER_SECONDS", 0.3)
+        monkeypatch.setattr(object_store, "STALL_SECONDS", 0.3)
         # botocore's own one retry pauses up to a second, a thousand times over.
         monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.005)
         yield proxy

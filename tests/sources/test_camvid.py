@@ -1,4 +1,6 @@
-"""CamVid: the list prefix is re-rooted and never escapes, void becomes 255, every bad line costs only itself."""
+"""CamVid: the list prefix is re-rooted and never escapes, void becomes 255, every bad line costs only itself; what its
+makers publish has the same splits as SegNet's lists.
+"""
 
 import os
 from pathlib import Path
@@ -8,9 +10,12 @@ import pytest
 
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources import open_source
+from segpipe.sources.camvid import labels
 from segpipe.types import IGNORE_8BIT
 from tests.fixtures.camvid_mini import FRAMES, write_camvid_mini
+from tests.fixtures.mini_variants import write_camvid_original
 from tests.fixtures.pictures import label_blocks, photograph, png
+from tests.fixtures.small_files import write
 
 DATA = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 # The published training set, from the data's own description: pixels of each class, then void.
@@ -69,6 +74,35 @@ def test_the_documented_counts_and_classes_can_be_compared(tmp_path: Path) -> No
     assert [info.name for info in source.classes][:4] == ["Sky", "Building", "Pole", "Road"]
     assert source.classes[4].colour == (60, 40, 222)
     assert len({info.colour for info in source.classes}) == 11
+
+
+@pytest.mark.parametrize("root", ROOTS.values(), ids=ROOTS)
+def test_the_original_layout_has_the_splits_of_segnets_lists(root: Path | None, tmp_path: Path) -> None:
+    listed = open_source("camvid", str(root or write_camvid_mini(tmp_path / "segnet"))).index()[0]
+    for ref in listed:
+        write(tmp_path / "original", f"701_StillsRaw_full/{ref.sample_id}.png", b"")
+        write(tmp_path / "original", f"LabeledApproved_full/{ref.sample_id}_L.png", b"")
+    found, refused = open_source("camvid", str(tmp_path / "original"), {"layout": "original"}).index()
+    assert refused == []
+    assert [(ref.sample_id, ref.split, ref.group) for ref in found] == [
+        (ref.sample_id, ref.split, ref.group) for ref in listed
+    ]
+
+
+def test_whole_drives_are_dealt_by_shares(tmp_path: Path) -> None:
+    write_camvid_original(tmp_path)
+    source = open_source("camvid", str(tmp_path), {"layout": "original", "shares": "0.4,0.3,0.3"})
+    refs, _ = source.index()
+    assert source.expected is None
+    assert len({(ref.group, ref.split) for ref in refs}) == len({ref.group for ref in refs}) == 4
+
+
+def test_every_label_belongs_to_one_of_the_eleven_classes() -> None:
+    assert set(labels.TO_ELEVEN.values()) == set(range(11))
+    assert len(labels.COLOURS) == 32
+    # SegNet repainted the pavement only; every other class has the colour of the label that it is called by.
+    named = {info.name: info.colour for info in labels.ALL}
+    assert [info.name for info in labels.ELEVEN if named.get(info.name, info.colour) != info.colour] == []
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,6 @@
-"""Each public dataset: what its coding means (void, zero, polarity, crowds, objects), and the counts of real copies.
+"""Each public dataset: what its coding means (void, zero, polarity, crowds, objects), and the counts of `facts`."""
 
-The counts stand in the description of the real data, which others made; without it the made-up copies are read alone.
-"""
-
-import os
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,163 +9,17 @@ import pytest
 
 from segpipe import masks
 from segpipe.sources import open_source
-from segpipe.types import Sample
-from tests.fixtures.mini_datasets import HEIGHT, WIDTH, WRITERS
+from segpipe.types import Annotation, Sample
+from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.mini_pascal import CONTEXT
+from tests.fixtures.mini_variants import open_mini, write_mini
+from tests.fixtures.small_files import HEIGHT, WIDTH
+from tests.sources.facts import AT_HAND, DATA, MINI_PIXELS, PARTS, Facts, Options
 
-DATA = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-Options = dict[str, str | int | float | bool]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What is known of one copy: samples, segments and crowds of each split; pixels of some class ids, all splits."""
-
-    source: str
-    folder: str = ""
-    options: Options = field(default_factory=dict)
-    samples: dict[str, int]
-    segments: dict[str, int] = field(default_factory=dict)
-    crowds: dict[str, int] = field(default_factory=dict)
-    pixels: dict[int, int] = field(default_factory=dict)
-
-
-MINI_PIXELS = HEIGHT * WIDTH
-FACTS = [
-    Facts(
-        source="voc",
-        samples={"train": 2, "val": 1},
-        segments={"train": 6, "val": 3},
-        pixels={0: 3 * MINI_PIXELS // 6, 15: 3 * MINI_PIXELS // 3, 3: 3 * MINI_PIXELS // 6, 255: 3 * MINI_PIXELS // 3},
-    ),
-    Facts(source="voc", options={"objects": ""}, samples={"train": 2, "val": 1}),
-    Facts(
-        source="voc",
-        folder="voc_sample",
-        options={"split": "train"},
-        samples={"train": 3},
-        segments={"train": 12},
-        pixels={255: 10369},
-    ),
-    Facts(
-        source="ade20k",
-        samples={"train": 2, "val": 1},
-        pixels={0: 2 * MINI_PIXELS // 3, 149: 2 * MINI_PIXELS // 3, 2: MINI_PIXELS // 3, 255: MINI_PIXELS},
-    ),
-    Facts(source="ade20k", folder="ade20k_sample", options={"split": "val"}, samples={"val": 3}, pixels={255: 22924}),
-    Facts(
-        source="cityscapes",
-        samples={"train": 1, "val": 1},
-        segments={"train": 4, "val": 4},
-        crowds={"train": 1, "val": 1},
-        pixels={0: MINI_PIXELS // 3, 13: 2 * MINI_PIXELS // 3, 11: MINI_PIXELS // 3, 255: 2 * MINI_PIXELS // 3},
-    ),
-    Facts(source="cityscapes", options={"segments": False}, samples={"train": 1, "val": 1}),
-    Facts(
-        source="cityscapes",
-        folder="cityscapes_sample",
-        options={"split": "val"},
-        samples={"val": 1},
-        segments={"val": 15},
-        pixels={11: 107, 13: 1802},
-    ),
-    Facts(source="bdd100k", samples={"train": 1, "val": 1}, pixels={0: 432, 10: 432, 18: 432, 255: 432}),
-    Facts(source="nuclei", samples={"train": 2, "val": 1}, segments={"train": 6, "val": 3}),
-    Facts(
-        source="nuclei",
-        folder="nuclei_dsb2018",
-        samples={"train": 41, "val": 15},
-        segments={"train": 1600, "val": 820},
-    ),
-    Facts(source="isbi2012", samples={"train": 9, "val": 1, "test": 1}),
-    Facts(
-        source="isbi2012",
-        folder="isbi2012",
-        samples={"train": 24, "val": 3, "test": 3},
-        pixels={0: 1727250, 1: 6137070},
-    ),
-    Facts(source="davis", samples={"train": 3, "val": 3}, segments={"train": 3, "val": 6}, pixels={1: 3 * 24 + 3 * 48}),
-    Facts(
-        source="davis",
-        options={"year": 2016},
-        samples={"train": 3, "val": 3},
-        segments={"train": 3, "val": 3},
-        pixels={1: 3 * 24 + 3 * 48},
-    ),
-    Facts(source="davis", folder="davis", options={"year": 2016}, samples={"val": 139}, segments={"val": 139}),
-    Facts(
-        source="labelme",
-        options={"shares": "1,0,0"},
-        samples={"train": 4},
-        segments={"train": 12},
-    ),
-    Facts(
-        source="labelme",
-        folder="voc_sample",
-        options={"json": "labelme_json", "images": "JPEGImages", "classes": "class_names.txt", "shares": "1,0,0"},
-        samples={"train": 3},
-        segments={"train": 12},
-        pixels={255: 10369},
-    ),
-    Facts(
-        source="mapillary",
-        samples={"train": 1, "val": 1},
-        segments={"train": 3, "val": 3},
-        pixels={0: MINI_PIXELS, 1: MINI_PIXELS // 2, 255: MINI_PIXELS // 2},
-    ),
-    Facts(
-        source="gta5",
-        samples={"train": 1, "val": 1, "test": 1},
-        pixels={0: 3 * MINI_PIXELS // 4, 13: 3 * MINI_PIXELS // 4, 255: 3 * MINI_PIXELS // 2},
-    ),
-    Facts(source="yolo", samples={"train": 2, "val": 1}, segments={"train": 2, "val": 2}),
-    Facts(source="oxford_pet", options={"validation": 0.0}, samples={"train": 12, "test": 1}),
-    Facts(
-        source="coco",
-        samples={"train": 2, "val": 2},
-        segments={"train": 3, "val": 3},
-        crowds={"train": 1, "val": 1},
-    ),
-    Facts(
-        source="coco",
-        folder="coco_mini",
-        samples={"train": 80, "val": 79},
-        segments={"train": 739, "val": 624},
-        crowds={"train": 8, "val": 5},
-    ),
-    Facts(
-        source="coco",
-        folder="voc_sample",
-        options={"annotations": "coco_annotations.json", "images": "", "shares": "1,0,0"},
-        samples={"train": 3},
-        segments={"train": 12},
-    ),
-    Facts(
-        source="coco_panoptic",
-        samples={"train": 1, "val": 1},
-        segments={"train": 4, "val": 4},
-        crowds={"train": 1, "val": 1},
-        pixels={0: MINI_PIXELS, 1: MINI_PIXELS // 3, 255: 2 * MINI_PIXELS // 3},
-    ),
-    Facts(
-        source="coco_panoptic",
-        folder="coco_panoptic_sample",
-        options={
-            "annotations": "panoptic_examples.json",
-            "images": "input_images",
-            "pngs": "panoptic_examples",
-            "shares": "1,0,0",
-        },
-        samples={"train": 2},
-        segments={"train": 50},
-        crowds={"train": 3},
-        pixels={255: 2712 + 7189},
-    ),
-]
 SAME: tuple[tuple[str, Path, Options], ...] = (
     ("labelme", DATA / "voc_sample", {"json": "labelme_json", "images": "JPEGImages", "classes": "class_names.txt"}),
     ("voc", DATA / "voc_sample", {"split": "train"}),
 )
-AT_HAND = [facts for facts in FACTS if not facts.folder or (DATA / facts.folder).exists()]
 
 
 def ids_of(encoded: bytes | None, sample: Sample) -> npt.NDArray[np.unsignedinteger]:
@@ -180,7 +29,7 @@ def ids_of(encoded: bytes | None, sample: Sample) -> npt.NDArray[np.unsignedinte
 
 
 def read_all(source: str, root: Path, options: Options | None = None) -> list[Sample]:
-    opened = open_source(source, str(root), options)
+    opened = open_mini(source, root, options)
     refs, refused = opened.index()
     assert refused == []
     return [opened.read(ref) for ref in refs]
@@ -189,8 +38,8 @@ def read_all(source: str, root: Path, options: Options | None = None) -> list[Sa
 @pytest.mark.parametrize("facts", AT_HAND, ids=lambda facts: f"{facts.source}-{facts.folder or facts.options}")
 def test_counts_are_those_of_the_description(facts: Facts, tmp_path: Path) -> None:
     if not facts.folder:
-        WRITERS[facts.source](tmp_path)
-    source = open_source(facts.source, str(DATA / facts.folder if facts.folder else tmp_path), facts.options)
+        write_mini(facts.source, tmp_path)
+    source = open_mini(facts.source, DATA / facts.folder if facts.folder else tmp_path, facts.options)
     refs, refused = source.index()
     assert refused == []
     samples, segments, crowds, pixels = Counter[str](), Counter[str](), Counter[str](), Counter[int]()
@@ -280,6 +129,63 @@ def test_coco_objects_of_every_spelling(tmp_path: Path) -> None:
     assert int(masks.decode_rle(crowd.rle or b"", HEIGHT, WIDTH).sum()) == 4 * HEIGHT
     assert with_objects.keypoints[0].points == ((3.5, 4.0, 2), (0.0, 0.0, 0), (7.25, 9.0, 1))
     assert with_objects.keypoints[0].segment_id == person.segment_id
+
+
+def test_parts_are_named_by_their_objects_and_numbers_do_not_count(tmp_path: Path) -> None:
+    assert (len(PARTS), sum(" " in name for name in PARTS)) == (214, 193)
+    write_mini("pascal_part", tmp_path)
+    source, samples = open_mini("pascal_part", tmp_path), read_all("pascal_part", tmp_path)
+    rows = [
+        [source.classes[k].name for k in ids_of(sample.label_map, sample)[0, 2 :: WIDTH // 6]] for sample in samples
+    ]
+    nothing = "background"
+    assert rows == [
+        ["person head", "person lear", "person", nothing, nothing, nothing],
+        ["car wheel", "car", "car wheel", "car", "boat", "boat"],
+        ["sheep muzzle", nothing, "sheep", "sheep", nothing, nothing],
+    ]
+    boat, car = samples[1].segments
+    assert (source.classes[boat.class_id].name, source.classes[car.class_id].name) == ("boat", "car")
+    assert (boat.area, car.area) == (MINI_PIXELS / 2, 2 * MINI_PIXELS / 3)  # each whole, though the car covers the boat
+
+
+def test_pascal_context_has_the_same_classes_in_every_spelling(tmp_path: Path) -> None:
+    write_mini("pascal_context", tmp_path)
+    names = [info.name for info in open_mini("pascal_context", tmp_path).classes]
+    assert (len(names), names[0], names[47], names[38]) == (60, "background", "sky", "plate")
+    assert names[1:] == [info.name for info in open_mini("pascal_context-59", tmp_path).classes] == sorted(CONTEXT)
+    maps = [read_all(f"pascal_context{spelling}", tmp_path)[0].label_map for spelling in ("", "-official", "-merged")]
+    assert maps[0] == maps[1] == maps[2]
+
+
+def test_coco_persons_have_seventeen_keypoints(tmp_path: Path) -> None:
+    write_mini("coco-keypoints", tmp_path)
+    source = open_mini("coco-keypoints", tmp_path)
+    assert [info.name for info in source.classes] == ["person"]
+    assert source.annotations == (Annotation.SEGMENTS, Annotation.KEYPOINTS)
+    assert source.expected == {"train": 118287, "val": 5000}
+    persons, nobody = read_all("coco-keypoints", tmp_path)[:2]
+    assert (nobody.segments, nobody.keypoints) == ((), ())
+    visible = [sum(visibility > 0 for _, _, visibility in each.points) for each in persons.keypoints]
+    assert visible == [16, 0, 0]  # as num_keypoints says
+    assert {len(each.points) for each in persons.keypoints} == {17}
+    assert [each.segment_id for each in persons.keypoints] == [segment.segment_id for segment in persons.segments]
+    assert persons.keypoints[0].points[:2] == ((0.5, 1.0, 2), (1.5, 2.0, 1))
+
+
+def test_coco_stuff_names_the_same_pixels_in_every_spelling(tmp_path: Path) -> None:
+    write_mini("coco_stuff", tmp_path)
+    spelt = {}
+    for name in ("coco_stuff", "coco_stuff-train_ids", "coco_stuff-pixelmaps"):
+        classes, sample = open_mini(name, tmp_path).classes, read_all(name, tmp_path)[0]
+        spelt[name] = [classes[k].name if k != 255 else "void" for k in ids_of(sample.label_map, sample)[0, ::9]]
+    assert spelt["coco_stuff"] == spelt["coco_stuff-train_ids"] == ["void", "person", "toothbrush", "wood"]
+    assert spelt["coco_stuff-pixelmaps"] == ["void", "other", "other", "wood"]
+    classes = open_mini("coco_stuff", tmp_path).classes
+    assert (len(classes), sum(info.is_thing for info in classes)) == (171, 80)
+    assert [classes[k].name for k in (10, 11, 79, 80, 170)] == [
+        *("fire hydrant", "stop sign", "toothbrush", "banner", "wood"),
+    ]
 
 
 def test_a_panoptic_crowd_is_a_segment_and_void_is_ignored(tmp_path: Path) -> None:

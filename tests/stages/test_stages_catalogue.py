@@ -20,7 +20,7 @@ pytestmark = pytest.mark.xdist_group("shapes")
     ("entries", "names", "fields"),
     [
         (catalogue.models, list(MODELS), {"task", "paper", "options", "differs", "published"}),
-        (catalogue.sources, list(SOURCES), {"tasks", "summary", "licence", "options", "layout"}),
+        (catalogue.sources, list(SOURCES), {"tasks", "summary", "licence", "options", "layout", "known_bad"}),
         (catalogue.tasks, [str(task) for task in TASKS], {"primary", "needs", "models"}),
     ],
     ids=["models", "sources", "tasks"],

@@ -121,6 +121,30 @@ def test_amounts_have_two_thresholds(found: int, status: str) -> None:
     assert ("tidy up" in check.fix) == (status != "ok")
 
 
+def test_the_cache_tells_its_place_and_limit_and_what_stands_in_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGPIPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=2 * GIB))
+    check = one(machine.check_cache())
+    assert (check.status, check.found) == ("ok", f"{tmp_path}/cache: 0.0 of 32.0 GiB, 2.0 GiB free")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / ("0" * 64)).write_bytes(b"1")
+    check = one(machine.check_cache())
+    assert check.status == "warn"
+    assert "SEGPIPE_CACHE_GIB" in check.fix
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", "1.5")
+    assert one(machine.check_cache()).status == "ok"
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", "0")
+    assert "off" in one(machine.check_cache()).found
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", "lots")
+    assert one(machine.check_cache()).status == "fail"
+    monkeypatch.delenv("SEGPIPE_CACHE_GIB")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SEGPIPE_CACHE", str(tmp_path / "file" / "cache"))
+    assert "cache: no such file or folder" in one(machine.check_cache()).found
+
+
 def test_the_disk_of_a_home_that_is_not_there_yet_is_that_of_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

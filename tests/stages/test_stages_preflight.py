@@ -107,6 +107,15 @@ def test_splits_by_lists_or_by_hash_are_those_that_ingest_will_make(tmp_path: Pa
     ]
 
 
+def test_copy_paste_needs_objects_to_copy(tmp_path: Path) -> None:
+    check(recipe("train.augment.copy_paste=0.5"))
+    masks_only = f"dataset={{name: a, format: folder, root: {write_folder_mini(tmp_path)}}}"
+    for key in ("train.augment.copy_paste=0.5", "architectures.1.train={augment: {copy_paste: 0.1}}"):
+        with pytest.raises(InputError, match=rf"copy_paste is on, but the source {tmp_path} has no segments to paste"):
+            check(recipe(masks_only, key))
+    check_evaluation(recipe(masks_only, "train.augment.copy_paste=0.5"))
+
+
 def test_an_evaluation_asks_for_its_own_split_only() -> None:
     check_evaluation(recipe("dataset.options.train=0", "architectures=[{arch: unett}]"))
     with pytest.raises(InputError, match=r"evaluate.split is 'test', but the source scenes has the splits train \(8\)"):

@@ -64,6 +64,18 @@ def test_a_short_body_is_read_again(flaky: FlakyStore, s3_root: str) -> None:
     assert flaky.faults == []
 
 
+def test_a_read_that_stalls_is_tried_again(flaky: FlakyStore, s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "STALL_SECONDS", 0.3)
+    object_store._open_filesystem.cache_clear()
+    data = bytes(range(256)) * 400
+    uri = storage.join(s3_root, "x")
+    storage.write_once(uri, data)
+    flaky.faults = [("GET", "hang")] * 2
+    assert storage.sha256_file(uri) == storage.sha256_bytes(data)
+    assert flaky.faults == []
+    object_store._open_filesystem.cache_clear()
+
+
 def test_a_fingerprint_tells_objects_of_equal_length_apart(flaky: FlakyStore, s3_root: str) -> None:
     """Written within a second, so that size and time of change, which S3 gives in seconds, could be the same."""
     prints = []

@@ -11,8 +11,10 @@ import torch
 
 from segpipe import checkpoint, storage
 from segpipe.config import AugmentConfig, InferenceConfig, RunConfig
+from segpipe.train.loop import fit
+from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
-from segpipe.types import Inference, TrainResult
+from segpipe.types import Inference, TrainProgress, TrainResult
 from tests.fixtures.small import ONE_VIEW, small_run
 from tests.fixtures.train_worker import DieAt, moved, run_child, same, train
 
@@ -97,9 +99,10 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_the_undisturbed_one(
 def test_a_resume_repeats_at_most_one_interval(job: TrainJob) -> None:
     job = replace(job, run=RUNS["saves in mid-epoch"])
     assert run_child(train, job, DieAt(8)) == (-9, None)
-    reported: list[int] = []
-    train(job, lambda metrics, step: reported.append(step))
-    assert min(reported) == 7, "step 6 was saved"
+    news: list[TrainProgress] = []
+    fit(job, LocalRuntime(on_progress=news.append))
+    assert min(each.step for each in news) == 7, "step 6 was saved"
+    assert {each.resumed_at for each in news} == {6}
 
 
 def test_a_finished_run_is_not_trained_again(job: TrainJob) -> None:

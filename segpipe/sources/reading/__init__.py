@@ -2,15 +2,22 @@
 
     files.py        one file below the root -> bytes, a photograph, label ids, lines, a JSON document; and one pair
     listing.py      what `Source.index` gives back, collected; which files are there
-    splits.py       a stable hash of the group -> train, val or test
+    splits.py       lists of stems, or a stable hash of the group -> train, val or test
     colours.py      a colour for every class that has none
+    extras.py       depth and flow of an image, as shipped
+    matlab.py       .mat files of MATLAB 5
+    hdf5.py         .mat files of MATLAB 7.3
     objects.py      polygons, run lengths and id maps -> segments
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
+    voc_labels.py   the label table of PASCAL VOC and what is made of it
+    coco_json.py    COCO's documents; coco_objects.py their objects by image
+    matlab.py       MATLAB's .mat files
 
 Every raw id and every name in here comes from data: nothing is trusted before it is checked.
 """
 
 from segpipe.sources.reading.colours import class_colour
+from segpipe.sources.reading.extras import read_extra
 from segpipe.sources.reading.files import (
     Photograph,
     check_size,
@@ -22,11 +29,16 @@ from segpipe.sources.reading.files import (
     read_lines,
     read_pair,
     read_photograph,
+    sample_of,
     stored,
     without_root,
 )
 from segpipe.sources.reading.listing import (
+    Kind,
+    Line,
     Listing,
+    Place,
+    alone_in,
     below,
     files_below,
     files_by_stem,
@@ -35,13 +47,17 @@ from segpipe.sources.reading.listing import (
     pictures_by_stem,
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
-from segpipe.sources.reading.splits import SPLITS, hashed_split, parse_shares
+from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, parse_shares
 
 __all__ = [
     "SPLITS",
+    "Kind",
+    "Line",
     "Listing",
     "Photograph",
+    "Place",
     "Regions",
+    "alone_in",
     "below",
     "check_size",
     "class_colour",
@@ -52,16 +68,19 @@ __all__ = [
     "inside",
     "is_inside",
     "is_number",
+    "listed_stems",
     "mask_of_segmentation",
     "parse_shares",
     "pictures_by_stem",
     "read_document",
+    "read_extra",
     "read_file",
     "read_labels",
     "read_lines",
     "read_pair",
     "read_photograph",
     "regions",
+    "sample_of",
     "segment_of_mask",
     "stored",
     "without_root",

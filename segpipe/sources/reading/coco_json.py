@@ -1,13 +1,13 @@
 """COCO's annotation documents, checked: which there are, their categories, their images. Part of `reading`.
 
-Shared by `coco` (objects) and `coco_panoptic` (segments in a PNG).
+Shared by `coco` (objects) and `coco_panoptic` (segments in a PNG), whose sources are made of `Documented`.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,13 @@ from segpipe.sources.reading.listing import below, files_below, is_inside
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, ClassInfo, LabelCoding
 
 SPLIT_MARK = "{split}"
+OBJECTS = "annotations/instances_{split}2017.json"
+KEYPOINTS = "annotations/person_keypoints_{split}2017.json"
+PANOPTIC = "annotations/panoptic_{split}2017.json"
+IMAGES = "{split}2017"
+SHARES = "0.8,0.1,0.1"
+EXPECTED = {"train": 118287, "val": 5000}  # COCO 2017
+LICENCE = "annotations CC BY 4.0; each image under its own Flickr licence (cocodataset.org)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +59,59 @@ class Document:
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
         return tuple(category.info for category in self.categories.values())
+
+    @property
+    def ignore_index(self) -> int:
+        return IGNORE_8BIT if len(self.categories) <= IGNORE_8BIT else IGNORE_16BIT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Documented:
+    """What the sources of COCO's documents share: where documents and images are, and what the documents declare.
+
+    `documents` and `images` are patterns below the root that may hold {split}; without it, `shares` deals the images.
+    """
+
+    root: str
+    documents: str
+    images: str
+    shares: tuple[float, ...]
+    licence: str = LICENCE
+
+    def read_documents(self) -> dict[str, Document]:
+        """Split -> document. Raises InputError."""
+        return read_documents(self.root, self.documents)
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The categories in the order of the files. Raises InputError as `index`."""
+        return next(iter(self.read_documents().values())).classes
+
+    @property
+    def coding(self) -> LabelCoding:
+        first = next(iter(self.read_documents().values()))
+        return coding({raw: category.class_id for raw, category in first.categories.items()}, "values are category ids")
+
+    @property
+    def ignore_index(self) -> int:
+        """255, or 65535 where there are more than 255 classes."""
+        return next(iter(self.read_documents().values())).ignore_index
+
+    @property
+    def expected(self) -> Mapping[str, int] | None:
+        """COCO 2017's counts; none for documents of another name."""
+        return EXPECTED if self.documents in (OBJECTS, KEYPOINTS, PANOPTIC) else None
+
+
+def folder_of(pattern: str, split: str) -> str:
+    """The folder below the root that `pattern` means for a split."""
+    return pattern.replace(SPLIT_MARK, split).strip("/")
+
+
+def files_of(root: str, splits: Iterable[str], *patterns: str) -> frozenset[str]:
+    """Every file in the folders that `patterns` mean, as paths below the root. Splits may share one: listed once."""
+    folders = {folder_of(pattern, split) for pattern in patterns for split in splits}
+    return frozenset().union(*(files_below(root, folder) for folder in folders))
 
 
 def read_documents(root: str, pattern: str) -> dict[str, Document]:
@@ -132,22 +192,6 @@ def _document(root: str, path: str) -> Document:
         annotations=tuple(parts["annotations"]),
         faults=tuple(faults),
     )
-
-
-def classes_of(documents: Mapping[str, Document]) -> tuple[ClassInfo, ...]:
-    """The categories in the order of the files."""
-    return next(iter(documents.values())).classes
-
-
-def category_coding(documents: Mapping[str, Document]) -> LabelCoding:
-    """Category ids -> class ids."""
-    first = next(iter(documents.values()))
-    return coding({raw: category.class_id for raw, category in first.categories.items()}, "values are category ids")
-
-
-def ignored_id(classes: Sequence[ClassInfo]) -> int:
-    """255, or 65535 where there are more than 255 classes."""
-    return IGNORE_8BIT if len(classes) <= IGNORE_8BIT else IGNORE_16BIT
 
 
 def _image_fault(entry: Mapping[str, Any]) -> str | None:

@@ -89,13 +89,18 @@ def read_pair(
     image_path, mask_path = ref.files
     image = read_photograph(root, image_path)
     raw = read_labels(root, mask_path, image, palette=palette)
+    return sample_of(ref, image, label_map=stored(masks.map_labels(raw, table, file=mask_path)))
+
+
+def sample_of(ref: SampleRef, image: Photograph, **annotations: Any) -> Sample:
+    """The sample that `ref` asked for, with its photograph; `annotations` are the fields of Sample that say more."""
     return Sample(
         sample_id=ref.sample_id,
         image=image.data,
         height=image.height,
         width=image.width,
         group=ref.group,
-        label_map=stored(masks.map_labels(raw, table, file=mask_path)),
+        **annotations,
     )
 
 
@@ -139,7 +144,7 @@ def _leads_out(root: str, path: str) -> bool:
 
 
 def inside(root: str, path: str) -> str:
-    """The URI of `path` under `root`. Raises InputError where links lead out of a local root."""
+    """The URI of `path` below `root`. Raises InputError where links lead out of the root."""
     if _leads_out(root, path):
         raise InputError(f"{storage.join(root, path)}: is a link out of the root: copy the file into the root")
     return storage.join(root, path)

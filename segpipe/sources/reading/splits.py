@@ -1,10 +1,16 @@
-"""Splits where there are none: by a stable hash of the group, so that nothing changes sides. Part of `reading`."""
+"""Splits, by a folder of lists or, where there are none, by a stable hash of the group. Part of `reading`.
+
+The hash is stable so that nothing changes sides.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
+from segpipe import storage
 from segpipe.errors import InputError
+from segpipe.sources.reading.files import read_lines
 
 SPLITS = ("train", "val", "test")
 
@@ -30,3 +36,21 @@ def hashed_split(group: str, shares: tuple[float, ...]) -> str:
             return split
         place -= share
     return next(split for split, share in reversed(list(zip(SPLITS, shares, strict=True))) if share > 0)
+
+
+def listed_stems(root: str, folder: str, *, only: Collection[str] = ()) -> list[tuple[str, str, str]]:
+    """(split, first word of a line, path of the list) of every `folder/<split>.txt`, of `only` those that it names.
+
+    `trainval` beside others is left out, being their union. Empty where there is no list.
+    """
+    found = [uri.rpartition("/")[2] for uri in storage.list_files(storage.join(root, folder), suffix=".txt")]
+    lists = {name.removesuffix(".txt"): f"{folder}/{name}" for name in found}
+    if len(lists) > 1:
+        lists.pop("trainval", None)
+    return [
+        (split, line.split()[0], path)
+        for split, path in sorted(lists.items())
+        if not only or split in only
+        for line in read_lines(root, path)
+        if line.strip()
+    ]

@@ -65,7 +65,12 @@ class Scenes:
     classes: tuple[ClassInfo, ...] = CLASSES
     ignore_index: int = IGNORE_8BIT
     coding: LabelCoding = CODING
-    annotations: tuple[Annotation, ...] = tuple(Annotation)
+    annotations: tuple[Annotation, ...] = (
+        Annotation.LABEL_MAP,
+        Annotation.SEGMENTS,
+        Annotation.KEYPOINTS,
+        Annotation.CLIPS,
+    )
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float, float]] = {

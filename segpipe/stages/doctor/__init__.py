@@ -20,6 +20,7 @@ CHECKS: dict[str, Callable[[], Iterator[Check]]] = {
     "packages": machine.check_packages,
     "home": machine.check_home,
     "disk": machine.check_disk,
+    "cache": machine.check_cache,
     "shared memory": machine.check_shared_memory,
     "memory": machine.check_memory,
     "gpu": machine.check_gpu,

@@ -79,6 +79,25 @@ def check_disk() -> Iterator[Check]:
     yield amount("disk", free, fewest=1 * GIB, enough=10 * GIB, fix=fix, what="free")
 
 
+def check_cache() -> Iterator[Check]:
+    """Where copies of remote datasets go, and whether its limit fits on the disk: full, each epoch would fetch anew."""
+    try:
+        folder, limit, used = storage.cache_folder(), storage.cache_limit(), storage.cached_bytes()
+    except SegpipeError as error:
+        fix = "set SEGPIPE_CACHE to a local folder and SEGPIPE_CACHE_GIB to a number of GiB, or unset both"
+        yield Check(name="cache", status="fail", found=str(error), expected="a folder and a limit", fix=fix)
+        return
+    if not limit:
+        yield Check(name="cache", status="ok", found="off (SEGPIPE_CACHE_GIB=0)", expected="any")
+        return
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    found = f"{folder}: {used / GIB:.1f} of {limit / GIB:.1f} GiB, {free / GIB:.1f} GiB free"
+    fits = not used or used + free >= limit  # nobody has to make room for a cache that nothing uses
+    fix = "" if fits else "free some space there, name a larger disk in SEGPIPE_CACHE, or lower SEGPIPE_CACHE_GIB"
+    yield Check(name="cache", status="ok" if fits else "warn", found=found, expected="room up to its limit", fix=fix)
+
+
 def check_shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Check]:  # noqa: S108 - only its size is read
     """Ray keeps objects there and falls back to a slow disk when it is small, as containers make it by default."""
     if not folder.exists():

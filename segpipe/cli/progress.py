@@ -1,15 +1,17 @@
-"""How far long work is, as lines of the flow run's log: one a tenth of the way, not one a step, and none too soon."""
+"""How far long work is, as lines for a log or a pipe: one a tenth of the way, not one a step, and none too soon.
+
+For a command whose standard error is no terminal, and for the logs of flow runs.
+"""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
 
 from segpipe.types import TrainProgress
 
-Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+Say = Callable[[str], None]
 Clock = Callable[[], float]
 LEAST_PAUSE_SECONDS = 10.0  # what is over in seconds says that it began and that it ended
 
@@ -39,27 +41,37 @@ class Tenths:
         return [f"about {readable((now - since) / (done - before) * (total - done))} left"]
 
 
-def training_in_log(log: Logger, label: str, clock: Clock = time.monotonic) -> Callable[[TrainProgress], None]:
-    """A callback that logs `unet: step 120 of 600, loss 0.912, about 3 min left` whenever another tenth is done."""
-    tenths = Tenths(clock)
+def training_lines(say: Say, label: str, clock: Clock = time.monotonic) -> Callable[[TrainProgress], None]:
+    """A callback that says `unet: step 120 of 600, loss 0.912, about 3 min left` whenever another tenth is done; first,
+    where the training goes on from a checkpoint, that it does."""
+    tenths, began = Tenths(clock), False
 
     def tell(progress: TrainProgress) -> None:
+        nonlocal began
+        if not began and progress.resumed_at:
+            say(resumed(label, progress))
+        began = True
         if (rest := tenths.news(progress.step, progress.total_steps)) is None:
             return
         loss = progress.metrics.get("train/loss")
         said = [] if loss is None else [f"loss {loss:.3f}"]
-        log.info(", ".join([f"{label}: step {progress.step} of {progress.total_steps}", *said, *rest]))
+        say(", ".join([f"{label}: step {progress.step} of {progress.total_steps}", *said, *rest]))
 
     return tell
 
 
-def ingest_in_log(log: Logger, name: str, clock: Clock = time.monotonic) -> Callable[[int, int], None]:
-    """A callback that logs `roofs: 3000 of 30000 samples, about 9 min left` whenever another tenth is done."""
+def resumed(label: str, progress: TrainProgress) -> str:
+    """That a training goes on from a checkpoint, for a person."""
+    return f"{label}: continues at step {progress.resumed_at} of {progress.total_steps}"
+
+
+def ingest_lines(say: Say, name: str, clock: Clock = time.monotonic) -> Callable[[int, int], None]:
+    """A callback that says `roofs: 3000 of 30000 samples, about 9 min left` whenever another tenth is done."""
     tenths = Tenths(clock)
 
     def tell(done: int, total: int) -> None:
         if (rest := tenths.news(done, total)) is not None:
-            log.info(", ".join([f"{name}: {done} of {total} samples", *rest]))
+            say(", ".join([f"{name}: {done} of {total} samples", *rest]))
 
     return tell
 

@@ -1,17 +1,18 @@
-"""The lines about a running training or ingest, as the flow run's log shows them."""
+"""The lines about a running training or ingest, as a log or a pipe shows them."""
 
 import logging
 
 import pytest
 
-from flows.progress import ingest_in_log, readable, training_in_log
+from segpipe.cli.answering import bars
+from segpipe.cli.progress import ingest_lines, readable, training_lines
 from segpipe.types import TrainProgress
 
 
 def lines(caplog: pytest.LogCaptureFixture, news: list[TrainProgress], seconds_a_step: float = 0.6) -> list[str]:
     now = 0.0
     log = logging.getLogger("test.progress")
-    tell = training_in_log(log, "unet", clock=lambda: now)
+    tell = training_lines(log.info, "unet", clock=lambda: now)
     with caplog.at_level(logging.INFO, "test.progress"):
         for each in news:
             now = each.step * seconds_a_step
@@ -28,13 +29,18 @@ def test_a_line_a_tenth_with_the_loss_and_the_time_left(caplog: pytest.LogCaptur
 
 
 def test_a_resumed_training_counts_the_time_of_its_own_steps(caplog: pytest.LogCaptureFixture) -> None:
-    told = lines(caplog, [TrainProgress({}, 500, 1000), TrainProgress({"val/miou": 0.5}, 600, 1000)])
-    assert told == ["unet: step 500 of 1000", "unet: step 600 of 1000, about 4 min left"]
+    news = [TrainProgress({}, 500, 1000, 480), TrainProgress({"val/miou": 0.5}, 600, 1000, 480)]
+    told = lines(caplog, news)
+    assert told == [
+        "unet: continues at step 480 of 1000",
+        "unet: step 500 of 1000",
+        "unet: step 600 of 1000, about 4 min left",
+    ]
 
 
 def test_an_ingest_tells_every_tenth_and_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    tell = ingest_in_log(logging.getLogger("test.progress"), "roofs", clock=lambda: now)
+    tell = ingest_lines(logging.getLogger("test.progress").info, "roofs", clock=lambda: now)
     with caplog.at_level(logging.INFO, "test.progress"):
         for done in range(32, 961, 32):
             now = done * 0.25
@@ -53,3 +59,19 @@ def test_what_is_over_in_seconds_says_that_it_began_and_ended(caplog: pytest.Log
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (3 * 3600, "3.0 h")])
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert readable(seconds) == text
+
+
+def test_a_command_whose_errors_are_piped_says_how_far_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    with bars() as shown:
+        shown.note("ingesting roofs")
+        for done in (1, 50, 99, 100):
+            shown.ingest("roofs", done, 100)
+        assert "roofs: 1 of 100 samples" in capfd.readouterr().err, "while it works, not when it has ended"
+        for step in (31, 60):
+            shown.training("unet", TrainProgress({"train/loss": 0.5}, step, 60, 30))
+    told = [line.split("s  ", 1)[1] for line in capfd.readouterr().err.splitlines()]
+    assert told == [
+        "unet: continues at step 30 of 60",
+        "unet: step 31 of 60, loss 0.500",
+        "unet: step 60 of 60, loss 0.500",
+    ]

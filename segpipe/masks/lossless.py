@@ -1,0 +1,50 @@
+"""Pixels that no file of ours holds yet -> PNG, without losing a bit. Part of the room `masks`.
+
+For the few datasets that ship no JPEG or PNG: Windows bitmaps (SegTrack), arrays (NYU Depth v2).
+Letter legend: H W image size in pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy.typing as npt
+from PIL import BmpImagePlugin, Image
+
+from segpipe.errors import BadSampleError
+from segpipe.masks.images import MAX_PIXELS, decoding
+
+BITMAP_START = b"BM"
+_BITMAP_MODES = ("1", "L", "P", "RGB")
+
+
+def encode_png(pixels: npt.NDArray[Any]) -> bytes:
+    """uint8 (H, W, 3) as RGB, uint8 or uint16 (H, W) as grey."""
+    return _png(Image.fromarray(pixels))
+
+
+def png_of_bitmap(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> bytes:
+    """A Windows bitmap as PNG of the same mode and pixels; every other file is given back as it is.
+
+    Raises BadSampleError(truncated | unreadable | mask_mode | too_large).
+    """
+    if not data.startswith(BITMAP_START):
+        return data
+    with decoding(file):
+        image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+        width, height = image.size
+        if not 0 < width * height <= max_pixels:
+            raise BadSampleError(
+                "too_large", file, f"{width}x{height} pixels; allowed are 1 to {max_pixels}: scale it down"
+            )
+        if image.mode not in _BITMAP_MODES:
+            raise BadSampleError("mask_mode", file, f"a bitmap of mode {image.mode}; expected grey or RGB: convert it")
+        image.load()
+    return _png(image)
+
+
+def _png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()

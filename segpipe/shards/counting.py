@@ -1,0 +1,39 @@
+"""Which class holds how many pixels of a sample, counted without decoding its image."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segpipe.errors import CorruptError
+from segpipe.types import Sample
+
+_ID_TYPE = {1: pa.uint8(), 2: pa.uint16(), 4: pa.uint32()}
+
+
+def count_ids(ids: bytes, pixels: int) -> Counter[int]:
+    """How often each id comes in a map of `pixels` unsigned little-endian ids of 1, 2 or 4 bytes."""
+    array = pa.Array.from_buffers(_ID_TYPE[len(ids) // pixels], pixels, [None, pa.py_buffer(ids)])
+    return Counter({item["values"]: item["counts"] for item in pc.value_counts(array).to_pylist()})
+
+
+def class_pixels(sample: Sample, *, num_classes: int, ignore_index: int) -> dict[int, int]:
+    """Pixels of each class that the sample holds: of its label map, or without one the areas of its segments.
+
+    Crowds do not count. Raises CorruptError for an id that is no class.
+    """
+    if sample.label_map is not None:
+        found = count_ids(sample.label_map, sample.height * sample.width)
+        found.pop(ignore_index, None)
+    else:
+        found = Counter()
+        for segment in sample.segments:
+            if not segment.is_crowd:
+                found[segment.class_id] += round(segment.area)
+    if found and max(found) >= num_classes:
+        raise CorruptError(
+            f"sample {sample.sample_id!r}: holds class {max(found)} of {num_classes}; ingest the dataset again"
+        )
+    return dict(sorted(found.items()))

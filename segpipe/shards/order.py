@@ -1,0 +1,50 @@
+"""The order of an epoch: a pure function of seed, epoch and dataset version, and near in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+
+# One block is mixed at a time, so it is what a reader has to keep: whichever of the two is reached first.
+GROUPS_PER_BLOCK = 32
+BLOCK_BYTES = 256 << 20
+
+
+def epoch_order(
+    row_groups: Sequence[int], *, seed: int, epoch: int, version: str, group_bytes: Sequence[int] | None = None
+) -> list[int]:
+    """The order of an epoch: every row of a split once, as indices for `Dataset.read`. A pure function.
+
+    `row_groups` are the rows of each row group of the split, `group_bytes` what each takes. All groups are permuted,
+    then rows are shuffled inside blocks of 32 groups, or of as many as make 256 MiB (of which one may be larger, such
+    as a long clip): a reader needs one block in memory and not the whole split.
+    """
+    key = f"segpipe epoch order|{version}|{seed}|{epoch}".encode()
+    generator = random.Random(int.from_bytes(hashlib.sha256(key).digest()))  # noqa: S311 - an order is no secret
+    starts = list(itertools.accumulate(row_groups, initial=0))
+    groups = _shuffled(list(range(len(row_groups))), generator)
+    order: list[int] = []
+    for block in _blocks(groups, group_bytes or [0] * len(groups)):
+        rows = [row for group in block for row in range(starts[group], starts[group + 1])]
+        order += _shuffled(rows, generator)
+    return order
+
+
+def _blocks(groups: Sequence[int], group_bytes: Sequence[int]) -> Iterator[list[int]]:
+    block: list[int] = []
+    filled = 0
+    for group in groups:
+        if block and (len(block) == GROUPS_PER_BLOCK or filled + group_bytes[group] > BLOCK_BYTES):
+            yield block
+            block, filled = [], 0
+        block.append(group)
+        filled += group_bytes[group]
+    if block:
+        yield block
+
+
+def _shuffled(items: list[int], generator: random.Random) -> list[int]:
+    """Sorted by a random draw: Python promises the sequence of `random()` over its versions, not that of `shuffle`."""
+    return [item for _, item in sorted((generator.random(), item) for item in items)]

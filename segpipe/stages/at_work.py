@@ -1,0 +1,98 @@
+"""Who is at work on a dataset: ingests, readers, and the collector (`gc/`), which must know of all of them.
+
+    <dataset>/claims/      one small file a user, renewed while it works (`storage.claim`)
+
+An ingest may store a shard by finding it there already, and a training of hours may read a version that nobody else
+names. Both say so before they look, as the collector does before it looks for them: of two that meet, one always sees
+the other. Readers and ingests wait for a collector; a collector leaves what is read, and never begins beside an ingest.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from segpipe import storage
+from segpipe.errors import ConflictError, InputError
+from segpipe.shards import open_dataset
+from segpipe.user import current_user
+
+_log = logging.getLogger(__name__)
+INGEST, READ, COLLECT = "ingest", "read", "gc"
+POLL_SECONDS = 1.0
+WAIT_SECONDS = 900.0  # longer than a claim outlives its process
+
+
+@contextmanager
+def ingesting(dataset_uri: str) -> Iterator[None]:
+    """Around everything that an ingest stores. Raises ConflictError after 15 minutes beside a collector."""
+    with storage.claim(_folder(dataset_uri), kind=INGEST, about="", who=current_user()) as mine:
+        _wait_for_collector(dataset_uri, mine)
+        yield
+
+
+@contextmanager
+def reading(dataset_uri: str, version: str) -> Iterator[None]:
+    """Around work that reads a version for long. Raises InputError without such a version, else as `ingesting`.
+
+    A dataset that we may not write to is read all the same, with a warning: nobody can be told there.
+    """
+    version = open_dataset(dataset_uri, version=version).version
+    with ExitStack() as held:
+        try:
+            mine = held.enter_context(storage.claim(_folder(dataset_uri), kind=READ, about=version, who=current_user()))
+        except InputError as error:
+            _log.warning("`segpipe data gc` elsewhere cannot see that version %s is read: %s", version[:12], error)
+        else:
+            _wait_for_collector(dataset_uri, mine)
+        yield
+
+
+@contextmanager
+def collecting(dataset_uri: str) -> Iterator[tuple[storage.Claim, list[storage.Claim]]]:
+    """Around what a collector removes; gives its own claim and those of the readers.
+
+    Raises ConflictError beside an ingest or another collector.
+    """
+    with storage.claim(_folder(dataset_uri), kind=COLLECT, about="", who=current_user()) as mine:
+        others = storage.claimants(_folder(dataset_uri), beside=mine)
+        for other in others:
+            if other.kind != READ:
+                raise ConflictError(
+                    f"{dataset_uri}: {told(other)} is at work there since {other.at}; nothing was removed. Run the "
+                    "same again when it has ended"
+                )
+        yield mine, others
+
+
+def readers(dataset_uri: str) -> list[storage.Claim]:
+    """Who reads a version for long, as far as can be seen without writing anything."""
+    return [each for each in storage.claimants(_folder(dataset_uri)) if each.kind == READ]
+
+
+def told(claim: storage.Claim) -> str:
+    """A claim for a person."""
+    return f"{claim.kind} of {claim.who} (process {claim.pid} on {claim.host})"
+
+
+def _wait_for_collector(dataset_uri: str, mine: storage.Claim) -> None:
+    until, said = time.monotonic() + WAIT_SECONDS, False
+    while True:
+        found = [each for each in storage.claimants(_folder(dataset_uri), beside=mine) if each.kind == COLLECT]
+        if not found:
+            return
+        if time.monotonic() > until:
+            raise ConflictError(
+                f"{dataset_uri}: {told(found[0])} has removed files there since {found[0].at} without end; end that "
+                "process, then run the same again"
+            )
+        if not said:
+            _log.warning("%s: waiting for %s", dataset_uri, told(found[0]))
+            said = True
+        time.sleep(POLL_SECONDS)
+
+
+def _folder(dataset_uri: str) -> str:
+    return storage.join(dataset_uri, "claims")

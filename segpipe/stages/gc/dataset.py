@@ -1,0 +1,188 @@
+"""What of a dataset nobody needs, and its removal in an order that a kill may interrupt anywhere.
+
+Notes come first (`removed/<version>.json`: the log goes on naming the version, and a note tells a removal from a loss),
+then receipts, then manifests, and shards last: a manifest that is there always has its shards. What an interrupted
+removal leaves belongs to no manifest, and the next one takes it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from segpipe import storage
+from segpipe.errors import ConflictError, CorruptError
+from segpipe.shards import open_dataset
+from segpipe.shards.manifest import manifest_path, version_of
+from segpipe.stages import at_work
+from segpipe.stages.gc.outcome import Going, Staying
+from segpipe.storage import Claim, Entry
+from segpipe.user import current_user
+
+# The files that ingest writes; whatever else lies in a dataset's folder is not ours to remove.
+_VERSIONED = re.compile(r"(manifests|fingerprints)/([0-9a-f]{64})\.json")
+_OURS = re.compile(r"shards/[A-Za-z0-9_.-]+-[0-9a-f]{20}\.parquet|quarantine/[0-9a-f]{20}\.json|receipts/[^/]+\.json")
+# Who needs whom: each kind only after all of the kinds before it.
+_ORDER = ("receipts", "manifests", "fingerprints", "quarantine", "shards")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What goes, in the order of removal; `versions` are those that end with it, `kept` those that stay."""
+
+    going: tuple[Going, ...]
+    staying: tuple[Staying, ...]
+    versions: tuple[str, ...]
+    kept: frozenset[str]
+
+
+def plan(
+    uri: str,
+    *,
+    keep: int,
+    min_age: float,
+    named: Mapping[str, str],
+    readers: Sequence[Claim],
+    mine: Claim | None,
+) -> Plan:
+    """What of the dataset at `uri` may go. `min_age` is in seconds, by the store's clock, which our claim `mine` tells.
+
+    Raises InputError where there is no dataset, CorruptError where a manifest that stays cannot be read: which shards
+    it needs is not known then, and nothing may be removed.
+    """
+    current = open_dataset(uri).version
+    entries = storage.inventory(uri)
+    now = _now(entries, mine)
+    log = storage.join(uri, "log")
+    logged = [version_of(record, storage.record_uri(log, number)) for number, record in storage.records(log)]
+    latest = list(dict.fromkeys(reversed(logged)))
+    there = {
+        match[2]: each for each in entries if (match := _VERSIONED.fullmatch(each.path)) and match[1] == "manifests"
+    }
+    # By what there is: of versions that were removed before, none counts as one of the last.
+    last = [version for version in latest if version in there][:keep]
+    reasons = {
+        version: _reason(version, current, last, named, readers, young=now - manifest.changed < min_age)
+        for version, manifest in there.items()
+    }
+    kept = frozenset(version for version, reason in reasons.items() if reason)
+    needed = {path for version in kept for path in _needed(uri, version)}
+    loose = [each for each in entries if _is_ours(each.path) and not _is_kept(uri, each, kept, needed)]
+    young = [each for each in loose if now - each.changed < min_age]
+    old = [each for each in loose if now - each.changed >= min_age]
+    going = [Going(path=each.path, bytes=each.bytes, why=_why(each.path, there)) for each in old]
+    staying = [Staying(name=f"version {version[:12]}", why=reasons[version]) for version in latest if version in kept]
+    staying += [Staying(name=f"version {version[:12]}", why=reasons[version]) for version in sorted(kept - set(latest))]
+    if young:
+        size = sum(each.bytes for each in young)
+        why = f"changed less than {min_age / 3600:g} hours ago; an ingest may be about to name them"
+        staying.append(Staying(name=f"{len(young)} files of no version, {size:,} bytes", why=why))
+    return Plan(
+        going=tuple(sorted(going, key=lambda each: (_ORDER.index(each.path.split("/")[0]), each.path))),
+        staying=tuple(staying),
+        versions=tuple(sorted(there.keys() - kept)),
+        kept=kept,
+    )
+
+
+def remove(uri: str, plan: Plan) -> None:
+    """Removes what a plan names; the caller holds the collector's claim. What is gone already is passed over.
+
+    Raises ConflictError where a version was published meanwhile by somebody who does not claim the dataset.
+    """
+    for version in plan.versions:
+        note = storage.join(uri, "removed", f"{version}.json")
+        if not storage.exists(note):
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            storage.write_json_once(note, {"version": version, "at": at, "who": current_user()})
+    storage.failpoint("gc.noted")
+    manifests_gone = False
+    for each in plan.going:
+        if each.path.startswith("shards/") and not manifests_gone:
+            _require_unchanged(uri, plan)
+            manifests_gone = True
+        storage.delete(storage.join(uri, each.path))
+        storage.failpoint("gc.removed")
+    for folder in (*_ORDER, "removed"):
+        storage.sweep(storage.join(uri, folder))
+
+
+def _require_unchanged(uri: str, plan: Plan) -> None:
+    files = storage.list_files(storage.join(uri, "manifests"), suffix=".json")
+    new = {file.rpartition("/")[2].removesuffix(".json") for file in files} - plan.kept
+    if new:
+        raise ConflictError(
+            f"{uri}: version {min(new)[:12]} was published while this ran; its shards may be among those to remove, "
+            "and they were left. Run the same again"
+        )
+
+
+def _reason(
+    version: str,
+    current: str,
+    last: Sequence[str],
+    named: Mapping[str, str],
+    readers: Sequence[Claim],
+    *,
+    young: bool,
+) -> str:
+    """Why a version stays; empty for one that may go."""
+
+    def reasons() -> Iterator[str]:
+        if version == current:
+            yield "the current one"
+        elif version in last:
+            yield f"one of the last {len(last)}"
+        if by := next((by for name, by in named.items() if version.startswith(name)), None):
+            yield f"{by} names it"
+        yield from (f"{at_work.told(reader)} reads it" for reader in readers if reader.about == version)
+        if young:
+            yield "too young"
+
+    return "; ".join(reasons())
+
+
+def _now(entries: Sequence[Entry], mine: Claim | None) -> float:
+    """The store's clock, as our claim shows it; this host's where nothing is written."""
+    ours = [each.changed for each in entries if mine is not None and each.path.startswith(f"claims/{mine.token}-")]
+    return max(ours, default=time.time())
+
+
+def _needed(uri: str, version: str) -> Iterator[str]:
+    """The files that a version needs, besides those that are named by it."""
+    manifest = open_dataset(uri, version=version).manifest
+    yield manifest_path(version)
+    yield from (shard.path for split in manifest.splits.values() for shard in split.shards)
+    if manifest.quarantine_path is not None:
+        yield manifest.quarantine_path
+
+
+def _is_ours(path: str) -> bool:
+    return bool(_VERSIONED.fullmatch(path) or _OURS.fullmatch(path))
+
+
+def _is_kept(uri: str, entry: Entry, kept: frozenset[str], needed: set[str]) -> bool:
+    if match := _VERSIONED.fullmatch(entry.path):
+        return match[2] in kept
+    if entry.path.startswith("receipts/"):
+        return _version_in_receipt(storage.join(uri, entry.path)) in kept
+    return entry.path in needed
+
+
+def _version_in_receipt(uri: str) -> str:
+    """Empty for a damaged one: a receipt only saves an ingest's work, and such a one saves none."""
+    try:
+        receipt = storage.read_json(uri)
+    except CorruptError:
+        return ""
+    return str(receipt.get("version")) if isinstance(receipt, dict) else ""
+
+
+def _why(path: str, there: Mapping[str, Entry]) -> str:
+    match = _VERSIONED.fullmatch(path)
+    if match and match[2] in there:
+        return f"version {match[2][:12]} goes"
+    return "no version that stays needs it"

@@ -1,0 +1,78 @@
+"""What a recipe's trainings would come to on its dataset: steps, and crops that the images do not fill.
+
+Behind `segpipe check`, after `preflight.check` has found nothing to refuse. Reads counts and sizes, never an image:
+those of the dataset where it was ingested before, else the source's listing, which knows no sizes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from segpipe import storage
+from segpipe.config import Recipe, RunConfig, expand_root
+from segpipe.shards import open_dataset
+from segpipe.sources import open_source
+from segpipe.stages import fingerprint, layout
+
+FEW_STEPS = 200  # after fewer a net has hardly left its start
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outlook:
+    """One training: optimiser steps in all, and what a person should look at before a night is spent on it."""
+
+    label: str
+    steps: int
+    notes: tuple[str, ...]
+
+
+def outlook(recipe: Recipe) -> list[Outlook]:
+    """One entry an architecture, in the recipe's order. Raises as opening and listing the source does."""
+    uri = layout.dataset_uri(recipe.dataset.name)
+    if storage.list_files(storage.join(uri, "log")):
+        dataset = open_dataset(uri)
+        samples = {name: split.samples for name, split in dataset.manifest.splits.items()}
+        seen = fingerprint.load(uri, dataset.version)
+        sizes = {name: dict(split.sizes) for name, split in seen.splits.items()}
+    else:
+        source = open_source(recipe.dataset.format, expand_root(recipe.dataset.root), recipe.dataset.options)
+        samples, sizes = dict(Counter(ref.split for ref in source.index()[0])), {}
+    return [_of_run(run, samples, sizes) for run in recipe.run_configs()]
+
+
+def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]) -> Outlook:
+    train = run.train
+    found = samples.get(train.train_split, 0)
+    steps = found // train.batch_size // train.accumulate * train.epochs
+    notes = (
+        *_steps(found, train.batch_size * train.accumulate, steps, train.epochs),
+        *_crop(train.augment.crop, train.input_scale, sizes.get(train.train_split, {})),
+    )
+    return Outlook(label=run.label, steps=steps, notes=notes)
+
+
+def _steps(samples: int, in_a_step: int, steps: int, epochs: int) -> Iterator[str]:
+    if not steps:
+        yield (
+            f"{samples} samples do not fill one step of {in_a_step}: nothing would be trained; lower batch_size or "
+            "accumulate"
+        )
+    elif steps < FEW_STEPS:
+        yield f"only {steps} steps in {epochs} epochs of {samples} samples: raise epochs, or lower batch_size"
+
+
+def _crop(crop: tuple[int, int], scale: float, sizes: Mapping[str, int]) -> Iterator[str]:
+    """Where most of the images, at the scale at which the model sees them, do not fill the crop."""
+    smaller = 0
+    for size, count in sizes.items():
+        width, height = (scale * int(side) for side in size.split("x"))
+        smaller += count * (height < crop[0] or width < crop[1])
+    if sizes and 2 * smaller > sum(sizes.values()):
+        usual = max(sizes, key=lambda size: (sizes[size], size))
+        seen = f"{usual} pixels" + (f" at input_scale {scale:g}" if scale != 1 else "")
+        yield (
+            f"augment.crop {crop[0]}x{crop[1]} (height x width) is larger than {smaller} of {sum(sizes.values())} "
+            f"images (most are {seen}, width x height): the rest is padding, of which nothing is learnt"
+        )

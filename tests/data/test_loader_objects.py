@@ -1,0 +1,100 @@
+"""Training batches with objects, and with those of other images pasted on: still functions of few integers."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+
+from segpipe.config import AugmentConfig
+from segpipe.data.batch import Batch
+from segpipe.data.decode import DecodedSample
+from segpipe.data.loader import TrainBatches
+from segpipe.errors import InputError
+from segpipe.shards import Dataset, open_dataset, publish, write_shard
+from segpipe.tasks.semantic import SemanticOps
+from segpipe.types import Annotation, Sample
+from tests.fixtures.cells import CELL_CLASSES, cells
+from tests.fixtures.samples import manifest_of
+from tests.fixtures.small import small_run
+
+collate = SemanticOps(CELL_CLASSES, 255).collate
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """12 images full of objects, four to a shard."""
+    uri = str(tmp_path_factory.mktemp("streets"))
+    samples = [dataclasses.replace(cells(30, 36, sample_id=f"drive/{n:02d}"), keypoints=()) for n in range(12)]
+    shards = [write_shard(samples[at : at + 4], uri, "train") for at in (0, 4, 8)]
+    manifest = dataclasses.replace(
+        manifest_of(shards, num_classes=4),
+        annotations=(Annotation.LABEL_MAP, Annotation.SEGMENTS),
+        classes=CELL_CLASSES,
+        quarantined={},
+        quarantine_path=None,
+    )
+    publish(uri, manifest)
+    return open_dataset(uri)
+
+
+def train_batches(dataset: Dataset, copy_paste: float, *, rank: int = 0, world_size: int = 1) -> TrainBatches:
+    config = small_run(augment=AugmentConfig(crop=(24, 28), copy_paste=copy_paste)).train
+    return TrainBatches(dataset, config, collate, rank=rank, world_size=world_size)
+
+
+def test_pasting_is_the_same_for_any_ranks_and_start(streets: Dataset) -> None:
+    whole = [batch.images_N3HW for batch in train_batches(streets, 0.6).epoch(1)]
+    resumed = [batch.images_N3HW for batch in train_batches(streets, 0.6).epoch(1, start=2)]
+    assert all(torch.equal(one, other) for one, other in zip(resumed, whole[2:], strict=True))
+    ranks = [list(train_batches(streets, 0.6, rank=rank, world_size=2).epoch(1)) for rank in range(2)]
+    for at, expected_N3HW in enumerate(whole):
+        assert torch.equal(torch.cat([ranks[rank][at].images_N3HW for rank in range(2)]), expected_N3HW)
+    plain = torch.cat([batch.images_N3HW for batch in train_batches(streets, 0.0).epoch(1)])
+    untouched = (plain == torch.cat(whole)).all(3).all(2).all(1)
+    assert 0 < int(untouched.sum()) < 12, "some crops are pasted upon, and the others are what they were"
+
+
+def test_a_partner_is_another_sample_of_the_same_epoch_and_costs_no_reading(streets: Dataset) -> None:
+    partners: list[str] = []
+    dataset = open_dataset(streets.uri)
+    read = dataset.read
+
+    def note(split: str, rows: Sequence[int], *, extras: bool) -> Iterator[Sample]:
+        for sample in read(split, rows, extras=extras):
+            if len(rows) == 1:
+                partners.append(sample.sample_id)
+            yield sample
+
+    dataset.read = note  # type: ignore[method-assign]
+    batches = train_batches(dataset, 1.0)
+    order = [sample_id for at in range(3) for sample_id in batches.sample_ids(0, at)]
+    assert len(list(batches.epoch(0))) == 3
+    assert sorted(partners) == sorted([order[1], *order[:-1]]), "the one before it in the epoch"
+    assert dataset._row_groups.loads == 3, "each row group once, as without"
+
+
+def test_crops_have_objects_if_asked_for(streets: Dataset) -> None:
+    seen: list[DecodedSample] = []
+
+    def keep(samples: Sequence[DecodedSample]) -> Batch:
+        seen.extend(samples)
+        return collate(samples)
+
+    for objects in (True, False):
+        config = small_run(augment=AugmentConfig(crop=(24, 28), copy_paste=0.6)).train
+        batches = TrainBatches(streets, config, keep, rank=0, world_size=1, objects=objects)
+        for _ in batches.epoch(0):
+            pass
+    assert all(sample.objects is not None and len(sample.objects) for sample in seen[:12])
+    assert all(sample.objects is None for sample in seen[12:])
+    for with_objects, without in zip(seen[:12], seen[12:], strict=True):
+        assert with_objects.colour == without.colour
+        assert torch.equal(with_objects.image_3HW, without.image_3HW)
+
+
+def test_pasting_from_a_dataset_without_objects_is_refused(streets: Dataset) -> None:
+    manifest = dataclasses.replace(streets.manifest, annotations=(Annotation.LABEL_MAP,))
+    bare = Dataset(streets.uri, manifest, streets.version)
+    with pytest.raises(InputError, match=r"dataset .* has no segments to paste .*leave train.augment.copy_paste at 0"):
+        train_batches(bare, 0.1)

@@ -1,0 +1,357 @@
+"""Reading from a store that is slow or fails: what comes next is asked for meanwhile, and every byte is the same.
+
+Overlap is counted by the store (`tests/fixtures/slow_store.py`), never timed.
+"""
+
+import functools
+import http.server
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segpipe import shards, storage
+from segpipe.errors import CorruptError, UnreachableError
+from segpipe.shards import Dataset, open_dataset, row_groups
+from segpipe.shards.ahead import Flights, ahead
+from segpipe.storage import object_store, ranges
+from segpipe.types import Sample
+from tests.fixtures.samples import manifest_of, semantic_sample
+from tests.fixtures.slow_store import SlowStore, busy, flipped, short, slow_store
+
+__all__ = ["slow_store"]
+NUM_SHARDS, ROWS = 12, 6
+SAMPLES = [semantic_sample(n) for n in range(NUM_SHARDS * ROWS)]
+
+
+@pytest.fixture
+def published(slow_store: SlowStore) -> SlowStore:
+    """Twelve shards of three row groups of two samples each, in the store."""
+    folder = str(slow_store.folder)
+    results = [
+        shards.write_shard(SAMPLES[at : at + ROWS], folder, "train", group_rows=2)
+        for at in range(0, len(SAMPLES), ROWS)
+    ]
+    shards.publish(folder, manifest_of(results))
+    return slow_store
+
+
+def opened(store: SlowStore) -> Dataset:
+    dataset = open_dataset(store.uri)
+    store.reads.clear()
+    store.most_in_flight = 0
+    return dataset
+
+
+def readers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("segpipe-reader")]
+
+
+READS: dict[str, Callable[[Dataset], list[Any]]] = {
+    "epoch": lambda d: list(d.read("train", d.order("train", seed=0, epoch=0))),
+    "samples": lambda d: list(d.samples("train")),
+    "columns": lambda d: [*d.sample_ids("train"), *d.class_pixels("train"), *d.annotation_hashes("train")],
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_with_a_cache_without_and_from_the_disk_the_same_comes(
+    published: SlowStore, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = READS[read](open_dataset(str(published.folder)))
+    cold = opened(published)
+    assert READS[read](cold) == expected
+    assert len(published.reads) == NUM_SHARDS, "each shard once, whole"
+    warm = opened(published)
+    assert READS[read](warm) == expected
+    assert published.reads == [], "another reader, or process, finds the copies"
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", "0")
+    assert READS[read](opened(published)) == expected
+    assert len(published.reads) > NUM_SHARDS
+    # A limit of two shards: each copy makes room for the next.
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", repr(2.5 * cold.manifest.splits["train"].shards[0].bytes / 2**30))
+    monkeypatch.setenv("SEGPIPE_CACHE", str(published.folder.parent / "small"))
+    assert READS[read](opened(published)) == expected
+    assert storage.cached_bytes() <= storage.cache_limit()
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("cache", ["1", "0"])
+def test_requests_that_can_run_together_do(
+    published: SlowStore, read: str, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No request of the first eight ends before all of them are there; more are never in flight."""
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", cache)
+    dataset = opened(published)
+    published.meet = ranges.REQUESTS_AT_ONCE
+    assert len(READS[read](dataset)) >= len(SAMPLES)
+    assert published.most_in_flight == ranges.REQUESTS_AT_ONCE == 8
+    assert readers() == []
+
+
+def test_the_next_block_is_fetched_while_the_present_one_is_used(
+    published: SlowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpipe.shards.reader.GROUPS_PER_BLOCK", 4)
+    dataset = opened(published)
+    order = dataset.order("train", seed=0, epoch=0)
+    group_of = [order_row // 2 for order_row in order]
+    first_use = list(dict.fromkeys(group_of))
+    samples = dataset.read("train", order)
+    used = set()
+    for row in range(len(order)):
+        assert next(samples) == SAMPLES[order[row]]
+        used.add(group_of[row])
+        started = [number for number in first_use[: len(used) + 4] if number not in used]
+        wait_until(lambda: {storage.cache_folder() / shard_of(dataset, n) for n in started} <= landed())  # noqa: B023
+        later = {storage.cache_folder() / shard_of(dataset, n) for n in first_use[len(used) + 4 :]}
+        needed = {storage.cache_folder() / shard_of(dataset, n) for n in first_use[: len(used) + 4]}
+        assert not (later - needed) & landed(), "no further ahead than a block"
+    samples.close()
+    assert dataset._row_groups.loads == len(first_use)
+
+
+def landed() -> set[Path]:
+    return set(storage.cache_folder().iterdir())
+
+
+def shard_of(dataset: Dataset, group: int) -> str:
+    return dataset._layout("train").places[group][0].sha256
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(4000):
+        if holds():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it did not come to that in 20 seconds")
+
+
+@pytest.mark.parametrize("cache", ["1", "0"])
+def test_closing_ends_the_threads_and_asks_for_nothing_more(
+    published: SlowStore, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", cache)
+    monkeypatch.setattr("segpipe.shards.reader.GROUPS_PER_BLOCK", 4)
+    dataset = opened(published)
+    for read in (dataset.read("train", list(range(len(SAMPLES)))), dataset.samples("train")):
+        assert next(read) == SAMPLES[0]
+        read.close()
+        assert readers() == []
+    asked = len(published.reads)
+    threading.Event().wait(0.05)
+    assert len(published.reads) == asked
+    never = dataset.read("train", [0])
+    never.close()
+
+
+def test_a_reader_that_is_closed_does_not_wait_for_retries(
+    published: SlowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = opened(published)
+    samples = dataset.read("train", list(range(len(SAMPLES))))
+    monkeypatch.setattr("segpipe.shards.reader.GROUPS_PER_BLOCK", 1)
+    next(samples)
+    monkeypatch.setattr(object_store, "FIRST_PAUSE_SECONDS", 25.0)
+    monkeypatch.setattr(object_store, "LONGEST_PAUSE_SECONDS", 25.0)
+    published.faults = [busy] * 100
+    closing = threading.Thread(target=lambda: (next(samples), samples.close()))
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_transient_faults_change_nothing(published: SlowStore) -> None:
+    dataset = opened(published)
+    published.faults = [*[busy, short, bytes] * 4, flipped, busy]  # two flips could meet one shard, which is too much
+    assert READS["epoch"](dataset) == [SAMPLES[row] for row in dataset.order("train", seed=0, epoch=0)]
+    assert published.faults == []
+
+
+@pytest.mark.parametrize("cache", ["1", "0"])
+def test_one_bad_object_is_named_with_what_was_tried(
+    published: SlowStore, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", cache)
+    monkeypatch.setattr(object_store, "RETRY_SECONDS", 0.2)
+    dataset = opened(published)
+    published.faults = [busy] * 10_000
+    said = r"train-[0-9a-f]{20}\.parquet: slow:// did not answer in \d+ tries over"
+    with pytest.raises(UnreachableError, match=said):
+        list(dataset.samples("train"))
+    assert readers() == []
+    published.faults = []
+    path = published.folder / dataset.manifest.splits["train"].shards[3].path
+    path.write_bytes(flipped(path.read_bytes()))
+    came: list[Sample] = []
+    with pytest.raises(CorruptError, match=rf"{path.name}: sha256 [0-9a-f]{{12}}, the manifest says"):
+        came.extend(dataset.samples("train"))
+    assert came == SAMPLES[: 3 * ROWS], "nothing of the damaged shard"
+    published.reads.clear()
+    with pytest.raises(CorruptError, match=path.name):
+        list(dataset.read("train", [3 * ROWS]))
+    assert len(published.reads) == 2, "fetched again once"
+
+
+def test_a_page_that_arrives_damaged_is_read_again_once(published: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a cache the row groups come in ranges, after the hash of the whole was found right."""
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", "0")
+    dataset = opened(published)
+    assert next(dataset.read("train", [0])) == SAMPLES[0]
+
+    def damaged(data: bytes) -> bytes:
+        place = data.index(SAMPLES[2].image)
+        return data[:place] + flipped(data[place:])
+
+    published.faults = [damaged]
+    assert list(dataset.read("train", [2])) == [SAMPLES[2]]
+    published.faults = [functools.partial(lambda n, data: data[:60] + flipped(data[60:]), n) for n in range(2)]
+    with pytest.raises(CorruptError, match="cannot be read any more"):
+        list(dataset.read("train", [4]))
+
+
+def test_a_copy_that_rots_on_the_disk_is_fetched_anew(published: SlowStore) -> None:
+    dataset = opened(published)
+    assert list(dataset.samples("train")) == SAMPLES
+    copy = storage.cache_folder() / dataset.manifest.splits["train"].shards[0].sha256
+    whole = copy.read_bytes()
+    copy.write_bytes(flipped(whole))
+    fresh = opened(published)
+    assert list(fresh.samples("train")) == SAMPLES
+    assert copy.read_bytes() == whole
+    place = whole.index(SAMPLES[0].image)
+    with open(copy, "r+b") as file:  # in place: after the hash was found right
+        file.seek(place)
+        file.write(flipped(whole[place : place + 1]))
+    assert list(fresh.samples("train")) == SAMPLES
+    assert len(published.reads) == 2
+
+
+def test_a_dataset_is_read_from_a_plain_web_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its whole version, since a web server need not list; this one knows no ranges either."""
+    result = shards.write_shard(SAMPLES, str(tmp_path / "data"), "train", group_rows=8)
+    version, _ = shards.publish(str(tmp_path / "data"), manifest_of([result]))
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        monkeypatch.setattr(object_store, "RETRY_SECONDS", 1.0)
+        for cache in ("1", "0"):
+            monkeypatch.setenv("SEGPIPE_CACHE_GIB", cache)
+            dataset = open_dataset(f"http://127.0.0.1:{server.server_port}/data", version=version)
+            assert list(dataset.samples("train")) == SAMPLES
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# --- the parts of it
+
+
+def counted(threads: int, most: int, most_bytes: int, sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """(item, how many later ones had begun when it came)."""
+    begun: list[int] = []
+    results = ahead(
+        lambda n: begun.append(n) or n,  # type: ignore[func-returns-value]
+        range(len(sizes)),
+        threads=threads,
+        most=most,
+        most_bytes=most_bytes,
+        weigh=sizes.__getitem__,
+    )
+    for number in results:
+        yield number, sum(n > number for n in begun)
+
+
+@pytest.mark.parametrize(
+    ("most", "most_bytes", "expected"),
+    [(3, 100, 3), (50, 25, 2), (50, 5, 1), (1, 100, 1)],
+    ids=["count", "bytes", "one at least", "one"],
+)
+def test_no_more_is_begun_than_allowed(most: int, most_bytes: int, expected: int) -> None:
+    for threads in (1, 4):
+        seen = list(counted(threads, most, most_bytes, [10] * 20))
+        assert [number for number, _ in seen] == list(range(20))
+        assert max(begun for _, begun in seen) <= expected
+    assert list(counted(2, 3, 100, [])) == []
+
+
+def test_an_error_comes_at_its_place() -> None:
+    def work(number: int) -> int:
+        if number == 3:
+            raise ValueError("three")
+        return number
+
+    results = ahead(work, itertools.count(), threads=2, most=4, most_bytes=1, weigh=lambda _: 0)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+    assert readers() == []
+
+
+def test_work_wanted_twice_is_done_once_and_a_failure_is_not_inherited() -> None:
+    flights, begun, done = Flights(), threading.Event(), threading.Event()
+    answers: list[object] = []
+
+    def fails() -> str:
+        begun.set()
+        done.wait(10)
+        raise UnreachableError("its own budget is spent")
+
+    def fly(work: Callable[[], str]) -> None:
+        try:
+            answers.append(flights.run("key", work))
+        except UnreachableError as error:
+            answers.append(str(error))
+
+    first = threading.Thread(target=fly, args=(fails,))
+    first.start()
+    begun.wait(10)
+    second = threading.Thread(target=fly, args=(lambda: "landed",))
+    second.start()
+    done.set()
+    first.join(10)
+    second.join(10)
+    assert sorted(map(str, answers)) == ["its own budget is spent", "landed"]
+
+
+def test_a_long_epoch_reads_each_row_group_once_and_keeps_two_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read ahead is older than what is exhausted and must not go first."""
+    blocks, rows = 12, 6
+    monkeypatch.setattr("segpipe.shards.order.GROUPS_PER_BLOCK", 4)
+    monkeypatch.setattr("segpipe.shards.reader.GROUPS_PER_BLOCK", 4)
+    samples = [semantic_sample(n) for n in range(blocks * 4 * rows)]
+    result = shards.write_shard(samples, str(tmp_path), "train", group_rows=rows)
+    shards.publish(str(tmp_path), manifest_of([result]))
+    dataset = open_dataset(str(tmp_path))
+    dataset._row_groups = kept = row_groups.RowGroups(str(tmp_path), max_groups=8)
+    order = dataset.order("train", seed=3, epoch=0)
+    for row, sample in zip(order, dataset.read("train", order), strict=True):
+        assert sample == samples[row]
+        with kept._lock:
+            assert len(kept._tables) <= 8
+    assert kept.loads == blocks * 4
+    assert not kept._held
+
+
+def test_what_is_held_goes_last_but_the_bound_stands(tmp_path: Path) -> None:
+    result = shards.write_shard(SAMPLES[:12], str(tmp_path), "train", group_rows=2)
+    assert result.shard is not None
+    kept = row_groups.RowGroups(str(tmp_path), max_groups=2)
+    kept.hold(result.shard, 0)
+    kept.hold(result.shard, 0)
+    for group, loads in ((1, 2), (2, 3), (0, 3), (1, 4), (0, 4)):
+        kept.get(result.shard, group)
+        assert kept.loads == loads
+    kept.release(result.shard, 0)
+    kept.hold(result.shard, 3)
+    kept.hold(result.shard, 4)
+    assert set(kept._tables) == {(result.shard.path, 3, True), (result.shard.path, 4, True)}
+    kept.release(result.shard, 0)
+    assert set(kept._held) == {(result.shard.path, 3, True), (result.shard.path, 4, True)}

@@ -1,0 +1,66 @@
+"""What of the runs goes: the resume state of trainings that have ended, and nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segpipe import checkpoint, storage
+from segpipe.stages import gc, layout
+from segpipe.stages.gc import runs
+from segpipe.stages.train import DRIVERS, finished
+
+pytestmark = pytest.mark.xdist_group("train")
+
+
+@pytest.fixture
+def run(shapes: Any) -> Path:
+    """A finished run in this test's home."""
+    copy: Path = shapes.copy_run(Path(layout.runs_uri("night")))
+    return copy
+
+
+def test_the_checkpoints_of_an_ended_training_go_and_its_model_stays(shapes: Any, run: Path) -> None:
+    told = gc.collect().places[-1]
+    assert [(each.path, each.why) for each in told.going] == [
+        (f"night/{run.name}/checkpoints/", "the training has ended; its model stays")
+    ]
+    assert told.bytes == sum(path.stat().st_size for path in (run / "checkpoints").rglob("*.*"))
+    assert checkpoint.latest(str(run)) is not None
+    done = gc.collect(delete=True)
+    assert (done.bytes, done.deleted) == (told.bytes, True)
+    assert not (run / "checkpoints").exists()
+    assert finished(str(run)) is not None
+    assert shapes.train(run.parent).run_uri == str(run), "there is nothing to do again"
+    assert gc.collect(delete=True).bytes == 0
+
+
+def test_a_run_says_which_version_it_reads(shapes: Any, run: Path) -> None:
+    assert json.loads((run / "data.json").read_text()) == {"dataset_version": shapes.version}
+
+
+def test_a_training_that_has_not_ended_keeps_its_checkpoints(run: Path) -> None:
+    (run / "train.json").unlink()
+    place = gc.collect(delete=True).places[-1]
+    assert (place.going, [each.name for each in place.staying]) == ((), [f"night/{run.name}"])
+    assert "it goes on from here" in place.staying[0].why
+    assert checkpoint.latest(str(run)) is not None
+
+
+def test_a_damaged_model_keeps_what_it_can_be_made_of(run: Path) -> None:
+    weights = run / "model" / "weights.safetensors"
+    data = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(data[:-1])
+    assert gc.collect(delete=True).bytes == 0
+
+
+def test_a_run_on_which_somebody_is_at_work_is_left(run: Path) -> None:
+    with storage.lease(storage.join(str(run), DRIVERS), what="the run", who="ann"):
+        place = gc.collect(delete=True).places[-1]
+    assert place.going == ()
+    assert "(user ann) has worked on it since" in place.staying[0].why
+    assert (run / "checkpoints").exists()
+    found, _ = runs.look(storage.join(layout.home(), "runs"))
+    assert len(found) == 1

@@ -1,0 +1,39 @@
+"""What `segpipe check` foretells: steps, and crops that the images do not fill."""
+
+import pytest
+
+from segpipe.stages.ingest import ingest
+from segpipe.stages.outlook import outlook
+from tests.stages.toy_night import recipe
+
+pytestmark = [pytest.mark.usefixtures("one_core"), pytest.mark.xdist_group("ingest")]
+
+
+def test_steps_are_counted_from_the_listing_before_there_is_a_dataset() -> None:
+    first, second = outlook(recipe("train.epochs=100", "architectures.1.train.batch_size=3"))
+    assert (first.label, first.steps, first.notes) == ("unet", 200, ())
+    assert (second.label, second.steps) == ("deeplab_v3plus", 200)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps", "note"),
+    [
+        (("train.epochs=99",), 198, "only 198 steps in 99 epochs of 8 samples: raise epochs, or lower batch_size"),
+        (("train.batch_size=9",), 0, "8 samples do not fill one step of 9: nothing would be trained"),
+        (("train.accumulate=3",), 0, "8 samples do not fill one step of 12"),
+    ],
+)
+def test_too_few_steps_are_told(overrides: tuple[str, ...], steps: int, note: str) -> None:
+    found = outlook(recipe(*overrides))[0]
+    assert found.steps == steps
+    assert found.notes[0].startswith(note)
+
+
+def test_a_crop_that_the_images_of_the_dataset_do_not_fill_is_told() -> None:
+    enough = ("train.epochs=100",)
+    ingest(recipe().dataset)
+    assert outlook(recipe(*enough))[0].notes == ()
+    (note,) = outlook(recipe(*enough, "train.augment.crop=[64, 32]"))[0].notes
+    assert note.startswith("augment.crop 64x32 (height x width) is larger than 8 of 8 images (most are 40x32 pixels")
+    (note,) = outlook(recipe(*enough, "train.input_scale=0.5"))[0].notes
+    assert "40x32 pixels at input_scale 0.5" in note
