@@ -8,7 +8,9 @@ from __future__ import annotations
 import functools
 import io
 import multiprocessing
+import os
 import struct
+import threading
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -55,7 +57,19 @@ def _parse(data: bytes, where: str, **how: bool) -> dict[str, Any]:
 @functools.cache
 def _reader() -> ProcessPoolExecutor:
     """One reader for all files, since it takes a second to start; it ends with this process."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Where this process's parent is killed, nobody else would end it."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _read(data: bytes, how: dict[str, bool]) -> dict[str, Any]:
