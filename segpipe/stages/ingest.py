@@ -123,10 +123,8 @@ def _publish(
     written: Sequence[Written],
 ) -> IngestResult:
     """What the parts came to, published with its fingerprint and quarantine list. Raises as `ingest`."""
-    entries = sorted(
-        map(names.legible, (*refused, *(e for w in written for e in w.refused))),
-        key=lambda e: (e.file, e.item, e.reason),
-    )
+    found = map(names.legible, (*refused, *(e for w in written for e in w.refused)))
+    entries = sorted(found, key=lambda e: (e.file, e.item, e.reason))
     quarantine_path = _write_quarantine(entries, uri)
     _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     manifest = _manifest(config, contract, written, entries, quarantine_path)

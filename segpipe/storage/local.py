@@ -97,14 +97,21 @@ def sweep(folder: Path, *, now: float | None = None) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process of this id, whoever's it is."""
+    """Whether there is a process of this id, whoever's it is, that has not ended.
+
+    In a container whose first process waits for nobody, one that was killed stays in the table for ever (a "zombie").
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True  # no such file system here, or it is going this moment
+    return state != "Z"
 
 
 def _stage_bytes(path: Path, data: bytes, uri: str) -> Path:

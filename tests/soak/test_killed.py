@@ -19,7 +19,7 @@ from tests.fixtures.publish_worker import run_child, start_child
 from tests.fixtures.trials import Trials
 
 WHOLE = 510
-STEPS = 30  # failpoints that one ingest of `small` passes; `test_killed_at_every_step` says when that changes
+STEPS = 33  # failpoints that one ingest of `small` passes; `test_killed_at_every_step` says when that changes
 IN_PARALLEL = 20
 
 
@@ -113,6 +113,7 @@ def test_killed_with_worker_processes_that_end_with_it(
         with subprocess.Popen([sys.executable, "-c", code, str(source), str(to)], env=surroundings) as running:
             until(lambda: bool(children_of(running.pid)) or running.poll() is not None)
             time.sleep(random.Random(number).uniform(0, 2.5))
+            running.send_signal(signal.SIGSTOP)  # or it could start one more worker between the look and the kill
             workers = children_of(running.pid)
             running.kill()
         until(lambda: not any(is_running(worker) for worker in workers))

@@ -233,3 +233,11 @@ def test_a_malformed_failpoint_is_refused(monkeypatch: pytest.MonkeyPatch, value
     monkeypatch.setenv("SEGPIPE_FAILPOINT", value)
     with pytest.raises(InputError, match="expected NAME:N"):
         storage.failpoint("publish")
+
+
+def test_a_process_that_ended_and_that_nobody_waited_for_is_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        while local.is_alive(child.pid):
+            time.sleep(0.01)
+        os.kill(child.pid, 0)  # its entry is still there
+    assert local.is_alive(os.getpid())

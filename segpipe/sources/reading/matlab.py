@@ -5,9 +5,15 @@ scipy reads them without running anything; it is there because MLflow brings it,
 
 from __future__ import annotations
 
+import functools
 import io
+import multiprocessing
+import os
 import struct
+import threading
 import zlib
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from segpipe import storage
@@ -36,16 +42,44 @@ def read_matlab_of_sample(root: str, path: str) -> dict[str, Any]:
 
 
 def _parse(data: bytes, where: str, **how: bool) -> dict[str, Any]:
-    import scipy.io
-    from scipy.io.matlab import MatReadError
-
+    """What scipy reads, in a process of its own: its reader is C, and a damaged file can make it crash."""
     try:
         _refuse_bombs(data)
-        return dict(scipy.io.loadmat(io.BytesIO(data), **(how or {"squeeze_me": True})))
-    # Of MATLAB 7.3, which is HDF5, scipy says that it is not implemented, by a RuntimeError; a damaged file can name
-    # sizes that no machine has, or structures that end before they begin.
-    except (MatReadError, ValueError, TypeError, RuntimeError, OSError, LookupError, MemoryError, zlib.error) as error:
-        raise InputError(f"{where}: {error}; expected a MATLAB 5 file: fetch it again") from error
+        return _reader().submit(_read, data, how or {"squeeze_me": True}).result()
+    except BrokenProcessPool:
+        _reader.cache_clear()
+        problem = "its reader crashes over it"
+    except (ValueError, zlib.error) as error:
+        problem = str(error)
+    raise InputError(f"{where}: {problem}; expected a MATLAB 5 file: fetch it again")
+
+
+@functools.cache
+def _reader() -> ProcessPoolExecutor:
+    """One reader for all files, since it takes a second to start; it ends with this process."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Where this process's parent is killed, nobody else would end it."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _read(data: bytes, how: dict[str, bool]) -> dict[str, Any]:
+    """Raises ValueError, whatever scipy raises: over damaged files that can be anything, an UnboundLocalError too."""
+    import scipy.io
+
+    try:
+        return dict(scipy.io.loadmat(io.BytesIO(data), **how))
+    except Exception as error:  # noqa: BLE001 - of MATLAB 7.3, which is HDF5, scipy says that it is not implemented
+        raise ValueError(f"{error}") from None
 
 
 def _refuse_bombs(data: bytes) -> None:
