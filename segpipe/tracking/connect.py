@@ -106,16 +106,18 @@ def talking_to(uri: str) -> Iterator[MlflowClient]:
     except SegpipeError:
         raise
     except Exception as error:
+        # A traceback prints the cause, too, and MLflow's own words hold the address with its password.
+        cause = error if without_password(uri) == uri else None
         if (reason := _connection_fault(error)) is not None:
-            raise unreachable(uri, reason) from error
+            raise unreachable(uri, reason) from cause
         from mlflow.exceptions import MlflowException
 
         if isinstance(error, MlflowException):
-            raise _refused(uri, error) from error
+            raise _refused(uri, error) from cause
         if isinstance(error, OSError):  # a full disk under an embedded store, a picture that is none
             raise RefusedError(
                 f"MLflow at {without_password(uri)} could not take this: {_first_line(error)}"
-            ) from error
+            ) from cause
         raise
 
 
