@@ -1,24 +1,14 @@
-"""Masks at the border: COCO's run lengths and polygons (`coco`, `outlines`), label images and photographs (`images`,
-`looks`), the maps of a sample (`maps`), depth, flow and two-channel ids of 16 bits (`deep`), what is shipped as no JPEG
-or PNG (`lossless`).
+"""Masks at the border: COCO's run lengths and polygons (`coco`, `outlines`), label images and photographs (`headers`,
+`images`, `looks`), the maps of a sample (`maps`), depth, flow and two-channel ids of 16 bits (`deep`), what is shipped
+as no JPEG or PNG (`lossless`).
 
 The public names of the room; sources, data and metrics import from here.
 """
 
 from segpipe.masks.coco import Mask, decode_rle, encode_rle, polygon_to_mask
 from segpipe.masks.deep import check_extra, read_rgb16
-from segpipe.masks.images import (
-    MAX_PIXELS,
-    ImageHeader,
-    Labels,
-    check_header,
-    check_image,
-    map_labels,
-    read_id_image,
-    read_image_header,
-    read_label_image,
-    read_rgb,
-)
+from segpipe.masks.headers import MAX_PIXELS, ImageHeader, check_header, read_image_header
+from segpipe.masks.images import Labels, check_image, map_labels, read_id_image, read_label_image, read_rgb
 from segpipe.masks.looks import look_at, near_copies
 from segpipe.masks.lossless import encode_png, png_of_bitmap
 from segpipe.masks.maps import mask_of, read_map

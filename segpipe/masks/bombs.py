@@ -1,6 +1,6 @@
 """Image files that cost far more to decode than they weigh, and animations: told by their structure, not by decoding.
 
-Called by `images.py` with what the header says. Part of the room `masks`. Measured on one core with Pillow 12: a JPEG
+Called by `headers.py` with what the header says. Part of the room `masks`. Measured on one core with Pillow 12: a JPEG
 of 94 kB in 1,000 scans of 16 Mpx takes 38 s; a PNG of 0.6 MB makes 196 Mpx, a gigabyte; a million chunks take 13 s.
 """
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import PngImagePlugin
 
 from segpipe.errors import BadSampleError
-from segpipe.masks.images import decoding, read_image_header
+from segpipe.masks.headers import decoding, read_image_header
 
 EXTRA_MODES = ("L", "I;16", "RGB", "RGBA")
 _TRUECOLOUR = 2

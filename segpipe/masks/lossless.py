@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import BmpImagePlugin, Image
 
 from segpipe.errors import BadSampleError
-from segpipe.masks.images import MAX_PIXELS, decoding
+from segpipe.masks.headers import MAX_PIXELS, decoding
 
 BITMAP_START = b"BM"
 _BITMAP_MODES = ("1", "L", "P", "RGB")
