@@ -55,5 +55,5 @@ class RetryBudget:
             return "the reader was closed meanwhile"
         return (
             f"the reads of this pass waited {self.spent:.0f} s of at most {self.limit:.0f} for the store to answer "
-            f"again, in {self.retries} retries: when it does, run again, and a training goes on from its last checkpoint"
+            f"again, in {self.retries} retries: when it does, run again; a training goes on from its last checkpoint"
         )

@@ -13,7 +13,7 @@ import pytest
 
 from segpipe import storage
 from segpipe.errors import CorruptError, InputError, UnreachableError
-from segpipe.storage import cache, object_store, ranges
+from segpipe.storage import cache, object_store, ranges, turns
 from tests.fixtures.publish_worker import finish_child, start_child
 from tests.fixtures.slow_store import SlowStore, busy, flipped, short, slow_store, stalled
 
@@ -231,9 +231,9 @@ def test_processes_share_the_cache(s3_root: str, tmp_path: Path) -> None:
 def test_a_lock_that_is_never_given_back_delays_and_does_not_hang(
     slow_store: SlowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "LONGEST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(turns, "LONGEST_WAIT_SECONDS", 0.05)
     wanted = put(slow_store, "x", b"1")
     path = storage.cache_folder() / wanted["sha256"]
     path.parent.mkdir()
-    with cache._alone(path):
+    with turns.turn(path, path.parent / "locks"):
         assert storage.fetch(**wanted) == path

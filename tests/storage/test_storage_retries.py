@@ -85,7 +85,7 @@ def test_an_outage_without_end_says_what_was_waited_for(slow_store: SlowStore, o
         raise ConnectionError("503 SlowDown, told to")
 
     slow_store.faults = [down] * 100_000
-    with pytest.raises(UnreachableError, match=r"waited \d s of at most 0 for the store .* run again, and a training"):
+    with pytest.raises(UnreachableError, match=r"waited \d s of at most 0 for the store .* run again; a training"):
         read_all(slow_store, storage.RetryBudget(0.1))
 
 
