@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segpipe import storage
-from segpipe.errors import CorruptError, InputError
+from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.shards.ahead import Flights
 from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK
 from segpipe.shards.schema import SCHEMA
@@ -123,14 +123,27 @@ class RowGroups:
             try:
                 with self._open(shard, budget) as source:
                     return read(self._parse(shard, source))
+            except (pa.ArrowNotImplementedError, MemoryError) as error:  # the second is pyarrow's, too
+                raise self._too_large(shard, error) from error
             except (OSError, pa.ArrowException) as error:
                 if tries:  # damaged on the way here, or on the cache's disk
                     storage.forget_cached(shard.sha256)
                     continue
                 raise CorruptError(
-                    f"{self._locate(shard)}: cannot be read any more ({error}); check the disk, or restore "
-                    "the file from a copy"
+                    f"{self._locate(shard)}: cannot be read any more ({error}), though its hash was right when it "
+                    f"was opened: {'check the disk' if self._is_local else 'check the store and the memory'}, or "
+                    "restore the file from a copy"
                 ) from error
+
+    def _too_large(self, shard: Shard, error: Exception) -> SegpipeError:
+        """The error for a row group that pyarrow cannot hold: of a column of more than 2 GiB, or beyond the memory."""
+        rows = max(shard.row_groups)
+        what = f"{self._locate(shard)}: a row group of up to {rows} rows is too large to read at once ({error}); "
+        if isinstance(error, MemoryError):
+            return SegpipeError(f"{what}use a machine with more memory, or fewer workers on this one")
+        return CorruptError(
+            f"{what}expected less than 2 GiB in each of its columns: ingest again, which cuts smaller ones"
+        )
 
     def _check(self, shard: Shard, budget: RetryBudget | None) -> None:
         if shard.path not in self._verified:
