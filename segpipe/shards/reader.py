@@ -74,7 +74,8 @@ class Dataset:
         self._row_groups = RowGroups(uri)
         self._layouts: dict[str, _Layout] = {}
         self._class_pixels: dict[str, tuple[dict[int, int], ...]] = {}
-        self._threads = REMOTE_THREADS if storage.local_path(uri) is None else LOCAL_THREADS
+        self._remote = storage.local_path(uri) is None
+        self._threads = REMOTE_THREADS if self._remote else LOCAL_THREADS
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Dataset, (self.uri, self.manifest, self.version)
@@ -219,13 +220,15 @@ class Dataset:
             shards = self._split(split).shards
             places = tuple((shard, group) for shard in shards for group in range(len(shard.row_groups)))
             starts = tuple(itertools.accumulate(self.row_groups(split), initial=0))
+            if self._remote and sum(shard.bytes for shard in shards) > storage.cache_limit():
+                self._row_groups.read_in_parts(shards)
             self._layouts[split] = _Layout(places, starts)
         return self._layouts[split]
 
     def _rows(self, split: str, *names: str) -> Iterator[dict[str, Any]]:
         """These columns of each row in the stored order; a few shards are read ahead, since maps may be gigabytes."""
-        shards = [(shard, names) for shard in self._split(split).shards]
-        for rows in self._ahead(self._row_groups.columns, shards):
+        shards = dict.fromkeys(shard for shard, _ in self._layout(split).places)
+        for rows in self._ahead(self._row_groups.columns, [(shard, names) for shard in shards]):
             yield from rows
 
     def _ahead(
