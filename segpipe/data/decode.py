@@ -64,7 +64,8 @@ def _ids(sample: Sample, raw: bytes) -> Tensor:
     width = len(raw) // (sample.height * sample.width)
     if width not in _WIDTHS or width * sample.height * sample.width != len(raw):
         raise CorruptError(
-            f"sample {sample.sample_id}: a label map of {len(raw)} bytes for {sample.height} x {sample.width}"
+            f"sample {sample.sample_id}: a label map of {len(raw)} bytes for {sample.height} x {sample.width} pixels; "
+            "expected 1, 2 or 4 for each: ingest again"
         )
     ids_HW = torch.frombuffer(bytearray(raw), dtype=_WIDTHS[width]).reshape(sample.height, sample.width)
     return ids_HW.to(torch.int32) if width == 2 else ids_HW

@@ -114,8 +114,8 @@ class TrainBatches:
         the rows of a group may be frames of one drive.
         """
         row = order[place - 1] if place else order[min(1, len(order) - 1)]
-        with closing(self._dataset.read(self._config.train_split, [row], extras=False)) as samples:
-            return pasteable(next(samples), self._dataset.manifest.classes)
+        sample = self._dataset.one(self._config.train_split, row, extras=False)
+        return pasteable(sample, self._dataset.manifest.classes)
 
     def _order(self, epoch: int) -> list[int]:
         return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)

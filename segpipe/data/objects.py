@@ -143,7 +143,7 @@ def _ids(sample: Sample, region: Region) -> npt.NDArray[np.int64] | None:
     if width not in _WIDTHS or width * sample.height * sample.width != len(sample.segment_map):
         raise CorruptError(
             f"sample {sample.sample_id}: a segment map of {len(sample.segment_map)} bytes for {sample.height} x "
-            f"{sample.width}; ingest again"
+            f"{sample.width} pixels; expected 1, 2 or 4 for each: ingest again"
         )
     ids_HW: npt.NDArray[Any] = np.frombuffer(sample.segment_map, _WIDTHS[width]).reshape(sample.height, sample.width)
     return ids_HW[region.top : region.bottom, region.left : region.right].astype(np.int64)
@@ -161,7 +161,10 @@ def _mask(
             segment.rle, sample.height, sample.width, file=where, columns=(region.left, region.right)
         )
     except BadSampleError as error:
-        raise CorruptError(f"{where}: the stored mask does not decode ({error.detail})") from None
+        raise CorruptError(
+            f"{where}: the stored mask does not decode ({error.detail}); expected run lengths of "
+            f"{sample.height} x {sample.width} pixels: ingest again"
+        ) from None
     return strip[region.top : region.bottom].astype(np.bool_)
 
 

@@ -12,7 +12,8 @@
     tables.py    Parquet files that others wrote -> rows, for sources
 
 A dataset is a folder: `shards/<split>-<hash>.parquet`, `manifests/<version>.json` and `log/000001.json ...`, whose last
-record names the current version. Files are only ever added.
+record names the current version. Writers only ever add files; what no version that is kept names any more is removed by
+`segpipe data gc` alone.
 """
 
 from segpipe.shards.manifest import manifest_from_json, manifest_to_json, manifest_version

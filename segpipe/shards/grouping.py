@@ -53,4 +53,5 @@ def _units(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 def _row_bytes(row: Mapping[str, Any]) -> int:
     inside = sum(len(value) for value in row.values() if isinstance(value, bytes))
+    inside += sum(len(extra["data"]) for extra in row["extras"])
     return inside + sum(len(segment["rle"] or b"") for segment in row["segments"])

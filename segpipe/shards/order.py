@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 # One block is mixed at a time, so it is what a reader has to keep: whichever of the two is reached first.
 GROUPS_PER_BLOCK = 32
 BLOCK_BYTES = 256 << 20
+LEAST_GROUPS = 4  # of a block, whatever they take: rows of one long clip after the other would be no shuffle
 
 
 def epoch_order(
@@ -18,8 +19,9 @@ def epoch_order(
     """The order of an epoch: every row of a split once, as indices for `Dataset.read`. A pure function.
 
     `row_groups` are the rows of each row group of the split, `group_bytes` what each takes. All groups are permuted,
-    then rows are shuffled inside blocks of 32 groups, or of as many as make 256 MiB (of which one may be larger, such
-    as a long clip): a reader needs one block in memory and not the whole split.
+    then rows are shuffled inside blocks of 32 groups, or of as many as make 256 MiB, but of four at the least: a reader
+    needs one block in memory and not the whole split. That is 256 MiB, or four groups where these are larger (long
+    clips, which may be 1 GiB each).
     """
     key = f"segpipe epoch order|{version}|{seed}|{epoch}".encode()
     generator = random.Random(int.from_bytes(hashlib.sha256(key).digest()))  # noqa: S311 - an order is no secret
@@ -36,7 +38,8 @@ def _blocks(groups: Sequence[int], group_bytes: Sequence[int]) -> Iterator[list[
     block: list[int] = []
     filled = 0
     for group in groups:
-        if block and (len(block) == GROUPS_PER_BLOCK or filled + group_bytes[group] > BLOCK_BYTES):
+        too_large = len(block) >= LEAST_GROUPS and filled + group_bytes[group] > BLOCK_BYTES
+        if len(block) == GROUPS_PER_BLOCK or too_large:
             yield block
             block, filled = [], 0
         block.append(group)

@@ -28,6 +28,17 @@ from segpipe.types import Manifest, Sample, Shard, Split
 MIN_PREFIX = 8
 # A disk needs few to be busy; before a store most of them wait, and `storage/ranges.py` bounds their requests.
 LOCAL_THREADS, REMOTE_THREADS = 2, GROUPS_PER_BLOCK
+# What counting pixels has no use for, as a row without it: images, depth, flow and id maps are most of a dataset.
+_UNCOUNTED: dict[str, Any] = {
+    "image": b"",
+    "segment_map": None,
+    "segment_map_width": None,
+    "keypoints": [],
+    "extras": [],
+    "image_sha256": b"",
+    "clip_id": None,
+    "frame_index": None,
+}
 
 
 def open_dataset(uri: str, *, version: str | None = None) -> Dataset:
@@ -63,7 +74,8 @@ class Dataset:
         self._row_groups = RowGroups(uri)
         self._layouts: dict[str, _Layout] = {}
         self._class_pixels: dict[str, tuple[dict[int, int], ...]] = {}
-        self._threads = REMOTE_THREADS if storage.local_path(uri) is None else LOCAL_THREADS
+        self._remote = storage.local_path(uri) is None
+        self._threads = REMOTE_THREADS if self._remote else LOCAL_THREADS
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Dataset, (self.uri, self.manifest, self.version)
@@ -110,11 +122,8 @@ class Dataset:
         are kept while they are in use (see `row_groups.py`), so an `order` reads each of them once; those that come
         next are read meanwhile. Raises InputError for an index outside the split, CorruptError as `samples`.
         """
-        layout, rows = self._layout(split), self.rows(split)
-        for index in indices:
-            if not 0 <= index < rows:
-                raise InputError(f"{self.uri}: row {index} of {split} does not exist; it has rows 0 to {rows - 1}")
-        numbers = [bisect.bisect_right(layout.starts, index) - 1 for index in indices]
+        layout = self._layout(split)
+        numbers = [self._number(split, index) for index in indices]
         left, held = Counter(numbers), set[tuple[Shard, int]]()
 
         def hold(shard: Shard, group: int, budget: RetryBudget) -> Any:
@@ -135,12 +144,20 @@ class Dataset:
                 if not left[number]:
                     held.remove(place)
                     self._row_groups.release(*place, extras=extras)
-                row = table.slice(index - layout.starts[number], 1).to_pylist()[0]
-                yield row_to_sample(row if extras else {**row, "extras": []})
+                yield _sample(table, index - layout.starts[number])
         finally:
             tables.close()
             for place in held:
                 self._row_groups.release(*place, extras=extras)
+
+    def one(self, split: str, index: int, *, extras: bool = True) -> Sample:
+        """The sample at one place of the stored order: for what lies in a row group in use, without a pass's threads.
+
+        Raises as `read`.
+        """
+        layout, number = self._layout(split), self._number(split, index)
+        table = self._row_groups.get(*layout.places[number], extras=extras)
+        return _sample(table, index - layout.starts[number])
 
     def sample_ids(self, split: str) -> list[str]:
         """Ids in the stored order, without reading images."""
@@ -169,13 +186,13 @@ class Dataset:
     def class_pixels(self, split: str) -> tuple[dict[int, int], ...]:
         """{class id: pixels} of each sample in the stored order, ignored pixels and crowds left out.
 
-        Reads the annotations of the whole split the first time, no images, and keeps what it counted. Without a label
+        Reads the label maps and segments of the whole split the first time, and keeps what it counted. Without a label
         map the areas of the segments count.
         """
         if split not in self._class_pixels:
             classes, ignored = len(self.manifest.classes), self.manifest.ignore_index
-            columns = [name for name in SCHEMA.names if name != "image"]
-            samples = (row_to_sample({**row, "image": b""}) for row in self._rows(split, *columns))
+            columns = [name for name in SCHEMA.names if name not in _UNCOUNTED]
+            samples = (row_to_sample({**_UNCOUNTED, **row}) for row in self._rows(split, *columns))
             counts = (class_pixels(each, num_classes=classes, ignore_index=ignored) for each in samples)
             self._class_pixels[split] = tuple(counts)
         return self._class_pixels[split]
@@ -191,18 +208,27 @@ class Dataset:
             raise InputError(f"{self.uri}: no split {split!r} in version {self.version[:12]}; it has: {known}")
         return self.manifest.splits[split]
 
+    def _number(self, split: str, index: int) -> int:
+        """The number of the row group that holds a row of a split."""
+        rows = self.rows(split)
+        if not 0 <= index < rows:
+            raise InputError(f"{self.uri}: row {index} of {split} does not exist; it has rows 0 to {rows - 1}")
+        return bisect.bisect_right(self._layout(split).starts, index) - 1
+
     def _layout(self, split: str) -> _Layout:
         if split not in self._layouts:
             shards = self._split(split).shards
             places = tuple((shard, group) for shard in shards for group in range(len(shard.row_groups)))
             starts = tuple(itertools.accumulate(self.row_groups(split), initial=0))
+            if self._remote and sum(shard.bytes for shard in shards) > storage.cache_limit():
+                self._row_groups.read_in_parts(shards)
             self._layouts[split] = _Layout(places, starts)
         return self._layouts[split]
 
     def _rows(self, split: str, *names: str) -> Iterator[dict[str, Any]]:
         """These columns of each row in the stored order; a few shards are read ahead, since maps may be gigabytes."""
-        shards = [(shard, names) for shard in self._split(split).shards]
-        for rows in self._ahead(self._row_groups.columns, shards):
+        shards = dict.fromkeys(shard for shard, _ in self._layout(split).places)
+        for rows in self._ahead(self._row_groups.columns, [(shard, names) for shard in shards]):
             yield from rows
 
     def _ahead(
@@ -223,6 +249,11 @@ class Dataset:
         finally:
             budget.close()
             results.close()
+
+
+def _sample(table: Any, row: int) -> Sample:
+    """One row of a row group, which may have been read without extras."""
+    return row_to_sample({"extras": [], **table.slice(row, 1).to_pylist()[0]})
 
 
 def _estimate(place: tuple[Shard, Any]) -> int:

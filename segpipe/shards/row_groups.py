@@ -1,23 +1,23 @@
 """The Parquet files behind a `Dataset`: checked once each, hash first, with the row groups in use kept in memory.
 
 Files are opened for one read at a time: a parsed footer is what costs, and that is kept. A remote shard is read from
-its copy in the cache (`storage/cache.py`), or in ranges from the store where there is none.
+its copy in the cache (`storage/cache.py`), or in ranges from the store where there is none or no use in one.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segpipe import storage
-from segpipe.errors import CorruptError, InputError
+from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.shards.ahead import Flights
-from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK
+from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK, LEAST_GROUPS
 from segpipe.shards.schema import SCHEMA
 from segpipe.storage import RetryBudget
 from segpipe.types import Shard
@@ -26,6 +26,9 @@ from segpipe.types import Shard
 # eighth more, since in memory a row group is a little larger than its share of the file.
 MAX_GROUPS = 2 * GROUPS_PER_BLOCK
 MAX_BYTES = 2 * BLOCK_BYTES + BLOCK_BYTES // 4
+# Kept whatever they take, or each row of a block of large ones would read its row group anew: that block and what is
+# read ahead of the next. Of the longest clips (1 GiB) they take 5 GiB.
+LEAST_KEPT = LEAST_GROUPS + 1
 MAX_FOOTERS = 256
 _EVICTIONS = 3  # of a copy between its landing and its opening, until it is read from the store
 
@@ -39,8 +42,11 @@ class RowGroups:
     Safe to use from several threads.
     """
 
-    def __init__(self, uri: str, *, max_groups: int = MAX_GROUPS, max_bytes: int = MAX_BYTES) -> None:
-        self._uri, self._max_groups, self._max_bytes = uri, max_groups, max_bytes
+    def __init__(
+        self, uri: str, *, max_groups: int = MAX_GROUPS, max_bytes: int = MAX_BYTES, least_groups: int = LEAST_KEPT
+    ) -> None:
+        self._uri, self._max_groups, self._max_bytes, self._least_groups = uri, max_groups, max_bytes, least_groups
+        self._in_parts: set[str] = set()
         self._is_local = storage.local_path(uri) is not None
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._verified: set[str] = set()
@@ -90,6 +96,14 @@ class RowGroups:
         )
         return rows
 
+    def read_in_parts(self, shards: Iterable[Shard]) -> None:
+        """From now on no whole copy of these is fetched for a row group: together they are more than the cache holds.
+
+        Else each row group of an epoch would download a shard that the next ones drive out again. Hashing a file that
+        is new still brings a copy, which serves for as long as it is there.
+        """
+        self._in_parts.update(shard.path for shard in shards)
+
     def verify(self, shard: Shard) -> None:
         """Raises CorruptError when the file (a remote one, not its copy) is not the one that the manifest names."""
         self._compare(shard, lambda: storage.sha256_file(self._locate(shard)))
@@ -109,7 +123,9 @@ class RowGroups:
         with self._lock:
             self._tables[key] = table
             self._bytes += table.nbytes
-            while len(self._tables) > 1 and (len(self._tables) > self._max_groups or self._bytes > self._max_bytes):
+            while len(self._tables) > self._max_groups or (
+                len(self._tables) > self._least_groups and self._bytes > self._max_bytes
+            ):
                 oldest = next((key for key in self._tables if key not in self._held), next(iter(self._tables)))
                 self._bytes -= self._tables.pop(oldest).nbytes
         return table
@@ -123,14 +139,27 @@ class RowGroups:
             try:
                 with self._open(shard, budget) as source:
                     return read(self._parse(shard, source))
+            except (pa.ArrowNotImplementedError, MemoryError) as error:  # the second is pyarrow's, too
+                raise self._too_large(shard, error) from error
             except (OSError, pa.ArrowException) as error:
                 if tries:  # damaged on the way here, or on the cache's disk
                     storage.forget_cached(shard.sha256)
                     continue
                 raise CorruptError(
-                    f"{self._locate(shard)}: cannot be read any more ({error}); check the disk, or restore "
-                    "the file from a copy"
+                    f"{self._locate(shard)}: cannot be read any more ({error}), though its hash was right when it "
+                    f"was opened: {'check the disk' if self._is_local else 'check the store and the memory'}, or "
+                    "restore the file from a copy"
                 ) from error
+
+    def _too_large(self, shard: Shard, error: Exception) -> SegpipeError:
+        """The error for a row group that pyarrow cannot hold: of a column of more than 2 GiB, or beyond the memory."""
+        rows = max(shard.row_groups)
+        what = f"{self._locate(shard)}: a row group of up to {rows} rows is too large to read at once ({error}); "
+        if isinstance(error, MemoryError):
+            return SegpipeError(f"{what}use a machine with more memory, or fewer workers on this one")
+        return CorruptError(
+            f"{what}expected less than 2 GiB in each of its columns: ingest again, which cuts smaller ones"
+        )
 
     def _check(self, shard: Shard, budget: RetryBudget | None) -> None:
         if shard.path not in self._verified:
@@ -174,13 +203,19 @@ class RowGroups:
         if self._is_local:
             return pa.memory_map(str(storage.local_path(uri)))
         for _ in range(_EVICTIONS):
-            if (copy := self._fetch(shard, budget)) is None:
+            if (copy := self._copy(shard, budget)) is None:
                 break
             try:
                 return pa.memory_map(copy)
             except FileNotFoundError:  # another process made room meanwhile
                 continue
         return storage.open_read(uri, size=shard.bytes, budget=budget)
+
+    def _copy(self, shard: Shard, budget: RetryBudget | None) -> str | None:
+        if shard.path not in self._in_parts:
+            return self._fetch(shard, budget)
+        copy = storage.find_cached(shard.sha256)
+        return None if copy is None else str(copy)
 
     def _fetch(self, shard: Shard, budget: RetryBudget | None) -> str | None:
         copy = storage.fetch(self._locate(shard), sha256=shard.sha256, size=shard.bytes, budget=budget)

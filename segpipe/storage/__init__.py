@@ -7,6 +7,7 @@
     budget.py        what the reads of a pass may lose to retries together
     ranges.py        parts of a remote object, a bounded number of requests in flight
     cache.py         copies of remote files on this machine's disk, by content, up to a limit
+    turns.py         one process at a time for work that two would do in vain
     files.py         the verbs below, on either
     documents.py     strict JSON, and append-only folders of numbered records
     leases.py        one worker at a time on a folder, whatever process or host it is in
@@ -18,7 +19,7 @@ there is never overwritten.
 """
 
 from segpipe.storage.budget import RetryBudget
-from segpipe.storage.cache import cache_folder, cache_limit, cached_bytes, fetch, forget_cached
+from segpipe.storage.cache import cache_folder, cache_limit, cached_bytes, fetch, find_cached, forget_cached
 from segpipe.storage.claims import Claim, claim, claimants
 from segpipe.storage.documents import (
     append_record,
@@ -70,6 +71,7 @@ __all__ = [
     "exists",
     "failpoint",
     "fetch",
+    "find_cached",
     "fingerprint",
     "forget_cached",
     "inventory",

@@ -11,30 +11,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import logging
 import math
 import os
 import re
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from segpipe.errors import CorruptError, InputError
 from segpipe.storage import local, object_store, ranges
 from segpipe.storage.budget import RetryBudget
-from segpipe.storage.faults import FULL, explain_read, explain_write
+from segpipe.storage.faults import FULL, NOT_OURS, explain_read, explain_write
+from segpipe.storage.turns import turn
 from segpipe.storage.uris import is_temporary, local_path, temporary_name
 
 _log = logging.getLogger(__name__)
 DEFAULT_GIB = 32.0
-# One process downloads a file, the others wait for it; a process that was stopped holds them up no longer than this.
-LONGEST_WAIT_SECONDS = 120.0
-_POLL_SECONDS = 0.02
+FULL_SECONDS = 60.0  # for how long a disk that was full is taken to be so
 _NAME = re.compile(r"[0-9a-f]{64}")
-_LOCKS = 256
+_full: dict[Path, tuple[float, int]] = {}  # folder: until when there is no room, and for how many bytes
+_spoilt: set[Path] = set()  # damaged copies that this user may not remove
 
 
 def cache_folder() -> Path:
@@ -73,8 +73,23 @@ def cached_bytes() -> int:
 
 
 def forget_cached(sha256: str) -> None:
-    """Removes the copy of that name: it was found damaged."""
-    (cache_folder() / sha256).unlink(missing_ok=True)
+    """Removes the copy of that name: it was found damaged. Where that is another user's right, it is not used again."""
+    path = cache_folder() / sha256
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise explain_write(error, str(path), 0) from error
+        _spoilt.add(path)
+
+
+def find_cached(sha256: str) -> Path | None:
+    """The copy of that name if there is one, as `fetch` gives it; nothing is downloaded."""
+    path = cache_folder() / sha256
+    try:
+        return path if cache_limit() and path not in _spoilt and _use(path) else None
+    except OSError as error:
+        raise explain_read(error, str(path)) from error
 
 
 def fetch(uri: str, *, sha256: str, size: int, budget: RetryBudget | None = None) -> Path | None:
@@ -85,28 +100,40 @@ def fetch(uri: str, *, sha256: str, size: int, budget: RetryBudget | None = None
     UnreachableError.
     """
     limit = cache_limit()
-    if not limit:
-        return None
     path = cache_folder() / sha256
+    if not limit or path in _spoilt:
+        return None
     if size > limit:
         _say_once(f"{path.parent}: the limit of {limit:,} bytes (SEGPIPE_CACHE_GIB) is less than one file of {size:,}")
         return None
     try:
         if _use(path):
             return path
+        if _known_full(path.parent, size):
+            return None
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
+        with turn(path, path.parent / "locks") as working:  # one downloads a file, the others wait for it
             if not path.exists():
                 _make_room(path.parent, limit - size)
-                _land(uri, path, sha256, size, budget)
+                # Looked at first: else each row group of an epoch would download its file to find the disk full.
+                if shutil.disk_usage(path.parent).free < size:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                _land(uri, path, sha256, size, budget, working)
                 # Once more: others landed meanwhile, who had counted without this one.
                 _make_room(path.parent, limit, landed=path.name)
     except OSError as error:
         if error.errno not in FULL:
             raise explain_write(error, str(path.parent), size) from error
-        _say_once(f"{path.parent}: no room for {size:,} bytes ({error.strerror})")
+        if path.parent not in _full:
+            _say(f"{path.parent}: no room for {size:,} bytes ({error.strerror})")
+        _full[path.parent] = (time.monotonic() + FULL_SECONDS, size)
         return None
     return path
+
+
+def _known_full(folder: Path, size: int) -> bool:
+    until, needed = _full.get(folder, (0.0, 0))
+    return size >= needed and time.monotonic() < until
 
 
 def _use(path: Path) -> bool:
@@ -115,13 +142,20 @@ def _use(path: Path) -> bool:
         os.utime(path)
     except FileNotFoundError:
         return False
-    except PermissionError:  # another user's copy: as good to read, but it does not grow younger
-        return path.exists()
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
+        return path.exists()  # as good to read, but it does not grow younger
     return True
 
 
-def _land(uri: str, path: Path, sha256: str, size: int, budget: RetryBudget | None) -> None:
-    """Downloads to a temporary name, checks, renames. What arrived damaged is fetched once more."""
+def _land(
+    uri: str, path: Path, sha256: str, size: int, budget: RetryBudget | None, working: Callable[[], None]
+) -> None:
+    """Downloads to a temporary name, checks, renames. What arrived damaged is fetched once more.
+
+    `working` is called after each piece.
+    """
     found = object_store.attempt(uri, lambda filesystem, name: int(filesystem.size(name)), budget=budget)
     if found != size:
         raise CorruptError(f"{uri}: {found} bytes, the manifest says {size}; restore the file or ingest again")
@@ -134,6 +168,7 @@ def _land(uri: str, path: Path, sha256: str, size: int, budget: RetryBudget | No
                 for piece in ranges.pieces(uri, size, budget=budget):
                     digest.update(piece)
                     file.write(piece)
+                    working()
             if digest.hexdigest() == sha256:
                 os.replace(temporary, path)
                 return
@@ -160,8 +195,9 @@ def _make_room(folder: Path, target: int, *, landed: str = "") -> None:
         if total <= target:
             return
         if path.name != landed and not is_temporary(path.name):
-            path.unlink(missing_ok=True)
-            total -= size
+            with contextlib.suppress(PermissionError):  # another user's, in a folder that lets each remove its own
+                path.unlink(missing_ok=True)
+                total -= size
 
 
 def _entries(folder: Path) -> list[tuple[float, int, Path]]:
@@ -177,37 +213,10 @@ def _entries(folder: Path) -> list[tuple[float, int, Path]]:
     return found
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One thread or process at a time for a file, as long as all goes well; the kernel frees it when the holder dies.
-
-    Two at once do no harm but for a download in vain, so a lock that cannot be had in time, or at all (some network
-    file systems know none), is gone without. The lock files are few and stay: removing one would race.
-    """
-    locks = path.parent / "locks"
-    locks.mkdir(exist_ok=True)
-    slot = int(hashlib.sha256(path.name.encode()).hexdigest(), 16) % _LOCKS
-    descriptor = os.open(locks / f"{slot:02x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        ends = time.monotonic() + LONGEST_WAIT_SECONDS
-        while not _locked(descriptor) and time.monotonic() < ends and not path.exists():
-            time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-    return True
-
-
 @functools.cache
 def _say_once(what: str) -> None:
+    _say(what)
+
+
+def _say(what: str) -> None:
     _log.warning("%s; reading from the store without it: make room, or set SEGPIPE_CACHE or SEGPIPE_CACHE_GIB", what)

@@ -13,9 +13,10 @@ from segpipe.errors import InputError, SegpipeError, StorageFullError, Unreachab
 from segpipe.storage.uris import local_path
 
 # EFBIG is a quota too: the file size limit of the process (ulimit -f).
+NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS}  # another user's, or a disk that nobody may write
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MISSING = {errno.ENOENT}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_REFUSED = NOT_OURS | {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 _AWAY = {errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN}
 
 _visits: Counter[str] = Counter()

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,30 +49,41 @@ _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError"}
 _jitter = random.SystemRandom()
 
 
-def attempt(uri: str, operation: Callable[[Any, str], T], *, budget: RetryBudget | None = None) -> T:
+def attempt(
+    uri: str,
+    operation: Callable[[Any, str], T],
+    *,
+    budget: RetryBudget | None = None,
+    turn: AbstractContextManager[object] | None = None,
+) -> T:
     """`operation(filesystem, path)`, repeated with growing jittered pauses while the error is a transient one.
 
-    `budget` is what many operations have together, beside each one's own. Raises InputError (missing, refused, no
-    credentials), StorageFullError, UnreachableError when a budget is spent: with the object, the tries and the seconds.
+    `budget` is what many operations have together, beside each one's own. `turn` is held while a try runs and never in
+    a pause; waiting for it costs nothing of a budget, since then it is not the store that is slow. Raises InputError
+    (missing, refused, no credentials), StorageFullError, UnreachableError when a budget is spent: with the object, the
+    tries and the seconds.
     """
     shared = RetryBudget(float("inf")) if budget is None else budget
-    started, tries = time.monotonic(), 0
+    tries, lost = 0, 0.0
     while True:
-        tries, began = tries + 1, time.monotonic()
-        try:
-            filesystem = filesystem_of(uri)
-            return operation(filesystem, str(filesystem._strip_protocol(uri)))
-        except SegpipeError:
-            raise
-        except Exception as error:
-            longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**tries)
-            pause = _jitter.uniform(longest / 2, longest)
-            now = time.monotonic()
-            if not _transient(error) or now - started + pause > RETRY_SECONDS:
-                raise _explain(error, uri, tries, now - started) from error
-            if not shared.spend(now - began + pause):
-                raise _explain(error, uri, tries, now - started, f"; {shared}") from error
+        with turn or nullcontext():
+            tries, began = tries + 1, time.monotonic()
+            try:
+                filesystem = filesystem_of(uri)
+                return operation(filesystem, str(filesystem._strip_protocol(uri)))
+            except SegpipeError:
+                raise
+            except Exception as error:
+                longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**tries)
+                pause = _jitter.uniform(longest / 2, longest)
+                now = time.monotonic()
+                lost += now - began
+                if not _transient(error) or lost + pause > RETRY_SECONDS:
+                    raise _explain(error, uri, tries, lost) from error
+                if not shared.spend(began, now + pause):
+                    raise _explain(error, uri, tries, lost, f"; {shared}") from error
         shared.pause(pause)
+        lost += time.monotonic() - now
 
 
 def create(uri: str, data: bytes) -> bool:

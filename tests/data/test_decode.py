@@ -94,7 +94,9 @@ def test_an_image_of_another_size_than_its_row_is_refused() -> None:
 @pytest.mark.parametrize("length", [0, 34, 36, 105, 280])
 def test_a_label_map_of_the_wrong_length_is_refused(length: int) -> None:
     sample = sample_of(encoded(Image.fromarray(PIXELS), "PNG"), label_map=bytes(length))
-    with pytest.raises(CorruptError, match=rf"sample a/1: a label map of {length} bytes for 5 x 7"):
+    with pytest.raises(
+        CorruptError, match=rf"sample a/1: a label map of {length} bytes for 5 x 7 .*1, 2 or 4 .* ingest"
+    ):
         decode(sample)
 
 

@@ -121,14 +121,17 @@ def test_a_keypoint_outside_is_one_that_is_not_labelled() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"segment_map": bytes(15)}, r"sample cells: a segment map of 15 bytes for 8 x 8; ingest again"),
+        (
+            {"segment_map": bytes(15)},
+            r"sample cells: a segment map of 15 bytes for 8 x 8 pixels; expected 1, 2 or 4 for each: ingest again",
+        ),
         (
             {"segments": (Segment(segment_id=3, class_id=0, area=1, rle=b"\xff"),)},
-            r"sample cells, segment 3: the stored mask does not decode \(.*malformed",
+            r"sample cells, segment 3: the stored mask does not decode \(.*malformed.*8 x 8 pixels: ingest again",
         ),
         (
             {"segments": (Segment(segment_id=3, class_id=0, area=1, rle=encode_rle(np.ones((8, 9)))["counts"]),)},
-            r"sample cells, segment 3: the stored mask does not decode \(.*72",
+            r"sample cells, segment 3: the stored mask does not decode \(.*72.*8 x 8 pixels: ingest again",
         ),
     ],
 )

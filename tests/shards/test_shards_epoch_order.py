@@ -1,10 +1,13 @@
 """The order of an epoch: a permutation, pure, another one for each epoch, and near in memory."""
 
+import itertools
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segpipe.shards import epoch_order
-from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK
+from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK, LEAST_GROUPS
 
 GROUPS = st.lists(st.integers(1, 8), max_size=90)
 KEYS = st.integers(0, 2**40)
@@ -58,7 +61,7 @@ def test_rows_mix_within_blocks_of_groups(row_groups: list[int], seed: int) -> N
     KEYS,
 )
 def test_a_block_is_bounded_by_bytes_too(groups: list[tuple[int, int]], seed: int) -> None:
-    """What a reader has to keep: row groups that are begun and not yet ended. One alone may be larger."""
+    """What a reader has to keep: row groups that are begun and not yet ended. Four may be larger."""
     rows, sizes = zip(*groups, strict=True)
     order = epoch_order(rows, seed=seed, epoch=0, version="v", group_bytes=sizes)
     assert sorted(order) == list(range(sum(rows)))
@@ -66,10 +69,31 @@ def test_a_block_is_bounded_by_bytes_too(groups: list[tuple[int, int]], seed: in
     left, begun = list(rows), set()
     for row in order:
         begun.add(group_of[row])
-        assert sum(sizes[group] for group in begun) <= BLOCK_BYTES or len(begun) == 1
+        assert sum(sizes[group] for group in begun) <= BLOCK_BYTES or len(begun) <= LEAST_GROUPS
         left[group_of[row]] -= 1
         if not left[group_of[row]]:
             begun.discard(group_of[row])
+
+
+@given(st.integers(1, 60), KEYS)
+def test_long_clips_are_mixed_four_at_a_time(clips: int, seed: int) -> None:
+    """Each of them takes more than a block may."""
+    order = epoch_order([8] * clips, seed=seed, epoch=0, version="v", group_bytes=[BLOCK_BYTES + 1] * clips)
+    assert sorted(order) == list(range(8 * clips))
+    blocks = [{row // 8 for row in order[at : at + 8 * LEAST_GROUPS]} for at in range(0, 8 * clips, 8 * LEAST_GROUPS)]
+    assert sum(len(block) for block in blocks) == clips, "whole clips in each"
+    changes = sum(one // 8 != other // 8 for one, other in itertools.pairwise(order))
+    assert clips < 8 or changes > 8 * clips / 3, "one after the other it would be fewer than there are clips"
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, BLOCK_BYTES // LEAST_GROUPS)), max_size=60), KEYS)
+def test_the_least_changes_nothing_where_four_groups_fit(groups: list[tuple[int, int]], seed: int) -> None:
+    """The orders of datasets without large groups are those of all versions before: nobody's training changes."""
+    rows, sizes = [rows for rows, _ in groups], [size for _, size in groups]
+    now = epoch_order(rows, seed=seed, epoch=0, version="v", group_bytes=sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segpipe.shards.order.LEAST_GROUPS", 1)
+        assert now == epoch_order(rows, seed=seed, epoch=0, version="v", group_bytes=sizes)
 
 
 @given(GROUPS, KEYS)

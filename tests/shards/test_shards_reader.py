@@ -2,18 +2,21 @@
 
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from segpipe import shards, storage
-from segpipe.errors import CorruptError, InputError
+from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.shards import Dataset
+from segpipe.shards.counting import class_pixels
 from segpipe.shards.row_groups import RowGroups
-from segpipe.types import Manifest, Sample
+from segpipe.types import Manifest, Sample, Shard
 from tests.fixtures.publish_worker import make_and_publish
 from tests.fixtures.samples import full_sample, manifest_of, semantic_sample
 
@@ -41,6 +44,61 @@ def test_rows_come_in_the_order_asked_for(root: str) -> None:
     for index in (-1, 32):
         with pytest.raises(InputError, match=rf"row {index} of train does not exist; it has rows 0 to 31"):
             list(dataset.read("train", [index]))
+
+
+def test_one_row_needs_no_threads(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_and_publish(root)
+    dataset = shards.open_dataset(root)
+    monkeypatch.setattr("segpipe.shards.ahead.ThreadPoolExecutor", lambda *_, **__: pytest.fail("a pool for one row"))
+    for row in (31, 0, 19, 20):
+        assert dataset.one("train", row) == SAMPLES[row]
+    assert dataset._row_groups.loads == 4
+    assert dataset.one("train", 1) == SAMPLES[1]
+    assert dataset._row_groups.loads == 4, "row group 0 is kept"
+    for row in (-1, 32):
+        with pytest.raises(InputError, match=rf"row {row} of train does not exist; it has rows 0 to 31"):
+            dataset.one("train", row)
+
+
+def test_counting_pixels_reads_label_maps_and_segments_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [full_sample(1), replace(full_sample(2), label_map=None), semantic_sample(3)]
+    result = shards.write_shard(samples, str(tmp_path), "train")
+    shards.publish(str(tmp_path), manifest_of([result], num_classes=300))
+    read, real = set[str](), RowGroups.columns
+
+    def columns(
+        self: RowGroups, shard: Shard, names: Sequence[str], budget: storage.RetryBudget
+    ) -> list[dict[str, Any]]:
+        read.update(names)
+        return real(self, shard, names, budget)
+
+    monkeypatch.setattr(RowGroups, "columns", columns)
+    counted = shards.open_dataset(str(tmp_path)).class_pixels("train")
+    whole = [class_pixels(sample, num_classes=300, ignore_index=65535) for sample in samples[:2]]
+    assert list(counted[:2]) == whole
+    assert read == {"sample_id", "group", "height", "width", "label_map", "label_map_width", "segments"}
+
+
+def test_a_row_group_that_pyarrow_cannot_hold_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_and_publish(str(tmp_path))
+
+    def cannot(error: Exception) -> Callable[..., None]:
+        def read(*_: object, **__: object) -> None:
+            raise error
+
+        return read
+
+    told: list[tuple[Exception, str]] = [
+        (pa.ArrowNotImplementedError("Nested data conversions"), r"of up to 8 rows .*Nested.* less than 2 GiB .*again"),
+        (pa.ArrowMemoryError("malloc of size 3"), r"of up to 8 rows is too large .*malloc of size 3.* more memory"),
+    ]
+    for error, message in told:
+        monkeypatch.setattr("pyarrow.parquet.ParquetFile.read_row_group", cannot(error))
+        with pytest.raises(SegpipeError, match=message) as raised:
+            list(shards.open_dataset(str(tmp_path)).read("train", [0]))
+        assert "disk" not in str(raised.value)
 
 
 def test_extras_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
@@ -120,7 +178,7 @@ def test_the_least_recently_used_row_group_goes_first(tmp_path: Path) -> None:
     for group, loads in ((0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (1, 4), (2, 5), (2, 5), (1, 5), (0, 6)):
         assert kept.get(result.shard, group)["sample_id"][0].as_py() == f"drive/{8 * group:05d}"
         assert kept.loads == loads
-    tight = RowGroups(str(tmp_path), max_bytes=1)
+    tight = RowGroups(str(tmp_path), max_bytes=1, least_groups=1)
     for group, loads in ((0, 1), (0, 1), (1, 2), (0, 3)):
         tight.get(result.shard, group)
         assert tight.loads == loads

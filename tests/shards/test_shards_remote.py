@@ -78,6 +78,29 @@ def test_with_a_cache_without_and_from_the_disk_the_same_comes(
     assert storage.cached_bytes() <= storage.cache_limit()
 
 
+def test_an_epoch_that_the_cache_cannot_hold_is_read_in_parts(
+    slow_store: SlowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each shard whole once, to be hashed, and each row group once: not a shard for every row group."""
+    monkeypatch.setattr(ranges, "READ_BUFFER_BYTES", 256)
+    monkeypatch.setattr("segpipe.shards.order.GROUPS_PER_BLOCK", 4)
+    monkeypatch.setattr("segpipe.shards.reader.GROUPS_PER_BLOCK", 4)
+    folder, samples = str(slow_store.folder), [semantic_sample(n, image_bytes=20_000) for n in range(72)]
+    results = [shards.write_shard(samples[at : at + 12], folder, "train", group_rows=2) for at in range(0, 72, 12)]
+    shards.publish(folder, manifest_of(results))
+    dataset = opened(slow_store)
+    whole = sum(shard.bytes for shard in dataset.manifest.splits["train"].shards)
+    monkeypatch.setenv("SEGPIPE_CACHE_GIB", repr(0.2 * whole / 2**30))
+    for epoch, most in ((0, 2.1), (1, 1.1)):
+        slow_store.reads.clear()
+        order = dataset.order("train", seed=0, epoch=epoch)
+        dataset._row_groups._tables.clear()
+        assert list(dataset.read("train", order)) == [samples[row] for row in order]
+        fetched = sum(end - start for _, start, end in slow_store.reads)
+        assert fetched <= most * whole, f"epoch {epoch}"
+    assert storage.cached_bytes() <= storage.cache_limit()
+
+
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("cache", ["1", "0"])
 def test_requests_that_can_run_together_do(
@@ -338,6 +361,23 @@ def test_a_long_epoch_reads_each_row_group_once_and_keeps_two_blocks(
             assert len(kept._tables) <= 8
     assert kept.loads == blocks * 4
     assert not kept._held
+
+
+def test_a_block_of_long_clips_is_read_once(tmp_path: Path) -> None:
+    """Row groups of which each takes more than all may: those of a block are kept while their rows are mixed."""
+    samples = [semantic_sample(n) for n in range(24 * 6)]
+    result = shards.write_shard(samples, str(tmp_path), "train", group_rows=6)
+    assert result.shard is not None
+    order = shards.epoch_order([6] * 24, seed=0, epoch=0, version="v", group_bytes=[1 << 30] * 24)
+    shards.publish(str(tmp_path), manifest_of([result]))
+    dataset = open_dataset(str(tmp_path))
+    dataset._row_groups = kept = row_groups.RowGroups(str(tmp_path), max_bytes=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segpipe.shards.reader._estimate", lambda _: 1 << 30)
+        for row, sample in zip(order, dataset.read("train", order), strict=True):
+            assert sample == samples[row]
+            assert len(kept._tables) <= row_groups.LEAST_KEPT == 5
+    assert kept.loads == 24
 
 
 def test_what_is_held_goes_last_but_the_bound_stands(tmp_path: Path) -> None:

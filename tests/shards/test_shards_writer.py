@@ -54,6 +54,16 @@ def test_row_groups_are_cut_by_bytes_and_at_most_so_many_rows(tmp_path: Path) ->
     assert rows_of_groups(tmp_path, [semantic_sample(n, image_bytes=10) for n in range(600)]) == (256, 256, 88)
 
 
+def test_extras_count_as_all_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Depth and flow may be most of a sample, and groups of more than 2 GiB of a column cannot be read back."""
+    depth = [replace(semantic_sample(n), extras={"depth": bytes([n]) * (3 << 20)}) for n in range(5)]
+    assert rows_of_groups(tmp_path, depth) == (2, 2, 1)
+    assert rows_of_groups(tmp_path, [replace(sample, clip_id="a", frame_index=0) for sample in depth]) == (5,)
+    monkeypatch.setattr("segpipe.shards.grouping.CLIP_BYTES", 7 << 20)
+    with pytest.raises(InputError, match="clip 'a': more than 7 MiB in 3 frames"):
+        shards.write_shard([replace(sample, clip_id="a") for sample in depth], str(tmp_path), "train")
+
+
 def test_a_clip_is_never_cut(tmp_path: Path) -> None:
     stills = [semantic_sample(n) for n in range(100, 105)]
     samples = [*clip("a", 0, 3), *stills[:4], *clip("b", 10, 2), *clip("c", 20, 11), *clip("d", 40, 5), stills[4]]
