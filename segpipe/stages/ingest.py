@@ -223,7 +223,7 @@ def _parts(
     sizes = {file: storage.size_in(stamp) for file, stamp in stamps.items()}
     return [
         Part(format=config.format, root=root, options=dict(config.options), refs=chunk, split=chunk[0].split, to=uri)
-        for chunk in cut(refs, sizes, keep_groups=Annotation.CLIPS in contract.annotations)
+        for chunk in cut(refs, sizes)
     ]
 
 
