@@ -143,8 +143,8 @@ def gc(
     Of datasets: versions before the last few, and what killed ingests left. Of
     runs: the checkpoints of trainings that have ended, whose models stay. Kept
     is every version that a run, a report or a decision of this home names, or
-    that somebody reads now. Exit status 1: a dataset was left for later,
-    because an ingest is at work on it.
+    that somebody reads now. Exit status 1: a dataset was left as it is, because
+    an ingest is at work on it or it is damaged, or a removal ended half-way.
 
     \b
     Examples:
