@@ -4,14 +4,13 @@
     python peers.py read NAME CAMVID STORE WORKERS IMAGES COLOUR
 
 Each is written as its documentation shows it. All of them read the same images as the same bytes, make the same random
-crops with torchvision's v2 transforms, and are driven by a torch DataLoader: what differs is how bytes are stored and
-found. `v2` ends in normalised float32, `v2, uint8` stops before that.
+crops with torchvision's decoders and v2 transforms, and are driven by a torch DataLoader: what differs is how bytes are
+stored and found. `v2` ends in normalised float32, `v2, uint8` stops before that.
 """
 
 from __future__ import annotations
 
 import gc
-import io
 import itertools
 import os
 import resource
@@ -47,8 +46,7 @@ def rows(root: Path) -> Iterator[dict[str, bytes]]:
 def transforms(*, colour: float, uint8: bool) -> Callable[[bytes, bytes], tuple[Any, Any]]:
     """Encoded image and mask -> an augmented crop of each, by torchvision."""
     import torch
-    from PIL import Image
-    from torchvision import tv_tensors
+    from torchvision import io, tv_tensors
     from torchvision.transforms import v2
 
     steps: list[Any] = [
@@ -63,8 +61,8 @@ def transforms(*, colour: float, uint8: bool) -> Callable[[bytes, bytes], tuple[
     transform = v2.Compose(steps)
 
     def apply(image: bytes, mask: bytes) -> tuple[Any, Any]:
-        pixels = v2.functional.pil_to_tensor(Image.open(io.BytesIO(image)).convert("RGB"))
-        labels = v2.functional.pil_to_tensor(Image.open(io.BytesIO(mask)))
+        pixels = io.decode_image(torch.frombuffer(bytearray(image), dtype=torch.uint8), io.ImageReadMode.RGB)
+        labels = io.decode_image(torch.frombuffer(bytearray(mask), dtype=torch.uint8))
         found: tuple[Any, Any] = transform(tv_tensors.Image(pixels), tv_tensors.Mask(labels))
         return found
 

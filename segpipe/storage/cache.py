@@ -38,7 +38,7 @@ _LOCKS = 256
 
 
 def cache_folder() -> Path:
-    """`$SEGPIPE_CACHE`, or `cache` in `$SEGPIPE_HOME`, or in `./.segpipe` where the home is no local folder.
+    """`$SEGPIPE_CACHE`, or `cache` in `$SEGPIPE_HOME`, or `~/.cache/segpipe` where the home is no local folder.
 
     Raises InputError when `SEGPIPE_CACHE` is not a local path.
     """
@@ -46,9 +46,9 @@ def cache_folder() -> Path:
     folder = local_path(chosen or os.environ.get("SEGPIPE_HOME") or ".segpipe")
     if chosen and folder is None:
         raise InputError(f"SEGPIPE_CACHE={chosen!r} is no local folder; name one on this machine's disk")
-    if chosen and folder is not None:
-        return folder.expanduser().absolute()
-    return (Path(".segpipe") if folder is None else folder.expanduser()).absolute() / "cache"
+    if folder is None:  # not the working folder: each process of a cluster may have another
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "segpipe"
+    return folder.expanduser().absolute() / ("" if chosen else "cache")
 
 
 def cache_limit() -> int:

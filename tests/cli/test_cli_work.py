@@ -162,8 +162,8 @@ def test_retrain_shows_board_verdict_and_failures(
     for text in ("Leaderboard", "0.7000", "because", *failures.values(), "nothing was done", *data):
         assert text in shown.stdout
     assert "training unet" in shown.stderr
-    assert "32/48 samples" in shown.stderr
-    assert "40/40 steps loss 0.250" in shown.stderr
+    assert "32 of 48 samples" in shown.stderr
+    assert "unet: step 40 of 40" in shown.stderr
 
 
 def night(failures: dict[str, str], outcome: Any) -> Callable[..., retrain_stage.RetrainResult]:

@@ -2,12 +2,10 @@
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,11 +14,9 @@ from segpipe.errors import BadSampleError, ConflictError, InputError
 from segpipe.types import Sample
 from tests.fixtures import check_dataset
 from tests.fixtures.publish_worker import (
-    finish_child,
     limited_publish,
     make_and_publish,
     run_child,
-    start_child,
 )
 from tests.fixtures.samples import full_sample, manifest_of, semantic_sample
 
@@ -209,21 +205,6 @@ def test_of_eight_publishers_at_once_one_wins(root: str, same: bool) -> None:
     assert count == 1 or not same, "a late thread may publish on top of the first; never two under one number"
 
 
-@pytest.mark.parametrize("same", [True, False])
-@pytest.mark.parametrize("seed", range(5))
-def test_of_eight_processes_at_once_one_wins_each_number(tmp_path: Path, same: bool, seed: int) -> None:
-    children = [start_child(make_and_publish, str(tmp_path), 0 if same else 100 * n) for n in range(8)]
-    answers = [finish_child(child) for child in children]
-    assert {status for status, _ in answers} == {0}
-    published = check_dataset.versions(tmp_path)
-    news = [answer[1] for _, answer in answers if answer[0] != "ConflictError"]
-    assert news.count("published") == len(published) >= 1
-    assert len(published) == len(set(published))
-    if same:
-        assert sorted(news) == ["already_published"] * 7 + ["published"]
-    assert check_dataset.leftovers(tmp_path) == []
-
-
 def test_the_failpoints_are_counted(tmp_path: Path) -> None:
     alive, _ = run_child(
         make_and_publish, str(tmp_path / "a"), environment={"SEGPIPE_FAILPOINT": f"*:{NUM_FAILPOINTS + 1}"}
@@ -266,39 +247,6 @@ def test_a_full_disk_says_what_it_needs_and_spares_earlier_versions(
     assert re.search(r"no room .*: [0-9,]+ bytes are needed, [0-9,]+ are free in ", message)
     assert check_dataset.versions(tmp_path) == [version] == [undisturbed]
     assert check_dataset.leftovers(tmp_path) == []
-
-
-def mountable(folder: str) -> bool:
-    """Whether this user may mount a tmpfs (root outside most containers)."""
-    return (
-        os.geteuid() == 0
-        and subprocess.run(mount_command(folder, 64), capture_output=True, check=False).returncode == 0
-    )
-
-
-def mount_command(folder: str, kibibytes: int) -> list[str]:
-    return ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder]
-
-
-@pytest.mark.parametrize("kibibytes", [4, 40, 80, 120, 140])
-def test_a_full_tmpfs_says_what_it_needs(tmp_path: Path, kibibytes: int) -> None:
-    """The real thing where mounting is allowed; elsewhere the same sizes as limits on files."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    answer: Any
-    if mountable(str(disk)):
-        try:
-            subprocess.run(["umount", str(disk)], check=True)
-            subprocess.run(mount_command(str(disk), kibibytes), check=True)
-            _, answer = run_child(make_and_publish, str(disk), 0, 4000)
-            assert check_dataset.versions(disk) == []
-            assert check_dataset.leftovers(disk) == []
-        finally:
-            subprocess.run(["umount", str(disk)], check=True)
-    else:
-        _, answer = run_child(limited_publish, str(disk), kibibytes << 9)
-    assert answer[0] == "StorageFullError", answer
-    assert "bytes are needed" in answer[1]
 
 
 def test_an_unwritable_destination_is_named(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_a_night_whose_home_is_an_object_store(
 ) -> None:
     """Every stage on s3://, and what MLflow would upload from there."""
     monkeypatch.setenv("SEGPIPE_HOME", s3_root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     monkeypatch.chdir(tmp_path)
     dataset = ingest(streets(write_streets(tmp_path / "source", splits={"train": 2, "val": 1, "test": 2})))
     assert dataset.uri == f"{s3_root}/datasets/streets"
@@ -108,4 +109,5 @@ def test_a_night_whose_home_is_an_object_store(
         assert storage.sha256_file(str(bundle / "weights.safetensors")) == report.weights_sha256
         assert (bundle / "model.json").exists()
     assert not bundle.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["source"], "nothing is left on this machine"
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["caches", "source"], "nothing is left on this machine but copies of shards"

@@ -88,7 +88,7 @@ def test_a_damaged_config_is_named_and_deleting_it_mends_the_run(
         with pytest.raises(CorruptError) as caught:
             shapes.train(tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{run}/run.json: does not hold the config that its folder is named for")
+    assert message.startswith(f"{run}/run.json: does not hold what its folder is named for")
     assert "Delete this file and run the same command again" in message
     (run / "run.json").unlink()
     assert shapes.train(tmp_path).weights_sha256 == shapes.result.weights_sha256

@@ -166,7 +166,9 @@ def test_a_full_disk_is_said_once_and_read_around(
     assert "the limit of 99 bytes (SEGPIPE_CACHE_GIB) is less than one file of 100" in caplog.text
 
 
-def test_the_settings_are_read_and_refused(slow_store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_are_read_and_refused(
+    slow_store: SlowStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert storage.cache_limit() == 32 << 30
     for text, expected in (("0", 0), ("0.5", 1 << 29), ("", 32 << 30)):
         monkeypatch.setenv("SEGPIPE_CACHE_GIB", text)
@@ -184,7 +186,8 @@ def test_the_settings_are_read_and_refused(slow_store: SlowStore, monkeypatch: p
     monkeypatch.delenv("SEGPIPE_CACHE")
     assert storage.cache_folder() == Path(os.environ["SEGPIPE_HOME"]) / "cache"
     monkeypatch.setenv("SEGPIPE_HOME", "s3://bucket/home")
-    assert storage.cache_folder() == Path.cwd() / ".segpipe" / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert storage.cache_folder() == tmp_path / "caches" / "segpipe"
 
 
 def test_a_folder_that_cannot_be_made_is_named(slow_store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
