@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from flows import environment
-from segpipe.cli import views
+from segpipe.cli import drawing, views
 from segpipe.errors import SegpipeError
 
 
@@ -33,9 +33,9 @@ def main(
     if not isinstance(result, RetrainResult):
         raise result if isinstance(result, BaseException) else RuntimeError(f"the flow ended as {state}")
     views.retrained(console, result)
-    views.say(console, f"\nResults are in {result.home}. To look around:")
+    drawing.say(console, f"\nResults are in {result.home}. To look around:")
     for name, command in result.pages.items():
-        views.say(console, f"  {name:8} {command}")
+        drawing.say(console, f"  {name:8} {command}")
     sys.exit(0 if state.is_completed() else 1)
 
 

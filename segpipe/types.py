@@ -127,13 +127,15 @@ class Sample:
 class SampleRef:
     """Where a source finds one sample: small, picklable, and enough for `Source.read` in another process.
 
-    `files` are paths relative to the source's root; `extra` is the source's own (a line number, a frame).
+    `files` are paths relative to the source's root; `extra` is the source's own (a line number, a frame). `clip` is the
+    sample's later `clip_id`: the frames of a clip follow each other in the listing, and are stored together.
     """
 
     sample_id: str
     split: str
     group: str
     files: tuple[str, ...]
+    clip: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -3,7 +3,9 @@
     answering.py   how every command answers: clean standard output, exit status, no traceback
     progress.py    how far long work is, as lines
     parts.py       the arguments and options that several commands share
-    views.py       results as tables for people
+    drawing.py     paragraphs and tables, for all results
+    data_views.py  results about datasets, for people
+    views.py       the other results: models, nights, this installation
     data.py        commands on a dataset: ingest, export, data inspect, data diff, data gc
     work.py        commands on a recipe or a model: check train evaluate promote retrain
     look.py        commands that show something: board history list doctor

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segpipe.cli import views
+from segpipe.cli import data_views as views
 from segpipe.cli.answering import answering, bars, steps
 from segpipe.cli.parts import DataOption, JsonOption, VersionOption, options_of
+
+if TYPE_CHECKING:
+    from segpipe.stages.quarantine import QuarantineLimitError
 
 ToOption = Annotated[
     str | None,
@@ -50,7 +53,7 @@ def ingest(
         from segpipe.config import DatasetConfig
         from segpipe.config.strict import validate
         from segpipe.stages import ingest as stage
-        from segpipe.stages import layout
+        from segpipe.stages.quarantine import QuarantineLimitError
 
         document = {
             "name": name or format,
@@ -64,17 +67,23 @@ def ingest(
             shown.note(f"ingesting {config.name}")
             try:
                 answer(stage.ingest(config, to=to, on_progress=partial(shown.ingest, config.name)), views.ingested)
-            except stage.QuarantineLimitError as error:
-                refusal: dict[str, object] = {
-                    "name": config.name,
-                    "uri": layout.absolute(to or layout.dataset_uri(config.name)),
-                    "version": None,
-                    "status": "refused",
-                    "splits": {},
-                    "quarantined": error.entries,
-                    "warnings": [str(error)],
-                }
-                answer(refusal, views.ingest_refused, status=error.exit_status)
+            except QuarantineLimitError as error:
+                answer(_refusal(config.name, to, error), views.ingest_refused, status=error.exit_status)
+
+
+def _refusal(name: str, to: str | None, error: QuarantineLimitError) -> dict[str, object]:
+    """What an ingest gives that published nothing, in the shape of one that did."""
+    from segpipe.stages import layout
+
+    return {
+        "name": name,
+        "uri": layout.absolute(to or layout.dataset_uri(name)),
+        "version": None,
+        "status": "refused",
+        "splits": {},
+        "quarantined": error.entries,
+        "warnings": [str(error)],
+    }
 
 
 def inspect(
@@ -143,8 +152,8 @@ def gc(
     Of datasets: versions before the last few, and what killed ingests left. Of
     runs: the checkpoints of trainings that have ended, whose models stay. Kept
     is every version that a run, a report or a decision of this home names, or
-    that somebody reads now. Exit status 1: a dataset was left for later,
-    because an ingest is at work on it.
+    that somebody reads now. Exit status 1: a dataset was left as it is, because
+    an ingest is at work on it or it is damaged, or a removal ended half-way.
 
     \b
     Examples:

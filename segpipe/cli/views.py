@@ -1,51 +1,19 @@
-"""Results as people read them: one function a result, drawn on a rich console. Nothing is computed or decided here."""
+"""Results about models, nights and this installation as people read them: one function a result, as `data_views`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from segpipe.cli.answering import printable
+from segpipe.cli.data_views import faults
+from segpipe.cli.drawing import MARKS, say, table
 from segpipe.cli.parts import run_of
 
 if TYPE_CHECKING:
-    from segpipe.stages.results import (
-        BoardRow,
-        Check,
-        Collection,
-        Difference,
-        Exported,
-        IngestResult,
-        Inspection,
-        Record,
-        RetrainResult,
-        Verdict,
-    )
-    from segpipe.types import EvalReport, QuarantineEntry, TrainResult
-
-MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
-MOST_LISTED = 20
-
-
-def say(console: Console, text: object, style: str = "") -> None:
-    """One paragraph, free of markup and control characters, broken nowhere but at its end."""
-    console.print(Text(printable(text), style=style), soft_wrap=True)
-
-
-def table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A plain table; numbers stand right, words that have a colour in `MARKS` get it."""
-    drawn = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
-    lines = [[printable(cell) for cell in row] for row in rows]
-    for at, column in enumerate(columns):
-        numeric = bool(lines) and all(line[at][:1].isdigit() or line[at] == "-" for line in lines)
-        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for line in lines:
-        drawn.add_row(*(Text(cell, style=MARKS.get(cell, "")) for cell in line))
-    console.print(drawn)
+    from segpipe.stages.results import BoardRow, Check, Record, RetrainResult, Verdict
+    from segpipe.types import EvalReport, TrainResult
 
 
 def checked(console: Console, summary: Mapping[str, Any]) -> None:
@@ -58,127 +26,6 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
     table(console, "Architectures", ("label", "architecture", "options", "steps"), rows)
     for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):
         say(console, f"look at this before a night is spent: {note}", "yellow")
-
-
-def ingested(console: Console, result: IngestResult) -> None:
-    words = {"published": "published now", "already_published": "was there already, nothing to do"}
-    say(console, f"{result.uri}\nversion {result.version}: {words[result.status]}")
-    table(console, "Splits", ("split", "samples"), result.splits.items())
-    faults(console, result)
-    say(console, f"look at what was understood: segpipe data inspect {result.uri} --sheet sheet.png")
-
-
-def faults(console: Console, result: IngestResult) -> None:
-    """What is wrong with the data that was ingested all the same."""
-    for warning in result.warnings:
-        say(console, f"warning: {warning}", "yellow")
-    quarantine(console, result.quarantined)
-
-
-def ingest_refused(console: Console, result: Mapping[str, Any]) -> None:
-    say(console, f"refused: {result['warnings'][0]}", "red")
-    quarantine(console, result["quarantined"])
-
-
-def quarantine(console: Console, entries: Sequence[QuarantineEntry]) -> None:
-    """The first bad samples; the dataset's quarantine file and --json have them all."""
-    if entries:
-        rows = [(entry.file, entry.item, entry.reason, entry.detail) for entry in entries[:MOST_LISTED]]
-        shown = "" if len(entries) <= MOST_LISTED else f", the first {MOST_LISTED}"
-        table(console, f"{len(entries)} in quarantine{shown}", ("file", "item", "reason", "detail"), rows)
-
-
-def inspected(console: Console, found: Inspection) -> None:
-    say(console, f"{found.name}: version {found.version}", "bold")
-    say(console, f"{found.uri}\nsource {found.source}; annotations {', '.join(found.annotations)}\n{found.licence}")
-    splits = [split.name for split in found.splits]
-    drawn = Table(title="Label contract", title_justify="left", header_style="bold")
-    for column in (
-        "id",
-        "",
-        "class",
-        "raw value",
-        *(f"{split} {what}" for split in splits for what in ("%", "images")),
-    ):
-        drawn.add_column(column, justify="left" if column in ("", "class") else "right", overflow="fold")
-    if has_objects := any(sum(row.objects.values()) for row in found.classes):
-        drawn.add_column("objects", justify="right")
-    for row in found.classes:
-        cells = [Text(str(row.class_id)), Text("██", style=f"rgb({row.colour[0]},{row.colour[1]},{row.colour[2]})")]
-        cells += [Text(printable(row.name) + (" (thing)" if row.is_thing else ""))]
-        cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
-        for split in splits:
-            cells += [Text(_percent(row.shares[split])), Text(str(row.images[split]))]
-        absent = not any(row.images.values())
-        counted = [Text(str(sum(row.objects.values())))] if has_objects else []
-        drawn.add_row(*cells, *counted, style="yellow" if absent else "")
-    console.print(drawn)
-    ignored = ", ".join(map(str, found.ignored_values)) or "none"
-    say(console, f"ignored: raw value {ignored}, stored as {found.ignore_index}")
-    for rule in found.rules:
-        say(console, f"  {rule}")
-    columns = ("split", "samples", "groups", "not labelled %", "sizes", "mean RGB", "std RGB")
-    rows = [
-        (s.name, s.samples, s.groups, _percent(s.ignored), _sizes(s.sizes), _triple(s.mean), _triple(s.std))
-        for s in found.splits
-    ]
-    table(console, "Splits", columns, rows)
-    if has_objects:
-        sized = [(s.name, *s.objects_by_size, s.crowds) for s in found.splits]
-        table(console, "Objects", ("split", "small (< 32^2)", "medium", "large (>= 96^2)", "crowds"), sized)
-    for warning in found.warnings:
-        say(console, f"warning: {warning}", "yellow")
-    for reason, count in found.quarantined.items():
-        say(console, f"in quarantine: {count} {reason}", "yellow")
-    say(console, "A recipe could say (under `train:`):", "bold")
-    for key, value in found.proposal.items():
-        outer, _, inner = key.rpartition(".")
-        line = f"{outer}: {{{inner}: {value}}}" if outer else f"{key}: {value}"
-        say(console, f"  {line}    # {found.reasons[key]}")
-    if found.sheet is not None:
-        say(console, f"contact sheet: {found.sheet}")
-
-
-def differed(console: Console, found: Difference) -> None:
-    say(console, f"from {found.old_version[:12]} ({found.old_uri})\nto   {found.new_version[:12]} ({found.new_uri})")
-    for what in ("added", "removed", "moved", "repainted", "relabelled"):
-        names: Sequence[str] = getattr(found, what)
-        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-        say(console, f"{what} {len(names)}" + (f": {', '.join(names[:MOST_LISTED])}{more}" if names else ""))
-    say(console, f"unchanged {found.unchanged}")
-    for change in found.coding:
-        say(console, f"label contract: {change}", "yellow")
-    rows = [(each.name, _percent(each.old), _percent(each.new)) for each in found.classes]
-    table(console, "Share of the labelled pixels, all splits", ("class", "before %", "after %"), rows)
-
-
-def exported(console: Console, result: Exported) -> None:
-    counts = ", ".join(f"{split} {samples}" for split, samples in result.samples.items())
-    say(console, f"{result.dataset} {result.version[:8]} as {result.format}: {counts}\n{result.to}")
-    if result.left_out:
-        say(console, f"left out, since {result.format} does not hold it: {', '.join(result.left_out)}", "yellow")
-    say(console, f"to read it again: {result.command}")
-
-
-def collected(console: Console, found: Collection) -> None:
-    for place in found.places:
-        say(console, place.uri, "bold")
-        groups: dict[tuple[str, str], tuple[int, int]] = {}
-        for each in place.going:
-            kind = each.path if each.path.endswith("/") else each.path.partition("/")[0]
-            files, size = groups.get((kind, each.why), (0, 0))
-            groups[kind, each.why] = (files + 1, size + each.bytes)
-        rows = [(kind, files, _size(size), why) for (kind, why), (files, size) in groups.items()]
-        if rows:
-            table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
-        if place.staying:
-            table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
-        if place.problem:
-            say(console, place.problem, "yellow")
-    if found.deleted:
-        say(console, f"{_size(found.bytes)} removed", "green")
-    else:
-        say(console, f"{_size(found.bytes)} would go; nothing was changed: add --delete to remove them")
 
 
 def trained(console: Console, results: Sequence[TrainResult]) -> None:
@@ -285,25 +132,6 @@ def checkup(console: Console, checks: Sequence[Check]) -> None:
     for check in checks:
         if check.status != "ok":
             say(console, f"{check.name}: {check.fix}", MARKS[check.status])
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
-
-
-def _triple(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.3f}" for value in values)
-
-
-def _sizes(sizes: Sequence[tuple[str, int]]) -> str:
-    shown = ", ".join(f"{size} ({count})" for size, count in sizes[:3])
-    return shown + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
-
-
-def _size(num_bytes: int) -> str:
-    if num_bytes < 10_000:
-        return f"{num_bytes} bytes"
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"
 
 
 def _number(value: float | None) -> str:

@@ -21,6 +21,11 @@ from segpipe.cli.parts import (
     label_of,
 )
 
+ReportsOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="URI", help="Folder for reports. Default: $SEGPIPE_HOME/evaluations/EXPERIMENT."),
+]
+
 
 def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Check a recipe without starting anything.
@@ -110,14 +115,7 @@ def evaluate(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A model folder, as training left it.")],
     data: DataOption,
     split: Annotated[str, typer.Option("--split", help="The split to score on.")] = "test",
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to",
-            metavar="URI",
-            help="Folder for reports. Default: $SEGPIPE_HOME/evaluations/EXPERIMENT.",
-        ),
-    ] = None,
+    to: ReportsOption = None,
     label: Annotated[str | None, typer.Option("--label", help="Name on the board. Default: from CHECKPOINT.")] = None,
     experiment: Annotated[str, typer.Option("--experiment", help="The experiment that it counts for.")] = "adhoc",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images in one forward pass.")] = 4,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segpipe import masks, storage
-from segpipe.exports.naming import ending_of, labels_of, stem_of
+from segpipe.exports.naming import ending_of, stem_of
 from segpipe.exports.spec import Export, Splits
 from segpipe.types import Annotation, ClassInfo, Manifest, Sample, Segment
 
@@ -16,7 +16,7 @@ from segpipe.types import Annotation, ClassInfo, Manifest, Sample, Segment
 def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
     """Images below images/<split>/, documents annotations/<split>.json; category ids are class ids + 1.
 
-    Raises InputError where a sample is not labelled, ConflictError where another export lies there already.
+    Raises ConflictError where another export lies there already.
     """
     documents: dict[str, dict[str, Any]] = {}
     keypoints = [0] * len(manifest.classes)
@@ -25,8 +25,6 @@ def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for sample in samples:
-            if Annotation.LABEL_MAP in manifest.annotations:
-                labels_of(sample)  # an image nobody has labelled would come out as one without objects
             name = stem_of(sample.sample_id) + ending_of(sample.image)
             storage.write_once(storage.join(to, "images", split, name), sample.image)
             images.append({"id": len(images) + 1, "file_name": name, "height": sample.height, "width": sample.width})

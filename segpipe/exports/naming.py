@@ -54,7 +54,7 @@ def labels_of(sample: Sample) -> bytes:
     """The label map. Raises InputError where a sample has none, such as a frame that nobody has drawn a mask for."""
     if sample.label_map is None:
         raise InputError(
-            f"sample {sample.sample_id!r} has no label map, which this format needs for each: ingest the labelled "
+            f"sample {sample.sample_id!r} has no label map, which an export needs of each: ingest the labelled "
             "samples alone (source `frames`: option unlabelled=false)"
         )
     return sample.label_map

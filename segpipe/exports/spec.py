@@ -13,7 +13,7 @@ Splits = Mapping[str, Iterable[Sample]]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
     """One line of EXPORTS. `write(splits, manifest, to)` writes below the URI `to`, and tells what of the annotations
-    that it keeps did not fit.
+    that it keeps did not fit. All samples that it is given are labelled: one without objects has none.
 
     `needs` is what a dataset must have, `keeps` what of it the format holds; `read_back` is the source that reads the
     result, with its options.

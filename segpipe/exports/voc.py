@@ -8,6 +8,9 @@ from segpipe.exports.naming import ending_of, labels_of, map_to_png, palette_of,
 from segpipe.exports.spec import Export, Splits
 from segpipe.types import Annotation, Manifest
 
+# VOC's folders are flat. No stem holds this sign, so two ids never share a file, as `a/b` and `a__b` would by "__".
+IN_PLACE_OF_SLASH = "="
+
 
 def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
     """JPEGImages/, SegmentationClass/, SegmentationObject/ and ImageSets/Segmentation/; class names in class_names.txt.
@@ -23,7 +26,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
                 raise InputError(
                     f"sample {sample.sample_id!r} is a PNG, and VOC holds JPEG images only: export as folder or coco"
                 )
-            stem = stem_of(sample.sample_id).replace("/", "__")
+            stem = stem_of(sample.sample_id).replace("/", IN_PLACE_OF_SLASH)
             storage.write_once(storage.join(to, "JPEGImages", f"{stem}.jpg"), sample.image)
             labels = map_to_png(labels_of(sample), sample, palette=palette)
             storage.write_once(storage.join(to, "SegmentationClass", f"{stem}.png"), labels)

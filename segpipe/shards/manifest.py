@@ -80,6 +80,21 @@ def manifest_path(version: str) -> str:
     return f"manifests/{version}.json"
 
 
+def removal(uri: str, version: str) -> str | None:
+    """How a version (or the one that begins so) was removed on purpose; None for one that never was.
+
+    Raises CorruptError for a note that is none.
+    """
+    for note in storage.list_files(storage.join(uri, "removed"), suffix=".json"):
+        if note.rpartition("/")[2].startswith(version):
+            told = storage.read_json(note)
+            _require(
+                isinstance(told, dict) and {"at", "who"} <= told.keys(), note, "a note of removal", told, "at, who"
+            )
+            return f"was removed on {told['at']} by `segpipe data gc` of {told['who']}"
+    return None
+
+
 def log_record(version: str) -> dict[str, Any]:
     """What the dataset's log says about a newly published version."""
     return {"version": version}

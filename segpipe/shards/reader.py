@@ -18,7 +18,7 @@ from segpipe import storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards.ahead import ahead
 from segpipe.shards.counting import class_pixels
-from segpipe.shards.manifest import is_version, manifest_from_json, manifest_path, version_of
+from segpipe.shards.manifest import is_version, manifest_from_json, manifest_path, removal, version_of
 from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK, epoch_order
 from segpipe.shards.row_groups import RowGroups
 from segpipe.shards.schema import ANNOTATION_COLUMNS, SCHEMA, annotation_hash, row_to_sample
@@ -285,7 +285,8 @@ def _find(uri: str, version: str) -> str:
     known = [file.rpartition("/")[2].removesuffix(".json") for file in files]
     matches = [name for name in known if name.startswith(version)]
     if len(matches) != 1:
-        state = f"fits {len(matches)} versions, give more digits" if matches else "is not here"
+        absent = removal(uri, version) or "is not here"
+        state = f"fits {len(matches)} versions, give more digits" if matches else absent
         raise InputError(
             f"{uri}: version {version} {state}; there are: {', '.join(n[:12] for n in known[:10]) or 'none'}"
         )

@@ -87,7 +87,14 @@ class Davis:
                 wanted = (f"JPEGImages/{self.resolution}/{stem}.jpg", f"Annotations/{self.resolution}/{stem}.png")
                 image, mask = images.get(stem), truths.get(stem)
                 listing.add_pair(
-                    stem, split=split, group=sequence, image=image, mask=mask, expected=wanted, listed=listed
+                    stem,
+                    split=split,
+                    group=sequence,
+                    image=image,
+                    mask=mask,
+                    expected=wanted,
+                    listed=listed,
+                    clip=sequence,
                 )
         return listing.result()
 
@@ -118,7 +125,7 @@ class Davis:
     def read(self, ref: SampleRef) -> Sample:
         """One frame with its foreground and objects. Raises BadSampleError."""
         image_path, mask_path = ref.files
-        clip, _, frame = ref.sample_id.rpartition("/")
+        frame = ref.sample_id.rpartition("/")[2]
         if not frame.isdecimal():
             detail = f"{frame!r} is no frame number; expected names as 00000.jpg: rename it"
             raise BadSampleError("bad_annotation", image_path, detail)
@@ -141,7 +148,7 @@ class Davis:
                 for number, area in zip(numbers.tolist(), areas.tolist(), strict=True)
                 if number > 0
             ),
-            clip_id=clip,
+            clip_id=ref.clip,
             frame_index=int(frame),
         )
 

@@ -4,7 +4,8 @@
 
 An ingest may store a shard by finding it there already, and a training of hours may read a version that nobody else
 names. Both say so before they look, as the collector does before it looks for them: of two that meet, one always sees
-the other. Readers and ingests wait for a collector; a collector leaves what is read, and never begins beside an ingest.
+the other. Ingests wait for a collector, and readers of what it may remove; it leaves what is read, and never begins
+beside an ingest.
 """
 
 from __future__ import annotations
@@ -22,12 +23,11 @@ from segpipe.user import current_user
 _log = logging.getLogger(__name__)
 INGEST, READ, COLLECT = "ingest", "read", "gc"
 POLL_SECONDS = 1.0
-WAIT_SECONDS = 900.0  # longer than a claim outlives its process
 
 
 @contextmanager
 def ingesting(dataset_uri: str) -> Iterator[None]:
-    """Around everything that an ingest stores. Raises ConflictError after 15 minutes beside a collector."""
+    """Around everything that an ingest stores. Waits for a collector as long as that renews its claim."""
     with storage.claim(_folder(dataset_uri), kind=INGEST, about="", who=current_user()) as mine:
         _wait_for_collector(dataset_uri, mine)
         yield
@@ -35,9 +35,10 @@ def ingesting(dataset_uri: str) -> Iterator[None]:
 
 @contextmanager
 def reading(dataset_uri: str, version: str) -> Iterator[None]:
-    """Around work that reads a version for long. Raises InputError without such a version, else as `ingesting`.
+    """Around work that reads a version for long. Raises InputError without such a version, or where it was removed.
 
-    A dataset that we may not write to is read all the same, with a warning: nobody can be told there.
+    A dataset that we may not write to is read all the same, with a warning: nobody can be told there. Waits for a
+    collector as `ingesting` does, unless the version is the current one, which none removes.
     """
     version = open_dataset(dataset_uri, version=version).version
     with ExitStack() as held:
@@ -46,7 +47,8 @@ def reading(dataset_uri: str, version: str) -> Iterator[None]:
         except InputError as error:
             _log.warning("`segpipe data gc` elsewhere cannot see that version %s is read: %s", version[:12], error)
         else:
-            _wait_for_collector(dataset_uri, mine)
+            _wait_for_collector(dataset_uri, mine, reads=version)
+        open_dataset(dataset_uri, version=version)  # a collector that did not see our claim may have removed it
         yield
 
 
@@ -77,19 +79,15 @@ def told(claim: storage.Claim) -> str:
     return f"{claim.kind} of {claim.who} (process {claim.pid} on {claim.host})"
 
 
-def _wait_for_collector(dataset_uri: str, mine: storage.Claim) -> None:
-    until, said = time.monotonic() + WAIT_SECONDS, False
+def _wait_for_collector(dataset_uri: str, mine: storage.Claim, *, reads: str | None = None) -> None:
+    """No limit of time: a large store may take hours to collect, and the claim of one that has died ends by itself."""
+    said = False
     while True:
         found = [each for each in storage.claimants(_folder(dataset_uri), beside=mine) if each.kind == COLLECT]
-        if not found:
+        if not found or (reads is not None and open_dataset(dataset_uri).version == reads):
             return
-        if time.monotonic() > until:
-            raise ConflictError(
-                f"{dataset_uri}: {told(found[0])} has removed files there since {found[0].at} without end; end that "
-                "process, then run the same again"
-            )
         if not said:
-            _log.warning("%s: waiting for %s", dataset_uri, told(found[0]))
+            _log.warning("%s: waiting for %s, at work there since %s", dataset_uri, told(found[0]), found[0].at)
             said = True
         time.sleep(POLL_SECONDS)
 

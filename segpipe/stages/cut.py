@@ -20,10 +20,11 @@ SHARD_BYTES = 64 << 20
 _UNKNOWN_BYTES = 128 << 10  # of a sample that is made and not read from files
 
 
-def cut(refs: Sequence[SampleRef], sizes: Mapping[str, int], *, keep_groups: bool) -> Iterator[tuple[SampleRef, ...]]:
+def cut(refs: Sequence[SampleRef], sizes: Mapping[str, int]) -> Iterator[tuple[SampleRef, ...]]:
     """Neighbours in (split, sample id) order share a shard of about 64 MiB; `refs` are in that order.
 
-    `sizes` are the bytes of each file. With `keep_groups` a shard ends where a group ends, for a clip must not be cut.
+    `sizes` are the bytes of each file. A clip is never cut, however large; a group is: that one of frames whose ten
+    conditions and two cameras are clips of their own may have 16 GB.
     """
     users = Counter(file for ref in refs for file in ref.files)
 
@@ -38,7 +39,7 @@ def cut(refs: Sequence[SampleRef], sizes: Mapping[str, int], *, keep_groups: boo
         filled = 0.0
         for ref in mine:
             full = len(part) >= rows or filled + weigh(ref) > SHARD_BYTES
-            if part and full and not (keep_groups and ref.group == part[-1].group):
+            if part and full and (ref.clip is None or ref.clip != part[-1].clip):
                 yield tuple(part)
                 part, filled = [], 0.0
             part.append(ref)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.errors import ConflictError, InputError
-from segpipe.exports import EXPORTS
-from segpipe.shards import open_dataset
+from segpipe.exports import EXPORTS, Export
+from segpipe.exports.naming import labels_of
+from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import at_work, layout
-from segpipe.types import Sample
+from segpipe.types import Annotation, Manifest, Sample
 
 Progress = Callable[[int, int], None]
 NOTE = "segpipe-export.json"  # what lies in a folder, and of which version
@@ -41,34 +42,17 @@ def export(
 ) -> Exported:
     """Writes a version of the dataset at `data` below the folder or URI `to`. The same again changes nothing.
 
-    Raises InputError (unknown format, a dataset without what the format holds), ConflictError where other files lie.
+    Raises InputError (unknown format, a dataset without what the format holds, a sample that nobody has labelled),
+    ConflictError where other files lie.
     """
-    if format not in EXPORTS:
-        close = difflib.get_close_matches(format, EXPORTS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(f"unknown export format {format!r}; {hint}known are: {', '.join(EXPORTS)}")
-    how = EXPORTS[format]
     dataset = open_dataset(layout.absolute(data), version=version)
     manifest = dataset.manifest
-    if how.needs not in manifest.annotations:
-        has = ", ".join(str(each) for each in manifest.annotations)
-        fits = ", ".join(name for name, each in EXPORTS.items() if each.needs in manifest.annotations) or "none"
-        raise InputError(f"{dataset.uri}: export as {format} needs {how.needs}, the dataset has {has}; it fits: {fits}")
-    total, done = sum(split.samples for split in manifest.splits.values()), 0
-
-    def counted(split: str) -> Iterator[Sample]:
-        nonlocal done
-        for sample in dataset.samples(split):
-            yield sample
-            done += 1
-            if on_progress is not None:
-                on_progress(done, total)
-
+    how = _format(format, manifest, dataset.uri)
     place = layout.absolute(to)
     note = _claim_place(place, {"dataset": manifest.dataset, "version": dataset.version, "format": format})
     with at_work.reading(dataset.uri, dataset.version):
         try:
-            unfit = how.write({split: counted(split) for split in manifest.splits}, manifest, place)
+            unfit = how.write(_labelled(dataset, on_progress), manifest, place)
         except InputError:
             if storage.list_tree(place) == [NOTE]:  # refused before the first file: the place is free again
                 storage.delete(note)
@@ -84,6 +68,39 @@ def export(
         left_out=(*(str(each) for each in manifest.annotations if each not in how.keeps), *unfit),
         command=shlex.join(["segpipe", "ingest", source, place, *asked]),
     )
+
+
+def _format(name: str, manifest: Manifest, uri: str) -> Export:
+    """The format, which holds something of the dataset at `uri`. Raises InputError."""
+    if name not in EXPORTS:
+        close = difflib.get_close_matches(name, EXPORTS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"unknown export format {name!r}; {hint}known are: {', '.join(EXPORTS)}")
+    how = EXPORTS[name]
+    if how.needs not in manifest.annotations:
+        has = ", ".join(str(each) for each in manifest.annotations)
+        fits = ", ".join(each for each, other in EXPORTS.items() if other.needs in manifest.annotations) or "none"
+        raise InputError(f"{uri}: export as {name} needs {how.needs}, the dataset has {has}; it fits: {fits}")
+    return how
+
+
+def _labelled(dataset: Dataset, on_progress: Progress | None) -> dict[str, Iterator[Sample]]:
+    """The samples of each split, counted as they pass. Raises InputError at one that nobody has labelled: formats of
+    objects would write it as an image without objects."""
+    manifest = dataset.manifest
+    total, done = sum(split.samples for split in manifest.splits.values()), 0
+
+    def passing(split: str) -> Iterator[Sample]:
+        nonlocal done
+        for sample in dataset.samples(split):
+            if Annotation.LABEL_MAP in manifest.annotations:
+                labels_of(sample)
+            yield sample
+            done += 1
+            if on_progress is not None:
+                on_progress(done, total)
+
+    return {split: passing(split) for split in manifest.splits}
 
 
 def _claim_place(place: str, what: dict[str, str]) -> str:

@@ -14,14 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from segpipe import reports, storage
 from segpipe.config import DatasetConfig, expand_root
-from segpipe.errors import CorruptError, InputError, SegpipeError
+from segpipe.errors import CorruptError, InputError
 from segpipe.shards import SCHEMA_VERSION, make_split, manifest_version, open_dataset, publish
 from segpipe.sources import Source, open_source
-from segpipe.stages import at_work, fingerprint, layout, names
+from segpipe.stages import at_work, fingerprint, layout, names, quarantine
 from segpipe.stages.cautions import cautions
 from segpipe.stages.cut import cut
 from segpipe.stages.parts import Part, Progress, Written, write_all
@@ -64,18 +64,6 @@ class Contract:
     ignore_index: int
     coding: LabelCoding
     annotations: tuple[Annotation, ...]
-
-
-class QuarantineLimitError(SegpipeError):
-    """More samples were bad than the recipe allows; no version was published. `entries` lists them."""
-
-    def __init__(self, message: str, entries: Sequence[QuarantineEntry]) -> None:
-        super().__init__(message)
-        self.entries = tuple(entries)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Crosses processes in flows: the default pickling would call __init__ with the message alone.
-        return QuarantineLimitError, (str(self), self.entries)
 
 
 def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progress | None = None) -> IngestResult:
@@ -125,8 +113,8 @@ def _publish(
     """What the parts came to, published with its fingerprint and quarantine list. Raises as `ingest`."""
     found = map(names.legible, (*refused, *(e for w in written for e in w.refused)))
     entries = sorted(found, key=lambda e: (e.file, e.item, e.reason))
-    quarantine_path = _write_quarantine(entries, uri)
-    _refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
+    quarantine_path = quarantine.keep(entries, uri)
+    quarantine.refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     manifest = _manifest(config, contract, written, entries, quarantine_path)
     seen = fingerprint.make(manifest_version(manifest), written, len(contract.classes))
     warnings = cautions(expected, contract.classes, refs, written, seen)
@@ -223,31 +211,8 @@ def _parts(
     sizes = {file: storage.size_in(stamp) for file, stamp in stamps.items()}
     return [
         Part(format=config.format, root=root, options=dict(config.options), refs=chunk, split=chunk[0].split, to=uri)
-        for chunk in cut(refs, sizes, keep_groups=Annotation.CLIPS in contract.annotations)
+        for chunk in cut(refs, sizes)
     ]
-
-
-def _write_quarantine(entries: Sequence[QuarantineEntry], uri: str) -> str | None:
-    """Writes the list of bad samples below `uri`, also where it is too long to publish; its path there."""
-    if not entries:
-        return None
-    data = json.dumps(reports.to_plain(list(entries)), indent=1, sort_keys=True).encode()
-    path = f"quarantine/{storage.sha256_bytes(data)[:20]}.json"
-    storage.write_once(storage.join(uri, path), data)
-    return path
-
-
-def _refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry], found: int, listed: str) -> None:
-    share = len(entries) / found
-    if share > config.max_quarantine:
-        counts = ", ".join(f"{n} {reason}" for reason, n in Counter(e.reason for e in entries).most_common())
-        first = entries[0]
-        raise QuarantineLimitError(
-            f"{len(entries)} of {found} samples are bad ({share:.1%}; the limit is {config.max_quarantine:.1%}): "
-            f"{counts}. First: {first.file}: {first.detail}. All of them: "
-            f"{listed}. Mend them or raise dataset.max_quarantine (--max-quarantine); nothing was published",
-            entries,
-        )
 
 
 def _contract(source: Source) -> Contract:

@@ -7,8 +7,6 @@ file alone, so nothing heavy stands here.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +16,7 @@ from typing import Any
 from segpipe import masks, storage
 from segpipe.cores import ray_address, usable_cores
 from segpipe.errors import BadSampleError, ConflictError, CorruptError, SegpipeError
+from segpipe.orphans import end_with_parent
 from segpipe.shards import ShardResult, write_shard
 from segpipe.sources import open_source
 from segpipe.types import ImageLook, QuarantineEntry, Sample, SampleRef
@@ -113,7 +112,7 @@ def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Writt
         return written
     try:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
             futures = [pool.submit(write_part, part) for part in parts]
             try:
                 for done, future in enumerate(as_completed(futures), start=1):
@@ -128,19 +127,3 @@ def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Writt
             "a process that was writing shards died, and nothing was published: killed, out of memory, or started from "
             'a script without `if __name__ == "__main__":`. See to that and run the same again'
         ) from None
-
-
-def _end_with_parent() -> None:
-    """Ends this worker process when the one that ingests is gone, however it went.
-
-    A killed parent cannot tell its workers, and they would wait for their next part for ever, each with its memory and
-    a temporary folder that looks as if somebody was at work in it.
-    """
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

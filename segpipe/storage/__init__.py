@@ -12,6 +12,7 @@
     documents.py     strict JSON, and append-only folders of numbered records
     leases.py        one worker at a time on a folder, whatever process or host it is in
     claims.py        any number of users of a folder, seen by the one who must know of them all
+    removal.py       many files removed, several at a time in a store
     inventory.py     what lies below a folder, with sizes and times
 
 A final path is written by `write_once` or `commit_file` and by nothing else: a name is absent or complete, and what is
@@ -52,6 +53,7 @@ from segpipe.storage.files import (
 )
 from segpipe.storage.inventory import Entry, inventory
 from segpipe.storage.leases import lease
+from segpipe.storage.removal import delete_each
 from segpipe.storage.uris import join, local_path
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "claimants",
     "commit_file",
     "delete",
+    "delete_each",
     "delete_tree",
     "exists",
     "failpoint",

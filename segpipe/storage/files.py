@@ -153,9 +153,7 @@ def delete(uri: str) -> None:
     path = local_path(uri)
     try:
         if path is None:
-            object_store.attempt(
-                uri, lambda filesystem, name: filesystem.rm_file(name) if filesystem.exists(name) else None
-            )
+            object_store.attempt(uri, _remove_remote)
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
@@ -249,6 +247,13 @@ def _remote_tree(filesystem: Any, name: str) -> list[str]:
     found = [entry.removeprefix(prefix) for entry in filesystem.find(name) if entry.startswith(prefix)]
     # Some consoles mark a "folder" by an empty object whose key ends in a slash.
     return [entry for entry in found if entry and not entry.endswith("/")]
+
+
+def _remove_remote(filesystem: Any, name: str) -> None:
+    try:
+        filesystem.rm_file(name)  # S3 says nothing of an absent one, other stores do
+    except FileNotFoundError:
+        return
 
 
 def _remove_remote_tree(filesystem: Any, name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from segpipe import reports, storage
-from segpipe.cli import views
+from segpipe.cli import data_views, views
 from segpipe.leaderboard import rank
 from segpipe.promotion.gate import refuse
 from segpipe.stages import doctor, layout, nights
@@ -126,7 +126,7 @@ def test_doctor_shows_findings_with_their_fixes(monkeypatch: pytest.MonkeyPatch)
 def test_views_of_long_lists_say_that_they_are_cut() -> None:
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
     entries = [QuarantineEntry(file=f"{i}.png", item="", reason="truncated", detail="-") for i in range(25)]
-    views.quarantine(console, entries)
+    data_views.quarantine(console, entries)
     console.file.close()
     text = console.export_text()
     assert "25 in quarantine, the first 20" in text

@@ -14,6 +14,7 @@ from segpipe.stages import catalogue, layout
 from segpipe.stages import ingest as ingest_stage
 from segpipe.stages import promote as promote_stage
 from segpipe.stages import retrain as retrain_stage
+from segpipe.stages.quarantine import QuarantineLimitError
 from segpipe.types import QuarantineEntry, TrainProgress
 from tests.fixtures.command_line import document, segpipe
 from tests.fixtures.example_reports import eval_report, scored
@@ -60,7 +61,7 @@ def test_ingest_above_the_limit_lists_the_bad_files_and_is_1(monkeypatch: pytest
     entry = QuarantineEntry(file="a[red].png", item="a", reason="truncated", detail="ends at byte 9")
 
     def refuse(config: object, **_: object) -> None:
-        raise ingest_stage.QuarantineLimitError("1 of 2 samples are bad", [entry])
+        raise QuarantineLimitError("1 of 2 samples are bad", [entry])
 
     monkeypatch.setattr(ingest_stage, "ingest", refuse)
     told = document(segpipe("ingest", "folder", str(tmp_path), "--to", "here", "--json"), status=1)

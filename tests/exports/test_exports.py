@@ -166,6 +166,20 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
         export(slices, "voc", str(tmp_path / "files"))
 
 
+def test_ids_that_differ_in_a_slash_alone_stay_two_files_in_voc_and_come_back(tmp_path: Path) -> None:
+    root = write_folder_mini(tmp_path / "root", count=2, lists=False)
+    for tree in ("images", "masks"):
+        (root / tree / "a").mkdir()
+        for path, name in zip(sorted((root / tree).glob("img*")), ("a/b", "a__b"), strict=True):
+            path.rename(root / tree / f"{name}{path.suffix}")
+    uri = ingested("folder", root, tmp_path / "one", shares="1,0,0")
+    result = export(uri, "voc", str(tmp_path / "voc"))
+    assert {path.stem for path in (tmp_path / "voc" / "JPEGImages").iterdir()} == {"a=b", "a__b"}
+    images = [{each.image for _, each in by_id(there).values()} for there in (uri, back(result, tmp_path / "two"))]
+    assert len(images[0]) == 2
+    assert images[0] == images[1]
+
+
 def test_names_from_data_never_leave_the_folder() -> None:
     assert stem_of("train/0001TP_006690") == "train/0001TP_006690"
     for hostile in ("../../etc/passwd", "/etc/passwd", "a//b", ".hidden", "a\nb", "ä", "x" * 300, "-rf"):

@@ -11,6 +11,7 @@ import pytest
 from segpipe import masks
 from segpipe.config import DatasetConfig
 from segpipe.errors import BadSampleError, InputError
+from segpipe.exports import EXPORTS
 from segpipe.shards import open_dataset
 from segpipe.sources import open_source
 from segpipe.stages.export import export
@@ -102,7 +103,7 @@ def test_a_dataset_may_have_frames_without_labels(tmp_path: Path) -> None:
     assert list(dataset.samples("val")) == read_all(tmp_path / "root", options)[1]
     assert sum(dataset.manifest.splits["val"].class_pixels) == 2 * (HEIGHT * WIDTH - 24)
     assert inspect(uri, sheet=str(tmp_path / "sheet.png")).sheet is not None
-    for into in ("folder", "voc", "coco"):
+    for into in EXPORTS:  # one of objects would call such a frame empty
         with pytest.raises(InputError, match=r"'judo/1' has no label map, .* option unlabelled=false\)"):
             export(uri, into, str(tmp_path / into))
 

@@ -114,9 +114,11 @@ def test_every_file_that_is_read_is_listed(source: Source, monkeypatch: pytest.M
 
 
 def test_optional_annotations_occur_where_declared(source: Source) -> None:
-    samples = [source.read(ref) for ref in source.index()[0]]
+    refs = source.index()[0]
+    samples = [source.read(ref) for ref in refs]
     assert any(sample.segments for sample in samples) == (Annotation.SEGMENTS in source.annotations)
     assert any(sample.keypoints for sample in samples) == (Annotation.KEYPOINTS in source.annotations)
+    assert [sample.clip_id for sample in samples] == [ref.clip for ref in refs], "ingest keeps clips whole by it"
     assert any(sample.clip_id for sample in samples) == (Annotation.CLIPS in source.annotations)
     clips = {(sample.clip_id, sample.group) for sample in samples if sample.clip_id is not None}
     assert len({clip for clip, _ in clips}) == len(clips), "a clip must not be cut by a split"

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_versions_before_the_last_go_and_the_others_stay_whole(root: str, tmp_pa
     for version in (third, fourth):
         dataset = open_dataset(root, version=version)
         assert [len(list(dataset.samples(split))) for split in ("train", "val")] == [2, 1]
-    with pytest.raises(InputError, match=f"version {first[:8]} is not here"):
+    with pytest.raises(InputError, match=f"version {first[:8]} was removed on 20"):
         open_dataset(root, version=first[:8])
     assert collect(root).going == ()
     change(source, 1)
@@ -118,7 +119,7 @@ def test_a_version_that_the_home_names_stays(place: str, tmp_path: Path) -> None
     staying = {each.name: each.why for each in collect(to, keep=1).staying}
     assert staying[f"version {first[:12]}"] == f"{file} names it"
     assert open_dataset(to, version=first)
-    with pytest.raises(InputError, match="is not here"):
+    with pytest.raises(InputError, match="was removed on"):
         open_dataset(to, version=second)
 
 
@@ -129,6 +130,41 @@ def test_where_it_is_not_known_what_is_named_nothing_goes(tmp_path: Path) -> Non
     with pytest.raises(CorruptError, match=r"train\.json: .* none is removed"):
         collect(to, keep=1)
     assert check_dataset.versions(Path(to)) == found
+
+
+def test_a_removal_that_ends_half_way_tells_what_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who does not claim the dataset publishes between its manifests and its shards."""
+    to = str(tmp_path / "to")
+    _, found = versions(to, tmp_path, 3)
+    delete_each = storage.delete_each
+
+    def publish_late(uris: Sequence[str]) -> Iterator[str]:
+        yield from delete_each(uris)
+        if "/manifests/" in "".join(uris):
+            make_and_publish(to, 0)
+
+    monkeypatch.setattr(storage, "delete_each", publish_late)
+    place = collect(to, keep=1)
+    assert "was published while this ran" in str(place.problem)
+    assert (place.deleted, place.bytes > 0) == (True, True)
+    assert kinds(place) == [kind for kind in ("receipts", "manifests", "fingerprints") for _ in range(2)]
+    assert {each.path for each in place.going}.isdisjoint(each.path for each in storage.inventory(to))
+    assert [each.name for each in place.staying] == [f"version {found[2][:12]}"]
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_one_damaged_dataset_of_a_home_does_not_stop_the_others(delete: bool, tmp_path: Path) -> None:
+    good, bad = (storage.join(layout.home(), "datasets", name) for name in ("good", "bad"))
+    for name, to in (("one", good), ("two", bad)):
+        _, found = versions(to, tmp_path / name, 2)
+        (Path(to) / "notes.txt").write_text("mine")
+    (Path(bad) / "manifests" / f"{found[1]}.json").write_text("{}")
+    places = {place.uri: place for place in gc.collect(keep=1, min_age_hours=0, delete=delete).places}
+    assert "differs from its name" in str(places[bad].problem)
+    assert (places[bad].going, places[bad].deleted) == ((), False)
+    assert (places[good].problem, places[good].deleted) == (None, delete)
+    assert len(places[good].going) == 4
+    assert len(list((Path(good) / "manifests").iterdir())) == (1 if delete else 2)
 
 
 def test_a_damaged_manifest_that_stays_stops_everything(tmp_path: Path) -> None:
@@ -198,7 +234,7 @@ def test_who_publishes_without_a_claim_keeps_its_shards(tmp_path: Path) -> None:
         assert [each.path.partition("/")[0] for each in plan.going] == ["shards"] * 2
         make_and_publish(str(to), 0)
         with pytest.raises(ConflictError, match="was published while this ran"):
-            dataset.remove(str(to), plan)
+            list(dataset.remove(str(to), plan))
     assert len(check_dataset.versions(to)) == 3
 
 

@@ -1,19 +1,22 @@
 """A collection beside an ingest that finds a shard there already: no version is published without its shards."""
 
 import os
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segpipe import storage
+from segpipe.errors import InputError
 from segpipe.shards import publish
 from segpipe.stages import at_work
 from segpipe.stages import ingest as stage
 from segpipe.stages.gc import dataset
+from segpipe.stages.gc.outcome import Going
 from segpipe.stages.ingest import ingest
 from tests.fixtures import check_dataset
 from tests.fixtures.collect_worker import collect, ingest_in_turn
@@ -80,10 +83,10 @@ def test_an_ingest_waits_for_a_collection_and_stores_anew_what_it_removed(
     orphan(to, twins)
     looked, go_on = threading.Event(), threading.Event()
 
-    def remove_later(*arguments: Any) -> None:
+    def remove_later(*arguments: Any) -> Iterator[Going]:
         looked.set()
         assert go_on.wait(60)
-        remove(*arguments)
+        yield from remove(*arguments)
 
     remove = dataset.remove
     monkeypatch.setattr(dataset, "remove", remove_later)
@@ -106,6 +109,55 @@ def test_two_collections_at_once_do_no_harm(twins: tuple[Path, Path], tmp_path: 
     with at_work.collecting(str(to)):
         assert "gc of" in str(collect(str(to), keep=1).problem)
     assert collect(str(to), keep=1).problem is None
+
+
+@pytest.fixture
+def two_versions(twins: tuple[Path, Path], tmp_path: Path) -> tuple[str, list[str]]:
+    to = str(tmp_path / "to")
+    return to, [ingest(streets(twin), to=to).version for twin in twins]
+
+
+def test_a_reader_that_waited_for_a_collector_looks_again(
+    two_versions: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(at_work, "POLL_SECONDS", 0.02)
+    to, (old, current) = two_versions
+
+    def read(version: str) -> str:
+        try:
+            with at_work.reading(to, version):
+                return "read"
+        except InputError as error:
+            return str(error)
+
+    with at_work.collecting(to) as (mine, _):
+        plan = dataset.plan(to, keep=1, min_age=0, named={}, readers=(), mine=mine)
+        assert plan.versions == (old,)
+        assert read(current) == "read", "which no collector removes"
+        assert caplog.text == ""
+        thread, came_to = in_background(lambda: read(old[:12]))
+        while "waiting for gc" not in caplog.text:
+            thread.join(0.02)
+        for _ in dataset.remove(to, plan):
+            pass
+    thread.join(60)
+    assert re.search(rf"version {old} was removed on 20\d\d-.* by `segpipe data gc` of \S+; there are: ", came_to[0])
+
+
+def test_a_reader_whose_version_goes_before_it_is_seen_is_told(
+    two_versions: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to, (old, _) = two_versions
+    claim = storage.claim
+
+    def claim_late(folder: str, **words: str) -> Any:
+        if words["kind"] == at_work.READ:
+            assert collect(to, keep=1).going
+        return claim(folder, **words)
+
+    monkeypatch.setattr(storage, "claim", claim_late)
+    with pytest.raises(InputError, match=r"was removed on .* by `segpipe data gc`"), at_work.reading(to, old):
+        pytest.fail("it is not there")
 
 
 def test_any_mix_of_ingests_and_collections_leaves_whole_versions(twins: tuple[Path, Path], tmp_path: Path) -> None:

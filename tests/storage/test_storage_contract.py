@@ -126,6 +126,17 @@ def test_exists_and_delete(root: str) -> None:
     assert storage.list_tree(root) == []
 
 
+def test_many_files_are_deleted_and_told_one_by_one(root: str) -> None:
+    uris = [storage.join(root, f"many/{number:02d}") for number in range(40)]
+    for number, uri in enumerate(uris):
+        if number % 3:
+            storage.write_once(uri, b"1")
+    storage.write_once(storage.join(root, "many/other"), b"2")
+    assert list(storage.delete_each(uris)) == uris, "absent ones too"
+    assert storage.list_tree(root) == ["many/other"]
+    assert list(storage.delete_each([])) == []
+
+
 def test_a_fingerprint_stays_until_the_file_is_written_again(root: str) -> None:
     uri, other = storage.join(root, "a", "watched"), storage.join(root, "a", "other")
     storage.write_once(uri, b"first")

@@ -138,6 +138,31 @@ def test_a_missing_bucket_is_named(s3_root: str) -> None:
         storage.write_once("s3://no-such-bucket/x", b"1")
 
 
+def test_a_deletion_is_one_request_each_and_tells_what_went_before_it_failed(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uris = [f"{s3_root}/{number}" for number in range(3)]
+    for uri in uris:
+        storage.write_once(uri, b"1")
+    filesystem = object_store.filesystem_of(s3_root)
+    remove = filesystem.rm_file
+    asked: list[str] = []
+
+    def refuse_the_second(path: str) -> None:
+        asked.append(path[-1])
+        if path.endswith("/1"):
+            raise PermissionError("told to")
+        remove(path)
+
+    monkeypatch.setattr(filesystem, "exists", lambda path: pytest.fail("looked first"))
+    monkeypatch.setattr(filesystem, "rm_file", refuse_the_second)
+    going = storage.delete_each(uris)
+    assert [next(going), next(going)] == [uris[0], uris[2]]
+    with pytest.raises(InputError, match=r"/1: .* refuses access"):
+        next(going)
+    assert sorted(asked) == ["0", "1", "2"]
+
+
 def test_a_whole_bucket_is_not_deleted(s3_root: str) -> None:
     with pytest.raises(InputError, match="is a whole bucket"):
         storage.delete_tree("s3://segpipe-test")

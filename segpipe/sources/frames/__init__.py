@@ -139,7 +139,8 @@ class Frames:
                     group=clip.folder,
                     files=(frames[f"{clip.folder}/{name}"], *found),
                     listed=self.images,
-                    extra={"clip": clip.folder, "frame": number, "by_object": bool(objects)},
+                    clip=clip.folder,
+                    extra={"frame": number, "by_object": bool(objects)},
                 )
 
     def _splits(self, clips: Sequence[str]) -> dict[str, str]:
@@ -165,7 +166,7 @@ class Frames:
         data = masks.png_of_bitmap(read_file(self.root, path, missing="missing_image"), file=path)
         header = masks.check_header(data, file=path)
         image = Photograph(data, header.height, header.width, path)
-        clip = {"clip_id": ref.extra["clip"], "frame_index": ref.extra["frame"]}
+        clip = {"clip_id": ref.clip, "frame_index": ref.extra["frame"]}
         if not drawn:
             return sample_of(ref, image, **clip)
         if not ref.extra["by_object"] and self.values == "numbers":

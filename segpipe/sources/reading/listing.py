@@ -73,6 +73,7 @@ class Listing:
         group: str,
         files: tuple[str, ...],
         listed: str,
+        clip: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """One sample, found in the file or folder `listed`; the second one of an id is refused."""
@@ -82,7 +83,7 @@ class Listing:
             self.refuse(listed, sample_id, "duplicate_id", f"is already in split {first.split}: keep one of the two")
             return
         self._refs[sample_id] = SampleRef(
-            sample_id=sample_id, split=split, group=group, files=files, extra=dict(extra or {})
+            sample_id=sample_id, split=split, group=group, files=files, clip=clip, extra=dict(extra or {})
         )
 
     def add_pair(
@@ -97,6 +98,7 @@ class Listing:
         listed: str,
         objects: tuple[str | None, str] | None = None,
         further: tuple[str, ...] = (),
+        clip: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """An image with its mask, and with a second mask of single objects where `objects` asks for one.
@@ -114,7 +116,7 @@ class Listing:
                 self.refuse(wanted, sample_id, reason, detail)
                 return
         files = (*(path for path, _, _ in found if path is not None), *further)
-        self.add(sample_id, split=split, group=group, files=files, listed=listed, extra=extra)
+        self.add(sample_id, split=split, group=group, files=files, listed=listed, clip=clip, extra=extra)
 
     def add_folder(
         self, root: str, images: Kind, masks: Kind, place: Callable[[str], Place | None], *, objects: Kind | None = None

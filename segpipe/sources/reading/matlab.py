@@ -8,9 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import multiprocessing
-import os
 import struct
-import threading
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +16,7 @@ from typing import Any
 
 from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
+from segpipe.orphans import end_with_parent
 from segpipe.sources.reading.files import inside, read_file, without_root
 
 MAX_BYTES = 256 * 2**20
@@ -57,19 +56,7 @@ def _parse(data: bytes, where: str, **how: bool) -> dict[str, Any]:
 @functools.cache
 def _reader() -> ProcessPoolExecutor:
     """One reader for all files, since it takes a second to start; it ends with this process."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Where this process's parent is killed, nobody else would end it."""
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
 
 
 def _read(data: bytes, how: dict[str, bool]) -> dict[str, Any]:

@@ -102,11 +102,12 @@ class Scenes:
             count = self.expected[split]
             num_clips = int(count * self.clips) // self.clip_length
             for clip in range(num_clips):
-                group = f"{split}-clip{clip:05d}"
+                name = f"{split}-clip{clip:05d}"
                 for frame in range(self.clip_length):
-                    extra = {"scene": clip, "frame": frame, "clip": group}
-                    sample_id = f"{group}-{frame:03d}"
-                    refs.append(SampleRef(sample_id=sample_id, split=split, group=group, files=(), extra=extra))
+                    sample_id, extra = f"{name}-{frame:03d}", {"scene": clip, "frame": frame}
+                    refs.append(
+                        SampleRef(sample_id=sample_id, split=split, group=name, files=(), clip=name, extra=extra)
+                    )
             for scene in range(num_clips, num_clips + count - num_clips * self.clip_length):
                 sample_id = f"{split}-{scene:07d}"
                 refs.append(
@@ -117,7 +118,6 @@ class Scenes:
     def read(self, ref: SampleRef) -> Sample:
         """Paints one image with its label map, segments, and the keypoints (KEYPOINT_NAMES) of its people."""
         scene, number = int(ref.extra["scene"]), int(ref.extra.get("frame", 0))
-        clip = ref.extra.get("clip")
         key = [self.seed, SPLITS.index(ref.split), scene]
         world = make_world(_generator(key))
         frame = render(world, number, self.height, self.width, _generator([*key, 1 + number]))
@@ -134,8 +134,8 @@ class Scenes:
                 for ident, class_id in frame.classes.items()
             ),
             keypoints=tuple(Keypoints(segment_id=ident, points=points) for ident, points in frame.keypoints.items()),
-            clip_id=None if clip is None else str(clip),
-            frame_index=None if clip is None else number,
+            clip_id=ref.clip,
+            frame_index=None if ref.clip is None else number,
         )
 
     def _encode(self, frame: Frame) -> bytes:

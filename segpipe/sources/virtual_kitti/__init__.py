@@ -152,7 +152,8 @@ class VirtualKitti:
             group=scene,
             files=tuple(files),
             listed=found[0],
-            extra={"clip": clip, "frame": int(number), "extras": extras},
+            clip=clip,
+            extra={"frame": int(number), "extras": extras},
         )
 
     def read(self, ref: SampleRef) -> Sample:
@@ -168,7 +169,7 @@ class VirtualKitti:
             label_map=stored(labels),
             segment_map=stored(objects),
             segments=tuple(_segments(objects, labels, objects_path)),
-            clip_id=ref.extra["clip"],
+            clip_id=ref.clip,
             frame_index=ref.extra["frame"],
             extras={
                 name: read_extra(self.root, path, image)

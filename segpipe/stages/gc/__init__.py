@@ -10,8 +10,11 @@ Behind `segpipe data gc`. Looks only, unless it is told to delete.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from segpipe import storage
-from segpipe.errors import ConflictError, InputError
+from segpipe.errors import ConflictError, CorruptError, InputError, SegpipeError
 from segpipe.shards import open_dataset
 from segpipe.stages import at_work, layout
 from segpipe.stages.gc import dataset
@@ -30,15 +33,31 @@ def collect(
 
     Stays: the current version and the last `keep`, what is younger than `min_age_hours`, every version that something
     in the home names or somebody reads. A dataset on which an ingest is at work is left for later, and told as a
-    `problem`. Raises InputError without such a dataset, CorruptError where it cannot be known what is needed.
+    `problem`; so is a damaged one among the others of the home, and whatever stops a removal half-way, with what had
+    gone by then. Raises InputError without such a dataset, CorruptError where it cannot be known what is needed.
     """
     if keep < 1 or min_age_hours < 0:
         raise InputError(f"keep {keep}, min age {min_age_hours}: expected at least one version, and no negative age")
-    datasets = _datasets() if uri is None else [layout.absolute(uri)]
-    places = [_collect_dataset(each, keep=keep, min_age=3600 * min_age_hours, delete=delete) for each in datasets]
+    rules = _Rules(keep=keep, min_age=3600 * min_age_hours, delete=delete)
     if uri is None:
-        places.append(_collect_runs(delete=delete))
+        places = [*(_collect_one_of_many(each, rules) for each in _datasets()), _collect_runs(delete=delete)]
+    else:
+        places = [_collect_dataset(layout.absolute(uri), rules)]
     return Collection(places=tuple(places), deleted=delete, bytes=sum(place.bytes for place in places))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rules:
+    """What was asked for; `min_age` in seconds."""
+
+    keep: int
+    min_age: float
+    delete: bool
+
+    def plan(self, uri: str, readers: Sequence[storage.Claim], *, mine: storage.Claim | None) -> dataset.Plan:
+        """Named after our claim: what a training that has just ended left is seen, and one that begins waits."""
+        named = named_versions()
+        return dataset.plan(uri, keep=self.keep, min_age=self.min_age, named=named, readers=readers, mine=mine)
 
 
 def _datasets() -> list[str]:
@@ -48,22 +67,32 @@ def _datasets() -> list[str]:
     return [storage.join(folder, name) for name in sorted(names)]
 
 
-def _collect_dataset(uri: str, *, keep: int, min_age: float, delete: bool) -> Place:
+def _collect_one_of_many(uri: str, rules: _Rules) -> Place:
+    """What is wrong with one dataset of a home is no reason to leave the others."""
+    try:
+        return _collect_dataset(uri, rules)
+    except (CorruptError, InputError) as error:
+        return Place(uri=uri, going=(), staying=(), deleted=False, problem=str(error))
+
+
+def _collect_dataset(uri: str, rules: _Rules) -> Place:
     open_dataset(uri)  # before anything is written: a claim would make the folder of a misspelt name
-    if not delete:
-        found = dataset.plan(
-            uri, keep=keep, min_age=min_age, named=named_versions(), readers=at_work.readers(uri), mine=None
-        )
+    if not rules.delete:
+        found = rules.plan(uri, at_work.readers(uri), mine=None)
         return Place(uri=uri, going=found.going, staying=found.staying, deleted=False, problem=None)
+    gone: list[Going] = []
+    staying: tuple[Staying, ...] = ()
     try:
         with at_work.collecting(uri) as (mine, readers):
-            # Named after our claim: what a training that has just ended left is seen, and one that begins waits.
-            named = named_versions()
-            found = dataset.plan(uri, keep=keep, min_age=min_age, named=named, readers=readers, mine=mine)
-            dataset.remove(uri, found)
-    except ConflictError as error:
-        return Place(uri=uri, going=(), staying=(), deleted=False, problem=str(error))
-    return Place(uri=uri, going=found.going, staying=found.staying, deleted=True, problem=None)
+            found = rules.plan(uri, readers, mine=mine)
+            staying = found.staying
+            for each in dataset.remove(uri, found):
+                gone.append(each)  # one by one: what is told has gone, whatever comes next
+    except SegpipeError as error:
+        if not gone and not isinstance(error, ConflictError):
+            raise
+        return Place(uri=uri, going=tuple(gone), staying=staying, deleted=bool(gone), problem=str(error))
+    return Place(uri=uri, going=found.going, staying=staying, deleted=True, problem=None)
 
 
 def _collect_runs(*, delete: bool) -> Place:

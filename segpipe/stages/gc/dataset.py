@@ -88,8 +88,9 @@ def plan(
     )
 
 
-def remove(uri: str, plan: Plan) -> None:
-    """Removes what a plan names; the caller holds the collector's claim. What is gone already is passed over.
+def remove(uri: str, plan: Plan) -> Iterator[Going]:
+    """Removes what a plan names, and gives each when it is gone; the caller holds the collector's claim. What is gone
+    already is passed over.
 
     Raises ConflictError where a version was published meanwhile by somebody who does not claim the dataset.
     """
@@ -99,13 +100,13 @@ def remove(uri: str, plan: Plan) -> None:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             storage.write_json_once(note, {"version": version, "at": at, "who": current_user()})
     storage.failpoint("gc.noted")
-    manifests_gone = False
-    for each in plan.going:
-        if each.path.startswith("shards/") and not manifests_gone:
+    for kind in _ORDER:
+        mine = {storage.join(uri, each.path): each for each in plan.going if each.path.startswith(f"{kind}/")}
+        if kind == "shards" and mine:
             _require_unchanged(uri, plan)
-            manifests_gone = True
-        storage.delete(storage.join(uri, each.path))
-        storage.failpoint("gc.removed")
+        for file in storage.delete_each(list(mine)):
+            yield mine[file]
+            storage.failpoint("gc.removed")
     for folder in (*_ORDER, "removed"):
         storage.sweep(storage.join(uri, folder))
 

@@ -24,7 +24,8 @@ class Staying:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """One dataset, or the runs of the home. `deleted` is whether what goes is gone; `problem` says why it is not."""
+    """One dataset, or the runs of the home. `deleted` is whether what `going` lists is gone; `problem` says why no
+    more is."""
 
     uri: str
     going: tuple[Going, ...]

@@ -67,12 +67,7 @@ def launch(
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker=_bundle(resources),
         ),
-        run_config=RunConfig(
-            name=name,
-            # Ray only puts an empty marker file there: checkpoints are ours, and lie where the function writes them.
-            storage_path=str(Path(tempfile.gettempdir()) / f"segpipe-ray-train-{os.getuid()}"),
-            failure_config=FailureConfig(max_failures=resources.max_failures),
-        ),
+        run_config=_run_config(name, resources),
         backend_config=_process_group(resources),
     )
     try:
@@ -205,6 +200,15 @@ def _process_group(resources: ResourceConfig) -> BackendConfig:
     from ray.train.torch import TorchConfig
 
     return TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo")
+
+
+def _run_config(name: str, resources: ResourceConfig) -> RunConfig:
+    return RunConfig(
+        name=name,
+        # Ray only puts an empty marker file there: checkpoints are ours, and lie where the function writes them.
+        storage_path=str(Path(tempfile.gettempdir()) / f"segpipe-ray-train-{os.getuid()}"),
+        failure_config=FailureConfig(max_failures=resources.max_failures),
+    )
 
 
 def _bundle(resources: ResourceConfig) -> dict[str, float]:

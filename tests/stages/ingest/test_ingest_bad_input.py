@@ -13,7 +13,9 @@ import pytest
 from segpipe.config import DatasetConfig
 from segpipe.errors import InputError
 from segpipe.shards import open_dataset
-from segpipe.stages.ingest import QuarantineLimitError, ingest
+from segpipe.stages.ingest import ingest
+from segpipe.stages.quarantine import QuarantineLimitError, refuse_above_limit
+from segpipe.types import QuarantineEntry
 from tests.fixtures import check_dataset
 from tests.fixtures.camvid_mini import write_camvid_mini
 from tests.fixtures.folder_mini import write_folder_mini
@@ -152,6 +154,38 @@ def test_too_many_bad_samples_refuse_the_version_with_their_counts(source: Path,
     assert (str(again), again.entries) == (message, caught.value.entries)
     assert check_dataset.versions(to) == []
     assert ingest(streets(root, max_quarantine=0.07), to=str(to)).splits["train"] == 34
+
+
+@pytest.mark.parametrize(
+    ("bad", "known", "found", "limit", "message"),
+    [
+        (1, 5, 105, 0.01, None),
+        (0, 5, 5, 0.0, None),
+        (
+            2,
+            5,
+            105,
+            0.01,
+            "2 of 100 samples are bad, besides 5 that are known to be (2.0%; the limit is 1.0%): 2 trunc",
+        ),
+        (21, 0, 2084, 0.01, "21 of 2084 samples are bad (1.01%; the limit is 1.00%)"),
+    ],
+)
+def test_samples_that_are_broken_as_published_do_not_count(
+    bad: int, known: int, found: int, limit: float, message: str | None
+) -> None:
+    reasons = ["known_bad"] * known + ["truncated"] * bad
+    entries = [
+        QuarantineEntry(file=f"{n}.jpg", item=str(n), reason=reason, detail="x") for n, reason in enumerate(reasons)
+    ]
+    config = DatasetConfig(name="toy", format="folder", root="x", max_quarantine=limit)
+    if message is None:
+        refuse_above_limit(config, entries, found, "there")
+        return
+    with pytest.raises(QuarantineLimitError, match=re.escape(message)) as caught:
+        refuse_above_limit(config, entries, found, "there")
+    assert f"First: {known}.jpg: x. All of them: there" in str(caught.value)
+    assert len(caught.value.entries) == len(entries)
 
 
 def test_a_split_of_bad_samples_only_is_refused_by_name(source: Path, tmp_path: Path) -> None:

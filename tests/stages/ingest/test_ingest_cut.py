@@ -49,28 +49,39 @@ def sizes_of(refs: list[SampleRef], size: int) -> dict[str, int]:
 )
 def test_shards_are_cut_by_rows_while_small_and_by_bytes_when_large(count: int, size: int, expected: list[int]) -> None:
     refs = listing(count)
-    parts = list(cut(refs, sizes_of(refs, size), keep_groups=False))
+    parts = list(cut(refs, sizes_of(refs, size)))
     assert [len(part) for part in parts] == expected
     assert [ref for part in parts for ref in part] == refs
 
 
 def test_samples_that_are_made_and_not_read_are_counted_too() -> None:
-    assert {len(part) for part in cut(listing(8192, files=False), {}, keep_groups=False)} == {512}
+    assert {len(part) for part in cut(listing(8192, files=False), {})} == {512}
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, SHARD_BYTES), st.integers(0, 2))
 def test_no_clip_is_cut_and_nothing_is_lost(clips: list[int], size: int, stills: int) -> None:
     refs = [
-        SampleRef(sample_id=f"{c:03d}/{n:03d}", split=split, group=f"clip-{c}", files=(f"{split}{c}/{n}",))
+        SampleRef(sample_id=f"{c:03d}/{n:03d}", split=split, group="one", files=(f"{split}{c}/{n}",), clip=f"clip-{c}")
         for split in ("train", "val")
         for c, length in enumerate([*clips, *[1] * stills])
         for n in range(length)
     ]
-    parts = list(cut(refs, {file: size for ref in refs for file in ref.files}, keep_groups=True))
+    parts = list(cut(refs, {file: size for ref in refs for file in ref.files}))
     assert [ref for part in parts for ref in part] == refs
     assert all(len({ref.split for ref in part}) == 1 for part in parts)
     for before, after in itertools.pairwise(parts):
-        assert (before[-1].split, before[-1].group) != (after[0].split, after[0].group)
+        assert (before[-1].split, before[-1].clip) != (after[0].split, after[0].clip)
+
+
+def test_a_group_of_two_clips_is_cut_between_them() -> None:
+    """Virtual KITTI: all that was made of a scene is one group, and must not become one shard."""
+    refs = [
+        SampleRef(sample_id=f"Scene01/{clip}/{n}", split="train", group="Scene01", files=(f"{clip}{n}",), clip=clip)
+        for clip in ("clone", "fog")
+        for n in range(3)
+    ]
+    parts = list(cut(refs, {file: SHARD_BYTES // 2 for ref in refs for file in ref.files}))
+    assert [[ref.clip for ref in part] for part in parts] == [["clone"] * 3, ["fog"] * 3]
 
 
 def assert_clips_are_whole(uri: str) -> int:

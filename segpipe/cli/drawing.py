@@ -1,0 +1,30 @@
+"""How anything is shown to a person: paragraphs and tables on a rich console, free of control characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segpipe.cli.answering import printable
+
+MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
+
+
+def say(console: Console, text: object, style: str = "") -> None:
+    """One paragraph, free of markup and control characters, broken nowhere but at its end."""
+    console.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A plain table; numbers stand right, words that have a colour in `MARKS` get it."""
+    drawn = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
+    lines = [[printable(cell) for cell in row] for row in rows]
+    for at, column in enumerate(columns):
+        numeric = bool(lines) and all(line[at][:1].isdigit() or line[at] == "-" for line in lines)
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for line in lines:
+        drawn.add_row(*(Text(cell, style=MARKS.get(cell, "")) for cell in line))
+    console.print(drawn)
