@@ -27,7 +27,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"types", "errors"}, {"pydantic", "yaml"}),
     "storage": ({"errors"}, {"fsspec"}),
     "masks": ({"types", "errors"}, {"numpy", "PIL", "simplejpeg"}),
-    "sources": ({"types", "errors", "orphans", "storage", "masks", "shards"}, {"numpy", "PIL", "scipy", "yaml"}),
+    "sources": ({"types", "errors", "storage", "masks", "shards"}, {"numpy", "PIL", "yaml"}),
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),

@@ -165,7 +165,7 @@ def _layers(document: Mapping[str, Any], image: Photograph, path: str) -> Iterat
         raise BadSampleError("bad_annotation", path, "no anno.objects; expected at least one object: fetch it again")
     for place, each in enumerate(objects, start=1):
         name, where = each.get("class"), f"{path}, object {place}"
-        if name not in VOC_NAMES[1:]:
+        if not isinstance(name, str) or name not in VOC_NAMES[1:]:
             raise BadSampleError("bad_annotation", where, f"class {name!r:.40}; expected one of VOC's: fetch it again")
         yield Layer(name, "", _mask(each, image, where))
         for part in _each(each.get("parts")):

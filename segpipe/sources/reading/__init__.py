@@ -11,7 +11,6 @@
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
     voc_labels.py   the label table of PASCAL VOC and what is made of it
     coco_json.py    COCO's documents; coco_objects.py their objects by image
-    matlab.py       MATLAB's .mat files
 
 Every raw id and every name in here comes from data: nothing is trusted before it is checked.
 """
