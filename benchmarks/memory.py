@@ -6,7 +6,8 @@ Writes a dataset of made-up images (noise, so nothing shrinks), then reads one s
 fresh process: Parquet, decoding, cropping, collating, as training does. Prints the resident memory at ten points of the
 epoch, and its peak. The reader may keep 576 MiB of row groups, of which half are read ahead; 100,000 rows of 20 kB are
 three times that. The last nine points must lie within 10 % of their median, and the peak below a limit, or it fails.
-With `--remote` the files are behind an S3 server on this machine (needs moto); their copies fill a cache of 512 MiB.
+With `--remote` the files are behind an S3 server on this machine (needs moto); their copies fill a cache of 512 MiB,
+and it prints how much came from the store: each shard whole, to be hashed, and each row group whose copy is gone.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def read(uri: str) -> dict[str, Any]:
     from segpipe.types import Task
 
     torch.set_num_threads(1)
+    fetched = counted_reads()
     document = {"epochs": 1, "batch_size": BATCH, "augment": {"crop": list(CROP), "colour": 0}, "loader_threads": 1}
     dataset = open_dataset(uri)
     ops = TASKS[Task.SEMANTIC](dataset.manifest.classes, dataset.manifest.ignore_index)
@@ -119,8 +121,24 @@ def read(uri: str) -> dict[str, Any]:
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "row_group_loads": dataset._row_groups.loads,
         "row_groups": len(dataset.row_groups("train")),
+        "fetched_mib": round(sum(fetched) / 2**20),
         "seconds": round(time.perf_counter() - before, 1),
     }
+
+
+def counted_reads() -> list[int]:
+    """The bytes of each range that is read from a store from now on; what is asked for again counts once."""
+    from segpipe.storage import ranges
+
+    fetched, read_range = list[int](), ranges.read_range
+
+    def counted(*place: Any, **options: Any) -> bytes:
+        data = read_range(*place, **options)
+        fetched.append(len(data))
+        return data
+
+    ranges.read_range = counted
+    return fetched
 
 
 @contextlib.contextmanager
