@@ -1,4 +1,4 @@
-"""Names from data that no text can hold: control characters, bytes that are no UTF-8. Called by `ingest.py`.
+"""Names from data that no line of text can hold: control characters, bytes that are no UTF-8. Called by `ingest.py`.
 
 A file may be called anything. Its name becomes a sample id, a line of a list of bad files, a message in a terminal, so
 one that holds such signs is refused as the sample that it belongs to, and shown with them escaped.
@@ -36,7 +36,8 @@ def legible(entry: QuarantineEntry) -> QuarantineEntry:
 
 
 def _is_legible(text: str) -> bool:
-    return text.isprintable() or not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text)
+    """No control character, half of a pair, or end of a line or paragraph: Unicode has two of its own."""
+    return text.isprintable() or not any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in text)
 
 
 def _escaped(text: str) -> str:

@@ -21,13 +21,13 @@ from segpipe.sources.reading.files import inside, read_file, without_root
 
 MAX_BYTES = 256 * 2**20
 # PASCAL's masks of one image have some tens of megabytes unpacked; zlib can make a thousand bytes of one.
-MAX_UNPACKED = 256 * 2**20
+MAX_UNPACKED = 128 * 2**20
 # A file of PASCAL-Part has some thousands; an empty array takes eight bytes of a file, and a hundred of memory.
-MAX_ARRAYS = 200_000
+MAX_ARRAYS = 50_000
 MAX_DEPTH = 32  # of arrays within arrays; PASCAL-Part has four
 
 _HEADER, _VERSION_5, _VERSION_73, _TAG = 128, 0x0100, 0x0200, 8
-_ARRAY, _COMPRESSED = 14, 15
+_ARRAY, _COMPRESSED, _CHUNK = 14, 15, 2**20
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 # MATLAB's characters are UTF-16 units, which it writes as bytes where all of them fit.
 _TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
@@ -61,10 +61,10 @@ def _parsed(data: bytes, where: str) -> dict[str, Any]:
 def parse(data: bytes) -> dict[str, Any]:
     """The variables by name. Raises ValueError or zlib.error.
 
-    Numbers are arrays of MATLAB's dimensions, at least two, in the type that they are stored with: MATLAB writes whole
-    doubles as the smallest integers that hold them. Text is a string, or a list of its rows. A structure is a
-    dictionary, an array of other than one of them a list in MATLAB's order, by columns; a cell array is a list. What no
-    benchmark has (sparse matrices, objects, function handles) is left out, and None within another array.
+    Numbers are read-only arrays of MATLAB's dimensions, at least two, in the type that they are stored with: MATLAB
+    writes whole doubles as the smallest integers that hold them. Text is a string, or a list of its rows. A structure
+    is a dictionary, an array of other than one of them a list in MATLAB's order, by columns; a cell array is a list.
+    What no benchmark has (sparse matrices, objects, function handles) is left out, and None within another array.
     """
     order = {b"IM": "<", b"MI": ">"}.get(data[126:_HEADER])
     version = int.from_bytes(data[124:126], "big" if order == ">" else "little")
@@ -124,11 +124,14 @@ class _Reader:
         self.bytes_left -= size
         if self.bytes_left < 0:
             raise ValueError(f"its variables unpack to more than {MAX_UNPACKED} bytes")
-        body = stream.decompress(stream.unconsumed_tail, size) if size else b""
+        body, place = bytearray(size), 0  # zlib's own growing and joining would take twice the memory
+        while place < size and (piece := stream.decompress(stream.unconsumed_tail, min(_CHUNK, size - place))):
+            body[place : place + len(piece)] = piece
+            place += len(piece)
         beyond = stream.decompress(stream.unconsumed_tail, 1)  # reads the checksum, too
-        if len(body) != size or beyond or not stream.eof:
+        if place != size or beyond or not stream.eof:
             raise ValueError("a compressed variable has another size than its tag says")
-        return kind, memoryview(body)
+        return kind, memoryview(body).toreadonly()
 
     def _array(self, data: memoryview, depth: int) -> tuple[str, Any]:
         """Name and value of an array; one of no bytes is empty, as MATLAB writes cells that were never filled."""
@@ -183,7 +186,7 @@ class _Reader:
         dtype = np.dtype(self.order + _NUMBERS[kind])
         if len(data) != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{len(data)} bytes of numbers for an array of {shape[:8]}, {dtype.itemsize} bytes each")
-        return np.frombuffer(data, dtype).reshape(shape, order="F").astype(dtype.newbyteorder("="))
+        return np.frombuffer(data, dtype).reshape(shape, order="F").astype(dtype.newbyteorder("="), copy=False)
 
     def _integers(self, parts: Iterator[tuple[int, memoryview]]) -> list[int]:
         kind, data = _next(parts)
