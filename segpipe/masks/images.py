@@ -28,7 +28,7 @@ from segpipe.masks.headers import (
     require_upright,
 )
 from segpipe.masks.looks import look_at
-from segpipe.types import ImageLook
+from segpipe.types import IGNORE_8BIT, ImageLook
 
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -127,11 +127,15 @@ def map_labels(labels: Labels, table: Mapping[int, int], *, file: str) -> Labels
     if not (fits := known[labels]).all():
         y, x = divmod(int(fits.argmin()), labels.shape[1])
         value, raws = labels[y, x], sorted(table)
+        classes = [raw for raw in raws if raw != IGNORE_8BIT]
+        # The commonest mistake of all, and to ignore the value instead would give every pixel the class beside its own.
+        shifted = value == len(classes) and classes == list(range(len(classes))) and not (labels == 0).any()
+        remedy = "it counts from 1 (source folder: option reduce_zero=true), or add it" if shifted else "add it"
         raise BadSampleError(
             "label_out_of_range",
             file,
             f"label {int(value)} in {int((labels == value).sum())} pixels, first at x={x}, y={y}; known raw labels are "
-            f"{raws if len(raws) <= 12 else f'{raws[0]}..{raws[-1]}'}: add it to the classes, or "
+            f"{raws if len(raws) <= 12 else f'{raws[0]}..{raws[-1]}'}: {remedy} to the classes, or "
             'have it ignored (source folder: option ignore, or "ignore": true in classes.json)',
         )
     mapped: Labels = lookup[labels]

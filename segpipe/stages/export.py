@@ -66,7 +66,8 @@ def export(
         to=place,
         samples={name: split.samples for name, split in manifest.splits.items()},
         left_out=(*(str(each) for each in manifest.annotations if each not in how.keeps), *unfit),
-        command=shlex.join(["segpipe", "ingest", source, place, *asked]),
+        # Under a name of its own: the format's may be that of a dataset that is there already.
+        command=shlex.join(["segpipe", "ingest", source, place, "--name", f"{manifest.dataset}_{format}", *asked]),
     )
 
 

@@ -30,7 +30,8 @@ def ingested(source: str, root: Path, to: Path, **options: str | int | float | b
 def back(result: Exported, to: Path) -> str:
     """Ingests an export by the command that it names."""
     words = shlex.split(result.command)
-    options = dict(word.split("=", 1) for word in words[4:] if word != "--option")
+    assert words[4:6] == ["--name", f"{result.dataset}_{result.format}"]
+    options = dict(word.split("=", 1) for word in words[6:] if word != "--option")
     return ingested(words[2], Path(words[3]), to, **options)
 
 

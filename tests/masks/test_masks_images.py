@@ -178,6 +178,15 @@ def test_map_labels_maps_and_names_the_first_unknown_value() -> None:
         map_labels(spoilt, {0: 0, 1: 1, 2: 2, 3: 3}, file="m")
 
 
+def test_labels_that_count_from_one_are_told_so() -> None:
+    table = {0: 0, 1: 1, 2: 2, 255: 255}
+    with pytest.raises(BadSampleError, match=r"it counts from 1 .*reduce_zero=true.*, or add it to the classes"):
+        map_labels(np.array([[1, 2, 3]], np.uint8), table, file="m.png")
+    for labels in ([0, 2, 3], [1, 2, 4]):
+        with pytest.raises(BadSampleError, match=r"known raw labels are \[0, 1, 2, 255\]: add it to the classes"):
+            map_labels(np.array([labels], np.uint8), table, file="m.png")
+
+
 def test_map_labels_widens_only_where_the_ids_need_it() -> None:
     wide = LABELS.astype(np.uint16) + 1000
     assert map_labels(wide, {1000: 0, 1001: 1, 1002: 2, 1003: 255}, file="m").dtype == np.uint8
