@@ -376,7 +376,8 @@ def test_a_block_of_long_clips_is_read_once(tmp_path: Path) -> None:
         patch.setattr("segpipe.shards.reader._estimate", lambda _: 1 << 30)
         for row, sample in zip(order, dataset.read("train", order), strict=True):
             assert sample == samples[row]
-            assert len(kept._tables) <= row_groups.LEAST_KEPT == 5
+            with kept._lock:  # one comes before another goes
+                assert len(kept._tables) <= row_groups.LEAST_KEPT == 5
     assert kept.loads == 24
 
 
