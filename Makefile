@@ -28,7 +28,7 @@ install: .venv/installed ## the environment, from the hashed lock
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	touch $@
 
-demo: install ## generate scenes, retrain three architectures, show the champion (about 5 minutes on 2 cores)
+demo: install ## generate scenes, retrain three architectures, show the champion (about 6 minutes on 2 cores)
 	$(BIN)/python -m flows flows/recipes/scenes.yaml
 
 test: install ## the tests (at most 15 minutes on 2 cores)
