@@ -8,12 +8,10 @@ Legend: T frames of a drawn run.
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Mapping
 
 from segpipe.errors import InputError
-from segpipe.shards import Dataset
+from segpipe.shards import Dataset, generator, shuffled
 from segpipe.types import Sample
 
 
@@ -46,8 +44,7 @@ class Clips:
 
     def order(self, *, seed: int, epoch: int) -> list[str]:
         """Every clip that is long enough once, shuffled: a pure function of seed, epoch and dataset version."""
-        draw = _generator(f"order|{self._dataset.version}", seed, epoch)
-        return [clip for _, clip in sorted((draw.random(), clip) for clip in self.rows)]
+        return shuffled(self.rows, generator(f"segpipe clip|{seed}|{epoch}|order|{self._dataset.version}"))
 
     def draw(self, clip_id: str, *, seed: int, epoch: int) -> tuple[int, ...]:
         """The T rows of a run in frame order, its beginning drawn evenly. Raises InputError for an unknown clip."""
@@ -56,7 +53,7 @@ class Clips:
             raise InputError(f"{self._dataset.uri}: clip {clip_id!r} of {self._split!r} {why}; choose one of `rows`")
         rows = self.rows[clip_id]
         # `random()` keeps its sequence over the versions of Python, `randrange` does not promise to.
-        first = int(_generator(clip_id, seed, epoch).random() * (len(rows) - self._span + 1))
+        first = int(generator(f"segpipe clip|{seed}|{epoch}|{clip_id}").random() * (len(rows) - self._span + 1))
         return rows[first : first + self._span : self.stride]
 
     def read(self, clip_id: str, *, seed: int, epoch: int) -> list[Sample]:
@@ -76,8 +73,3 @@ def _rows_of_clips(dataset: Dataset, split: str) -> dict[str, tuple[int, ...]]:
             twice = next(number for number in sorted(numbers) if numbers.count(number) > 1)
             raise InputError(f"{dataset.uri}: clip {clip!r} of {split!r} has frame {twice} twice; mend the source")
     return {clip: tuple(row for _, row in sorted(frames)) for clip, frames in found.items()}
-
-
-def _generator(what: str, seed: int, epoch: int) -> random.Random:
-    key = hashlib.sha256(f"segpipe clip|{seed}|{epoch}|{what}".encode()).digest()
-    return random.Random(int.from_bytes(key))  # noqa: S311 - reproducibility, not secrecy

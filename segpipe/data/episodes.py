@@ -9,13 +9,11 @@ Legend: N ways (classes), K shots (support images of a class), Q queries of a cl
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segpipe.errors import InputError
-from segpipe.shards import Dataset
+from segpipe.shards import Dataset, generator, shuffled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +68,10 @@ class Episodes:
 
     def draw(self, index: int, *, seed: int, epoch: int = 0) -> Episode:
         """Episode number `index`. Raises InputError where the classes have too few images apart from common ones."""
-        key = f"segpipe episode|{self._version}|{seed}|{epoch}|{index}".encode()
-        draw = random.Random(int.from_bytes(hashlib.sha256(key).digest()))  # noqa: S311 - reproducibility, not secrecy
-        classes = _shuffled(list(self.rows_of), draw)[: self.ways]
+        draw = generator(f"segpipe episode|{self._version}|{seed}|{epoch}|{index}")
+        classes = shuffled(self.rows_of, draw)[: self.ways]
         needed = self.shots + self.queries
-        wanted = {k: _shuffled(list(self.rows_of[k]), draw) for k in classes}
+        wanted = {k: shuffled(self.rows_of[k], draw) for k in classes}
         taken = _assign(wanted, needed)
         if taken is None:
             raise InputError(
@@ -124,8 +121,3 @@ def _assign(wanted: dict[int, list[int]], needed: int) -> dict[int, list[int]] |
             if not give(k, set()):
                 return None
     return {k: [row for row in rows if holder.get(row) == k] for k, rows in wanted.items()}
-
-
-def _shuffled(items: list[int], generator: random.Random) -> list[int]:
-    """Sorted by a random draw: Python promises the sequence of `random()` over its versions, not that of `shuffle`."""
-    return [item for _, item in sorted((generator.random(), item) for item in items)]

@@ -17,7 +17,7 @@ record names the current version. Writers only ever add files; what no version t
 """
 
 from segpipe.shards.manifest import manifest_from_json, manifest_to_json, manifest_version
-from segpipe.shards.order import epoch_order
+from segpipe.shards.order import epoch_order, generator, shuffled
 from segpipe.shards.reader import Dataset, open_dataset
 from segpipe.shards.schema import SCHEMA, SCHEMA_VERSION, row_to_sample, sample_to_row
 from segpipe.shards.tables import TableInfo, TableRows, describe_table
@@ -32,6 +32,7 @@ __all__ = [
     "TableRows",
     "describe_table",
     "epoch_order",
+    "generator",
     "make_split",
     "manifest_from_json",
     "manifest_to_json",
@@ -40,5 +41,6 @@ __all__ = [
     "publish",
     "row_to_sample",
     "sample_to_row",
+    "shuffled",
     "write_shard",
 ]

@@ -1,11 +1,17 @@
-"""The order of an epoch: a pure function of seed, epoch and dataset version, and near in memory."""
+"""The order of an epoch: a pure function of seed, epoch and dataset version, and near in memory.
+
+With the two draws that every such pure function is made of (`data/clips.py`, `data/episodes.py`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # One block is mixed at a time, so it is what a reader has to keep: whichever of the two is reached first.
 GROUPS_PER_BLOCK = 32
@@ -23,14 +29,13 @@ def epoch_order(
     needs one block in memory and not the whole split. That is 256 MiB, or four groups where these are larger (long
     clips, which may be 1 GiB each).
     """
-    key = f"segpipe epoch order|{version}|{seed}|{epoch}".encode()
-    generator = random.Random(int.from_bytes(hashlib.sha256(key).digest()))  # noqa: S311 - an order is no secret
+    draw = generator(f"segpipe epoch order|{version}|{seed}|{epoch}")
     starts = list(itertools.accumulate(row_groups, initial=0))
-    groups = _shuffled(list(range(len(row_groups))), generator)
+    groups = shuffled(range(len(row_groups)), draw)
     order: list[int] = []
     for block in _blocks(groups, group_bytes or [0] * len(groups)):
         rows = [row for group in block for row in range(starts[group], starts[group + 1])]
-        order += _shuffled(rows, generator)
+        order += shuffled(rows, draw)
     return order
 
 
@@ -48,6 +53,11 @@ def _blocks(groups: Sequence[int], group_bytes: Sequence[int]) -> Iterator[list[
         yield block
 
 
-def _shuffled(items: list[int], generator: random.Random) -> list[int]:
+def generator(key: str) -> random.Random:
+    """Draws that depend on the words of a key alone: what is drawn for, dataset version, seed, epoch."""
+    return random.Random(int.from_bytes(hashlib.sha256(key.encode()).digest()))  # noqa: S311 - no secret
+
+
+def shuffled(items: Iterable[T], draw: random.Random) -> list[T]:
     """Sorted by a random draw: Python promises the sequence of `random()` over its versions, not that of `shuffle`."""
-    return [item for _, item in sorted((generator.random(), item) for item in items)]
+    return [item for _, item in sorted(((draw.random(), item) for item in items), key=lambda pair: pair[0])]
