@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +16,6 @@ from segpipe.data.colour import Colour
 from segpipe.data.objects import Objects, decode_objects
 from segpipe.errors import BadSampleError, CorruptError
 from segpipe.types import Sample
-
-_WIDTHS = {1: torch.uint8, 2: torch.uint16, 4: torch.int32}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,21 +50,14 @@ def decode(sample: Sample, *, objects: bool = False) -> DecodedSample:
         found = tuple(image_3HW.shape[1:])
         expected = (sample.height, sample.width)
         raise CorruptError(f"sample {sample.sample_id}: image is {found}, the row says {expected}; ingest again")
-    labels_HW = None if sample.label_map is None else _ids(sample, sample.label_map)
+    labels_HW = None
+    if sample.label_map is not None:
+        ids_HW = masks.read_map(sample.label_map, sample, what="label map")
+        # A copy in any case: the stored bytes are not to be written to.
+        labels_HW = torch.from_numpy(ids_HW.astype(np.uint8 if ids_HW.itemsize == 1 else np.int32))
     return DecodedSample(
         sample_id=sample.sample_id,
         image_3HW=image_3HW,
         labels_HW=labels_HW,
         objects=decode_objects(sample) if objects else None,
     )
-
-
-def _ids(sample: Sample, raw: bytes) -> Tensor:
-    width = len(raw) // (sample.height * sample.width)
-    if width not in _WIDTHS or width * sample.height * sample.width != len(raw):
-        raise CorruptError(
-            f"sample {sample.sample_id}: a label map of {len(raw)} bytes for {sample.height} x {sample.width} pixels; "
-            "expected 1, 2 or 4 for each: ingest again"
-        )
-    ids_HW = torch.frombuffer(bytearray(raw), dtype=_WIDTHS[width]).reshape(sample.height, sample.width)
-    return ids_HW.to(torch.int32) if width == 2 else ids_HW

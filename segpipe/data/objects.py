@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,6 @@ from torch import Tensor
 from segpipe import masks
 from segpipe.errors import BadSampleError, CorruptError
 from segpipe.types import Sample, Segment
-
-_WIDTHS = {1: "<u1", 2: "<u2", 4: "<u4"}
 
 
 class Region(NamedTuple):
@@ -139,13 +137,7 @@ def _ids(sample: Sample, region: Region) -> npt.NDArray[np.int64] | None:
     """The region of the segment map, None where the sample has none."""
     if sample.segment_map is None:
         return None
-    width = len(sample.segment_map) // (sample.height * sample.width)
-    if width not in _WIDTHS or width * sample.height * sample.width != len(sample.segment_map):
-        raise CorruptError(
-            f"sample {sample.sample_id}: a segment map of {len(sample.segment_map)} bytes for {sample.height} x "
-            f"{sample.width} pixels; expected 1, 2 or 4 for each: ingest again"
-        )
-    ids_HW: npt.NDArray[Any] = np.frombuffer(sample.segment_map, _WIDTHS[width]).reshape(sample.height, sample.width)
+    ids_HW = masks.read_map(sample.segment_map, sample, what="segment map")
     return ids_HW[region.top : region.bottom, region.left : region.right].astype(np.int64)
 
 

@@ -15,17 +15,17 @@ from segpipe.masks.coco import Mask, decode_rle
 from segpipe.types import Sample, Segment
 
 
-def read_map(stored: bytes, sample: Sample) -> npt.NDArray[Any]:
+def read_map(stored: bytes, sample: Sample, *, what: str = "map") -> npt.NDArray[Any]:
     """The ids (H, W) of a label map or segment map as `sample` stores it: little-endian, 1, 2 or 4 bytes an id.
 
-    A view of the bytes. Raises CorruptError where they are not H * W ids.
+    A view of the bytes. Raises CorruptError, which calls it `what`, where they are not H * W ids.
     """
     pixels = sample.height * sample.width
     width = len(stored) // pixels
     if width not in (1, 2, 4) or width * pixels != len(stored):
         raise CorruptError(
-            f"sample {sample.sample_id!r}: a map of {len(stored)} bytes for {sample.height} x {sample.width} pixels; "
-            "ingest again"
+            f"sample {sample.sample_id}: a {what} of {len(stored)} bytes for {sample.height} x {sample.width} pixels; "
+            "expected 1, 2 or 4 for each: ingest again"
         )
     return np.frombuffer(stored, dtype=f"<u{width}").reshape(sample.height, sample.width)
 
