@@ -30,7 +30,8 @@ def refuse_empty_vastness(data: bytes, pixels: int, mode: str, file: str) -> Non
 
 
 def refuse_endless_jpeg(data: bytes, file: str) -> None:
-    """Raises BadSampleError(too_large) for a progressive JPEG of more scans than any encoder makes."""
+    """Raises BadSampleError(too_large) for a JPEG of more scans than any encoder makes; one of a single scan need not
+    be asked."""
     # Counted roughly first, since this is fast; thumbnails and films behind the image may hold the same two bytes.
     if data.count(b"\xff\xda") <= MAX_SCANS:
         return

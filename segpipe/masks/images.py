@@ -18,7 +18,6 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 from segpipe.errors import BadSampleError
 from segpipe.masks.headers import (
     DAMAGE,
-    JPEG_START,
     MAX_PIXELS,
     damaged,
     decoding,
@@ -27,6 +26,7 @@ from segpipe.masks.headers import (
     orientation_of,
     require_upright,
 )
+from segpipe.masks.jpeg import JPEG_START
 from segpipe.masks.looks import look_at
 from segpipe.types import IGNORE_8BIT, ImageLook
 

@@ -188,7 +188,7 @@ def _unpack(row: Mapping[str, Any], name: str) -> bytes | None:
 def _check(sample: Sample) -> None:
     where = f"sample {sample.sample_id!r}"
     for name, text in (("sample_id", sample.sample_id), ("group", sample.group), ("clip_id", sample.clip_id)):
-        if text is not None and (not text or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text)):
+        if text is not None and not _is_name(text):
             raise InputError(f"{where}: {name} {text!r} is empty or holds control characters; its source must name it")
     if sample.height < 1 or sample.width < 1 or not sample.image:
         raise InputError(
@@ -204,6 +204,11 @@ def _check(sample: Sample) -> None:
                 "and an encoded file: its source must name it"
             )
     _check_segments(sample, where)
+
+
+def _is_name(text: str) -> bool:
+    """Nearly all are printable, which is told at once; others may hold odd spaces, but no control characters."""
+    return bool(text) and (text.isprintable() or all(unicodedata.category(sign) not in ("Cc", "Cs") for sign in text))
 
 
 def _check_segments(sample: Sample, where: str) -> None:
