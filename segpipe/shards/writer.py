@@ -181,6 +181,8 @@ def _write_rows(groups: Iterable[list[dict[str, Any]]], file: Path, uri: str, ta
             with storage.writing(uri, needed):
                 writer.write_table(table, row_group_size=len(rows))
             row_groups.append(len(rows))
+            # One group in memory, not two; and the next one's pages are this one's, which the system need not clear.
+            del rows, table
             storage.failpoint("shard.group")
         with storage.writing(uri, needed):
             writer.close()
