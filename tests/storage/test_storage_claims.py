@@ -1,4 +1,4 @@
-"""Claims: any number of users of a folder, each seen by the others, none longer than it lives. And what lies where."""
+"""Claims: any number of users of a folder, each seen by the others, none longer than it lives."""
 
 import os
 import signal
@@ -100,13 +100,3 @@ def test_what_is_no_claim_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "00-000000.json").write_text('{"kind": "read"}')
     with pytest.raises(CorruptError, match=r"is no claim .* make sure that nobody is"):
         storage.claimants(str(tmp_path))
-
-
-def test_an_inventory_has_sizes_and_times(root: str) -> None:
-    assert storage.inventory(root) == []
-    before = time.time()
-    for name, data in (("b/c.bin", b"123"), ("a.bin", b""), ("b/a.bin", b"1")):
-        storage.write_once(storage.join(root, name), data)
-    found = storage.inventory(root)
-    assert [(each.path, each.bytes) for each in found] == [("a.bin", 0), ("b/a.bin", 1), ("b/c.bin", 3)]
-    assert all(before - 2 <= each.changed <= time.time() + 2 for each in found)

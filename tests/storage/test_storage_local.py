@@ -206,16 +206,6 @@ def test_a_fingerprint_that_cannot_be_had_says_why(tmp_path: Path) -> None:
             storage.fingerprint(str(uri))
 
 
-def test_linked_folders_are_not_entered(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "secret").write_bytes(b"1")
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (inside / "link").symlink_to(outside)
-    assert storage.list_tree(str(inside)) == []
-
-
 def test_the_root_is_not_deleted() -> None:
     with pytest.raises(InputError, match="root of a file system"):
         storage.delete_tree("/")
