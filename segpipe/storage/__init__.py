@@ -1,5 +1,6 @@
 """Files by URI: local paths or anything fsspec knows. The only room that imports fsspec; knows nothing but `errors`.
 
+    process.py       who is at work: one process told from every other
     uris.py          what a URI is, how names are joined, what a temporary name looks like
     faults.py        failpoints, and operating system errors turned into ours
     local.py         the commit primitive on a local file system: temp, fsync, link, fsync of the folder

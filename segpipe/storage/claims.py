@@ -11,24 +11,19 @@ process's claim ends at once on its own host, elsewhere ten minutes after its la
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.storage.documents import canonical_json, read_json
 from segpipe.storage.files import delete, sweep, write_once
 from segpipe.storage.inventory import inventory
-from segpipe.storage.leases import life_of
-from segpipe.storage.local import is_alive
-from segpipe.storage.uris import host_tag, join
+from segpipe.storage.process import Signed, host_tag, is_running, signature
+from segpipe.storage.uris import join
 
 _log = logging.getLogger(__name__)
 
@@ -37,18 +32,11 @@ EXPIRED_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """One use of a folder. `kind` and `about` are the caller's words; `place` and `life` tell processes apart."""
+class Claim(Signed):
+    """One use of a folder. `kind` and `about` are the caller's words."""
 
     kind: str
     about: str
-    who: str
-    host: str
-    place: str
-    pid: int
-    life: str
-    at: str
-    token: str
 
 
 @contextmanager
@@ -58,17 +46,7 @@ def claim(folder_uri: str, *, kind: str, about: str, who: str) -> Iterator[Claim
     Raises InputError (the folder cannot be written), StorageFullError, UnreachableError.
     """
     sweep(folder_uri)
-    mine = Claim(
-        kind=kind,
-        about=about,
-        who=who,
-        host=socket.gethostname(),
-        place=host_tag(),
-        pid=os.getpid(),
-        life=life_of(os.getpid()),
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        token=secrets.token_hex(8),
-    )
+    mine = Claim(kind=kind, about=about, **signature(who))
     first = _write(folder_uri, mine, 0)
     ended = threading.Event()
     heart = threading.Thread(target=_renew, args=(folder_uri, mine, first, ended), name="segpipe-claim", daemon=True)
@@ -109,9 +87,7 @@ def claimants(folder_uri: str, *, beside: Claim | None = None) -> list[Claim]:
 
 def _may_be_alive(known: Claim) -> bool:
     """False for a process of this host that is gone; elsewhere only time tells."""
-    if known.place != host_tag():
-        return True
-    return is_alive(known.pid) and life_of(known.pid) in ("", known.life)
+    return known.place != host_tag() or is_running(known)
 
 
 def _read(uri: str) -> Claim | None:

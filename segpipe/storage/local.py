@@ -18,7 +18,8 @@ from pathlib import Path
 
 from segpipe.errors import ConflictError, InputError
 from segpipe.storage.faults import explain_read, explain_write, failpoint
-from segpipe.storage.uris import host_tag, is_temporary, temporary_name, temporary_owner
+from segpipe.storage.process import host_tag, is_alive
+from segpipe.storage.uris import is_temporary, temporary_name, temporary_owner
 
 LEFTOVER_SECONDS = 3600.0
 _BLOCK_BYTES = 4096  # what a folder takes on most file systems
@@ -94,24 +95,6 @@ def sweep(folder: Path, *, now: float | None = None) -> list[str]:
         if abandoned and _remove(entry):
             removed.append(entry.name)
     return removed
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is a process of this id, whoever's it is, that has not ended.
-
-    In a container whose first process waits for nobody, one that was killed stays in the table for ever (a "zombie").
-    """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return True  # no such file system here, or it is going this moment
-    return state != "Z"
 
 
 def _stage_bytes(path: Path, data: bytes, uri: str) -> Path:

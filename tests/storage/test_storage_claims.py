@@ -11,6 +11,7 @@ import pytest
 from segpipe import storage
 from segpipe.errors import CorruptError
 from segpipe.storage import claims as room
+from segpipe.storage import process
 from tests.fixtures.publish_worker import finish_child, start_child
 
 ELSEWHERE = storage.Claim(
@@ -90,7 +91,7 @@ def test_it_is_renewed_while_the_work_goes_on(root: str, monkeypatch: pytest.Mon
 
 
 def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
-    parent = replace(ELSEWHERE, place=room.host_tag(), pid=os.getppid(), life=room.life_of(os.getppid()))
+    parent = replace(ELSEWHERE, place=process.host_tag(), pid=os.getppid(), life=process.life_of(os.getppid()))
     storage.write_json_once(str(tmp_path / "00-000000.json"), asdict(parent))
     storage.write_json_once(str(tmp_path / "01-000000.json"), asdict(replace(parent, token="01", life="boot/1")))
     assert storage.claimants(str(tmp_path)) == [parent]

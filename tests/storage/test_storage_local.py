@@ -13,7 +13,8 @@ import pytest
 from segpipe import storage
 from segpipe.errors import ConflictError, InputError, SegpipeError, StorageFullError, UnreachableError
 from segpipe.storage import local
-from segpipe.storage.uris import host_tag, temporary_owner
+from segpipe.storage.process import host_tag
+from segpipe.storage.uris import temporary_owner
 from tests.fixtures.check_dataset import leftovers
 
 DEAD_PID = 2**22 + 1  # beyond Linux's largest process id
@@ -223,11 +224,3 @@ def test_a_malformed_failpoint_is_refused(monkeypatch: pytest.MonkeyPatch, value
     monkeypatch.setenv("SEGPIPE_FAILPOINT", value)
     with pytest.raises(InputError, match="expected NAME:N"):
         storage.failpoint("publish")
-
-
-def test_a_process_that_ended_and_that_nobody_waited_for_is_not_alive() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as child:
-        while local.is_alive(child.pid):
-            time.sleep(0.01)
-        os.kill(child.pid, 0)  # its entry is still there
-    assert local.is_alive(os.getpid())
