@@ -9,7 +9,7 @@
     hdf5.py         .mat files of MATLAB 7.3
     objects.py      polygons, run lengths and id maps -> segments
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
-    voc_labels.py   the label table of PASCAL VOC and what is made of it
+    voc.py          the label table of PASCAL VOC, and the lists of the sets on the photographs of 2010
     coco_json.py    COCO's documents; coco_objects.py their objects by image
 
 Every raw id and every name in here comes from data: nothing is trusted before it is checked.
