@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError
 from segpipe.shards import open_dataset
-from segpipe.shards.manifest import manifest_path, version_of
+from segpipe.shards.manifest import manifest_path
+from segpipe.shards.versions import versions_logged, versions_there
 from segpipe.stages import at_work
 from segpipe.stages.gc.outcome import Going, Staying
 from segpipe.storage import Claim, Entry
@@ -56,9 +57,7 @@ def plan(
     current = open_dataset(uri).version
     entries = storage.inventory(uri)
     now = _now(entries, mine)
-    log = storage.join(uri, "log")
-    logged = [version_of(record, storage.record_uri(log, number)) for number, record in storage.records(log)]
-    latest = list(dict.fromkeys(reversed(logged)))
+    latest = list(dict.fromkeys(reversed(versions_logged(uri))))
     there = {
         match[2]: each for each in entries if (match := _VERSIONED.fullmatch(each.path)) and match[1] == "manifests"
     }
@@ -112,9 +111,7 @@ def remove(uri: str, plan: Plan) -> Iterator[Going]:
 
 
 def _require_unchanged(uri: str, plan: Plan) -> None:
-    files = storage.list_files(storage.join(uri, "manifests"), suffix=".json")
-    new = {file.rpartition("/")[2].removesuffix(".json") for file in files} - plan.kept
-    if new:
+    if new := set(versions_there(uri)) - plan.kept:
         raise ConflictError(
             f"{uri}: version {min(new)[:12]} was published while this ran; its shards may be among those to remove, "
             "and they were left. Run the same again"
