@@ -100,7 +100,16 @@ def _collect_runs(*, delete: bool) -> Place:
 
     uri = storage.join(layout.home(), "runs")
     going, staying = runs.look(uri)
-    busy = list(runs.remove(uri, going)) if delete else []
-    taken = {each.name for each in busy}
-    gone = tuple(each for each in going if each.path.removesuffix("/checkpoints/") not in taken)
-    return Place(uri=uri, going=gone, staying=(*staying, *busy), deleted=delete, problem=None)
+    if not delete:
+        return Place(uri=uri, going=tuple(going), staying=tuple(staying), deleted=False, problem=None)
+    gone: list[Going] = []
+    problem = None
+    try:
+        for each in runs.remove(uri, going):
+            if isinstance(each, Going):
+                gone.append(each)
+            else:
+                staying.append(each)
+    except SegpipeError as error:  # the datasets have been seen to by now, and what went of them is still told
+        problem = str(error)
+    return Place(uri=uri, going=tuple(gone), staying=tuple(staying), deleted=not problem or bool(gone), problem=problem)
