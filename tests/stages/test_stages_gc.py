@@ -167,6 +167,19 @@ def test_one_damaged_dataset_of_a_home_does_not_stop_the_others(delete: bool, tm
     assert len(list((Path(good) / "manifests").iterdir())) == (1 if delete else 2)
 
 
+@pytest.mark.parametrize("delete", [False, True])
+def test_what_the_home_names_is_read_once_to_look_and_anew_for_each_to_delete(
+    delete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anew, since a training may have begun or ended meanwhile."""
+    for name in ("one", "two", "three"):
+        make_and_publish(layout.dataset_uri(name))
+    named, reads = gc.named_versions, list[str]()
+    monkeypatch.setattr(gc, "named_versions", lambda: reads.append("") or named())
+    assert len(gc.collect(delete=delete).places) == 4
+    assert len(reads) == (3 if delete else 1)
+
+
 def test_a_damaged_manifest_that_stays_stops_everything(tmp_path: Path) -> None:
     to = tmp_path / "to"
     _, found = versions(str(to), tmp_path, 3)

@@ -10,7 +10,8 @@ Behind `segpipe data gc`. Looks only, unless it is told to delete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe import storage
@@ -38,7 +39,9 @@ def collect(
     """
     if keep < 1 or min_age_hours < 0:
         raise InputError(f"keep {keep}, min age {min_age_hours}: expected at least one version, and no negative age")
-    rules = _Rules(keep=keep, min_age=3600 * min_age_hours, delete=delete)
+    # Who only looks reads the home's documents once for all datasets; who deletes, anew for each, after its claim.
+    named = named_versions if delete else functools.cache(named_versions)
+    rules = _Rules(keep=keep, min_age=3600 * min_age_hours, delete=delete, named=named)
     if uri is None:
         places = [*(_collect_one_of_many(each, rules) for each in _datasets()), _collect_runs(delete=delete)]
     else:
@@ -53,10 +56,11 @@ class _Rules:
     keep: int
     min_age: float
     delete: bool
+    named: Callable[[], Mapping[str, str]]
 
     def plan(self, uri: str, readers: Sequence[storage.Claim], *, mine: storage.Claim | None) -> dataset.Plan:
         """Named after our claim: what a training that has just ended left is seen, and one that begins waits."""
-        named = named_versions()
+        named = self.named()
         return dataset.plan(uri, keep=self.keep, min_age=self.min_age, named=named, readers=readers, mine=mine)
 
 
