@@ -21,7 +21,7 @@ from typing import Any
 from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.storage.documents import canonical_json, read_json
 from segpipe.storage.files import delete, sweep, write_once
-from segpipe.storage.inventory import inventory
+from segpipe.storage.inventory import Entry, inventory
 from segpipe.storage.process import Signed, host_tag, is_running, signature
 from segpipe.storage.uris import join
 
@@ -65,24 +65,28 @@ def claimants(folder_uri: str, *, beside: Claim | None = None) -> list[Claim]:
     With it, the files of claims that have ended are removed; without, nothing is, and this host's clock is read.
     Raises CorruptError for a file that is no claim.
     """
-    entries = inventory(folder_uri)
-    newest: dict[str, tuple[float, str]] = {}
-    for entry in entries:
-        token = entry.path.partition("-")[0]
-        newest[token] = max(newest.get(token, (0.0, "")), (entry.changed, entry.path))
-    now = newest.pop(beside.token, (time.time(), ""))[0] if beside else time.time()
+    files = _files(folder_uri)
+    ours = files.pop(beside.token, []) if beside else []
+    now = ours[-1].changed if ours else time.time()
     found = []
-    for token, (changed, path) in newest.items():
-        known = _read(join(folder_uri, path))
+    for entries in files.values():
+        known = _read(join(folder_uri, entries[-1].path))
         if known is None:
             continue
-        if now - changed < EXPIRED_SECONDS and _may_be_alive(known):
+        if now - entries[-1].changed < EXPIRED_SECONDS and _may_be_alive(known):
             found.append(known)
         elif beside is not None:
             for entry in entries:
-                if entry.path.partition("-")[0] == token:
-                    delete(join(folder_uri, entry.path))
+                delete(join(folder_uri, entry.path))
     return sorted(found, key=lambda each: (each.at, each.token))
+
+
+def _files(folder: str) -> dict[str, list[Entry]]:
+    """The files of each claim, by its token; the newest is the last."""
+    found: dict[str, list[Entry]] = {}
+    for entry in sorted(inventory(folder), key=lambda each: (each.changed, each.path)):
+        found.setdefault(entry.path.partition("-")[0], []).append(entry)
+    return found
 
 
 def _may_be_alive(known: Claim) -> bool:
@@ -128,8 +132,7 @@ def _renew(folder: str, mine: Claim, current: str, ended: threading.Event) -> No
 def _withdraw(folder: str, mine: Claim) -> None:
     """Removes our files. What the block did stands, whether or not this succeeds."""
     try:
-        for entry in inventory(folder):
-            if entry.path.partition("-")[0] == mine.token:
-                delete(join(folder, entry.path))
+        for entry in _files(folder).get(mine.token, ()):
+            delete(join(folder, entry.path))
     except SegpipeError as error:
         _log.warning("%s: a claim of this process was not withdrawn; it expires by itself: %s", folder, error)
