@@ -170,10 +170,13 @@ def sweep(uri: str) -> list[str]:
     """Removes what killed writers left directly below a folder, and gives the names.
 
     Leftovers of this host go once their process is gone, those of other hosts after an hour without change. An object
-    store keeps no temporary names, so nothing is to be done there.
+    store keeps no temporary names, so nothing is to be done there. Raises InputError when the folder cannot be read.
     """
     path = local_path(uri)
-    return [] if path is None else local.sweep(path)
+    try:
+        return [] if path is None else local.sweep(path)
+    except OSError as error:
+        raise explain_read(error, uri) from error
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def create_from_file(source: Path, path: Path, uri: str) -> bool:
     if os.path.lexists(path):
         return _same_file(path, uri, source)
     if is_temporary(source.as_posix()) and _made(path.parent, uri).resolve() in source.resolve().parents:
-        _fsync(source)
+        _fsync(source, uri, source.stat().st_size)
         failpoint("commit.staged")
         return _link(source, path, uri) or _same_file(path, uri, source)
     temporary = _stage_copy(path, source, uri)
@@ -143,7 +143,7 @@ def _link(temporary: Path, path: Path, uri: str) -> bool:
             ) from error
         raise explain_write(error, uri, temporary.stat().st_size) from error
     failpoint("commit.created")
-    _fsync(path.parent)
+    _fsync(path.parent, uri, _BLOCK_BYTES)
     return created
 
 
@@ -180,18 +180,22 @@ def _made(folder: Path, uri: str) -> Path:
             present = present.parent
         for name in reversed(missing):
             name.mkdir(exist_ok=True)
-            _fsync(name.parent)
+            _fsync(name.parent, uri, _BLOCK_BYTES)
     except OSError as error:
         raise explain_write(error, uri, _BLOCK_BYTES) from error
     return folder
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _fsync(path: Path, uri: str, needed: int) -> None:
+    """Makes `path` durable. Some disks say only now that they are full, or gone."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise explain_write(error, uri, needed) from error
 
 
 def _touched(entry: Path) -> float:
