@@ -22,7 +22,7 @@ there is never overwritten.
 
 from segpipe.storage.budget import RetryBudget
 from segpipe.storage.cache import cache_folder, cache_limit, cached_bytes, fetch, find_cached, forget_cached
-from segpipe.storage.claims import Claim, claim, claimants
+from segpipe.storage.claims import Claim, claim, claim_time, claimants
 from segpipe.storage.documents import (
     append_record,
     canonical_json,
@@ -66,6 +66,7 @@ __all__ = [
     "cached_bytes",
     "canonical_json",
     "claim",
+    "claim_time",
     "claimants",
     "commit_file",
     "delete",

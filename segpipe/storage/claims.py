@@ -66,8 +66,7 @@ def claimants(folder_uri: str, *, beside: Claim | None = None) -> list[Claim]:
     Raises CorruptError for a file that is no claim.
     """
     files = _files(folder_uri)
-    ours = files.pop(beside.token, []) if beside else []
-    now = ours[-1].changed if ours else time.time()
+    now = _written(files.pop(beside.token, [])) if beside else time.time()
     found = []
     for entries in files.values():
         known = _read(join(folder_uri, entries[-1].path))
@@ -79,6 +78,16 @@ def claimants(folder_uri: str, *, beside: Claim | None = None) -> list[Claim]:
             for entry in entries:
                 delete(join(folder_uri, entry.path))
     return sorted(found, key=lambda each: (each.at, each.token))
+
+
+def claim_time(folder_uri: str, mine: Claim) -> float:
+    """When our claim was written last, in seconds since 1970 by the store's clock: at most a minute ago."""
+    return _written(_files(folder_uri).get(mine.token, []))
+
+
+def _written(files: list[Entry]) -> float:
+    """Of the newest; this host's time where somebody has removed them all."""
+    return files[-1].changed if files else time.time()
 
 
 def _files(folder: str) -> dict[str, list[Entry]]:

@@ -242,8 +242,8 @@ def test_who_publishes_without_a_claim_keeps_its_shards(tmp_path: Path) -> None:
     make_and_publish(str(to), 0)
     make_and_publish(str(to), 50)
     (to / "manifests" / f"{check_dataset.versions(to)[0]}.json").rename(tmp_path / "manifest")
-    with at_work.collecting(str(to)) as (mine, _):
-        plan = dataset.plan(str(to), keep=1, min_age=0, named={}, readers=(), mine=mine)
+    with at_work.collecting(str(to)) as (now, _):
+        plan = dataset.plan(str(to), keep=1, min_age=0, named={}, readers=(), now=now)
         assert [each.path.partition("/")[0] for each in plan.going] == ["shards"] * 2
         make_and_publish(str(to), 0)
         with pytest.raises(ConflictError, match="was published while this ran"):

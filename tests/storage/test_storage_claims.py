@@ -73,6 +73,7 @@ def test_one_of_another_host_ends_by_the_clock_of_the_store(tmp_path: Path) -> N
         (own,) = tmp_path.glob(f"{mine.token}-*")
         for age, found in ((room.EXPIRED_SECONDS - 5, [ELSEWHERE]), (room.EXPIRED_SECONDS + 5, [])):
             os.utime(own, (5e8, 5e8))
+            assert storage.claim_time(str(tmp_path), mine) == 5e8
             if file.exists():
                 os.utime(file, (5e8 - age, 5e8 - age))
             assert storage.claimants(str(tmp_path), beside=mine) == found

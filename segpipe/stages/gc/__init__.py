@@ -11,6 +11,7 @@ Behind `segpipe data gc`. Looks only, unless it is told to delete.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,10 +59,10 @@ class _Rules:
     delete: bool
     named: Callable[[], Mapping[str, str]]
 
-    def plan(self, uri: str, readers: Sequence[storage.Claim], *, mine: storage.Claim | None) -> dataset.Plan:
+    def plan(self, uri: str, readers: Sequence[storage.Claim], *, now: float) -> dataset.Plan:
         """Named after our claim: what a training that has just ended left is seen, and one that begins waits."""
         named = self.named()
-        return dataset.plan(uri, keep=self.keep, min_age=self.min_age, named=named, readers=readers, mine=mine)
+        return dataset.plan(uri, keep=self.keep, min_age=self.min_age, named=named, readers=readers, now=now)
 
 
 def _datasets() -> list[str]:
@@ -82,13 +83,13 @@ def _collect_one_of_many(uri: str, rules: _Rules) -> Place:
 def _collect_dataset(uri: str, rules: _Rules) -> Place:
     open_dataset(uri)  # before anything is written: a claim would make the folder of a misspelt name
     if not rules.delete:
-        found = rules.plan(uri, at_work.readers(uri), mine=None)
+        found = rules.plan(uri, at_work.readers(uri), now=time.time())
         return Place(uri=uri, going=found.going, staying=found.staying, deleted=False, problem=None)
     gone: list[Going] = []
     staying: tuple[Staying, ...] = ()
     try:
-        with at_work.collecting(uri) as (mine, readers):
-            found = rules.plan(uri, readers, mine=mine)
+        with at_work.collecting(uri) as (now, readers):
+            found = rules.plan(uri, readers, now=now)
             staying = found.staying
             for each in dataset.remove(uri, found):
                 gone.append(each)  # one by one: what is told has gone, whatever comes next

@@ -8,7 +8,6 @@ removal leaves belongs to no manifest, and the next one takes it.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,16 +46,15 @@ def plan(
     min_age: float,
     named: Mapping[str, str],
     readers: Sequence[Claim],
-    mine: Claim | None,
+    now: float,
 ) -> Plan:
-    """What of the dataset at `uri` may go. `min_age` is in seconds, by the store's clock, which our claim `mine` tells.
+    """What of the dataset at `uri` may go. `min_age` is in seconds until `now`, which is by the store's clock.
 
     Raises InputError where there is no dataset, CorruptError where a manifest that stays cannot be read: which shards
     it needs is not known then, and nothing may be removed.
     """
     current = open_dataset(uri).version
     entries = storage.inventory(uri)
-    now = _now(entries, mine)
     latest = list(dict.fromkeys(reversed(versions_logged(uri))))
     there = {
         match[2]: each for each in entries if (match := _VERSIONED.fullmatch(each.path)) and match[1] == "manifests"
@@ -141,12 +139,6 @@ def _reason(
             yield "too young"
 
     return "; ".join(reasons())
-
-
-def _now(entries: Sequence[Entry], mine: Claim | None) -> float:
-    """The store's clock, as our claim shows it; this host's where nothing is written."""
-    ours = [each.changed for each in entries if mine is not None and each.path.startswith(f"claims/{mine.token}-")]
-    return max(ours, default=time.time())
 
 
 def _needed(uri: str, version: str) -> Iterator[str]:
