@@ -21,7 +21,6 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "types": ({"errors"}, set()),
     "version": (set(), set()),
     "cores": (set(), set()),
-    "orphans": (set(), set()),
     "user": (set(), set()),
     "reports": ({"types", "errors"}, set()),
     "config": ({"types", "errors"}, {"pydantic", "yaml"}),

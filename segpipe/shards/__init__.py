@@ -2,7 +2,8 @@
 
     schema.py    Sample <-> one Parquet row
     manifest.py  Manifest <-> strict JSON; its hash is the dataset version
-    writer.py    samples -> a shard;  a manifest -> a published version
+    writer.py    samples -> a shard
+    versions.py  a manifest -> a published version;  which version is current, or meant
     grouping.py  rows -> row groups, clips whole
     reader.py    a version -> samples, in order or in an epoch's order
     order.py     the order of an epoch: a pure function
@@ -21,7 +22,8 @@ from segpipe.shards.order import epoch_order, generator, shuffled
 from segpipe.shards.reader import Dataset, open_dataset
 from segpipe.shards.schema import SCHEMA, SCHEMA_VERSION, row_to_sample, sample_to_row
 from segpipe.shards.tables import TableInfo, TableRows, describe_table
-from segpipe.shards.writer import ShardResult, make_split, publish, write_shard
+from segpipe.shards.versions import publish
+from segpipe.shards.writer import ShardResult, make_split, write_shard
 
 __all__ = [
     "SCHEMA",

@@ -43,21 +43,21 @@ def manifest_from_json(document: Any, *, where: str) -> Manifest:
         )
     manifest = from_plain(Manifest, document, origin=where)
     names = [info.name for info in manifest.classes]
-    _require(0 < len(names) == len(set(names)), where, "classes", names, "at least one class, each name once")
+    require(0 < len(names) == len(set(names)), where, "classes", names, "at least one class, each name once")
     for info in manifest.classes:
-        _require(all(0 <= c < 256 for c in info.colour), where, f"colour of {info.name}", info.colour, "3 bytes")
+        require(all(0 <= c < 256 for c in info.colour), where, f"colour of {info.name}", info.colour, "3 bytes")
     ignored = manifest.ignore_index
-    _require(ignored in (IGNORE_8BIT, IGNORE_16BIT), where, "ignore_index", ignored, f"{IGNORE_8BIT} or {IGNORE_16BIT}")
+    require(ignored in (IGNORE_8BIT, IGNORE_16BIT), where, "ignore_index", ignored, f"{IGNORE_8BIT} or {IGNORE_16BIT}")
     raw = [value for value, _ in manifest.coding.values]
     known = {ignored, *range(len(names))}
     fits = len(set(raw)) == len(raw) and all(value >= 0 and mapped in known for value, mapped in manifest.coding.values)
-    _require(fits, where, "coding", manifest.coding.values[:8], f"each raw value once, for a class id or {ignored}")
+    require(fits, where, "coding", manifest.coding.values[:8], f"each raw value once, for a class id or {ignored}")
     for name in ("dataset", "source"):
-        _require(bool(getattr(manifest, name)), where, name, getattr(manifest, name), "a name")
+        require(bool(getattr(manifest, name)), where, name, getattr(manifest, name), "a name")
     for name, split in manifest.splits.items():
         _check_split(name, split, len(names), f"{where}: splits.{name}")
     for reason, count in manifest.quarantined.items():
-        _require(count >= 0, where, f"quarantined.{reason}", count, "a count")
+        require(count >= 0, where, f"quarantined.{reason}", count, "a count")
     if manifest.quarantine_path is not None:
         _inside(manifest.quarantine_path, where)
     return manifest
@@ -80,59 +80,27 @@ def manifest_path(version: str) -> str:
     return f"manifests/{version}.json"
 
 
-def removal(uri: str, version: str) -> str | None:
-    """How a version (or the one that begins so) was removed on purpose; None for one that never was.
-
-    Raises CorruptError for a note that is none.
-    """
-    for note in storage.list_files(storage.join(uri, "removed"), suffix=".json"):
-        if note.rpartition("/")[2].startswith(version):
-            told = storage.read_json(note)
-            _require(
-                isinstance(told, dict) and {"at", "who"} <= told.keys(), note, "a note of removal", told, "at, who"
-            )
-            return f"was removed on {told['at']} by `segpipe data gc` of {told['who']}"
-    return None
-
-
-def log_record(version: str) -> dict[str, Any]:
-    """What the dataset's log says about a newly published version."""
-    return {"version": version}
-
-
-def version_of(record: Any, where: str) -> str:
-    """The version that a log record names. Raises CorruptError."""
-    version = record.get("version") if isinstance(record, dict) and len(record) == 1 else None
-    _require(isinstance(version, str) and is_version(version), where, "version", record, "64 hex digits")
-    return str(version)
-
-
-def is_version(text: str) -> bool:
-    """Whether this is a whole version (not a prefix of one)."""
-    return bool(_SHA256.fullmatch(text))
-
-
 def _check_split(name: str, split: Split, num_classes: int, where: str) -> None:
-    _require(bool(_SPLIT_NAME.fullmatch(name)), where, "name", name, "letters, digits, '_', '-' or '.'")
+    require(bool(_SPLIT_NAME.fullmatch(name)), where, "name", name, "letters, digits, '_', '-' or '.'")
     for place, shard in enumerate(split.shards):
         _check_shard(name, shard, f"{where}.shards.{place}")
     rows = sum(shard.rows for shard in split.shards)
-    _require(split.samples == rows, where, "samples", split.samples, f"the {rows} rows of its shards")
+    require(split.samples == rows, where, "samples", split.samples, f"the {rows} rows of its shards")
     paths = [shard.path for shard in split.shards]
-    _require(len(set(paths)) == len(paths), where, "shards", paths[:3], "each shard once")
+    require(len(set(paths)) == len(paths), where, "shards", paths[:3], "each shard once")
     for key, counts in (("class_pixels", split.class_pixels), ("image_pixels", split.image_pixels)):
         fits = len(counts) == num_classes and all(count >= 0 for count in counts)
-        _require(fits, where, key, counts, f"{num_classes} counts")
-    _require(split.ignored_pixels >= 0, where, "ignored_pixels", split.ignored_pixels, "a count")
+        require(fits, where, key, counts, f"{num_classes} counts")
+    require(split.ignored_pixels >= 0, where, "ignored_pixels", split.ignored_pixels, "a count")
 
 
 def _check_shard(split: str, shard: Shard, where: str) -> None:
-    _require(bool(_SHA256.fullmatch(shard.sha256)), where, "sha256", shard.sha256, "64 hex digits")
+    require(bool(_SHA256.fullmatch(shard.sha256)), where, "sha256", shard.sha256, "64 hex digits")
     path, groups = shard_path(split, shard.sha256), shard.row_groups
-    _require(shard.path == path, where, "path", shard.path, path)
-    _require(all(rows > 0 for rows in groups), where, "row_groups", groups[:8], "positive counts")
-    _require(0 < sum(groups) == shard.rows, where, "rows", shard.rows, f"the {sum(groups)} of its row groups")
-    _require(shard.bytes > 0, where, "bytes", shard.bytes, "a positive size")
+    require(shard.path == path, where, "path", shard.path, path)
+    require(all(rows > 0 for rows in groups), where, "row_groups", groups[:8], "positive counts")
+    require(0 < sum(groups) == shard.rows, where, "rows", shard.rows, f"the {sum(groups)} of its row groups")
+    require(shard.bytes > 0, where, "bytes", shard.bytes, "a positive size")
 
 
 def _inside(path: str, where: str) -> None:
@@ -142,7 +110,8 @@ def _inside(path: str, where: str) -> None:
         raise CorruptError(f"{where}: quarantine_path leaves the dataset: {error}") from error
 
 
-def _require(holds: bool, where: str, name: str, value: Any, expected: str) -> None:
+def require(holds: bool, where: str, name: str, value: Any, expected: str) -> None:
+    """Raises CorruptError, which names the file and the value that was found, unless it `holds`."""
     if not holds:
         text = repr(value)
         found = text if len(text) <= 120 else text[:117] + "..."

@@ -18,14 +18,13 @@ from segpipe import storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards.ahead import ahead
 from segpipe.shards.counting import class_pixels
-from segpipe.shards.manifest import is_version, manifest_from_json, manifest_path, removal, version_of
 from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK, epoch_order
 from segpipe.shards.row_groups import RowGroups
 from segpipe.shards.schema import ANNOTATION_COLUMNS, SCHEMA, annotation_hash, row_to_sample
+from segpipe.shards.versions import find_version
 from segpipe.storage import RetryBudget
 from segpipe.types import Manifest, Sample, Shard, Split
 
-MIN_PREFIX = 8
 # A disk needs few to be busy; before a store most of them wait, and `storage/ranges.py` bounds their requests.
 LOCAL_THREADS, REMOTE_THREADS = 2, GROUPS_PER_BLOCK
 # What counting pixels has no use for, as a row without it: images, depth, flow and id maps are most of a dataset.
@@ -46,12 +45,7 @@ def open_dataset(uri: str, *, version: str | None = None) -> Dataset:
 
     Raises InputError when there is no such dataset or version, CorruptError when the manifest differs from its hash.
     """
-    found = _current(uri) if version is None else _find(uri, version)
-    where = storage.join(uri, manifest_path(found))
-    data = storage.read_bytes(where)
-    if storage.sha256_bytes(data) != found:
-        raise CorruptError(f"{where}: its content differs from its name; restore it from a copy or ingest again")
-    manifest = manifest_from_json(storage.parse_json(data, where=where), where=where)
+    found, manifest = find_version(uri, version)
     return Dataset(uri, manifest, found)
 
 
@@ -261,34 +255,3 @@ def _estimate(place: tuple[Shard, Any]) -> int:
     """About the bytes of a row group, or of a whole shard where the place names columns."""
     shard, what = place
     return shard.bytes * shard.row_groups[what] // shard.rows if isinstance(what, int) else shard.bytes
-
-
-def _current(uri: str) -> str:
-    log = storage.join(uri, "log")
-    head = storage.last_record(log)
-    if head is None:
-        raise InputError(f"{uri}: no dataset here (its log is empty); make one with `segpipe ingest ... --to {uri}`")
-    where = storage.record_uri(log, head[0])
-    version = version_of(head[1], where)
-    if not storage.exists(storage.join(uri, manifest_path(version))):
-        raise CorruptError(
-            f"{where}: names version {version[:12]}, whose manifest is missing; restore it or ingest again"
-        )
-    return version
-
-
-def _find(uri: str, version: str) -> str:
-    if not is_version(version) and (len(version) < MIN_PREFIX or not is_version(version.ljust(64, "0"))):
-        raise InputError(f"version {version!r}: expected {MIN_PREFIX} to 64 hex digits in lower case")
-    if is_version(version) and storage.exists(storage.join(uri, manifest_path(version))):
-        return version  # without a listing, which a web server may not give
-    files = storage.list_files(storage.join(uri, "manifests"), suffix=".json")
-    known = [file.rpartition("/")[2].removesuffix(".json") for file in files]
-    matches = [name for name in known if name.startswith(version)]
-    if len(matches) != 1:
-        absent = removal(uri, version) or "is not here"
-        state = f"fits {len(matches)} versions, give more digits" if matches else absent
-        raise InputError(
-            f"{uri}: version {version} {state}; there are: {', '.join(n[:12] for n in known[:10]) or 'none'}"
-        )
-    return matches[0]

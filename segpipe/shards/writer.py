@@ -1,7 +1,7 @@
-"""Samples -> one immutable shard; a manifest -> a published dataset version.
+"""Samples -> one immutable shard, and the shards of a split -> its part of a manifest.
 
 The bytes of a shard depend on its samples (and the versions of pyarrow and zstd) alone: no clock, host, path or thread.
-Shards are named by content and the manifest is written last, so a rerun finds everything there and changes nothing.
+Shards are named by content, so a rerun finds everything there and changes nothing.
 """
 
 from __future__ import annotations
@@ -12,25 +12,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segpipe import storage
-from segpipe.errors import CorruptError, InputError
+from segpipe.errors import InputError
 from segpipe.shards.counting import count_ids
 from segpipe.shards.grouping import GROUP_BYTES, GROUP_ROWS, grouped
-from segpipe.shards.manifest import (
-    log_record,
-    manifest_from_json,
-    manifest_path,
-    manifest_to_json,
-    shard_path,
-    version_of,
-)
+from segpipe.shards.manifest import shard_path
 from segpipe.shards.schema import SCHEMA, map_width, sample_to_row
-from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Manifest, Sample, Shard, Split
+from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Sample, Shard, Split
 
 EMPTY_BYTES = 8192  # schema, footer and the pages' heads: what a shard takes beside its images and maps, at the least
 SIZE_BOUNDS = (32**2, 96**2)  # COCO's: an object is small below the first, large from the second on
@@ -122,46 +115,6 @@ def make_split(results: Sequence[ShardResult], num_classes: int) -> Split:
         image_pixels=tuple(image_pixels[k] for k in range(num_classes)),
         ignored_pixels=sum(result.ignored_pixels for result in results),
     )
-
-
-def publish(uri: str, manifest: Manifest) -> tuple[str, Literal["published", "already_published"]]:
-    """Makes `manifest` the current version of the dataset at `uri`; gives the version and whether that was news.
-
-    The manifest is written first, the log record that makes it current last: a reader never sees half a version. Raises
-    ConflictError when another version was published meanwhile (run again to publish on top of it), InputError when a
-    shard is missing or the manifest is not consistent.
-    """
-    document = manifest_to_json(manifest)
-    try:
-        manifest_from_json(document, where="manifest")
-    except CorruptError as error:
-        raise InputError(f"{uri}: this manifest cannot be published: {error}") from error
-    _require_shards(uri, manifest)
-    log = storage.join(uri, "log")
-    for folder in (uri, storage.join(uri, "shards"), storage.join(uri, "manifests"), log):
-        storage.sweep(folder)
-    data = storage.canonical_json(document)
-    version = storage.sha256_bytes(data)
-    head = storage.last_record(log)
-    number = head[0] if head else 0
-    storage.failpoint("publish.begin")
-    # Also of a version that is current already: its manifest may have been lost.
-    storage.write_once(storage.join(uri, manifest_path(version)), data)
-    storage.failpoint("publish.manifest")
-    if head and version_of(head[1], storage.record_uri(log, number)) == version:
-        return version, "already_published"
-    # `append_record`, with its answer to "was it us?".
-    created = storage.write_json_once(storage.record_uri(log, number + 1), log_record(version))
-    storage.failpoint("publish.logged")
-    return version, "published" if created else "already_published"
-
-
-def _require_shards(uri: str, manifest: Manifest) -> None:
-    for split in manifest.splits.values():
-        for shard in split.shards:
-            found = storage.size(storage.join(uri, shard.path))
-            if found != shard.bytes:
-                raise InputError(f"{uri}/{shard.path}: {found} bytes, the manifest says {shard.bytes}; write it again")
 
 
 def _write_rows(groups: Iterable[list[dict[str, Any]]], file: Path, uri: str, tally: _Tally) -> list[int]:

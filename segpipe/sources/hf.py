@@ -28,13 +28,12 @@ from segpipe.sources.reading import (
     read_document,
     sample_of,
     stored,
+    value_table,
     without_root,
 )
 from segpipe.sources.reading.files import MAX_FILE_BYTES
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
-    IGNORE_8BIT,
-    IGNORE_16BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
@@ -199,21 +198,15 @@ def open_hf(
     """Opens a dataset's folder; its options are `INFO.options`. Raises InputError.
 
     `folder` is where the Parquet files are (default: anywhere below the root), `image` and `label` the columns
-    (default: by their usual names). `ignore` is a mask value that means void besides 255; with `reduce_zero` 0 is void
-    and class k is k + 1, which Transformers call do_reduce_labels.
+    (default: by their usual names). `ignore` is a mask value that means void besides 255, whatever the names say; with
+    `reduce_zero` 0 is void and class k is k + 1, which Transformers call do_reduce_labels.
     """
     folder = folder.strip("/")
     info = describe_table(inside(root, next(iter(_files(root, folder)))))
     columns = (_column(image, IMAGE_COLUMNS, info), _column(label, LABEL_COLUMNS, info))
-    shift = int(reduce_zero)
     listed = sorted(_names(root, classes, info, columns[1]).items())
-    names = {raw + shift: name for raw, name in listed if raw + shift != ignore}
-    if not 0 < len(names) < IGNORE_16BIT:
-        raise InputError(f"{root}: {len(names)} classes; expected 1 to {IGNORE_16BIT - 1}: list the classes")
-    ignore_index = IGNORE_8BIT if len(names) <= IGNORE_8BIT else IGNORE_16BIT
-    table = {raw: class_id for class_id, raw in enumerate(names)}
-    for raw in (*((0,) if reduce_zero else ()), *((ignore,) if ignore >= 0 else ()), ignore_index):
-        table.setdefault(raw, ignore_index)
+    names = {raw: name for raw, name in listed if raw + int(reduce_zero) != ignore}
+    table, ignore_index = value_table(root, names, ignore=ignore, reduce_zero=reduce_zero)
     infos = tuple(ClassInfo(name=name, colour=class_colour(k + 1)) for k, name in enumerate(names.values()))
     return HuggingFace(
         root=root,

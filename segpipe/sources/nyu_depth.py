@@ -24,6 +24,7 @@ from segpipe.sources.reading import (
     class_colour,
     coding,
     files_by_stem,
+    ignored_beside,
     pictures_by_stem,
     read_extra,
     read_labels,
@@ -38,7 +39,6 @@ from segpipe.sources.reading.matlab import read_matlab
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
-    IGNORE_16BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
@@ -200,7 +200,7 @@ def open_nyu_depth(root: str, *, classes: int = 40, depth: bool = True) -> NyuDe
         table = {k + 1: k for k in range(len(names))}
     else:
         table = _mapped(root, len(arrays.texts("names")), classes)
-    ignored = IGNORE_8BIT if len(names) <= IGNORE_8BIT else IGNORE_16BIT
+    ignored = ignored_beside(len(names))
     found = [folder for folder in DEPTH_FOLDERS if arrays is None and storage.exists(storage.join(root, folder))]
     if depth and arrays is None and not found:
         raise InputError(f"{root}: no depth/ here; expected depth/000001.png: set the option depth=false, or fetch it")

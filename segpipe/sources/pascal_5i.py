@@ -28,7 +28,7 @@ from segpipe.sources.reading import (
     sample_of,
     stored,
 )
-from segpipe.sources.reading.voc_labels import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
+from segpipe.sources.reading.voc import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 

@@ -18,20 +18,16 @@ import numpy.typing as npt
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources.reading import (
     Kind,
-    Line,
-    Listing,
     Photograph,
-    Place,
     class_colour,
     coding,
-    listed_stems,
     read_photograph,
     sample_of,
     segment_of_mask,
     stored,
 )
 from segpipe.sources.reading.matlab import read_matlab_of_sample
-from segpipe.sources.reading.voc_labels import VOC_CLASSES, VOC_LICENCE, VOC_NAMES
+from segpipe.sources.reading.voc import VOC_2010_COUNTS, VOC_CLASSES, VOC_LICENCE, VOC_NAMES, index_voc_2010
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
@@ -127,19 +123,11 @@ class PascalPart:
     @property
     def expected(self) -> Mapping[str, int]:
         """The counts of VOC 2010's train and val."""
-        return {"train": 4998, "val": 5105}
+        return VOC_2010_COUNTS
 
     def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
         """The images of train.txt and val.txt. Raises InputError where neither is there."""
-        if not (found := listed_stems(self.root, self.lists, only=("train", "val"))):
-            raise InputError(
-                f"{self.root}: neither train.txt nor val.txt in {self.lists}/; expected VOC 2010's lists: give "
-                "VOCdevkit/VOC2010 as root, or say where they are by the option lists"
-            )
-        lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in found]
-        listing = Listing()
-        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".mat"), lines)
-        return listing.result()
+        return index_voc_2010(self.root, Kind(self.masks, ".mat"), self.lists)
 
     def read(self, ref: SampleRef) -> Sample:
         """One photograph with its objects, and a label map of the level asked for. Raises BadSampleError."""

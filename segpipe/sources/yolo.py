@@ -21,6 +21,7 @@ from segpipe.sources.reading import (
     class_colour,
     coding,
     files_by_stem,
+    ignored_beside,
     inside,
     pictures_by_stem,
     read_file,
@@ -31,7 +32,6 @@ from segpipe.sources.reading import (
 )
 from segpipe.sources.spec import SourceInfo
 from segpipe.types import (
-    IGNORE_8BIT,
     IGNORE_16BIT,
     Annotation,
     ClassInfo,
@@ -71,7 +71,7 @@ class Yolo:
 
     @property
     def ignore_index(self) -> int:
-        return IGNORE_8BIT if len(self.classes) <= IGNORE_8BIT else IGNORE_16BIT
+        return ignored_beside(len(self.classes))
 
     @property
     def coding(self) -> LabelCoding:

@@ -53,8 +53,8 @@ def reading(dataset_uri: str, version: str) -> Iterator[None]:
 
 
 @contextmanager
-def collecting(dataset_uri: str) -> Iterator[tuple[storage.Claim, list[storage.Claim]]]:
-    """Around what a collector removes; gives its own claim and those of the readers.
+def collecting(dataset_uri: str) -> Iterator[tuple[float, list[storage.Claim]]]:
+    """Around what a collector removes; gives the time, by the store's clock, and the claims of the readers.
 
     Raises ConflictError beside an ingest or another collector.
     """
@@ -66,7 +66,7 @@ def collecting(dataset_uri: str) -> Iterator[tuple[storage.Claim, list[storage.C
                     f"{dataset_uri}: {told(other)} is at work there since {other.at}; nothing was removed. Run the "
                     "same again when it has ended"
                 )
-        yield mine, others
+        yield storage.claim_time(_folder(dataset_uri), mine), others
 
 
 def readers(dataset_uri: str) -> list[storage.Claim]:

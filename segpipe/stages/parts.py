@@ -7,6 +7,8 @@ file alone, so nothing heavy stands here.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +18,6 @@ from typing import Any
 from segpipe import masks, storage
 from segpipe.cores import ray_address, usable_cores
 from segpipe.errors import BadSampleError, ConflictError, CorruptError, SegpipeError
-from segpipe.orphans import end_with_parent
 from segpipe.shards import ShardResult, write_shard
 from segpipe.sources import open_source
 from segpipe.types import ImageLook, QuarantineEntry, Sample, SampleRef
@@ -127,3 +128,19 @@ def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Writt
             "a process that was writing shards died, and nothing was published: killed, out of memory, or started from "
             'a script without `if __name__ == "__main__":`. See to that and run the same again'
         ) from None
+
+
+def end_with_parent() -> None:
+    """In a worker process, first of all: ends this one when the one that started it is gone, however it went.
+
+    A killed parent cannot tell its workers, and they would wait for their next piece of work for ever, each with its
+    memory and a temporary folder that looks as if somebody was at work in it.
+    """
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,5 +1,6 @@
 """Files by URI: local paths or anything fsspec knows. The only room that imports fsspec; knows nothing but `errors`.
 
+    process.py       who is at work: one process told from every other
     uris.py          what a URI is, how names are joined, what a temporary name looks like
     faults.py        failpoints, and operating system errors turned into ours
     local.py         the commit primitive on a local file system: temp, fsync, link, fsync of the folder
@@ -13,7 +14,7 @@
     leases.py        one worker at a time on a folder, whatever process or host it is in
     claims.py        any number of users of a folder, seen by the one who must know of them all
     removal.py       many files removed, several at a time in a store
-    inventory.py     what lies below a folder, with sizes and times
+    inventory.py     what lies below a folder: names, or sizes and times too
 
 A final path is written by `write_once` or `commit_file` and by nothing else: a name is absent or complete, and what is
 there is never overwritten.
@@ -21,7 +22,7 @@ there is never overwritten.
 
 from segpipe.storage.budget import RetryBudget
 from segpipe.storage.cache import cache_folder, cache_limit, cached_bytes, fetch, find_cached, forget_cached
-from segpipe.storage.claims import Claim, claim, claimants
+from segpipe.storage.claims import Claim, claim, claim_time, claimants
 from segpipe.storage.documents import (
     append_record,
     canonical_json,
@@ -40,7 +41,6 @@ from segpipe.storage.files import (
     exists,
     fingerprint,
     list_files,
-    list_tree,
     open_read,
     read_bytes,
     scratch,
@@ -51,7 +51,7 @@ from segpipe.storage.files import (
     sweep,
     write_once,
 )
-from segpipe.storage.inventory import Entry, inventory
+from segpipe.storage.inventory import Entry, inventory, list_tree
 from segpipe.storage.leases import lease
 from segpipe.storage.removal import delete_each
 from segpipe.storage.uris import join, local_path
@@ -66,6 +66,7 @@ __all__ = [
     "cached_bytes",
     "canonical_json",
     "claim",
+    "claim_time",
     "claimants",
     "commit_file",
     "delete",

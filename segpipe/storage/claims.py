@@ -11,24 +11,19 @@ process's claim ends at once on its own host, elsewhere ten minutes after its la
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.storage.documents import canonical_json, read_json
 from segpipe.storage.files import delete, sweep, write_once
-from segpipe.storage.inventory import inventory
-from segpipe.storage.leases import life_of
-from segpipe.storage.local import is_alive
-from segpipe.storage.uris import host_tag, join
+from segpipe.storage.inventory import Entry, inventory
+from segpipe.storage.process import Signed, host_tag, is_running, signature
+from segpipe.storage.uris import join
 
 _log = logging.getLogger(__name__)
 
@@ -37,18 +32,11 @@ EXPIRED_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """One use of a folder. `kind` and `about` are the caller's words; `place` and `life` tell processes apart."""
+class Claim(Signed):
+    """One use of a folder. `kind` and `about` are the caller's words."""
 
     kind: str
     about: str
-    who: str
-    host: str
-    place: str
-    pid: int
-    life: str
-    at: str
-    token: str
 
 
 @contextmanager
@@ -58,17 +46,7 @@ def claim(folder_uri: str, *, kind: str, about: str, who: str) -> Iterator[Claim
     Raises InputError (the folder cannot be written), StorageFullError, UnreachableError.
     """
     sweep(folder_uri)
-    mine = Claim(
-        kind=kind,
-        about=about,
-        who=who,
-        host=socket.gethostname(),
-        place=host_tag(),
-        pid=os.getpid(),
-        life=life_of(os.getpid()),
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        token=secrets.token_hex(8),
-    )
+    mine = Claim(kind=kind, about=about, **signature(who))
     first = _write(folder_uri, mine, 0)
     ended = threading.Event()
     heart = threading.Thread(target=_renew, args=(folder_uri, mine, first, ended), name="segpipe-claim", daemon=True)
@@ -87,31 +65,42 @@ def claimants(folder_uri: str, *, beside: Claim | None = None) -> list[Claim]:
     With it, the files of claims that have ended are removed; without, nothing is, and this host's clock is read.
     Raises CorruptError for a file that is no claim.
     """
-    entries = inventory(folder_uri)
-    newest: dict[str, tuple[float, str]] = {}
-    for entry in entries:
-        token = entry.path.partition("-")[0]
-        newest[token] = max(newest.get(token, (0.0, "")), (entry.changed, entry.path))
-    now = newest.pop(beside.token, (time.time(), ""))[0] if beside else time.time()
+    files = _files(folder_uri)
+    now = _written(files.pop(beside.token, [])) if beside else time.time()
     found = []
-    for token, (changed, path) in newest.items():
-        known = _read(join(folder_uri, path))
+    for entries in files.values():
+        known = _read(join(folder_uri, entries[-1].path))
         if known is None:
             continue
-        if now - changed < EXPIRED_SECONDS and _may_be_alive(known):
+        if now - entries[-1].changed < EXPIRED_SECONDS and _may_be_alive(known):
             found.append(known)
         elif beside is not None:
             for entry in entries:
-                if entry.path.partition("-")[0] == token:
-                    delete(join(folder_uri, entry.path))
+                delete(join(folder_uri, entry.path))
     return sorted(found, key=lambda each: (each.at, each.token))
+
+
+def claim_time(folder_uri: str, mine: Claim) -> float:
+    """When our claim was written last, in seconds since 1970 by the store's clock: at most a minute ago."""
+    return _written(_files(folder_uri).get(mine.token, []))
+
+
+def _written(files: list[Entry]) -> float:
+    """Of the newest; this host's time where somebody has removed them all."""
+    return files[-1].changed if files else time.time()
+
+
+def _files(folder: str) -> dict[str, list[Entry]]:
+    """The files of each claim, by its token; the newest is the last."""
+    found: dict[str, list[Entry]] = {}
+    for entry in sorted(inventory(folder), key=lambda each: (each.changed, each.path)):
+        found.setdefault(entry.path.partition("-")[0], []).append(entry)
+    return found
 
 
 def _may_be_alive(known: Claim) -> bool:
     """False for a process of this host that is gone; elsewhere only time tells."""
-    if known.place != host_tag():
-        return True
-    return is_alive(known.pid) and life_of(known.pid) in ("", known.life)
+    return known.place != host_tag() or is_running(known)
 
 
 def _read(uri: str) -> Claim | None:
@@ -152,8 +141,7 @@ def _renew(folder: str, mine: Claim, current: str, ended: threading.Event) -> No
 def _withdraw(folder: str, mine: Claim) -> None:
     """Removes our files. What the block did stands, whether or not this succeeds."""
     try:
-        for entry in inventory(folder):
-            if entry.path.partition("-")[0] == mine.token:
-                delete(join(folder, entry.path))
+        for entry in _files(folder).get(mine.token, ()):
+            delete(join(folder, entry.path))
     except SegpipeError as error:
         _log.warning("%s: a claim of this process was not withdrawn; it expires by itself: %s", folder, error)

@@ -103,16 +103,6 @@ def list_files(uri: str, *, suffix: str = "") -> list[str]:
     return [f"{base}/{name}" for name in sorted(names) if name.endswith(suffix) and not is_temporary(name)]
 
 
-def list_tree(uri: str, *, suffix: str = "") -> list[str]:
-    """Paths of all files below a folder, relative to it, with slashes, sorted; unfinished ones hidden.
-
-    Linked folders are not entered. Raises InputError when the folder cannot be read; `[]` when it is absent.
-    """
-    path = local_path(uri)
-    found = object_store.attempt(uri, _remote_tree) if path is None else _local_tree(path, uri)
-    return sorted(name for name in found if name.endswith(suffix) and not is_temporary(name))
-
-
 def write_once(uri: str, data: bytes) -> bool:
     """The commit primitive: `uri` holds exactly `data` afterwards, durably, or an error says why not.
 
@@ -180,10 +170,13 @@ def sweep(uri: str) -> list[str]:
     """Removes what killed writers left directly below a folder, and gives the names.
 
     Leftovers of this host go once their process is gone, those of other hosts after an hour without change. An object
-    store keeps no temporary names, so nothing is to be done there.
+    store keeps no temporary names, so nothing is to be done there. Raises InputError when the folder cannot be read.
     """
     path = local_path(uri)
-    return [] if path is None else local.sweep(path)
+    try:
+        return [] if path is None else local.sweep(path)
+    except OSError as error:
+        raise explain_read(error, uri) from error
 
 
 @contextmanager
@@ -222,18 +215,6 @@ def sha256_file(uri: str, *, budget: RetryBudget | None = None) -> str:
     return digest.hexdigest()
 
 
-def _local_tree(path: Path, uri: str) -> list[str]:
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise explain_read(error, uri) from error
-
-    found = []
-    for folder, _, names in os.walk(path, onerror=refuse):
-        inside = Path(folder).relative_to(path)
-        found += [(inside / name).as_posix() for name in names if os.path.isfile(os.path.join(folder, name))]
-    return found
-
-
 def _remote_names(filesystem: Any, name: str) -> list[str]:
     try:
         entries = filesystem.ls(name, detail=True)
@@ -242,13 +223,6 @@ def _remote_names(filesystem: Any, name: str) -> list[str]:
     prefix = name.rstrip("/") + "/"
     inside = [entry["name"] for entry in entries if entry["type"] == "file" and entry["name"].startswith(prefix)]
     return [entry.removeprefix(prefix) for entry in inside if entry != prefix]
-
-
-def _remote_tree(filesystem: Any, name: str) -> list[str]:
-    prefix = name.rstrip("/") + "/"
-    found = [entry.removeprefix(prefix) for entry in filesystem.find(name) if entry.startswith(prefix)]
-    # Some consoles mark a "folder" by an empty object whose key ends in a slash.
-    return [entry for entry in found if entry and not entry.endswith("/")]
 
 
 def _remove_remote(filesystem: Any, name: str) -> None:

@@ -1,11 +1,12 @@
-"""What lies below a folder, with sizes and times: one listing, on a local disk or on an object store."""
+"""What lies below a folder: the names, or sizes and times too. One walk of a local disk, one listing of a store."""
 
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from segpipe.storage import object_store
@@ -22,52 +23,101 @@ class Entry:
     changed: float
 
 
-def inventory(uri: str) -> list[Entry]:
-    """Every finished file below a folder, sorted by path; `[]` without folder. Linked folders are not entered.
+def list_tree(uri: str, *, suffix: str = "") -> list[str]:
+    """Paths of all files below a folder, relative to it, with slashes, sorted; unfinished ones hidden.
 
-    A file that goes away meanwhile is left out. Raises InputError when the folder cannot be read, UnreachableError.
+    Linked folders are not entered, and what is no regular file, such as a link that leads nowhere, is left out. Raises
+    InputError when the folder cannot be read; `[]` when it is absent.
     """
     path = local_path(uri)
-    found = object_store.attempt(uri, _remote) if path is None else _local(path, uri)
-    return sorted((entry for entry in found if not is_temporary(entry.path)), key=lambda entry: entry.path)
+    if path is None:
+        found = list(_objects(uri))
+    else:
+        found = [inside for inside, entry in _walk(os.fspath(path), uri) if _is_file(entry)]
+    return sorted(inside for inside in found if inside.endswith(suffix))
 
 
-def _local(root: Path, uri: str) -> list[Entry]:
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
+def inventory(uri: str) -> list[Entry]:
+    """The files of `list_tree`, with sizes and times.
+
+    One that goes away meanwhile is left out. Raises as `list_tree`, and SegpipeError for a link that cannot be followed
+    to its end, unless nothing is there: who asks for this counts on knowing all of them.
+    """
+    path = local_path(uri)
+    if path is None:
+        found = [_of_object(inside, info) for inside, info in _objects(uri).items()]
+    else:
+        found = [each for inside, entry in _walk(os.fspath(path), uri) if (each := _of_file(inside, entry))]
+    return sorted(found, key=lambda each: each.path)
+
+
+def _walk(root: str, uri: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """(path below `root`, entry) of whatever is finished and no folder: files, links, pipes.
+
+    A folder that goes away meanwhile is passed over. `os.walk` would drop the entries, which know most files for files
+    without being asked again.
+    """
+    folders = [(root, "")]
+    while folders:
+        folder, below = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if is_temporary(entry.name):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append((entry.path, f"{below}{entry.name}/"))
+                    else:
+                        yield below + entry.name, entry
+        except FileNotFoundError:
+            continue
+        except OSError as error:
             raise explain_read(error, uri) from error
 
-    found = []
-    for folder, _, names in os.walk(root, onerror=refuse):
-        for name in names:
-            file = Path(folder) / name
-            try:
-                status = file.stat()
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise explain_read(error, str(file)) from error
-            inside = file.relative_to(root).as_posix()
-            found.append(Entry(path=inside, bytes=status.st_size, changed=status.st_mtime))
-    return found
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a regular file or leads to one."""
+    try:
+        return entry.is_file()
+    except OSError:  # links in a circle, or to where this user may not look
+        return False
 
 
-def _remote(filesystem: Any, name: str) -> list[Entry]:
+def _of_file(inside: str, entry: os.DirEntry[str]) -> Entry | None:
+    """None for what is no regular file, or is gone."""
+    try:
+        status = entry.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise explain_read(error, entry.path) from error
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Entry(path=inside, bytes=status.st_size, changed=status.st_mtime)
+
+
+def _objects(uri: str) -> dict[str, dict[str, Any]]:
+    """Path below the prefix -> what the store says of an object."""
+    return object_store.attempt(uri, _found)
+
+
+def _found(filesystem: Any, name: str) -> dict[str, dict[str, Any]]:
     prefix = name.rstrip("/") + "/"
     try:
         found = filesystem.find(name, detail=True)
     except FileNotFoundError:
-        return []
-    entries = []
-    for key, info in found.items():
-        # Some consoles mark a "folder" by an empty object whose key ends in a slash.
-        if key.startswith(prefix) and key != prefix and not key.endswith("/"):
-            inside = key.removeprefix(prefix)
-            entries.append(Entry(path=inside, bytes=int(info["size"]), changed=_seconds(info)))
-    return entries
+        return {}
+    below = {key.removeprefix(prefix): info for key, info in found.items() if key.startswith(prefix)}
+    # Some consoles mark a "folder" by an empty object whose key ends in a slash.
+    return {
+        inside: info
+        for inside, info in below.items()
+        if inside and not inside.endswith("/") and not is_temporary(inside)
+    }
 
 
-def _seconds(info: dict[str, Any]) -> float:
-    """When an object was written; stores name the field in their own ways."""
+def _of_object(inside: str, info: dict[str, Any]) -> Entry:
+    """When an object was written, stores tell under names of their own."""
     changed = info.get("LastModified") or info.get("mtime") or info.get("created")
-    return changed.timestamp() if isinstance(changed, datetime) else float(changed or 0.0)
+    seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed or 0.0)
+    return Entry(path=inside, bytes=int(info["size"]), changed=seconds)

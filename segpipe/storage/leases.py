@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from segpipe.errors import ConflictError, CorruptError, SegpipeError
 from segpipe.storage.documents import append_record, last_record
 from segpipe.storage.files import delete, list_files, write_once
-from segpipe.storage.local import is_alive
-from segpipe.storage.uris import host_tag, join
+from segpipe.storage.process import Signed, host_tag, is_running, now, signature
+from segpipe.storage.uris import join
 
 _log = logging.getLogger(__name__)
 
@@ -40,17 +36,10 @@ _ours: set[str] = set()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Owner:
-    """One record. `place` is the host's and process-id namespace's tag, `life` tells processes of one id apart."""
+class _Owner(Signed):
+    """One record."""
 
     state: str
-    token: str
-    who: str
-    host: str
-    place: str
-    pid: int
-    life: str
-    at: str
 
 
 @contextmanager
@@ -61,16 +50,7 @@ def lease(folder_uri: str, *, what: str, who: str) -> Iterator[None]:
     after up to 90 s, in which its beat is watched. Also CorruptError, and what storage raises. Should this process be
     stopped for so long that another one takes the lease, the log says so when it goes on; the block is not stopped.
     """
-    mine = _Owner(
-        state=HELD,
-        token=secrets.token_hex(8),
-        who=who,
-        host=socket.gethostname(),
-        place=host_tag(),
-        pid=os.getpid(),
-        life=life_of(os.getpid()),
-        at=_now(),
-    )
+    mine = _Owner(state=HELD, **signature(who))
     _ours.add(mine.token)
     try:
         number = _take(folder_uri, what, mine)
@@ -138,9 +118,7 @@ def _owner(document: dict[str, Any]) -> _Owner:
 def _is_at_work(folder: str, what: str, owner: _Owner) -> bool:
     """Whether the owner of a held lease is there: known at once on this host, seen by its beat elsewhere."""
     if owner.place == host_tag():
-        if owner.pid == os.getpid():
-            return owner.token in _ours
-        return is_alive(owner.pid) and life_of(owner.pid) in ("", owner.life)
+        return owner.token in _ours if owner.pid == os.getpid() else is_running(owner)
     _log.warning("%s: process %d on %s holds it; watching whether it is alive", what, owner.pid, owner.host)
     before, until = _beats(folder), time.monotonic() + ABANDONED_SECONDS
     while time.monotonic() < until:
@@ -174,7 +152,7 @@ def _beat(folder: str, what: str, number: int, ended: threading.Event) -> None:
 def _release(folder: str, what: str, number: int, mine: _Owner) -> None:
     """Gives the lease back. What the block did stands, whether or not this succeeds."""
     try:
-        append_record(folder, asdict(replace(mine, state=RELEASED, at=_now())), after=number)
+        append_record(folder, asdict(replace(mine, state=RELEASED, at=now())), after=number)
         _remove_beats(folder)
     except SegpipeError as error:
         _log.warning("%s: its lease was not given back; it ends with this process: %s", what, error)
@@ -187,18 +165,3 @@ def _beats(folder: str) -> list[str]:
 def _remove_beats(folder: str) -> None:
     for uri in _beats(folder):
         delete(uri)
-
-
-def life_of(pid: int) -> str:
-    """Tells this life of a process id from the next one with that number; "" where the system does not say."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-    # A zombie has ended; its parent has not asked for the status yet. The 22nd number of all is the time of its start.
-    return "ended" if state in "ZX" else f"{boot}/{rest[18]}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from segpipe.errors import ConflictError, InputError
 from segpipe.storage.faults import explain_read, explain_write, failpoint
-from segpipe.storage.uris import host_tag, is_temporary, temporary_name, temporary_owner
+from segpipe.storage.process import host_tag, is_alive
+from segpipe.storage.uris import is_temporary, temporary_name, temporary_owner
 
 LEFTOVER_SECONDS = 3600.0
 _BLOCK_BYTES = 4096  # what a folder takes on most file systems
@@ -56,7 +57,7 @@ def create_from_file(source: Path, path: Path, uri: str) -> bool:
     if os.path.lexists(path):
         return _same_file(path, uri, source)
     if is_temporary(source.as_posix()) and _made(path.parent, uri).resolve() in source.resolve().parents:
-        _fsync(source)
+        _fsync(source, uri, source.stat().st_size)
         failpoint("commit.staged")
         return _link(source, path, uri) or _same_file(path, uri, source)
     temporary = _stage_copy(path, source, uri)
@@ -94,24 +95,6 @@ def sweep(folder: Path, *, now: float | None = None) -> list[str]:
         if abandoned and _remove(entry):
             removed.append(entry.name)
     return removed
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is a process of this id, whoever's it is, that has not ended.
-
-    In a container whose first process waits for nobody, one that was killed stays in the table for ever (a "zombie").
-    """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return True  # no such file system here, or it is going this moment
-    return state != "Z"
 
 
 def _stage_bytes(path: Path, data: bytes, uri: str) -> Path:
@@ -160,7 +143,7 @@ def _link(temporary: Path, path: Path, uri: str) -> bool:
             ) from error
         raise explain_write(error, uri, temporary.stat().st_size) from error
     failpoint("commit.created")
-    _fsync(path.parent)
+    _fsync(path.parent, uri, _BLOCK_BYTES)
     return created
 
 
@@ -197,18 +180,22 @@ def _made(folder: Path, uri: str) -> Path:
             present = present.parent
         for name in reversed(missing):
             name.mkdir(exist_ok=True)
-            _fsync(name.parent)
+            _fsync(name.parent, uri, _BLOCK_BYTES)
     except OSError as error:
         raise explain_write(error, uri, _BLOCK_BYTES) from error
     return folder
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _fsync(path: Path, uri: str, needed: int) -> None:
+    """Makes `path` durable. Some disks say only now that they are full, or gone."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise explain_write(error, uri, needed) from error
 
 
 def _touched(entry: Path) -> float:

@@ -6,15 +6,14 @@ A temporary name says who made it, so that `sweep` can tell a leftover from a fi
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
-import socket
 from pathlib import Path
 from typing import NamedTuple
 
 from segpipe.errors import InputError
+from segpipe.storage.process import host_tag
 
 _TEMPORARY = re.compile(r"\.segpipe-tmp\.([0-9a-f]{8})\.([0-9]+)\.[0-9a-f]{16}")
 
@@ -75,14 +74,3 @@ def temporary_owner(name: str) -> Owner | None:
 def is_temporary(path: str) -> bool:
     """Whether any piece of a slash-separated path is a temporary name."""
     return any(temporary_owner(piece) for piece in path.split("/"))
-
-
-def host_tag() -> str:
-    """Eight hex digits for "process ids mean the same here": the host's name and the process-id namespace.
-
-    Two containers may share a host name and a volume; without the namespace one would take the other's live files for
-    those of a dead process.
-    """
-    namespace = Path("/proc/self/ns/pid")
-    inside = os.readlink(namespace) if namespace.exists() else ""
-    return hashlib.sha256(f"{socket.gethostname()}|{inside}".encode()).hexdigest()[:8]

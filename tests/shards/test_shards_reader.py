@@ -111,28 +111,6 @@ def test_extras_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     assert list(dataset.samples("train")) == samples
 
 
-def test_a_version_is_current_or_named_by_its_beginning(root: str) -> None:
-    first, _ = make_and_publish(root)
-    second, _ = make_and_publish(root, 100)
-    assert shards.open_dataset(root).version == second
-    assert shards.open_dataset(root, version=first).version == first
-    assert shards.open_dataset(root, version=first[:8]).version == first
-    assert next(shards.open_dataset(root, version=first[:12]).samples("train")) == SAMPLES[0]
-    absent = "0" * 8 if not first.startswith("0") and not second.startswith("0") else "f" * 8
-    with pytest.raises(InputError, match=f"version {absent} is not here; there are: .*{first[:12]}"):
-        shards.open_dataset(root, version=absent)
-    for wrong in (first[:7], first.upper()[:9] + "G", "../../etc", ""):
-        with pytest.raises(InputError, match="expected 8 to 64 hex digits"):
-            shards.open_dataset(root, version=wrong)
-
-
-def test_an_ambiguous_beginning_is_refused(tmp_path: Path) -> None:
-    for end in "ab":
-        storage.write_once(str(tmp_path / "manifests" / f"{'0' * 63}{end}.json"), b"{}")
-    with pytest.raises(InputError, match="fits 2 versions, give more digits"):
-        shards.open_dataset(str(tmp_path), version="0" * 8)
-
-
 def test_what_is_not_there_is_named(root: str) -> None:
     with pytest.raises(InputError, match=rf"{root}: no dataset here .* one with `segpipe ingest"):
         shards.open_dataset(root)
@@ -252,13 +230,6 @@ def test_a_bit_that_flips_after_the_hash_was_checked_is_found(tmp_path: Path) ->
         damaged.write(bytes([SAMPLES[15].image[0] ^ 1]))
     with pytest.raises(CorruptError, match="cannot be read any more"):
         list(dataset.read("train", [15]))
-
-
-def test_a_log_that_names_a_lost_version_is_corrupt(tmp_path: Path) -> None:
-    version, _ = make_and_publish(str(tmp_path))
-    (tmp_path / "manifests" / f"{version}.json").unlink()
-    with pytest.raises(CorruptError, match=f"000001.json: names version {version[:12]}, whose manifest is missing"):
-        shards.open_dataset(str(tmp_path))
 
 
 def forge(root: Path, change: Callable[[Manifest], Manifest]) -> Dataset:

@@ -167,6 +167,19 @@ def test_one_damaged_dataset_of_a_home_does_not_stop_the_others(delete: bool, tm
     assert len(list((Path(good) / "manifests").iterdir())) == (1 if delete else 2)
 
 
+@pytest.mark.parametrize("delete", [False, True])
+def test_what_the_home_names_is_read_once_to_look_and_anew_for_each_to_delete(
+    delete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anew, since a training may have begun or ended meanwhile."""
+    for name in ("one", "two", "three"):
+        make_and_publish(layout.dataset_uri(name))
+    named, reads = gc.named_versions, list[str]()
+    monkeypatch.setattr(gc, "named_versions", lambda: reads.append("") or named())
+    assert len(gc.collect(delete=delete).places) == 4
+    assert len(reads) == (3 if delete else 1)
+
+
 def test_a_damaged_manifest_that_stays_stops_everything(tmp_path: Path) -> None:
     to = tmp_path / "to"
     _, found = versions(str(to), tmp_path, 3)
@@ -229,8 +242,8 @@ def test_who_publishes_without_a_claim_keeps_its_shards(tmp_path: Path) -> None:
     make_and_publish(str(to), 0)
     make_and_publish(str(to), 50)
     (to / "manifests" / f"{check_dataset.versions(to)[0]}.json").rename(tmp_path / "manifest")
-    with at_work.collecting(str(to)) as (mine, _):
-        plan = dataset.plan(str(to), keep=1, min_age=0, named={}, readers=(), mine=mine)
+    with at_work.collecting(str(to)) as (now, _):
+        plan = dataset.plan(str(to), keep=1, min_age=0, named={}, readers=(), now=now)
         assert [each.path.partition("/")[0] for each in plan.going] == ["shards"] * 2
         make_and_publish(str(to), 0)
         with pytest.raises(ConflictError, match="was published while this ran"):

@@ -130,8 +130,8 @@ def test_a_reader_that_waited_for_a_collector_looks_again(
         except InputError as error:
             return str(error)
 
-    with at_work.collecting(to) as (mine, _):
-        plan = dataset.plan(to, keep=1, min_age=0, named={}, readers=(), mine=mine)
+    with at_work.collecting(to) as (now, _):
+        plan = dataset.plan(to, keep=1, min_age=0, named={}, readers=(), now=now)
         assert plan.versions == (old,)
         assert read(current) == "read", "which no collector removes"
         assert caplog.text == ""

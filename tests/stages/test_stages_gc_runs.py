@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from segpipe import checkpoint, storage
+from segpipe.errors import UnreachableError
 from segpipe.stages import gc, layout
 from segpipe.stages.gc import runs
 from segpipe.stages.train import DRIVERS, finished
@@ -64,3 +65,31 @@ def test_a_run_on_which_somebody_is_at_work_is_left(run: Path) -> None:
     assert (run / "checkpoints").exists()
     found, _ = runs.look(storage.join(layout.home(), "runs"))
     assert len(found) == 1
+
+
+def test_a_run_that_is_made_again_meanwhile_is_not_told_as_gone(run: Path) -> None:
+    runs_uri = storage.join(layout.home(), "runs")
+    found, _ = runs.look(runs_uri)
+    (run / "train.json").unlink()
+    (left,) = runs.remove(runs_uri, found)
+    assert isinstance(left, gc.Staying)
+    assert (left.name, left.why) == (f"night/{run.name}", "not finished any more: it goes on from here")
+    assert (run / "checkpoints").exists()
+
+
+def test_what_stops_a_removal_is_told_with_what_had_gone(
+    shapes: Any, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes.copy_run(Path(layout.runs_uri("other")))
+    drop, dropped = checkpoint.drop, list[str]()
+
+    def drop_one(run_uri: str) -> None:
+        if dropped:
+            raise UnreachableError(f"{run_uri}: the store is away")
+        dropped.append(run_uri)
+        drop(run_uri)
+
+    monkeypatch.setattr(checkpoint, "drop", drop_one)
+    place = gc.collect(delete=True).places[-1]
+    assert ([each.path for each in place.going], place.deleted) == ([f"night/{run.name}/checkpoints/"], True)
+    assert "the store is away" in str(place.problem)

@@ -134,7 +134,7 @@ def test_what_killed_processes_left_is_removed_and_what_is_not_ours_stays(
     folder.mkdir()
     limit(monkeypatch, 250)
     (folder / "notes.txt").write_bytes(bytes(240))
-    from segpipe.storage.uris import host_tag
+    from segpipe.storage.process import host_tag
 
     leftover = folder / f".segpipe-tmp.{host_tag()}.999999999.{'0' * 16}"
     leftover.write_bytes(bytes(100))

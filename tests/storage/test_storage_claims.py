@@ -1,4 +1,4 @@
-"""Claims: any number of users of a folder, each seen by the others, none longer than it lives. And what lies where."""
+"""Claims: any number of users of a folder, each seen by the others, none longer than it lives."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ import pytest
 from segpipe import storage
 from segpipe.errors import CorruptError
 from segpipe.storage import claims as room
+from segpipe.storage import process
 from tests.fixtures.publish_worker import finish_child, start_child
 
 ELSEWHERE = storage.Claim(
@@ -72,6 +73,7 @@ def test_one_of_another_host_ends_by_the_clock_of_the_store(tmp_path: Path) -> N
         (own,) = tmp_path.glob(f"{mine.token}-*")
         for age, found in ((room.EXPIRED_SECONDS - 5, [ELSEWHERE]), (room.EXPIRED_SECONDS + 5, [])):
             os.utime(own, (5e8, 5e8))
+            assert storage.claim_time(str(tmp_path), mine) == 5e8
             if file.exists():
                 os.utime(file, (5e8 - age, 5e8 - age))
             assert storage.claimants(str(tmp_path), beside=mine) == found
@@ -90,7 +92,7 @@ def test_it_is_renewed_while_the_work_goes_on(root: str, monkeypatch: pytest.Mon
 
 
 def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
-    parent = replace(ELSEWHERE, place=room.host_tag(), pid=os.getppid(), life=room.life_of(os.getppid()))
+    parent = replace(ELSEWHERE, place=process.host_tag(), pid=os.getppid(), life=process.life_of(os.getppid()))
     storage.write_json_once(str(tmp_path / "00-000000.json"), asdict(parent))
     storage.write_json_once(str(tmp_path / "01-000000.json"), asdict(replace(parent, token="01", life="boot/1")))
     assert storage.claimants(str(tmp_path)) == [parent]
@@ -100,13 +102,3 @@ def test_what_is_no_claim_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "00-000000.json").write_text('{"kind": "read"}')
     with pytest.raises(CorruptError, match=r"is no claim .* make sure that nobody is"):
         storage.claimants(str(tmp_path))
-
-
-def test_an_inventory_has_sizes_and_times(root: str) -> None:
-    assert storage.inventory(root) == []
-    before = time.time()
-    for name, data in (("b/c.bin", b"123"), ("a.bin", b""), ("b/a.bin", b"1")):
-        storage.write_once(storage.join(root, name), data)
-    found = storage.inventory(root)
-    assert [(each.path, each.bytes) for each in found] == [("a.bin", 0), ("b/a.bin", 1), ("b/c.bin", 3)]
-    assert all(before - 2 <= each.changed <= time.time() + 2 for each in found)

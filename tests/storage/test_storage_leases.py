@@ -14,7 +14,7 @@ import pytest
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, UnreachableError
-from segpipe.storage import leases
+from segpipe.storage import leases, process
 from tests.fixtures.publish_worker import finish_child, start_child
 
 ELSEWHERE = leases._Owner(
@@ -103,7 +103,7 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(tmp_path
 
 
 def owned_by(folder: str, **changes: Any) -> None:
-    mine = {"place": leases.host_tag(), "pid": os.getpid(), "life": leases.life_of(os.getpid())}
+    mine = {"place": process.host_tag(), "pid": os.getpid(), "life": process.life_of(os.getpid())}
     storage.append_record(folder, asdict(replace(ELSEWHERE, **mine | changes)), after=0)
 
 
@@ -115,7 +115,7 @@ def test_one_that_this_process_could_not_give_back_is_none(tmp_path: Path) -> No
 
 def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     parent = os.getppid()
-    owned_by(str(tmp_path / "same"), pid=parent, life=leases.life_of(parent))
+    owned_by(str(tmp_path / "same"), pid=parent, life=process.life_of(parent))
     with pytest.raises(ConflictError, match=f"process {parent} on node7"), take(str(tmp_path / "same")):
         pytest.fail("it is alive")
     owned_by(str(tmp_path / "other"), pid=parent, life="boot/1")
@@ -125,9 +125,9 @@ def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> N
 
 def test_a_zombie_has_ended(tmp_path: Path) -> None:
     pid = os.posix_spawn("/bin/sleep", ["sleep", "0.3"], {})
-    life = leases.life_of(pid)
+    life = process.life_of(pid)
     until = time.monotonic() + 60
-    while leases.life_of(pid) != "ended" and time.monotonic() < until:
+    while process.life_of(pid) != "ended" and time.monotonic() < until:
         time.sleep(0.01)
     owned_by(str(tmp_path), pid=pid, life=life)
     with take(str(tmp_path)):

@@ -15,8 +15,8 @@ from typing import Any
 
 from segpipe import storage
 from segpipe.errors import InputError
-from segpipe.sources.reading import class_colour, inside
-from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, ClassInfo
+from segpipe.sources.reading import class_colour, inside, value_table
+from segpipe.types import IGNORE_16BIT, ClassInfo
 
 Colour = tuple[int, int, int]
 
@@ -78,22 +78,13 @@ def _table(uri: str, entries: list[_Entry], *, ignore: int, reduce_zero: bool) -
     ):
         if twice := [value for value, times in Counter(values).items() if times > 1]:
             raise InputError(f"{uri}: the {what} {twice[0]!r} is given twice; expected each {what} once: change one")
-    if not kept or len(kept) >= IGNORE_16BIT:
-        raise InputError(f"{uri}: {len(kept)} classes; expected 1 to {IGNORE_16BIT - 1}: list the classes")
-    ignore_index = IGNORE_8BIT if len(kept) <= IGNORE_8BIT else IGNORE_16BIT
-    shift = 1 if reduce_zero else 0
-    table = {entry.raw + shift: class_id for class_id, entry in enumerate(kept)}
-    for raw in (
-        *((0,) if reduce_zero else ()),
-        *(entry.raw + shift for entry in entries if entry.ignore),
-        *((ignore,) if ignore >= 0 else ()),
-        *((ignore_index,) if ignore_index not in table else ()),
-    ):
-        if table.setdefault(raw, ignore_index) != ignore_index:
-            raise InputError(
-                f"{uri}: mask value {raw} is class {kept[table[raw]].name!r} and is to be ignored; expected one of the "
-                "two: change the options ignore or reduce_zero, or the class's id"
-            )
+    table, ignore_index = value_table(
+        uri,
+        {entry.raw: entry.name for entry in kept},
+        void=[entry.raw for entry in entries if entry.ignore],
+        ignore=ignore,
+        reduce_zero=reduce_zero,
+    )
     return ClassTable(
         classes=tuple(
             ClassInfo(name=entry.name, colour=entry.colour or class_colour(number + 1), is_thing=entry.thing)
@@ -101,7 +92,7 @@ def _table(uri: str, entries: list[_Entry], *, ignore: int, reduce_zero: bool) -
         ),
         ignore_index=ignore_index,
         table=table,
-        palette={entry.colour: entry.raw + shift for entry in entries if entry.colour is not None},
+        palette={entry.colour: entry.raw + int(reduce_zero) for entry in entries if entry.colour is not None},
     )
 
 

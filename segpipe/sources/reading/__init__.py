@@ -3,13 +3,14 @@
     files.py        one file below the root -> bytes, a photograph, label ids, lines, a JSON document; and one pair
     listing.py      what `Source.index` gives back, collected; which files are there
     splits.py       lists of stems, or a stable hash of the group -> train, val or test
+    values.py       mask values -> class ids, and what is void
     colours.py      a colour for every class that has none
     extras.py       depth and flow of an image, as shipped
     matlab.py       .mat files of MATLAB 5
     hdf5.py         .mat files of MATLAB 7.3
     objects.py      polygons, run lengths and id maps -> segments
     road_labels.py  the label table that Cityscapes, BDD100K and GTA5 share
-    voc_labels.py   the label table of PASCAL VOC and what is made of it
+    voc.py          the label table of PASCAL VOC, and the lists of the sets on the photographs of 2010
     coco_json.py    COCO's documents; coco_objects.py their objects by image
 
 Every raw id and every name in here comes from data: nothing is trusted before it is checked.
@@ -20,7 +21,6 @@ from segpipe.sources.reading.extras import read_extra
 from segpipe.sources.reading.files import (
     Photograph,
     check_size,
-    coding,
     inside,
     read_document,
     read_file,
@@ -47,6 +47,7 @@ from segpipe.sources.reading.listing import (
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
 from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, parse_shares
+from segpipe.sources.reading.values import coding, ignored_beside, value_table
 
 __all__ = [
     "SPLITS",
@@ -64,6 +65,7 @@ __all__ = [
     "files_below",
     "files_by_stem",
     "hashed_split",
+    "ignored_beside",
     "inside",
     "is_inside",
     "is_number",
@@ -82,5 +84,6 @@ __all__ = [
     "sample_of",
     "segment_of_mask",
     "stored",
+    "value_table",
     "without_root",
 ]

@@ -14,9 +14,10 @@ from typing import Any
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.reading.colours import class_colour
-from segpipe.sources.reading.files import coding, read_document
+from segpipe.sources.reading.files import read_document
 from segpipe.sources.reading.listing import below, files_below, is_inside
-from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, ClassInfo, LabelCoding
+from segpipe.sources.reading.values import coding, ignored_beside
+from segpipe.types import ClassInfo, LabelCoding
 
 SPLIT_MARK = "{split}"
 OBJECTS = "annotations/instances_{split}2017.json"
@@ -62,7 +63,7 @@ class Document:
 
     @property
     def ignore_index(self) -> int:
-        return IGNORE_8BIT if len(self.categories) <= IGNORE_8BIT else IGNORE_16BIT
+        return ignored_beside(len(self.categories))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

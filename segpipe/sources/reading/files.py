@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from segpipe import masks, storage
 from segpipe.errors import BadSampleError, CorruptError, InputError
-from segpipe.types import LabelCoding, Sample, SampleRef
+from segpipe.types import Sample, SampleRef
 
 MAX_FILE_BYTES = 256 * 2**20
 # COCO's instances_train2017.json has 448 MB; more than four times that is not an annotation file of one split.
@@ -102,11 +102,6 @@ def sample_of(ref: SampleRef, image: Photograph, **annotations: Any) -> Sample:
         group=ref.group,
         **annotations,
     )
-
-
-def coding(table: Mapping[int, int], *rules: str) -> LabelCoding:
-    """The coding of a source whose raw values become class ids by `table`; `rules` are what it cannot say."""
-    return LabelCoding(values=tuple(sorted(table.items())), rules=rules)
 
 
 def stored(ids: npt.NDArray[Any]) -> bytes:

@@ -10,7 +10,9 @@ Behind `segpipe data gc`. Looks only, unless it is told to delete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe import storage
@@ -38,7 +40,9 @@ def collect(
     """
     if keep < 1 or min_age_hours < 0:
         raise InputError(f"keep {keep}, min age {min_age_hours}: expected at least one version, and no negative age")
-    rules = _Rules(keep=keep, min_age=3600 * min_age_hours, delete=delete)
+    # Who only looks reads the home's documents once for all datasets; who deletes, anew for each, after its claim.
+    named = named_versions if delete else functools.cache(named_versions)
+    rules = _Rules(keep=keep, min_age=3600 * min_age_hours, delete=delete, named=named)
     if uri is None:
         places = [*(_collect_one_of_many(each, rules) for each in _datasets()), _collect_runs(delete=delete)]
     else:
@@ -53,11 +57,12 @@ class _Rules:
     keep: int
     min_age: float
     delete: bool
+    named: Callable[[], Mapping[str, str]]
 
-    def plan(self, uri: str, readers: Sequence[storage.Claim], *, mine: storage.Claim | None) -> dataset.Plan:
+    def plan(self, uri: str, readers: Sequence[storage.Claim], *, now: float) -> dataset.Plan:
         """Named after our claim: what a training that has just ended left is seen, and one that begins waits."""
-        named = named_versions()
-        return dataset.plan(uri, keep=self.keep, min_age=self.min_age, named=named, readers=readers, mine=mine)
+        named = self.named()
+        return dataset.plan(uri, keep=self.keep, min_age=self.min_age, named=named, readers=readers, now=now)
 
 
 def _datasets() -> list[str]:
@@ -78,13 +83,13 @@ def _collect_one_of_many(uri: str, rules: _Rules) -> Place:
 def _collect_dataset(uri: str, rules: _Rules) -> Place:
     open_dataset(uri)  # before anything is written: a claim would make the folder of a misspelt name
     if not rules.delete:
-        found = rules.plan(uri, at_work.readers(uri), mine=None)
+        found = rules.plan(uri, at_work.readers(uri), now=time.time())
         return Place(uri=uri, going=found.going, staying=found.staying, deleted=False, problem=None)
     gone: list[Going] = []
     staying: tuple[Staying, ...] = ()
     try:
-        with at_work.collecting(uri) as (mine, readers):
-            found = rules.plan(uri, readers, mine=mine)
+        with at_work.collecting(uri) as (now, readers):
+            found = rules.plan(uri, readers, now=now)
             staying = found.staying
             for each in dataset.remove(uri, found):
                 gone.append(each)  # one by one: what is told has gone, whatever comes next
@@ -100,7 +105,16 @@ def _collect_runs(*, delete: bool) -> Place:
 
     uri = storage.join(layout.home(), "runs")
     going, staying = runs.look(uri)
-    busy = list(runs.remove(uri, going)) if delete else []
-    taken = {each.name for each in busy}
-    gone = tuple(each for each in going if each.path.removesuffix("/checkpoints/") not in taken)
-    return Place(uri=uri, going=gone, staying=(*staying, *busy), deleted=delete, problem=None)
+    if not delete:
+        return Place(uri=uri, going=tuple(going), staying=tuple(staying), deleted=False, problem=None)
+    gone: list[Going] = []
+    problem = None
+    try:
+        for each in runs.remove(uri, going):
+            if isinstance(each, Going):
+                gone.append(each)
+            else:
+                staying.append(each)
+    except SegpipeError as error:  # the datasets have been seen to by now, and what went of them is still told
+        problem = str(error)
+    return Place(uri=uri, going=tuple(gone), staying=tuple(staying), deleted=not problem or bool(gone), problem=problem)

@@ -8,7 +8,6 @@ removal leaves belongs to no manifest, and the next one takes it.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,8 @@ from datetime import UTC, datetime
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError
 from segpipe.shards import open_dataset
-from segpipe.shards.manifest import manifest_path, version_of
+from segpipe.shards.manifest import manifest_path
+from segpipe.shards.versions import versions_logged, versions_there
 from segpipe.stages import at_work
 from segpipe.stages.gc.outcome import Going, Staying
 from segpipe.storage import Claim, Entry
@@ -46,19 +46,16 @@ def plan(
     min_age: float,
     named: Mapping[str, str],
     readers: Sequence[Claim],
-    mine: Claim | None,
+    now: float,
 ) -> Plan:
-    """What of the dataset at `uri` may go. `min_age` is in seconds, by the store's clock, which our claim `mine` tells.
+    """What of the dataset at `uri` may go. `min_age` is in seconds until `now`, which is by the store's clock.
 
     Raises InputError where there is no dataset, CorruptError where a manifest that stays cannot be read: which shards
     it needs is not known then, and nothing may be removed.
     """
     current = open_dataset(uri).version
     entries = storage.inventory(uri)
-    now = _now(entries, mine)
-    log = storage.join(uri, "log")
-    logged = [version_of(record, storage.record_uri(log, number)) for number, record in storage.records(log)]
-    latest = list(dict.fromkeys(reversed(logged)))
+    latest = list(dict.fromkeys(reversed(versions_logged(uri))))
     there = {
         match[2]: each for each in entries if (match := _VERSIONED.fullmatch(each.path)) and match[1] == "manifests"
     }
@@ -112,9 +109,7 @@ def remove(uri: str, plan: Plan) -> Iterator[Going]:
 
 
 def _require_unchanged(uri: str, plan: Plan) -> None:
-    files = storage.list_files(storage.join(uri, "manifests"), suffix=".json")
-    new = {file.rpartition("/")[2].removesuffix(".json") for file in files} - plan.kept
-    if new:
+    if new := set(versions_there(uri)) - plan.kept:
         raise ConflictError(
             f"{uri}: version {min(new)[:12]} was published while this ran; its shards may be among those to remove, "
             "and they were left. Run the same again"
@@ -144,12 +139,6 @@ def _reason(
             yield "too young"
 
     return "; ".join(reasons())
-
-
-def _now(entries: Sequence[Entry], mine: Claim | None) -> float:
-    """The store's clock, as our claim shows it; this host's where nothing is written."""
-    ours = [each.changed for each in entries if mine is not None and each.path.startswith(f"claims/{mine.token}-")]
-    return max(ours, default=time.time())
 
 
 def _needed(uri: str, version: str) -> Iterator[str]:

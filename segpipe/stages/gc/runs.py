@@ -30,15 +30,19 @@ def look(runs_uri: str) -> tuple[list[Going], list[Staying]]:
     return going, staying
 
 
-def remove(runs_uri: str, going: list[Going]) -> Iterator[Staying]:
-    """Removes checkpoints; gives the runs on which somebody is at work again, which keep theirs."""
+def remove(runs_uri: str, going: list[Going]) -> Iterator[Going | Staying]:
+    """Removes checkpoints, and gives each when it is gone; or the run, when somebody is at work on it again."""
     for each in going:
         run = each.path.removesuffix("/checkpoints/")
         run_uri = storage.join(runs_uri, run)
+        done: Going | Staying = each
         try:
             with storage.lease(storage.join(run_uri, DRIVERS), what=run_uri, who=current_user()):
                 if finished(run_uri) is not None:
                     checkpoint.drop(run_uri)
+                else:
+                    done = Staying(name=run, why="not finished any more: it goes on from here")
         except ConflictError as error:
-            yield Staying(name=run, why=str(error))
+            done = Staying(name=run, why=str(error))
+        yield done
         storage.failpoint("gc.run")

@@ -10,7 +10,7 @@ from pathlib import Path
 SCRIPT = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from segpipe.orphans import end_with_parent
+from segpipe.stages.parts import end_with_parent
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
@@ -30,7 +30,7 @@ def is_there(pid: int) -> bool:
 def test_a_worker_ends_with_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "starts_a_pool.py"
     script.write_text(SCRIPT)
-    surroundings = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    surroundings = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=surroundings) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
