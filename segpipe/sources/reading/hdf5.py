@@ -1,12 +1,16 @@
 """HDF5, as MATLAB 7.3 saves arrays that outgrew its own format. Part of `reading`, and the only file with h5py.
 
 h5py costs half a second to import, which only who reads such a file pays. A hostile file could point to others on this
-machine: links, external storage and virtual datasets are refused.
+machine: links, external storage and virtual datasets are refused. And libhdf5 believes what a file says of itself (each
+of these was seen, with 2.0): it crashes in filters with odd settings, and unpacks a chunk to whatever its stream holds.
+So filters are those that MATLAB writes, and what a chunk unpacks to is counted before HDF5 may unpack it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +23,13 @@ from segpipe.sources.reading.files import inside
 
 _CACHE_BYTES = 64 * 2**20  # a chunk may span several images: decompress it once for all of them
 # A megabyte can unpack to a thousand: what one read may need is looked up before it is read.
-_MAX_BYTES = 512 * 2**20
-_MAX_NAME = 1000
+_MAX_BYTES = 128 * 2**20
+_MAX_NAME, _MAX_TEXTS = 1000, 100_000
+_MAX_CHUNKS, _MAX_ITEM_CHUNKS = 1_000_000, 10_000  # of an array, and to visit for one item: each is a look-up
+_DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3  # HDF5's numbers of filters
+_CHECKSUM_BYTES = 4
+_PIECE_BYTES = 1 << 20
+_Stored = dict[int, list[Any]]  # first row of a chunk -> the chunks there, as h5py describes them
 
 
 class Arrays:
@@ -32,6 +41,7 @@ class Arrays:
     def __init__(self, root: str, path: str) -> None:
         self._root, self._path = root, path
         self._file: Any = None
+        self._uncounted: dict[str, _Stored] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Arrays, (self._root, self._path)
@@ -52,22 +62,39 @@ class Arrays:
                     f"{shape} of kind {kind!r} at that place: fetch the file again"
                 )
             self._require_small(name, int(np.prod(shape, dtype=object)) * array.dtype.itemsize)
+            if array.chunks is not None:
+                self._require_few(name, array)
+                if name not in self._uncounted:
+                    self._uncounted[name] = self._stored(name, array)
+                uncounted, row = self._uncounted[name], place - place % array.chunks[0]
+                self._require_sound(name, array, uncounted.get(row, ()))
+                uncounted.pop(row, None)
             return np.asarray(array[place])
 
     def texts(self, name: str) -> list[str]:
         """A MATLAB cell array of character rows."""
         with self._reading():
             cells = self._array(name)
-            if cells.dtype.kind != "O":
-                raise InputError(f"{self._root}/{self._path}: {name} is no cell array of texts: fetch the file again")
-            self._require_small(name, cells.size * cells.dtype.itemsize)
-            return [self._text(name, cell) for cell in np.asarray(cells).ravel()]
+            # By a text for a reference, HDF5 would follow links.
+            if not _holds_references(cells) or cells.size > _MAX_TEXTS:
+                raise InputError(
+                    f"{self._root}/{self._path}: {name} of {cells.shape} is no cell array of texts, at most "
+                    f"{_MAX_TEXTS:,}: fetch the file again"
+                )
+            return [self._text(name, cell) for cell in self._whole(name, cells).ravel()]
 
     def _text(self, name: str, cell: Any) -> str:
         letters = self._checked(name, self._file[cell])
         if letters.size > _MAX_NAME or letters.dtype.kind != "u":
             raise InputError(f"{self._root}/{self._path}: {name} holds a cell of {letters.shape} that is no text")
-        return "".join(map(chr, np.asarray(letters).ravel().tolist()))
+        return "".join(map(chr, self._whole(name, letters).ravel().tolist()))
+
+    def _whole(self, name: str, array: Any) -> npt.NDArray[Any]:
+        """All of a small array."""
+        if array.chunks is not None:
+            for chunks in self._stored(name, array).values():
+                self._require_sound(name, array, chunks)
+        return np.asarray(array)
 
     def _array(self, name: str) -> Any:
         import h5py
@@ -87,8 +114,58 @@ class Arrays:
 
         if not isinstance(array, h5py.Dataset) or array.external or array.is_virtual:
             raise InputError(f"{self._root}/{self._path}: {name} is no array of its own file: fetch the file again")
-        self._require_small(name, int(np.prod(array.chunks or (1,), dtype=object)) * array.dtype.itemsize)
+        self._require_small(name, _chunk_bytes(array))
+        filters = _filters(array)
+        # In another order the checksum or the shuffling would be of packed bytes; twice packed is packed a millionfold.
+        order = [number for number in filters if number != _CHECKSUM]
+        known = order in ([], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE]) and len(filters) <= len(order) + 1
+        if not known or filters.get(_SHUFFLE, array.dtype.itemsize) != array.dtype.itemsize:
+            raise InputError(
+                f"{self._root}/{self._path}: {name} went through the filters {filters} (number: first setting); "
+                f"expected deflate ({_DEFLATE}), with shuffle ({_SHUFFLE}) of {array.dtype.itemsize} bytes before it or "
+                "without: save the file anew with MATLAB"
+            )
         return array
+
+    def _stored(self, name: str, array: Any) -> _Stored:
+        """The chunks that are stored of an array; the others read as zeros."""
+        found: _Stored = defaultdict(list)
+        count = 0
+
+        def add(chunk: Any) -> bool | None:
+            nonlocal count
+            count += 1
+            found[chunk.chunk_offset[0]].append(chunk)
+            return count > _MAX_CHUNKS or None
+
+        array.id.chunk_iter(add)
+        if count > _MAX_CHUNKS:
+            raise InputError(f"{self._root}/{self._path}: {name} has more than {_MAX_CHUNKS:,} chunks: fetch it again")
+        return found
+
+    def _require_sound(self, name: str, array: Any, chunks: Iterable[Any]) -> None:
+        """Raises InputError unless each of these chunks unpacks to what the array says: HDF5 takes more as it comes."""
+        filters, expected = _filters(array), _chunk_bytes(array)
+        places = {number: 1 << place for place, number in enumerate(filters)}
+        for chunk in chunks:
+            skipped, data = array.id.read_direct_chunk(chunk.chunk_offset)
+            done = {number for number, place in places.items() if not skipped & place}
+            found = _unpacked(data, expected + _CHECKSUM_BYTES) if _DEFLATE in done else len(data)
+            # Unpacking does not tell of a checksum behind the stream; one before it was packed, too.
+            behind = _DEFLATE in done and _CHECKSUM in done and places[_CHECKSUM] > places[_DEFLATE]
+            if found != expected + (_CHECKSUM_BYTES if _CHECKSUM in done and not behind else 0):
+                raise InputError(
+                    f"{self._root}/{self._path}: the chunk at {chunk.chunk_offset} of {name} holds {found:,} bytes or "
+                    f"more; expected {expected:,}: fetch the file again"
+                )
+
+    def _require_few(self, name: str, array: Any) -> None:
+        each = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)][1:]
+        if (count := int(np.prod(each, dtype=object))) > _MAX_ITEM_CHUNKS:
+            raise InputError(
+                f"{self._root}/{self._path}: an item of {name} lies in {count:,} chunks of {array.chunks}; allowed are "
+                f"{_MAX_ITEM_CHUNKS:,}: is this the published file?"
+            )
 
     def _require_small(self, name: str, num_bytes: int) -> None:
         if num_bytes > _MAX_BYTES:
@@ -101,7 +178,39 @@ class Arrays:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, zlib.error) as error:
             raise InputError(
                 f"{self._root}/{self._path}: {error}; expected MATLAB 7.3 (HDF5): fetch the file again"
             ) from error
+
+
+def _holds_references(array: Any) -> bool:
+    import h5py
+
+    return h5py.check_ref_dtype(array.dtype) is h5py.Reference
+
+
+def _chunk_bytes(array: Any) -> int:
+    return int(np.prod(array.chunks or (1,), dtype=object)) * int(array.dtype.itemsize)
+
+
+def _filters(array: Any) -> Mapping[int, int | None]:
+    """Number of each filter of an array -> its first setting, in the order of writing."""
+    made = array.id.get_create_plist()
+    filters = [made.get_filter(place) for place in range(made.get_nfilters())]
+    found = {number: values[0] if values else None for number, _, values, _ in filters}
+    if len(found) != len(filters):
+        raise ValueError(f"a filter is applied twice: {[number for number, *_ in filters]}")
+    return found
+
+
+def _unpacked(data: bytes, most: int) -> int:
+    """How many bytes a zlib stream holds, counted piece by piece until they are more than `most`."""
+    stream, count = zlib.decompressobj(), 0
+    while count <= most and not stream.eof:
+        piece = stream.decompress(data, _PIECE_BYTES)
+        data = stream.unconsumed_tail
+        if not piece:
+            raise ValueError("a compressed chunk is cut short")
+        count += len(piece)
+    return count
