@@ -82,7 +82,7 @@ WHOLE = 2 * 6 * 8 * 2
         (lambda file: file.create_dataset("x", data=VALUES, chunks=(2, 6, 8), scaleoffset=0), "through the filters {6"),
         (lambda file: file.create_dataset("x", data=VALUES, chunks=(2, 6, 8), compression="lzf"), "filters {32000"),
         (filtered(1, 9), "a filter is applied twice"),
-        (filtered(5, 1, 2, 3), r"through the filters {5.*expected deflate \(1\), with shuffle \(2\) of 2 bytes before"),
+        (filtered(5, 1, 2, 3), r"through the filters {5.*expected deflate \(1\), shuffle \(2\) of 2 bytes before it"),
     ],
 )
 def test_a_chunk_that_is_not_what_its_array_says_is_refused(spoil: Spoil, message: str, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_chunk_that_is_not_what_its_array_says_is_refused(spoil: Spoil, messag
     [
         ((1, 9000, 9000), None, "x takes 162,000,000 bytes at once"),
         ((1, 2**40, 2**10), (1, 1, 1), "x takes 2,251,799,813,685,248 bytes at once"),
-        ((1, 8000, 8000), (1, 8, 8), r"an item of x lies in 1,000,000 chunks of \(1, 8, 8\); allowed are 10,000"),
+        ((1, 8000, 8000), (1, 8, 8), r"x is read in 1,000,000 chunks of \(1, 8, 8\) at once; allowed are 10,000"),
         ((2**40, 6, 8), (2**30, 6, 8), "x takes 103,079,215,104 bytes at once"),
     ],
 )
@@ -107,6 +107,19 @@ def test_an_array_that_is_larger_than_its_file_costs_nothing(
     arrays = arrays_of(tmp_path, lambda file: file.create_dataset("x", shape, np.uint16, chunks=chunks))
     with pytest.raises(InputError, match=message):
         arrays.item("x", 0, kind="u2", shape=shape[1:])
+
+
+def test_an_index_that_leads_back_to_itself_is_refused(tmp_path: Path) -> None:
+    """Of the chunks' tree, the one leaf becomes a node above itself: to list the chunks overflows the stack."""
+    arrays = arrays_of(tmp_path, lambda file: file.create_dataset("x", data=VALUES, chunks=(2, 6, 8), **GZIP))
+    data = bytearray((tmp_path / "a.mat").read_bytes())
+    leaf = data.index(b"TREE\1")
+    data[leaf + 5] = 1  # its level
+    child = leaf + 24 + 8 + 8 * (len(SHAPE) + 1)  # behind the head and the first key
+    data[child : child + 8] = (leaf - 512).to_bytes(8, "little")
+    (tmp_path / "a.mat").write_bytes(data)
+    with pytest.raises(InputError, match=r"a.mat: .*; expected MATLAB 7.3 \(HDF5\): fetch the file again"):
+        arrays.item("x", 0, kind="u2", shape=SHAPE[1:])
 
 
 def named(name: str) -> Spoil:

@@ -8,9 +8,10 @@ So filters are those that MATLAB writes, and what a chunk unpacks to is counted 
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,11 +26,10 @@ _CACHE_BYTES = 64 * 2**20  # a chunk may span several images: decompress it once
 # A megabyte can unpack to a thousand: what one read may need is looked up before it is read.
 _MAX_BYTES = 128 * 2**20
 _MAX_NAME, _MAX_TEXTS = 1000, 100_000
-_MAX_CHUNKS, _MAX_ITEM_CHUNKS = 1_000_000, 10_000  # of an array, and to visit for one item: each is a look-up
+_MAX_CHUNKS = 10_000  # for one read: each is a look-up
 _DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3  # HDF5's numbers of filters
 _CHECKSUM_BYTES = 4
 _PIECE_BYTES = 1 << 20
-_Stored = dict[int, list[Any]]  # first row of a chunk -> the chunks there, as h5py describes them
 
 
 class Arrays:
@@ -41,7 +41,7 @@ class Arrays:
     def __init__(self, root: str, path: str) -> None:
         self._root, self._path = root, path
         self._file: Any = None
-        self._uncounted: dict[str, _Stored] = {}
+        self._counted: dict[str, set[int]] = defaultdict(set)  # array -> the first rows of chunks that are sound
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Arrays, (self._root, self._path)
@@ -62,13 +62,9 @@ class Arrays:
                     f"{shape} of kind {kind!r} at that place: fetch the file again"
                 )
             self._require_small(name, int(np.prod(shape, dtype=object)) * array.dtype.itemsize)
-            if array.chunks is not None:
-                self._require_few(name, array)
-                if name not in self._uncounted:
-                    self._uncounted[name] = self._stored(name, array)
-                uncounted, row = self._uncounted[name], place - place % array.chunks[0]
-                self._require_sound(name, array, uncounted.get(row, ()))
-                uncounted.pop(row, None)
+            if array.chunks is not None and (row := place - place % array.chunks[0]) not in self._counted[name]:
+                self._require_sound(name, array, range(row, row + 1))
+                self._counted[name].add(row)
             return np.asarray(array[place])
 
     def texts(self, name: str) -> list[str]:
@@ -92,8 +88,7 @@ class Arrays:
     def _whole(self, name: str, array: Any) -> npt.NDArray[Any]:
         """All of a small array."""
         if array.chunks is not None:
-            for chunks in self._stored(name, array).values():
-                self._require_sound(name, array, chunks)
+            self._require_sound(name, array, range(0, array.shape[0], array.chunks[0]))
         return np.asarray(array)
 
     def _array(self, name: str) -> Any:
@@ -122,50 +117,38 @@ class Arrays:
         if not known or filters.get(_SHUFFLE, array.dtype.itemsize) != array.dtype.itemsize:
             raise InputError(
                 f"{self._root}/{self._path}: {name} went through the filters {filters} (number: first setting); "
-                f"expected deflate ({_DEFLATE}), with shuffle ({_SHUFFLE}) of {array.dtype.itemsize} bytes before it or "
-                "without: save the file anew with MATLAB"
+                f"expected deflate ({_DEFLATE}), shuffle ({_SHUFFLE}) of {array.dtype.itemsize} bytes before it, or none: "
+                "save the file anew with MATLAB"
             )
         return array
 
-    def _stored(self, name: str, array: Any) -> _Stored:
-        """The chunks that are stored of an array; the others read as zeros."""
-        found: _Stored = defaultdict(list)
-        count = 0
+    def _require_sound(self, name: str, array: Any, rows: range) -> None:
+        """Raises InputError unless each chunk that begins in `rows` unpacks to what the array says.
 
-        def add(chunk: Any) -> bool | None:
-            nonlocal count
-            count += 1
-            found[chunk.chunk_offset[0]].append(chunk)
-            return count > _MAX_CHUNKS or None
-
-        array.id.chunk_iter(add)
-        if count > _MAX_CHUNKS:
-            raise InputError(f"{self._root}/{self._path}: {name} has more than {_MAX_CHUNKS:,} chunks: fetch it again")
-        return found
-
-    def _require_sound(self, name: str, array: Any, chunks: Iterable[Any]) -> None:
-        """Raises InputError unless each of these chunks unpacks to what the array says: HDF5 takes more as it comes."""
+        Chunks are looked up one by one: in a list of them, HDF5 would follow a circle until the stack is full.
+        """
         filters, expected = _filters(array), _chunk_bytes(array)
         places = {number: 1 << place for place, number in enumerate(filters)}
-        for chunk in chunks:
-            skipped, data = array.id.read_direct_chunk(chunk.chunk_offset)
+        firsts = [rows, *(range(0, size, chunk) for size, chunk in zip(array.shape[1:], array.chunks[1:], strict=True))]
+        if (count := int(np.prod([len(first) for first in firsts], dtype=object))) > _MAX_CHUNKS:
+            raise InputError(
+                f"{self._root}/{self._path}: {name} is read in {count:,} chunks of {array.chunks} at once; allowed are "
+                f"{_MAX_CHUNKS:,}: is this the published file?"
+            )
+        for first in itertools.product(*firsts):
+            try:
+                skipped, data = array.id.read_direct_chunk(first)
+            except (RuntimeError, MemoryError):  # what was never stored and reads as zeros, or HDF5 will say it again
+                continue
             done = {number for number, place in places.items() if not skipped & place}
             found = _unpacked(data, expected + _CHECKSUM_BYTES) if _DEFLATE in done else len(data)
             # Unpacking does not tell of a checksum behind the stream; one before it was packed, too.
             behind = _DEFLATE in done and _CHECKSUM in done and places[_CHECKSUM] > places[_DEFLATE]
             if found != expected + (_CHECKSUM_BYTES if _CHECKSUM in done and not behind else 0):
                 raise InputError(
-                    f"{self._root}/{self._path}: the chunk at {chunk.chunk_offset} of {name} holds {found:,} bytes or "
-                    f"more; expected {expected:,}: fetch the file again"
+                    f"{self._root}/{self._path}: the chunk at {first} of {name} holds {found:,} bytes or more; "
+                    f"expected {expected:,}: fetch the file again"
                 )
-
-    def _require_few(self, name: str, array: Any) -> None:
-        each = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)][1:]
-        if (count := int(np.prod(each, dtype=object))) > _MAX_ITEM_CHUNKS:
-            raise InputError(
-                f"{self._root}/{self._path}: an item of {name} lies in {count:,} chunks of {array.chunks}; allowed are "
-                f"{_MAX_ITEM_CHUNKS:,}: is this the published file?"
-            )
 
     def _require_small(self, name: str, num_bytes: int) -> None:
         if num_bytes > _MAX_BYTES:
