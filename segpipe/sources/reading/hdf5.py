@@ -116,8 +116,8 @@ class Arrays:
         known = order in ([], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE]) and len(filters) <= len(order) + 1
         if not known or filters.get(_SHUFFLE, array.dtype.itemsize) != array.dtype.itemsize:
             raise InputError(
-                f"{self._root}/{self._path}: {name} went through the filters {filters} (number: first setting); "
-                f"expected deflate ({_DEFLATE}), shuffle ({_SHUFFLE}) of {array.dtype.itemsize} bytes before it, or none: "
+                f"{self._root}/{self._path}: {name} went through filters {filters} (number: first setting); expected "
+                f"deflate ({_DEFLATE}), shuffle ({_SHUFFLE}) of {array.dtype.itemsize} bytes before it, or none: "
                 "save the file anew with MATLAB"
             )
         return array
