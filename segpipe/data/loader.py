@@ -22,7 +22,7 @@ from segpipe.data.augment import augment
 from segpipe.data.batch import Batch
 from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
-from segpipe.errors import InputError
+from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset
 from segpipe.types import Sample
 
@@ -124,7 +124,8 @@ class TrainBatches:
 class EvalBatches:
     """This rank's share of the whole images of a split, each exactly once over all ranks.
 
-    Images that follow each other and are equal in size share a batch of at most `batch_size`.
+    Images that follow each other and are equal in size share a batch of at most `batch_size`. The batches of a rank
+    follow each other, too, so that it fetches the shards of its share and no others.
     """
 
     def __init__(
@@ -134,18 +135,31 @@ class EvalBatches:
             known = ", ".join(dataset.manifest.splits)
             raise InputError(f"{dataset.uri}: has no split {split!r}; it has: {known}")
         runs: list[list[int]] = []
-        for _, run in groupby(enumerate(dataset.sizes(split)), key=lambda item: item[1]):
+        self._sizes = dataset.sizes(split)
+        for _, run in groupby(enumerate(self._sizes), key=lambda item: item[1]):
             rows = [row for row, _ in run]
             runs.extend(rows[at : at + batch_size] for at in range(0, len(rows), batch_size))
-        self._batches = runs[rank::world_size]
+        self._batches = runs[len(runs) * rank // world_size : len(runs) * (rank + 1) // world_size]
         self._dataset, self._split, self._collate = dataset, split, collate
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        samples = self._dataset.read(self._split, [row for batch in self._batches for row in batch], extras=False)
-        return _in_threads(samples, [len(batch) for batch in self._batches], decode, self._collate, threads=2)
+        return _in_threads(self._samples(), [len(batch) for batch in self._batches], decode, self._collate, threads=2)
+
+    def _samples(self) -> Generator[Sample]:
+        """The samples of the batches in order. The sizes were looked up before their shards were hashed."""
+        rows = [row for batch in self._batches for row in batch]
+        with closing(self._dataset.read(self._split, rows, extras=False)) as samples:
+            for row, sample in zip(rows, samples, strict=True):
+                if (sample.height, sample.width) != self._sizes[row]:
+                    raise CorruptError(
+                        f"{self._dataset.uri}: {self._split} {sample.sample_id!r} is {sample.height} x {sample.width}, "
+                        f"and was {self._sizes[row]} when it was looked up; check the network and the store, and run "
+                        "again"
+                    )
+                yield sample
 
 
 def _side_by_side(samples: Generator[Sample], places: Sequence[int]) -> Generator[tuple[Sample, int]]:

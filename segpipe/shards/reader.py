@@ -19,6 +19,7 @@ from segpipe.errors import CorruptError, InputError
 from segpipe.shards.ahead import ahead
 from segpipe.shards.counting import class_pixels
 from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK, epoch_order
+from segpipe.shards.peek import peek
 from segpipe.shards.row_groups import RowGroups
 from segpipe.shards.schema import ANNOTATION_COLUMNS, SCHEMA, annotation_hash, row_to_sample
 from segpipe.shards.versions import find_version
@@ -166,8 +167,12 @@ class Dataset:
         return [(row["clip_id"], row["frame_index"]) for row in self._rows(split, "clip_id", "frame_index")]
 
     def sizes(self, split: str) -> list[tuple[int, int]]:
-        """(height, width) of each image in the stored order, without reading images."""
-        return [(row["height"], row["width"]) for row in self._rows(split, "height", "width")]
+        """(height, width) of each image in the stored order, without reading images.
+
+        Of a remote shard that is not here yet only these columns are fetched, and nothing is hashed: whoever reads the
+        images by them compares.
+        """
+        return [(row["height"], row["width"]) for row in self._rows(split, "height", "width", peeking=True)]
 
     def image_hashes(self, split: str) -> list[str]:
         """SHA-256 of each image file in hex, in the stored order."""
@@ -219,10 +224,15 @@ class Dataset:
             self._layouts[split] = _Layout(places, starts)
         return self._layouts[split]
 
-    def _rows(self, split: str, *names: str) -> Iterator[dict[str, Any]]:
+    def _rows(self, split: str, *names: str, peeking: bool = False) -> Iterator[dict[str, Any]]:
         """These columns of each row in the stored order; a few shards are read ahead, since maps may be gigabytes."""
         shards = dict.fromkeys(shard for shard, _ in self._layout(split).places)
-        for rows in self._ahead(self._row_groups.columns, [(shard, names) for shard in shards]):
+
+        def read(shard: Shard, names: Sequence[str], budget: RetryBudget) -> list[dict[str, Any]]:
+            peeked = peek(storage.join(self.uri, shard.path), shard, names, budget) if peeking else None
+            return self._row_groups.columns(shard, names, budget) if peeked is None else peeked
+
+        for rows in self._ahead(read, [(shard, names) for shard in shards]):
             yield from rows
 
     def _ahead(

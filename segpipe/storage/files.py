@@ -35,13 +35,18 @@ def read_bytes(uri: str, *, limit: int | None = None) -> bytes:
             raise explain_read(error, uri) from error
 
 
-def open_read(uri: str, *, size: int | None = None, budget: RetryBudget | None = None) -> io.BufferedReader:
+def open_read(
+    uri: str, *, size: int | None = None, budget: RetryBudget | None = None, buffer: int | None = None
+) -> io.BufferedReader:
     """The file as a seekable stream of bytes. Raises as `read_bytes`.
 
-    A store is not asked for the size where that is known; `budget` is shared with other reads.
+    A store is not asked for the size where that is known; `budget` is shared with other reads; `buffer` is how many
+    bytes a request asks for at the least (256 KiB if not said).
     """
     path = local_path(uri)
-    return ranges.open_read(uri, size=size, budget=budget) if path is None else local.open_regular(path, uri)
+    if path is not None:
+        return local.open_regular(path, uri)
+    return ranges.open_read(uri, size=size, budget=budget, buffer=buffer)
 
 
 def exists(uri: str) -> bool:

@@ -37,11 +37,13 @@ def pieces(uri: str, size: int, *, budget: RetryBudget | None = None) -> Iterato
         yield read_range(uri, start, min(size, start + PIECE_BYTES), size, budget=budget)
 
 
-def open_read(uri: str, *, size: int | None = None, budget: RetryBudget | None = None) -> io.BufferedReader:
-    """A seekable file; each read is one range request. The store is asked for the size unless it is given."""
+def open_read(
+    uri: str, *, size: int | None = None, budget: RetryBudget | None = None, buffer: int | None = None
+) -> io.BufferedReader:
+    """A seekable file; each read is one range request of `buffer` bytes or more. Asks for the size if none is given."""
     if size is None:
         size = object_store.attempt(uri, lambda filesystem, path: int(filesystem.size(path)), budget=budget)
-    return io.BufferedReader(_RemoteFile(uri, size, budget), READ_BUFFER_BYTES)
+    return io.BufferedReader(_RemoteFile(uri, size, budget), buffer or READ_BUFFER_BYTES)
 
 
 class _RemoteFile(io.RawIOBase):

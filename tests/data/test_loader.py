@@ -218,6 +218,22 @@ def test_evaluation_gives_whole_images_at_their_own_size(dataset: Dataset) -> No
     assert sizes == {(32, 40), (40, 32)}
 
 
+def test_a_rank_reads_the_rows_that_follow_each_other(dataset: Dataset) -> None:
+    """So it fetches the shards of its share alone."""
+    dealt = [EvalBatches(dataset, "test", collate, batch_size=2, rank=rank, world_size=3) for rank in range(3)]
+    ids = [sample_id for batches in dealt for batch in batches for sample_id in batch.sample_ids]
+    assert ids == dataset.sample_ids("test")
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+def test_sizes_that_were_other_ones_when_they_were_looked_up_are_an_error(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "sizes", lambda split: [(32, 32)] * dataset.rows(split))
+    with pytest.raises(CorruptError, match=r"test '.*' is 32 x 40, and was \(32, 32\) when it was looked up"):
+        list(EvalBatches(dataset, "test", collate, batch_size=4))
+
+
 def test_a_missing_split_is_named_with_those_that_are_there(dataset: Dataset) -> None:
     with pytest.raises(InputError, match="has no split 'nope'; it has: test, train, val"):
         EvalBatches(dataset, "nope", collate, batch_size=4)

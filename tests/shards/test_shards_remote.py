@@ -15,7 +15,7 @@ import pytest
 
 from segpipe import shards, storage
 from segpipe.errors import CorruptError, UnreachableError
-from segpipe.shards import Dataset, open_dataset, row_groups
+from segpipe.shards import Dataset, open_dataset, peek, row_groups
 from segpipe.shards.ahead import Flights, ahead
 from segpipe.storage import object_store, ranges
 from segpipe.types import Sample
@@ -135,6 +135,34 @@ def test_the_next_block_is_fetched_while_the_present_one_is_used(
         assert not (later - needed) & landed(), "no further ahead than a block"
     samples.close()
     assert dataset._row_groups.loads == len(first_use)
+
+
+def test_sizes_are_looked_up_without_the_images(slow_store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is not here yet; a small shard, a copy, and what cannot be read in ranges are taken whole."""
+    folder, samples = str(slow_store.folder), [semantic_sample(n, image_bytes=60_000) for n in range(72)]
+    results = [shards.write_shard(samples[at : at + 24], folder, "train", group_rows=8) for at in range(0, 72, 24)]
+    shards.publish(folder, manifest_of(results))
+    sizes = [(sample.height, sample.width) for sample in samples]
+    whole = sum(result.shard.bytes for result in results if result.shard)
+
+    def fetched() -> int:
+        dataset = opened(slow_store)
+        assert dataset.sizes("train") == sizes
+        return sum(end - start for _, start, end in slow_store.reads)
+
+    assert 0 < fetched() < 0.1 * whole
+    assert not storage.cache_folder().exists()
+    path = slow_store.folder / str(results[1].shard and results[1].shard.path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1000] + bytes(992) + data[-8:])  # the footer
+    with pytest.raises(CorruptError, match=rf"{path.name}: sha256"):
+        fetched()
+    path.write_bytes(data)
+    monkeypatch.setattr(peek, "LEAST_BYTES", whole)
+    fetched()
+    assert storage.cached_bytes() == whole
+    monkeypatch.setattr(peek, "LEAST_BYTES", 0)
+    assert fetched() == 0
 
 
 def landed() -> set[Path]:

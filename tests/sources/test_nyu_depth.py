@@ -147,7 +147,7 @@ def beyond(kind: str) -> Callable[[Path], None]:
         (change(depths=np.zeros((3, WIDTH, HEIGHT), np.uint8)), "unreadable", "of kind 'f4'"),
         (change(images=np.zeros(3, np.uint8)), "unreadable", r"images\[0\] of an array \(3,\)"),
         (change(images=np.zeros((3, 3, WIDTH, HEIGHT), np.uint16)), "unreadable", "of kind 'u1'"),
-        (wide, "unreadable", r"images takes [\d,]+ bytes at once; allowed are 536,870,912"),
+        (wide, "unreadable", r"images takes [\d,]+ bytes at once; allowed are 134,217,728"),
         (beyond("link"), "unreadable", "has no array depths"),
         (beyond("storage"), "unreadable", "depths is no array of its own file"),
         (beyond("virtual"), "unreadable", "depths is no array of its own file"),
