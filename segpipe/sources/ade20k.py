@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from segpipe.errors import InputError
 from segpipe.sources.reading import Kind, Listing, Place, class_colour, coding, read_lines, read_pair
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 FOLDERS = {"training": "train", "validation": "val"}
 NAMES_FILE = "objectInfo150.txt"
@@ -46,7 +46,7 @@ class Ade20k:
         """The published counts; none for a folder without training/ and validation/."""
         return None if self.split else {"train": 20210, "val": 2000}
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image below images/training and images/validation. Raises InputError on other folders or none."""
         listing = Listing(KNOWN_BAD)
         if not listing.add_folder(self.root, Kind("images", ".jpg"), Kind("annotations", ".png"), self._place):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from segpipe.errors import InputError
 from segpipe.sources.reading import Kind, Listing, alone_in, coding, read_pair
 from segpipe.sources.reading.road_labels import ROAD_CLASSES, TRAIN_IDS
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 IMAGES, MASKS = "images/10k", "labels/sem_seg/masks"
 SPLITS = ("train", "val")  # the test split's masks are not published
@@ -39,7 +39,7 @@ class Bdd100k:
         """The published counts."""
         return {"train": 7000, "val": 1000}
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of train and val. Raises InputError where there is none."""
         listing, found = Listing(), 0
         for split in SPLITS:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
@@ -25,13 +26,12 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -44,6 +44,7 @@ EXPECTED = {
     "gtFine": {"train": 2975, "val": 500},
     "gtCoarse": {"train": 2975, "val": 500, "train_extra": 19998},
 }
+WITHOUT_TRUTH = {"train_extra", "test", "demoVideo"}
 LICENCE = "custom terms, non-commercial (www.cityscapes-dataset.com/license)"
 KNOWN_BAD = {"troisdorf_000000_000073": "the frame is damaged (the download page of train_extra asks to delete it)"}
 CODING = coding(LABEL_IDS, "values are label ids; 15 of the 34 are not scored")
@@ -68,20 +69,25 @@ class Cityscapes:
         """The published counts; none for a folder without splits."""
         return None if self.split else EXPECTED[self.truth]
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image that has a truth, and every truth that has an image. Raises InputError where nothing is found."""
         listing = Listing(KNOWN_BAD)
         images, labels = Kind(IMAGES, IMAGE_ENDING), Kind(self.truth, f"_{self.truth}_labelIds.png")
         with_objects = Annotation.SEGMENTS in self.annotations
         objects = Kind(self.truth, f"_{self.truth}_instanceIds.png") if with_objects else None
-        if not listing.add_folder(self.root, images, labels, self._place, objects=objects):
+        strange: set[str] = set()
+        if not listing.add_folder(self.root, images, labels, partial(self._place, strange), objects=objects):
             raise InputError(
                 f"{self.root}: no {IMAGES}/**/*{IMAGE_ENDING} here; expected {IMAGES}/train/<city>/ and "
                 f"{self.truth}/train/<city>/: give the folder that holds both as root"
             )
+        listing.pass_over(
+            "folder(s) of no published split", strange, f"rename them to {', '.join(EXPECTED[self.truth])}"
+        )
         return listing.result()
 
-    def _place(self, stem: str) -> Place | None:
+    def _place(self, strange: set[str], stem: str) -> Place | None:
+        """What a stem means; folders that Cityscapes does not have are added to `strange`."""
         *folders, sample_id = stem.split("/")
         city = sample_id.partition("_")[0]  # those of val are not in train
         if self.split:
@@ -91,7 +97,11 @@ class Cityscapes:
                 f"{self.root}/{IMAGES}/{stem}{IMAGE_ENDING}: expected <split>/<city>/ around the file: restore the "
                 "layout, or name one split for all by the option split"
             )
-        return Place(sample_id, folders[0], city) if folders[0] in EXPECTED[self.truth] else None
+        if folders[0] in EXPECTED[self.truth]:
+            return Place(sample_id, folders[0], city)
+        if folders[0] not in WITHOUT_TRUTH:
+            strange.add(folders[0])
+        return None
 
     def read(self, ref: SampleRef) -> Sample:
         """One frame with its classes and, where asked for, its segments. Raises BadSampleError."""

@@ -31,11 +31,10 @@ from segpipe.sources.reading.coco_json import (
     Documented,
 )
 from segpipe.sources.reading.coco_objects import images_with_objects, photograph_of
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     Annotation,
     Keypoints,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Task,
@@ -55,7 +54,7 @@ class Coco(Documented):
         has_keypoints = any(c.num_keypoints for document in documents for c in document.categories.values())
         return (Annotation.SEGMENTS, *((Annotation.KEYPOINTS,) if has_keypoints else ()))
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every listed image with its annotations. Raises InputError where a document is missing or not COCO's."""
         listing = Listing()
         for each in images_with_objects(self.root, self.read_documents(), self.images, listing):

@@ -26,8 +26,8 @@ from segpipe.sources.reading import (
 )
 from segpipe.sources.reading.coco_json import LICENCE, Document, read_documents
 from segpipe.sources.reading.coco_objects import images_with_objects, photograph_of
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 NUM_FOLDS = 4
 OUTSIDE = {"background": 0, "ignored": IGNORE_8BIT}
@@ -73,7 +73,7 @@ class Coco20i:
     def expected(self) -> None:
         """The papers do not say how many images have a class of a fold."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image with an object of its split's classes. Raises InputError on a document that is not COCO's."""
         documents = read_documents(self.root, self.documents)
         if documents.keys() != {"train", "val"}:

@@ -37,11 +37,11 @@ from segpipe.sources.reading.coco_json import (
     files_of,
     folder_of,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.reading.coco_objects import pass_over_unlisted
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_16BIT,
     Annotation,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -59,9 +59,10 @@ class CocoPanoptic(Documented):
     name: str = "coco_panoptic"
     annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP, Annotation.SEGMENTS)
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of every annotation. Raises InputError where a document is missing or not COCO's."""
         listing, documents = Listing(), self.read_documents()
+        drawn: set[str] = set()
         there = files_of(self.root, documents, self.images, self.pngs)
         for split, document in documents.items():
             for item, fault in document.faults:
@@ -78,6 +79,7 @@ class CocoPanoptic(Documented):
                     continue
                 painted.add(image_id)
                 file, mask = below(images, image.file_name), below(pngs, png)
+                drawn.add(mask)
                 sample_id = file.rpartition(".")[0] or file
                 listing.add_pair(
                     sample_id,
@@ -93,6 +95,7 @@ class CocoPanoptic(Documented):
             for image_id in document.images.keys() - painted:
                 detail = "no annotation names this image: add one, or take the image out"
                 listing.refuse(document.path, f"image {image_id}", "missing_mask", detail)
+        pass_over_unlisted(documents, self.images, there - drawn, listing)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

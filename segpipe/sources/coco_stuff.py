@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from segpipe.errors import InputError
 from segpipe.sources.reading import Kind, Listing, Place, alone_in, class_colour, coding, read_pair
 from segpipe.sources.reading.coco_json import EXPECTED, LICENCE, folder_of
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 # Labels 1 to 90; eleven of them (-) were never painted, and have no class.
 _THINGS = (
@@ -123,7 +123,7 @@ class CocoStuff:
         """COCO 2017's counts."""
         return EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of train and val. Raises InputError where there is none."""
         listing, found = Listing(), 0
         for split in SPLITS:

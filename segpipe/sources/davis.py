@@ -24,13 +24,12 @@ from segpipe.sources.reading import (
     sample_of,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -71,7 +70,7 @@ class Davis:
         """Frames of the published lists."""
         return EXPECTED[self.year]
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """All frames of the listed sequences. Raises InputError where there are no lists."""
         images = files_by_stem(self.root, f"JPEGImages/{self.resolution}", ".jpg")
         truths = files_by_stem(self.root, f"Annotations/{self.resolution}", ".png")

@@ -31,14 +31,13 @@ from segpipe.sources.reading import (
     without_root,
 )
 from segpipe.sources.reading.files import MAX_FILE_BYTES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     IGNORE_16BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Task,
@@ -77,7 +76,7 @@ class HuggingFace:
     def expected(self) -> None:
         """The files do not say."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every row of every file. Raises InputError where a file is missing, damaged or of other columns."""
         listing = Listing()
         for path, split in _files(self.root, self.folder).items():

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from segpipe.errors import InputError
 from segpipe.sources.reading import SPLITS, Listing, coding, files_by_stem, parse_shares, read_pair
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 IMAGES, MASKS = "train/image", "train/label"
 CLASSES = (ClassInfo(name="membrane", colour=(214, 39, 40)), ClassInfo(name="cell", colour=(240, 240, 240)))
@@ -39,7 +39,7 @@ class Isbi2012:
     def expected(self) -> None:
         """30 slices in all; how to split them is nobody's protocol."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Slices in the order of their numbers: the first to train, the last to test. Raises InputError."""
         images, masks = files_by_stem(self.root, IMAGES, ".png"), files_by_stem(self.root, MASKS, ".png")
         strange = [stem for stem in images.keys() | masks.keys() if not stem.isdecimal()]

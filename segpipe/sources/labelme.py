@@ -35,13 +35,12 @@ from segpipe.sources.reading import (
     stored,
     without_root,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -87,7 +86,7 @@ class LabelMe:
     def expected(self) -> None:
         """Nobody has written down how many samples there should be."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every JSON with its photograph. Raises InputError where there is none."""
         documents, listing = self._documents(), Listing()
         infos = self._classes(documents)
@@ -113,6 +112,9 @@ class LabelMe:
                     listed=path,
                     extra={"shapes": shapes, "size": document.size},
                 )
+        left = [path for stem, path in pictures.items() if stem not in documents]
+        remedy = "draw in them, or save them in labelme without a shape where there is nothing to draw"
+        listing.pass_over("photograph(s) without a JSON", left, remedy)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

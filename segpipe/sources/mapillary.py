@@ -25,13 +25,12 @@ from segpipe.sources.reading import (
     sample_of,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -65,7 +64,7 @@ class Mapillary:
         """The published counts."""
         return {"train": 18000, "val": 2000}
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of training/ and validation/. Raises InputError where there is none."""
         listing, found = Listing(), 0
         for folder, split in FOLDERS.items():

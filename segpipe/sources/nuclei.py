@@ -27,8 +27,8 @@ from segpipe.sources.reading import (
     segment_of_mask,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 FOLDER = "stage1_train"
 CLASSES = (
@@ -78,7 +78,7 @@ class Nuclei:
     def expected(self) -> None:
         """670 images in all, but no published splits."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """By split_*.txt (ids) where they are, else by a hash of the id. Raises InputError where nothing is found."""
         files: dict[str, list[str]] = {}
         for stem, path in files_by_stem(self.root, FOLDER, ".png").items():
@@ -89,7 +89,7 @@ class Nuclei:
                 f"{self.root}: no {FOLDER}/<id>/images/<id>.png here; expected the layout of the Data Science Bowl "
                 f"2018: give the folder that holds {FOLDER}/ as root"
             )
-        listing = Listing(KNOWN_BAD)
+        listing, unlisted = Listing(KNOWN_BAD), set(files)
         for sample_id, split, listed in self._dealt(files):
             image = f"{FOLDER}/{sample_id}/images/{sample_id}.png"
             objects = [path for path in files.get(sample_id, []) if path.split("/")[2] == "masks"]
@@ -101,6 +101,8 @@ class Nuclei:
                 )
             else:
                 listing.add(sample_id, split=split, group=sample_id, files=(image, *objects), listed=listed)
+            unlisted.discard(sample_id)
+        listing.pass_over("image(s) that no split_*.txt names", unlisted, "write their ids into one, or remove them")
         return listing.result()
 
     def _dealt(self, files: Mapping[str, list[str]]) -> Iterator[tuple[str, str, str]]:

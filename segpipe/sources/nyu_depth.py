@@ -35,14 +35,13 @@ from segpipe.sources.reading import (
 )
 from segpipe.sources.reading.hdf5 import Arrays
 from segpipe.sources.reading.matlab import read_matlab
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     IGNORE_16BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Task,
@@ -97,7 +96,7 @@ class NyuDepth:
         """The counts of splits.mat."""
         return EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of both lists. Raises InputError where a list or the arrays are missing or do not fit."""
         listing = Listing()
         if self.arrays is None:
@@ -126,6 +125,7 @@ class NyuDepth:
         images = pictures_by_stem(self.root, "image", listing)
         labels = files_by_stem(self.root, self.labels, ".png")
         depths = files_by_stem(self.root, self.depths, ".png") if self.depths else {}
+        unlisted = images.keys() & labels.keys()
         for split in LISTS:
             for stem in filter(None, (line.strip() for line in read_lines(self.root, f"{split}.txt"))):
                 listing.add_pair(
@@ -138,6 +138,9 @@ class NyuDepth:
                     listed=f"{split}.txt",
                     objects=(depths.get(stem), f"{self.depths}/{stem}.png") if self.depths else None,
                 )
+                unlisted.discard(stem)
+        names = " or ".join(f"{split}.txt" for split in LISTS)
+        listing.pass_over("image(s) with a mask that no list names", unlisted, f"write them into {names}")
 
     def read(self, ref: SampleRef) -> Sample:
         """One photograph with its labels and depth. Raises BadSampleError."""

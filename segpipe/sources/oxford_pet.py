@@ -21,8 +21,8 @@ from segpipe.sources.reading import (
     read_lines,
     read_pair,
 )
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 PET, BACKGROUND, BOUNDARY = 1, 2, 3
 LISTS = {"trainval": "annotations/trainval.txt", "test": "annotations/test.txt"}
@@ -59,7 +59,7 @@ class OxfordPet:
         """The published counts; none where a part of trainval is kept for validation, whose size the hash decides."""
         return {"train": 3680, "test": 3669} if self.validation == 0 else None
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of trainval.txt, of which a share validates, and of test.txt. Raises InputError."""
         lines = []
         for name, path in LISTS.items():

@@ -29,8 +29,8 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.voc_labels import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 NUM_FOLDS, PER_FOLD = 4, 5
 OUTSIDE = {"background": 0, "ignored": IGNORE_8BIT}
@@ -84,7 +84,7 @@ class Pascal5i:
         """The counts of the published lists."""
         return EXPECTED[self.fold]
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of the fold's lists once. Raises InputError where a list is missing or of another making."""
         lines = []
         for split in ("train", "val"):

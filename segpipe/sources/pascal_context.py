@@ -33,8 +33,8 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.matlab import read_matlab_of_sample
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 NAMES = (
     *("aeroplane", "bag", "bed", "bedclothes", "bench", "bicycle", "bird", "boat", "book", "bottle", "building"),
@@ -79,7 +79,7 @@ class PascalContext:
         """The counts of VOC 2010's train and val."""
         return {"train": 4998, "val": 5105}
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of train.txt and val.txt. Raises InputError where neither is there."""
         ending = ".mat" if self.masks == MATLAB else ".png"
         if not (found := listed_stems(self.root, self.lists, only=("train", "val"))):
@@ -89,7 +89,8 @@ class PascalContext:
             )
         lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in found]
         listing = Listing()
-        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ending), lines)
+        unlisted = f"add them to {self.lists}/train.txt or val.txt, or name other lists by the option lists"
+        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ending), lines, unlisted=unlisted)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

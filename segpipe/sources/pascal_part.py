@@ -32,13 +32,12 @@ from segpipe.sources.reading import (
 )
 from segpipe.sources.reading.matlab import read_matlab_of_sample
 from segpipe.sources.reading.voc_labels import VOC_CLASSES, VOC_LICENCE, VOC_NAMES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -129,7 +128,7 @@ class PascalPart:
         """The counts of VOC 2010's train and val."""
         return {"train": 4998, "val": 5105}
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of train.txt and val.txt. Raises InputError where neither is there."""
         if not (found := listed_stems(self.root, self.lists, only=("train", "val"))):
             raise InputError(
@@ -138,7 +137,8 @@ class PascalPart:
             )
         lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in found]
         listing = Listing()
-        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".mat"), lines)
+        unlisted = f"add them to {self.lists}/train.txt or val.txt, or name other lists by the option lists"
+        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".mat"), lines, unlisted=unlisted)
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+
+
+class Index(NamedTuple):
+    """What `Source.index` found: every sample, sorted by (split, sample_id), ids unique; and what was refused.
+
+    A note says in a line what was there and was passed over all the same, although its owner may count on it, and what
+    to do. It names no root; ingest makes a warning of it. What a published layout leaves out on purpose needs none.
+    """
+
+    refs: list[SampleRef]
+    refused: list[QuarantineEntry]
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -44,8 +56,8 @@ class Source(Protocol):
     def expected(self) -> Mapping[str, int] | None:
         """The documented number of samples of each split, for ingest to compare with; None where none is known."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
-        """Every sample, sorted by (split, sample_id), ids unique, and what was refused. Cheap: reads no pixels."""
+    def index(self) -> Index:
+        """Every sample, what was refused, what was passed over. Cheap: reads no pixels."""
 
     def read(self, ref: SampleRef) -> Sample:
         """One sample, checked but for the pixels of its image, which ingest decodes for every source.

@@ -30,13 +30,12 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.road_labels import ROAD_CLASSES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -95,7 +94,7 @@ class Synthia:
         """The published 9,400, as the hash of their names deals them."""
         return dict(Counter(hashed_split(f"{number:07d}", self.shares) for number in range(SAMPLES)))
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image with its label file and its depth. Raises InputError where there is no image."""
         images, labels = files_by_stem(self.root, "RGB", ".png"), files_by_stem(self.root, "GT/LABELS", ".png")
         if not images:

@@ -31,13 +31,12 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.voc_labels import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -69,12 +68,14 @@ class Voc:
         published = (self.masks, self.lists, self.split) == ("SegmentationClass", "ImageSets/Segmentation", "")
         return {"train": 1464, "val": 1449} if published else None
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of the lists, trainval left out. Raises InputError where there are no lists and no `split`."""
         listing = Listing()
         objects = Kind(self.objects, ".png") if self.objects else None
         lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in self._listed()]
-        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".png"), lines, objects=objects)
+        images, masks = Kind("JPEGImages", ".jpg"), Kind(self.masks, ".png")
+        unlisted = f"add them to a list of {self.lists}/, or name other lists by the option lists"
+        listing.add_lines(self.root, images, masks, lines, objects=objects, unlisted=unlisted)
         return listing.result()
 
     def _listed(self) -> list[tuple[str, str, str]]:

@@ -29,14 +29,13 @@ from segpipe.sources.reading import (
     sample_of,
     segment_of_mask,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     IGNORE_16BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -81,7 +80,7 @@ class Yolo:
     def expected(self) -> None:
         """Nobody has written down how many samples there should be."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of train, val (or valid) and test. Raises InputError where there is none."""
         listing, found, labelled = Listing(), 0, 0
         for folder, split in SPLITS.items():

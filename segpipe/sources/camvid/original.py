@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from segpipe.errors import InputError
 from segpipe.sources.camvid.labels import ALL, COLOURS, ELEVEN, TO_ALL, TO_ELEVEN, VOID
 from segpipe.sources.reading import Kind, Listing, Place, coding, hashed_split, read_pair
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef
+from segpipe.sources.spec import Index
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef
 
 IMAGES, MASKS = Kind("701_StillsRaw_full", ".png"), Kind("LabeledApproved_full", "_L.png")
 FIRST_TO_TEST = 8550  # of 0001TP
@@ -52,7 +53,7 @@ class OriginalCamVid:
         """The counts of SegNet's lists; none where drives are dealt."""
         return None if self.shares else {"train": 367, "val": 101, "test": 233}
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every frame, by SegNet's splits or by drive. Raises InputError where there is none."""
         listing = Listing()
         if not listing.add_folder(self.root, IMAGES, MASKS, self._place):

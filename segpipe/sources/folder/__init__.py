@@ -16,8 +16,8 @@ from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.folder.classes import read_classes
 from segpipe.sources.folder.splits import PICTURES, find_lists, read_lists
-from segpipe.sources.reading import coding, hashed_split, parse_shares, read_pair
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.reading import coding, hashed_split, parse_shares, passed_over, read_pair
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
 SPLIT_FOLDERS = {
@@ -59,14 +59,15 @@ class Folder:
     def expected(self) -> None:
         """Nobody has written down how many samples there should be."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Pairs images with masks and deals them to splits. Raises InputError where the folders hold no picture."""
         images, masks = self._pictures(self.images, self.image_suffix), self._pictures(self.masks, self.mask_suffix)
         lists = find_lists(self.root, self.splits)
         if lists:
             chosen, refused = read_lists(self.root, lists, images.keys(), self.image_suffix)
+            notes = self._unlisted(chosen, images, masks, lists)
         else:
-            chosen, refused = self._dealt(images), []
+            chosen, refused, notes = self._dealt(images), [], []
             for key in sorted(masks.keys() - images.keys()):
                 detail = f"a mask without an image {self.images}/{key}{self.image_suffix}.*: add the image or remove it"
                 refused.append(QuarantineEntry(file=masks[key][0], item=key, reason="missing_image", detail=detail))
@@ -77,11 +78,26 @@ class Folder:
             else:
                 files = (images[key][0], masks[key][0])
                 refs.append(SampleRef(sample_id=key, split=split, group=self._group(key), files=files))
-        return sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), refused
+        return Index(sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), refused, tuple(notes))
 
     def read(self, ref: SampleRef) -> Sample:
         """One image with its label map. Raises BadSampleError."""
         return read_pair(self.root, ref, self.table, palette=self.palette)
+
+    def _unlisted(
+        self,
+        chosen: Mapping[str, str],
+        images: Mapping[str, list[str]],
+        masks: Mapping[str, list[str]],
+        lists: Mapping[str, str],
+    ) -> list[str]:
+        """What the lists leave out, and whoever wrote them may have forgotten."""
+        files = [images[key][0] for key in images.keys() - chosen.keys()]
+        alone = [masks[key][0] for key in masks.keys() - images.keys()]
+        return [
+            *passed_over("image(s) that no split list names", files, f"name them in {' or '.join(lists.values())}"),
+            *passed_over("mask(s) without an image", alone, f"add the images to {self.images}/, or remove the masks"),
+        ]
 
     def _pictures(self, folder: str, suffix: str) -> dict[str, list[str]]:
         """Path below `folder` without suffix and extension -> the pictures that have it (one, unless ambiguous)."""

@@ -32,13 +32,12 @@ from segpipe.sources.reading import (
     segment_of_mask,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -98,7 +97,7 @@ class Frames:
     def expected(self) -> None:
         """Nobody has written down how many samples there should be."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every frame, with its masks where there are any. Raises InputError where there is no frame, or a bad list."""
         listing = Listing()
         frames = pictures(self.root, self.images, listing)
@@ -114,7 +113,10 @@ class Frames:
         objects: dict[str, set[str]] = {}
         for place in {folder_of(stem) for stem in drawn} - names.keys():
             objects.setdefault(folder_of(place), set()).add(place)
-        for clip, split in self._splits(sorted(names)).items():
+        splits = self._splits(sorted(names))
+        unlisted = [f"{self.images}/{clip}" for clip in names.keys() - splits.keys()]
+        listing.pass_over("clip(s) that no list names", unlisted, "write their names into a list of ImageSets/")
+        for clip, split in splits.items():
             self._add(_Clip(clip, split, names[clip], objects.get(clip, set())), frames, drawn, listing)
         for stem in sorted(drawn):
             if stem not in frames and f"{folder_of(folder_of(stem))}/{name_of(stem)}" not in frames:

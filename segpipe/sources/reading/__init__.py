@@ -33,6 +33,7 @@ from segpipe.sources.reading.files import (
     without_root,
 )
 from segpipe.sources.reading.listing import (
+    PICTURE_SUFFIXES,
     Kind,
     Line,
     Listing,
@@ -43,12 +44,14 @@ from segpipe.sources.reading.listing import (
     files_by_stem,
     is_inside,
     is_number,
+    passed_over,
     pictures_by_stem,
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
 from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, parse_shares
 
 __all__ = [
+    "PICTURE_SUFFIXES",
     "SPLITS",
     "Kind",
     "Line",
@@ -70,6 +73,7 @@ __all__ = [
     "listed_stems",
     "mask_of_segmentation",
     "parse_shares",
+    "passed_over",
     "pictures_by_stem",
     "read_document",
     "read_extra",

@@ -21,14 +21,13 @@ from segpipe.sources.scenes.palette import CLASSES
 from segpipe.sources.scenes.render import Frame, render
 from segpipe.sources.scenes.things import KEYPOINT_NAMES
 from segpipe.sources.scenes.world import make_world
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     Keypoints,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -95,7 +94,7 @@ class Scenes:
         """The counts that were asked for."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every sample; whole clips first, then stills. Nothing is ever refused."""
         refs = []
         for split in SPLITS:
@@ -113,7 +112,7 @@ class Scenes:
                 refs.append(
                     SampleRef(sample_id=sample_id, split=split, group=sample_id, files=(), extra={"scene": scene})
                 )
-        return sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), []
+        return Index(sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), [])
 
     def read(self, ref: SampleRef) -> Sample:
         """Paints one image with its label map, segments, and the keypoints (KEYPOINT_NAMES) of its people."""

@@ -28,7 +28,7 @@ from segpipe.sources.reading import (
     sample_of,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.sources.virtual_kitti.facts import (
     CAMERAS,
     CLASSES,
@@ -46,7 +46,6 @@ from segpipe.types import (
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -102,7 +101,7 @@ class VirtualKitti:
             counts[self._split(scene)] = counts.get(self._split(scene), 0) + frames * clips
         return counts
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every frame with all that is asked for. Raises InputError where there is no frame, or colors.txt differs."""
         there = files_below(self.root, "")
         frames = [found for path in sorted(there) if (found := _FRAME.fullmatch(path))]

@@ -19,7 +19,7 @@ from segpipe.types import QuarantineEntry
 from tests.fixtures import check_dataset
 from tests.fixtures.camvid_mini import write_camvid_mini
 from tests.fixtures.folder_mini import write_folder_mini
-from tests.fixtures.ingest_worker import streets, write_streets
+from tests.fixtures.ingest_worker import streets, write_pair, write_streets
 from tests.fixtures.pictures import photograph, png
 from tests.stages.ingest.conftest import pixels
 
@@ -224,6 +224,22 @@ def test_of_many_images_in_two_splits_the_first_are_named(source: Path, tmp_path
     (warning,) = (text for text in found if "several splits" in text)
     assert warning.count("test/test_") == 3
     assert warning.endswith("and 1 more; leave it in one of them")
+
+
+def test_images_that_no_list_names_are_warned_of_by_a_rerun_too(source: Path, tmp_path: Path) -> None:
+    """They are not in the listing, so one that was added later changes no version, but is to be told."""
+    root = Path(shutil.copytree(source, tmp_path / "root"))
+    first = ingest(streets(root), to=str(tmp_path / "to"))
+    assert not any("passed over" in text for text in first.warnings)
+    write_pair(root, "new_001")
+    write_pair(root, "new\n2")
+    said = (
+        "passed over: 2 image(s) that no split list names: images/new\\n2.png, images/new_001.png; "
+        "name them in splits/test.txt or splits/train.txt or splits/val.txt"
+    )
+    second, third = ingest(streets(root), to=str(tmp_path / "to")), ingest(streets(root), to=str(tmp_path / "fresh"))
+    assert second.warnings == third.warnings == (said, *first.warnings)
+    assert (second.version, second.status, third.version) == (first.version, "already_published", first.version)
 
 
 def test_the_same_image_twice_in_one_split_is_warned_of(tmp_path: Path) -> None:

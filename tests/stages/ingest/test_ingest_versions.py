@@ -42,7 +42,7 @@ SCENES = DatasetConfig(
 def test_scenes_come_out_of_the_shards_as_their_source_reads_them(tmp_path: Path) -> None:
     result = ingest(SCENES, to=str(tmp_path))
     dataset, scenes = open_dataset(result.uri), open_source("scenes", "", SCENES.options)
-    refs, _ = scenes.index()
+    refs, _, _ = scenes.index()
     read = {split: [scenes.read(ref) for ref in refs if ref.split == split] for split in ("test", "train", "val")}
     assert {split: list(dataset.samples(split)) for split in read} == read
     everything = [sample for samples in read.values() for sample in samples]

@@ -1,0 +1,110 @@
+"""What an index passes over is said, with names and a remedy; what a published layout leaves out is not."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segpipe.sources import open_source
+from tests.fixtures.mini_datasets import WRITERS
+
+
+def _copy_of_first(root: Path, pattern: str, name: str) -> None:
+    """A further file beside the first one that fits, with the same content."""
+    first = sorted(root.glob(pattern))[0]
+    shutil.copy(first, first.with_name(name))
+
+
+def _folder(root: Path) -> None:
+    (root / "train.txt").write_text("".join(f"{path.stem}\n" for path in sorted((root / "images").iterdir())[:3]))
+    (root / "masks" / "alone.png").write_bytes(sorted((root / "masks").iterdir())[0].read_bytes())
+
+
+def _voc(root: Path) -> None:
+    for folder, suffix in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png"), ("SegmentationObject", ".png")):
+        _copy_of_first(root, f"{folder}/*", f"2099_000001{suffix}")
+    _copy_of_first(root, "JPEGImages/*", "2099_000002.jpg")  # without a mask, like most of VOC
+
+
+def _camvid(root: Path) -> None:
+    _copy_of_first(root, "train/*.jpg", "0001TP_999999.jpg")
+
+
+def _cityscapes(root: Path) -> None:
+    for tree in ("leftImg8bit", "gtFine"):
+        for folder in ("holdout", "test"):  # of which the second is published
+            shutil.copytree(root / tree / "val", root / tree / folder, dirs_exist_ok=True)
+
+
+def _labelme(root: Path) -> None:
+    _copy_of_first(root, "**/*.jpg", "not_drawn_yet.jpg")
+
+
+def _coco(root: Path) -> None:
+    _copy_of_first(root, "val2017/*.jpg", "000000999999.jpg")
+    shutil.copytree(root / "val2017", root / "unlabeled2017")  # as published
+
+
+def _frames(root: Path) -> None:
+    clip = sorted(path for path in (root / "JPEGImages").iterdir())[0].name
+    shutil.rmtree(root / "ImageSets", ignore_errors=True)
+    (root / "ImageSets").mkdir()
+    (root / "ImageSets" / "train.txt").write_text(f"{clip}\n")
+    first = next(path for path in sorted((root / "JPEGImages" / clip).iterdir()))
+    shutil.copy(first, root / "JPEGImages" / f"loose{first.suffix}")
+
+
+def _nuclei(root: Path) -> None:
+    (root / "split_train.txt").write_text(f"{sorted((root / 'stage1_train').iterdir())[0].name}\n")
+
+
+CASES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, str]]]] = {
+    "folder": (
+        _folder,
+        [("image(s) that no split list names", "images/", "train.txt"), ("mask(s) without", "masks/alone", "images/")],
+    ),
+    "voc": (_voc, [("1 image(s) with a mask", "2099_000001;", "ImageSets/Segmentation/")]),
+    "camvid": (_camvid, [("1 frame(s) that no list names", "train/0001TP_999999.jpg;", "list")]),
+    "cityscapes": (_cityscapes, [("1 folder(s)", ": holdout;", "train, val")]),
+    "labelme": (_labelme, [("1 photograph(s) without a JSON", "not_drawn_yet.jpg;", "labelme")]),
+    "coco": (_coco, [("1 photograph(s)", "val2017/000000999999.jpg;", "annotate them")]),
+    "frames": (
+        _frames,
+        [("1 picture(s) in no folder", "loose", "<clip>"), ("clip(s) that no list names", "JPEGImages/", "ImageSets/")],
+    ),
+    "nuclei": (_nuclei, [("image(s) that no split_*.txt names", "", "write their ids")]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_what_is_passed_over_is_said_with_names_and_remedy(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path)
+    change, expected = CASES[name]
+    change(tmp_path)
+    notes = open_source(name, str(tmp_path)).index().notes
+    assert len(notes) == len(expected), notes
+    for note, parts in zip(notes, expected, strict=True):
+        assert note.startswith("passed over: ")
+        assert all(part in note for part in parts), note
+        assert str(tmp_path) not in note, "the same from every root"
+
+
+def test_a_note_names_three_and_counts_the_rest(tmp_path: Path) -> None:
+    WRITERS["labelme"](tmp_path)
+    for number in range(5):
+        _copy_of_first(tmp_path, "**/*.jpg", f"new_{number}.jpg")
+    (note,) = open_source("labelme", str(tmp_path)).index().notes
+    assert "5 photograph(s)" in note
+    assert "new_0.jpg, " in note
+    assert "new_2.jpg and 2 more; " in note
+    assert "new_3.jpg" not in note
+
+
+@pytest.mark.parametrize("name", ["oxford_pet", "pascal_5i"])
+def test_a_published_list_may_leave_labelled_images_out(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path)
+    kinds = (("images/*", "annotations/trimaps/*"), ("JPEGImages/*", "SegmentationClassAug/*"))[name == "pascal_5i"]
+    for pattern, suffix in zip(kinds, (".jpg", ".png"), strict=True):
+        _copy_of_first(tmp_path, pattern, f"2099_000001{suffix}")
+    assert open_source(name, str(tmp_path)).index().notes == ()
