@@ -18,6 +18,7 @@ from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sampl
 
 IMAGES, MASKS = "images/10k", "labels/sem_seg/masks"
 SPLITS = ("train", "val")  # the test split's masks are not published
+EXPECTED = {"train": 7000, "val": 1000}
 LICENCE = "BSD 3-clause for education, research and not-for-profit purposes (doc.bdd100k.com)"
 CODING = coding(TRAIN_IDS, "values are Cityscapes' train ids; 255 is void")
 
@@ -37,7 +38,7 @@ class Bdd100k:
     @property
     def expected(self) -> Mapping[str, int]:
         """The published counts."""
-        return {"train": 7000, "val": 1000}
+        return EXPECTED
 
     def index(self) -> Index:
         """Every image of train and val. Raises InputError where there is none."""
@@ -64,4 +65,5 @@ INFO = SourceInfo(
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
     layout=("images/10k/{train,val}/0004a4c0-d4dff0ad.jpg", "labels/sem_seg/masks/{train,val}/0004a4c0-d4dff0ad.png"),
+    expected=EXPECTED,
 )

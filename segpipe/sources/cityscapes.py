@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
@@ -138,9 +139,14 @@ def _segment(number: int, raw_id: int, area: int, path: str) -> Segment:
     return Segment(segment_id=number, class_id=class_id, area=area, is_crowd=is_crowd)
 
 
-def open_cityscapes(root: str, *, truth: str = "gtFine", split: str = "", segments: bool = True) -> Cityscapes:
-    """Opens the set; its options are `INFO.options`. `truth` is gtFine or gtCoarse, `split` names the one split of a
-    flat folder, `segments=False` reads classes alone. Raises InputError."""
+def open_cityscapes(
+    root: str,
+    *,
+    truth: Annotated[str, "gtFine or gtCoarse: which polygons are read"] = "gtFine",
+    split: Annotated[str, "name of the one split, for a flat folder without train/ and val/"] = "",
+    segments: Annotated[bool, "false reads classes alone, without instanceIds"] = True,
+) -> Cityscapes:
+    """Opens the set. Raises InputError on a bad option."""
     if truth not in EXPECTED:
         raise InputError(f"option truth={truth!r}; expected {' or '.join(EXPECTED)}")
     if split and split not in EXPECTED[truth]:
@@ -155,12 +161,12 @@ INFO = SourceInfo(
     summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19998 more of them coarse, 19 scored classes",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
-    options={"truth": "gtFine", "split": "", "segments": True},
     layout=(
         "leftImg8bit/{train,val}/aachen/aachen_000000_000019_leftImg8bit.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_instanceIds.png",
         "or gtCoarse/{train,val,train_extra}/aachen/aachen_000000_000019_gtCoarse_{labelIds,instanceIds}.png",
     ),
+    expected=EXPECTED["gtFine"],
     known_bad=KNOWN_BAD,
 )

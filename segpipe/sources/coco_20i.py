@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -125,9 +125,14 @@ def _seen(entry: Mapping[str, Any], novel: set[int], split: str) -> dict[str, An
 
 
 def open_coco_20i(
-    root: str, *, fold: int = 0, annotations: str = DOCUMENTS, images: str = IMAGES, outside: str = "background"
+    root: str,
+    *,
+    fold: Annotated[int, "which fold is novel, 0 to 3: its 20 classes are those of val"] = 0,
+    annotations: Annotated[str, "the documents below the root; {split} stands for train and val"] = DOCUMENTS,
+    images: Annotated[str, "folder of the photographs below the root; {split} as in annotations"] = IMAGES,
+    outside: Annotated[str, "background or ignored: what pixels of the other split's classes become"] = "background",
 ) -> Coco20i:
-    """Opens one fold, 0 to 3; its options are `INFO.options`. Raises InputError on a bad option."""
+    """Opens one fold. Raises InputError on a bad option."""
     if fold not in range(NUM_FOLDS):
         raise InputError(f"option fold={fold!r}; expected 0 to {NUM_FOLDS - 1}")
     if outside not in OUTSIDE:
@@ -141,6 +146,5 @@ INFO = SourceInfo(
     summary="COCO-20i, few-shot folds of COCO's objects: 60 base classes to train, 20 novel ones to validate",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"fold": 0, "annotations": DOCUMENTS, "images": IMAGES, "outside": "background"},
     layout=("{train,val}2014/COCO_train2014_000000000009.jpg", "annotations/instances_{train,val}2014.json"),
 )

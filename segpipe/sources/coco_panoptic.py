@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.coco_json import (
+    EXPECTED,
     IMAGES,
     LICENCE,
     PANOPTIC,
@@ -38,7 +39,7 @@ from segpipe.sources.reading.coco_json import (
     folder_of,
 )
 from segpipe.sources.reading.coco_objects import pass_over_unlisted
-from segpipe.sources.spec import Index, SourceInfo
+from segpipe.sources.spec import Index, Shares, SourceInfo
 from segpipe.types import (
     IGNORE_16BIT,
     Annotation,
@@ -145,12 +146,14 @@ def _segments(entries: Any, document: Document) -> list[dict[str, Any]] | None:
 def open_coco_panoptic(
     root: str,
     *,
-    annotations: str = PANOPTIC,
-    images: str = IMAGES,
-    pngs: str = PNGS,
-    shares: str = SHARES,
+    annotations: Annotated[
+        str, "documents below the root; {split} is the split's name, and without it shares deal the images"
+    ] = PANOPTIC,
+    images: Annotated[str, "folder of the photographs below the root; {split} as in annotations"] = IMAGES,
+    pngs: Annotated[str, "folder of the segment PNGs below the root; {split} as in annotations"] = PNGS,
+    shares: Shares = SHARES,
 ) -> CocoPanoptic:
-    """Opens panoptic documents; its options are `INFO.options`, patterns below the root. Raises InputError."""
+    """Opens panoptic documents. Raises InputError on a bad option."""
     return CocoPanoptic(root=root, documents=annotations, images=images, pngs=pngs, shares=parse_shares(shares))
 
 
@@ -160,15 +163,10 @@ INFO = SourceInfo(
     summary="COCO 2017 panoptic, 118287/5000 photographs, 80 thing and 53 stuff classes",
     licence=LICENCE,
     tasks=(Task.PANOPTIC, Task.SEMANTIC, Task.INSTANCE),
-    options={
-        "annotations": PANOPTIC,
-        "images": IMAGES,
-        "pngs": PNGS,
-        "shares": SHARES,
-    },
     layout=(
         "{train,val}2017/000000000139.jpg",
         "annotations/panoptic_{train,val}2017/000000000139.png",
         "annotations/panoptic_{train,val}2017.json",
     ),
+    expected=EXPECTED,
 )

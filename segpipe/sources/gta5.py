@@ -21,6 +21,7 @@ from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sampl
 
 SPLIT_FILE = "split.mat"
 SPLITS = {"train": "trainIds", "val": "valIds", "test": "testIds"}
+EXPECTED = {"train": 12403, "val": 6382, "test": 6181}
 LICENCE = "research and education only (download.visinf.tu-darmstadt.de/data/from_games)"
 CODING = coding(LABEL_IDS, "values are Cityscapes' label ids; 16 of the 35 are not scored")
 
@@ -40,7 +41,7 @@ class Gta5:
     @property
     def expected(self) -> Mapping[str, int]:
         """The counts of split.mat."""
-        return {"train": 12403, "val": 6382, "test": 6181}
+        return EXPECTED
 
     def index(self) -> Index:
         """The frames of the three lists. Raises InputError where split.mat is missing or not the authors'."""
@@ -76,4 +77,5 @@ INFO = SourceInfo(
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
     layout=("images/00001.png", "labels/00001.png", "split.mat"),
+    expected=EXPECTED,
 )

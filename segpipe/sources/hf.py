@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from segpipe import masks, storage
 from segpipe.errors import BadSampleError, InputError
@@ -31,7 +31,7 @@ from segpipe.sources.reading import (
     without_root,
 )
 from segpipe.sources.reading.files import MAX_FILE_BYTES
-from segpipe.sources.spec import Index, SourceInfo
+from segpipe.sources.spec import Index, Licence, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     IGNORE_16BIT,
@@ -187,20 +187,20 @@ def _names(root: str, classes: str, info: TableInfo, column: str) -> dict[int, s
 def open_hf(
     root: str,
     *,
-    folder: str = "",
-    image: str = "",
-    label: str = "",
-    classes: str = "",
-    ignore: int = -1,
-    reduce_zero: bool = False,
-    licence: str = "not stated",
+    folder: Annotated[str, "where the Parquet files are; empty: anywhere below the root"] = "",
+    image: Annotated[str, "column of the images; empty: by its usual names"] = "",
+    label: Annotated[str, "column of the masks; empty: by its usual names"] = "",
+    classes: Annotated[
+        str,
+        'JSON file of {"mask value": "name"}, below the root or anywhere; empty: id2label.json, or the feature',
+    ] = "",
+    ignore: Annotated[int, "a mask value that means void, besides 255; -1: none"] = -1,
+    reduce_zero: Annotated[
+        bool, "true: 0 is void and class k is written as k + 1 (Transformers' do_reduce_labels)"
+    ] = False,
+    licence: Licence = "not stated",
 ) -> HuggingFace:
-    """Opens a dataset's folder; its options are `INFO.options`. Raises InputError.
-
-    `folder` is where the Parquet files are (default: anywhere below the root), `image` and `label` the columns
-    (default: by their usual names). `ignore` is a mask value that means void besides 255; with `reduce_zero` 0 is void
-    and class k is k + 1, which Transformers call do_reduce_labels.
-    """
+    """Opens a dataset's folder. Raises InputError on a bad option, no table or no class names."""
     folder = folder.strip("/")
     info = describe_table(inside(root, next(iter(_files(root, folder)))))
     columns = (_column(image, IMAGE_COLUMNS, info), _column(label, LABEL_COLUMNS, info))
@@ -231,14 +231,5 @@ INFO = SourceInfo(
     summary="Hugging Face datasets on disk: Parquet files of images and masks, id2label.json",
     licence="as its owner states (option licence)",
     tasks=(Task.SEMANTIC,),
-    options={
-        "folder": "",
-        "image": "",
-        "label": "",
-        "classes": "",
-        "ignore": -1,
-        "reduce_zero": False,
-        "licence": "not stated",
-    },
     layout=("data/{train,validation,test}-00000-of-00002.parquet", "id2label.json"),
 )

@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ from segpipe.sources.reading import (
     stored,
     without_root,
 )
-from segpipe.sources.spec import Index, SourceInfo
+from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
@@ -244,17 +244,15 @@ def _paint(shape: Mapping[str, Any], height: int, width: int, where: str) -> npt
 def open_labelme(
     root: str,
     *,
-    json: str = "",
-    images: str = "",
-    classes: str = "",
-    shares: str = "0.8,0.1,0.1",
-    licence: str = "not stated",
+    json: Annotated[str, "folder of the JSON files below the root; empty: anywhere below it"] = "",
+    images: Annotated[str, "folder of the photographs below the root; empty: beside the JSON files"] = "",
+    classes: Annotated[
+        str, "text file of class names, one a line, below the root or anywhere; empty: the labels in use"
+    ] = "",
+    shares: Shares = "0.8,0.1,0.1",
+    licence: Licence = "not stated",
 ) -> LabelMe:
-    """Opens a folder of labelme files; its options are `INFO.options`. Raises InputError on a bad option.
-
-    `json` and `images` are folders below the root (images: where the JSON files are, unless told), `classes` a file of
-    names, one a line, as labelme takes it; without it the labels in use are the classes.
-    """
+    """Opens a folder of labelme files. Raises InputError on a bad option or classes file."""
     names: tuple[str, ...] = ()
     if classes:
         lines = [line.strip() for line in read_lines(root, classes)]
@@ -276,6 +274,5 @@ INFO = SourceInfo(
     summary="your own polygons, drawn with labelme: one JSON beside each photograph",
     licence="as its owner states (option licence)",
     tasks=(Task.SEMANTIC, Task.INSTANCE),
-    options={"json": "", "images": "", "classes": "", "shares": "0.8,0.1,0.1", "licence": "not stated"},
     layout=("photo_1.jpg", "photo_1.json", "class_names.txt (option classes)"),
 )

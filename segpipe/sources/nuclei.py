@@ -27,7 +27,7 @@ from segpipe.sources.reading import (
     segment_of_mask,
     stored,
 )
-from segpipe.sources.spec import Index, SourceInfo
+from segpipe.sources.spec import Index, Shares, SourceInfo
 from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 FOLDER = "stage1_train"
@@ -133,8 +133,12 @@ class Nuclei:
         )
 
 
-def open_nuclei(root: str, *, shares: str = "0.8,0.1,0.1") -> Nuclei:
-    """Opens the set; `shares` deals train, val and test where there are no lists. Raises InputError."""
+def open_nuclei(
+    root: str,
+    *,
+    shares: Shares = "0.8,0.1,0.1",
+) -> Nuclei:
+    """Opens the set. Raises InputError on a bad option."""
     return Nuclei(root=root, shares=parse_shares(shares))
 
 
@@ -144,7 +148,6 @@ INFO = SourceInfo(
     summary="Data Science Bowl 2018, 670 microscopy images, one mask for each nucleus",
     licence=LICENCE,
     tasks=(Task.INSTANCE, Task.SEMANTIC),
-    options={"shares": "0.8,0.1,0.1"},
     layout=(
         "stage1_train/<id>/images/<id>.png",
         "stage1_train/<id>/masks/<mask id>.png",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -137,12 +138,12 @@ class Pascal5i:
 def open_pascal_5i(
     root: str,
     *,
-    fold: int = 0,
-    masks: str = "SegmentationClassAug",
-    lists: str = "splits/pascal",
-    outside: str = "background",
+    fold: Annotated[int, "which fold is novel, 0 to 3: its 5 classes are those of val"] = 0,
+    masks: Annotated[str, "folder of the masks below the root"] = "SegmentationClassAug",
+    lists: Annotated[str, "folder of trn/ and val/ with the lists of the folds, below the root"] = "splits/pascal",
+    outside: Annotated[str, "background or ignored: what pixels of the other split's classes become"] = "background",
 ) -> Pascal5i:
-    """Opens one fold, 0 to 3; its options are `INFO.options`. Raises InputError on a bad option."""
+    """Opens one fold. Raises InputError on a bad option."""
     if fold not in range(NUM_FOLDS):
         raise InputError(f"option fold={fold!r}; expected 0 to {NUM_FOLDS - 1}")
     if outside not in OUTSIDE:
@@ -156,10 +157,10 @@ INFO = SourceInfo(
     summary="PASCAL-5i, few-shot folds of VOC 2012 and SBD: 15 base classes to train, 5 novel ones to validate",
     licence=VOC_LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"fold": 0, "masks": "SegmentationClassAug", "lists": "splits/pascal", "outside": "background"},
     layout=(
         "JPEGImages/2007_000032.jpg",
         "SegmentationClassAug/2007_000032.png",
         "splits/pascal/{trn,val}/fold{0,1,2,3}.txt",
     ),
+    expected=EXPECTED[0],
 )

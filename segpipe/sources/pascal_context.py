@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -49,6 +50,7 @@ ALIASES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 MATLAB, OFFICIAL, MERGED = "trainval", "59_context_labels", "SegmentationClassContext"
 # The files that name the values, the first that is there.
 NAME_FILES = {MATLAB: ("labels.txt", "459_labels.txt"), OFFICIAL: ("59_labels.txt",), MERGED: ()}
+EXPECTED = {"train": 4998, "val": 5105}
 LICENCE = "images: Flickr terms of use; annotations free for research (cs.stanford.edu/~roozbeh/pascal-context)"
 
 
@@ -77,7 +79,7 @@ class PascalContext:
     @property
     def expected(self) -> Mapping[str, int]:
         """The counts of VOC 2010's train and val."""
-        return {"train": 4998, "val": 5105}
+        return EXPECTED
 
     def index(self) -> Index:
         """The images of train.txt and val.txt. Raises InputError where neither is there."""
@@ -116,10 +118,15 @@ class PascalContext:
 
 
 def open_pascal_context(
-    root: str, *, masks: str = MATLAB, classes: int = 60, lists: str = "ImageSets/Main"
+    root: str,
+    *,
+    masks: Annotated[
+        str, "trainval (the authors' MATLAB files), 59_context_labels or SegmentationClassContext (PNGs)"
+    ] = MATLAB,
+    classes: Annotated[int, "60: background is a class; 59: it is ignored"] = 60,
+    lists: Annotated[str, "folder of train.txt and val.txt below the root"] = "ImageSets/Main",
 ) -> PascalContext:
-    """Opens the set; its options are `INFO.options`. Raises InputError on a bad option or a file of names that is
-    missing or another one's."""
+    """Opens the set. Raises InputError on a bad option or a file of names that is missing or another one's."""
     if masks not in NAME_FILES:
         raise InputError(f"option masks={masks!r}; expected {', '.join(NAME_FILES)}")
     if classes not in (59, 60):
@@ -160,7 +167,6 @@ INFO = SourceInfo(
     summary="PASCAL-Context, 4998/5105 photographs of VOC 2010, 59 classes, with or without background",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"masks": MATLAB, "classes": 60, "lists": "ImageSets/Main"},
     layout=(
         "JPEGImages/2008_000002.jpg",
         "trainval/2008_000002.mat and labels.txt",
@@ -168,4 +174,5 @@ INFO = SourceInfo(
         "or SegmentationClassContext/2008_000002.png",
         "ImageSets/Main/{train,val}.txt, or ImageSets/SegmentationContext/{train,val}.txt",
     ),
+    expected=EXPECTED,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.road_labels import ROAD_CLASSES
-from segpipe.sources.spec import Index, SourceInfo
+from segpipe.sources.spec import Index, Shares, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
@@ -143,11 +144,14 @@ class Synthia:
         )
 
 
-def open_synthia(root: str, *, classes: int = 16, shares: str = "0.9,0.1,0", depth: bool = True) -> Synthia:
-    """Opens the set; its options are `INFO.options`. `classes` is 16 or 13; `shares` deal train, val and test.
-
-    Raises InputError.
-    """
+def open_synthia(
+    root: str,
+    *,
+    classes: Annotated[int, "16, or 13 (without wall, fence and pole)"] = 16,
+    shares: Shares = "0.9,0.1,0",
+    depth: Annotated[bool, "false leaves the depth maps out"] = True,
+) -> Synthia:
+    """Opens the set. Raises InputError on a bad option."""
     if classes not in (13, 16):
         raise InputError(f"option classes={classes!r}; expected 16, or 13 (without wall, fence and pole)")
     scored = [(raw, name) for raw, name in _SCORED if classes == 16 or name not in LEFT_OUT_OF_13]
@@ -164,6 +168,5 @@ INFO = SourceInfo(
     summary="SYNTHIA-RAND-CITYSCAPES, 9400 rendered street scenes of 1280x760, Cityscapes' 16 or 13 classes, depth",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE),
-    options={"classes": 16, "shares": "0.9,0.1,0", "depth": True},
     layout=("RGB/0000000.png", "GT/LABELS/0000000.png", "Depth/Depth/0000000.png"),
 )

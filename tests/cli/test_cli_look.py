@@ -32,6 +32,22 @@ def test_list(table: str) -> None:
         assert {"name", "task", "paper", "options"} <= entries[0].keys()
 
 
+def test_list_explains_one_source() -> None:
+    told = document(segpipe("list", "sources", "folder", "--json"))
+    assert told["options"]["reduce_zero"] == {
+        "type": "bool",
+        "default": False,
+        "help": "true for ADE20K's coding: 0 is void and class k is written as k + 1",
+    }
+    shown = segpipe("list", "sources", "folder").stdout
+    assert all(words in shown for words in ("images/**.jpg", "reduce_zero", "true or false", "ADE20K's coding", '""'))
+    assert "samples as published: train 2975, val 500" in segpipe("list", "sources", "cityscapes").stdout
+    assert "no options" in segpipe("list", "sources", "gta5").stdout
+    refused = segpipe("list", "models", "unet")
+    assert refused.exit_code == 2
+    assert "list models takes no name, found 'unet'" in refused.stderr
+
+
 def test_board_needs_no_name_where_there_is_one_experiment() -> None:
     first = night_of("first")
     told = document(segpipe("board", "--json"))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segpipe.errors import InputError
-from segpipe.sources.camvid.labels import ALL, COLOURS, ELEVEN, TO_ALL, TO_ELEVEN, VOID
+from segpipe.sources.camvid.labels import ALL, COLOURS, ELEVEN, EXPECTED, TO_ALL, TO_ELEVEN, VOID
 from segpipe.sources.reading import Kind, Listing, Place, coding, hashed_split, read_pair
 from segpipe.sources.spec import Index
 from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef
@@ -51,7 +51,7 @@ class OriginalCamVid:
     @property
     def expected(self) -> Mapping[str, int] | None:
         """The counts of SegNet's lists; none where drives are dealt."""
-        return None if self.shares else {"train": 367, "val": 101, "test": 233}
+        return None if self.shares else EXPECTED
 
     def index(self) -> Index:
         """Every frame, by SegNet's splits or by drive. Raises InputError where there is none."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.folder.classes import read_classes
 from segpipe.sources.folder.splits import PICTURES, find_lists, read_lists
 from segpipe.sources.reading import coding, hashed_split, parse_shares, passed_over, read_pair
-from segpipe.sources.spec import Index, SourceInfo
+from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
 SPLIT_FOLDERS = {
@@ -149,22 +150,31 @@ class Folder:
 def open_folder(
     root: str,
     *,
-    images: str = "images",
-    masks: str = "masks",
-    image_suffix: str = "",
-    mask_suffix: str = "",
-    classes: str = "",
-    splits: str = "splits",
-    shares: str = "0.8,0.1,0.1",
-    group_pattern: str = "",
-    ignore: int = -1,
-    reduce_zero: bool = False,
-    licence: str = "not stated",
+    images: Annotated[str, "folder of the photographs below the root"] = "images",
+    masks: Annotated[str, "folder of the masks below the root"] = "masks",
+    image_suffix: Annotated[
+        str, "end of a photograph's name before its extension, such as _rgb; the rest is the sample's id"
+    ] = "",
+    mask_suffix: Annotated[
+        str, "end of a mask's name before its extension, such as _mask; the rest is the sample's id"
+    ] = "",
+    classes: Annotated[
+        str, "the classes file, below the root or anywhere; empty: classes.json or classes.txt in the root"
+    ] = "",
+    splits: Annotated[
+        str, "folder of the split lists (train.txt, ...) below the root; else they are looked for in the root"
+    ] = "splits",
+    shares: Shares = "0.8,0.1,0.1",
+    group_pattern: Annotated[
+        str, "regular expression whose (...) finds the group in a sample's id; empty: the image's folder"
+    ] = "",
+    ignore: Annotated[int, "a mask value that means void, besides 255 and those of the classes file; -1: none"] = -1,
+    reduce_zero: Annotated[bool, "true for ADE20K's coding: 0 is void and class k is written as k + 1"] = False,
+    licence: Licence = "not stated",
 ) -> Folder:
-    """Opens a user's folder; its options are `INFO.options`. Raises InputError on a bad option or classes file.
+    """Opens a user's folder. Raises InputError on a bad option or classes file.
 
-    Mask values are the ids of the classes file. Void is 255 (unless a class has that id), `ignore` (a raw value, -1 =
-    none) and the entries that the classes file marks; `reduce_zero` is ADE20K's coding: 0 is void, class k is k + 1.
+    Void is 255 (unless a class has that id), `ignore` and the entries that the classes file marks.
     """
     table = read_classes(root, classes, ignore=ignore, reduce_zero=reduce_zero)
     if splits != "splits" and not storage.list_files(storage.join(root, splits), suffix=".txt"):
@@ -206,18 +216,5 @@ INFO = SourceInfo(
     summary="your own data: images/, masks/ and a classes file, with or without split lists",
     licence="as its owner states (option licence)",
     tasks=(Task.SEMANTIC,),
-    options={
-        "images": "images",
-        "masks": "masks",
-        "image_suffix": "",
-        "mask_suffix": "",
-        "classes": "",
-        "splits": "splits",
-        "shares": "0.8,0.1,0.1",
-        "group_pattern": "",
-        "ignore": -1,
-        "reduce_zero": False,
-        "licence": "not stated",
-    },
     layout=("images/**.jpg", "masks/**.png", "classes.txt or classes.json", "{train,val,test}.txt (if any)"),
 )

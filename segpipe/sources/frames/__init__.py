@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from segpipe.sources.reading import (
     segment_of_mask,
     stored,
 )
-from segpipe.sources.spec import Index, SourceInfo
+from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
@@ -210,20 +210,17 @@ class Frames:
 def open_frames(
     root: str,
     *,
-    images: str = "",
-    masks: str = "",
-    values: str = "",
-    split: str = "",
-    shares: str = "0.8,0.1,0.1",
-    unlabelled: bool = True,
-    licence: str = "not stated",
+    images: Annotated[str, "folder of the frames below the root; empty: JPEGImages, else images"] = "",
+    masks: Annotated[str, "folder of the masks below the root; empty: GroundTruth, else masks"] = "",
+    values: Annotated[
+        str, "binary (255 is the object) or numbers (of a clip's objects); empty: binary below GroundTruth"
+    ] = "",
+    split: Annotated[str, "name of the one split for all clips; empty: lists, else shares"] = "",
+    shares: Shares = "0.8,0.1,0.1",
+    unlabelled: Annotated[bool, "false passes over the frames without a mask"] = True,
+    licence: Licence = "not stated",
 ) -> Frames:
-    """Opens folders of frames; its options are `INFO.options`. Raises InputError.
-
-    `images` and `masks` are the folders (default: JPEGImages and GroundTruth, else images and masks). `values` is what
-    a mask holds: "binary" (255 is the object; the default below GroundTruth) or "numbers" (of the clip's objects).
-    `split` names one split for all; `unlabelled=False` passes over the frames without a mask.
-    """
+    """Opens folders of frames. Raises InputError on a bad option."""
     if bool(images) != bool(masks):
         raise InputError(f"options images={images!r}, masks={masks!r}; expected both or none: name the other one, too")
     if values not in ("", "binary", "numbers"):
@@ -250,15 +247,6 @@ INFO = SourceInfo(
     summary="clips as folders of frames, with masks of one or numbered objects, or a folder an object (SegTrack v2)",
     licence="as its owner states (option licence)",
     tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE),
-    options={
-        "images": "",
-        "masks": "",
-        "values": "",
-        "split": "",
-        "shares": "0.8,0.1,0.1",
-        "unlabelled": True,
-        "licence": "not stated",
-    },
     layout=(
         "JPEGImages/bmx/bmx_06668.png, or images/<clip>/<frame>.jpg",
         "GroundTruth/bmx/1/bmx_06668.png (a folder an object), or masks/<clip>/<frame>.png",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -198,17 +198,14 @@ def _without(kind: _Kind) -> str:
 def open_virtual_kitti(
     root: str,
     *,
-    variations: str = "all",
-    cameras: str = "all",
-    val: str = "Scene06",
-    test: str = "",
-    depth: bool = True,
-    flow: bool = True,
+    variations: Annotated[str, "conditions with commas between, such as clone,fog; or all"] = "all",
+    cameras: Annotated[str, "Camera_0, Camera_1 or all"] = "all",
+    val: Annotated[str, "the scene that validates; empty: none"] = "Scene06",
+    test: Annotated[str, "the scene that tests; empty: none"] = "",
+    depth: Annotated[bool, "false leaves the depth maps out"] = True,
+    flow: Annotated[bool, "false leaves the optical flow out"] = True,
 ) -> VirtualKitti:
-    """Opens the set; its options are `INFO.options`. Raises InputError.
-
-    `variations` and `cameras` are names with commas between, or all; `val` and `test` are scenes.
-    """
+    """Opens the set. Raises InputError on a bad option."""
     for option, scene in (("val", val), ("test", test)):
         if scene and (scene not in FRAMES or val == test):
             raise InputError(
@@ -237,14 +234,6 @@ INFO = SourceInfo(
     summary="Virtual KITTI 2, 42520 rendered frames of five drives, 14 classes, tracked vehicles, depth and flow",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE, Task.VIDEO),
-    options={
-        "variations": "all",
-        "cameras": "all",
-        "val": "Scene06",
-        "test": "",
-        "depth": True,
-        "flow": True,
-    },
     layout=(
         "Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg",
         "Scene01/clone/frames/classSegmentation/Camera_0/classgt_00000.png",
