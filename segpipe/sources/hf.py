@@ -21,11 +21,12 @@ from segpipe.sources.reading import (
     Photograph,
     below,
     check_size,
+    chosen,
     class_colour,
     coding,
+    document_of,
     files_by_stem,
     inside,
-    read_document,
     sample_of,
     stored,
     without_root,
@@ -164,8 +165,8 @@ def _column(asked: str, usual: tuple[str, ...], info: TableInfo) -> str:
 
 def _names(root: str, classes: str, info: TableInfo, column: str) -> dict[int, str]:
     """Raw value -> class name, by `classes`, else id2label.json, else the names that the mask's feature has."""
-    path = classes or NAMES_FILE
-    if not classes and not storage.exists(storage.join(root, path)):
+    uri = chosen(root, classes or NAMES_FILE)
+    if not classes and not storage.exists(uri):
         try:
             features = json.loads(info.notes.get("huggingface", b"{}")).get("info", {}).get("features", {})
             names = features.get(column, {}).get("names", [])
@@ -173,12 +174,12 @@ def _names(root: str, classes: str, info: TableInfo, column: str) -> dict[int, s
             names = []
         document: Any = dict(enumerate(names)) if isinstance(names, list) else {}
     else:
-        document = read_document(root, path)
+        document = document_of(uri)
     entries = list(document.items()) if isinstance(document, Mapping) else []
     numbered = {int(key): name for key, name in entries if str(key).isdecimal() and isinstance(name, str) and name}
     if not entries or len(numbered) != len(entries) or len(set(numbered.values())) != len(entries):
         raise InputError(
-            f'{storage.join(root, path)}: expected the class of each mask value, {{"0": "road", "1": "car", ...}}, '
+            f'{uri}: expected the class of each mask value, {{"0": "road", "1": "car", ...}}, '
             "each name once: write it, or name another file by the option classes"
         )
     return numbered

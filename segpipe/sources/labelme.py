@@ -21,15 +21,16 @@ from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources.reading import (
     Listing,
+    chosen,
     class_colour,
     coding,
     files_by_stem,
     hashed_split,
     is_number,
+    lines_of,
     parse_shares,
     pictures_by_stem,
     read_document,
-    read_lines,
     read_photograph,
     sample_of,
     stored,
@@ -255,9 +256,10 @@ def open_labelme(
     """Opens a folder of labelme files. Raises InputError on a bad option or classes file."""
     names: tuple[str, ...] = ()
     if classes:
-        lines = [line.strip() for line in read_lines(root, classes)]
+        uri = chosen(root, classes)
+        lines = [line.strip() for line in lines_of(uri)]
         given = tuple(name for name in lines if name and name not in (IGNORE, BACKGROUND))
-        names = _checked(given, storage.join(root, classes))
+        names = _checked(given, uri)
     return LabelMe(
         root=root,
         json=json.strip("/"),

@@ -14,8 +14,8 @@ from typing import Any
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.reading.colours import class_colour
-from segpipe.sources.reading.files import coding, read_document
-from segpipe.sources.reading.listing import below, files_below, is_inside
+from segpipe.sources.reading.files import coding, is_inside, read_document
+from segpipe.sources.reading.listing import below, files_below
 from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, ClassInfo, LabelCoding
 
 SPLIT_MARK = "{split}"

@@ -247,10 +247,3 @@ def pictures_by_stem(root: str, folder: str, listing: Listing) -> dict[str, str]
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value from JSON is a number that arithmetic survives: no truth, and not of four hundred digits."""
     return type(value) in (int, float) and abs(value) < 1e15  # type: ignore[arg-type]
-
-
-def is_inside(path: object) -> TypeGuard[str]:
-    """Whether a name from data is a relative path that stays below the folder it is joined to."""
-    if not isinstance(path, str) or "\\" in path or "\0" in path:
-        return False
-    return all(part not in ("", ".", "..") for part in path.split("/"))
