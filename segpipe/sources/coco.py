@@ -57,8 +57,8 @@ class Coco(Documented):
 
     def index(self) -> Index:
         """Every listed image with its annotations. Raises InputError where a document is missing or not COCO's."""
-        listing = Listing()
-        for each in images_with_objects(self.root, self.read_documents(), self.images, listing):
+        listing, documents = Listing(), self.read_documents()
+        for each in images_with_objects(self.root, documents, self.images, listing):
             listing.add(
                 each.sample_id,
                 split=each.split or hashed_split(each.sample_id, self.shares),
@@ -67,6 +67,8 @@ class Coco(Documented):
                 listed=each.files[1],
                 extra=each.extra,
             )
+        if "" in documents:  # a document without a split in its name
+            listing.dealt(self.shares, "name a document for each split, with {split} in the option annotations")
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

@@ -97,6 +97,8 @@ class CocoPanoptic(Documented):
                 detail = "no annotation names this image: add one, or take the image out"
                 listing.refuse(document.path, f"image {image_id}", "missing_mask", detail)
         pass_over_unlisted(documents, self.images, there - drawn, listing)
+        if "" in documents:  # a document without a split in its name
+            listing.dealt(self.shares, "name a document for each split, with {split} in the option annotations")
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

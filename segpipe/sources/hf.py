@@ -107,7 +107,9 @@ class HuggingFace:
         mask = _bytes(cells[self.columns[1]], mask_name, "missing_mask")
         check_size(mask, mask_name, image)
         raw = masks.read_label_image(mask, file=mask_name)
-        return sample_of(ref, image, label_map=stored(masks.map_labels(raw, self.table, file=mask_name)))
+        return sample_of(
+            ref, image, label_map=stored(masks.map_labels(raw, self.table, file=mask_name, own=NAMES_FILE))
+        )
 
 
 def _bytes(cell: Any, where: str, missing: str) -> bytes:

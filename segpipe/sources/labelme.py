@@ -116,6 +116,7 @@ class LabelMe:
         left = [path for stem, path in pictures.items() if stem not in documents]
         remedy = "draw in them, or save them in labelme without a shape where there is nothing to draw"
         listing.pass_over("photograph(s) without a JSON", left, remedy)
+        listing.dealt(self.shares, "sort the photographs into more folders (a group is the folder of a photograph)")
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:

@@ -89,8 +89,8 @@ class Nuclei:
                 f"{self.root}: no {FOLDER}/<id>/images/<id>.png here; expected the layout of the Data Science Bowl "
                 f"2018: give the folder that holds {FOLDER}/ as root"
             )
-        listing, unlisted = Listing(KNOWN_BAD), set(files)
-        for sample_id, split, listed in self._dealt(files):
+        listing, unlisted, lists = Listing(KNOWN_BAD), set(files), self._lists()
+        for sample_id, split, listed in self._dealt(files, lists):
             image = f"{FOLDER}/{sample_id}/images/{sample_id}.png"
             objects = [path for path in files.get(sample_id, []) if path.split("/")[2] == "masks"]
             if image not in files.get(sample_id, []):
@@ -103,12 +103,16 @@ class Nuclei:
                 listing.add(sample_id, split=split, group=sample_id, files=(image, *objects), listed=listed)
             unlisted.discard(sample_id)
         listing.pass_over("image(s) that no split_*.txt names", unlisted, "write their ids into one, or remove them")
+        if not lists:
+            listing.dealt(self.shares, "write ids into split_train.txt, split_val.txt and split_test.txt")
         return listing.result()
 
-    def _dealt(self, files: Mapping[str, list[str]]) -> Iterator[tuple[str, str, str]]:
+    def _lists(self) -> list[str]:
+        names = (uri.rpartition("/")[2] for uri in storage.list_files(self.root, suffix=".txt"))
+        return [name for name in names if name.startswith("split_")]
+
+    def _dealt(self, files: Mapping[str, list[str]], lists: list[str]) -> Iterator[tuple[str, str, str]]:
         """(sample id, split, where that is said)."""
-        lists = [uri.rpartition("/")[2] for uri in storage.list_files(self.root, suffix=".txt")]
-        lists = [name for name in lists if name.startswith("split_")]
         if not lists:
             yield from ((sample_id, hashed_split(sample_id, self.shares), FOLDER) for sample_id in sorted(files))
         for name in lists:

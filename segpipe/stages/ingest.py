@@ -20,7 +20,7 @@ from segpipe import reports, storage
 from segpipe.config import DatasetConfig, expand_root
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import SCHEMA_VERSION, make_split, manifest_version, open_dataset, publish
-from segpipe.sources import Source, open_source
+from segpipe.sources import Source, info_of, open_source
 from segpipe.stages import at_work, fingerprint, layout, names, quarantine
 from segpipe.stages.cautions import cautions
 from segpipe.stages.cut import cut
@@ -126,7 +126,7 @@ def _publish(
     quarantine.refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     manifest = _manifest(config, contract, written, entries, quarantine_path)
     seen = fingerprint.make(manifest_version(manifest), written, len(contract.classes))
-    warnings = notes + cautions(expected, contract.classes, refs, written, seen)
+    warnings = notes + cautions(expected, contract.classes, refs, written, seen, info_of(config.format).options)
     fingerprint.keep(replace(seen, warnings=warnings), uri)
     version, status = publish(uri, manifest)
     return IngestResult(

@@ -57,7 +57,7 @@ def test_index_gives_unique_ids_in_order_and_is_repeatable(source: Source) -> No
     refs, refused, notes = found = source.index()
     assert refs
     assert refused == []
-    assert notes == (), "nothing to say of a published layout"
+    assert not any(note.startswith("passed over") for note in notes), "nothing to say of a published layout"
     keys = [(ref.split, ref.sample_id) for ref in refs]
     assert keys == sorted(keys)
     assert len({sample_id for _, sample_id in keys}) == len(keys)

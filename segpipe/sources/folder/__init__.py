@@ -17,7 +17,7 @@ from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.folder.classes import read_classes
 from segpipe.sources.folder.splits import PICTURES, find_lists, read_lists
-from segpipe.sources.reading import coding, hashed_split, parse_shares, passed_over, read_pair
+from segpipe.sources.reading import coding, empty_splits, hashed_split, parse_shares, passed_over, read_pair
 from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
@@ -29,6 +29,12 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
+
+# What to do about a split that the hash left empty.
+UNDEALT = (
+    "name the splits in train.txt, val.txt and test.txt, or tell the groups apart by the option group_pattern (without "
+    "it a group is the folder of an image)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,18 +78,20 @@ class Folder:
             for key in sorted(masks.keys() - images.keys()):
                 detail = f"a mask without an image {self.images}/{key}{self.image_suffix}.*: add the image or remove it"
                 refused.append(QuarantineEntry(file=masks[key][0], item=key, reason="missing_image", detail=detail))
-        refs = []
+        refs: list[SampleRef] = []
         for key, split in chosen.items():
             if entry := self._fault(key, images[key], masks.get(key, [])):
                 refused.extend(entry)
             else:
                 files = (images[key][0], masks[key][0])
                 refs.append(SampleRef(sample_id=key, split=split, group=self._group(key), files=files))
+        if not lists and not self._in_split_folders(images):
+            notes += empty_splits(refs, self.shares, UNDEALT)
         return Index(sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), refused, tuple(notes))
 
     def read(self, ref: SampleRef) -> Sample:
         """One image with its label map. Raises BadSampleError."""
-        return read_pair(self.root, ref, self.table, palette=self.palette)
+        return read_pair(self.root, ref, self.table, palette=self.palette, own="the classes file")
 
     def _unlisted(
         self,
@@ -139,10 +147,13 @@ class Folder:
             parts = parts[1:]
         return "/".join(parts) or key
 
+    def _in_split_folders(self, images: Mapping[str, list[str]]) -> bool:
+        """Whether every image is below a folder that is called like a split."""
+        return {key.partition("/")[0] if "/" in key else "" for key in images} <= SPLIT_FOLDERS.keys()
+
     def _dealt(self, images: Mapping[str, list[str]]) -> dict[str, str]:
         """Splits without lists: by the folders train, val, test, or by the hash of the group."""
-        tops = {key.partition("/")[0] if "/" in key else "" for key in images}
-        if tops <= SPLIT_FOLDERS.keys():
+        if self._in_split_folders(images):
             return {key: SPLIT_FOLDERS[key.partition("/")[0]] for key in sorted(images)}
         return {key: hashed_split(self._group(key), self.shares) for key in sorted(images)}
 

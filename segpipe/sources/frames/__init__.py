@@ -122,6 +122,8 @@ class Frames:
             if stem not in frames and f"{folder_of(folder_of(stem))}/{name_of(stem)}" not in frames:
                 detail = f"a mask without a frame {self.images}/{stem}.*: add the frame or remove it"
                 listing.refuse(drawn[stem], stem, "missing_image", detail)
+        if not self.split and not self._lists():
+            listing.dealt(self.shares, "write names of clips into ImageSets/train.txt, val.txt and test.txt")
         return listing.result()
 
     def _add(self, clip: _Clip, frames: Mapping[str, str], drawn: Mapping[str, str], listing: Listing) -> None:
@@ -145,12 +147,15 @@ class Frames:
                     extra={"frame": number, "by_object": bool(objects)},
                 )
 
+    def _lists(self) -> dict[str, str]:
+        lists = {name: f"ImageSets/{name}.txt" for name in SPLITS}
+        return {name: path for name, path in lists.items() if storage.exists(storage.join(self.root, path))}
+
     def _splits(self, clips: Sequence[str]) -> dict[str, str]:
         """Clip -> split: by `split`, else by the lists ImageSets/{train,val,test}.txt, else by the hash of the clip."""
         if self.split:
             return dict.fromkeys(clips, self.split)
-        lists = {name: f"ImageSets/{name}.txt" for name in SPLITS}
-        lists = {name: path for name, path in lists.items() if storage.exists(storage.join(self.root, path))}
+        lists = self._lists()
         if not lists:
             return {clip: hashed_split(clip, self.shares) for clip in clips}
         chosen: dict[str, str] = {}

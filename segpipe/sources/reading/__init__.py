@@ -51,7 +51,7 @@ from segpipe.sources.reading.listing import (
     pictures_by_stem,
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
-from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, parse_shares
+from segpipe.sources.reading.splits import SPLITS, empty_splits, hashed_split, listed_stems, parse_shares
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -69,6 +69,7 @@ __all__ = [
     "class_colour",
     "coding",
     "document_of",
+    "empty_splits",
     "files_below",
     "files_by_stem",
     "hashed_split",

@@ -84,13 +84,21 @@ def check_size(mask: bytes, path: str, image: Photograph) -> None:
 
 
 def read_pair(
-    root: str, ref: SampleRef, table: Mapping[int, int], *, palette: Mapping[tuple[int, int, int], int] | None = None
+    root: str,
+    ref: SampleRef,
+    table: Mapping[int, int],
+    *,
+    palette: Mapping[tuple[int, int, int], int] | None = None,
+    own: str = "",
 ) -> Sample:
-    """The sample of `ref.files` = (image, mask): raw mask ids become class ids by `table`. Raises BadSampleError."""
+    """The sample of `ref.files` = (image, mask): raw mask ids become class ids by `table`; `own` as in `map_labels`.
+
+    Raises BadSampleError.
+    """
     image_path, mask_path = ref.files
     image = read_photograph(root, image_path)
     raw = read_labels(root, mask_path, image, palette=palette)
-    return sample_of(ref, image, label_map=stored(masks.map_labels(raw, table, file=mask_path)))
+    return sample_of(ref, image, label_map=stored(masks.map_labels(raw, table, file=mask_path, own=own)))
 
 
 def sample_of(ref: SampleRef, image: Photograph, **annotations: Any) -> Sample:

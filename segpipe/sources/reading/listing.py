@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
 from segpipe import storage
+from segpipe.sources.reading.splits import empty_splits
 from segpipe.sources.spec import Index
 from segpipe.types import QuarantineEntry, SampleRef
 
@@ -187,6 +188,10 @@ class Listing:
         if (reason := self._known_bad.get(sample_id)) is not None:
             self.refuse(file, sample_id, "known_bad", f"{reason}: leave it out")
         return reason is not None
+
+    def dealt(self, shares: tuple[float, ...], remedy: str) -> None:
+        """Notes the splits that the hash left empty."""
+        self._notes += empty_splits(self._refs.values(), shares, remedy)
 
     def result(self) -> Index:
         """What `Source.index` returns."""
