@@ -46,6 +46,11 @@ def empty_splits(refs: Collection[SampleRef], shares: tuple[float, ...], remedy:
     if not missing or len(refs) < len(wanted):
         return []
     groups = sorted({ref.group for ref in refs})
+    if len(groups) == len(refs):
+        return [
+            f"no sample is in {' and '.join(missing)}: a hash deals the {len(refs)} samples one by one, and by chance "
+            f"none fell there; change the option shares, or {remedy}"
+        ]
     shown = ", ".join(map(repr, groups[:3])) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
     return [
         f"no sample is in {' and '.join(missing)}: a hash deals whole groups, and the {len(refs)} samples are of "
