@@ -7,7 +7,7 @@ Letter legend: H W image size in pixels; arrays are row-major, pixel (x, y) is a
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,10 +143,22 @@ def map_labels(labels: Labels, table: Mapping[int, int], *, file: str, own: str 
             "label_out_of_range",
             file,
             f"label {int(value)} in {int((labels == value).sum())} pixels, first at x={x}, y={y}; known raw labels are "
-            f"{raws if len(raws) <= 12 else f'{raws[0]}..{raws[-1]}'}: {remedy}",
+            f"{raws if len(raws) <= 12 else _runs(raws)}: {remedy}",
         )
     mapped: Labels = lookup[labels]
     return mapped
+
+
+def _runs(values: Sequence[int]) -> str:
+    """`0..20, 255`: sorted values with runs of neighbours drawn together, and no more than four of those."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    shown = [str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs]
+    return ", ".join(shown if len(shown) <= 4 else [*shown[:3], f"and so on to {values[-1]}"])
 
 
 def _ids_of_colours(pixels: npt.NDArray[Any], palette: Mapping[tuple[int, int, int], int], file: str) -> Labels:

@@ -42,7 +42,8 @@ from segpipe.types import (
     Task,
 )
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+# Ultralytics says train, val and test, Roboflow valid; the long words are what people write.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 MAX_YAML_BYTES = 1_000_000
 MAX_LINE = 2_000_000  # characters: a polygon of 50,000 points
 
@@ -81,7 +82,7 @@ class Yolo:
         """Nobody has written down how many samples there should be."""
 
     def index(self) -> Index:
-        """Every image of train, val (or valid) and test. Raises InputError where there is none."""
+        """Every image of train, val (or valid, or validation) and test. Raises InputError where there is none."""
         listing, found, labelled = Listing(), 0, 0
         for folder, split in SPLITS.items():
             images = self.images.replace("{split}", folder)

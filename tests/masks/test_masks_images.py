@@ -194,6 +194,14 @@ def test_labels_that_count_from_one_are_told_so() -> None:
             map_labels(np.array([labels], np.uint8), table, file="m.png", own="names.json")
 
 
+def test_many_known_labels_are_shown_as_runs() -> None:
+    table = {**{k: k for k in range(21)}, 255: 255}
+    with pytest.raises(BadSampleError, match=r"known raw labels are 0\.\.20, 255: mend"):
+        map_labels(np.array([[22]], np.uint8), table, file="m.png")
+    with pytest.raises(BadSampleError, match=r"known raw labels are 0, 2, 4, and so on to 38: mend"):
+        map_labels(np.array([[1]], np.uint8), {2 * k: k for k in range(20)}, file="m.png")
+
+
 def test_labels_of_a_published_format_are_not_for_its_user_to_change() -> None:
     with pytest.raises(BadSampleError, match=r"labels are \[0, 1\]: mend the mask") as caught:
         map_labels(np.array([[1, 2]], np.uint8), {0: 0, 1: 1}, file="m.png")

@@ -136,3 +136,22 @@ def test_a_split_that_the_hash_left_empty_is_said_with_a_remedy_of_that_source(n
     notes = [note for note in found.notes if note.startswith("no sample is in train: ")]
     assert len(notes) == (len(found.refs) >= 2), "a single sample can be in one split only"
     assert all(DEALT[name] in note and "option shares" in note for note in notes)
+
+
+def test_folders_of_splits_beside_others_are_said_not_to_count(tmp_path: Path) -> None:
+    WRITERS["folder"](tmp_path)
+    for name in ("train.txt", "val.txt", "test.txt"):
+        (tmp_path / name).unlink(missing_ok=True)
+    for tree in ("images", "masks"):
+        files = sorted((tmp_path / tree).iterdir())
+        for folder, file in zip(("train", "validation", "holdout"), files * 3, strict=False):
+            (tmp_path / tree / folder).mkdir()
+            shutil.copy(file, tmp_path / tree / folder)
+        for file in files:
+            file.unlink()
+    (note,) = (text for text in open_source("folder", str(tmp_path)).index().notes if "called like splits" in text)
+    assert note.startswith("train, validation below images/ are called like splits, but holdout beside them not: all")
+    for tree in ("images", "masks"):
+        shutil.rmtree(tmp_path / tree / "holdout")
+    found = open_source("folder", str(tmp_path)).index()
+    assert ({ref.split for ref in found.refs}, found.notes) == ({"train", "val"}, ())

@@ -86,6 +86,7 @@ class Folder:
                 files = (images[key][0], masks[key][0])
                 refs.append(SampleRef(sample_id=key, split=split, group=self._group(key), files=files))
         if not lists and not self._in_split_folders(images):
+            notes += self._half_split(images)
             notes += empty_splits(refs, self.shares, UNDEALT)
         return Index(sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), refused, tuple(notes))
 
@@ -150,6 +151,18 @@ class Folder:
     def _in_split_folders(self, images: Mapping[str, list[str]]) -> bool:
         """Whether every image is below a folder that is called like a split."""
         return {key.partition("/")[0] if "/" in key else "" for key in images} <= SPLIT_FOLDERS.keys()
+
+    def _half_split(self, images: Mapping[str, list[str]]) -> list[str]:
+        """What to say where some of the folders are called like splits, and the others keep that from counting."""
+        tops = {key.partition("/")[0] if "/" in key else "." for key in images}
+        if not (named := tops & SPLIT_FOLDERS.keys()):
+            return []
+        others = sorted(tops - named)
+        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        return [
+            f"{', '.join(sorted(named))} below {self.images}/ are called like splits, but {shown} beside them not: all "
+            "samples are dealt by a hash: rename or move those folders, or write split lists"
+        ]
 
     def _dealt(self, images: Mapping[str, list[str]]) -> dict[str, str]:
         """Splits without lists: by the folders train, val, test, or by the hash of the group."""

@@ -62,7 +62,7 @@ def pass_over_unlisted(
     folders = tuple(below(folder, "") if (folder := folder_of(pattern, split)) else "" for split in documents)
     left = [path for path in there - named if path.startswith(folders) and path.endswith(PICTURE_SUFFIXES)]
     paths = " and ".join(document.path for document in documents.values())
-    listing.pass_over(f"photograph(s) that {paths} do not list", left, "annotate them, or take them out")
+    listing.pass_over(f"photograph(s) that are not in {paths}", left, "annotate them, or take them out")
 
 
 def photograph_of(root: str, ref: SampleRef) -> Photograph:
