@@ -40,8 +40,9 @@ def test_counts_are_those_of_the_description(facts: Facts, tmp_path: Path) -> No
     if not facts.folder:
         write_mini(facts.source, tmp_path)
     source = open_mini(facts.source, DATA / facts.folder if facts.folder else tmp_path, facts.options)
-    refs, refused, _ = source.index()
+    refs, refused, notes = source.index()
     assert refused == []
+    assert not any(note.startswith("passed over") for note in notes), notes
     samples, segments, crowds, pixels = Counter[str](), Counter[str](), Counter[str](), Counter[int]()
     for ref in refs:
         sample = source.read(ref)

@@ -53,14 +53,23 @@ def images_with_objects(
 def pass_over_unlisted(
     documents: Mapping[str, Document], pattern: str, there: frozenset[str], listing: Listing
 ) -> None:
-    """Notes the photographs in the folders that `pattern` means that no document lists. COCO's own list all of them."""
+    """Notes the photographs in the folders that `pattern` means that no document lists. COCO's own list all of them.
+
+    Where such a folder is the root, other files lie beside: it counts only in folders of which a document lists some.
+    """
     named = {
         below(folder_of(pattern, split), entry.file_name)
         for split, document in documents.items()
         for entry in document.images.values()
     }
-    folders = tuple(below(folder, "") if (folder := folder_of(pattern, split)) else "" for split in documents)
-    left = [path for path in there - named if path.startswith(folders) and path.endswith(PICTURE_SUFFIXES)]
+    folders = {folder for split in documents if (folder := folder_of(pattern, split))}
+    beside = {path.rpartition("/")[0] for path in named}
+    left = [
+        path
+        for path in there - named
+        if path.endswith(PICTURE_SUFFIXES)
+        and (path.rpartition("/")[0] in beside or any(path.startswith(f"{folder}/") for folder in folders))
+    ]
     paths = " and ".join(document.path for document in documents.values())
     listing.pass_over(f"photograph(s) that are not in {paths}", left, "annotate them, or take them out")
 
