@@ -142,8 +142,12 @@ def _publish(
 
 
 def nothing_usable(where: str, refused: Sequence[QuarantineEntry]) -> str:
-    """What to say of a source in which no sample is left."""
-    first = f", first {refused[0].file}: {refused[0].detail}" if refused else ""
+    """What to say of a source in which no sample is left: how many for each reason, and the first of the commonest."""
+    first = ""
+    if refused:
+        reasons = Counter(entry.reason for entry in refused).most_common()
+        example = next(entry for entry in refused if entry.reason == reasons[0][0])
+        first = f": {', '.join(f'{n} {reason}' for reason, n in reasons)}; first {example.file}: {example.detail}"
     return (
         f"{where}: no usable sample ({len(refused)} refused{first}); give the folder that holds the samples, or mend "
         "the source's options"

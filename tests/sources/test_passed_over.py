@@ -155,3 +155,13 @@ def test_folders_of_splits_beside_others_are_said_not_to_count(tmp_path: Path) -
         shutil.rmtree(tmp_path / tree / "holdout")
     found = open_source("folder", str(tmp_path)).index()
     assert ({ref.split for ref in found.refs}, found.notes) == ({"train", "val"}, ())
+
+
+def test_yolos_validation_folder_is_the_split_val(tmp_path: Path) -> None:
+    WRITERS["yolo"](tmp_path)
+    before = open_source("yolo", str(tmp_path)).index()
+    for tree in ("images", "labels"):
+        (tmp_path / tree / "val").rename(tmp_path / tree / "validation")
+    after = open_source("yolo", str(tmp_path)).index()
+    assert [(ref.split, len(ref.files)) for ref in after.refs] == [(ref.split, len(ref.files)) for ref in before.refs]
+    assert "val" in {ref.split for ref in after.refs}

@@ -202,7 +202,9 @@ def test_a_source_without_usable_samples_says_what_was_wrong_with_the_first(tmp_
     shutil.rmtree(root / "masks")
     (root / "masks").mkdir()
     (root / "masks" / "other.png").write_bytes(png(np.zeros((1, 1), np.uint8)))
-    with pytest.raises(InputError, match=r"no usable sample \(2 refused, first images/train_000.png: no mask"):
+    with pytest.raises(
+        InputError, match=r"no usable sample \(2 refused: 2 missing_mask; first images/train_000.png: no mask"
+    ):
         ingest(streets(root), to=str(tmp_path / "to"))
 
 
