@@ -26,22 +26,28 @@ def ingest(
         str, typer.Argument(metavar="ROOT", help="Folder or URI of the source files ('' if it needs none).")
     ],
     to: ToOption = None,
-    name: Annotated[str | None, typer.Option("--name", help="The dataset's name. Default: FORMAT.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The dataset's name, a part of its versions. Default: FORMAT.")
+    ] = None,
     max_quarantine: Annotated[
         float,
         typer.Option("--max-quarantine", metavar="SHARE", min=0, max=1, help="Refuse above this share of bad samples."),
     ] = 0.01,
     options: Annotated[
         list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="An option of the source. May be repeated."),
+        typer.Option(
+            "--option", metavar="KEY=VALUE", help="An option of the source (`segpipe list sources FORMAT`); repeatable."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a folder of images and masks as a dataset version.
 
     Bad files are set aside and listed, their good neighbours are published. The
-    version is the hash of the content: the same files give the same version
-    again, and a second run finds nothing to do.
+    version is the hash of what is published: samples, splits, classes, licence
+    and the dataset's name, not the place of source or dataset. The same files
+    under the same name give the same version again, and a second run finds
+    nothing to do. `segpipe list sources FORMAT` explains the options.
 
     \b
     Examples:
@@ -49,7 +55,8 @@ def ingest(
       segpipe ingest folder ~/photos --name roofs --max-quarantine 0.05 --json
       segpipe ingest scenes "" --option train=120 --option seed=7
     """
-    with answering(as_json) as answer:
+    with answering(as_json) as answer, bars() as shown:
+        shown.note(f"indexing {root or 'no files'} as {format}")  # before the imports, which take seconds
         from segpipe.config import DatasetConfig
         from segpipe.config.strict import validate
         from segpipe.stages import ingest as stage
@@ -63,12 +70,10 @@ def ingest(
             "options": options_of(options or ()),
         }
         config = validate(DatasetConfig, document, "segpipe ingest")
-        with bars() as shown:
-            shown.note(f"ingesting {config.name}")
-            try:
-                answer(stage.ingest(config, to=to, on_progress=partial(shown.ingest, config.name)), views.ingested)
-            except QuarantineLimitError as error:
-                answer(_refusal(config.name, to, error), views.ingest_refused, status=error.exit_status)
+        try:
+            answer(stage.ingest(config, to=to, on_progress=partial(shown.ingest, config.name)), views.ingested)
+        except QuarantineLimitError as error:
+            answer(_refusal(config.name, to, error), views.ingest_refused, status=error.exit_status)
 
 
 def _refusal(name: str, to: str | None, error: QuarantineLimitError) -> dict[str, object]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from segpipe.types import QuarantineEntry
 
 MOST_LISTED = 20
+MOST_NAMED = 3  # samples of one reason
 
 
 def ingested(console: Console, result: IngestResult) -> None:
@@ -40,11 +41,18 @@ def ingest_refused(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def quarantine(console: Console, entries: Sequence[QuarantineEntry]) -> None:
-    """The first bad samples; the dataset's quarantine file and --json have them all."""
-    if entries:
-        rows = [(entry.file, entry.item, entry.reason, entry.detail) for entry in entries[:MOST_LISTED]]
-        shown = "" if len(entries) <= MOST_LISTED else f", the first {MOST_LISTED}"
-        table(console, f"{len(entries)} in quarantine{shown}", ("file", "item", "reason", "detail"), rows)
+    """The bad samples by reason, most first; the dataset's quarantine file and --json have each of them."""
+    groups: dict[str, list[QuarantineEntry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.reason, []).append(entry)
+    rows = []
+    for reason, group in sorted(groups.items(), key=lambda each: (-len(each[1]), each[0])):
+        items = list(dict.fromkeys(entry.item or entry.file for entry in group))
+        more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
+        rows.append((reason, len(group), ", ".join(items[:MOST_NAMED]) + more, f"{group[0].file}: {group[0].detail}"))
+    if rows:
+        columns = ("reason", "number", "samples", "the first")
+        table(console, f"{len(entries)} in quarantine (--json lists each)", columns, rows)
 
 
 def inspected(console: Console, found: Inspection) -> None:

@@ -22,20 +22,32 @@ class Table(StrEnum):
 
 def list_table(
     table: Annotated[Table, typer.Argument(metavar="models|sources|tasks", help="Which table.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="[FORMAT]", help="One of the sources: explains its files and options.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the architectures, dataset formats or tasks that a recipe may name.
 
-    --json also tells each entry's options with their defaults.
+    --json also tells each entry's options with their defaults. With FORMAT: the
+    files that this source reads, what each of its options means, the licence,
+    and how many samples its publisher states.
 
     \b
     Examples:
       segpipe list models
       segpipe list sources --json
+      segpipe list sources folder
     """
     with answering(as_json) as answer, steps(f"listing {table}"):
+        from segpipe.errors import InputError
         from segpipe.stages import catalogue
 
+        if name is not None:
+            if table is not Table.SOURCES:
+                raise InputError(f"list {table} takes no name, found {name!r}: leave it out; --json tells all of each")
+            answer(catalogue.source(name), views.source)
+            return
         entries = {Table.MODELS: catalogue.models, Table.SOURCES: catalogue.sources, Table.TASKS: catalogue.tasks}
         answer(entries[table](), views.sources if table is Table.SOURCES else views.catalogue)
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from segpipe.types import EvalReport, TrainResult
 
 
+KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}  # for a person
+
+
 def checked(console: Console, summary: Mapping[str, Any]) -> None:
     say(
         console,
@@ -120,9 +123,41 @@ def sources(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
         if entry["options"]:
             options = ", ".join(f"{key}={value}" for key, value in entry["options"].items())
             say(console, f"  --option: {options}")
-        for reason in dict.fromkeys(entry["known_bad"].values()):
-            ids = ", ".join(sample_id for sample_id, why in entry["known_bad"].items() if why == reason)
-            say(console, f"  refused, because {reason}: {ids}")
+        _known_bad(console, entry)
+    say(console, "what the options of one mean: segpipe list sources FORMAT")
+
+
+def source(console: Console, entry: Mapping[str, Any]) -> None:
+    """One format in full."""
+    say(console, f"{entry['name']}: {entry['summary']}", "bold")
+    say(console, f"  for {', '.join(entry['tasks'])}; licence: {entry['licence']}")
+    if entry["layout"]:
+        say(console, "  files in ROOT:")
+        for line in entry["layout"]:
+            say(console, f"    {line}")
+    if entry["expected"]:
+        counts = ", ".join(f"{split} {samples}" for split, samples in entry["expected"].items())
+        say(console, f"  samples as published: {counts}")
+    _known_bad(console, entry)
+    if entry["options"]:
+        rows = [
+            (key, KINDS[each["type"]], _default(each["default"]), each["help"])
+            for key, each in entry["options"].items()
+        ]
+        table(
+            console,
+            "--option KEY=VALUE, or `options:` of a recipe's dataset",
+            ("key", "value", "default", "meaning"),
+            rows,
+        )
+    else:
+        say(console, "  no options")
+
+
+def _known_bad(console: Console, entry: Mapping[str, Any]) -> None:
+    for reason in dict.fromkeys(entry["known_bad"].values()):
+        ids = ", ".join(sample_id for sample_id, why in entry["known_bad"].items() if why == reason)
+        say(console, f"  refused, because {reason}: {ids}")
 
 
 def checkup(console: Console, checks: Sequence[Check]) -> None:
@@ -132,6 +167,13 @@ def checkup(console: Console, checks: Sequence[Check]) -> None:
     for check in checks:
         if check.status != "ok":
             say(console, f"{check.name}: {check.fix}", MARKS[check.status])
+
+
+def _default(value: object) -> str:
+    """As it is written on the command line; an empty text is shown as such."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value != "" else '""'
 
 
 def _number(value: float | None) -> str:

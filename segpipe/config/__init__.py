@@ -47,10 +47,12 @@ WITHOUT_EFFECT = ("checkpoint_every", "loader_threads")
 class DatasetConfig(Strict):
     """What `retrain` ingests before training: a source format, where its files are, and the dataset's name."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="dataset name, part of its URI")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="dataset name, part of its URI and versions")
     format: str = Field(description="a source of `segpipe list sources`")
     root: str = Field(default="", description="folder or URI of the source files; $VARIABLES are expanded")
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict, description="options of the source")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="options of the source; `segpipe list sources FORMAT` explains them"
+    )
     max_quarantine: Fraction = Field(default=0.01, description="refuse the version above this share of bad samples")
 
 

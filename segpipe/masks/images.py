@@ -7,7 +7,7 @@ Letter legend: H W image size in pixels; arrays are row-major, pixel (x, y) is a
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def read_label_image(
     data: bytes, *, file: str, palette: Mapping[tuple[int, int, int], int] | None = None, max_pixels: int = MAX_PIXELS
 ) -> Labels:
     """The raw ids (H, W) of a PNG mask: modes 1, L, P (the index, not the colour) as uint8, 16-bit grey as uint16,
-    RGB through `palette` (colour -> raw id) as uint16.
+    RGB through `palette` (colour -> raw id) as uint16. An empty palette is one that its user may still fill.
 
     Raises BadSampleError(mask_mode | label_out_of_range | format_not_allowed | truncated | unreadable | too_large).
     """
@@ -86,7 +86,9 @@ def read_label_image(
     depth, colour_type = data[24], data[25]
     _require_8_bit_colours(image, depth, file)
     if image.mode not in ("1", "L", "P", "I;16") and not (image.mode == "RGB" and palette):
-        coloured = ", or give each class its `colour` in classes.json" if image.mode == "RGB" else ""
+        coloured = (
+            ", or give each class its `colour` in classes.json" if image.mode == "RGB" and palette is not None else ""
+        )
         raise BadSampleError(
             "mask_mode", file, f"mask mode {image.mode}; expected 1, L, P or 16-bit grey: save it as such{coloured}"
         )
@@ -113,8 +115,11 @@ def read_id_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> np
     return pixels.astype(np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
 
 
-def map_labels(labels: Labels, table: Mapping[int, int], *, file: str) -> Labels:
+def map_labels(labels: Labels, table: Mapping[int, int], *, file: str, own: str = "") -> Labels:
     """Raw ids (H, W) -> class ids by `table`; uint8 where every class id fits, else uint16.
+
+    `own` names the file in which the user says what the labels are, beside the options ignore and reduce_zero; without
+    it the labels are those of a published format.
 
     Raises BadSampleError(label_out_of_range) naming the first value that is not in the table, its count and its place.
     """
@@ -130,16 +135,30 @@ def map_labels(labels: Labels, table: Mapping[int, int], *, file: str) -> Labels
         classes = [raw for raw in raws if raw != IGNORE_8BIT]
         # The commonest mistake of all, and to ignore the value instead would give every pixel the class beside its own.
         shifted = value == len(classes) and classes == list(range(len(classes))) and not (labels == 0).any()
-        remedy = "it counts from 1 (source folder: option reduce_zero=true), or add it" if shifted else "add it"
+        remedy = "mend the mask (labels of your own are for the source folder)"
+        if own:
+            hint = "it counts from 1 (option reduce_zero=true), or " if shifted else ""
+            remedy = f"{hint}add it to {own}, or have it ignored (option ignore)"
         raise BadSampleError(
             "label_out_of_range",
             file,
             f"label {int(value)} in {int((labels == value).sum())} pixels, first at x={x}, y={y}; known raw labels are "
-            f"{raws if len(raws) <= 12 else f'{raws[0]}..{raws[-1]}'}: {remedy} to the classes, or "
-            'have it ignored (source folder: option ignore, or "ignore": true in classes.json)',
+            f"{raws if len(raws) <= 12 else _runs(raws)}: {remedy}",
         )
     mapped: Labels = lookup[labels]
     return mapped
+
+
+def _runs(values: Sequence[int]) -> str:
+    """`0..20, 255`: sorted values with runs of neighbours drawn together, and no more than four of those."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    shown = [str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs]
+    return ", ".join(shown if len(shown) <= 4 else [*shown[:3], f"and so on to {values[-1]}"])
 
 
 def _ids_of_colours(pixels: npt.NDArray[Any], palette: Mapping[tuple[int, int, int], int], file: str) -> Labels:

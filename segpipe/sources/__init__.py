@@ -71,7 +71,7 @@ SOURCES: dict[str, SourceInfo] = {
     "yolo": yolo.INFO,
 }
 
-__all__ = ["SOURCES", "Source", "SourceInfo", "names", "open_source"]
+__all__ = ["SOURCES", "Source", "SourceInfo", "info_of", "names", "open_source"]
 
 
 def names() -> list[str]:
@@ -79,28 +79,36 @@ def names() -> list[str]:
     return sorted(SOURCES)
 
 
+def info_of(format: str) -> SourceInfo:  # noqa: A002
+    """The line of SOURCES that is called `format`. Raises InputError where there is none."""
+    if format not in SOURCES:
+        close = difflib.get_close_matches(format, SOURCES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"unknown source format {format!r}; {hint}known are: {', '.join(names())}")
+    return SOURCES[format]
+
+
 def open_source(format: str, root: str, options: Mapping[str, str | int | float | bool] | None = None) -> Source:  # noqa: A002
     """The source `format` over the folder or URI `root`.
 
     Raises InputError on an unknown format, an unknown option, or an option of another type or value than documented.
     """
-    if format not in SOURCES:
-        close = difflib.get_close_matches(format, SOURCES, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(f"unknown source format {format!r}; {hint}known are: {', '.join(names())}")
-    info = SOURCES[format]
+    info = info_of(format)
     given = dict(options or {})
     for key, value in given.items():
         if key not in info.options:
-            known = ", ".join(f"{name}={default!r}" for name, default in info.options.items()) or "none"
-            raise InputError(f"source {format!r} has no option {key!r} (value {value!r}); its options are: {known}")
-        default = info.options[key]
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            known = ", ".join(f"{name}={option.default!r}" for name, option in info.options.items()) or "none"
+            raise InputError(
+                f"source {format!r} has no option {key!r} (value {value!r}); its options are: {known}; "
+                f"`segpipe list sources {format}` explains them"
+            )
+        kind, default, _ = info.options[key]
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
             given[key] = float(value)
-        elif type(value) is not type(default):
+        elif type(value) is not kind:
             raise InputError(
                 f"source {format!r}, option {key!r}: {value!r} is of type {type(value).__name__}; expected "
-                f"{type(default).__name__}, e.g. {default!r}"
+                f"{kind.__name__}, e.g. {default!r}"
             )
     if info.layout and not storage.exists(root):
         raise InputError(

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from segpipe.errors import InputError
 from segpipe.sources.reading import Kind, Listing, Place, class_colour, coding, read_lines, read_pair
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 FOLDERS = {"training": "train", "validation": "val"}
 NAMES_FILE = "objectInfo150.txt"
 NUM_CLASSES = 150
+EXPECTED = {"train": 20210, "val": 2000}
 LICENCE = "images for non-commercial research and education; annotations BSD 3-clause (CSAILVision)"
 _TABLE = {0: IGNORE_8BIT, **{number + 1: number for number in range(NUM_CLASSES)}}
 CODING = coding(_TABLE, "0 is no class: other objects, not scored", "class k is written as k + 1")
@@ -44,9 +46,9 @@ class Ade20k:
     @property
     def expected(self) -> Mapping[str, int] | None:
         """The published counts; none for a folder without training/ and validation/."""
-        return None if self.split else {"train": 20210, "val": 2000}
+        return None if self.split else EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image below images/training and images/validation. Raises InputError on other folders or none."""
         listing = Listing(KNOWN_BAD)
         if not listing.add_folder(self.root, Kind("images", ".jpg"), Kind("annotations", ".png"), self._place):
@@ -70,8 +72,12 @@ class Ade20k:
         return read_pair(self.root, ref, _TABLE)
 
 
-def open_ade20k(root: str, *, split: str = "") -> Ade20k:
-    """Opens the set; `split` names the one split of a folder without training/ and validation/. Raises InputError."""
+def open_ade20k(
+    root: str,
+    *,
+    split: Annotated[str, "name of the one split, for a folder without training/ and validation/"] = "",
+) -> Ade20k:
+    """Opens the set. Raises InputError."""
     rows = [line.split("\t") for line in read_lines(root, NAMES_FILE)[1:] if line.strip()]
     if [row[0].strip() for row in rows] != [str(number + 1) for number in range(NUM_CLASSES)]:
         raise InputError(
@@ -89,11 +95,11 @@ INFO = SourceInfo(
     summary="ADE20K scene parsing, 20210/2000 photographs, 150 classes, value 0 = not scored",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"split": ""},
     layout=(
         "images/{training,validation}/ADE_val_00000001.jpg",
         "annotations/{training,validation}/ADE_val_00000001.png",
         "objectInfo150.txt",
     ),
+    expected=EXPECTED,
     known_bad=KNOWN_BAD,
 )

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from segpipe.errors import InputError
 from segpipe.sources.reading import Kind, Listing, alone_in, coding, read_pair
 from segpipe.sources.reading.road_labels import ROAD_CLASSES, TRAIN_IDS
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 IMAGES, MASKS = "images/10k", "labels/sem_seg/masks"
 SPLITS = ("train", "val")  # the test split's masks are not published
+EXPECTED = {"train": 7000, "val": 1000}
 LICENCE = "BSD 3-clause for education, research and not-for-profit purposes (doc.bdd100k.com)"
 CODING = coding(TRAIN_IDS, "values are Cityscapes' train ids; 255 is void")
 
@@ -37,9 +38,9 @@ class Bdd100k:
     @property
     def expected(self) -> Mapping[str, int]:
         """The published counts."""
-        return {"train": 7000, "val": 1000}
+        return EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of train and val. Raises InputError where there is none."""
         listing, found = Listing(), 0
         for split in SPLITS:
@@ -64,4 +65,5 @@ INFO = SourceInfo(
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
     layout=("images/10k/{train,val}/0004a4c0-d4dff0ad.jpg", "labels/sem_seg/masks/{train,val}/0004a4c0-d4dff0ad.png"),
+    expected=EXPECTED,
 )

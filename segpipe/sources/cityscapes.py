@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
 from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
@@ -25,13 +27,12 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -44,6 +45,7 @@ EXPECTED = {
     "gtFine": {"train": 2975, "val": 500},
     "gtCoarse": {"train": 2975, "val": 500, "train_extra": 19998},
 }
+WITHOUT_TRUTH = {"train_extra", "test", "demoVideo"}
 LICENCE = "custom terms, non-commercial (www.cityscapes-dataset.com/license)"
 KNOWN_BAD = {"troisdorf_000000_000073": "the frame is damaged (the download page of train_extra asks to delete it)"}
 CODING = coding(LABEL_IDS, "values are label ids; 15 of the 34 are not scored")
@@ -68,20 +70,25 @@ class Cityscapes:
         """The published counts; none for a folder without splits."""
         return None if self.split else EXPECTED[self.truth]
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image that has a truth, and every truth that has an image. Raises InputError where nothing is found."""
         listing = Listing(KNOWN_BAD)
         images, labels = Kind(IMAGES, IMAGE_ENDING), Kind(self.truth, f"_{self.truth}_labelIds.png")
         with_objects = Annotation.SEGMENTS in self.annotations
         objects = Kind(self.truth, f"_{self.truth}_instanceIds.png") if with_objects else None
-        if not listing.add_folder(self.root, images, labels, self._place, objects=objects):
+        strange: set[str] = set()
+        if not listing.add_folder(self.root, images, labels, partial(self._place, strange), objects=objects):
             raise InputError(
                 f"{self.root}: no {IMAGES}/**/*{IMAGE_ENDING} here; expected {IMAGES}/train/<city>/ and "
                 f"{self.truth}/train/<city>/: give the folder that holds both as root"
             )
+        listing.pass_over(
+            "folder(s) of no published split", strange, f"rename them to {', '.join(EXPECTED[self.truth])}"
+        )
         return listing.result()
 
-    def _place(self, stem: str) -> Place | None:
+    def _place(self, strange: set[str], stem: str) -> Place | None:
+        """What a stem means; folders that Cityscapes does not have are added to `strange`."""
         *folders, sample_id = stem.split("/")
         city = sample_id.partition("_")[0]  # those of val are not in train
         if self.split:
@@ -91,7 +98,11 @@ class Cityscapes:
                 f"{self.root}/{IMAGES}/{stem}{IMAGE_ENDING}: expected <split>/<city>/ around the file: restore the "
                 "layout, or name one split for all by the option split"
             )
-        return Place(sample_id, folders[0], city) if folders[0] in EXPECTED[self.truth] else None
+        if folders[0] in EXPECTED[self.truth]:
+            return Place(sample_id, folders[0], city)
+        if folders[0] not in WITHOUT_TRUTH:
+            strange.add(folders[0])
+        return None
 
     def read(self, ref: SampleRef) -> Sample:
         """One frame with its classes and, where asked for, its segments. Raises BadSampleError."""
@@ -128,9 +139,14 @@ def _segment(number: int, raw_id: int, area: int, path: str) -> Segment:
     return Segment(segment_id=number, class_id=class_id, area=area, is_crowd=is_crowd)
 
 
-def open_cityscapes(root: str, *, truth: str = "gtFine", split: str = "", segments: bool = True) -> Cityscapes:
-    """Opens the set; its options are `INFO.options`. `truth` is gtFine or gtCoarse, `split` names the one split of a
-    flat folder, `segments=False` reads classes alone. Raises InputError."""
+def open_cityscapes(
+    root: str,
+    *,
+    truth: Annotated[str, "gtFine or gtCoarse: which polygons are read"] = "gtFine",
+    split: Annotated[str, "name of the one split, for a flat folder without train/ and val/"] = "",
+    segments: Annotated[bool, "false reads classes alone, without instanceIds"] = True,
+) -> Cityscapes:
+    """Opens the set. Raises InputError on a bad option."""
     if truth not in EXPECTED:
         raise InputError(f"option truth={truth!r}; expected {' or '.join(EXPECTED)}")
     if split and split not in EXPECTED[truth]:
@@ -145,12 +161,12 @@ INFO = SourceInfo(
     summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19998 more of them coarse, 19 scored classes",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
-    options={"truth": "gtFine", "split": "", "segments": True},
     layout=(
         "leftImg8bit/{train,val}/aachen/aachen_000000_000019_leftImg8bit.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_instanceIds.png",
         "or gtCoarse/{train,val,train_extra}/aachen/aachen_000000_000019_gtCoarse_{labelIds,instanceIds}.png",
     ),
+    expected=EXPECTED["gtFine"],
     known_bad=KNOWN_BAD,
 )

@@ -12,7 +12,7 @@ Known, and kept: two images of train2017 (200365, 550395) have an object without
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from segpipe.errors import BadSampleError
 from segpipe.sources.reading import (
@@ -24,6 +24,7 @@ from segpipe.sources.reading import (
     segment_of_mask,
 )
 from segpipe.sources.reading.coco_json import (
+    EXPECTED,
     IMAGES,
     LICENCE,
     OBJECTS,
@@ -31,11 +32,10 @@ from segpipe.sources.reading.coco_json import (
     Documented,
 )
 from segpipe.sources.reading.coco_objects import images_with_objects, photograph_of
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (
     Annotation,
     Keypoints,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Task,
@@ -55,10 +55,10 @@ class Coco(Documented):
         has_keypoints = any(c.num_keypoints for document in documents for c in document.categories.values())
         return (Annotation.SEGMENTS, *((Annotation.KEYPOINTS,) if has_keypoints else ()))
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every listed image with its annotations. Raises InputError where a document is missing or not COCO's."""
-        listing = Listing()
-        for each in images_with_objects(self.root, self.read_documents(), self.images, listing):
+        listing, documents = Listing(), self.read_documents()
+        for each in images_with_objects(self.root, documents, self.images, listing):
             listing.add(
                 each.sample_id,
                 split=each.split or hashed_split(each.sample_id, self.shares),
@@ -67,6 +67,8 @@ class Coco(Documented):
                 listed=each.files[1],
                 extra=each.extra,
             )
+        if "" in documents:  # a document without a split in its name
+            listing.dealt(self.shares, "name a document for each split, with {split} in the option annotations")
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:
@@ -105,15 +107,14 @@ def _keypoints(flat: list[Any], segment_id: int, where: str) -> Keypoints:
 def open_coco(
     root: str,
     *,
-    annotations: str = OBJECTS,
-    images: str = IMAGES,
-    shares: str = SHARES,
-    licence: str = LICENCE,
+    annotations: Annotated[
+        str, "documents below the root; {split} is the split's name, and without it shares deal the images"
+    ] = OBJECTS,
+    images: Annotated[str, "folder of the photographs below the root; {split} as in annotations"] = IMAGES,
+    shares: Shares = SHARES,
+    licence: Licence = LICENCE,
 ) -> Coco:
-    """Opens COCO-style documents; its options are `INFO.options`. Raises InputError on a bad option.
-
-    `annotations` and `images` are patterns below the root; a document without {split} in its name is dealt by `shares`.
-    """
+    """Opens COCO-style documents. Raises InputError on a bad option."""
     return Coco(root=root, documents=annotations, images=images, shares=parse_shares(shares), licence=licence)
 
 
@@ -123,14 +124,9 @@ INFO = SourceInfo(
     summary="COCO 2017 instances, 118287/5000 photographs, 80 classes; keypoints; any COCO-style JSON",
     licence=LICENCE,
     tasks=(Task.INSTANCE, Task.KEYPOINTS),
-    options={
-        "annotations": OBJECTS,
-        "images": IMAGES,
-        "shares": SHARES,
-        "licence": LICENCE,
-    },
     layout=(
         "{train,val}2017/000000000009.jpg",
         "annotations/instances_{train,val}2017.json, or person_keypoints_{train,val}2017.json",
     ),
+    expected=EXPECTED,
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -26,8 +26,8 @@ from segpipe.sources.reading import (
 )
 from segpipe.sources.reading.coco_json import LICENCE, Document, read_documents
 from segpipe.sources.reading.coco_objects import images_with_objects, photograph_of
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 NUM_FOLDS = 4
 OUTSIDE = {"background": 0, "ignored": IGNORE_8BIT}
@@ -73,7 +73,7 @@ class Coco20i:
     def expected(self) -> None:
         """The papers do not say how many images have a class of a fold."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image with an object of its split's classes. Raises InputError on a document that is not COCO's."""
         documents = read_documents(self.root, self.documents)
         if documents.keys() != {"train", "val"}:
@@ -125,9 +125,14 @@ def _seen(entry: Mapping[str, Any], novel: set[int], split: str) -> dict[str, An
 
 
 def open_coco_20i(
-    root: str, *, fold: int = 0, annotations: str = DOCUMENTS, images: str = IMAGES, outside: str = "background"
+    root: str,
+    *,
+    fold: Annotated[int, "which fold is novel, 0 to 3: its 20 classes are those of val"] = 0,
+    annotations: Annotated[str, "the documents below the root; {split} stands for train and val"] = DOCUMENTS,
+    images: Annotated[str, "folder of the photographs below the root; {split} as in annotations"] = IMAGES,
+    outside: Annotated[str, "background or ignored: what pixels of the other split's classes become"] = "background",
 ) -> Coco20i:
-    """Opens one fold, 0 to 3; its options are `INFO.options`. Raises InputError on a bad option."""
+    """Opens one fold. Raises InputError on a bad option."""
     if fold not in range(NUM_FOLDS):
         raise InputError(f"option fold={fold!r}; expected 0 to {NUM_FOLDS - 1}")
     if outside not in OUTSIDE:
@@ -141,6 +146,5 @@ INFO = SourceInfo(
     summary="COCO-20i, few-shot folds of COCO's objects: 60 base classes to train, 20 novel ones to validate",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"fold": 0, "annotations": DOCUMENTS, "images": IMAGES, "outside": "background"},
     layout=("{train,val}2014/COCO_train2014_000000000009.jpg", "annotations/instances_{train,val}2014.json"),
 )

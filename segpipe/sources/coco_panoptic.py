@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.coco_json import (
+    EXPECTED,
     IMAGES,
     LICENCE,
     PANOPTIC,
@@ -37,11 +38,11 @@ from segpipe.sources.reading.coco_json import (
     files_of,
     folder_of,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.reading.coco_objects import pass_over_unlisted
+from segpipe.sources.spec import Index, Shares, SourceInfo
 from segpipe.types import (
     IGNORE_16BIT,
     Annotation,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -59,9 +60,10 @@ class CocoPanoptic(Documented):
     name: str = "coco_panoptic"
     annotations: tuple[Annotation, ...] = (Annotation.LABEL_MAP, Annotation.SEGMENTS)
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of every annotation. Raises InputError where a document is missing or not COCO's."""
         listing, documents = Listing(), self.read_documents()
+        drawn: set[str] = set()
         there = files_of(self.root, documents, self.images, self.pngs)
         for split, document in documents.items():
             for item, fault in document.faults:
@@ -78,6 +80,7 @@ class CocoPanoptic(Documented):
                     continue
                 painted.add(image_id)
                 file, mask = below(images, image.file_name), below(pngs, png)
+                drawn.add(mask)
                 sample_id = file.rpartition(".")[0] or file
                 listing.add_pair(
                     sample_id,
@@ -93,6 +96,9 @@ class CocoPanoptic(Documented):
             for image_id in document.images.keys() - painted:
                 detail = "no annotation names this image: add one, or take the image out"
                 listing.refuse(document.path, f"image {image_id}", "missing_mask", detail)
+        pass_over_unlisted(documents, self.images, there - drawn, listing)
+        if "" in documents:  # a document without a split in its name
+            listing.dealt(self.shares, "name a document for each split, with {split} in the option annotations")
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:
@@ -142,12 +148,14 @@ def _segments(entries: Any, document: Document) -> list[dict[str, Any]] | None:
 def open_coco_panoptic(
     root: str,
     *,
-    annotations: str = PANOPTIC,
-    images: str = IMAGES,
-    pngs: str = PNGS,
-    shares: str = SHARES,
+    annotations: Annotated[
+        str, "documents below the root; {split} is the split's name, and without it shares deal the images"
+    ] = PANOPTIC,
+    images: Annotated[str, "folder of the photographs below the root; {split} as in annotations"] = IMAGES,
+    pngs: Annotated[str, "folder of the segment PNGs below the root; {split} as in annotations"] = PNGS,
+    shares: Shares = SHARES,
 ) -> CocoPanoptic:
-    """Opens panoptic documents; its options are `INFO.options`, patterns below the root. Raises InputError."""
+    """Opens panoptic documents. Raises InputError on a bad option."""
     return CocoPanoptic(root=root, documents=annotations, images=images, pngs=pngs, shares=parse_shares(shares))
 
 
@@ -157,15 +165,10 @@ INFO = SourceInfo(
     summary="COCO 2017 panoptic, 118287/5000 photographs, 80 thing and 53 stuff classes",
     licence=LICENCE,
     tasks=(Task.PANOPTIC, Task.SEMANTIC, Task.INSTANCE),
-    options={
-        "annotations": PANOPTIC,
-        "images": IMAGES,
-        "pngs": PNGS,
-        "shares": SHARES,
-    },
     layout=(
         "{train,val}2017/000000000139.jpg",
         "annotations/panoptic_{train,val}2017/000000000139.png",
         "annotations/panoptic_{train,val}2017.json",
     ),
+    expected=EXPECTED,
 )

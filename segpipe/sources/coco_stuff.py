@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from segpipe.errors import InputError
 from segpipe.sources.reading import Kind, Listing, Place, alone_in, class_colour, coding, read_pair
 from segpipe.sources.reading.coco_json import EXPECTED, LICENCE, folder_of
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 # Labels 1 to 90; eleven of them (-) were never painted, and have no class.
 _THINGS = (
@@ -123,7 +124,7 @@ class CocoStuff:
         """COCO 2017's counts."""
         return EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of train and val. Raises InputError where there is none."""
         listing, found = Listing(), 0
         for split in SPLITS:
@@ -153,12 +154,19 @@ def _but_train_ids(split: str) -> Callable[[str], Place | None]:
 
 
 def open_coco_stuff(
-    root: str, *, labels: str = "raw", images: str = "images/{split}2017", masks: str = ""
+    root: str,
+    *,
+    labels: Annotated[
+        str, "how the masks are spelt: raw, train_ids (open-mmlab's converter) or pixelmaps (the 2017 challenge)"
+    ] = "raw",
+    images: Annotated[
+        str, "folder of the photographs below the root; {split} stands for train and val"
+    ] = "images/{split}2017",
+    masks: Annotated[
+        str, "folder of the masks below the root, with {split}; empty: where the publisher's archive unpacks"
+    ] = "",
 ) -> CocoStuff:
-    """Opens one spelling of the set: raw, train_ids or pixelmaps. Raises InputError.
-
-    `images` and `masks` are patterns below the root; masks are where its publisher's archive unpacks, unless told.
-    """
+    """Opens one spelling of the set. Raises InputError on a bad option."""
     if labels not in SPELLINGS:
         raise InputError(f"option labels={labels!r}; expected {', '.join(SPELLINGS)}")
     return CocoStuff(root=root, labels=labels, images=images, masks=masks or SPELLINGS[labels].masks)
@@ -170,10 +178,10 @@ INFO = SourceInfo(
     summary="COCO-Stuff 164k, 118287/5000 photographs, 171 classes of things and stuff, or the challenge's 92",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"labels": "raw", "images": "images/{split}2017", "masks": ""},
     layout=(
         "images/{train,val}2017/000000000009.jpg",
         "annotations/{train,val}2017/000000000009.png, or 000000000009_labelTrainIds.png",
         "or annotations/stuff_{train,val}2017_pixelmaps/000000000009.png",
     ),
+    expected=EXPECTED,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -24,13 +25,12 @@ from segpipe.sources.reading import (
     sample_of,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -71,7 +71,7 @@ class Davis:
         """Frames of the published lists."""
         return EXPECTED[self.year]
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """All frames of the listed sequences. Raises InputError where there are no lists."""
         images = files_by_stem(self.root, f"JPEGImages/{self.resolution}", ".jpg")
         truths = files_by_stem(self.root, f"Annotations/{self.resolution}", ".png")
@@ -159,8 +159,13 @@ def _sequence(text: str) -> str:
     return parts[-2] if len(parts) > 1 else text
 
 
-def open_davis(root: str, *, year: int = 2017, resolution: str = "480p") -> Davis:
-    """Opens the set as 2016 (one foreground) or 2017 (numbered objects). Raises InputError."""
+def open_davis(
+    root: str,
+    *,
+    year: Annotated[int, "2017 (numbered objects) or 2016 (one foreground)"] = 2017,
+    resolution: Annotated[str, "folder below JPEGImages/ and Annotations/: 480p or Full-Resolution"] = "480p",
+) -> Davis:
+    """Opens the set of one year. Raises InputError on a bad option."""
     if year not in EXPECTED:
         raise InputError(f"option year={year!r}; expected {' or '.join(map(str, EXPECTED))}")
     return Davis(root=root, year=year, resolution=resolution)
@@ -172,10 +177,10 @@ INFO = SourceInfo(
     summary="DAVIS 2016 and 2017, videos of 854x480, one foreground or numbered objects in every frame",
     licence=LICENCE,
     tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE),
-    options={"year": 2017, "resolution": "480p"},
     layout=(
         "JPEGImages/480p/bear/00000.jpg",
         "Annotations/480p/bear/00000.png",
         "ImageSets/{2016,2017}/{train,val}.txt, or ImageSets/480p/{train,val}.txt",
     ),
+    expected=EXPECTED[2017],
 )

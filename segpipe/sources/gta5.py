@@ -16,11 +16,12 @@ from segpipe.errors import InputError
 from segpipe.sources.reading import Kind, Line, Listing, Place, coding, read_pair
 from segpipe.sources.reading.matlab import read_matlab
 from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 SPLIT_FILE = "split.mat"
 SPLITS = {"train": "trainIds", "val": "valIds", "test": "testIds"}
+EXPECTED = {"train": 12403, "val": 6382, "test": 6181}
 LICENCE = "research and education only (download.visinf.tu-darmstadt.de/data/from_games)"
 CODING = coding(LABEL_IDS, "values are Cityscapes' label ids; 16 of the 35 are not scored")
 
@@ -40,9 +41,9 @@ class Gta5:
     @property
     def expected(self) -> Mapping[str, int]:
         """The counts of split.mat."""
-        return {"train": 12403, "val": 6382, "test": 6181}
+        return EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The frames of the three lists. Raises InputError where split.mat is missing or not the authors'."""
         lists, lines = read_matlab(self.root, SPLIT_FILE), []
         for split, variable in SPLITS.items():
@@ -55,7 +56,13 @@ class Gta5:
             stems = [f"{number:05d}" for number in numbers.ravel().tolist()]
             lines += [Line(stem, Place(stem, split, stem), SPLIT_FILE) for stem in stems]
         listing = Listing()
-        listing.add_lines(self.root, Kind("images", ".png"), Kind("labels", ".png"), lines)
+        listing.add_lines(
+            self.root,
+            Kind("images", ".png"),
+            Kind("labels", ".png"),
+            lines,
+            unlisted=f"fetch the authors' {SPLIT_FILE} again",
+        )
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:
@@ -70,4 +77,5 @@ INFO = SourceInfo(
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
     layout=("images/00001.png", "labels/00001.png", "split.mat"),
+    expected=EXPECTED,
 )

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from segpipe import masks, storage
 from segpipe.errors import BadSampleError, InputError
@@ -21,23 +21,23 @@ from segpipe.sources.reading import (
     Photograph,
     below,
     check_size,
+    chosen,
     class_colour,
     coding,
+    document_of,
     files_by_stem,
     inside,
-    read_document,
     sample_of,
     stored,
     value_table,
     without_root,
 )
 from segpipe.sources.reading.files import MAX_FILE_BYTES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, Licence, SourceInfo
 from segpipe.types import (
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Task,
@@ -76,7 +76,7 @@ class HuggingFace:
     def expected(self) -> None:
         """The files do not say."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every row of every file. Raises InputError where a file is missing, damaged or of other columns."""
         listing = Listing()
         for path, split in _files(self.root, self.folder).items():
@@ -106,7 +106,9 @@ class HuggingFace:
         mask = _bytes(cells[self.columns[1]], mask_name, "missing_mask")
         check_size(mask, mask_name, image)
         raw = masks.read_label_image(mask, file=mask_name)
-        return sample_of(ref, image, label_map=stored(masks.map_labels(raw, self.table, file=mask_name)))
+        return sample_of(
+            ref, image, label_map=stored(masks.map_labels(raw, self.table, file=mask_name, own=NAMES_FILE))
+        )
 
 
 def _bytes(cell: Any, where: str, missing: str) -> bytes:
@@ -164,8 +166,8 @@ def _column(asked: str, usual: tuple[str, ...], info: TableInfo) -> str:
 
 def _names(root: str, classes: str, info: TableInfo, column: str) -> dict[int, str]:
     """Raw value -> class name, by `classes`, else id2label.json, else the names that the mask's feature has."""
-    path = classes or NAMES_FILE
-    if not classes and not storage.exists(storage.join(root, path)):
+    uri = chosen(root, classes or NAMES_FILE)
+    if not classes and not storage.exists(uri):
         try:
             features = json.loads(info.notes.get("huggingface", b"{}")).get("info", {}).get("features", {})
             names = features.get(column, {}).get("names", [])
@@ -173,12 +175,12 @@ def _names(root: str, classes: str, info: TableInfo, column: str) -> dict[int, s
             names = []
         document: Any = dict(enumerate(names)) if isinstance(names, list) else {}
     else:
-        document = read_document(root, path)
+        document = document_of(uri)
     entries = list(document.items()) if isinstance(document, Mapping) else []
     numbered = {int(key): name for key, name in entries if str(key).isdecimal() and isinstance(name, str) and name}
     if not entries or len(numbered) != len(entries) or len(set(numbered.values())) != len(entries):
         raise InputError(
-            f'{storage.join(root, path)}: expected the class of each mask value, {{"0": "road", "1": "car", ...}}, '
+            f'{uri}: expected the class of each mask value, {{"0": "road", "1": "car", ...}}, '
             "each name once: write it, or name another file by the option classes"
         )
     return numbered
@@ -187,20 +189,20 @@ def _names(root: str, classes: str, info: TableInfo, column: str) -> dict[int, s
 def open_hf(
     root: str,
     *,
-    folder: str = "",
-    image: str = "",
-    label: str = "",
-    classes: str = "",
-    ignore: int = -1,
-    reduce_zero: bool = False,
-    licence: str = "not stated",
+    folder: Annotated[str, "where the Parquet files are; empty: anywhere below the root"] = "",
+    image: Annotated[str, "column of the images; empty: by its usual names"] = "",
+    label: Annotated[str, "column of the masks; empty: by its usual names"] = "",
+    classes: Annotated[
+        str,
+        'JSON file of {"mask value": "name"}, below the root or anywhere; empty: id2label.json, or the feature',
+    ] = "",
+    ignore: Annotated[int, "a mask value that means void, besides 255; -1: none"] = -1,
+    reduce_zero: Annotated[
+        bool, "true: 0 is void and class k is written as k + 1 (Transformers' do_reduce_labels)"
+    ] = False,
+    licence: Licence = "not stated",
 ) -> HuggingFace:
-    """Opens a dataset's folder; its options are `INFO.options`. Raises InputError.
-
-    `folder` is where the Parquet files are (default: anywhere below the root), `image` and `label` the columns
-    (default: by their usual names). `ignore` is a mask value that means void besides 255, whatever the names say; with
-    `reduce_zero` 0 is void and class k is k + 1, which Transformers call do_reduce_labels.
-    """
+    """Opens a dataset's folder. Raises InputError on a bad option, no table or no class names."""
     folder = folder.strip("/")
     info = describe_table(inside(root, next(iter(_files(root, folder)))))
     columns = (_column(image, IMAGE_COLUMNS, info), _column(label, LABEL_COLUMNS, info))
@@ -225,14 +227,5 @@ INFO = SourceInfo(
     summary="Hugging Face datasets on disk: Parquet files of images and masks, id2label.json",
     licence="as its owner states (option licence)",
     tasks=(Task.SEMANTIC,),
-    options={
-        "folder": "",
-        "image": "",
-        "label": "",
-        "classes": "",
-        "ignore": -1,
-        "reduce_zero": False,
-        "licence": "not stated",
-    },
     layout=("data/{train,validation,test}-00000-of-00002.parquet", "id2label.json"),
 )

@@ -8,11 +8,12 @@ other, so splits are runs of neighbours (no hash), and all of them are one group
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from segpipe.errors import InputError
 from segpipe.sources.reading import SPLITS, Listing, coding, files_by_stem, parse_shares, read_pair
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 IMAGES, MASKS = "train/image", "train/label"
 CLASSES = (ClassInfo(name="membrane", colour=(214, 39, 40)), ClassInfo(name="cell", colour=(240, 240, 240)))
@@ -39,7 +40,7 @@ class Isbi2012:
     def expected(self) -> None:
         """30 slices in all; how to split them is nobody's protocol."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Slices in the order of their numbers: the first to train, the last to test. Raises InputError."""
         images, masks = files_by_stem(self.root, IMAGES, ".png"), files_by_stem(self.root, MASKS, ".png")
         strange = [stem for stem in images.keys() | masks.keys() if not stem.isdecimal()]
@@ -74,8 +75,12 @@ def _run(place: float, shares: tuple[float, ...]) -> str:
     return next((split for split, end in zip(SPLITS, ends, strict=True) if place < end - 1e-9), SPLITS[-1])
 
 
-def open_isbi2012(root: str, *, shares: str = "0.8,0.1,0.1") -> Isbi2012:
-    """Opens the stack; `shares` says how much of its depth train, val and test get. Raises InputError."""
+def open_isbi2012(
+    root: str,
+    *,
+    shares: Annotated[str, "how much of the stack's depth train, val and test get; they add up to 1"] = "0.8,0.1,0.1",
+) -> Isbi2012:
+    """Opens the stack. Raises InputError on a bad option."""
     return Isbi2012(root=root, shares=parse_shares(shares))
 
 
@@ -85,6 +90,5 @@ INFO = SourceInfo(
     summary="ISBI 2012 electron microscopy, 30 slices of 512x512, membrane and cell",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"shares": "0.8,0.1,0.1"},
     layout=("train/image/0.png", "train/label/0.png"),
 )

@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,27 +21,27 @@ from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
 from segpipe.sources.reading import (
     Listing,
+    chosen,
     class_colour,
     coding,
     files_by_stem,
     hashed_split,
     is_number,
+    lines_of,
     parse_shares,
     pictures_by_stem,
     read_document,
-    read_lines,
     read_photograph,
     sample_of,
     stored,
     without_root,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -87,7 +87,7 @@ class LabelMe:
     def expected(self) -> None:
         """Nobody has written down how many samples there should be."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every JSON with its photograph. Raises InputError where there is none."""
         documents, listing = self._documents(), Listing()
         infos = self._classes(documents)
@@ -113,6 +113,10 @@ class LabelMe:
                     listed=path,
                     extra={"shapes": shapes, "size": document.size},
                 )
+        left = [path for stem, path in pictures.items() if stem not in documents]
+        remedy = "draw in them, or save them in labelme without a shape where there is nothing to draw"
+        listing.pass_over("photograph(s) without a JSON", left, remedy)
+        listing.dealt(self.shares, "sort the photographs into more folders (a group is the folder of a photograph)")
         return listing.result()
 
     def read(self, ref: SampleRef) -> Sample:
@@ -242,22 +246,21 @@ def _paint(shape: Mapping[str, Any], height: int, width: int, where: str) -> npt
 def open_labelme(
     root: str,
     *,
-    json: str = "",
-    images: str = "",
-    classes: str = "",
-    shares: str = "0.8,0.1,0.1",
-    licence: str = "not stated",
+    json: Annotated[str, "folder of the JSON files below the root; empty: anywhere below it"] = "",
+    images: Annotated[str, "folder of the photographs below the root; empty: beside the JSON files"] = "",
+    classes: Annotated[
+        str, "text file of class names, one a line, below the root or anywhere; empty: the labels in use"
+    ] = "",
+    shares: Shares = "0.8,0.1,0.1",
+    licence: Licence = "not stated",
 ) -> LabelMe:
-    """Opens a folder of labelme files; its options are `INFO.options`. Raises InputError on a bad option.
-
-    `json` and `images` are folders below the root (images: where the JSON files are, unless told), `classes` a file of
-    names, one a line, as labelme takes it; without it the labels in use are the classes.
-    """
+    """Opens a folder of labelme files. Raises InputError on a bad option or classes file."""
     names: tuple[str, ...] = ()
     if classes:
-        lines = [line.strip() for line in read_lines(root, classes)]
+        uri = chosen(root, classes)
+        lines = [line.strip() for line in lines_of(uri)]
         given = tuple(name for name in lines if name and name not in (IGNORE, BACKGROUND))
-        names = _checked(given, storage.join(root, classes))
+        names = _checked(given, uri)
     return LabelMe(
         root=root,
         json=json.strip("/"),
@@ -274,6 +277,5 @@ INFO = SourceInfo(
     summary="your own polygons, drawn with labelme: one JSON beside each photograph",
     licence="as its owner states (option licence)",
     tasks=(Task.SEMANTIC, Task.INSTANCE),
-    options={"json": "", "images": "", "classes": "", "shares": "0.8,0.1,0.1", "licence": "not stated"},
     layout=("photo_1.jpg", "photo_1.json", "class_names.txt (option classes)"),
 )

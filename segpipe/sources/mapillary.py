@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from segpipe import masks, storage
 from segpipe.errors import BadSampleError, InputError
@@ -25,13 +25,12 @@ from segpipe.sources.reading import (
     sample_of,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -39,6 +38,7 @@ from segpipe.types import (
 )
 
 FOLDERS = {"training": "train", "validation": "val"}  # the test split's labels are not published
+EXPECTED = {"train": 18000, "val": 2000}
 LICENCE = "CC BY-NC-SA 4.0 (www.mapillary.com/dataset/vistas)"
 _PER_LABEL = 256
 
@@ -63,9 +63,9 @@ class Mapillary:
     @property
     def expected(self) -> Mapping[str, int]:
         """The published counts."""
-        return {"train": 18000, "val": 2000}
+        return EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of training/ and validation/. Raises InputError where there is none."""
         listing, found = Listing(), 0
         for folder, split in FOLDERS.items():
@@ -113,8 +113,12 @@ class Mapillary:
         )
 
 
-def open_mapillary(root: str, *, version: str = "v1.2") -> Mapillary:
-    """Opens version v1.2 or v2.0; `version=""` is the older layout without a version folder. Raises InputError."""
+def open_mapillary(
+    root: str,
+    *,
+    version: Annotated[str, "v1.2 or v2.0; empty: the older layout without a folder of the version"] = "v1.2",
+) -> Mapillary:
+    """Opens one version. Raises InputError where its config file is missing or another one's."""
     file = f"config_{version}.json" if version else "config.json"
     document = read_document(root, file)
     labels = document.get("labels") if isinstance(document, dict) else None
@@ -146,10 +150,10 @@ INFO = SourceInfo(
     summary="Mapillary Vistas street scenes, 18000/2000 photographs, 66 or 124 classes, single objects",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
-    options={"version": "v1.2"},
     layout=(
         "{training,validation}/images/<key>.jpg",
         "{training,validation}/v1.2/{labels,instances}/<key>.png",
         "config_v1.2.json",
     ),
+    expected=EXPECTED,
 )

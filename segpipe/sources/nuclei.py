@@ -27,8 +27,8 @@ from segpipe.sources.reading import (
     segment_of_mask,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, Shares, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 FOLDER = "stage1_train"
 CLASSES = (
@@ -78,7 +78,7 @@ class Nuclei:
     def expected(self) -> None:
         """670 images in all, but no published splits."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """By split_*.txt (ids) where they are, else by a hash of the id. Raises InputError where nothing is found."""
         files: dict[str, list[str]] = {}
         for stem, path in files_by_stem(self.root, FOLDER, ".png").items():
@@ -89,8 +89,8 @@ class Nuclei:
                 f"{self.root}: no {FOLDER}/<id>/images/<id>.png here; expected the layout of the Data Science Bowl "
                 f"2018: give the folder that holds {FOLDER}/ as root"
             )
-        listing = Listing(KNOWN_BAD)
-        for sample_id, split, listed in self._dealt(files):
+        listing, unlisted, lists = Listing(KNOWN_BAD), set(files), self._lists()
+        for sample_id, split, listed in self._dealt(files, lists):
             image = f"{FOLDER}/{sample_id}/images/{sample_id}.png"
             objects = [path for path in files.get(sample_id, []) if path.split("/")[2] == "masks"]
             if image not in files.get(sample_id, []):
@@ -101,12 +101,18 @@ class Nuclei:
                 )
             else:
                 listing.add(sample_id, split=split, group=sample_id, files=(image, *objects), listed=listed)
+            unlisted.discard(sample_id)
+        listing.pass_over("image(s) that no split_*.txt names", unlisted, "write their ids into one, or remove them")
+        if not lists:
+            listing.dealt(self.shares, "write ids into split_train.txt, split_val.txt and split_test.txt")
         return listing.result()
 
-    def _dealt(self, files: Mapping[str, list[str]]) -> Iterator[tuple[str, str, str]]:
+    def _lists(self) -> list[str]:
+        names = (uri.rpartition("/")[2] for uri in storage.list_files(self.root, suffix=".txt"))
+        return [name for name in names if name.startswith("split_")]
+
+    def _dealt(self, files: Mapping[str, list[str]], lists: list[str]) -> Iterator[tuple[str, str, str]]:
         """(sample id, split, where that is said)."""
-        lists = [uri.rpartition("/")[2] for uri in storage.list_files(self.root, suffix=".txt")]
-        lists = [name for name in lists if name.startswith("split_")]
         if not lists:
             yield from ((sample_id, hashed_split(sample_id, self.shares), FOLDER) for sample_id in sorted(files))
         for name in lists:
@@ -131,8 +137,12 @@ class Nuclei:
         )
 
 
-def open_nuclei(root: str, *, shares: str = "0.8,0.1,0.1") -> Nuclei:
-    """Opens the set; `shares` deals train, val and test where there are no lists. Raises InputError."""
+def open_nuclei(
+    root: str,
+    *,
+    shares: Shares = "0.8,0.1,0.1",
+) -> Nuclei:
+    """Opens the set. Raises InputError on a bad option."""
     return Nuclei(root=root, shares=parse_shares(shares))
 
 
@@ -142,7 +152,6 @@ INFO = SourceInfo(
     summary="Data Science Bowl 2018, 670 microscopy images, one mask for each nucleus",
     licence=LICENCE,
     tasks=(Task.INSTANCE, Task.SEMANTIC),
-    options={"shares": "0.8,0.1,0.1"},
     layout=(
         "stage1_train/<id>/images/<id>.png",
         "stage1_train/<id>/masks/<mask id>.png",

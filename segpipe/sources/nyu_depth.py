@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,12 @@ from segpipe.sources.reading import (
 )
 from segpipe.sources.reading.hdf5 import Arrays
 from segpipe.sources.reading.matlab import read_matlab
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Task,
@@ -97,7 +96,7 @@ class NyuDepth:
         """The counts of splits.mat."""
         return EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of both lists. Raises InputError where a list or the arrays are missing or do not fit."""
         listing = Listing()
         if self.arrays is None:
@@ -126,6 +125,7 @@ class NyuDepth:
         images = pictures_by_stem(self.root, "image", listing)
         labels = files_by_stem(self.root, self.labels, ".png")
         depths = files_by_stem(self.root, self.depths, ".png") if self.depths else {}
+        unlisted = images.keys() & labels.keys()
         for split in LISTS:
             for stem in filter(None, (line.strip() for line in read_lines(self.root, f"{split}.txt"))):
                 listing.add_pair(
@@ -138,6 +138,9 @@ class NyuDepth:
                     listed=f"{split}.txt",
                     objects=(depths.get(stem), f"{self.depths}/{stem}.png") if self.depths else None,
                 )
+                unlisted.discard(stem)
+        names = " or ".join(f"{split}.txt" for split in LISTS)
+        listing.pass_over("image(s) with a mask that no list names", unlisted, f"write them into {names}")
 
     def read(self, ref: SampleRef) -> Sample:
         """One photograph with its labels and depth. Raises BadSampleError."""
@@ -179,11 +182,13 @@ def _depth_png(metres_HW: npt.NDArray[Any], where: str) -> bytes:
     return masks.encode_png(np.ascontiguousarray(millimetres_HW.astype(np.uint16)))
 
 
-def open_nyu_depth(root: str, *, classes: int = 40, depth: bool = True) -> NyuDepth:
-    """Opens the set; its options are `INFO.options`. `classes` is 40, 13 or 894 (every label of the arrays).
-
-    Raises InputError.
-    """
+def open_nyu_depth(
+    root: str,
+    *,
+    classes: Annotated[int, "40, 13, or 894 for every label of the arrays"] = 40,
+    depth: Annotated[bool, "false leaves the depth maps out"] = True,
+) -> NyuDepth:
+    """Opens the set. Raises InputError on a bad option, or where the arrays are missing."""
     if classes not in (13, 40, 894):
         raise InputError(f"option classes={classes!r}; expected 40, 13, or 894 for every label of the arrays")
     arrays = Arrays(root, ARRAYS) if storage.exists(storage.join(root, ARRAYS)) else None
@@ -234,10 +239,10 @@ INFO = SourceInfo(
     summary="NYU Depth v2, 795/654 indoor photographs of 640x480 with depth, 40, 13 or 894 classes",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"classes": 40, "depth": True},
     layout=(
         "nyu_depth_v2_labeled.mat, splits.mat, classMapping40.mat",
         "or image/000001.png, label40/000001.png, depth/000001.png (or depth16/)",
         "with train.txt and test.txt (names without ending)",
     ),
+    expected=EXPECTED,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from segpipe.errors import InputError
 from segpipe.sources.reading import (
@@ -21,8 +22,8 @@ from segpipe.sources.reading import (
     read_lines,
     read_pair,
 )
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 PET, BACKGROUND, BOUNDARY = 1, 2, 3
 LISTS = {"trainval": "annotations/trainval.txt", "test": "annotations/test.txt"}
@@ -59,7 +60,7 @@ class OxfordPet:
         """The published counts; none where a part of trainval is kept for validation, whose size the hash decides."""
         return {"train": 3680, "test": 3669} if self.validation == 0 else None
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of trainval.txt, of which a share validates, and of test.txt. Raises InputError."""
         lines = []
         for name, path in LISTS.items():
@@ -96,11 +97,15 @@ def _rows(root: str, path: str) -> list[tuple[str, int, int]]:
     return rows
 
 
-def open_oxford_pet(root: str, *, classes: str = "species", validation: float = 0.1) -> OxfordPet:
-    """Opens the set. `classes` is pet, species or breed; `validation` the share of trainval.txt that validates.
-
-    Raises InputError.
-    """
+def open_oxford_pet(
+    root: str,
+    *,
+    classes: Annotated[str, "pet, species or breed: what a pet's pixels are called"] = "species",
+    validation: Annotated[
+        float, "share of trainval.txt that becomes val; 0: none, and the published counts are compared with"
+    ] = 0.1,
+) -> OxfordPet:
+    """Opens the set. Raises InputError on a bad option."""
     if not 0 <= validation < 1:
         raise InputError(f"option validation={validation!r}; expected a share of trainval.txt, 0 to below 1")
     if classes == "breed":
@@ -122,7 +127,6 @@ INFO = SourceInfo(
     summary="Oxford-IIIT Pet, 3680/3669 photographs, cats and dogs of 37 breeds",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"classes": "species", "validation": 0.1},
     layout=("images/Abyssinian_100.jpg", "annotations/trimaps/Abyssinian_100.png", "annotations/{trainval,test}.txt"),
     known_bad=KNOWN_BAD,
 )

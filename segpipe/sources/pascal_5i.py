@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -29,8 +30,8 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.voc import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 NUM_FOLDS, PER_FOLD = 4, 5
 OUTSIDE = {"background": 0, "ignored": IGNORE_8BIT}
@@ -84,7 +85,7 @@ class Pascal5i:
         """The counts of the published lists."""
         return EXPECTED[self.fold]
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image of the fold's lists once. Raises InputError where a list is missing or of another making."""
         lines = []
         for split in ("train", "val"):
@@ -137,12 +138,12 @@ class Pascal5i:
 def open_pascal_5i(
     root: str,
     *,
-    fold: int = 0,
-    masks: str = "SegmentationClassAug",
-    lists: str = "splits/pascal",
-    outside: str = "background",
+    fold: Annotated[int, "which fold is novel, 0 to 3: its 5 classes are those of val"] = 0,
+    masks: Annotated[str, "folder of the masks below the root"] = "SegmentationClassAug",
+    lists: Annotated[str, "folder of trn/ and val/ with the lists of the folds, below the root"] = "splits/pascal",
+    outside: Annotated[str, "background or ignored: what pixels of the other split's classes become"] = "background",
 ) -> Pascal5i:
-    """Opens one fold, 0 to 3; its options are `INFO.options`. Raises InputError on a bad option."""
+    """Opens one fold. Raises InputError on a bad option."""
     if fold not in range(NUM_FOLDS):
         raise InputError(f"option fold={fold!r}; expected 0 to {NUM_FOLDS - 1}")
     if outside not in OUTSIDE:
@@ -156,10 +157,10 @@ INFO = SourceInfo(
     summary="PASCAL-5i, few-shot folds of VOC 2012 and SBD: 15 base classes to train, 5 novel ones to validate",
     licence=VOC_LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"fold": 0, "masks": "SegmentationClassAug", "lists": "splits/pascal", "outside": "background"},
     layout=(
         "JPEGImages/2007_000032.jpg",
         "SegmentationClassAug/2007_000032.png",
         "splits/pascal/{trn,val}/fold{0,1,2,3}.txt",
     ),
+    expected=EXPECTED[0],
 )

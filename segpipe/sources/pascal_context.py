@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -30,8 +31,8 @@ from segpipe.sources.reading import (
 )
 from segpipe.sources.reading.matlab import read_matlab_of_sample
 from segpipe.sources.reading.voc import VOC_2010_COUNTS, index_voc_2010
-from segpipe.sources.spec import SourceInfo
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
+from segpipe.sources.spec import Index, SourceInfo
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
 
 NAMES = (
     *("aeroplane", "bag", "bed", "bedclothes", "bench", "bicycle", "bird", "boat", "book", "bottle", "building"),
@@ -46,6 +47,7 @@ ALIASES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 MATLAB, OFFICIAL, MERGED = "trainval", "59_context_labels", "SegmentationClassContext"
 # The files that name the values, the first that is there.
 NAME_FILES = {MATLAB: ("labels.txt", "459_labels.txt"), OFFICIAL: ("59_labels.txt",), MERGED: ()}
+EXPECTED = {"train": 4998, "val": 5105}
 LICENCE = "images: Flickr terms of use; annotations free for research (cs.stanford.edu/~roozbeh/pascal-context)"
 
 
@@ -76,7 +78,7 @@ class PascalContext:
         """The counts of VOC 2010's train and val."""
         return VOC_2010_COUNTS
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of train.txt and val.txt. Raises InputError where neither is there."""
         ending = ".mat" if self.masks == MATLAB else ".png"
         return index_voc_2010(self.root, Kind(self.masks, ending), self.lists)
@@ -104,10 +106,15 @@ class PascalContext:
 
 
 def open_pascal_context(
-    root: str, *, masks: str = MATLAB, classes: int = 60, lists: str = "ImageSets/Main"
+    root: str,
+    *,
+    masks: Annotated[
+        str, "trainval (the authors' MATLAB files), 59_context_labels or SegmentationClassContext (PNGs)"
+    ] = MATLAB,
+    classes: Annotated[int, "60: background is a class; 59: it is ignored"] = 60,
+    lists: Annotated[str, "folder of train.txt and val.txt below the root"] = "ImageSets/Main",
 ) -> PascalContext:
-    """Opens the set; its options are `INFO.options`. Raises InputError on a bad option or a file of names that is
-    missing or another one's."""
+    """Opens the set. Raises InputError on a bad option or a file of names that is missing or another one's."""
     if masks not in NAME_FILES:
         raise InputError(f"option masks={masks!r}; expected {', '.join(NAME_FILES)}")
     if classes not in (59, 60):
@@ -148,7 +155,6 @@ INFO = SourceInfo(
     summary="PASCAL-Context, 4998/5105 photographs of VOC 2010, 59 classes, with or without background",
     licence=LICENCE,
     tasks=(Task.SEMANTIC,),
-    options={"masks": MATLAB, "classes": 60, "lists": "ImageSets/Main"},
     layout=(
         "JPEGImages/2008_000002.jpg",
         "trainval/2008_000002.mat and labels.txt",
@@ -156,4 +162,5 @@ INFO = SourceInfo(
         "or SegmentationClassContext/2008_000002.png",
         "ImageSets/Main/{train,val}.txt, or ImageSets/SegmentationContext/{train,val}.txt",
     ),
+    expected=EXPECTED,
 )

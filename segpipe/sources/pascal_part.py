@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +28,12 @@ from segpipe.sources.reading import (
 )
 from segpipe.sources.reading.matlab import read_matlab_of_sample
 from segpipe.sources.reading.voc import VOC_2010_COUNTS, VOC_CLASSES, VOC_LICENCE, VOC_NAMES, index_voc_2010
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -96,6 +95,9 @@ class Layer(NamedTuple):
     inside: npt.NDArray[np.bool_]
 
 
+EXPECTED = {"train": 4998, "val": 5105}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PascalPart:
     """The folder that holds JPEGImages/ and Annotations_Part/, opened by `open_pascal_part`."""
@@ -125,7 +127,7 @@ class PascalPart:
         """The counts of VOC 2010's train and val."""
         return VOC_2010_COUNTS
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of train.txt and val.txt. Raises InputError where neither is there."""
         return index_voc_2010(self.root, Kind(self.masks, ".mat"), self.lists)
 
@@ -183,9 +185,13 @@ def _mask(entry: Mapping[str, Any], image: Photograph, where: str) -> npt.NDArra
 
 
 def open_pascal_part(
-    root: str, *, level: str = "parts", masks: str = "Annotations_Part", lists: str = "ImageSets/Main"
+    root: str,
+    *,
+    level: Annotated[str, "objects or parts: what the label map shows"] = "parts",
+    masks: Annotated[str, "folder of the MATLAB files below the root"] = "Annotations_Part",
+    lists: Annotated[str, "folder of train.txt and val.txt below the root"] = "ImageSets/Main",
 ) -> PascalPart:
-    """Opens the set; its options are `INFO.options`. `level` is objects or parts. Raises InputError."""
+    """Opens the set. Raises InputError on a bad option."""
     if level not in LEVELS:
         raise InputError(f"option level={level!r}; expected {' or '.join(LEVELS)}")
     return PascalPart(root=root, level=level, masks=masks.strip("/"), lists=lists)
@@ -197,10 +203,10 @@ INFO = SourceInfo(
     summary="PASCAL-Part, 4998/5105 photographs of VOC 2010, 20 objects one by one, or their 193 parts",
     licence=VOC_LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE),
-    options={"level": "parts", "masks": "Annotations_Part", "lists": "ImageSets/Main"},
     layout=(
         "JPEGImages/2008_000002.jpg",
         "Annotations_Part/2008_000002.mat",
         "ImageSets/Main/{train,val}.txt",
     ),
+    expected=EXPECTED,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -30,13 +31,12 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.road_labels import ROAD_CLASSES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, Shares, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -95,7 +95,7 @@ class Synthia:
         """The published 9,400, as the hash of their names deals them."""
         return dict(Counter(hashed_split(f"{number:07d}", self.shares) for number in range(SAMPLES)))
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every image with its label file and its depth. Raises InputError where there is no image."""
         images, labels = files_by_stem(self.root, "RGB", ".png"), files_by_stem(self.root, "GT/LABELS", ".png")
         if not images:
@@ -144,11 +144,14 @@ class Synthia:
         )
 
 
-def open_synthia(root: str, *, classes: int = 16, shares: str = "0.9,0.1,0", depth: bool = True) -> Synthia:
-    """Opens the set; its options are `INFO.options`. `classes` is 16 or 13; `shares` deal train, val and test.
-
-    Raises InputError.
-    """
+def open_synthia(
+    root: str,
+    *,
+    classes: Annotated[int, "16, or 13 (without wall, fence and pole)"] = 16,
+    shares: Shares = "0.9,0.1,0",
+    depth: Annotated[bool, "false leaves the depth maps out"] = True,
+) -> Synthia:
+    """Opens the set. Raises InputError on a bad option."""
     if classes not in (13, 16):
         raise InputError(f"option classes={classes!r}; expected 16, or 13 (without wall, fence and pole)")
     scored = [(raw, name) for raw, name in _SCORED if classes == 16 or name not in LEFT_OUT_OF_13]
@@ -165,6 +168,5 @@ INFO = SourceInfo(
     summary="SYNTHIA-RAND-CITYSCAPES, 9400 rendered street scenes of 1280x760, Cityscapes' 16 or 13 classes, depth",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE),
-    options={"classes": 16, "shares": "0.9,0.1,0", "depth": True},
     layout=("RGB/0000000.png", "GT/LABELS/0000000.png", "Depth/Depth/0000000.png"),
 )

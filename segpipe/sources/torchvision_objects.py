@@ -49,7 +49,7 @@ def from_torchvision(*datasets: Any, **options: Option) -> Source:
     """
     described = describe_all(*datasets, **options)
     source = open_source(described.format, described.root, described.options)
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     for dataset in datasets:
         splits = describe(dataset).splits
         found, told = sum(ref.split in splits for ref in refs), len(dataset)

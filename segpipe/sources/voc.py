@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -31,19 +32,19 @@ from segpipe.sources.reading import (
     stored,
 )
 from segpipe.sources.reading.voc import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
     Task,
 )
 
+EXPECTED = {"train": 1464, "val": 1449}
 CODING = coding(VOC_IDS, "255 is the boundary of objects, or too difficult", "0 is background, a class")
 
 
@@ -67,14 +68,16 @@ class Voc:
     def expected(self) -> Mapping[str, int] | None:
         """The counts of the published lists; none for masks or lists of another making."""
         published = (self.masks, self.lists, self.split) == ("SegmentationClass", "ImageSets/Segmentation", "")
-        return {"train": 1464, "val": 1449} if published else None
+        return EXPECTED if published else None
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The images of the lists, trainval left out. Raises InputError where there are no lists and no `split`."""
         listing = Listing()
         objects = Kind(self.objects, ".png") if self.objects else None
         lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in self._listed()]
-        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".png"), lines, objects=objects)
+        images, masks = Kind("JPEGImages", ".jpg"), Kind(self.masks, ".png")
+        unlisted = f"add them to a list of {self.lists}/, or name other lists by the option lists"
+        listing.add_lines(self.root, images, masks, lines, objects=objects, unlisted=unlisted)
         return listing.result()
 
     def _listed(self) -> list[tuple[str, str, str]]:
@@ -122,13 +125,16 @@ class Voc:
 def open_voc(
     root: str,
     *,
-    masks: str = "SegmentationClass",
-    objects: str = "SegmentationObject",
-    lists: str = "ImageSets/Segmentation",
-    split: str = "",
+    masks: Annotated[
+        str, "folder of the class masks below the root, such as SegmentationClassAug for SBD's"
+    ] = "SegmentationClass",
+    objects: Annotated[
+        str, "folder of the object masks below the root; empty reads classes alone"
+    ] = "SegmentationObject",
+    lists: Annotated[str, "folder of train.txt and val.txt below the root"] = "ImageSets/Segmentation",
+    split: Annotated[str, "name of the one split, for a folder without lists"] = "",
 ) -> Voc:
-    """Opens VOC 2012; its options are `INFO.options`. `objects=""` reads classes alone; `split` names the one split of
-    a folder without lists."""
+    """Opens VOC 2012, or a folder in its layout."""
     annotations = (Annotation.LABEL_MAP, *((Annotation.SEGMENTS,) if objects else ()))
     return Voc(root=root, masks=masks, objects=objects, lists=lists, split=split, annotations=annotations)
 
@@ -139,16 +145,11 @@ INFO = SourceInfo(
     summary="PASCAL VOC 2012 (and SBD's masks in its layout), 1464/1449 photographs, 20 classes and background",
     licence=VOC_LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE),
-    options={
-        "masks": "SegmentationClass",
-        "objects": "SegmentationObject",
-        "lists": "ImageSets/Segmentation",
-        "split": "",
-    },
     layout=(
         "JPEGImages/2007_000032.jpg",
         "SegmentationClass/2007_000032.png",
         "SegmentationObject/2007_000032.png",
         "ImageSets/Segmentation/{train,val}.txt",
     ),
+    expected=EXPECTED,
 )

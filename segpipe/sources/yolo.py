@@ -10,7 +10,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
@@ -30,20 +30,20 @@ from segpipe.sources.reading import (
     sample_of,
     segment_of_mask,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, Licence, SourceInfo
 from segpipe.types import (
     IGNORE_16BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
     Task,
 )
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+# Ultralytics says train, val and test, Roboflow valid; the long words are what people write.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 MAX_YAML_BYTES = 1_000_000
 MAX_LINE = 2_000_000  # characters: a polygon of 50,000 points
 
@@ -81,8 +81,8 @@ class Yolo:
     def expected(self) -> None:
         """Nobody has written down how many samples there should be."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
-        """Every image of train, val (or valid) and test. Raises InputError where there is none."""
+    def index(self) -> Index:
+        """Every image of train, val (or valid, or validation) and test. Raises InputError where there is none."""
         listing, found, labelled = Listing(), 0, 0
         for folder, split in SPLITS.items():
             images = self.images.replace("{split}", folder)
@@ -149,9 +149,15 @@ def _object(line: str, num_classes: int, where: str) -> tuple[int, list[float]]:
 
 
 def open_yolo(
-    root: str, *, images: str = "images/{split}", labels: str = "labels/{split}", licence: str = "not stated"
+    root: str,
+    *,
+    images: Annotated[
+        str, "folder of the photographs below the root; {split} stands for train, val (or valid) and test"
+    ] = "images/{split}",
+    labels: Annotated[str, "folder of the text files below the root; {split} as in images"] = "labels/{split}",
+    licence: Licence = "not stated",
 ) -> Yolo:
-    """Opens a folder as Ultralytics lays it out; its options are `INFO.options`. Raises InputError."""
+    """Opens a folder as Ultralytics lays it out. Raises InputError where the class names are missing."""
     names = _names(root)
     if len(set(names)) != len(names) or not 0 < len(names) < IGNORE_16BIT:
         raise InputError(f"{root}: {len(names)} class names; expected at least one, each once: mend data.yaml")
@@ -185,6 +191,5 @@ INFO = SourceInfo(
     summary="YOLO segmentation labels: a text file of polygons for each photograph, and data.yaml",
     licence="as its owner states (option licence)",
     tasks=(Task.INSTANCE,),
-    options={"images": "images/{split}", "labels": "labels/{split}", "licence": "not stated"},
     layout=("images/{train,val}/photo_1.jpg", "labels/{train,val}/photo_1.txt", "data.yaml or classes.txt"),
 )

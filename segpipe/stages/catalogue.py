@@ -40,12 +40,35 @@ def sources() -> list[dict[str, Any]]:
             "tasks": [str(task) for task in info.tasks],
             "summary": info.summary,
             "licence": info.licence,
-            "options": to_plain(dict(info.options)),
+            "options": {name: option.default for name, option in info.options.items()},
             "layout": list(info.layout),
             "known_bad": dict(info.known_bad),
         }
         for info in SOURCES.values()
     ]
+
+
+def source(name: str) -> dict[str, Any]:
+    """One dataset format in full: as in `sources`, with type, default and meaning of each option, documented counts.
+
+    Raises InputError where no format is called so.
+    """
+    from segpipe.sources import info_of
+
+    info = info_of(name)
+    return {
+        "name": info.name,
+        "tasks": [str(task) for task in info.tasks],
+        "summary": info.summary,
+        "licence": info.licence,
+        "options": {
+            name: {"type": option.kind.__name__, "default": option.default, "help": option.help}
+            for name, option in info.options.items()
+        },
+        "layout": list(info.layout),
+        "expected": dict(info.expected),
+        "known_bad": dict(info.known_bad),
+    }
 
 
 def tasks() -> list[dict[str, Any]]:

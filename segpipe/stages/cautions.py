@@ -6,7 +6,7 @@ Called by `ingest.py`, kept in the version's fingerprint.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from segpipe import masks
@@ -22,15 +22,16 @@ def cautions(
     refs: Sequence[SampleRef],
     written: Sequence[Written],
     seen: Fingerprint,
+    options: Collection[str],
 ) -> tuple[str, ...]:
-    """Every warning about what was written; `expected` are the documented counts of samples by split."""
+    """Every warning about what was written; `expected` are the documented counts of samples by split, `options` what
+    the source can be told, so that a remedy names none that it does not have."""
     return (
         *_counts(expected, written),
-        *(_few_groups(refs) if expected is None else ()),
         *_groups(refs, written),
         *_duplicates(written),
         *_near_copies(written),
-        *_unlabelled(written, seen),
+        *_unlabelled(written, seen, options),
         *_absent_classes(classes, seen),
     )
 
@@ -41,17 +42,6 @@ def _counts(documented: Mapping[str, int] | None, written: Sequence[Written]) ->
         found = sum(w.result.shard.rows for w in written if w.split == split and w.result.shard)
         if found != expected:
             yield f"split {split!r} has {found} samples, its documentation says {expected}"
-
-
-def _few_groups(refs: Sequence[SampleRef]) -> Iterator[str]:
-    """Samples of so few groups that a split without lists has come out empty: whole groups are dealt."""
-    groups, missing = {ref.group for ref in refs}, {"train", "val", "test"} - {ref.split for ref in refs}
-    if missing and len(groups) < 3 <= len(refs):
-        yield (
-            f"no sample is in {' and '.join(sorted(missing))}: all {len(refs)} are of {len(groups)} group(s), "
-            f"{', '.join(map(repr, sorted(groups)))}, which are not cut. Give split lists, or tell the groups apart "
-            "(source `folder`: a group is the folder of an image, or what the option group_pattern finds)"
-        )
 
 
 def _groups(refs: Sequence[SampleRef], written: Sequence[Written]) -> Iterator[str]:
@@ -127,16 +117,16 @@ def _looks(written: Sequence[Written], split: str) -> list[tuple[str, str, int]]
     ]
 
 
-def _unlabelled(written: Sequence[Written], seen: Fingerprint) -> Iterator[str]:
+def _unlabelled(written: Sequence[Written], seen: Fingerprint, options: Collection[str]) -> Iterator[str]:
     """Where some samples have a label map and others none, such as the frames between two that were drawn."""
+    how = " by the option unlabelled=false" if "unlabelled" in options else ""
     for name, split in seen.splits.items():
         parts = [part.result for part in written if part.split == name]
         labelled = sum(sum(part.class_pixels.values()) + part.ignored_pixels for part in parts)
         if 0 < labelled < split.pixels:
             yield (
                 f"split {name!r}: {1 - labelled / split.pixels:.0%} of its pixels are in samples without a label map, "
-                "which training and evaluation of classes refuse; leave them out for that (source `frames`: option "
-                "unlabelled=false)"
+                f"which training and evaluation of classes refuse; leave them out for that{how}"
             )
 
 

@@ -20,7 +20,7 @@ from segpipe import reports, storage
 from segpipe.config import DatasetConfig, expand_root
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import SCHEMA_VERSION, make_split, manifest_version, open_dataset, publish
-from segpipe.sources import Source, open_source
+from segpipe.sources import Source, info_of, open_source
 from segpipe.stages import at_work, fingerprint, layout, names, quarantine
 from segpipe.stages.cautions import cautions
 from segpipe.stages.cut import cut
@@ -47,7 +47,10 @@ class IngestResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
-    """What became of one listing: a small file, so that the same listing again costs no image."""
+    """What became of one listing: a small file, so that the same listing again costs no image.
+
+    Its warnings are without the notes of the index, which each ingest makes anew: what they are about is not listed.
+    """
 
     version: str
     splits: Mapping[str, int]
@@ -76,7 +79,9 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     root, uri = expand_root(config.root), layout.absolute(to or layout.dataset_uri(config.name))
     source = open_source(config.format, root, config.options)
     contract = _contract(source)
-    refs, refused = names.checked(*source.index())
+    found = source.index()
+    refs, refused = names.checked(found.refs, found.refused)
+    notes = tuple(map(names.escaped, found.notes))
     if not refs:
         raise InputError(nothing_usable(root or config.format, refused))
     if _contract(source) != contract:
@@ -90,12 +95,15 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
         for folder in ("shards", "quarantine", "receipts", "fingerprints"):
             storage.sweep(storage.join(uri, folder))
         receipt = storage.join(uri, "receipts", f"{key}.json")
-        if (known := _still_there(config.name, uri, receipt, started)) is not None:
+        if (known := _still_there(config.name, uri, receipt, notes, started)) is not None:
             return known
         written = write_all(_parts(config, contract, root, refs, stamps, uri), on_progress)
-        result = _publish(config, uri, contract, source.expected, refs, refused, written)
+        result = _publish(config, uri, contract, source.expected, refs, refused, notes, written)
         outcome = Receipt(
-            version=result.version, splits=result.splits, warnings=result.warnings, quarantined=result.quarantined
+            version=result.version,
+            splits=result.splits,
+            warnings=result.warnings[len(notes) :],
+            quarantined=result.quarantined,
         )
         storage.write_json_once(receipt, reports.to_plain(outcome))
     return replace(result, seconds=time.perf_counter() - started)
@@ -108,6 +116,7 @@ def _publish(
     expected: Mapping[str, int] | None,
     refs: Sequence[SampleRef],
     refused: Sequence[QuarantineEntry],
+    notes: tuple[str, ...],
     written: Sequence[Written],
 ) -> IngestResult:
     """What the parts came to, published with its fingerprint and quarantine list. Raises as `ingest`."""
@@ -117,7 +126,7 @@ def _publish(
     quarantine.refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
     manifest = _manifest(config, contract, written, entries, quarantine_path)
     seen = fingerprint.make(manifest_version(manifest), written, len(contract.classes))
-    warnings = cautions(expected, contract.classes, refs, written, seen)
+    warnings = notes + cautions(expected, contract.classes, refs, written, seen, info_of(config.format).options)
     fingerprint.keep(replace(seen, warnings=warnings), uri)
     version, status = publish(uri, manifest)
     return IngestResult(
@@ -133,15 +142,19 @@ def _publish(
 
 
 def nothing_usable(where: str, refused: Sequence[QuarantineEntry]) -> str:
-    """What to say of a source in which no sample is left."""
-    first = f", first {refused[0].file}: {refused[0].detail}" if refused else ""
+    """What to say of a source in which no sample is left: how many for each reason, and the first of the commonest."""
+    first = ""
+    if refused:
+        reasons = Counter(entry.reason for entry in refused).most_common()
+        example = next(entry for entry in refused if entry.reason == reasons[0][0])
+        first = f": {', '.join(f'{n} {reason}' for reason, n in reasons)}; first {example.file}: {example.detail}"
     return (
         f"{where}: no usable sample ({len(refused)} refused{first}); give the folder that holds the samples, or mend "
         "the source's options"
     )
 
 
-def _still_there(name: str, uri: str, receipt: str, started: float) -> IngestResult | None:
+def _still_there(name: str, uri: str, receipt: str, notes: tuple[str, ...], started: float) -> IngestResult | None:
     """The result that a receipt speaks of, current again if another version came in between.
 
     None without receipt; None, and the receipt is gone, when it is damaged or files that it speaks of are not there.
@@ -170,7 +183,7 @@ def _still_there(name: str, uri: str, receipt: str, started: float) -> IngestRes
         status=status,
         splits=dict(told.splits),
         quarantined=told.quarantined,
-        warnings=told.warnings,
+        warnings=notes + told.warnings,
         seconds=time.perf_counter() - started,
     )
 

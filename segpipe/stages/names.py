@@ -32,7 +32,7 @@ def legible(entry: QuarantineEntry) -> QuarantineEntry:
     """The entry with every such sign escaped as Python does; itself where there is none."""
     if all(map(_is_legible, (entry.file, entry.item, entry.detail))):
         return entry
-    return replace(entry, file=_escaped(entry.file), item=_escaped(entry.item), detail=_escaped(entry.detail))
+    return replace(entry, file=escaped(entry.file), item=escaped(entry.item), detail=escaped(entry.detail))
 
 
 def _is_legible(text: str) -> bool:
@@ -40,5 +40,6 @@ def _is_legible(text: str) -> bool:
     return text.isprintable() or not any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in text)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """The text with every such sign as Python writes it."""
     return "".join(sign if _is_legible(sign) else sign.encode("unicode_escape").decode() for sign in text)

@@ -38,7 +38,7 @@ def outlook(recipe: Recipe) -> list[Outlook]:
         sizes = {name: dict(split.sizes) for name, split in seen.splits.items()}
     else:
         source = open_source(recipe.dataset.format, expand_root(recipe.dataset.root), recipe.dataset.options)
-        samples, sizes = dict(Counter(ref.split for ref in source.index()[0])), {}
+        samples, sizes = dict(Counter(ref.split for ref in source.index().refs)), {}
     return [_of_run(run, samples, sizes) for run in recipe.run_configs()]
 
 

@@ -93,12 +93,13 @@ def _explained(error: ConflictError, part: Part, samples: Iterator[Sample]) -> S
 
 
 def write_all(parts: Sequence[Part], on_progress: Progress | None) -> list[Written]:
-    """All parts' shards, in the order of `parts`, whoever wrote them."""
+    """All parts' shards, in the order of `parts`, whoever wrote them. Tells of progress from 0 on."""
 
     def advance(done: int) -> None:
         if on_progress is not None:
             on_progress(sum(len(part.refs) for part in parts[:done]), sum(len(part.refs) for part in parts))
 
+    advance(0)  # the workers take seconds to start
     if ray_address() != "local":
         from segpipe.train import on_ray  # ray costs seconds to import, and one machine does not need it here
 

@@ -85,7 +85,7 @@ def _source_faults(recipe: Recipe, wanted: Mapping[str, str], *, pasting: bool =
         yield f"dataset: {error}"
         return
     try:
-        refs, refused = source.index()
+        refs, refused, _ = source.index()
     except InputError as error:
         yield f"dataset.root: {error}"
         return

@@ -32,6 +32,22 @@ def test_list(table: str) -> None:
         assert {"name", "task", "paper", "options"} <= entries[0].keys()
 
 
+def test_list_explains_one_source() -> None:
+    told = document(segpipe("list", "sources", "folder", "--json"))
+    assert told["options"]["reduce_zero"] == {
+        "type": "bool",
+        "default": False,
+        "help": "true for ADE20K's coding: 0 is void and class k is written as k + 1",
+    }
+    shown = segpipe("list", "sources", "folder").stdout
+    assert all(words in shown for words in ("images/**.jpg", "reduce_zero", "true or false", "ADE20K's coding", '""'))
+    assert "samples as published: train 2975, val 500" in segpipe("list", "sources", "cityscapes").stdout
+    assert "no options" in segpipe("list", "sources", "gta5").stdout
+    refused = segpipe("list", "models", "unet")
+    assert refused.exit_code == 2
+    assert "list models takes no name, found 'unet'" in refused.stderr
+
+
 def test_board_needs_no_name_where_there_is_one_experiment() -> None:
     first = night_of("first")
     told = document(segpipe("board", "--json"))
@@ -123,15 +139,19 @@ def test_doctor_shows_findings_with_their_fixes(monkeypatch: pytest.MonkeyPatch)
     assert "mlflow: mlflow server" in shown.stdout
 
 
-def test_views_of_long_lists_say_that_they_are_cut() -> None:
+def test_bad_samples_are_shown_by_reason_with_three_names() -> None:
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
-    entries = [QuarantineEntry(file=f"{i}.png", item="", reason="truncated", detail="-") for i in range(25)]
+    entries = [QuarantineEntry(file="m.png", item="m", reason="missing_mask", detail="no mask")]
+    entries += [QuarantineEntry(file=f"{i}.png", item="", reason="truncated", detail=f"at {i}") for i in range(25)]
     data_views.quarantine(console, entries)
     console.file.close()
     text = console.export_text()
-    assert "25 in quarantine, the first 20" in text
-    assert "19.png" in text
-    assert "20.png" not in text
+    assert "26 in quarantine (--json lists each)" in text
+    (truncated,) = (line for line in text.splitlines() if "truncated" in line)
+    (missing,) = (line for line in text.splitlines() if "missing_mask" in line)
+    assert text.index(truncated) < text.index(missing), "the most common reason first"
+    assert all(part in truncated for part in ("25", "0.png, 1.png, 2.png and 22 more", "0.png: at 0"))
+    assert all(part in missing for part in ("1", "m.png: no mask"))
 
 
 def test_data_inspect_and_diff_tell_and_draw(tmp_path: Path) -> None:

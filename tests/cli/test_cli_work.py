@@ -1,6 +1,7 @@
 """segpipe/cli/work.py and data.py: every command that does something reaches its stage and shows what came of it."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from segpipe.stages.quarantine import QuarantineLimitError
 from segpipe.types import QuarantineEntry, TrainProgress
 from tests.fixtures.command_line import document, segpipe
 from tests.fixtures.example_reports import eval_report, scored
+from tests.fixtures.folder_mini import write_folder_mini
 
 
 def test_check_says_what_would_be_trained(recipe: str) -> None:
@@ -73,6 +75,15 @@ def test_ingest_above_the_limit_lists_the_bad_files_and_is_1(monkeypatch: pytest
     shown = segpipe("ingest", "folder", str(tmp_path), "--to", "here")
     assert shown.exit_code == 1
     assert "a[red].png" in shown.stdout
+
+
+def test_an_ingest_says_first_what_it_indexes(tmp_path: Path) -> None:
+    root = write_folder_mini(tmp_path / "root", lists=True)
+    lines = segpipe("ingest", "folder", str(root), "--to", str(tmp_path / "to"), "--name", "mini").stderr.splitlines()
+    assert lines[0].endswith(f"indexing {root} as folder")
+    assert re.search(r"mini: 0 of \d+ samples$", lines[1])
+    failed = segpipe("ingest", "folder", str(tmp_path / "nowhere"), "--to", str(tmp_path / "to")).stderr.splitlines()
+    assert failed[0].endswith("nowhere as folder")
 
 
 def test_a_bad_dataset_name_is_bad_input(tmp_path: Path) -> None:

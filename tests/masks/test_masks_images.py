@@ -154,7 +154,7 @@ def test_rgb_masks_go_through_the_palette() -> None:
 @pytest.mark.parametrize(
     ("data", "reason", "words"),
     [
-        (png(np.zeros((4, 4, 3), np.uint8)), "mask_mode", "give each class its `colour`"),
+        (png(np.zeros((4, 4, 3), np.uint8)), "mask_mode", "16-bit grey: save it as such$"),
         (png(np.zeros((4, 4, 4), np.uint8)), "mask_mode", "RGBA"),
         (png(np.zeros((4, 4, 2), np.uint8)), "mask_mode", "LA"),
         (encoded(Image.new("L", (4, 4)), "JPEG"), "format_not_allowed", "loses ids"),
@@ -166,6 +166,11 @@ def test_a_mask_that_cannot_hold_ids_is_refused(data: bytes, reason: str, words:
     with pytest.raises(BadSampleError, match=words) as caught:
         read_label_image(data, file="m")
     assert caught.value.reason == reason
+
+
+def test_a_palette_that_is_still_empty_can_be_filled() -> None:
+    with pytest.raises(BadSampleError, match=r"save it as such, or give each class its `colour` in classes\.json"):
+        read_label_image(png(np.zeros((4, 4, 3), np.uint8)), file="m", palette={})
 
 
 def test_map_labels_maps_and_names_the_first_unknown_value() -> None:
@@ -180,11 +185,27 @@ def test_map_labels_maps_and_names_the_first_unknown_value() -> None:
 
 def test_labels_that_count_from_one_are_told_so() -> None:
     table = {0: 0, 1: 1, 2: 2, 255: 255}
-    with pytest.raises(BadSampleError, match=r"it counts from 1 .*reduce_zero=true.*, or add it to the classes"):
-        map_labels(np.array([[1, 2, 3]], np.uint8), table, file="m.png")
+    with pytest.raises(BadSampleError, match=r"it counts from 1 \(option reduce_zero=true\), or add it to names.json"):
+        map_labels(np.array([[1, 2, 3]], np.uint8), table, file="m.png", own="names.json")
     for labels in ([0, 2, 3], [1, 2, 4]):
-        with pytest.raises(BadSampleError, match=r"known raw labels are \[0, 1, 2, 255\]: add it to the classes"):
-            map_labels(np.array([labels], np.uint8), table, file="m.png")
+        with pytest.raises(
+            BadSampleError, match=r"labels are \[0, 1, 2, 255\]: add it to names.json, or .*option ignore"
+        ):
+            map_labels(np.array([labels], np.uint8), table, file="m.png", own="names.json")
+
+
+def test_many_known_labels_are_shown_as_runs() -> None:
+    table = {**{k: k for k in range(21)}, 255: 255}
+    with pytest.raises(BadSampleError, match=r"known raw labels are 0\.\.20, 255: mend"):
+        map_labels(np.array([[22]], np.uint8), table, file="m.png")
+    with pytest.raises(BadSampleError, match=r"known raw labels are 0, 2, 4, and so on to 38: mend"):
+        map_labels(np.array([[1]], np.uint8), {2 * k: k for k in range(20)}, file="m.png")
+
+
+def test_labels_of_a_published_format_are_not_for_its_user_to_change() -> None:
+    with pytest.raises(BadSampleError, match=r"labels are \[0, 1\]: mend the mask") as caught:
+        map_labels(np.array([[1, 2]], np.uint8), {0: 0, 1: 1}, file="m.png")
+    assert "option" not in str(caught.value)
 
 
 def test_map_labels_widens_only_where_the_ids_need_it() -> None:

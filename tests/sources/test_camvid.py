@@ -26,7 +26,7 @@ ROOTS = {"mini": None} | ({"real": DATA / "camvid"} if (DATA / "camvid" / "train
 
 def test_pairs_groups_and_splits(tmp_path: Path) -> None:
     source = open_source("camvid", str(write_camvid_mini(tmp_path)))
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert refused == []
     assert {(ref.split, ref.sample_id) for ref in refs} == {(s, stem) for s, stems in FRAMES.items() for stem in stems}
     assert {ref.group for ref in refs} == {"0001TP", "0006R0", "0016E5", "Seq05VD"}
@@ -50,7 +50,7 @@ def test_void_becomes_ignore_and_image_bytes_stay(tmp_path: Path) -> None:
 def test_counts_and_training_pixels(root: Path | None, tmp_path: Path) -> None:
     folder = root or write_camvid_mini(tmp_path)
     source = open_source("camvid", str(folder))
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert refused == []
     found = {split: sum(ref.split == split for ref in refs) for split in FRAMES}
     pixels = np.zeros(256, dtype=np.int64)
@@ -82,7 +82,7 @@ def test_the_original_layout_has_the_splits_of_segnets_lists(root: Path | None, 
     for ref in listed:
         write(tmp_path / "original", f"701_StillsRaw_full/{ref.sample_id}.png", b"")
         write(tmp_path / "original", f"LabeledApproved_full/{ref.sample_id}_L.png", b"")
-    found, refused = open_source("camvid", str(tmp_path / "original"), {"layout": "original"}).index()
+    found, refused, _ = open_source("camvid", str(tmp_path / "original"), {"layout": "original"}).index()
     assert refused == []
     assert [(ref.sample_id, ref.split, ref.group) for ref in found] == [
         (ref.sample_id, ref.split, ref.group) for ref in listed
@@ -92,7 +92,7 @@ def test_the_original_layout_has_the_splits_of_segnets_lists(root: Path | None, 
 def test_whole_drives_are_dealt_by_shares(tmp_path: Path) -> None:
     write_camvid_original(tmp_path)
     source = open_source("camvid", str(tmp_path), {"layout": "original", "shares": "0.4,0.3,0.3"})
-    refs, _ = source.index()
+    refs, _, _ = source.index()
     assert source.expected is None
     assert len({(ref.group, ref.split) for ref in refs}) == len({ref.group for ref in refs}) == 4
 
@@ -126,7 +126,7 @@ def test_a_bad_line_costs_only_itself(tmp_path: Path, line: str, reason: str, fi
     write_camvid_mini(tmp_path)
     with (tmp_path / "train.txt").open("a") as stream:
         stream.write(f"{line}\n\n")
-    refs, refused = open_source("camvid", str(tmp_path)).index()
+    refs, refused, _ = open_source("camvid", str(tmp_path)).index()
     assert len(refs) == 11
     ((entry),) = refused
     assert (entry.reason, entry.file) == (reason, file)
@@ -138,7 +138,7 @@ def test_a_frame_in_two_splits_is_told(tmp_path: Path) -> None:
     line = (tmp_path / "train.txt").read_text().splitlines()[0]
     with (tmp_path / "test.txt").open("a") as stream:
         stream.write(f"{line}\n")
-    refs, (entry,) = open_source("camvid", str(tmp_path)).index()
+    refs, (entry,), _ = open_source("camvid", str(tmp_path)).index()
     assert len(refs) == 11
     assert (entry.file, entry.item, entry.reason) == ("test.txt", "0001TP_006690", "duplicate_id")
     assert "train.txt" in entry.detail
@@ -159,7 +159,7 @@ def test_a_bad_file_is_refused_when_read(tmp_path: Path, path: str, data: bytes,
     write_camvid_mini(tmp_path)
     (tmp_path / path).write_bytes(data)
     source = open_source("camvid", str(tmp_path))
-    refs, _ = source.index()
+    refs, _, _ = source.index()
     for ref in refs:
         if ref.sample_id == "0001TP_006690":
             with pytest.raises(BadSampleError, match=words) as caught:

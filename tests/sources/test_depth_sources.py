@@ -29,7 +29,7 @@ CLIP = "Scene01/clone/Camera_0"
 
 def read_all(name: str, root: Path, options: Options | None = None) -> tuple[list[SampleRef], list[Sample], list[Any]]:
     source = open_source(name, str(root), options)
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     bad: list[Any] = [(entry.file, entry.reason) for entry in refused]
     samples = []
     for ref in refs:

@@ -56,7 +56,7 @@ def test_the_lists_have_the_documented_counts(tmp_path: Path, monkeypatch: pytes
         names = [stem + suffix for stem in stems for suffix in (".jpg", ".png")]
         monkeypatch.setattr(storage, "list_tree", lambda uri: names)
     for fold in range(NUM_FOLDS):
-        refs, refused = open_source("pascal_5i", str(tmp_path), {"fold": fold}).index()
+        refs, refused, _ = open_source("pascal_5i", str(tmp_path), {"fold": fold}).index()
         assert refused == []
         assert {split: sum(ref.split == split for ref in refs) for split in ("train", "val")} == expected[fold]
 
@@ -77,7 +77,7 @@ def test_the_folds_of_coco_are_what_the_documents_say(fold: int, tmp_path: Path)
         WRITERS["coco_20i"](tmp_path)
         root, year = tmp_path, 2014
     places = {"annotations": f"annotations/instances_{{split}}{year}.json", "images": f"{{split}}{year}"}
-    refs, refused = open_source("coco_20i", str(root), {"fold": fold, **places}).index()
+    refs, refused, _ = open_source("coco_20i", str(root), {"fold": fold, **places}).index()
     assert refused == []
     for split in ("train", "val"):
         document = json.loads((root / places["annotations"].format(split=split)).read_text())

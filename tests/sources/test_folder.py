@@ -26,7 +26,7 @@ def by_split(refs: list[SampleRef]) -> dict[str, list[str]]:
 
 def test_pairs_by_stem_and_hash_splits(tmp_path: Path) -> None:
     source = open_source("folder", str(write_folder_mini(tmp_path, count=60)))
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert refused == []
     assert [info.name for info in source.classes] == list(CLASSES)
     assert {ref.sample_id: ref.files for ref in refs}["img_004"] == ("images/img_004.jpg", "masks/img_004.png")
@@ -47,13 +47,13 @@ def test_a_samples_split_does_not_depend_on_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("shares", "split"), [("1,0,0", "train"), ("0,1,0", "val"), ("0,0,1.0", "test")])
 def test_shares_rule_the_hash(tmp_path: Path, shares: str, split: str) -> None:
-    refs, _ = open_source("folder", str(write_folder_mini(tmp_path)), {"shares": shares}).index()
+    refs, _, _ = open_source("folder", str(write_folder_mini(tmp_path)), {"shares": shares}).index()
     assert set(by_split(refs)) == {split}
 
 
 def test_groups_are_never_cut(tmp_path: Path) -> None:
     write_folder_mini(tmp_path, count=60)
-    refs, _ = open_source("folder", str(tmp_path), {"group_pattern": r"img_(\d\d)"}).index()
+    refs, _, _ = open_source("folder", str(tmp_path), {"group_pattern": r"img_(\d\d)"}).index()
     assert {ref.group for ref in refs} == {f"{number:02d}" for number in range(6)}
     assert all(len({ref.split for ref in refs if ref.group == group}) == 1 for group in ("00", "03", "05"))
     for tree in ("images", "masks"):
@@ -61,7 +61,7 @@ def test_groups_are_never_cut(tmp_path: Path) -> None:
             target = tmp_path / tree / f"patient{number % 4}" / path.name
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
-    refs, refused = open_source("folder", str(tmp_path)).index()
+    refs, refused, _ = open_source("folder", str(tmp_path)).index()
     assert refused == []
     assert {ref.group for ref in refs} == {"patient0", "patient1", "patient2", "patient3"}
     assert len({(ref.group, ref.split) for ref in refs}) == 4
@@ -74,7 +74,7 @@ def test_folders_named_as_splits_are_splits(tmp_path: Path) -> None:
             target = tmp_path / tree / ("train", "train", "validation")[number % 3] / path.name
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
-    refs, _ = open_source("folder", str(tmp_path)).index()
+    refs, _, _ = open_source("folder", str(tmp_path)).index()
     assert {split: len(ids) for split, ids in by_split(refs).items()} == {"train": 4, "val": 2}
     assert {ref.group for ref in refs} == {ref.sample_id for ref in refs}
 
@@ -87,7 +87,7 @@ def test_lists_may_spell_a_sample_in_many_ways(tmp_path: Path, spelling: str) ->
     write_folder_mini(tmp_path, count=6)
     (tmp_path / "val.txt").write_text(spelling + "\n")
     (tmp_path / "train.txt").write_text("img_000\nimg_001\n")
-    refs, refused = open_source("folder", str(tmp_path)).index()
+    refs, refused, _ = open_source("folder", str(tmp_path)).index()
     assert refused == []
     assert by_split(refs) == {"train": ["img_000", "img_001"], "val": ["img_003"]}
 
@@ -95,7 +95,7 @@ def test_lists_may_spell_a_sample_in_many_ways(tmp_path: Path, spelling: str) ->
 def test_lists_in_the_splits_folder_and_what_they_get_wrong(tmp_path: Path) -> None:
     write_folder_mini(tmp_path, count=10, lists=True)
     (tmp_path / "splits" / "extra.txt").write_text("img_000\nnobody\n\n")
-    refs, refused = open_source("folder", str(tmp_path)).index()
+    refs, refused, _ = open_source("folder", str(tmp_path)).index()
     assert {split: len(ids) for split, ids in by_split(refs).items()} == {"train": 8, "val": 2}
     assert [(entry.file, entry.item, entry.reason) for entry in refused] == [
         ("splits/extra.txt", "line 1", "duplicate_id"),
@@ -134,7 +134,7 @@ def test_suffixes_and_lists_of_a_foreign_layout(tmp_path: Path, write: Callable[
     (root / "classes.txt").write_text("a\nb\nc\nd\n")
     options = {"images": "imgs", "masks": "gts", "image_suffix": "_img", "mask_suffix": "_gt"}
     source = open_source("folder", str(root), options)
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert refused == []
     assert by_split(refs) == {"train": ["00000", "00001", "00002", "00003"], "val": ["00004"]}
     values = {value for ref in refs for value in source.read(ref).label_map or b""}
@@ -170,7 +170,7 @@ def test_groups_from_names_and_255_as_void(tmp_path: Path, write: Callable[[Path
     (root / "classes.txt").write_text("background\ncat\ndog\n")
     options = {"masks": "labels", "group_pattern": r"^(.*)_\d+$", "shares": "0.5,0.25,0.25"}
     source = open_source("folder", str(root), options)
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert refused == []
     assert len(refs) in (24, 26)
     assert len({(ref.group, ref.split) for ref in refs}) == len({ref.group for ref in refs})

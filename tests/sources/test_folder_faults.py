@@ -39,7 +39,7 @@ def test_what_names_alone_tell_is_refused_by_the_index(
 ) -> None:
     spoil(write_folder_mini(tmp_path, count=5))
     source = open_source("folder", str(tmp_path))
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert [(entry.file, entry.item, entry.reason) for entry in refused] == [
         (file, "img_001", reason) for file in files
     ]
@@ -103,7 +103,7 @@ def test_hidden_files_and_files_that_are_no_pictures_are_passed_over(tmp_path: P
     write_folder_mini(tmp_path, count=3)
     for name in (".DS_Store", "Thumbs.db", "notes.txt", "._img_000.jpg"):
         (tmp_path / "images" / name).write_bytes(b"x")
-    refs, refused = open_source("folder", str(tmp_path)).index()
+    refs, refused, _ = open_source("folder", str(tmp_path)).index()
     assert (len(refs), refused) == (3, [])
 
 

@@ -38,7 +38,7 @@ def write_plain(root: Path) -> None:
 
 def read_all(root: Path, options: Options | None = None) -> tuple[list[SampleRef], list[Sample], list[tuple[str, str]]]:
     source = open_source("frames", str(root), options)
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     bad = [(entry.file, entry.reason) for entry in refused]
     samples = []
     for ref in refs:

@@ -35,7 +35,7 @@ def labels_of(root: Path, options: Options | None = None) -> np.ndarray:
 def test_rows_become_samples_with_the_bytes_of_the_row(tmp_path: Path) -> None:
     write_hf(tmp_path)
     source = open_source("hf", str(tmp_path))
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert refused == []
     assert [(ref.split, ref.sample_id) for ref in refs] == [
         ("train", "data/train-00000-of-00002/000000"),
@@ -124,7 +124,7 @@ def test_a_damaged_row_group_costs_its_rows_and_tells_no_root(tmp_path: Path) ->
     whole = file.read_bytes()
     file.write_bytes(whole[:4] + b"\xff" * 200 + whole[204:])
     source = open_source("hf", str(tmp_path))
-    refs, _ = source.index()
+    refs, _, _ = source.index()
     assert source.read(refs[2]).sample_id == "data/train-00001-of-00002/000000"
     with pytest.raises(BadSampleError) as caught:
         source.read(refs[0])

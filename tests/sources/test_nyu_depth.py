@@ -55,7 +55,7 @@ def test_arrays_become_upright_photographs_with_labels_and_depth(classes: int, n
     write(tmp_path, "classMapping40.mat", matlab(mapClass=np.array([[1, 23, 2, 40, 18]], np.uint8)))
     options: Options = {"classes": classes}
     source = open_source("nyu_depth", str(tmp_path), options)
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert refused == []
     assert [(ref.split, ref.sample_id, ref.group) for ref in refs] == [
         ("test", "0003", "office_0001"),
@@ -80,7 +80,7 @@ def test_the_tables_of_classes_are_whole() -> None:
 def test_the_folders_of_the_field_are_read_too(tmp_path: Path) -> None:
     write_folders(tmp_path)
     source = open_source("nyu_depth", str(tmp_path))
-    refs, refused = source.index()
+    refs, refused, _ = source.index()
     assert refused == []
     assert [(ref.split, ref.sample_id) for ref in refs] == [
         ("test", "000003"),
@@ -199,11 +199,11 @@ def test_what_does_not_fit_is_refused(
 def test_a_number_beyond_the_arrays_is_refused_and_a_missing_picture_named(tmp_path: Path) -> None:
     write_nyu_depth(tmp_path / "mat")
     write(tmp_path / "mat", "splits.mat", matlab(trainNdxs=np.array([1, 9]), testNdxs=np.array([3])))
-    refs, refused = open_source("nyu_depth", str(tmp_path / "mat")).index()
+    refs, refused, _ = open_source("nyu_depth", str(tmp_path / "mat")).index()
     assert (len(refs), [(entry.item, entry.reason) for entry in refused]) == (2, [("0009", "missing_image")])
     write_folders(tmp_path / "png")
     (tmp_path / "png/depth16/000002.png").unlink()
-    refs, refused = open_source("nyu_depth", str(tmp_path / "png")).index()
+    refs, refused, _ = open_source("nyu_depth", str(tmp_path / "png")).index()
     assert (len(refs), [(e.file, e.reason) for e in refused]) == (2, [("depth16/000002.png", "missing_mask")])
 
 

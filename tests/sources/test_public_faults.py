@@ -19,7 +19,7 @@ Options = dict[str, str | int | float | bool]
 def found_bad(source: str, root: Path, options: Options | None = None) -> tuple[list[tuple[str, str]], int]:
     """(file, reason) of everything refused, by the index or by a read; and how many samples are left."""
     opened = open_mini(source, root, options)
-    refs, refused = opened.index()
+    refs, refused, _ = opened.index()
     bad, good = list(refused), 0
     for ref in refs:
         assert all((root / file).exists() for file in ref.files), "ingest would stumble over it"
@@ -157,7 +157,7 @@ def test_a_stray_picture_among_the_nuclei_is_passed_over(tmp_path: Path) -> None
     for name in ("split_train.txt", "split_val.txt"):
         (tmp_path / name).unlink()
     (tmp_path / "stage1_train" / "preview.png").write_bytes(ids(0))
-    refs, refused = open_source("nuclei", str(tmp_path)).index()
+    refs, refused, _ = open_source("nuclei", str(tmp_path)).index()
     assert (len(refs), refused) == (3, [])
 
 

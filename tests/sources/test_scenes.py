@@ -47,7 +47,7 @@ def test_every_class_is_there_often_enough_to_be_learnt(statistics: tuple[np.nda
 
 
 def test_the_same_sample_comes_out_of_any_order_and_any_split_size() -> None:
-    refs, _ = SMALL.index()
+    refs, _, _ = SMALL.index()
     forward = {ref.sample_id: SMALL.read(ref) for ref in refs}
     backward = {ref.sample_id: SMALL.read(ref) for ref in reversed(refs)}
     assert forward == backward
@@ -103,7 +103,7 @@ def test_labels_segments_and_keypoints_tell_one_story() -> None:
 
 
 def test_clips_are_whole_stay_in_their_split_and_move() -> None:
-    refs, _ = SMALL.index()
+    refs, _, _ = SMALL.index()
     splits: dict[str, set[str]] = {}
     clips: dict[str, list[Sample]] = {}
     for ref in refs:

@@ -34,6 +34,19 @@ def test_everything_there_is_to_choose_from_as_plain_data(
     assert json.loads(json.dumps(found)) == found
 
 
+def test_one_source_is_told_in_full() -> None:
+    found = catalogue.source("cityscapes")
+    (listed,) = (entry for entry in catalogue.sources() if entry["name"] == "cityscapes")
+    assert {key: option["default"] for key, option in found["options"].items()} == listed["options"]
+    assert found["options"]["segments"]["type"] == "bool"
+    assert "instanceIds" in found["options"]["segments"]["help"]
+    assert found["expected"] == {"train": 2975, "val": 500}
+    assert {**found, "options": listed["options"]} == {**listed, "expected": found["expected"]}
+    assert json.loads(json.dumps(found)) == found
+    with pytest.raises(InputError, match=r"unknown source format 'cityscape'; did you mean 'cityscapes'\?"):
+        catalogue.source("cityscape")
+
+
 def test_a_task_lists_its_models_and_what_it_needs() -> None:
     semantic = next(entry for entry in catalogue.tasks() if entry["name"] == "semantic")
     assert (semantic["primary"], semantic["needs"]) == ("miou", ["label_map"])

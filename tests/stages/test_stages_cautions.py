@@ -19,5 +19,5 @@ def test_a_class_that_occurs_nowhere_is_warned_of_once() -> None:
         crowds=0,
     )
     seen = Fingerprint(dataset_version="v", splits={"train": split, "val": split}, warnings=())
-    (warning,) = cautions(None, CLASSES, [], [], seen)
+    (warning,) = cautions(None, CLASSES, [], [], seen, ())
     assert warning.startswith("1 of 2 classes occur nowhere (car): nothing can be learnt of them.")

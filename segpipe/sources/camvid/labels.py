@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from segpipe.types import ClassInfo
 
+EXPECTED = {"train": 367, "val": 101, "test": 233}  # of SegNet's lists
 # (name, colour, which of the eleven it belongs to), in the order of label_colors.txt without Void.
 _LABELS = (
     ("Animal", (64, 128, 64), "Pedestrian"),

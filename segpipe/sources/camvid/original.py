@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segpipe.errors import InputError
-from segpipe.sources.camvid.labels import ALL, COLOURS, ELEVEN, TO_ALL, TO_ELEVEN, VOID
+from segpipe.sources.camvid.labels import ALL, COLOURS, ELEVEN, EXPECTED, TO_ALL, TO_ELEVEN, VOID
 from segpipe.sources.reading import Kind, Listing, Place, coding, hashed_split, read_pair
-from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef
+from segpipe.sources.spec import Index
+from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef
 
 IMAGES, MASKS = Kind("701_StillsRaw_full", ".png"), Kind("LabeledApproved_full", "_L.png")
 FIRST_TO_TEST = 8550  # of 0001TP
@@ -50,9 +51,9 @@ class OriginalCamVid:
     @property
     def expected(self) -> Mapping[str, int] | None:
         """The counts of SegNet's lists; none where drives are dealt."""
-        return None if self.shares else {"train": 367, "val": 101, "test": 233}
+        return None if self.shares else EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every frame, by SegNet's splits or by drive. Raises InputError where there is none."""
         listing = Listing()
         if not listing.add_folder(self.root, IMAGES, MASKS, self._place):

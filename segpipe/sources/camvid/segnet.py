@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.errors import InputError
-from segpipe.sources.camvid.labels import ELEVEN
-from segpipe.sources.reading import coding, is_inside, read_lines, read_pair
+from segpipe.sources.camvid.labels import ELEVEN, EXPECTED
+from segpipe.sources.reading import PICTURE_SUFFIXES, coding, is_inside, passed_over, read_lines, read_pair
+from segpipe.sources.spec import Index
 from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef
 
 SPLITS = ("train", "val", "test")
@@ -35,9 +36,9 @@ class CamVid:
     @property
     def expected(self) -> Mapping[str, int]:
         """The counts of the published lists; a folder that differs is still used, ingest warns."""
-        return {"train": 367, "val": 101, "test": 233}
+        return EXPECTED
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """The pairs of the three lists. Raises InputError if none of the lists is there."""
         lists = [name for split in SPLITS if storage.exists(storage.join(self.root, name := f"{split}.txt"))]
         if not lists:
@@ -57,7 +58,16 @@ class CamVid:
                     refused.append(entry)
                 elif ref is not None:
                     refs[ref.sample_id] = ref
-        return sorted(refs.values(), key=lambda ref: (ref.split, ref.sample_id)), refused
+        named = refs.keys() | {entry.item for entry in refused}
+        folders = {ref.files[0].partition("/")[0] for ref in refs.values()}
+        there = [(folder, *file.rpartition(".")) for folder in folders for file in present[folder]]
+        left = [
+            f"{folder}/{stem}{dot}{extension}"
+            for folder, stem, dot, extension in there
+            if stem not in named and dot + extension in PICTURE_SUFFIXES
+        ]
+        notes = passed_over("frame(s) that no list names", left, "write them into a list, or remove them")
+        return Index(sorted(refs.values(), key=lambda ref: (ref.split, ref.sample_id)), refused, tuple(notes))
 
     def _pairs(
         self, name: str, present: dict[str, frozenset[str]]

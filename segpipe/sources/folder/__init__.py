@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.folder.classes import read_classes
 from segpipe.sources.folder.splits import PICTURES, find_lists, read_lists
-from segpipe.sources.reading import coding, hashed_split, parse_shares, read_pair
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.reading import coding, empty_splits, hashed_split, parse_shares, passed_over, read_pair
+from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
 SPLIT_FOLDERS = {
@@ -28,6 +29,12 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
+
+# What to do about a split that the hash left empty.
+UNDEALT = (
+    "name the splits in train.txt, val.txt and test.txt, or tell the groups apart by the option group_pattern (without "
+    "it a group is the folder of an image)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,29 +66,48 @@ class Folder:
     def expected(self) -> None:
         """Nobody has written down how many samples there should be."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Pairs images with masks and deals them to splits. Raises InputError where the folders hold no picture."""
         images, masks = self._pictures(self.images, self.image_suffix), self._pictures(self.masks, self.mask_suffix)
         lists = find_lists(self.root, self.splits)
         if lists:
             chosen, refused = read_lists(self.root, lists, images.keys(), self.image_suffix)
+            notes = self._unlisted(chosen, images, masks, lists)
         else:
-            chosen, refused = self._dealt(images), []
+            chosen, refused, notes = self._dealt(images), [], []
             for key in sorted(masks.keys() - images.keys()):
                 detail = f"a mask without an image {self.images}/{key}{self.image_suffix}.*: add the image or remove it"
                 refused.append(QuarantineEntry(file=masks[key][0], item=key, reason="missing_image", detail=detail))
-        refs = []
+        refs: list[SampleRef] = []
         for key, split in chosen.items():
             if entry := self._fault(key, images[key], masks.get(key, [])):
                 refused.extend(entry)
             else:
                 files = (images[key][0], masks[key][0])
                 refs.append(SampleRef(sample_id=key, split=split, group=self._group(key), files=files))
-        return sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), refused
+        if not lists and not self._in_split_folders(images):
+            notes += self._half_split(images)
+            notes += empty_splits(refs, self.shares, UNDEALT)
+        return Index(sorted(refs, key=lambda ref: (ref.split, ref.sample_id)), refused, tuple(notes))
 
     def read(self, ref: SampleRef) -> Sample:
         """One image with its label map. Raises BadSampleError."""
-        return read_pair(self.root, ref, self.table, palette=self.palette)
+        return read_pair(self.root, ref, self.table, palette=self.palette, own="the classes file")
+
+    def _unlisted(
+        self,
+        chosen: Mapping[str, str],
+        images: Mapping[str, list[str]],
+        masks: Mapping[str, list[str]],
+        lists: Mapping[str, str],
+    ) -> list[str]:
+        """What the lists leave out, and whoever wrote them may have forgotten."""
+        files = [images[key][0] for key in images.keys() - chosen.keys()]
+        alone = [masks[key][0] for key in masks.keys() - images.keys()]
+        return [
+            *passed_over("image(s) that no split list names", files, f"name them in {' or '.join(lists.values())}"),
+            *passed_over("mask(s) without an image", alone, f"add the images to {self.images}/, or remove the masks"),
+        ]
 
     def _pictures(self, folder: str, suffix: str) -> dict[str, list[str]]:
         """Path below `folder` without suffix and extension -> the pictures that have it (one, unless ambiguous)."""
@@ -122,10 +148,25 @@ class Folder:
             parts = parts[1:]
         return "/".join(parts) or key
 
+    def _in_split_folders(self, images: Mapping[str, list[str]]) -> bool:
+        """Whether every image is below a folder that is called like a split."""
+        return {key.partition("/")[0] if "/" in key else "" for key in images} <= SPLIT_FOLDERS.keys()
+
+    def _half_split(self, images: Mapping[str, list[str]]) -> list[str]:
+        """What to say where some of the folders are called like splits, and the others keep that from counting."""
+        tops = {key.partition("/")[0] if "/" in key else "." for key in images}
+        if not (named := tops & SPLIT_FOLDERS.keys()):
+            return []
+        others = sorted(tops - named)
+        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        return [
+            f"{', '.join(sorted(named))} below {self.images}/ are called like splits, but {shown} beside them not: all "
+            "samples are dealt by a hash: rename or move those folders, or write split lists"
+        ]
+
     def _dealt(self, images: Mapping[str, list[str]]) -> dict[str, str]:
         """Splits without lists: by the folders train, val, test, or by the hash of the group."""
-        tops = {key.partition("/")[0] if "/" in key else "" for key in images}
-        if tops <= SPLIT_FOLDERS.keys():
+        if self._in_split_folders(images):
             return {key: SPLIT_FOLDERS[key.partition("/")[0]] for key in sorted(images)}
         return {key: hashed_split(self._group(key), self.shares) for key in sorted(images)}
 
@@ -133,22 +174,31 @@ class Folder:
 def open_folder(
     root: str,
     *,
-    images: str = "images",
-    masks: str = "masks",
-    image_suffix: str = "",
-    mask_suffix: str = "",
-    classes: str = "",
-    splits: str = "splits",
-    shares: str = "0.8,0.1,0.1",
-    group_pattern: str = "",
-    ignore: int = -1,
-    reduce_zero: bool = False,
-    licence: str = "not stated",
+    images: Annotated[str, "folder of the photographs below the root"] = "images",
+    masks: Annotated[str, "folder of the masks below the root"] = "masks",
+    image_suffix: Annotated[
+        str, "end of a photograph's name before its extension, such as _rgb; the rest is the sample's id"
+    ] = "",
+    mask_suffix: Annotated[
+        str, "end of a mask's name before its extension, such as _mask; the rest is the sample's id"
+    ] = "",
+    classes: Annotated[
+        str, "the classes file, below the root or anywhere; empty: classes.json or classes.txt in the root"
+    ] = "",
+    splits: Annotated[
+        str, "folder of the split lists (train.txt, ...) below the root; else they are looked for in the root"
+    ] = "splits",
+    shares: Shares = "0.8,0.1,0.1",
+    group_pattern: Annotated[
+        str, "regular expression whose (...) finds the group in a sample's id; empty: the image's folder"
+    ] = "",
+    ignore: Annotated[int, "a mask value that means void, besides 255 and those of the classes file; -1: none"] = -1,
+    reduce_zero: Annotated[bool, "true for ADE20K's coding: 0 is void and class k is written as k + 1"] = False,
+    licence: Licence = "not stated",
 ) -> Folder:
-    """Opens a user's folder; its options are `INFO.options`. Raises InputError on a bad option or classes file.
+    """Opens a user's folder. Raises InputError on a bad option or classes file.
 
-    Mask values are the ids of the classes file. Void is 255 (unless a class has that id), `ignore` (a raw value, -1 =
-    none) and the entries that the classes file marks; `reduce_zero` is ADE20K's coding: 0 is void, class k is k + 1.
+    Void is 255 (unless a class has that id), `ignore` and the entries that the classes file marks.
     """
     table = read_classes(root, classes, ignore=ignore, reduce_zero=reduce_zero)
     if splits != "splits" and not storage.list_files(storage.join(root, splits), suffix=".txt"):
@@ -190,18 +240,5 @@ INFO = SourceInfo(
     summary="your own data: images/, masks/ and a classes file, with or without split lists",
     licence="as its owner states (option licence)",
     tasks=(Task.SEMANTIC,),
-    options={
-        "images": "images",
-        "masks": "masks",
-        "image_suffix": "",
-        "mask_suffix": "",
-        "classes": "",
-        "splits": "splits",
-        "shares": "0.8,0.1,0.1",
-        "group_pattern": "",
-        "ignore": -1,
-        "reduce_zero": False,
-        "licence": "not stated",
-    },
     layout=("images/**.jpg", "masks/**.png", "classes.txt or classes.json", "{train,val,test}.txt (if any)"),
 )

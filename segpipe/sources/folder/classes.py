@@ -15,7 +15,7 @@ from typing import Any
 
 from segpipe import storage
 from segpipe.errors import InputError
-from segpipe.sources.reading import class_colour, inside, value_table
+from segpipe.sources.reading import chosen, class_colour, value_table
 from segpipe.types import IGNORE_16BIT, ClassInfo
 
 Colour = tuple[int, int, int]
@@ -46,9 +46,12 @@ class _Entry:
 
 
 def read_classes(root: str, name: str, *, ignore: int, reduce_zero: bool) -> ClassTable:
-    """Reads `name` under `root` ("" = classes.json or classes.txt, whichever is there). Raises InputError."""
+    """Reads `name`, below `root` or anywhere ("" = classes.json or classes.txt, whichever is there).
+
+    Raises InputError.
+    """
     candidates = (name,) if name else FILE_NAMES
-    found = [inside(root, file) for file in candidates if storage.exists(storage.join(root, file))]
+    found = [uri for file in candidates if storage.exists(uri := chosen(root, file))]
     if len(found) != 1:
         problem = f"both {' and '.join(FILE_NAMES)} are here, keep one" if found else "there is no such file"
         raise InputError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -32,13 +32,12 @@ from segpipe.sources.reading import (
     segment_of_mask,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (
     IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -98,7 +97,7 @@ class Frames:
     def expected(self) -> None:
         """Nobody has written down how many samples there should be."""
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every frame, with its masks where there are any. Raises InputError where there is no frame, or a bad list."""
         listing = Listing()
         frames = pictures(self.root, self.images, listing)
@@ -114,12 +113,17 @@ class Frames:
         objects: dict[str, set[str]] = {}
         for place in {folder_of(stem) for stem in drawn} - names.keys():
             objects.setdefault(folder_of(place), set()).add(place)
-        for clip, split in self._splits(sorted(names)).items():
+        splits = self._splits(sorted(names))
+        unlisted = [f"{self.images}/{clip}" for clip in names.keys() - splits.keys()]
+        listing.pass_over("clip(s) that no list names", unlisted, "write their names into a list of ImageSets/")
+        for clip, split in splits.items():
             self._add(_Clip(clip, split, names[clip], objects.get(clip, set())), frames, drawn, listing)
         for stem in sorted(drawn):
             if stem not in frames and f"{folder_of(folder_of(stem))}/{name_of(stem)}" not in frames:
                 detail = f"a mask without a frame {self.images}/{stem}.*: add the frame or remove it"
                 listing.refuse(drawn[stem], stem, "missing_image", detail)
+        if not self.split and not self._lists():
+            listing.dealt(self.shares, "write names of clips into ImageSets/train.txt, val.txt and test.txt")
         return listing.result()
 
     def _add(self, clip: _Clip, frames: Mapping[str, str], drawn: Mapping[str, str], listing: Listing) -> None:
@@ -143,12 +147,15 @@ class Frames:
                     extra={"frame": number, "by_object": bool(objects)},
                 )
 
+    def _lists(self) -> dict[str, str]:
+        lists = {name: f"ImageSets/{name}.txt" for name in SPLITS}
+        return {name: path for name, path in lists.items() if storage.exists(storage.join(self.root, path))}
+
     def _splits(self, clips: Sequence[str]) -> dict[str, str]:
         """Clip -> split: by `split`, else by the lists ImageSets/{train,val,test}.txt, else by the hash of the clip."""
         if self.split:
             return dict.fromkeys(clips, self.split)
-        lists = {name: f"ImageSets/{name}.txt" for name in SPLITS}
-        lists = {name: path for name, path in lists.items() if storage.exists(storage.join(self.root, path))}
+        lists = self._lists()
         if not lists:
             return {clip: hashed_split(clip, self.shares) for clip in clips}
         chosen: dict[str, str] = {}
@@ -208,20 +215,17 @@ class Frames:
 def open_frames(
     root: str,
     *,
-    images: str = "",
-    masks: str = "",
-    values: str = "",
-    split: str = "",
-    shares: str = "0.8,0.1,0.1",
-    unlabelled: bool = True,
-    licence: str = "not stated",
+    images: Annotated[str, "folder of the frames below the root; empty: JPEGImages, else images"] = "",
+    masks: Annotated[str, "folder of the masks below the root; empty: GroundTruth, else masks"] = "",
+    values: Annotated[
+        str, "binary (255 is the object) or numbers (of a clip's objects); empty: binary below GroundTruth"
+    ] = "",
+    split: Annotated[str, "name of the one split for all clips; empty: lists, else shares"] = "",
+    shares: Shares = "0.8,0.1,0.1",
+    unlabelled: Annotated[bool, "false passes over the frames without a mask"] = True,
+    licence: Licence = "not stated",
 ) -> Frames:
-    """Opens folders of frames; its options are `INFO.options`. Raises InputError.
-
-    `images` and `masks` are the folders (default: JPEGImages and GroundTruth, else images and masks). `values` is what
-    a mask holds: "binary" (255 is the object; the default below GroundTruth) or "numbers" (of the clip's objects).
-    `split` names one split for all; `unlabelled=False` passes over the frames without a mask.
-    """
+    """Opens folders of frames. Raises InputError on a bad option."""
     if bool(images) != bool(masks):
         raise InputError(f"options images={images!r}, masks={masks!r}; expected both or none: name the other one, too")
     if values not in ("", "binary", "numbers"):
@@ -248,15 +252,6 @@ INFO = SourceInfo(
     summary="clips as folders of frames, with masks of one or numbered objects, or a folder an object (SegTrack v2)",
     licence="as its owner states (option licence)",
     tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE),
-    options={
-        "images": "",
-        "masks": "",
-        "values": "",
-        "split": "",
-        "shares": "0.8,0.1,0.1",
-        "unlabelled": True,
-        "licence": "not stated",
-    },
     layout=(
         "JPEGImages/bmx/bmx_06668.png, or images/<clip>/<frame>.jpg",
         "GroundTruth/bmx/1/bmx_06668.png (a folder an object), or masks/<clip>/<frame>.png",

@@ -15,11 +15,15 @@ _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
 def pictures(root: str, folder: str, listing: Listing) -> dict[str, str]:
     """Path below `folder` without ending -> path below `root`, of pictures in folders; doubles are refused."""
     found: dict[str, list[str]] = {}
+    loose: list[str] = []
     for path in storage.list_tree(storage.join(root, folder)):
         stem, dot, ending = path.rpartition(".")
-        shown = "/" in path and not any(part.startswith(".") for part in path.split("/"))
-        if shown and dot + ending.lower() in ENDINGS:
+        shown = not any(part.startswith(".") for part in path.split("/"))
+        if shown and dot + ending.lower() in ENDINGS and "/" in path:
             found.setdefault(stem, []).append(f"{folder}/{path}")
+        elif shown and dot + ending.lower() in ENDINGS:
+            loose.append(f"{folder}/{path}")
+    listing.pass_over("picture(s) in no folder of a clip", loose, f"move them to {folder}/<clip>/")
     for stem, paths in found.items():
         for path in paths if len(paths) > 1 else ():
             listing.refuse(path, stem, "duplicate_id", f"{', '.join(paths)} share the id {stem!r}: keep one")

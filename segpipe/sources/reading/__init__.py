@@ -21,7 +21,11 @@ from segpipe.sources.reading.extras import read_extra
 from segpipe.sources.reading.files import (
     Photograph,
     check_size,
+    chosen,
+    document_of,
     inside,
+    is_inside,
+    lines_of,
     read_document,
     read_file,
     read_labels,
@@ -33,6 +37,7 @@ from segpipe.sources.reading.files import (
     without_root,
 )
 from segpipe.sources.reading.listing import (
+    PICTURE_SUFFIXES,
     Kind,
     Line,
     Listing,
@@ -41,15 +46,16 @@ from segpipe.sources.reading.listing import (
     below,
     files_below,
     files_by_stem,
-    is_inside,
     is_number,
+    passed_over,
     pictures_by_stem,
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
-from segpipe.sources.reading.splits import SPLITS, hashed_split, listed_stems, parse_shares
+from segpipe.sources.reading.splits import SPLITS, empty_splits, hashed_split, listed_stems, parse_shares
 from segpipe.sources.reading.values import coding, ignored_beside, value_table
 
 __all__ = [
+    "PICTURE_SUFFIXES",
     "SPLITS",
     "Kind",
     "Line",
@@ -60,8 +66,11 @@ __all__ = [
     "alone_in",
     "below",
     "check_size",
+    "chosen",
     "class_colour",
     "coding",
+    "document_of",
+    "empty_splits",
     "files_below",
     "files_by_stem",
     "hashed_split",
@@ -69,9 +78,11 @@ __all__ = [
     "inside",
     "is_inside",
     "is_number",
+    "lines_of",
     "listed_stems",
     "mask_of_segmentation",
     "parse_shares",
+    "passed_over",
     "pictures_by_stem",
     "read_document",
     "read_extra",

@@ -14,8 +14,8 @@ from typing import Any
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.reading.colours import class_colour
-from segpipe.sources.reading.files import read_document
-from segpipe.sources.reading.listing import below, files_below, is_inside
+from segpipe.sources.reading.files import is_inside, read_document
+from segpipe.sources.reading.listing import below, files_below
 from segpipe.sources.reading.values import coding, ignored_beside
 from segpipe.types import ClassInfo, LabelCoding
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from segpipe.errors import BadSampleError
 from segpipe.sources.reading.coco_json import Category, Document, files_of, folder_of
 from segpipe.sources.reading.files import Photograph, read_photograph
-from segpipe.sources.reading.listing import Listing, below, is_number
+from segpipe.sources.reading.listing import PICTURE_SUFFIXES, Listing, below, is_number
 from segpipe.types import SampleRef
 
 
@@ -47,6 +47,31 @@ def images_with_objects(
             extra = {"height": entry.height, "width": entry.width, "objects": objects.get(image_id, [])}
             # The document is in it so that a change of it is noticed.
             yield Pictured(sample_id, split, (file, document.path), extra)
+    pass_over_unlisted(documents, pattern, there, listing)
+
+
+def pass_over_unlisted(
+    documents: Mapping[str, Document], pattern: str, there: frozenset[str], listing: Listing
+) -> None:
+    """Notes the photographs in the folders that `pattern` means that no document lists. COCO's own list all of them.
+
+    Where such a folder is the root, other files lie beside: it counts only in folders of which a document lists some.
+    """
+    named = {
+        below(folder_of(pattern, split), entry.file_name)
+        for split, document in documents.items()
+        for entry in document.images.values()
+    }
+    folders = {folder for split in documents if (folder := folder_of(pattern, split))}
+    beside = {path.rpartition("/")[0] for path in named}
+    left = [
+        path
+        for path in there - named
+        if path.endswith(PICTURE_SUFFIXES)
+        and (path.rpartition("/")[0] in beside or any(path.startswith(f"{folder}/") for folder in folders))
+    ]
+    paths = " and ".join(document.path for document in documents.values())
+    listing.pass_over(f"photograph(s) that are not in {paths}", left, "annotate them, or take them out")
 
 
 def photograph_of(root: str, ref: SampleRef) -> Photograph:

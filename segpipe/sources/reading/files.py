@@ -7,8 +7,9 @@ Letter legend: H W image size in pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -83,13 +84,21 @@ def check_size(mask: bytes, path: str, image: Photograph) -> None:
 
 
 def read_pair(
-    root: str, ref: SampleRef, table: Mapping[int, int], *, palette: Mapping[tuple[int, int, int], int] | None = None
+    root: str,
+    ref: SampleRef,
+    table: Mapping[int, int],
+    *,
+    palette: Mapping[tuple[int, int, int], int] | None = None,
+    own: str = "",
 ) -> Sample:
-    """The sample of `ref.files` = (image, mask): raw mask ids become class ids by `table`. Raises BadSampleError."""
+    """The sample of `ref.files` = (image, mask): raw mask ids become class ids by `table`; `own` as in `map_labels`.
+
+    Raises BadSampleError.
+    """
     image_path, mask_path = ref.files
     image = read_photograph(root, image_path)
     raw = read_labels(root, mask_path, image, palette=palette)
-    return sample_of(ref, image, label_map=stored(masks.map_labels(raw, table, file=mask_path)))
+    return sample_of(ref, image, label_map=stored(masks.map_labels(raw, table, file=mask_path, own=own)))
 
 
 def sample_of(ref: SampleRef, image: Photograph, **annotations: Any) -> Sample:
@@ -110,8 +119,12 @@ def stored(ids: npt.NDArray[Any]) -> bytes:
 
 
 def read_lines(root: str, path: str) -> list[str]:
-    """The lines of a text file. Raises InputError where it is missing or not UTF-8."""
-    uri = inside(root, path)
+    """The lines of a text file below the root. Raises InputError where it is missing or not UTF-8."""
+    return lines_of(inside(root, path))
+
+
+def lines_of(uri: str) -> list[str]:
+    """The lines of a text file. Raises as `read_lines`."""
     try:
         return storage.read_bytes(uri, limit=MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -119,8 +132,12 @@ def read_lines(root: str, path: str) -> list[str]:
 
 
 def read_document(root: str, path: str) -> Any:
-    """A strict JSON document. Raises InputError where it is missing, too large or not valid."""
-    uri = inside(root, path)
+    """A strict JSON document below the root. Raises InputError where it is missing, too large or not valid."""
+    return document_of(inside(root, path))
+
+
+def document_of(uri: str) -> Any:
+    """A strict JSON document. Raises as `read_document`."""
     try:
         return storage.read_json(uri, limit=MAX_DOCUMENT_BYTES)
     except CorruptError as error:
@@ -138,8 +155,28 @@ def _leads_out(root: str, path: str) -> bool:
     return local is not None and not (local / path).resolve().is_relative_to(local.resolve())
 
 
+def chosen(root: str, path: str) -> str:
+    """The URI of a file that an option names: below the root, or anywhere by an absolute path or a URI.
+
+    Unlike names from data, an option is the user's word: the data may be read-only, and the file elsewhere. Raises
+    InputError where a relative path, or a link below the root, leads out of the root.
+    """
+    if "://" in path or path.startswith(("/", "~")):
+        return os.path.expanduser(path)
+    if not is_inside(path):
+        raise InputError(f"{path!r} leads out of {root}: give a path below it, or an absolute one")
+    return inside(root, path)
+
+
 def inside(root: str, path: str) -> str:
     """The URI of `path` below `root`. Raises InputError where links lead out of the root."""
     if _leads_out(root, path):
         raise InputError(f"{storage.join(root, path)}: is a link out of the root: copy the file into the root")
     return storage.join(root, path)
+
+
+def is_inside(path: object) -> TypeGuard[str]:
+    """Whether a name from data is a relative path that stays below the folder it is joined to."""
+    if not isinstance(path, str) or "\\" in path or "\0" in path:
+        return False
+    return all(part not in ("", ".", "..") for part in path.split("/"))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
 from segpipe import storage
+from segpipe.sources.reading.splits import empty_splits
+from segpipe.sources.spec import Index
 from segpipe.types import QuarantineEntry, SampleRef
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
-
 NOTHING: Mapping[str, str] = MappingProxyType({})
+_NAMED = 3  # of those that a note is about
 
 
 class Place(NamedTuple):
@@ -64,6 +66,7 @@ class Listing:
         self._known_bad = known_bad
         self._refs: dict[str, SampleRef] = {}
         self._refused: list[QuarantineEntry] = []
+        self._notes: list[str] = []
 
     def add(
         self,
@@ -134,12 +137,26 @@ class Listing:
         return len(of_images)
 
     def add_lines(
-        self, root: str, images: Kind, masks: Kind, lines: Iterable[Line], *, objects: Kind | None = None
+        self,
+        root: str,
+        images: Kind,
+        masks: Kind,
+        lines: Iterable[Line],
+        *,
+        objects: Kind | None = None,
+        unlisted: str = "",
     ) -> None:
-        """Every line's image with the mask (and the second mask) of its stem; what is in no line is passed over."""
+        """Every line's image with the mask (and the second mask) of its stem; what is in no line is passed over.
+
+        Images with a mask that no line names are noted with the remedy `unlisted`; without one, the published set has
+        such images on purpose.
+        """
         found = _stems(root, images, masks, objects)
+        left = found[0].stems & found[1].stems if unlisted else set()
         for line in lines:
             self._add_line(line, found)
+            left.discard(line.stem)
+        self.pass_over("image(s) with a mask that no list names", left, unlisted)
 
     def _add_line(self, line: Line, found: Sequence[Found]) -> None:
         """`found` are images, masks and, if asked for, second masks."""
@@ -162,15 +179,31 @@ class Listing:
         """One thing that cannot be used; `reason` is one of BadSampleError.REASONS."""
         self._refused.append(QuarantineEntry(file=file, item=item, reason=reason, detail=detail))
 
+    def pass_over(self, what: str, names: Collection[str], remedy: str) -> None:
+        """Notes what is there and not read, where there is any."""
+        self._notes += passed_over(what, names, remedy)
+
     def _is_known_bad(self, sample_id: str, file: str) -> bool:
         """Said before anything else: some have taken the file away already."""
         if (reason := self._known_bad.get(sample_id)) is not None:
             self.refuse(file, sample_id, "known_bad", f"{reason}: leave it out")
         return reason is not None
 
-    def result(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def dealt(self, shares: tuple[float, ...], remedy: str) -> None:
+        """Notes the splits that the hash left empty."""
+        self._notes += empty_splits(self._refs.values(), shares, remedy)
+
+    def result(self) -> Index:
         """What `Source.index` returns."""
-        return sorted(self._refs.values(), key=lambda ref: (ref.split, ref.sample_id)), self._refused
+        refs = sorted(self._refs.values(), key=lambda ref: (ref.split, ref.sample_id))
+        return Index(refs, self._refused, tuple(self._notes))
+
+
+def passed_over(what: str, names: Collection[str], remedy: str) -> list[str]:
+    """The note of an `Index` on `names`, with how many they are and the first of them; none where there are none."""
+    shown = sorted(names)[:_NAMED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return [f"passed over: {len(names)} {what}: {', '.join(shown)}{more}; {remedy}"] if names else []
 
 
 def files_by_stem(root: str, folder: str, suffix: str) -> dict[str, str]:
@@ -219,10 +252,3 @@ def pictures_by_stem(root: str, folder: str, listing: Listing) -> dict[str, str]
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value from JSON is a number that arithmetic survives: no truth, and not of four hundred digits."""
     return type(value) in (int, float) and abs(value) < 1e15  # type: ignore[arg-type]
-
-
-def is_inside(path: object) -> TypeGuard[str]:
-    """Whether a name from data is a relative path that stays below the folder it is joined to."""
-    if not isinstance(path, str) or "\\" in path or "\0" in path:
-        return False
-    return all(part not in ("", ".", "..") for part in path.split("/"))

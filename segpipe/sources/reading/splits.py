@@ -11,6 +11,7 @@ from collections.abc import Collection
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.reading.files import read_lines
+from segpipe.types import SampleRef
 
 SPLITS = ("train", "val", "test")
 
@@ -36,6 +37,25 @@ def hashed_split(group: str, shares: tuple[float, ...]) -> str:
             return split
         place -= share
     return next(split for split, share in reversed(list(zip(SPLITS, shares, strict=True))) if share > 0)
+
+
+def empty_splits(refs: Collection[SampleRef], shares: tuple[float, ...], remedy: str) -> list[str]:
+    """The note of an `Index` on splits that `hashed_split` left empty, although they have a share."""
+    wanted = [split for split, share in zip(SPLITS, shares, strict=True) if share > 0]
+    missing = [split for split in wanted if split not in {ref.split for ref in refs}]
+    if not missing or len(refs) < len(wanted):
+        return []
+    groups = sorted({ref.group for ref in refs})
+    if len(groups) == len(refs):
+        return [
+            f"no sample is in {' and '.join(missing)}: a hash deals the {len(refs)} samples one by one, and by chance "
+            f"none fell there; change the option shares, or {remedy}"
+        ]
+    shown = ", ".join(map(repr, groups[:3])) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
+    return [
+        f"no sample is in {' and '.join(missing)}: a hash deals whole groups, and the {len(refs)} samples are of "
+        f"{len(groups)} group(s), {shown}; change the option shares, or {remedy}"
+    ]
 
 
 def listed_stems(root: str, folder: str, *, only: Collection[str] = ()) -> list[tuple[str, str, str]]:

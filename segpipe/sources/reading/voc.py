@@ -7,7 +7,8 @@ from segpipe.errors import InputError
 from segpipe.sources.reading.colours import class_colour
 from segpipe.sources.reading.listing import Kind, Line, Listing, Place
 from segpipe.sources.reading.splits import listed_stems
-from segpipe.types import IGNORE_8BIT, ClassInfo, QuarantineEntry, SampleRef
+from segpipe.sources.spec import Index
+from segpipe.types import IGNORE_8BIT, ClassInfo
 
 VOC_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -21,7 +22,7 @@ VOC_LICENCE = "images: Flickr terms of use; annotations free for research (host.
 VOC_2010_COUNTS = {"train": 4998, "val": 5105}
 
 
-def index_voc_2010(root: str, masks: Kind, lists: str) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+def index_voc_2010(root: str, masks: Kind, lists: str) -> Index:
     """What `Source.index` gives of a set on VOC 2010's photographs: those of train.txt and val.txt, each with its mask.
 
     Raises InputError where neither list is in the folder `lists`.
@@ -33,5 +34,6 @@ def index_voc_2010(root: str, masks: Kind, lists: str) -> tuple[list[SampleRef],
         )
     listing = Listing()
     lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in found]
-    listing.add_lines(root, Kind("JPEGImages", ".jpg"), masks, lines)
+    unlisted = f"add them to {lists}/train.txt or val.txt, or name other lists by the option lists"
+    listing.add_lines(root, Kind("JPEGImages", ".jpg"), masks, lines, unlisted=unlisted)
     return listing.result()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from segpipe.sources.reading import (
     sample_of,
     stored,
 )
-from segpipe.sources.spec import SourceInfo
+from segpipe.sources.spec import Index, SourceInfo
 from segpipe.sources.virtual_kitti.facts import (
     CAMERAS,
     CLASSES,
@@ -46,7 +46,6 @@ from segpipe.types import (
     Annotation,
     ClassInfo,
     LabelCoding,
-    QuarantineEntry,
     Sample,
     SampleRef,
     Segment,
@@ -102,7 +101,7 @@ class VirtualKitti:
             counts[self._split(scene)] = counts.get(self._split(scene), 0) + frames * clips
         return counts
 
-    def index(self) -> tuple[list[SampleRef], list[QuarantineEntry]]:
+    def index(self) -> Index:
         """Every frame with all that is asked for. Raises InputError where there is no frame, or colors.txt differs."""
         there = files_below(self.root, "")
         frames = [found for path in sorted(there) if (found := _FRAME.fullmatch(path))]
@@ -199,17 +198,14 @@ def _without(kind: _Kind) -> str:
 def open_virtual_kitti(
     root: str,
     *,
-    variations: str = "all",
-    cameras: str = "all",
-    val: str = "Scene06",
-    test: str = "",
-    depth: bool = True,
-    flow: bool = True,
+    variations: Annotated[str, "conditions with commas between, such as clone,fog; or all"] = "all",
+    cameras: Annotated[str, "Camera_0, Camera_1 or all"] = "all",
+    val: Annotated[str, "the scene that validates; empty: none"] = "Scene06",
+    test: Annotated[str, "the scene that tests; empty: none"] = "",
+    depth: Annotated[bool, "false leaves the depth maps out"] = True,
+    flow: Annotated[bool, "false leaves the optical flow out"] = True,
 ) -> VirtualKitti:
-    """Opens the set; its options are `INFO.options`. Raises InputError.
-
-    `variations` and `cameras` are names with commas between, or all; `val` and `test` are scenes.
-    """
+    """Opens the set. Raises InputError on a bad option."""
     for option, scene in (("val", val), ("test", test)):
         if scene and (scene not in FRAMES or val == test):
             raise InputError(
@@ -238,14 +234,6 @@ INFO = SourceInfo(
     summary="Virtual KITTI 2, 42520 rendered frames of five drives, 14 classes, tracked vehicles, depth and flow",
     licence=LICENCE,
     tasks=(Task.SEMANTIC, Task.INSTANCE, Task.VIDEO),
-    options={
-        "variations": "all",
-        "cameras": "all",
-        "val": "Scene06",
-        "test": "",
-        "depth": True,
-        "flow": True,
-    },
     layout=(
         "Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg",
         "Scene01/clone/frames/classSegmentation/Camera_0/classgt_00000.png",

@@ -19,7 +19,7 @@ from segpipe.types import QuarantineEntry
 from tests.fixtures import check_dataset
 from tests.fixtures.camvid_mini import write_camvid_mini
 from tests.fixtures.folder_mini import write_folder_mini
-from tests.fixtures.ingest_worker import streets, write_streets
+from tests.fixtures.ingest_worker import streets, write_pair, write_streets
 from tests.fixtures.pictures import photograph, png
 from tests.stages.ingest.conftest import pixels
 
@@ -202,7 +202,9 @@ def test_a_source_without_usable_samples_says_what_was_wrong_with_the_first(tmp_
     shutil.rmtree(root / "masks")
     (root / "masks").mkdir()
     (root / "masks" / "other.png").write_bytes(png(np.zeros((1, 1), np.uint8)))
-    with pytest.raises(InputError, match=r"no usable sample \(2 refused, first images/train_000.png: no mask"):
+    with pytest.raises(
+        InputError, match=r"no usable sample \(2 refused: 2 missing_mask; first images/train_000.png: no mask"
+    ):
         ingest(streets(root), to=str(tmp_path / "to"))
 
 
@@ -224,6 +226,22 @@ def test_of_many_images_in_two_splits_the_first_are_named(source: Path, tmp_path
     (warning,) = (text for text in found if "several splits" in text)
     assert warning.count("test/test_") == 3
     assert warning.endswith("and 1 more; leave it in one of them")
+
+
+def test_images_that_no_list_names_are_warned_of_by_a_rerun_too(source: Path, tmp_path: Path) -> None:
+    """They are not in the listing, so one that was added later changes no version, but is to be told."""
+    root = Path(shutil.copytree(source, tmp_path / "root"))
+    first = ingest(streets(root), to=str(tmp_path / "to"))
+    assert not any("passed over" in text for text in first.warnings)
+    write_pair(root, "new_001")
+    write_pair(root, "new\n2")
+    said = (
+        "passed over: 2 image(s) that no split list names: images/new\\n2.png, images/new_001.png; "
+        "name them in splits/test.txt or splits/train.txt or splits/val.txt"
+    )
+    second, third = ingest(streets(root), to=str(tmp_path / "to")), ingest(streets(root), to=str(tmp_path / "fresh"))
+    assert second.warnings == third.warnings == (said, *first.warnings)
+    assert (second.version, second.status, third.version) == (first.version, "already_published", first.version)
 
 
 def test_the_same_image_twice_in_one_split_is_warned_of(tmp_path: Path) -> None:
@@ -260,10 +278,10 @@ def test_images_of_one_folder_that_leave_a_split_empty_are_warned_of(tmp_path: P
         (root / tree).mkdir()
         (root / "batch_1").rename(root / tree / "batch_1")
     (warning,) = ingest(streets(root), to=str(tmp_path / "one")).warnings
-    assert re.match(r"no sample is in \w+ and \w+: all 6 are of 1 group\(s\), '.*batch_1', which are not cut", warning)
+    assert re.match(r"no sample is in \w+ and \w+: .* the 6 samples are of 1 group\(s\), '.*batch_1'; change", warning)
     assert "option group_pattern" in warning
     apart = ingest(streets(root, options={"group_pattern": r"(\d+)$"}), to=str(tmp_path / "six"))
-    assert not any("group(s)" in text for text in apart.warnings)
+    assert not any("of 1 group(s)" in text for text in apart.warnings)
 
 
 def test_of_many_cut_groups_the_first_are_named(source: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ SCENES = DatasetConfig(
 def test_scenes_come_out_of_the_shards_as_their_source_reads_them(tmp_path: Path) -> None:
     result = ingest(SCENES, to=str(tmp_path))
     dataset, scenes = open_dataset(result.uri), open_source("scenes", "", SCENES.options)
-    refs, _ = scenes.index()
+    refs, _, _ = scenes.index()
     read = {split: [scenes.read(ref) for ref in refs if ref.split == split] for split in ("test", "train", "val")}
     assert {split: list(dataset.samples(split)) for split in read} == read
     everything = [sample for samples in read.values() for sample in samples]
@@ -98,6 +98,13 @@ def test_another_image_size_is_no_fault(tmp_path: Path, one_core: None) -> None:
 # --- the same version everywhere (row A10 of the goal sheet)
 
 
+@pytest.mark.usefixtures("one_core")
+def test_the_name_of_a_dataset_is_a_part_of_its_versions(source: Path, expected: str, tmp_path: Path) -> None:
+    """As `segpipe ingest --help` says: other than the place."""
+    assert ingest(streets(source), to=str(tmp_path / "there")).version == expected
+    assert ingest(streets(source, name="alleys"), to=str(tmp_path / "here")).version != expected
+
+
 @pytest.mark.parametrize("cores", [2, 3])
 def test_the_number_of_processes_does_not_show(
     cores: int, source: Path, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -105,7 +112,8 @@ def test_the_number_of_processes_does_not_show(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     seen: list[int] = []
     assert ingest(streets(source), to=str(tmp_path), on_progress=lambda done, _: seen.append(done)).version == expected
-    assert len(seen) == 4, "two shards of train, one of val and one of test"
+    assert seen[0] == 0, "said before the first worker has started"
+    assert len(seen) == 1 + 4, "two shards of train, one of val and one of test"
     assert check_dataset.versions(tmp_path) == [expected]
 
 
