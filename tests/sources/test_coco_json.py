@@ -36,7 +36,7 @@ def test_each_document_is_parsed_once(name: str, parsed: list[str], tmp_path: Pa
     for _ in range(2):
         source = open_source(name, str(tmp_path))
         assert all((source.classes, source.ignore_index, source.coding, source.annotations))
-        refs, _ = source.index()
+        refs = source.index().refs
         assert [source.read(ref).sample_id for ref in refs if "missing" not in ref.sample_id]
     assert sorted(Path(path).name for path in parsed) == documents
     changed = tmp_path / parsed[0]
