@@ -13,7 +13,7 @@ from segpipe.cli.answering import printable
 from segpipe.cli.drawing import say, table
 
 if TYPE_CHECKING:
-    from segpipe.stages.results import Collection, Difference, Exported, IngestResult, Inspection
+    from segpipe.stages.results import Collection, Difference, Exported, IngestResult, Inspection, SplitRow
     from segpipe.types import QuarantineEntry
 
 MOST_LISTED = 20
@@ -50,40 +50,15 @@ def quarantine(console: Console, entries: Sequence[QuarantineEntry]) -> None:
 def inspected(console: Console, found: Inspection) -> None:
     say(console, f"{found.name}: version {found.version}", "bold")
     say(console, f"{found.uri}\nsource {found.source}; annotations {', '.join(found.annotations)}\n{found.licence}")
-    splits = [split.name for split in found.splits]
-    drawn = Table(title="Label contract", title_justify="left", header_style="bold")
-    for column in (
-        "id",
-        "",
-        "class",
-        "raw value",
-        *(f"{split} {what}" for split in splits for what in ("%", "images")),
-    ):
-        drawn.add_column(column, justify="left" if column in ("", "class") else "right", overflow="fold")
-    if has_objects := any(sum(row.objects.values()) for row in found.classes):
-        drawn.add_column("objects", justify="right")
-    for row in found.classes:
-        cells = [Text(str(row.class_id)), Text("██", style=f"rgb({row.colour[0]},{row.colour[1]},{row.colour[2]})")]
-        cells += [Text(printable(row.name) + (" (thing)" if row.is_thing else ""))]
-        cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
-        for split in splits:
-            cells += [Text(_percent(row.shares[split])), Text(str(row.images[split]))]
-        absent = not any(row.images.values())
-        counted = [Text(str(sum(row.objects.values())))] if has_objects else []
-        drawn.add_row(*cells, *counted, style="yellow" if absent else "")
-    console.print(drawn)
+    has_objects = any(sum(row.objects.values()) for row in found.classes)
+    _contract(console, found, has_objects=has_objects)
     ignored = ", ".join(map(str, found.ignored_values)) or "none"
     say(console, f"ignored: raw value {ignored}, stored as {found.ignore_index}")
     for rule in found.rules:
         say(console, f"  {rule}")
-    columns = ("split", "samples", "groups", "not labelled %", "sizes", "mean RGB", "std RGB")
-    rows = [
-        (s.name, s.samples, s.groups, _percent(s.ignored), _sizes(s.sizes), _triple(s.mean), _triple(s.std))
-        for s in found.splits
-    ]
-    table(console, "Splits", columns, rows)
+    _splits(console, found.splits)
     if has_objects:
-        sized = [(s.name, *s.objects_by_size, s.crowds) for s in found.splits]
+        sized = [(s.name, *s.objects_by_size, s.crowds) for s in found.splits if s.unlabelled < s.samples]
         table(console, "Objects", ("split", "small (< 32^2)", "medium", "large (>= 96^2)", "crowds"), sized)
     for warning in found.warnings:
         say(console, f"warning: {warning}", "yellow")
@@ -96,6 +71,47 @@ def inspected(console: Console, found: Inspection) -> None:
         say(console, f"  {line}    # {found.reasons[key]}")
     if found.sheet is not None:
         say(console, f"contact sheet: {found.sheet}")
+
+
+def _contract(console: Console, found: Inspection, *, has_objects: bool) -> None:
+    """The classes; of each split only what it has: no shares without label maps, nothing at all without labels."""
+    say(console, "Label contract", "italic")
+    drawn = Table(header_style="bold")
+    shares = [s.name for s in found.splits if any(row.shares[s.name] is not None for row in found.classes)]
+    shown = [s.name for s in found.splits if s.name in shares or any(row.images[s.name] for row in found.classes)]
+    columns = [f"{split} {what}" for split in shown for what in ("%", "images") if what != "%" or split in shares]
+    for column in ("id", "", "class", "raw value", *columns, *(("objects",) if has_objects else ())):
+        drawn.add_column(column, justify="left" if column in ("", "class") else "right", overflow="fold")
+    for row in found.classes:
+        cells = [Text(str(row.class_id)), Text("██", style=f"rgb({row.colour[0]},{row.colour[1]},{row.colour[2]})")]
+        cells += [Text(printable(row.name) + (" (thing)" if row.is_thing else ""))]
+        cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
+        for split in shown:
+            cells += [Text(_percent(row.shares[split]))] if split in shares else []
+            cells += [Text(str(row.images[split]))]
+        absent = not any(row.images.values())
+        counted = [Text(str(sum(row.objects.values())))] if has_objects else []
+        drawn.add_row(*cells, *counted, style="yellow" if absent else "")
+    console.print(drawn)
+
+
+def _splits(console: Console, splits: Sequence[SplitRow]) -> None:
+    """The splits; a column that says nothing of any of them is left out."""
+    columns: dict[str, list[object]] = {
+        "split": [s.name for s in splits],
+        "samples": [s.samples for s in splits],
+        "no labels": [s.unlabelled for s in splits],
+        "groups": [s.groups for s in splits],
+        "ignored %": [_percent(s.ignored) for s in splits],
+        "sizes": [_sizes(s.sizes) for s in splits],
+        "mean RGB": [_triple(s.mean) for s in splits],
+        "std RGB": [_triple(s.std) for s in splits],
+    }
+    if not any(s.unlabelled for s in splits):
+        del columns["no labels"]
+    if all(s.ignored is None for s in splits):
+        del columns["ignored %"]
+    table(console, "Splits", tuple(columns), zip(*columns.values(), strict=True))
 
 
 def differed(console: Console, found: Difference) -> None:

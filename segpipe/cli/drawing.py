@@ -20,7 +20,9 @@ def say(console: Console, text: object, style: str = "") -> None:
 
 def table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A plain table; numbers stand right, words that have a colour in `MARKS` get it."""
-    drawn = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
+    if title:  # not as the table's own, which is broken at the table's width
+        say(console, title, "italic")
+    drawn = Table(header_style="bold")
     lines = [[printable(cell) for cell in row] for row in rows]
     for at, column in enumerate(columns):
         numeric = bool(lines) and all(line[at][:1].isdigit() or line[at] == "-" for line in lines)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from segpipe import masks
+from segpipe.stages.numbers import counted
 from segpipe.stages.parts import Written
 from segpipe.types import ClassInfo, Fingerprint, SampleRef
 
@@ -24,14 +25,18 @@ def cautions(
     seen: Fingerprint,
 ) -> tuple[str, ...]:
     """Every warning about what was written; `expected` are the documented counts of samples by split."""
+    labelled = dict.fromkeys(seen.splits, 0)  # pixels in label maps
+    for part in written:
+        labelled[part.split] += sum(part.result.class_pixels.values()) + part.result.ignored_pixels
+    any_labels = any(labelled.values())
     return (
         *_counts(expected, written),
         *(_few_groups(refs) if expected is None else ()),
         *_groups(refs, written),
         *_duplicates(written),
         *_near_copies(written),
-        *_unlabelled(written, seen),
-        *_absent_classes(classes, seen),
+        *_unlabelled(labelled, seen),
+        *_absent_classes(classes, seen, [name for name, pixels in labelled.items() if pixels or not any_labels]),
     )
 
 
@@ -48,7 +53,7 @@ def _few_groups(refs: Sequence[SampleRef]) -> Iterator[str]:
     groups, missing = {ref.group for ref in refs}, {"train", "val", "test"} - {ref.split for ref in refs}
     if missing and len(groups) < 3 <= len(refs):
         yield (
-            f"no sample is in {' and '.join(sorted(missing))}: all {len(refs)} are of {len(groups)} group(s), "
+            f"no sample is in {' and '.join(sorted(missing))}: all {len(refs)} are of {counted(len(groups), 'group')}, "
             f"{', '.join(map(repr, sorted(groups)))}, which are not cut. Give split lists, or tell the groups apart "
             "(source `folder`: a group is the folder of an image, or what the option group_pattern finds)"
         )
@@ -109,8 +114,9 @@ def _near_copies(written: Sequence[Written]) -> Iterator[str]:
                 found.append(f"{first}/{left[i][0]}~{second}/{right[j][0]}")
     if found:
         shown = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+        look = counted(len(found), "image looks", "images look")
         yield (
-            f"{len(found)} images look like one of another split: {shown}. Copies that were scaled or encoded again, "
+            f"{look} like one of another split: {shown}. Copies that were scaled or encoded again, "
             "or neighbours of a video: scores on them are too good; keep them in one split, where the choice is yours"
         )
 
@@ -127,12 +133,14 @@ def _looks(written: Sequence[Written], split: str) -> list[tuple[str, str, int]]
     ]
 
 
-def _unlabelled(written: Sequence[Written], seen: Fingerprint) -> Iterator[str]:
-    """Where some samples have a label map and others none, such as the frames between two that were drawn."""
-    for name, split in seen.splits.items():
-        parts = [part.result for part in written if part.split == name]
-        labelled = sum(sum(part.class_pixels.values()) + part.ignored_pixels for part in parts)
-        if 0 < labelled < split.pixels:
+def _unlabelled(pixels: Mapping[str, int], seen: Fingerprint) -> Iterator[str]:
+    """Where some samples have a label map and others none, such as the frames between two that were drawn, or a test
+    set whose labels nobody has published."""
+    for name, labelled in pixels.items():
+        split = seen.splits[name]
+        if not labelled and any(pixels.values()):
+            yield f"split {name!r} has no labels: none of its samples has a label map, and no model can be scored on it"
+        elif 0 < labelled < split.pixels:
             yield (
                 f"split {name!r}: {1 - labelled / split.pixels:.0%} of its pixels are in samples without a label map, "
                 "which training and evaluation of classes refuse; leave them out for that (source `frames`: option "
@@ -140,21 +148,22 @@ def _unlabelled(written: Sequence[Written], seen: Fingerprint) -> Iterator[str]:
             )
 
 
-def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint) -> Iterator[str]:
-    """Classes that nothing shows, for which the class map may be to blame, and those that one split does not."""
+def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint, splits: Sequence[str]) -> Iterator[str]:
+    """Classes that nothing shows, for which the class map may be to blame, and those that one of `splits` does not."""
     names = [info.name for info in classes]
     shown = [sum(split.images_of_class[k] for split in seen.splits.values()) for k in range(len(names))]
     nowhere = [name for name, images in zip(names, shown, strict=True) if not images]
     if nowhere:
+        occur = "occurs" if len(nowhere) == 1 else "occur"
         yield (
-            f"{len(nowhere)} of {len(names)} classes occur nowhere ({_few(nowhere)}): nothing can be learnt of them. "
-            "Is the raw value of each the right one, and none of the others shifted with it? `segpipe data inspect` "
-            "shows both"
+            f"{len(nowhere)} of {counted(len(names), 'class', 'classes')} {occur} "
+            f"nowhere ({_few(nowhere)}): nothing can be learnt of them. Is the raw value of each the right one, and "
+            "none of the others shifted with it? `segpipe data inspect` shows both"
         )
-    for name, split in seen.splits.items():
+    for name in splits:
         absent = [
             named
-            for named, images in zip(names, split.images_of_class, strict=True)
+            for named, images in zip(names, seen.splits[name].images_of_class, strict=True)
             if not images and named not in nowhere
         ]
         if absent:

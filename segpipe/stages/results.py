@@ -7,7 +7,7 @@ from segpipe.stages.doctor.finding import Check
 from segpipe.stages.export import Exported
 from segpipe.stages.gc.outcome import Collection
 from segpipe.stages.ingest import IngestResult
-from segpipe.stages.inspect import Inspection
+from segpipe.stages.inspect import Inspection, SplitRow
 from segpipe.stages.retrain import RetrainResult
 from segpipe.types import EvalReport, TrainResult
 
@@ -23,6 +23,7 @@ __all__ = [
     "Inspection",
     "Record",
     "RetrainResult",
+    "SplitRow",
     "TrainResult",
     "Verdict",
 ]

@@ -2,13 +2,16 @@
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from segpipe.cli import data_views
 from segpipe.config import DatasetConfig, Recipe
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import open_dataset
@@ -68,6 +71,38 @@ def test_objects_are_counted_by_class_and_size_without_crowds(tmp_path: Path) ->
     assert person.shares == {"train": None, "val": None}
     train = next(split for split in told.splits if split.name == "train")
     assert (train.objects_by_size, train.crowds, train.ignored) == ((2, 0, 0), 1, None)
+
+
+def test_samples_without_a_label_map_are_counted_and_not_shown_as_empty_labels(tmp_path: Path) -> None:
+    for clip, frames, masks in (("a", 4, 1), ("b", 2, 0)):
+        for number in range(frames):
+            for folder in ("images", "masks")[: 2 if number < masks else 1]:
+                (tmp_path / "root" / folder / clip).mkdir(parents=True, exist_ok=True)
+            file = tmp_path / "root" / "images" / clip / f"{number}.jpg"
+            file.write_bytes(photograph(24, 30, number=number + 10 * frames))
+            if number < masks:
+                (tmp_path / "root" / "masks" / clip / f"{number}.png").write_bytes(png(label_blocks(24, 30, 2)))
+    (tmp_path / "root" / "ImageSets").mkdir()
+    for split, clip in (("train", "a"), ("test", "b")):
+        (tmp_path / "root" / "ImageSets" / f"{split}.txt").write_text(f"{clip}\n")
+    sheet = tmp_path / "sheet.png"
+    told = inspect(ingested("frames", tmp_path / "root", tmp_path / "to"), sheet=str(sheet))
+    assert [(s.name, s.samples, s.unlabelled, s.ignored) for s in told.splits] == [
+        ("train", 4, 3, 0.0),
+        ("test", 2, 2, None),
+    ]
+    assert [row.shares["test"] for row in told.classes] == [None, None]
+    about = [text for text in told.warnings if "'test'" in text]
+    assert [text.partition(":")[0] for text in about] == ["split 'test' has no labels"]
+    with Image.open(sheet) as drawn:
+        assert drawn.height < 3 * 400, "one row of train, and both images of test in one row"
+    console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
+    data_views.inspected(console, told)
+    console.file.close()
+    shown = console.export_text()
+    assert "no labels" in shown
+    assert "test %" not in shown
+    assert "test images" not in shown
 
 
 def split_fingerprint(**changes: object) -> SplitFingerprint:
@@ -151,9 +186,7 @@ def test_near_copies_in_two_splits_and_absent_classes_are_warned_of(tmp_path: Pa
             labels = np.minimum(np.asarray(mask), 1)
         (root / "masks" / f"{stem}.png").write_bytes(png(labels))
     told = inspect(ingested("folder", root, tmp_path / "to"))
-    assert any(
-        "look like one of another split" in text and "train/img_001~val/img_000" in text for text in told.warnings
-    )
+    assert any("1 image looks like one" in text and "train/img_001~val/img_000" in text for text in told.warnings)
     assert any("split 'val' shows none of 1 of 3 classes (stone)" in text for text in told.warnings)
 
 

@@ -1,0 +1,15 @@
+"""Numbers as a person reads them: counts with their noun, sizes of files. For messages of the stages and the doors."""
+
+from __future__ import annotations
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 image`, `2 images`; `plural` where it is not the noun with an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def size(num_bytes: int) -> str:
+    """`900 bytes`, `1.23 MB`, `4.56 GB`."""
+    if num_bytes < 10_000:
+        return counted(num_bytes, "byte")
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"
