@@ -11,9 +11,20 @@ from rich.text import Text
 
 from segpipe.cli.answering import printable
 from segpipe.cli.drawing import say, table
+from segpipe.stages.numbers import counted, file_size
 
 if TYPE_CHECKING:
-    from segpipe.stages.results import Collection, Difference, Exported, IngestResult, Inspection, SplitRow
+    from segpipe.stages.results import (
+        ClassChange,
+        Collection,
+        Difference,
+        Exported,
+        IngestResult,
+        Inspection,
+        Move,
+        Place,
+        SplitRow,
+    )
     from segpipe.types import QuarantineEntry
 
 MOST_LISTED = 20
@@ -90,8 +101,8 @@ def _contract(console: Console, found: Inspection, *, has_objects: bool) -> None
             cells += [Text(_percent(row.shares[split]))] if split in shares else []
             cells += [Text(str(row.images[split]))]
         absent = not any(row.images.values())
-        counted = [Text(str(sum(row.objects.values())))] if has_objects else []
-        drawn.add_row(*cells, *counted, style="yellow" if absent else "")
+        objects = [Text(str(sum(row.objects.values())))] if has_objects else []
+        drawn.add_row(*cells, *objects, style="yellow" if absent else "")
     console.print(drawn)
 
 
@@ -116,15 +127,40 @@ def _splits(console: Console, splits: Sequence[SplitRow]) -> None:
 
 def differed(console: Console, found: Difference) -> None:
     say(console, f"from {found.old_version[:12]} ({found.old_uri})\nto   {found.new_version[:12]} ({found.new_uri})")
-    for what in ("added", "removed", "moved", "repainted", "relabelled"):
-        names: Sequence[str] = getattr(found, what)
-        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-        say(console, f"{what} {len(names)}" + (f": {', '.join(names[:MOST_LISTED])}{more}" if names else ""))
+    if found.old_version == found.new_version:
+        say(console, "the very same version")
+        return
+    for what in ("added", "removed", "moved", "renamed", "repainted", "relabelled"):
+        samples: Sequence[str | Move] = getattr(found, what)
+        names = [each if isinstance(each, str) else f"{each.old} -> {each.new}" for each in samples]
+        say(console, f"{what} {len(names)}" + (f": {_first(names, ', ')}" if names else ""))
     say(console, f"unchanged {found.unchanged}")
-    for change in found.coding:
-        say(console, f"label contract: {change}", "yellow")
-    rows = [(each.name, _percent(each.old), _percent(each.new)) for each in found.classes]
-    table(console, "Share of the labelled pixels, all splits", ("class", "before %", "after %"), rows)
+    if found.coding:
+        lines = _first([f"label contract: {change}" for change in found.coding], "\n", last="label contract: ")
+        say(console, lines, "yellow")
+    _class_changes(console, found.classes)
+
+
+def _class_changes(console: Console, classes: Sequence[ClassChange]) -> None:
+    """The shares of the classes that have changed as far as one can see."""
+    if all(each.old is None and each.new is None for each in classes):
+        say(console, "no label maps before or after, so there are no shares of pixels to compare")
+        return
+    for when, told in (("before", [each.old for each in classes]), ("after", [each.new for each in classes])):
+        if all(share is None for share in told):
+            say(console, f"no label maps {when}, so no class has a share of pixels there", "yellow")
+    rows = [(each.name, _percent(each.old), _percent(each.new)) for each in classes]
+    changed = [row for row in rows if row[1] != row[2]]
+    if changed:
+        table(console, "Share of the labelled pixels, all splits", ("class", "before %", "after %"), changed)
+    if same := sum(before == after != "-" for _, before, after in rows):
+        say(console, f"{counted(same, 'class', 'classes')} with the same share of the labelled pixels as before")
+
+
+def _first(texts: Sequence[str], between: str, *, last: str = "") -> str:
+    """The first of many texts, and how many more there are."""
+    more = [f"{last}and {len(texts) - MOST_LISTED} more (all of them: --json)"] if len(texts) > MOST_LISTED else []
+    return between.join([*texts[:MOST_LISTED], *more])
 
 
 def exported(console: Console, result: Exported) -> None:
@@ -135,25 +171,43 @@ def exported(console: Console, result: Exported) -> None:
     say(console, f"to read it again: {result.command}")
 
 
-def collected(console: Console, found: Collection) -> None:
+def collected(console: Console, found: Collection, *, verbose: bool) -> None:
+    """A line a place; with `verbose` also what goes by kind, and each thing that stays."""
+    if verbose:
+        for place in found.places:
+            _collected_in_full(console, place)
+    files = sum(len(place.going) for place in found.places)
+    rows = [
+        (place.uri, len(place.going) or "-", file_size(place.bytes) if place.going else "-", place.reasons, place.stays)
+        for place in found.places
+        if place.going or place.staying
+    ]
+    if rows:
+        table(console, "", ("place", "removed" if found.deleted else "would go", "size", "why", "stays"), rows)
     for place in found.places:
-        say(console, place.uri, "bold")
-        groups: dict[tuple[str, str], tuple[int, int]] = {}
-        for each in place.going:
-            kind = each.path if each.path.endswith("/") else each.path.partition("/")[0]
-            files, size = groups.get((kind, each.why), (0, 0))
-            groups[kind, each.why] = (files + 1, size + each.bytes)
-        rows = [(kind, files, _size(size), why) for (kind, why), (files, size) in groups.items()]
-        if rows:
-            table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
-        if place.staying:
-            table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
         if place.problem:
             say(console, place.problem, "yellow")
     if found.deleted:
-        say(console, f"{_size(found.bytes)} removed", "green")
+        say(console, f"{file_size(found.bytes)} removed", "green")
+    elif files:
+        say(console, f"{file_size(found.bytes)} would go; nothing was changed: add --delete to remove them")
+        say(console, "every file: --json" + ("" if verbose else "; what stays, and why: --verbose"))
     else:
-        say(console, f"{_size(found.bytes)} would go; nothing was changed: add --delete to remove them")
+        say(console, "nothing to remove" + ("" if verbose else "; what stays, and why: --verbose"))
+
+
+def _collected_in_full(console: Console, place: Place) -> None:
+    say(console, place.uri, "bold")
+    groups: dict[tuple[str, str], tuple[int, int]] = {}
+    for each in place.going:
+        kind = each.path if each.path.endswith("/") else each.path.partition("/")[0]
+        files, taken = groups.get((kind, each.why), (0, 0))
+        groups[kind, each.why] = (files + 1, taken + each.bytes)
+    rows = [(kind, files, file_size(taken), why) for (kind, why), (files, taken) in groups.items()]
+    if rows:
+        table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
+    if place.staying:
+        table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
 
 
 def _percent(share: float | None) -> str:
@@ -167,9 +221,3 @@ def _triple(values: Sequence[float]) -> str:
 def _sizes(sizes: Sequence[tuple[str, int]]) -> str:
     shown = ", ".join(f"{size} ({count})" for size, count in sizes[:3])
     return shown + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
-
-
-def _size(num_bytes: int) -> str:
-    if num_bytes < 10_000:
-        return f"{num_bytes} bytes"
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"

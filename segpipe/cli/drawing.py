@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -11,6 +12,9 @@ from rich.text import Text
 from segpipe.cli.answering import printable
 
 MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
+
+
+_NUMBER = re.compile(r"[\d.,]+( (bytes?|MB|GB))?|-")
 
 
 def say(console: Console, text: object, style: str = "") -> None:
@@ -25,7 +29,7 @@ def table(console: Console, title: str, columns: Sequence[str], rows: Iterable[S
     drawn = Table(header_style="bold")
     lines = [[printable(cell) for cell in row] for row in rows]
     for at, column in enumerate(columns):
-        numeric = bool(lines) and all(line[at][:1].isdigit() or line[at] == "-" for line in lines)
+        numeric = bool(lines) and all(_NUMBER.fullmatch(line[at]) for line in lines)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for line in lines:
         drawn.add_row(*(Text(cell, style=MARKS.get(cell, "")) for cell in line))

@@ -12,7 +12,7 @@ from segpipe.errors import ConflictError, InputError
 from segpipe.exports import EXPORTS, Export
 from segpipe.exports.naming import labels_of
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import at_work, layout
+from segpipe.stages import at_work, datasets, layout
 from segpipe.types import Annotation, Manifest, Sample
 
 Progress = Callable[[int, int], None]
@@ -45,7 +45,7 @@ def export(
     Raises InputError (unknown format, a dataset without what the format holds, a sample that nobody has labelled),
     ConflictError where other files lie.
     """
-    dataset = open_dataset(layout.absolute(data), version=version)
+    dataset = open_dataset(datasets.found(data), version=version)
     manifest = dataset.manifest
     how = _format(format, manifest, dataset.uri)
     place = layout.absolute(to)

@@ -13,8 +13,8 @@ from typing import Any
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.shards import Dataset, open_dataset
+from segpipe.stages import datasets, layout
 from segpipe.stages import fingerprint as fingerprints
-from segpipe.stages import layout
 from segpipe.types import Annotation, Manifest, Sample, SplitFingerprint
 
 SHEET_ROWS = 3
@@ -85,7 +85,7 @@ def inspect(
 
     Raises InputError where there is no such dataset, version or split, or where the file is there already.
     """
-    uri = layout.absolute(uri)
+    uri = datasets.found(uri)
     dataset = open_dataset(uri, version=version)
     manifest, seen = dataset.manifest, fingerprints.load(uri, dataset.version)
     proposal = fingerprints.propose(manifest, seen)

@@ -8,7 +8,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def size(num_bytes: int) -> str:
+def file_size(num_bytes: int) -> str:
     """`900 bytes`, `1.23 MB`, `4.56 GB`."""
     if num_bytes < 10_000:
         return counted(num_bytes, "byte")

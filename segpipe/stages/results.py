@@ -2,10 +2,10 @@
 
 from segpipe.leaderboard import BoardRow
 from segpipe.promotion import Contender, Record, Verdict
-from segpipe.stages.diff import Difference
+from segpipe.stages.diff import ClassChange, Difference, Move
 from segpipe.stages.doctor.finding import Check
 from segpipe.stages.export import Exported
-from segpipe.stages.gc.outcome import Collection
+from segpipe.stages.gc.outcome import Collection, Place
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.inspect import Inspection, SplitRow
 from segpipe.stages.retrain import RetrainResult
@@ -14,6 +14,7 @@ from segpipe.types import EvalReport, TrainResult
 __all__ = [
     "BoardRow",
     "Check",
+    "ClassChange",
     "Collection",
     "Contender",
     "Difference",
@@ -21,6 +22,8 @@ __all__ = [
     "Exported",
     "IngestResult",
     "Inspection",
+    "Move",
+    "Place",
     "Record",
     "RetrainResult",
     "SplitRow",

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from segpipe.config import DatasetConfig, Recipe
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import open_dataset
 from segpipe.stages import fingerprint
-from segpipe.stages.diff import diff
+from segpipe.stages.diff import Move, diff
 from segpipe.stages.ingest import ingest
 from segpipe.stages.inspect import inspect
 from segpipe.types import SplitFingerprint
@@ -205,11 +206,64 @@ def test_a_difference_names_every_kind_of_change(tmp_path: Path) -> None:
     assert ingested("folder", root, tmp_path / "to") == uri
     found = diff(f"{uri}@{old[:8]}", uri)
     assert (found.old_version, found.new_version) == (old, open_dataset(uri).version)
-    assert (found.added, found.removed, found.moved) == (("train/img_new",), ("train/img_006",), ("val/img_004",))
+    assert (found.added, found.removed) == (("train/img_new",), ("train/img_006",))
+    assert (found.moved, found.renamed) == ((Move(old="train/img_004", new="val/img_004"),), ())
     assert (found.repainted, found.relabelled) == (("train/img_002",), ("train/img_001",))
     assert found.unchanged == 6
     assert found.coding == ()
     assert [each.name for each in found.classes] == ["ground", "plant", "stone"]
+
+
+def test_an_image_is_the_same_one_by_its_bytes_where_its_id_holds_the_folder_of_a_split(tmp_path: Path) -> None:
+    root = write_folder_mini(tmp_path / "root", count=6)
+    for tree in ("images", "masks"):
+        for number, file in enumerate(sorted((root / tree).iterdir())):
+            folder = root / tree / ("val" if number > 3 else "train")
+            folder.mkdir(exist_ok=True)
+            file.rename(folder / file.name)
+    shutil.copy(root / "images" / "train" / "img_002.jpg", root / "images" / "train" / "copy.jpg")
+    shutil.copy(root / "masks" / "train" / "img_001.png", root / "masks" / "train" / "copy.png")
+    uri = ingested("folder", root, tmp_path / "to")
+    old = open_dataset(uri).version
+    for tree, ending in (("images", "jpg"), ("masks", "png")):
+        here = root / tree
+        for name, there in (
+            ("train/img_000", "val/img_000"),
+            ("train/img_001", "train/roof"),
+            ("train/img_002", "val/img_002"),
+            ("train/copy", "val/copy"),
+        ):
+            (here / f"{name}.{ending}").rename(here / f"{there}.{ending}")
+    (root / "masks" / "train" / "roof.png").write_bytes(png(label_blocks(24, 30, 3, number=2)))
+    assert ingested("folder", root, tmp_path / "to") == uri
+    found = diff(f"{uri}@{old[:8]}", uri)
+    moved = [(each.old, each.new) for each in found.moved]
+    assert moved == [(f"train/train/{name}", f"val/val/{name}") for name in ("copy", "img_000", "img_002")]
+    assert found.renamed == (Move(old="train/train/img_001", new="train/train/roof"),)
+    assert (found.added, found.removed, found.repainted) == ((), (), ())
+    assert (found.relabelled, found.unchanged) == (("train/train/roof",), 3)
+
+
+def test_versions_without_label_maps_have_no_shares(tmp_path: Path) -> None:
+    WRITERS["coco"](tmp_path / "root")
+    objects = ingested("coco", tmp_path / "root", tmp_path / "objects")
+    maps = ingested("folder", write_folder_mini(tmp_path / "roofs", lists=True), tmp_path / "maps")
+    assert [(each.name, each.old, each.new) for each in diff(objects, objects).classes] == [
+        ("person", None, None),
+        ("toothbrush", None, None),
+    ]
+    found = diff(objects, maps)
+    assert {each.name: (each.old is None, each.new is None) for each in found.classes}["ground"] == (True, False)
+    console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
+    data_views.differed(console, found)
+    data_views.differed(console, replace(found, classes=found.classes[:2]))
+    data_views.differed(console, diff(objects, objects))
+    console.file.close()
+    shown = console.export_text()
+    assert "0.00" not in shown
+    assert "no label maps before, so no class has a share" in shown
+    assert "no label maps before or after" in shown
+    assert "the very same version" in shown
 
 
 def test_a_renamed_class_is_one_gone_and_one_new(tmp_path: Path) -> None:
