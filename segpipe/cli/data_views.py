@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     )
     from segpipe.types import QuarantineEntry
 
-MOST_LISTED = 20
+MOST_LISTED, MOST_NAMED = 20, 3
 
 
 def ingested(console: Console, result: IngestResult) -> None:
     words = {"published": "published now", "already_published": "was there already, nothing to do"}
     say(console, f"{result.uri}\nversion {result.version}: {words[result.status]}")
-    table(console, "Splits", ("split", "samples"), result.splits.items())
+    table(console, "Splits", ("split", "samples"), _in_order(result.splits))
     faults(console, result)
     say(console, f"look at what was understood: segpipe data inspect {result.uri} --sheet sheet.png")
 
@@ -164,10 +164,17 @@ def _first(texts: Sequence[str], between: str, *, last: str = "") -> str:
 
 
 def exported(console: Console, result: Exported) -> None:
-    counts = ", ".join(f"{split} {samples}" for split, samples in result.samples.items())
+    counts = ", ".join(f"{split} {samples}" for split, samples in _in_order(result.samples))
     say(console, f"{result.dataset} {result.version[:8]} as {result.format}: {counts}\n{result.to}")
     if result.left_out:
         say(console, f"left out, since {result.format} does not hold it: {', '.join(result.left_out)}", "yellow")
+    if result.renamed:
+        shown = [f"{sample_id} -> {stem}" for sample_id, stem in list(result.renamed.items())[:MOST_NAMED]]
+        more = ", ..." if len(result.renamed) > len(shown) else ""
+        many = counted(len(result.renamed), "sample")
+        say(console, f"{many} under another name (all of them: --json): {', '.join(shown)}{more}", "yellow")
+    for note in result.notes:
+        say(console, note, "yellow")
     say(console, f"to read it again: {result.command}")
 
 
@@ -208,6 +215,12 @@ def _collected_in_full(console: Console, place: Place) -> None:
         table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
     if place.staying:
         table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
+
+
+def _in_order(splits: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Splits as one thinks of them: train, val, test, then any other."""
+    usual = [name for name in ("train", "val", "test") if name in splits]
+    return [(name, splits[name]) for name in (*usual, *sorted(splits.keys() - set(usual)))]
 
 
 def _percent(share: float | None) -> str:

@@ -20,7 +20,7 @@ from segpipe.stages import fingerprint
 from segpipe.stages.diff import Move, diff
 from segpipe.stages.ingest import ingest
 from segpipe.stages.inspect import inspect
-from segpipe.types import SplitFingerprint
+from segpipe.types import Fingerprint, SplitFingerprint
 from tests.fixtures.camvid_mini import write_camvid_mini
 from tests.fixtures.folder_mini import write_folder_mini
 from tests.fixtures.mini_datasets import WRITERS
@@ -126,7 +126,7 @@ def test_the_proposal_is_one_that_a_recipe_accepts(tmp_path: Path) -> None:
     overrides = tuple(f"train.{key}={json.dumps(value)}" for key, value in told.proposal.items())
     train = Recipe.load("flows/recipes/scenes.yaml", overrides).run_configs()[0].train
     assert list(train.augment.crop) == told.proposal["augment.crop"] == [32, 32]
-    assert train.batch_size == told.proposal["batch_size"] == 6
+    assert train.batch_size == told.proposal["batch_size"] == 2
     assert told.proposal.keys() == told.reasons.keys()
 
 
@@ -144,6 +144,25 @@ def test_the_crop_follows_the_typical_image(
         dataset_version=seen.dataset_version, splits={"train": split_fingerprint(sizes=sizes)}, warnings=()
     )
     assert tuple(fingerprint.propose(dataset.manifest, changed).values["augment.crop"]) == crop
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "why"),
+    [
+        (2975, 16, "a power of two, 4.2 megapixels a step; less on a small GPU"),
+        (41, 4, "a power of two; 10 steps in an epoch of 41 training images"),
+        (5, 2, "a power of two; 2 steps in an epoch of 5 training images"),
+        (1, 1, "a power of two; 1 step in an epoch of 1 training image"),
+    ],
+)
+def test_the_batch_is_a_power_of_two_that_leaves_steps_in_an_epoch(
+    images: int, batch: int, why: str, tmp_path: Path
+) -> None:
+    dataset = open_dataset(ingested("folder", write_folder_mini(tmp_path / "root", lists=True), tmp_path / "to"))
+    train = split_fingerprint(images=images, sizes={"2048x1024": images})
+    seen = Fingerprint(dataset_version=dataset.version, splits={"train": train}, warnings=())
+    found = fingerprint.propose(dataset.manifest, seen)
+    assert (found.values["batch_size"], found.reasons["batch_size"]) == (batch, why)
 
 
 def test_the_contact_sheet_is_drawn_once(tmp_path: Path) -> None:
