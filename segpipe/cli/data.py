@@ -114,6 +114,23 @@ def inspect(
         answer(stage.inspect(uri, version=version, sheet=sheet, split=split, rows=rows), views.inspected)
 
 
+def log(
+    uri: Annotated[str, typer.Argument(metavar="DATASET", help=DATASET)],
+    as_json: JsonOption = False,
+) -> None:
+    """List the versions of a dataset, in the order in which they became current.
+
+    \b
+    Examples:
+      segpipe data log roofs
+      segpipe data log s3://bucket/roofs --json
+    """
+    with answering(as_json) as answer, steps(f"reading the log of {uri}"):
+        from segpipe.stages import versions
+
+        answer(versions.log(uri), views.logged)
+
+
 def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help="A dataset (its newest version), or DATASET@HASH.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Another one, or another version of it.")],

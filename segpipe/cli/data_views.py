@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Exported,
         IngestResult,
         Inspection,
+        Logged,
         Move,
         Place,
         SplitRow,
@@ -123,6 +124,12 @@ def _splits(console: Console, splits: Sequence[SplitRow]) -> None:
     if all(s.ignored is None for s in splits):
         del columns["ignored %"]
     table(console, "Splits", tuple(columns), zip(*columns.values(), strict=True))
+
+
+def logged(console: Console, rows: Sequence[Logged]) -> None:
+    samples = [", ".join(f"{split} {count}" for split, count in _in_order(row.splits)) or "-" for row in rows]
+    shown = [(r.number, r.at, r.version[:12], told, r.state) for r, told in zip(rows, samples, strict=True)]
+    table(console, "", ("number", "UTC", "version", "samples", "state"), shown)
 
 
 def differed(console: Console, found: Difference) -> None:

@@ -14,7 +14,7 @@ from segpipe.cli.answering import printable
 MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
 
 
-_NUMBER = re.compile(r"[\d.,]+( (bytes?|MB|GB))?|-")
+_NUMBER = re.compile(r"[\d.,]+( (bytes?|kB|MB|GB))?|-")
 
 
 def say(console: Console, text: object, style: str = "") -> None:

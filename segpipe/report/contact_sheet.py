@@ -33,6 +33,7 @@ from segpipe.report.drawing import (
     font,
     hatch,
     legend_rows,
+    legible,
     panel_size,
     png,
     resize_ids,
@@ -147,8 +148,9 @@ def _named(picture_hw3: Pixels, classes_hw: Labels, classes: Sequence[ClassInfo]
     pen = ImageDraw.Draw(drawn)
     for k in np.unique(classes_hw[classes_hw >= 0]).tolist():
         x, y, room = _widest_part(classes_hw == k)
-        if font(TEXT_SIZE).getlength(classes[k].name) <= 2 * room:
-            pen.text((x, y), classes[k].name, PAPER, font(TEXT_SIZE), anchor="mm", stroke_width=2, stroke_fill=INK)
+        name = legible(classes[k].name)
+        if font(TEXT_SIZE).getlength(name) <= 2 * room:
+            pen.text((x, y), name, PAPER, font(TEXT_SIZE), anchor="mm", stroke_width=2, stroke_fill=INK)
     return np.asarray(drawn)
 
 

@@ -9,7 +9,9 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def file_size(num_bytes: int) -> str:
-    """`900 bytes`, `1.23 MB`, `4.56 GB`."""
-    if num_bytes < 10_000:
+    """`900 bytes`, `12.3 kB`, `4.56 MB`, `7.89 GB`."""
+    if num_bytes < 1_000:
         return counted(num_bytes, "byte")
+    if num_bytes < 1_000_000:
+        return f"{num_bytes / 1e3:.1f} kB"
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"

@@ -9,6 +9,7 @@ from segpipe.stages.gc.outcome import Collection, Place
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.inspect import Inspection, SplitRow
 from segpipe.stages.retrain import RetrainResult
+from segpipe.stages.versions import Logged
 from segpipe.types import EvalReport, TrainResult
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Exported",
     "IngestResult",
     "Inspection",
+    "Logged",
     "Move",
     "Place",
     "Record",

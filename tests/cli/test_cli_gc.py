@@ -40,5 +40,10 @@ def test_what_would_go_is_told_and_goes_when_asked(tmp_path: Path) -> None:
         "shards",
     }
     assert [path.stem for path in Path(uri, "manifests").iterdir()] == [new]
+    first, second = document(segpipe("data", "log", "roofs", "--json"))
+    assert (first["version"], first["splits"], first["state"][:11]) == (old, {}, "was removed")
+    assert (second["version"], second["splits"], second["state"]) == (new, {"train": 16, "val": 4}, "current")
+    listed = segpipe("data", "log", "roofs").stdout
+    assert all(words in listed for words in (old[:12], new[:12], "train 16, val 4", "by `segpipe data gc` of"))
     assert "0 bytes removed" in segpipe(*asked, "--delete").stdout
     assert document(segpipe("data", "inspect", uri, "--json"))["version"] == new

@@ -7,7 +7,7 @@ from PIL import Image
 
 from segpipe import masks
 from segpipe.report.contact_sheet import EDGE, PANEL_WIDTH, draw_sheet
-from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
+from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE, fit, legible
 from segpipe.types import ClassInfo, Sample, Segment
 from tests.fixtures.pictures import png
 
@@ -83,6 +83,12 @@ def test_images_without_labels_stand_side_by_side_with_nothing_that_looks_like_a
         assert [pixel(sheet, panel, 5, 5) for panel in range(greys)] == [(100, 100, 100)] * greys
         assert (sheet.shape[0] > TOP + 2 * HEIGHT * SCALE) == (count > 3)
     assert not (sheet == np.array(CLASSES[0].colour)).all(axis=2).any(), "a legend of nothing"
+
+
+def test_names_are_drawn_in_letters_that_the_font_has() -> None:
+    assert legible("Dächer <1> …") == "Dacher <1> …"
+    assert legible("屋 🏠/ﬁn Å") == "<5C4B> <1F3E0>/fin A"
+    assert fit("ü" * 100, 100, TEXT_SIZE).strip(".u") == ""
 
 
 def test_a_labelled_image_without_objects_says_so() -> None:
