@@ -19,8 +19,10 @@ from segpipe.stages.ingest import ingest
 from segpipe.types import Annotation, Sample
 from tests.fixtures.folder_mini import write_folder_mini
 from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.object_store import root, s3_root, s3_server
 from tests.fixtures.pictures import label_blocks, photograph, png
 
+__all__ = ["root", "s3_root", "s3_server"]
 pytestmark = [pytest.mark.usefixtures("one_core"), pytest.mark.xdist_group("ingest")]
 
 
@@ -179,7 +181,7 @@ def test_ids_that_differ_in_a_slash_alone_stay_two_files_in_voc_and_come_back(tm
     assert images[0] == images[1]
 
 
-LEGAL = ("train/0001TP_006690", "my roof (2)", "🏠 Häuser/第一", "a.b", "-rf", "100 %", "x~", "what?", "12:30")
+LEGAL = ("train/0001TP_006690", "my roof (2)", "🏠 Häuser/第一", "a.b", "-rf", "100 %", "x~", "12:30?", "a[1]*#%41")
 
 
 def test_a_legal_name_stays_and_no_name_leaves_the_folder_or_is_lost() -> None:
@@ -202,6 +204,13 @@ def test_a_legal_name_stays_and_no_name_leaves_the_folder_or_is_lost() -> None:
     for long in ("ä" * 150, "x" * 300, "/".join(["long" * 40] * 6)):
         assert len(max(stems.of(long).encode().split(b"/"), key=len)) <= 200
         assert len(stems.renamed[long].encode()) <= 800
+
+
+def test_legal_names_lie_as_they_are_on_a_disk_and_in_a_store(root: str) -> None:
+    for stem in LEGAL:
+        storage.write_once(storage.join(root, "images", f"{stem}.png"), stem.encode())
+    assert storage.list_tree(storage.join(root, "images")) == sorted(f"{stem}.png" for stem in LEGAL)
+    assert [storage.read_bytes(storage.join(root, "images", f"{stem}.png")).decode() for stem in LEGAL] == list(LEGAL)
 
 
 def test_names_that_a_disk_or_a_list_takes_for_one_become_two() -> None:
