@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from segpipe.types import QuarantineEntry
 
-MOST_LISTED, MOST_NAMED = 20, 3
+MOST_LISTED, MOST_CHANGED, MOST_NAMED = 20, 8, 3
 
 
 def ingested(console: Console, result: IngestResult) -> None:
@@ -140,7 +140,8 @@ def differed(console: Console, found: Difference) -> None:
     for what in ("added", "removed", "moved", "renamed", "repainted", "relabelled"):
         samples: Sequence[str | Move] = getattr(found, what)
         names = [each if isinstance(each, str) else f"{each.old} -> {each.new}" for each in samples]
-        say(console, f"{what} {len(names)}" + (f": {_first(names, ', ')}" if names else ""))
+        most = MOST_LISTED if what in ("added", "removed") else MOST_CHANGED
+        say(console, f"{what} {len(names)}" + (f": {_first(names, ', ', most=most)}" if names else ""))
     say(console, f"unchanged {found.unchanged}")
     if found.coding:
         lines = _first([f"label contract: {change}" for change in found.coding], "\n", last="label contract: ")
@@ -164,17 +165,17 @@ def _class_changes(console: Console, classes: Sequence[ClassChange]) -> None:
         say(console, f"{counted(same, 'class', 'classes')} with the same share of the labelled pixels as before")
 
 
-def _first(texts: Sequence[str], between: str, *, last: str = "") -> str:
+def _first(texts: Sequence[str], between: str, *, most: int = MOST_LISTED, last: str = "") -> str:
     """The first of many texts, and how many more there are."""
-    more = [f"{last}and {len(texts) - MOST_LISTED} more (all of them: --json)"] if len(texts) > MOST_LISTED else []
-    return between.join([*texts[:MOST_LISTED], *more])
+    more = [f"{last}and {len(texts) - most} more (all of them: --json)"] if len(texts) > most else []
+    return between.join([*texts[:most], *more])
 
 
 def exported(console: Console, result: Exported) -> None:
     counts = ", ".join(f"{split} {samples}" for split, samples in _in_order(result.samples))
     say(console, f"{result.dataset} {result.version[:8]} as {result.format}: {counts}\n{result.to}")
     if result.left_out:
-        say(console, f"left out, since {result.format} does not hold it: {', '.join(result.left_out)}", "yellow")
+        say(console, f"left out, since {result.format} does not bring it back: {', '.join(result.left_out)}", "yellow")
     if result.renamed:
         shown = [f"{sample_id} -> {stem}" for sample_id, stem in list(result.renamed.items())[:MOST_NAMED]]
         more = ", ..." if len(result.renamed) > len(shown) else ""

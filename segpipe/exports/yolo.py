@@ -65,9 +65,10 @@ def _data_yaml(splits: Splits, manifest: Manifest) -> str:
     """Without `path`: the folders are then looked for beside the file, wherever it is moved to."""
     places = [f"{split}: images/{split}" for split in SPLITS if split in splits]
     names = [f"  {class_id}: {_quoted(info.name)}" for class_id, info in enumerate(manifest.classes)]
-    things = ", ".join(str(int(info.is_thing)) for info in manifest.classes)
+    things = [int(info.is_thing) for info in manifest.classes]
     # COCO's word, which YOLO's tools pass over: without it a background would come back as an object.
-    return "\n".join([*places, f"nc: {len(names)}", "names:", *names, f"isthing: [{things}]", ""])
+    stuff = [] if all(things) else [f"isthing: {things}"]
+    return "\n".join([*places, f"nc: {len(names)}", "names:", *names, *stuff, ""])
 
 
 def _quoted(name: str) -> str:
