@@ -89,7 +89,8 @@ def _legend(classes: Sequence[ClassInfo], seen: set[int]) -> list[Entry]:
     ]
     if len(classes) > _MOST_NAMED or not seen:
         entries = [entry for k, entry in enumerate(entries) if k in seen]
-    return entries + ([("not labelled, or a crowd", None)] if seen & {_NOTHING, _CROWD} else [])
+    hatched = [name for k, name in ((_NOTHING, "not labelled"), (_CROWD, "a crowd")) if k in seen]
+    return entries + ([(", or ".join(hatched), None)] if hatched else [])
 
 
 def _is_bare(sample: Sample) -> bool:
