@@ -44,7 +44,6 @@ from segpipe.types import (
     Task,
 )
 
-IMAGES = "JPEGImages"
 CODING = coding(VOC_IDS, "255 is the boundary of objects, or too difficult", "0 is background, a class")
 
 
@@ -75,14 +74,7 @@ class Voc:
         listing = Listing()
         objects = Kind(self.objects, ".png") if self.objects else None
         lines = [Line(stem, Place(stem, split, stem), listed) for split, stem, listed in self._listed()]
-        # VOC's own are JPEG; sets that others put into its folders hold PNG too, as the export `voc` does.
-        pngs = files_by_stem(self.root, IMAGES, ".png").keys() - files_by_stem(self.root, IMAGES, ".jpg").keys()
-        for ending, some in (
-            (".jpg", [line for line in lines if line.stem not in pngs]),
-            (".png", [line for line in lines if line.stem in pngs]),
-        ):
-            if some:
-                listing.add_lines(self.root, Kind(IMAGES, ending), Kind(self.masks, ".png"), some, objects=objects)
+        listing.add_lines(self.root, Kind("JPEGImages", ".jpg"), Kind(self.masks, ".png"), lines, objects=objects)
         return listing.result()
 
     def _listed(self) -> list[tuple[str, str, str]]:

@@ -13,7 +13,6 @@ from segpipe.types import Annotation, Sample
 from tests.fixtures.mini_datasets import WRITERS
 from tests.fixtures.mini_pascal import CONTEXT
 from tests.fixtures.mini_variants import open_mini, write_mini
-from tests.fixtures.pictures import photograph
 from tests.fixtures.small_files import HEIGHT, WIDTH
 from tests.sources.facts import AT_HAND, DATA, MINI_PIXELS, PARTS, Facts, Options
 
@@ -196,18 +195,6 @@ def test_a_panoptic_crowd_is_a_segment_and_void_is_ignored(tmp_path: Path) -> No
     assert ((labels == 255) == (numbers == 0)).all()
     (crowd,) = [segment for segment in sample.segments if segment.is_crowd]
     assert set(labels[numbers == crowd.segment_id].tolist()) == {0}
-
-
-def test_png_in_the_folders_of_voc_are_read_where_there_is_no_jpeg(tmp_path: Path) -> None:
-    WRITERS["voc"](tmp_path)
-    images = tmp_path / "JPEGImages"
-    (images / "2007_000032.jpg").unlink()
-    for stem in ("2007_000032", "2007_000033"):
-        (images / f"{stem}.png").write_bytes(photograph(HEIGHT, WIDTH, encoding="PNG"))
-    refs, refused = open_source("voc", str(tmp_path)).index()
-    assert refused == []
-    endings = [(ref.sample_id[-2:], ref.files[0][-4:]) for ref in refs]
-    assert endings == [("32", ".png"), ("33", ".jpg"), ("42", ".jpg")]
 
 
 def test_labelme_shapes_of_one_group_are_one_object(tmp_path: Path) -> None:
