@@ -6,7 +6,7 @@
     drawing.py     paragraphs and tables, for all results
     data_views.py  results about datasets, for people
     views.py       the other results: models, nights, this installation
-    data.py        commands on a dataset: ingest, export, data inspect, data diff, data gc
+    data.py        commands on a dataset: ingest, export, data inspect, data log, data diff, data gc
     work.py        commands on a recipe or a model: check train evaluate promote retrain
     look.py        commands that show something: board history list doctor
 
@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "promote": ("Work", work.promote),
     "retrain": ("Work", work.retrain),
     "data inspect": ("Look", data.inspect),
+    "data log": ("Look", data.log),
     "data diff": ("Look", data.diff),
     "data gc": ("Look", data.gc),
     "export": ("Work", data.export),
@@ -49,7 +50,8 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "list": ("Look", look.list_table),
     "doctor": ("Look", look.doctor),
 }
-GROUPS = {"data": typer.Typer(no_args_is_help=True, help="Look into a dataset version, compare two, remove old ones.")}
+ABOUT_DATA = "List, inspect and compare dataset versions; remove old ones."
+GROUPS = {"data": typer.Typer(no_args_is_help=True, help=ABOUT_DATA)}
 for name, (panel, function) in COMMANDS.items():
     group, _, command = name.rpartition(" ")
     (GROUPS[group] if group else app).command(command, rich_help_panel=None if group else panel)(function)

@@ -9,7 +9,7 @@ import typer
 
 from segpipe.cli import data_views as views
 from segpipe.cli.answering import answering, bars, steps
-from segpipe.cli.parts import DataOption, JsonOption, VersionOption, options_of
+from segpipe.cli.parts import DATASET, DataOption, JsonOption, VersionOption, options_of
 
 if TYPE_CHECKING:
     from segpipe.stages.quarantine import QuarantineLimitError
@@ -92,7 +92,7 @@ def _refusal(name: str, to: str | None, error: QuarantineLimitError) -> dict[str
 
 
 def inspect(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="A dataset, as `segpipe ingest` published it.")],
+    uri: Annotated[str, typer.Argument(metavar="DATASET", help=DATASET)],
     version: VersionOption = None,
     sheet: Annotated[
         str | None,
@@ -109,8 +109,8 @@ def inspect(
 
     \b
     Examples:
-      segpipe data inspect .segpipe/datasets/camvid
-      segpipe data inspect .segpipe/datasets/camvid --sheet camvid.png --split val
+      segpipe data inspect camvid
+      segpipe data inspect camvid --sheet camvid.png --split val
       segpipe data inspect s3://bucket/roofs --data-version 1a2b3c4d --json
     """
     with answering(as_json) as answer, steps(f"inspecting {uri}"):
@@ -119,18 +119,36 @@ def inspect(
         answer(stage.inspect(uri, version=version, sheet=sheet, split=split, rows=rows), views.inspected)
 
 
+def log(
+    uri: Annotated[str, typer.Argument(metavar="DATASET", help=DATASET)],
+    as_json: JsonOption = False,
+) -> None:
+    """List the versions of a dataset, in the order in which they became current.
+
+    \b
+    Examples:
+      segpipe data log roofs
+      segpipe data log s3://bucket/roofs --json
+    """
+    with answering(as_json) as answer, steps(f"reading the log of {uri}"):
+        from segpipe.stages import versions
+
+        answer(versions.log(uri), views.logged)
+
+
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A dataset: URI (its newest version) or URI@HASH.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A dataset (its newest version), or DATASET@HASH.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Another one, or another version of it.")],
     as_json: JsonOption = False,
 ) -> None:
     """Tell what changed between two dataset versions.
 
-    Images added, removed, moved to another split, painted over and relabelled,
-    and the share of each class before and after.
+    Images added, removed, renamed or moved to another split, painted over and
+    relabelled, and the share of each class before and after.
 
     \b
     Examples:
+      segpipe data diff roofs@1a2b3c4d roofs
       segpipe data diff .segpipe/datasets/roofs@1a2b3c4d .segpipe/datasets/roofs
       segpipe data diff s3://bucket/roofs@1a2b3c4d s3://bucket/roofs@5e6f7a8b --json
     """
@@ -143,19 +161,20 @@ def diff(
 def gc(
     uri: Annotated[
         str | None,
-        typer.Argument(metavar="[URI]", help="A dataset. Default: all datasets of $SEGPIPE_HOME, and its runs."),
+        typer.Argument(metavar="[DATASET]", help=f"{DATASET} Default: all datasets of the home, and its runs."),
     ] = None,
     keep: Annotated[int, typer.Option("--keep", min=1, help="So many of the last versions stay in any case.")] = 3,
     min_age: Annotated[
         float, typer.Option("--min-age", metavar="HOURS", min=0, help="What changed more lately than this stays.")
     ] = 24.0,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what is told. Without it nothing changes.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Tell each kind and why it goes or stays.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what nobody needs any more, and with --delete remove it.
 
-    Of datasets: versions before the last few, and what killed ingests left. Of
-    runs: the checkpoints of trainings that have ended, whose models stay. Kept
+    Of datasets: versions before the last few, and what killed or refused ingests
+    left. Of runs: the checkpoints of ended trainings, whose models stay. Kept
     is every version that a run, a report or a decision of this home names, or
     that somebody reads now. Exit status 1: a dataset was left as it is, because
     an ingest is at work on it or it is damaged, or a removal ended half-way.
@@ -163,14 +182,16 @@ def gc(
     \b
     Examples:
       segpipe data gc
-      segpipe data gc .segpipe/datasets/roofs --keep 5 --delete
+      segpipe data gc --verbose
+      segpipe data gc roofs --keep 5 --delete
       segpipe data gc s3://bucket/roofs --min-age 72 --delete --json
     """
     with answering(as_json) as answer, steps("looking for what nobody needs"):
         from segpipe.stages import gc as stage
 
         result = stage.collect(uri, keep=keep, min_age_hours=min_age, delete=delete)
-        answer(result, views.collected, status=1 if any(place.problem for place in result.places) else 0)
+        view = partial(views.collected, verbose=verbose)
+        answer(result, view, status=1 if any(place.problem for place in result.places) else 0)
 
 
 def export(
@@ -187,7 +208,7 @@ def export(
 
     \b
     Examples:
-      segpipe export --data .segpipe/datasets/roofs --format folder --to roofs/
+      segpipe export --data roofs --format folder --to roofs/
       segpipe export --data s3://bucket/cells --format coco --to cells/ --json
     """
     with answering(as_json) as answer, bars() as shown:

@@ -11,19 +11,31 @@ from rich.text import Text
 
 from segpipe.cli.answering import printable
 from segpipe.cli.drawing import say, table
+from segpipe.stages.numbers import counted, file_size
 
 if TYPE_CHECKING:
-    from segpipe.stages.results import Collection, Difference, Exported, IngestResult, Inspection
+    from segpipe.stages.results import (
+        ClassChange,
+        Collection,
+        Difference,
+        Exported,
+        IngestResult,
+        Inspection,
+        Logged,
+        Move,
+        Place,
+        SplitRow,
+    )
     from segpipe.types import QuarantineEntry
 
-MOST_LISTED = 20
+MOST_LISTED, MOST_CHANGED = 20, 8
 MOST_NAMED = 3  # samples of one reason
 
 
 def ingested(console: Console, result: IngestResult) -> None:
     words = {"published": "published now", "already_published": "was there already, nothing to do"}
     say(console, f"{result.uri}\nversion {result.version}: {words[result.status]}")
-    table(console, "Splits", ("split", "samples"), result.splits.items())
+    table(console, "Splits", ("split", "samples"), _in_order(result.splits))
     faults(console, result)
     say(console, f"look at what was understood: segpipe data inspect {result.uri} --sheet sheet.png")
 
@@ -58,40 +70,15 @@ def quarantine(console: Console, entries: Sequence[QuarantineEntry]) -> None:
 def inspected(console: Console, found: Inspection) -> None:
     say(console, f"{found.name}: version {found.version}", "bold")
     say(console, f"{found.uri}\nsource {found.source}; annotations {', '.join(found.annotations)}\n{found.licence}")
-    splits = [split.name for split in found.splits]
-    drawn = Table(title="Label contract", title_justify="left", header_style="bold")
-    for column in (
-        "id",
-        "",
-        "class",
-        "raw value",
-        *(f"{split} {what}" for split in splits for what in ("%", "images")),
-    ):
-        drawn.add_column(column, justify="left" if column in ("", "class") else "right", overflow="fold")
-    if has_objects := any(sum(row.objects.values()) for row in found.classes):
-        drawn.add_column("objects", justify="right")
-    for row in found.classes:
-        cells = [Text(str(row.class_id)), Text("██", style=f"rgb({row.colour[0]},{row.colour[1]},{row.colour[2]})")]
-        cells += [Text(printable(row.name) + (" (thing)" if row.is_thing else ""))]
-        cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
-        for split in splits:
-            cells += [Text(_percent(row.shares[split])), Text(str(row.images[split]))]
-        absent = not any(row.images.values())
-        counted = [Text(str(sum(row.objects.values())))] if has_objects else []
-        drawn.add_row(*cells, *counted, style="yellow" if absent else "")
-    console.print(drawn)
+    has_objects = any(sum(row.objects.values()) for row in found.classes)
+    _contract(console, found, has_objects=has_objects)
     ignored = ", ".join(map(str, found.ignored_values)) or "none"
     say(console, f"ignored: raw value {ignored}, stored as {found.ignore_index}")
     for rule in found.rules:
         say(console, f"  {rule}")
-    columns = ("split", "samples", "groups", "not labelled %", "sizes", "mean RGB", "std RGB")
-    rows = [
-        (s.name, s.samples, s.groups, _percent(s.ignored), _sizes(s.sizes), _triple(s.mean), _triple(s.std))
-        for s in found.splits
-    ]
-    table(console, "Splits", columns, rows)
+    _splits(console, found.splits)
     if has_objects:
-        sized = [(s.name, *s.objects_by_size, s.crowds) for s in found.splits]
+        sized = [(s.name, *s.objects_by_size, s.crowds) for s in found.splits if s.unlabelled < s.samples]
         table(console, "Objects", ("split", "small (< 32^2)", "medium", "large (>= 96^2)", "crowds"), sized)
     for warning in found.warnings:
         say(console, f"warning: {warning}", "yellow")
@@ -106,46 +93,150 @@ def inspected(console: Console, found: Inspection) -> None:
         say(console, f"contact sheet: {found.sheet}")
 
 
+def _contract(console: Console, found: Inspection, *, has_objects: bool) -> None:
+    """The classes; of each split only what it has: no shares without label maps, nothing at all without labels."""
+    say(console, "Label contract", "italic")
+    drawn = Table(header_style="bold")
+    shares = [s.name for s in found.splits if any(row.shares[s.name] is not None for row in found.classes)]
+    shown = [s.name for s in found.splits if s.name in shares or any(row.images[s.name] for row in found.classes)]
+    columns = [f"{split} {what}" for split in shown for what in ("%", "images") if what != "%" or split in shares]
+    for column in ("id", "", "class", "raw value", *columns, *(("objects",) if has_objects else ())):
+        drawn.add_column(column, justify="left" if column in ("", "class") else "right", overflow="fold")
+    for row in found.classes:
+        cells = [Text(str(row.class_id)), Text("██", style=f"rgb({row.colour[0]},{row.colour[1]},{row.colour[2]})")]
+        cells += [Text(printable(row.name) + (" (thing)" if row.is_thing else ""))]
+        cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
+        for split in shown:
+            cells += [Text(_percent(row.shares[split]))] if split in shares else []
+            cells += [Text(str(row.images[split]))]
+        absent = not any(row.images.values())
+        objects = [Text(str(sum(row.objects.values())))] if has_objects else []
+        drawn.add_row(*cells, *objects, style="yellow" if absent else "")
+    console.print(drawn)
+
+
+def _splits(console: Console, splits: Sequence[SplitRow]) -> None:
+    """The splits; a column that says nothing of any of them is left out."""
+    columns: dict[str, list[object]] = {
+        "split": [s.name for s in splits],
+        "samples": [s.samples for s in splits],
+        "no labels": [s.unlabelled for s in splits],
+        "groups": [s.groups for s in splits],
+        "ignored %": [_percent(s.ignored) for s in splits],
+        "sizes": [_sizes(s.sizes) for s in splits],
+        "mean RGB": [_triple(s.mean) for s in splits],
+        "std RGB": [_triple(s.std) for s in splits],
+    }
+    if not any(s.unlabelled for s in splits):
+        del columns["no labels"]
+    if all(s.ignored is None for s in splits):
+        del columns["ignored %"]
+    table(console, "Splits", tuple(columns), zip(*columns.values(), strict=True))
+
+
+def logged(console: Console, rows: Sequence[Logged]) -> None:
+    samples = [", ".join(f"{split} {count}" for split, count in _in_order(row.splits)) or "-" for row in rows]
+    shown = [(r.number, r.at, r.version[:12], told, r.state) for r, told in zip(rows, samples, strict=True)]
+    table(console, "", ("number", "UTC", "version", "samples", "state"), shown)
+
+
 def differed(console: Console, found: Difference) -> None:
     say(console, f"from {found.old_version[:12]} ({found.old_uri})\nto   {found.new_version[:12]} ({found.new_uri})")
-    for what in ("added", "removed", "moved", "repainted", "relabelled"):
-        names: Sequence[str] = getattr(found, what)
-        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-        say(console, f"{what} {len(names)}" + (f": {', '.join(names[:MOST_LISTED])}{more}" if names else ""))
+    if found.old_version == found.new_version:
+        say(console, "the very same version")
+        return
+    for what in ("added", "removed", "moved", "renamed", "repainted", "relabelled"):
+        samples: Sequence[str | Move] = getattr(found, what)
+        names = [each if isinstance(each, str) else f"{each.old} -> {each.new}" for each in samples]
+        most = MOST_LISTED if what in ("added", "removed") else MOST_CHANGED
+        say(console, f"{what} {len(names)}" + (f": {_first(names, ', ', most=most)}" if names else ""))
     say(console, f"unchanged {found.unchanged}")
-    for change in found.coding:
-        say(console, f"label contract: {change}", "yellow")
-    rows = [(each.name, _percent(each.old), _percent(each.new)) for each in found.classes]
-    table(console, "Share of the labelled pixels, all splits", ("class", "before %", "after %"), rows)
+    if found.coding:
+        lines = _first([f"label contract: {change}" for change in found.coding], "\n", last="label contract: ")
+        say(console, lines, "yellow")
+    _class_changes(console, found.classes)
+
+
+def _class_changes(console: Console, classes: Sequence[ClassChange]) -> None:
+    """The shares of the classes that have changed as far as one can see."""
+    if all(each.old is None and each.new is None for each in classes):
+        say(console, "no label maps before or after, so there are no shares of pixels to compare")
+        return
+    for when, told in (("before", [each.old for each in classes]), ("after", [each.new for each in classes])):
+        if all(share is None for share in told):
+            say(console, f"no label maps {when}, so no class has a share of pixels there", "yellow")
+    rows = [(each.name, _percent(each.old), _percent(each.new)) for each in classes]
+    changed = [row for row in rows if row[1] != row[2]]
+    if changed:
+        table(console, "Share of the labelled pixels, all splits", ("class", "before %", "after %"), changed)
+    if same := sum(before == after != "-" for _, before, after in rows):
+        say(console, f"{counted(same, 'class', 'classes')} with the same share of the labelled pixels as before")
+
+
+def _first(texts: Sequence[str], between: str, *, most: int = MOST_LISTED, last: str = "") -> str:
+    """The first of many texts, and how many more there are."""
+    more = [f"{last}and {len(texts) - most} more (all of them: --json)"] if len(texts) > most else []
+    return between.join([*texts[:most], *more])
 
 
 def exported(console: Console, result: Exported) -> None:
-    counts = ", ".join(f"{split} {samples}" for split, samples in result.samples.items())
+    counts = ", ".join(f"{split} {samples}" for split, samples in _in_order(result.samples))
     say(console, f"{result.dataset} {result.version[:8]} as {result.format}: {counts}\n{result.to}")
     if result.left_out:
-        say(console, f"left out, since {result.format} does not hold it: {', '.join(result.left_out)}", "yellow")
+        say(console, f"left out, since {result.format} does not bring it back: {', '.join(result.left_out)}", "yellow")
+    if result.renamed:
+        shown = [f"{sample_id} -> {stem}" for sample_id, stem in list(result.renamed.items())[:MOST_NAMED]]
+        more = ", ..." if len(result.renamed) > len(shown) else ""
+        many = counted(len(result.renamed), "sample")
+        say(console, f"{many} under another name (all of them: --json): {', '.join(shown)}{more}", "yellow")
+    for note in result.notes:
+        say(console, note, "yellow")
     say(console, f"to read it again: {result.command}")
 
 
-def collected(console: Console, found: Collection) -> None:
+def collected(console: Console, found: Collection, *, verbose: bool) -> None:
+    """A line a place; with `verbose` also what goes by kind, and each thing that stays."""
+    if verbose:
+        for place in found.places:
+            _collected_in_full(console, place)
+    files = sum(len(place.going) for place in found.places)
+    rows = [
+        (place.uri, len(place.going) or "-", file_size(place.bytes) if place.going else "-", place.reasons, place.stays)
+        for place in found.places
+        if place.going or place.staying
+    ]
+    if rows:
+        table(console, "", ("place", "removed" if found.deleted else "would go", "size", "why", "stays"), rows)
     for place in found.places:
-        say(console, place.uri, "bold")
-        groups: dict[tuple[str, str], tuple[int, int]] = {}
-        for each in place.going:
-            kind = each.path if each.path.endswith("/") else each.path.partition("/")[0]
-            files, size = groups.get((kind, each.why), (0, 0))
-            groups[kind, each.why] = (files + 1, size + each.bytes)
-        rows = [(kind, files, _size(size), why) for (kind, why), (files, size) in groups.items()]
-        if rows:
-            table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
-        if place.staying:
-            table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
         if place.problem:
             say(console, place.problem, "yellow")
     if found.deleted:
-        say(console, f"{_size(found.bytes)} removed", "green")
+        say(console, f"{file_size(found.bytes)} removed", "green")
+    elif files:
+        say(console, f"{file_size(found.bytes)} would go; nothing was changed: add --delete to remove them")
+        say(console, "every file: --json" + ("" if verbose else "; what stays, and why: --verbose"))
     else:
-        say(console, f"{_size(found.bytes)} would go; nothing was changed: add --delete to remove them")
+        say(console, "nothing to remove" + ("" if verbose else "; what stays, and why: --verbose"))
+
+
+def _collected_in_full(console: Console, place: Place) -> None:
+    say(console, place.uri, "bold")
+    groups: dict[tuple[str, str], tuple[int, int]] = {}
+    for each in place.going:
+        kind = each.path if each.path.endswith("/") else each.path.partition("/")[0]
+        files, taken = groups.get((kind, each.why), (0, 0))
+        groups[kind, each.why] = (files + 1, taken + each.bytes)
+    rows = [(kind, files, file_size(taken), why) for (kind, why), (files, taken) in groups.items()]
+    if rows:
+        table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
+    if place.staying:
+        table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
+
+
+def _in_order(splits: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Splits as one thinks of them: train, val, test, then any other."""
+    usual = [name for name in ("train", "val", "test") if name in splits]
+    return [(name, splits[name]) for name in (*usual, *sorted(splits.keys() - set(usual)))]
 
 
 def _percent(share: float | None) -> str:
@@ -159,9 +250,3 @@ def _triple(values: Sequence[float]) -> str:
 def _sizes(sizes: Sequence[tuple[str, int]]) -> str:
     shown = ", ".join(f"{size} ({count})" for size, count in sizes[:3])
     return shown + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
-
-
-def _size(num_bytes: int) -> str:
-    if num_bytes < 10_000:
-        return f"{num_bytes} bytes"
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"

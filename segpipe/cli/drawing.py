@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -13,6 +14,9 @@ from segpipe.cli.answering import printable
 MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
 
 
+_NUMBER = re.compile(r"[\d.,]+( (bytes?|kB|MB|GB))?|-")
+
+
 def say(console: Console, text: object, style: str = "") -> None:
     """One paragraph, free of markup and control characters, broken nowhere but at its end."""
     console.print(Text(printable(text), style=style), soft_wrap=True)
@@ -20,10 +24,12 @@ def say(console: Console, text: object, style: str = "") -> None:
 
 def table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A plain table; numbers stand right, words that have a colour in `MARKS` get it."""
-    drawn = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
+    if title:  # not as the table's own, which is broken at the table's width
+        say(console, title, "italic")
+    drawn = Table(header_style="bold")
     lines = [[printable(cell) for cell in row] for row in rows]
     for at, column in enumerate(columns):
-        numeric = bool(lines) and all(line[at][:1].isdigit() or line[at] == "-" for line in lines)
+        numeric = bool(lines) and all(_NUMBER.fullmatch(line[at]) for line in lines)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for line in lines:
         drawn.add_row(*(Text(cell, style=MARKS.get(cell, "")) for cell in line))

@@ -37,7 +37,8 @@ JsonOption = Annotated[
 RuntimeOption = Annotated[
     Runtime, typer.Option("--runtime", help="ray: $RAY_ADDRESS or a Ray of its own on this machine; local: in process.")
 ]
-DataOption = Annotated[str, typer.Option("--data", metavar="URI", help="A dataset, as `segpipe ingest` published it.")]
+DATASET = "A dataset: its name in $SEGPIPE_HOME, or where it lies."
+DataOption = Annotated[str, typer.Option("--data", metavar="DATASET", help=DATASET)]
 VersionOption = Annotated[
     str | None,
     typer.Option("--data-version", metavar="HASH", help="Pin a dataset version (8 digits do). Default: the newest."),

@@ -10,6 +10,7 @@ from rich.console import Console
 from segpipe.cli.data_views import faults
 from segpipe.cli.drawing import MARKS, say, table
 from segpipe.cli.parts import run_of
+from segpipe.stages.numbers import counted
 
 if TYPE_CHECKING:
     from segpipe.stages.results import BoardRow, Check, Record, RetrainResult, Verdict
@@ -44,7 +45,8 @@ def trained(console: Console, results: Sequence[TrainResult]) -> None:
 def evaluated(console: Console, report: EvalReport, *, place: str) -> None:
     say(console, f"{report.label} on {report.dataset} {report.dataset_version[:8]} {report.split}: {report.protocol}")
     interval = (
-        f"95 % interval {report.low:.4f} to {report.high:.4f} over {report.resampled}, {report.num_samples} images"
+        f"95 % interval {report.low:.4f} to {report.high:.4f} over {report.resampled}, "
+        f"{counted(report.num_samples, 'image')}"
     )
     say(console, f"{report.primary} {report.value:.4f} ({interval})", "bold")
     metrics = [(name, _number(value)) for name, value in report.metrics.items()]

@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 
 from segpipe import masks, storage
-from segpipe.exports.naming import ending_of, stem_of
-from segpipe.exports.spec import Export, Splits
+from segpipe.exports.naming import Stems, ending_of
+from segpipe.exports.spec import Export, Outcome, Splits
 from segpipe.types import Annotation, ClassInfo, Manifest, Sample, Segment
 
 
-def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
+def write(splits: Splits, manifest: Manifest, to: str) -> Outcome:
     """Images below images/<split>/, documents annotations/<split>.json; category ids are class ids + 1.
 
     Raises ConflictError where another export lies there already.
     """
     documents: dict[str, dict[str, Any]] = {}
     keypoints = [0] * len(manifest.classes)
-    annotation_id = 0
+    annotation_id, stems = 0, Stems()
     for split, samples in splits.items():
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for sample in samples:
-            name = stem_of(sample.sample_id) + ending_of(sample.image)
+            name = stems.of(sample.sample_id, within=f"images/{split}") + ending_of(sample.image)
             storage.write_once(storage.join(to, "images", split, name), sample.image)
             images.append({"id": len(images) + 1, "file_name": name, "height": sample.height, "width": sample.width})
             points = {each.segment_id: each.points for each in sample.keypoints}
@@ -47,7 +47,7 @@ def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
     for split, document in documents.items():
         data = json.dumps({**document, "categories": categories}).encode()
         storage.write_once(storage.join(to, "annotations", f"{split}.json"), data)
-    return ()
+    return Outcome(renamed=stems.renamed)
 
 
 def _category(class_id: int, info: ClassInfo, keypoints: int) -> dict[str, Any]:

@@ -11,9 +11,19 @@ Splits = Mapping[str, Iterable[Sample]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a reader of the files must know: the stems of samples whose files could not have the sample's id as name,
+    what of the annotations that the format keeps was `unfit` for it, and `notes` on what tools may not expect."""
+
+    renamed: Mapping[str, str]
+    unfit: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
-    """One line of EXPORTS. `write(splits, manifest, to)` writes below the URI `to`, and tells what of the annotations
-    that it keeps did not fit. All samples that it is given are labelled: one without objects has none.
+    """One line of EXPORTS. `write(splits, manifest, to)` writes below the URI `to`. All samples that it is given are
+    labelled: one without objects has none.
 
     `needs` is what a dataset must have, `keeps` what of it the format holds; `read_back` is the source that reads the
     result, with its options.
@@ -23,5 +33,5 @@ class Export:
     summary: str
     needs: Annotation
     keeps: tuple[Annotation, ...]
-    write: Callable[[Splits, Manifest, str], tuple[str, ...]]
+    write: Callable[[Splits, Manifest, str], Outcome]
     read_back: tuple[str, Mapping[str, str | int | float | bool]]

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from segpipe import storage
-from segpipe.errors import InputError
-from segpipe.exports.naming import ending_of, labels_of, map_to_png, palette_of, stem_of
-from segpipe.exports.spec import Export, Splits
+from segpipe.exports.naming import Stems, classes_json, ending_of, labels_of, map_to_png, palette_of
+from segpipe.exports.spec import Export, Outcome, Splits
 from segpipe.types import Annotation, Manifest
 
-# VOC's folders are flat. No stem holds this sign, so two ids never share a file, as `a/b` and `a__b` would by "__".
-IN_PLACE_OF_SLASH = "="
 
+def write(splits: Splits, manifest: Manifest, to: str) -> Outcome:
+    """JPEGImages/, SegmentationClass/, SegmentationObject/ and ImageSets/Segmentation/; the classes as names alone in
+    class_names.txt, where tools look for them, and with colours and things in classes.json.
 
-def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
-    """JPEGImages/, SegmentationClass/, SegmentationObject/ and ImageSets/Segmentation/; class names in class_names.txt.
-
-    Raises InputError where an image is no JPEG or ids need 16 bits, ConflictError where another export lies there.
+    Images are written as they were shipped, a PNG with its own ending: a JPEG of it would hold other pixels, and the
+    sets in VOC's folders that hold PNG do the same. Raises InputError where ids need 16 bits, ConflictError where
+    another export lies there.
     """
     palette = palette_of(manifest.classes)
     with_objects = Annotation.SEGMENTS in manifest.annotations
+    names, others = Stems(flat=True), 0  # VOC's folders are flat
     for split, samples in splits.items():
         stems = []
         for sample in samples:
-            if ending_of(sample.image) != ".jpg":
-                raise InputError(
-                    f"sample {sample.sample_id!r} is a PNG, and VOC holds JPEG images only: export as folder or coco"
-                )
-            stem = stem_of(sample.sample_id).replace("/", IN_PLACE_OF_SLASH)
-            storage.write_once(storage.join(to, "JPEGImages", f"{stem}.jpg"), sample.image)
+            stem, ending = names.of(sample.sample_id), ending_of(sample.image)
+            others += ending != ".jpg"
+            storage.write_once(storage.join(to, "JPEGImages", stem + ending), sample.image)
             labels = map_to_png(labels_of(sample), sample, palette=palette)
             storage.write_once(storage.join(to, "SegmentationClass", f"{stem}.png"), labels)
             if with_objects and sample.segment_map is not None:
@@ -36,9 +33,12 @@ def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
             stems.append(stem)
         lines = ("\n".join(stems) + "\n").encode()
         storage.write_once(storage.join(to, "ImageSets", "Segmentation", f"{split}.txt"), lines)
-    names = "\n".join(info.name for info in manifest.classes) + "\n"
-    storage.write_once(storage.join(to, "class_names.txt"), names.encode())
-    return ()
+    lines = "".join(f"{' '.join(info.name.split())}\n" for info in manifest.classes).encode()
+    storage.write_once(storage.join(to, "class_names.txt"), lines)
+    storage.write_once(storage.join(to, "classes.json"), classes_json(manifest.classes))
+    what = "1 image is a PNG" if others == 1 else f"{others} images are PNG"
+    note = f"{what}, as shipped, and ends in .png: a tool that expects JPEGImages/*.jpg alone must be told"
+    return Outcome(renamed=names.renamed, notes=(note,) if others else ())
 
 
 EXPORT = Export(
@@ -53,7 +53,7 @@ EXPORT = Export(
             "images": "JPEGImages",
             "masks": "SegmentationClass",
             "splits": "ImageSets/Segmentation",
-            "classes": "class_names.txt",
+            "classes": "classes.json",
         },
     ),
 )

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from segpipe import masks, storage
 from segpipe.errors import InputError
-from segpipe.exports.naming import ending_of, stem_of
-from segpipe.exports.spec import Export, Splits
+from segpipe.exports.naming import Stems, ending_of
+from segpipe.exports.spec import Export, Outcome, Splits
 from segpipe.types import Annotation, Manifest, Sample
 
 SPLITS = ("train", "val", "test")
 
 
-def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
+def write(splits: Splits, manifest: Manifest, to: str) -> Outcome:
     """images/<split>/, labels/<split>/ and data.yaml; class numbers are class ids.
 
     Crowds, and objects without a pixel, are left out and counted. Raises InputError for a split that is unknown to the
@@ -28,9 +28,10 @@ def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
             "export as coco"
         )
     crowds = empty = 0
+    stems = Stems(reserved=("images",))  # tools find the labels of a photograph by the last folder of this name
     for split, samples in splits.items():
         for sample in samples:
-            stem, lines = stem_of(sample.sample_id), list[str]()
+            stem, lines = stems.of(sample.sample_id, within=f"images/{split}"), list[str]()
             for segment in sample.segments:
                 if segment.is_crowd:
                     crowds += 1
@@ -45,8 +46,12 @@ def write(splits: Splits, manifest: Manifest, to: str) -> tuple[str, ...]:
             # Also an empty one: without the file some tools take the image for one that nobody has labelled yet.
             storage.write_once(storage.join(to, "labels", split, f"{stem}.txt"), "".join(lines).encode())
     storage.write_once(storage.join(to, "data.yaml"), _data_yaml(splits, manifest).encode())
-    counted = (("crowd regions", crowds), ("objects without a pixel", empty))
-    return tuple(f"{count} {what}" for what, count in counted if count)
+    counted = (
+        (crowds, "crowd region", "crowd regions"),
+        (empty, "object without a pixel", "objects without a pixel"),
+    )
+    unfit = tuple(f"{count} {one if count == 1 else many}" for count, one, many in counted if count)
+    return Outcome(renamed=stems.renamed, unfit=unfit)
 
 
 def _line(class_id: int, polygon: masks.Points, sample: Sample) -> str:
@@ -60,7 +65,10 @@ def _data_yaml(splits: Splits, manifest: Manifest) -> str:
     """Without `path`: the folders are then looked for beside the file, wherever it is moved to."""
     places = [f"{split}: images/{split}" for split in SPLITS if split in splits]
     names = [f"  {class_id}: {_quoted(info.name)}" for class_id, info in enumerate(manifest.classes)]
-    return "\n".join([*places, f"nc: {len(names)}", "names:", *names, ""])
+    things = [int(info.is_thing) for info in manifest.classes]
+    # COCO's word, which YOLO's tools pass over: without it a background would come back as an object.
+    stuff = [] if all(things) else [f"isthing: {things}"]
+    return "\n".join([*places, f"nc: {len(names)}", "names:", *names, *stuff, ""])
 
 
 def _quoted(name: str) -> str:

@@ -6,6 +6,7 @@ Legend: h w size of a panel in pixels.
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ Entry = tuple[str, tuple[int, int, int] | None]
 MARGIN, GAP = 16, 8
 TITLE_SIZE, TEXT_SIZE = 18, 14
 PAPER, INK, FAINT_INK = (255, 255, 255), (32, 36, 42), (105, 113, 124)
+_DRAWN = frozenset(map(chr, range(32, 127))) | frozenset("©«°±´·»‘’“”…")
 _IGNORED_DARK, _IGNORED_LIGHT = (52, 55, 61), (88, 92, 99)
 
 
@@ -73,17 +75,28 @@ def draw_legend_row(sheet: Image.Image, row: Sequence[Entry], top: int) -> None:
         sheet.paste(Image.fromarray(swatch), (left, top))
         pen.rectangle((left, top, left + TEXT_SIZE - 1, top + TEXT_SIZE - 1), outline=FAINT_INK)
         middle = top + TEXT_SIZE // 2
-        pen.text((left + TEXT_SIZE + 6, middle), name, INK, font(TEXT_SIZE), anchor="lm")
+        pen.text((left + TEXT_SIZE + 6, middle), legible(name), INK, font(TEXT_SIZE), anchor="lm")
         left += _entry_width(name)
 
 
 def _entry_width(name: str) -> int:
-    return TEXT_SIZE + 6 + int(font(TEXT_SIZE).getlength(name)) + 18
+    return TEXT_SIZE + 6 + int(font(TEXT_SIZE).getlength(legible(name))) + 18
+
+
+def legible(text: str) -> str:
+    """`text` in the signs that the font has, which draws all others as one and the same box: letters lose their
+    accents, and of a sign that is no Latin letter its number stands, as <5C4B>."""
+    return text if text.isascii() else "".join(c if c in _DRAWN else _latin(c) for c in text)
+
+
+def _latin(sign: str) -> str:
+    letters = "".join(c for c in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(c))
+    return letters if letters.isascii() else f"<{ord(sign):04X}>"
 
 
 def fit(text: str, room: int, size: int) -> str:
-    """`text` cut at its front (ids differ at their end) until it is at most `room` pixels wide."""
-    letters = font(size)
+    """`text`, legible, cut at its front (ids differ at their end) until it is at most `room` pixels wide."""
+    text, letters = legible(text), font(size)
     if letters.getlength(text) <= room:
         return text
     while text and letters.getlength(f"...{text}") > room:

@@ -166,6 +166,10 @@ class Dataset:
         """(clip id, frame index) of each sample in the stored order, without reading images; None of a still."""
         return [(row["clip_id"], row["frame_index"]) for row in self._rows(split, "clip_id", "frame_index")]
 
+    def labelled(self, split: str) -> list[bool]:
+        """Whether each sample has a label map, in the stored order, without reading one."""
+        return [row["label_map_width"] is not None for row in self._rows(split, "label_map_width")]
+
     def sizes(self, split: str) -> list[tuple[int, int]]:
         """(height, width) of each image in the stored order, without reading images.
 

@@ -75,6 +75,20 @@ def versions_logged(uri: str) -> list[str]:
     return [_named_by(record, storage.record_uri(log, number)) for number, record in storage.records(log)]
 
 
+def removal(uri: str, version: str) -> str | None:
+    """How a version (or the one that begins so) was removed on purpose; None for one that never was.
+
+    Raises CorruptError for a note that is none.
+    """
+    for note in storage.list_files(storage.join(uri, "removed"), suffix=".json"):
+        if note.rpartition("/")[2].startswith(version):
+            told = storage.read_json(note)
+            known = isinstance(told, dict) and {"at", "who"} <= told.keys()
+            require(known, note, "a note of removal", told, "at, who")
+            return f"was removed on {told['at']} by `segpipe data gc` of {told['who']}"
+    return None
+
+
 def _current(uri: str) -> str:
     log = _log(uri)
     head = storage.last_record(log)
@@ -97,26 +111,12 @@ def _find(uri: str, version: str) -> str:
     known = versions_there(uri)
     matches = [name for name in known if name.startswith(version)]
     if len(matches) != 1:
-        absent = _removal(uri, version) or "is not here"
+        absent = removal(uri, version) or "is not here"
         state = f"fits {len(matches)} versions, give more digits" if matches else absent
         raise InputError(
             f"{uri}: version {version} {state}; there are: {', '.join(n[:12] for n in known[:10]) or 'none'}"
         )
     return matches[0]
-
-
-def _removal(uri: str, version: str) -> str | None:
-    """How a version (or the one that begins so) was removed on purpose; None for one that never was.
-
-    Raises CorruptError for a note that is none.
-    """
-    for note in storage.list_files(storage.join(uri, "removed"), suffix=".json"):
-        if note.rpartition("/")[2].startswith(version):
-            told = storage.read_json(note)
-            known = isinstance(told, dict) and {"at", "who"} <= told.keys()
-            require(known, note, "a note of removal", told, "at, who")
-            return f"was removed on {told['at']} by `segpipe data gc` of {told['who']}"
-    return None
 
 
 def _named_by(record: Any, where: str) -> str:

@@ -158,19 +158,25 @@ def open_yolo(
     licence: Licence = "not stated",
 ) -> Yolo:
     """Opens a folder as Ultralytics lays it out. Raises InputError where the class names are missing."""
-    names = _names(root)
+    names, things = _names(root)
     if len(set(names)) != len(names) or not 0 < len(names) < IGNORE_16BIT:
         raise InputError(f"{root}: {len(names)} class names; expected at least one, each once: mend data.yaml")
-    classes = tuple(ClassInfo(name=n, colour=class_colour(k + 1), is_thing=True) for k, n in enumerate(names))
+    classes = tuple(
+        ClassInfo(name=name, colour=class_colour(k + 1), is_thing=is_thing)
+        for k, (name, is_thing) in enumerate(zip(names, things, strict=True))
+    )
     return Yolo(root=root, images=images.strip("/"), labels=labels.strip("/"), classes=classes, licence=licence)
 
 
-def _names(root: str) -> list[str]:
+def _names(root: str) -> tuple[list[str], list[bool]]:
+    """The classes' names, and whether each is a thing: all are, unless `isthing` (0 or 1 for each) tells otherwise, as
+    where the classes of a label map with its background were exported."""
     uri = storage.join(root, "data.yaml")
     if not storage.exists(uri):
         if not storage.exists(storage.join(root, "classes.txt")):
             raise InputError(f"{root}: neither data.yaml nor classes.txt is here; expected the names of the classes")
-        return [line.strip() for line in read_lines(root, "classes.txt") if line.strip()]
+        listed = [line.strip() for line in read_lines(root, "classes.txt") if line.strip()]
+        return listed, [True] * len(listed)
     inside(root, "data.yaml")
     try:
         document = yaml.load(storage.read_bytes(uri, limit=MAX_YAML_BYTES), Loader=_WordsSafeLoader)  # noqa: S506
@@ -182,7 +188,11 @@ def _names(root: str) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         shown = reprlib.repr(names)  # not all of it: aliases can make it endless
         raise InputError(f"{uri}: names is {shown}; expected a list, or a mapping from 0, 1, 2, ... to names")
-    return names
+    things = document.get("isthing", ["1"] * len(names))
+    if not isinstance(things, list) or len(things) != len(names) or any(each not in ("0", "1") for each in things):
+        shown = reprlib.repr(things)
+        raise InputError(f"{uri}: isthing is {shown}; expected a list of 0 and 1, one for each of {len(names)} names")
+    return names, [each == "1" for each in things]
 
 
 INFO = SourceInfo(

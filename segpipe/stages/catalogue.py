@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from segpipe.reports import to_plain
-from segpipe.stages import layout
+from segpipe.stages import datasets
 
 
 def models() -> list[dict[str, Any]]:
@@ -94,4 +94,4 @@ def dataset_version(uri: str, version: str | None = None) -> str:
     """
     from segpipe.shards import open_dataset
 
-    return open_dataset(layout.absolute(uri), version=version).version
+    return open_dataset(datasets.found(uri), version=version).version

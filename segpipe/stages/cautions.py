@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from segpipe import masks
+from segpipe.stages.numbers import counted
 from segpipe.stages.parts import Written
 from segpipe.types import ClassInfo, Fingerprint, SampleRef
 
@@ -26,13 +27,17 @@ def cautions(
 ) -> tuple[str, ...]:
     """Every warning about what was written; `expected` are the documented counts of samples by split, `options` what
     the source can be told, so that a remedy names none that it does not have."""
+    labelled = dict.fromkeys(seen.splits, 0)  # pixels in label maps
+    for part in written:
+        labelled[part.split] += sum(part.result.class_pixels.values()) + part.result.ignored_pixels
+    any_labels = any(labelled.values())
     return (
         *_counts(expected, written),
         *_groups(refs, written),
         *_duplicates(written),
         *_near_copies(written),
-        *_unlabelled(written, seen, options),
-        *_absent_classes(classes, seen),
+        *_unlabelled(labelled, seen, options),
+        *_absent_classes(classes, seen, [name for name, pixels in labelled.items() if pixels or not any_labels]),
     )
 
 
@@ -99,8 +104,9 @@ def _near_copies(written: Sequence[Written]) -> Iterator[str]:
                 found.append(f"{first}/{left[i][0]}~{second}/{right[j][0]}")
     if found:
         shown = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+        look = counted(len(found), "image looks", "images look")
         yield (
-            f"{len(found)} images look like one of another split: {shown}. Copies that were scaled or encoded again, "
+            f"{look} like one of another split: {shown}. Copies that were scaled or encoded again, "
             "or neighbours of a video: scores on them are too good; keep them in one split, where the choice is yours"
         )
 
@@ -117,34 +123,37 @@ def _looks(written: Sequence[Written], split: str) -> list[tuple[str, str, int]]
     ]
 
 
-def _unlabelled(written: Sequence[Written], seen: Fingerprint, options: Collection[str]) -> Iterator[str]:
-    """Where some samples have a label map and others none, such as the frames between two that were drawn."""
+def _unlabelled(pixels: Mapping[str, int], seen: Fingerprint, options: Collection[str]) -> Iterator[str]:
+    """Where some samples have a label map and others none, such as the frames between two that were drawn, or a test
+    set whose labels nobody has published."""
     how = " by the option unlabelled=false" if "unlabelled" in options else ""
-    for name, split in seen.splits.items():
-        parts = [part.result for part in written if part.split == name]
-        labelled = sum(sum(part.class_pixels.values()) + part.ignored_pixels for part in parts)
-        if 0 < labelled < split.pixels:
+    for name, labelled in pixels.items():
+        split = seen.splits[name]
+        if not labelled and any(pixels.values()):
+            yield f"split {name!r} has no labels: none of its samples has a label map, and no model can be scored on it"
+        elif 0 < labelled < split.pixels:
             yield (
                 f"split {name!r}: {1 - labelled / split.pixels:.0%} of its pixels are in samples without a label map, "
                 f"which training and evaluation of classes refuse; leave them out for that{how}"
             )
 
 
-def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint) -> Iterator[str]:
-    """Classes that nothing shows, for which the class map may be to blame, and those that one split does not."""
+def _absent_classes(classes: Sequence[ClassInfo], seen: Fingerprint, splits: Sequence[str]) -> Iterator[str]:
+    """Classes that nothing shows, for which the class map may be to blame, and those that one of `splits` does not."""
     names = [info.name for info in classes]
     shown = [sum(split.images_of_class[k] for split in seen.splits.values()) for k in range(len(names))]
     nowhere = [name for name, images in zip(names, shown, strict=True) if not images]
     if nowhere:
+        occur = "occurs" if len(nowhere) == 1 else "occur"
         yield (
-            f"{len(nowhere)} of {len(names)} classes occur nowhere ({_few(nowhere)}): nothing can be learnt of them. "
-            "Is the raw value of each the right one, and none of the others shifted with it? `segpipe data inspect` "
-            "shows both"
+            f"{len(nowhere)} of {counted(len(names), 'class', 'classes')} {occur} "
+            f"nowhere ({_few(nowhere)}): nothing can be learnt of them. Is the raw value of each the right one, and "
+            "none of the others shifted with it? `segpipe data inspect` shows both"
         )
-    for name, split in seen.splits.items():
+    for name in splits:
         absent = [
             named
-            for named, images in zip(names, split.images_of_class, strict=True)
+            for named, images in zip(names, seen.splits[name].images_of_class, strict=True)
             if not images and named not in nowhere
         ]
         if absent:

@@ -6,11 +6,12 @@ Behind `segpipe data diff`. Compares hashes of images and of annotations, sample
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import layout
+from segpipe.stages import datasets
 from segpipe.types import Manifest
 
 _VERSION = re.compile(r"(.+)@([0-9a-f]{8,64})")
@@ -18,7 +19,10 @@ _VERSION = re.compile(r"(.+)@([0-9a-f]{8,64})")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassChange:
-    """One class by its name: its share of the labelled pixels, all splits; None where the version has no such class."""
+    """One class by its name: its share of the labelled pixels, all splits.
+
+    None where the version has no such class, or no label map at all.
+    """
 
     name: str
     old: float | None
@@ -26,11 +30,21 @@ class ClassChange:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """One sample that is elsewhere now, each as "split/id"."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
     """From one version to another. Samples are "split/id", in the new version where they are in both.
 
-    `moved` changed the split, `repainted` the bytes of the image, `relabelled` any annotation; one sample may be in
-    several of the three. `coding` says what raw values mean now that they did not before.
+    A sample is the same one by its id, or else by the very bytes of its image, as where the id holds the folder of a
+    split. `moved` is in another split now, `renamed` in the same one under another id; `repainted` changed the bytes of
+    the image, `relabelled` any annotation; one sample may be in several of them. `coding` says what raw values mean
+    now that they did not before.
     """
 
     old_uri: str
@@ -39,7 +53,8 @@ class Difference:
     new_version: str
     added: tuple[str, ...]
     removed: tuple[str, ...]
-    moved: tuple[str, ...]
+    moved: tuple[Move, ...]
+    renamed: tuple[Move, ...]
     repainted: tuple[str, ...]
     relabelled: tuple[str, ...]
     unchanged: int
@@ -47,24 +62,43 @@ class Difference:
     classes: tuple[ClassChange, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """One sample of a version: where it is, and the hashes of what it holds."""
+
+    sample_id: str
+    split: str
+    image: str
+    labels: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.split}/{self.sample_id}"
+
+
 def diff(old: str, new: str) -> Difference:
-    """Compares two versions, each given as URI (the newest) or URI@HASH. Raises InputError, CorruptError."""
+    """Compares two versions, each given as a dataset (its newest version) or DATASET@HASH, where a dataset is a path, a
+    URI or the name of one in the home. Raises InputError, CorruptError."""
     before, after = _open(old), _open(new)
     first, second = _samples(before), _samples(after)
-    both = sorted(first.keys() & second.keys())
-    where = {sample_id: f"{second[sample_id][0]}/{sample_id}" for sample_id in both}
-    changed = [tuple(a != b for a, b in zip(first[i], second[i], strict=True)) for i in both]
+    pairs = [(first[sample_id], second[sample_id]) for sample_id in sorted(first.keys() & second.keys())]
+    gone = [first[sample_id] for sample_id in sorted(first.keys() - second.keys())]
+    come = [second[sample_id] for sample_id in sorted(second.keys() - first.keys())]
+    same = _same_images(gone, come)
+    pairs += same
+    elsewhere = [(a, b) for a, b in pairs if a.place != b.place]
     return Difference(
         old_uri=before.uri,
         old_version=before.version,
         new_uri=after.uri,
         new_version=after.version,
-        added=tuple(sorted(f"{second[i][0]}/{i}" for i in second.keys() - first.keys())),
-        removed=tuple(sorted(f"{first[i][0]}/{i}" for i in first.keys() - second.keys())),
-        moved=tuple(where[i] for i, (split, _, _) in zip(both, changed, strict=True) if split),
-        repainted=tuple(where[i] for i, (_, image, _) in zip(both, changed, strict=True) if image),
-        relabelled=tuple(where[i] for i, (_, _, labels) in zip(both, changed, strict=True) if labels),
-        unchanged=sum(not any(change) for change in changed),
+        added=_places(set(come) - {b for _, b in same}),
+        removed=_places(set(gone) - {a for a, _ in same}),
+        moved=_moves([(a, b) for a, b in elsewhere if a.split != b.split]),
+        renamed=_moves([(a, b) for a, b in elsewhere if a.split == b.split]),
+        repainted=_places({b for a, b in pairs if a.image != b.image}),
+        relabelled=_places({b for a, b in pairs if a.labels != b.labels}),
+        unchanged=sum(a == b for a, b in pairs),
         coding=tuple(_coding(before.manifest, after.manifest)),
         classes=_classes(before.manifest, after.manifest),
     )
@@ -72,16 +106,47 @@ def diff(old: str, new: str) -> Difference:
 
 def _open(place: str) -> Dataset:
     named = _VERSION.fullmatch(place)
-    return open_dataset(layout.absolute(named[1] if named else place), version=named[2] if named else None)
+    return open_dataset(datasets.found(named[1] if named else place), version=named[2] if named else None)
 
 
-def _samples(dataset: Dataset) -> dict[str, tuple[str, str, str]]:
-    """Sample id -> (split, hash of the image, hash of the annotations)."""
-    found: dict[str, tuple[str, str, str]] = {}
+def _samples(dataset: Dataset) -> dict[str, _Seen]:
+    """Sample id -> the sample."""
+    found: dict[str, _Seen] = {}
     for split in dataset.manifest.splits:
         columns = (dataset.sample_ids(split), dataset.image_hashes(split), dataset.annotation_hashes(split))
-        found.update({sample_id: (split, image, labels) for sample_id, image, labels in zip(*columns, strict=True)})
+        for sample_id, image, labels in zip(*columns, strict=True):
+            found[sample_id] = _Seen(sample_id=sample_id, split=split, image=image, labels=labels)
     return found
+
+
+def _same_images(gone: list[_Seen], come: list[_Seen]) -> list[tuple[_Seen, _Seen]]:
+    """Who of `come` is one of `gone` under another id, by the bytes of the image; each once.
+
+    Of several copies those belong together first whose labels and name are the same, then those with the same labels.
+    """
+    found: list[tuple[_Seen, _Seen]] = []
+    keys: tuple[Callable[[_Seen], tuple[str, ...]], ...] = (
+        lambda each: (each.image, each.labels, each.sample_id.rpartition("/")[2]),
+        lambda each: (each.image, each.labels),
+        lambda each: (each.image,),
+    )
+    for key in keys:
+        waiting: dict[tuple[str, ...], deque[_Seen]] = {}
+        for each in gone:
+            waiting.setdefault(key(each), deque()).append(each)
+        pairs = [(there.popleft(), each) for each in come if (there := waiting.get(key(each)))]
+        found += pairs
+        taken = {each for pair in pairs for each in pair}
+        gone, come = [a for a in gone if a not in taken], [b for b in come if b not in taken]
+    return found
+
+
+def _places(samples: set[_Seen]) -> tuple[str, ...]:
+    return tuple(sorted(each.place for each in samples))
+
+
+def _moves(pairs: list[tuple[_Seen, _Seen]]) -> tuple[Move, ...]:
+    return tuple(Move(old=a.place, new=b.place) for a, b in sorted(pairs, key=lambda pair: pair[1].place))
 
 
 def _coding(old: Manifest, new: Manifest) -> Iterator[str]:
@@ -106,7 +171,8 @@ def _classes(old: Manifest, new: Manifest) -> tuple[ClassChange, ...]:
     return tuple(ClassChange(name=name, old=before.get(name), new=after.get(name)) for name in names)
 
 
-def _shares(manifest: Manifest) -> Mapping[str, float]:
+def _shares(manifest: Manifest) -> Mapping[str, float | None]:
+    """Class -> its share of the labelled pixels; None where there is no label map."""
     pixels = [sum(split.class_pixels[k] for split in manifest.splits.values()) for k in range(len(manifest.classes))]
-    total = max(1, sum(pixels))
-    return {info.name: count / total for info, count in zip(manifest.classes, pixels, strict=True)}
+    total = sum(pixels)
+    return {info.name: count / total if total else None for info, count in zip(manifest.classes, pixels, strict=True)}

@@ -16,7 +16,7 @@ from segpipe.errors import ConflictError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share
 from segpipe.report.overlay import draw
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import at_work, layout
+from segpipe.stages import at_work, datasets, layout
 from segpipe.stages.evaluations import REPORT, finished_report, load_report
 from segpipe.types import EvalReport
 from segpipe.version import code_version
@@ -39,7 +39,7 @@ def evaluate(
     A task asks Ray for `cpus`: beside trainings that take a part of a core, a whole one is not free until they end.
     Writes `<to>/<version>/<label>-<key>/report.json` last, with PNG pictures of `config.pictures` samples beside it.
     """
-    model_uri, data = layout.absolute(model_uri), layout.absolute(data)
+    model_uri, data = layout.absolute(model_uri), datasets.found(data)
     bundle, dataset = checkpoint.load_bundle(model_uri), open_dataset(data, version=version)
     folder = location(bundle.weights_sha256, label=label, version=dataset.version, config=config, to=to)
     if (known := finished_report(folder)) is not None:

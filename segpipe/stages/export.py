@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.errors import ConflictError, InputError
 from segpipe.exports import EXPORTS, Export
-from segpipe.exports.naming import labels_of
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import at_work, layout
+from segpipe.stages import at_work, datasets, layout
+from segpipe.stages.numbers import counted
 from segpipe.types import Annotation, Manifest, Sample
 
 Progress = Callable[[int, int], None]
@@ -21,7 +21,8 @@ NOTE = "segpipe-export.json"  # what lies in a folder, and of which version
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What was written where. `left_out` are annotations that the format does not hold; `command` ingests it again."""
+    """What was written where. `left_out` are annotations that the format does not hold, `renamed` the stems of samples
+    whose id is no name of a file, `notes` what tools may not expect; `command` ingests it again."""
 
     dataset: str
     version: str
@@ -29,6 +30,8 @@ class Exported:
     to: str
     samples: dict[str, int]
     left_out: tuple[str, ...]
+    renamed: Mapping[str, str]
+    notes: tuple[str, ...]
     command: str
 
 
@@ -45,14 +48,15 @@ def export(
     Raises InputError (unknown format, a dataset without what the format holds, a sample that nobody has labelled),
     ConflictError where other files lie.
     """
-    dataset = open_dataset(layout.absolute(data), version=version)
+    dataset = open_dataset(datasets.found(data), version=version)
     manifest = dataset.manifest
     how = _format(format, manifest, dataset.uri)
+    _require_labels(dataset)
     place = layout.absolute(to)
     note = _claim_place(place, {"dataset": manifest.dataset, "version": dataset.version, "format": format})
     with at_work.reading(dataset.uri, dataset.version):
         try:
-            unfit = how.write(_labelled(dataset, on_progress), manifest, place)
+            outcome = how.write(_samples(dataset, on_progress), manifest, place)
         except InputError:
             if storage.list_tree(place) == [NOTE]:  # refused before the first file: the place is free again
                 storage.delete(note)
@@ -65,7 +69,9 @@ def export(
         format=format,
         to=place,
         samples={name: split.samples for name, split in manifest.splits.items()},
-        left_out=(*(str(each) for each in manifest.annotations if each not in how.keeps), *unfit),
+        left_out=(*(str(each) for each in manifest.annotations if each not in how.keeps), *outcome.unfit),
+        renamed=outcome.renamed,
+        notes=outcome.notes,
         # Under a name of its own: the format's may be that of a dataset that is there already.
         command=shlex.join(["segpipe", "ingest", source, place, "--name", f"{manifest.dataset}_{format}", *asked]),
     )
@@ -85,17 +91,32 @@ def _format(name: str, manifest: Manifest, uri: str) -> Export:
     return how
 
 
-def _labelled(dataset: Dataset, on_progress: Progress | None) -> dict[str, Iterator[Sample]]:
-    """The samples of each split, counted as they pass. Raises InputError at one that nobody has labelled: formats of
-    objects would write it as an image without objects."""
+def _require_labels(dataset: Dataset) -> None:
+    """Raises InputError where nobody has labelled some of the samples, such as frames of a clip: formats of objects
+    would write them as images without objects."""
+    if Annotation.LABEL_MAP not in dataset.manifest.annotations:
+        return
+    bare: list[str] = []
+    for split in dataset.manifest.splits:
+        rows = zip(dataset.sample_ids(split), dataset.labelled(split), strict=True)
+        bare += [f"{split}/{sample_id}" for sample_id, labelled in rows if not labelled]
+    if bare:
+        total = sum(split.samples for split in dataset.manifest.splits.values())
+        raise InputError(
+            f"{dataset.uri}: {len(bare)} of {counted(total, 'sample')} have no label map, {bare[0]} first, and an "
+            "export needs one of each; nothing was written. Ingest the labelled samples alone (source `frames`: option "
+            "unlabelled=false)"
+        )
+
+
+def _samples(dataset: Dataset, on_progress: Progress | None) -> dict[str, Iterator[Sample]]:
+    """The samples of each split, counted as they pass."""
     manifest = dataset.manifest
     total, done = sum(split.samples for split in manifest.splits.values()), 0
 
     def passing(split: str) -> Iterator[Sample]:
         nonlocal done
         for sample in dataset.samples(split):
-            if Annotation.LABEL_MAP in manifest.annotations:
-                labels_of(sample)
             yield sample
             done += 1
             if on_progress is not None:
@@ -112,8 +133,8 @@ def _claim_place(place: str, what: dict[str, str]) -> str:
     note = storage.join(place, NOTE)
     if not storage.exists(note) and (there := storage.list_tree(place)):
         raise ConflictError(
-            f"{place}: holds {len(there)} files already, {there[0]} among them, and no {NOTE}; nothing was written. "
-            "Name a folder that is empty or not there yet"
+            f"{place}: holds {counted(len(there), 'file')} already, {there[0]} among them, and no {NOTE}; "
+            "nothing was written. Name a folder that is empty or not there yet"
         )
     try:
         storage.write_json_once(note, what)

@@ -15,12 +15,14 @@ from typing import Any
 
 from segpipe import reports, storage
 from segpipe.errors import ConflictError, CorruptError, InputError
+from segpipe.stages.numbers import counted
 from segpipe.stages.parts import Written
 from segpipe.types import Fingerprint, Manifest, SplitFingerprint
 
 # DeepLabv3's crop and batch (arXiv 1706.05587, section 4) to the nearest multiple of the stride; smaller crops, more.
 _CROP_SIDE, _BATCH_PIXELS = 512, 16 * 512 * 512
 _STRIDE = 32
+_MOST, _STEPS = 32, 8  # images in a batch, where there are enough of them to make so many steps an epoch
 _RARE = 20.0
 
 
@@ -89,12 +91,11 @@ def propose(manifest: Manifest, fingerprint: Fingerprint) -> Proposal:
     split = fingerprint.splits[name]
     width, height = _typical_size(split.sizes)
     crop = (_crop_side(height), _crop_side(width))
-    batch = max(2, min(32, 2 ** int(math.log2(max(1, _BATCH_PIXELS // (crop[0] * crop[1]))))))
-    batch = min(batch, max(1, split.images))
+    batch, why_batch = _batch(split.images, crop[0] * crop[1])
     values: dict[str, Any] = {"augment.crop": list(crop), "batch_size": batch, "class_weights": "none"}
     reasons = {
         "augment.crop": f"the typical image has {width}x{height} pixels; multiples of {_STRIDE}, at most {_CROP_SIDE}",
-        "batch_size": f"about {_BATCH_PIXELS / 2**20:.0f} megapixels a step; less on a small GPU",
+        "batch_size": why_batch,
         "class_weights": "no class is rare" if any(manifest.splits[name].class_pixels) else "no label map to count",
     }
     pixels = [count for count in manifest.splits[name].class_pixels if count]
@@ -103,6 +104,26 @@ def propose(manifest: Manifest, fingerprint: Fingerprint) -> Proposal:
         why = f"the most common class has {max(pixels) / min(pixels):.0f} times the pixels of the rarest"
         reasons |= {"class_weights": why, "class_weight_power": "full weights trade common classes for rare ones"}
     return Proposal(values=values, reasons=reasons)
+
+
+def _batch(images: int, crop_pixels: int) -> tuple[int, str]:
+    """A power of two, which divides over any usual number of workers, and why it is this one.
+
+    Of few images it takes small batches: one that holds most of them makes a step or two of an epoch, and leaves out
+    whatever does not fill another.
+    """
+    by_pixels = max(2, min(_MOST, _power_of_two(_BATCH_PIXELS // crop_pixels)))
+    by_images = max(2, _power_of_two(images // _STEPS))
+    batch = min(by_pixels, by_images, max(1, images))
+    if batch == by_pixels:
+        return batch, f"a power of two, {batch * crop_pixels / 1e6:.1f} megapixels a step; less on a small GPU"
+    steps = counted(images // batch, "step") if images else "no step"
+    return batch, f"a power of two; {steps} in an epoch of {counted(images, 'training image')}"
+
+
+def _power_of_two(number: int) -> int:
+    """The largest one that is not above `number`, 1 at least."""
+    return 1 << max(0, number.bit_length() - 1)
 
 
 def _split(parts: Sequence[Written], num_classes: int) -> SplitFingerprint:

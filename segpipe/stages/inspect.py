@@ -13,9 +13,9 @@ from typing import Any
 from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.shards import Dataset, open_dataset
+from segpipe.stages import datasets, layout
 from segpipe.stages import fingerprint as fingerprints
-from segpipe.stages import layout
-from segpipe.types import Manifest, Sample, SplitFingerprint
+from segpipe.types import Annotation, Manifest, Sample, SplitFingerprint
 
 SHEET_ROWS = 3
 
@@ -39,10 +39,13 @@ class ClassRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitRow:
-    """One split. `sizes` are the most frequent first; mean and std of red, green, blue in 0..1."""
+    """One split. `unlabelled` are samples without label map in a dataset that has them, `ignored` is the share of the
+    pixels of its label maps, None where there is none; `sizes` are the most frequent first; mean and std of red, green,
+    blue in 0..1."""
 
     name: str
     samples: int
+    unlabelled: int
     groups: int
     ignored: float | None
     sizes: tuple[tuple[str, int], ...]
@@ -82,7 +85,7 @@ def inspect(
 
     Raises InputError where there is no such dataset, version or split, or where the file is there already.
     """
-    uri = layout.absolute(uri)
+    uri = datasets.found(uri)
     dataset = open_dataset(uri, version=version)
     manifest, seen = dataset.manifest, fingerprints.load(uri, dataset.version)
     proposal = fingerprints.propose(manifest, seen)
@@ -98,7 +101,7 @@ def inspect(
         ignored_values=tuple(raw for raw, mapped in manifest.coding.values if mapped == manifest.ignore_index),
         rules=manifest.coding.rules,
         classes=tuple(_classes(manifest, seen.splits)),
-        splits=tuple(_split(name, dataset, seen.splits[name]) for name in manifest.splits),
+        splits=tuple(_split(name, dataset, seen.splits[name]) for name in _in_order(manifest)),
         warnings=seen.warnings,
         quarantined=manifest.quarantined,
         proposal=proposal.values,
@@ -132,6 +135,7 @@ def _split(name: str, dataset: Dataset, seen: SplitFingerprint) -> SplitRow:
     return SplitRow(
         name=name,
         samples=split.samples,
+        unlabelled=len(_unlabelled(dataset, name)),
         groups=len(set(dataset.groups(name))),
         ignored=split.ignored_pixels / labelled if labelled else None,
         sizes=tuple(sorted(seen.sizes.items(), key=lambda item: (-item[1], item[0]))),
@@ -147,18 +151,40 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
     from segpipe.report.contact_sheet import draw_sheet
 
     manifest = dataset.manifest
-    usual = ("train", "val", "test")
-    every = sorted(manifest.splits, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
-    names = every if split is None else [split]
+    names = _in_order(manifest) if split is None else [split]
     if storage.exists(to):
         raise InputError(f"{to}: is there already; name another file for the contact sheet, or remove it")
-    shown = {name: _spread(dataset, name, rows) for name in names}
-    title = f"{manifest.dataset}, version {dataset.version[:8]}"
-    picture = draw_sheet(shown, classes=manifest.classes, ignore_index=manifest.ignore_index, title=title)
+    picture = draw_sheet(
+        dict(_spread(dataset, name, rows) for name in names),
+        classes=manifest.classes,
+        ignore_index=manifest.ignore_index,
+        title=f"{manifest.dataset}, version {dataset.version[:8]}",
+        label_maps=Annotation.LABEL_MAP in manifest.annotations,
+    )
     storage.write_once(to, picture)
     return to
 
 
-def _spread(dataset: Dataset, split: str, rows: int) -> list[Sample]:
-    count, shown = dataset.rows(split), min(rows, dataset.rows(split))
-    return list(dataset.read(split, [place * count // shown for place in range(shown)], extras=False))
+def _in_order(manifest: Manifest) -> list[str]:
+    """The splits as one thinks of them: train, val, test, then any other."""
+    usual = ("train", "val", "test")
+    return sorted(manifest.splits, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+
+
+def _unlabelled(dataset: Dataset, split: str) -> list[int]:
+    """The rows without label map, in a dataset that has label maps: an image without objects lacks nothing."""
+    if Annotation.LABEL_MAP not in dataset.manifest.annotations:
+        return []
+    return [row for row, labelled in enumerate(dataset.labelled(split)) if not labelled]
+
+
+def _spread(dataset: Dataset, split: str, rows: int) -> tuple[str, list[Sample]]:
+    """The heading of a split, and samples that lie evenly over it: over the labelled ones, where there are any."""
+    every, bare = range(dataset.rows(split)), _unlabelled(dataset, split)
+    places = sorted(set(every) - set(bare)) or every
+    heading = f"split {split}"
+    if bare:
+        heading += ": no labels" if len(bare) == len(every) else f": no labels in {len(bare)} of {len(every)} samples"
+    shown = min(rows, len(places))
+    chosen = [places[at * len(places) // shown] for at in range(shown)]
+    return heading, list(dataset.read(split, chosen, extras=False))

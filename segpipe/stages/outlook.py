@@ -15,6 +15,7 @@ from segpipe.config import Recipe, RunConfig, expand_root
 from segpipe.shards import open_dataset
 from segpipe.sources import open_source
 from segpipe.stages import fingerprint, layout
+from segpipe.stages.numbers import counted
 
 FEW_STEPS = 200  # after fewer a net has hardly left its start
 
@@ -56,11 +57,12 @@ def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapp
 def _steps(samples: int, in_a_step: int, steps: int, epochs: int) -> Iterator[str]:
     if not steps:
         yield (
-            f"{samples} samples do not fill one step of {in_a_step}: nothing would be trained; lower batch_size or "
-            "accumulate"
+            f"{counted(samples, 'sample does', 'samples do')} not fill one step of {in_a_step}: nothing would be "
+            "trained; lower batch_size or accumulate"
         )
     elif steps < FEW_STEPS:
-        yield f"only {steps} steps in {epochs} epochs of {samples} samples: raise epochs, or lower batch_size"
+        told = f"{counted(steps, 'step')} in {counted(epochs, 'epoch')} of {counted(samples, 'sample')}"
+        yield f"only {told}: raise epochs, or lower batch_size"
 
 
 def _crop(crop: tuple[int, int], scale: float, sizes: Mapping[str, int]) -> Iterator[str]:

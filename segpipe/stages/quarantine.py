@@ -46,8 +46,9 @@ def refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry]
     counts = ", ".join(f"{n} {reason}" for reason, n in Counter(e.reason for e in bad).most_common())
     besides = f", besides {known} that are known to be" if known else ""
     digits = 1 if f"{share:.1%}" != f"{config.max_quarantine:.1%}" else 2
+    are = "is" if len(bad) == 1 else "are"
     raise QuarantineLimitError(
-        f"{len(bad)} of {found - known} samples are bad{besides} ({share:.{digits}%}; the limit is "
+        f"{len(bad)} of {found - known} samples {are} bad{besides} ({share:.{digits}%}; the limit is "
         f"{config.max_quarantine:.{digits}%}): {counts}. First: {bad[0].file}: {bad[0].detail}. All of them: "
         f"{listed}. Mend them or raise dataset.max_quarantine (--max-quarantine); nothing was published",
         entries,

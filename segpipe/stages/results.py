@@ -2,18 +2,20 @@
 
 from segpipe.leaderboard import BoardRow
 from segpipe.promotion import Contender, Record, Verdict
-from segpipe.stages.diff import Difference
+from segpipe.stages.diff import ClassChange, Difference, Move
 from segpipe.stages.doctor.finding import Check
 from segpipe.stages.export import Exported
-from segpipe.stages.gc.outcome import Collection
+from segpipe.stages.gc.outcome import Collection, Place
 from segpipe.stages.ingest import IngestResult
-from segpipe.stages.inspect import Inspection
+from segpipe.stages.inspect import Inspection, SplitRow
 from segpipe.stages.retrain import RetrainResult
+from segpipe.stages.versions import Logged
 from segpipe.types import EvalReport, TrainResult
 
 __all__ = [
     "BoardRow",
     "Check",
+    "ClassChange",
     "Collection",
     "Contender",
     "Difference",
@@ -21,8 +23,12 @@ __all__ = [
     "Exported",
     "IngestResult",
     "Inspection",
+    "Logged",
+    "Move",
+    "Place",
     "Record",
     "RetrainResult",
+    "SplitRow",
     "TrainResult",
     "Verdict",
 ]

@@ -9,7 +9,7 @@ from typing import Literal
 from segpipe import checkpoint, reports, storage, tracking
 from segpipe.config import ResourceConfig, RunConfig
 from segpipe.errors import ConflictError, CorruptError, InputError
-from segpipe.stages import at_work, layout, mirror
+from segpipe.stages import at_work, datasets, layout, mirror
 from segpipe.stages.identity import resolve
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress
@@ -40,7 +40,7 @@ def train(
     goes on all the same. `on_progress` is called in this process, from another thread, as training goes. Raises before
     any work as `_write_config` and ConflictError when another process works on this run; then what training raises.
     """
-    run, data = resolve(run), layout.absolute(data)
+    run, data = resolve(run), datasets.found(data)
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
         return done

@@ -21,8 +21,11 @@ def test_what_would_go_is_told_and_goes_when_asked(tmp_path: Path) -> None:
     shown = segpipe(*asked)
     assert shown.exit_code == 0
     assert "would go; nothing was changed: add --delete" in shown.stdout
-    assert f"version {old[:12]} goes" in shown.stdout
-    assert "the current one" in shown.stdout
+    assert "1 old version" in shown.stdout
+    in_full = segpipe(*asked, "--verbose").stdout
+    assert f"version {old[:12]} goes" in in_full
+    assert "the current one" in in_full
+    assert segpipe(*asked, "--keep", "9").stdout.endswith("nothing to remove; what stays, and why: --verbose\n")
     uri = layout.dataset_uri("roofs")
     with at_work.ingesting(uri):
         later = segpipe(*asked, "--delete")
@@ -37,5 +40,10 @@ def test_what_would_go_is_told_and_goes_when_asked(tmp_path: Path) -> None:
         "shards",
     }
     assert [path.stem for path in Path(uri, "manifests").iterdir()] == [new]
+    first, second = document(segpipe("data", "log", "roofs", "--json"))
+    assert (first["version"], first["splits"], first["state"][:11]) == (old, {}, "was removed")
+    assert (second["version"], second["splits"], second["state"]) == (new, {"train": 16, "val": 4}, "current")
+    listed = segpipe("data", "log", "roofs").stdout
+    assert all(words in listed for words in (old[:12], new[:12], "train 16, val 4", "by `segpipe data gc` of"))
     assert "0 bytes removed" in segpipe(*asked, "--delete").stdout
     assert document(segpipe("data", "inspect", uri, "--json"))["version"] == new

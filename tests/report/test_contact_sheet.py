@@ -7,7 +7,7 @@ from PIL import Image
 
 from segpipe import masks
 from segpipe.report.contact_sheet import EDGE, PANEL_WIDTH, draw_sheet
-from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
+from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE, fit, legible
 from segpipe.types import ClassInfo, Sample, Segment
 from tests.fixtures.pictures import png
 
@@ -76,9 +76,30 @@ def test_samples_of_all_sizes_stand_below_each_other() -> None:
     assert one.shape[1] == two.shape[1] == 3 * WIDTH * SCALE + 2 * GAP + 2 * MARGIN
 
 
-def test_a_frame_without_labels_and_with_depth_is_drawn_as_it_is() -> None:
-    sheet = drawn(sample(extras={"depth": png(np.zeros((HEIGHT, WIDTH), np.uint16))}))
-    assert [pixel(sheet, panel, 5, 5) for panel in (0, 2)] == [(100, 100, 100), (100, 100, 100)]
+def test_images_without_labels_stand_side_by_side_with_nothing_that_looks_like_a_label() -> None:
+    extras = {"depth": png(np.zeros((HEIGHT, WIDTH), np.uint16))}
+    for count, greys in ((1, 1), (3, 3), (4, 3)):
+        sheet = drawn(*(sample(sample_id=str(number), extras=extras) for number in range(count)))
+        assert [pixel(sheet, panel, 5, 5) for panel in range(greys)] == [(100, 100, 100)] * greys
+        assert (sheet.shape[0] > TOP + 2 * HEIGHT * SCALE) == (count > 3)
+    assert not (sheet == np.array(CLASSES[0].colour)).all(axis=2).any(), "a legend of nothing"
+
+
+def test_names_are_drawn_in_letters_that_the_font_has() -> None:
+    assert legible("Dächer <1> …") == "Dacher <1> …"
+    assert legible("屋 🏠/ﬁn Å") == "<5C4B> <1F3E0>/fin A"
+    assert fit("ü" * 100, 100, TEXT_SIZE).strip(".u") == ""
+
+
+def test_a_labelled_image_without_objects_says_so() -> None:
+    """Of a dataset of objects alone: somebody has looked, and there is none."""
+    splits = {"train": (sample(),)}
+    data = draw_sheet(splits, classes=CLASSES, ignore_index=255, title="toy", label_maps=False)
+    sheet = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert [pixel(sheet, panel, 5, 5) for panel in (0, 1, 2)] == [(100,) * 3, (238,) * 3, (100,) * 3]
+    left = MARGIN + WIDTH * SCALE + GAP
+    middle = sheet[TOP + HEIGHT * SCALE // 2 - 8 : TOP + HEIGHT * SCALE // 2 + 8, left : left + WIDTH * SCALE]
+    assert middle.min() < 150, "a text"
 
 
 def test_each_split_follows_the_other_with_its_name() -> None:

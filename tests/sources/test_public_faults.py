@@ -107,6 +107,7 @@ NAMES = "Idx\tRatio\tTrain\tVal\tName\n1\t1\t1\t1\twall\n"
         ("yolo", put("data.yaml", "names: [[a], b]\n"), "expected a list, or a mapping from 0, 1, 2"),
         ("yolo", put("data.yaml", "names: {0: a, 2: b}\n"), "expected a list, or a mapping from 0, 1, 2"),
         ("yolo", put("data.yaml", "names: [a\n"), "expected YAML with `names`"),
+        ("yolo", put("data.yaml", "names: [a, b]\nisthing: [0, maybe]\n"), "isthing is .*; expected a list of 0 and 1"),
         ("yolo", put("data.yaml", "names: [a, a]\n"), "2 class names; expected at least one, each once"),
         ("yolo", move("labels", "x"), "no text file in labels/train/, so no photograph would have an object"),
         ("yolo", remove("data.yaml"), "neither data.yaml nor classes.txt"),

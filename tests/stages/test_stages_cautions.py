@@ -20,4 +20,4 @@ def test_a_class_that_occurs_nowhere_is_warned_of_once() -> None:
     )
     seen = Fingerprint(dataset_version="v", splits={"train": split, "val": split}, warnings=())
     (warning,) = cautions(None, CLASSES, [], [], seen, ())
-    assert warning.startswith("1 of 2 classes occur nowhere (car): nothing can be learnt of them.")
+    assert warning.startswith("1 of 2 classes occurs nowhere (car): nothing can be learnt of them.")

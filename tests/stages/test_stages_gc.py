@@ -15,6 +15,7 @@ from segpipe.shards import open_dataset
 from segpipe.stages import at_work, gc, layout
 from segpipe.stages.gc import dataset
 from segpipe.stages.ingest import ingest
+from segpipe.stages.quarantine import QuarantineLimitError
 from tests.fixtures import check_dataset
 from tests.fixtures.collect_worker import collect, collect_but_one, read_for_ever
 from tests.fixtures.ingest_worker import streets, write_pair, write_streets
@@ -198,11 +199,27 @@ def test_what_is_young_stays_and_what_a_killed_ingest_left_goes_when_it_is_old(t
     young = collect(str(to), keep=1, min_age_hours=1)
     assert young.going == ()
     assert [each.why for each in young.staying][:2] == ["the current one; too young", "too young"]
-    assert "1 files of no version, 17 bytes" in [each.name for each in young.staying]
+    assert "1 file of no version, 17 bytes" in [each.name for each in young.staying]
     os.utime(left, (time.time() - 3700,) * 2)
     assert [each.path for each in collect(str(to), keep=1, min_age_hours=1).going] == [f"shards/{left.name}"]
     assert not left.exists()
     assert check_dataset.versions(to) == found
+
+
+def test_what_a_first_ingest_left_that_published_nothing_goes(tmp_path: Path) -> None:
+    """Refused, as here, or killed: there is no version and no log, and yet a folder full of shards."""
+    source = write_streets(tmp_path / "root", splits={"train": 2, "val": 1})
+    (source / "images" / "val_000.png").write_bytes(b"not a picture")
+    uri = layout.dataset_uri("streets")
+    with pytest.raises(QuarantineLimitError):
+        ingest(streets(source), to=uri)
+    young = next(place for place in gc.collect().places if place.uri == uri)
+    assert (young.going, young.stays.split(",")[0]) == ((), "2 files of no version")
+    told = next(place for place in gc.collect(min_age_hours=0).places if place.uri == uri)
+    assert (kinds(told), told.reasons) == (["quarantine", "shards"], "left by an ingest that published nothing")
+    assert (collect("streets").going, storage.inventory(uri)) == (told.going, [])
+    with pytest.raises(InputError, match="'streets': no dataset here, and none of that name"):
+        gc.collect("streets")
 
 
 def test_a_version_that_is_read_stays_until_its_reader_is_killed(tmp_path: Path) -> None:

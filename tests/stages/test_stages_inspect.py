@@ -2,21 +2,25 @@
 
 import json
 import math
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from segpipe.cli import data_views
 from segpipe.config import DatasetConfig, Recipe
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import open_dataset
 from segpipe.stages import fingerprint
-from segpipe.stages.diff import diff
+from segpipe.stages.diff import Move, diff
 from segpipe.stages.ingest import ingest
 from segpipe.stages.inspect import inspect
-from segpipe.types import SplitFingerprint
+from segpipe.types import Fingerprint, SplitFingerprint
 from tests.fixtures.camvid_mini import write_camvid_mini
 from tests.fixtures.folder_mini import write_folder_mini
 from tests.fixtures.mini_datasets import WRITERS
@@ -70,6 +74,38 @@ def test_objects_are_counted_by_class_and_size_without_crowds(tmp_path: Path) ->
     assert (train.objects_by_size, train.crowds, train.ignored) == ((2, 0, 0), 1, None)
 
 
+def test_samples_without_a_label_map_are_counted_and_not_shown_as_empty_labels(tmp_path: Path) -> None:
+    for clip, frames, masks in (("a", 4, 1), ("b", 2, 0)):
+        for number in range(frames):
+            for folder in ("images", "masks")[: 2 if number < masks else 1]:
+                (tmp_path / "root" / folder / clip).mkdir(parents=True, exist_ok=True)
+            file = tmp_path / "root" / "images" / clip / f"{number}.jpg"
+            file.write_bytes(photograph(24, 30, number=number + 10 * frames))
+            if number < masks:
+                (tmp_path / "root" / "masks" / clip / f"{number}.png").write_bytes(png(label_blocks(24, 30, 2)))
+    (tmp_path / "root" / "ImageSets").mkdir()
+    for split, clip in (("train", "a"), ("test", "b")):
+        (tmp_path / "root" / "ImageSets" / f"{split}.txt").write_text(f"{clip}\n")
+    sheet = tmp_path / "sheet.png"
+    told = inspect(ingested("frames", tmp_path / "root", tmp_path / "to"), sheet=str(sheet))
+    assert [(s.name, s.samples, s.unlabelled, s.ignored) for s in told.splits] == [
+        ("train", 4, 3, 0.0),
+        ("test", 2, 2, None),
+    ]
+    assert [row.shares["test"] for row in told.classes] == [None, None]
+    about = [text for text in told.warnings if "'test'" in text]
+    assert [text.partition(":")[0] for text in about] == ["split 'test' has no labels"]
+    with Image.open(sheet) as drawn:
+        assert drawn.height < 3 * 400, "one row of train, and both images of test in one row"
+    console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
+    data_views.inspected(console, told)
+    console.file.close()
+    shown = console.export_text()
+    assert "no labels" in shown
+    assert "test %" not in shown
+    assert "test images" not in shown
+
+
 def split_fingerprint(**changes: object) -> SplitFingerprint:
     fields: dict[str, object] = {
         "images": 100,
@@ -90,7 +126,7 @@ def test_the_proposal_is_one_that_a_recipe_accepts(tmp_path: Path) -> None:
     overrides = tuple(f"train.{key}={json.dumps(value)}" for key, value in told.proposal.items())
     train = Recipe.load("flows/recipes/scenes.yaml", overrides).run_configs()[0].train
     assert list(train.augment.crop) == told.proposal["augment.crop"] == [32, 32]
-    assert train.batch_size == told.proposal["batch_size"] == 6
+    assert train.batch_size == told.proposal["batch_size"] == 2
     assert told.proposal.keys() == told.reasons.keys()
 
 
@@ -108,6 +144,25 @@ def test_the_crop_follows_the_typical_image(
         dataset_version=seen.dataset_version, splits={"train": split_fingerprint(sizes=sizes)}, warnings=()
     )
     assert tuple(fingerprint.propose(dataset.manifest, changed).values["augment.crop"]) == crop
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "why"),
+    [
+        (2975, 16, "a power of two, 4.2 megapixels a step; less on a small GPU"),
+        (41, 4, "a power of two; 10 steps in an epoch of 41 training images"),
+        (5, 2, "a power of two; 2 steps in an epoch of 5 training images"),
+        (1, 1, "a power of two; 1 step in an epoch of 1 training image"),
+    ],
+)
+def test_the_batch_is_a_power_of_two_that_leaves_steps_in_an_epoch(
+    images: int, batch: int, why: str, tmp_path: Path
+) -> None:
+    dataset = open_dataset(ingested("folder", write_folder_mini(tmp_path / "root", lists=True), tmp_path / "to"))
+    train = split_fingerprint(images=images, sizes={"2048x1024": images})
+    seen = Fingerprint(dataset_version=dataset.version, splits={"train": train}, warnings=())
+    found = fingerprint.propose(dataset.manifest, seen)
+    assert (found.values["batch_size"], found.reasons["batch_size"]) == (batch, why)
 
 
 def test_the_contact_sheet_is_drawn_once(tmp_path: Path) -> None:
@@ -151,9 +206,7 @@ def test_near_copies_in_two_splits_and_absent_classes_are_warned_of(tmp_path: Pa
             labels = np.minimum(np.asarray(mask), 1)
         (root / "masks" / f"{stem}.png").write_bytes(png(labels))
     told = inspect(ingested("folder", root, tmp_path / "to"))
-    assert any(
-        "look like one of another split" in text and "train/img_001~val/img_000" in text for text in told.warnings
-    )
+    assert any("1 image looks like one" in text and "train/img_001~val/img_000" in text for text in told.warnings)
     assert any("split 'val' shows none of 1 of 3 classes (stone)" in text for text in told.warnings)
 
 
@@ -172,11 +225,64 @@ def test_a_difference_names_every_kind_of_change(tmp_path: Path) -> None:
     assert ingested("folder", root, tmp_path / "to") == uri
     found = diff(f"{uri}@{old[:8]}", uri)
     assert (found.old_version, found.new_version) == (old, open_dataset(uri).version)
-    assert (found.added, found.removed, found.moved) == (("train/img_new",), ("train/img_006",), ("val/img_004",))
+    assert (found.added, found.removed) == (("train/img_new",), ("train/img_006",))
+    assert (found.moved, found.renamed) == ((Move(old="train/img_004", new="val/img_004"),), ())
     assert (found.repainted, found.relabelled) == (("train/img_002",), ("train/img_001",))
     assert found.unchanged == 6
     assert found.coding == ()
     assert [each.name for each in found.classes] == ["ground", "plant", "stone"]
+
+
+def test_an_image_is_the_same_one_by_its_bytes_where_its_id_holds_the_folder_of_a_split(tmp_path: Path) -> None:
+    root = write_folder_mini(tmp_path / "root", count=6)
+    for tree in ("images", "masks"):
+        for number, file in enumerate(sorted((root / tree).iterdir())):
+            folder = root / tree / ("val" if number > 3 else "train")
+            folder.mkdir(exist_ok=True)
+            file.rename(folder / file.name)
+    shutil.copy(root / "images" / "train" / "img_002.jpg", root / "images" / "train" / "copy.jpg")
+    shutil.copy(root / "masks" / "train" / "img_001.png", root / "masks" / "train" / "copy.png")
+    uri = ingested("folder", root, tmp_path / "to")
+    old = open_dataset(uri).version
+    for tree, ending in (("images", "jpg"), ("masks", "png")):
+        here = root / tree
+        for name, there in (
+            ("train/img_000", "val/img_000"),
+            ("train/img_001", "train/roof"),
+            ("train/img_002", "val/img_002"),
+            ("train/copy", "val/copy"),
+        ):
+            (here / f"{name}.{ending}").rename(here / f"{there}.{ending}")
+    (root / "masks" / "train" / "roof.png").write_bytes(png(label_blocks(24, 30, 3, number=2)))
+    assert ingested("folder", root, tmp_path / "to") == uri
+    found = diff(f"{uri}@{old[:8]}", uri)
+    moved = [(each.old, each.new) for each in found.moved]
+    assert moved == [(f"train/train/{name}", f"val/val/{name}") for name in ("copy", "img_000", "img_002")]
+    assert found.renamed == (Move(old="train/train/img_001", new="train/train/roof"),)
+    assert (found.added, found.removed, found.repainted) == ((), (), ())
+    assert (found.relabelled, found.unchanged) == (("train/train/roof",), 3)
+
+
+def test_versions_without_label_maps_have_no_shares(tmp_path: Path) -> None:
+    WRITERS["coco"](tmp_path / "root")
+    objects = ingested("coco", tmp_path / "root", tmp_path / "objects")
+    maps = ingested("folder", write_folder_mini(tmp_path / "roofs", lists=True), tmp_path / "maps")
+    assert [(each.name, each.old, each.new) for each in diff(objects, objects).classes] == [
+        ("person", None, None),
+        ("toothbrush", None, None),
+    ]
+    found = diff(objects, maps)
+    assert {each.name: (each.old is None, each.new is None) for each in found.classes}["ground"] == (True, False)
+    console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
+    data_views.differed(console, found)
+    data_views.differed(console, replace(found, classes=found.classes[:2]))
+    data_views.differed(console, diff(objects, objects))
+    console.file.close()
+    shown = console.export_text()
+    assert "0.00" not in shown
+    assert "no label maps before, so no class has a share" in shown
+    assert "no label maps before or after" in shown
+    assert "the very same version" in shown
 
 
 def test_a_renamed_class_is_one_gone_and_one_new(tmp_path: Path) -> None:

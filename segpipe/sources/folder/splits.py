@@ -62,6 +62,7 @@ def _candidates(line: str, by_name: Mapping[str, list[str]], suffix: str) -> Ite
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
             yield from dict.fromkeys((tail, tail.removesuffix(suffix)))
+        yield text  # a stem that ends as a file would: of photo.jpg.png
         for name in dict.fromkeys((parts[-1], parts[-1].removesuffix(suffix))):
             if len(same := by_name.get(name, [])) == 1:
                 yield same[0]

@@ -54,7 +54,7 @@ def empty_splits(refs: Collection[SampleRef], shares: tuple[float, ...], remedy:
     shown = ", ".join(map(repr, groups[:3])) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
     return [
         f"no sample is in {' and '.join(missing)}: a hash deals whole groups, and the {len(refs)} samples are of "
-        f"{len(groups)} group(s), {shown}; change the option shares, or {remedy}"
+        f"{len(groups)} group{'s' if len(groups) > 1 else ''}, {shown}; change the option shares, or {remedy}"
     ]
 
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, InputError, SegpipeError
-from segpipe.shards import open_dataset
-from segpipe.stages import at_work, layout
+from segpipe.stages import at_work, datasets, layout
 from segpipe.stages.gc import dataset
 from segpipe.stages.gc.named import named_versions
 from segpipe.stages.gc.outcome import Collection, Going, Place, Staying
@@ -44,9 +43,10 @@ def collect(
     named = named_versions if delete else functools.cache(named_versions)
     rules = _Rules(keep=keep, min_age=3600 * min_age_hours, delete=delete, named=named)
     if uri is None:
-        places = [*(_collect_one_of_many(each, rules) for each in _datasets()), _collect_runs(delete=delete)]
+        every = [layout.dataset_uri(name) for name in datasets.names()]
+        places = [*(_collect_one_of_many(each, rules) for each in every), _collect_runs(delete=delete)]
     else:
-        places = [_collect_dataset(layout.absolute(uri), rules)]
+        places = [_collect_dataset(datasets.found(uri), rules)]
     return Collection(places=tuple(places), deleted=delete, bytes=sum(place.bytes for place in places))
 
 
@@ -65,13 +65,6 @@ class _Rules:
         return dataset.plan(uri, keep=self.keep, min_age=self.min_age, named=named, readers=readers, now=now)
 
 
-def _datasets() -> list[str]:
-    """Every dataset of the home."""
-    folder = storage.join(layout.home(), "datasets")
-    names = {path.partition("/log/")[0] for path in storage.list_tree(folder, suffix=".json") if "/log/" in path}
-    return [storage.join(folder, name) for name in sorted(names)]
-
-
 def _collect_one_of_many(uri: str, rules: _Rules) -> Place:
     """What is wrong with one dataset of a home is no reason to leave the others."""
     try:
@@ -81,7 +74,7 @@ def _collect_one_of_many(uri: str, rules: _Rules) -> Place:
 
 
 def _collect_dataset(uri: str, rules: _Rules) -> Place:
-    open_dataset(uri)  # before anything is written: a claim would make the folder of a misspelt name
+    dataset.require(uri)  # before anything is written: a claim would make the folder of a misspelt name
     if not rules.delete:
         found = rules.plan(uri, at_work.readers(uri), now=time.time())
         return Place(uri=uri, going=found.going, staying=found.staying, deleted=False, problem=None)

@@ -19,6 +19,7 @@ from segpipe.shards.manifest import manifest_path
 from segpipe.shards.versions import versions_logged, versions_there
 from segpipe.stages import at_work
 from segpipe.stages.gc.outcome import Going, Staying
+from segpipe.stages.numbers import counted, file_size
 from segpipe.storage import Claim, Entry
 from segpipe.user import current_user
 
@@ -39,6 +40,16 @@ class Plan:
     kept: frozenset[str]
 
 
+def require(uri: str) -> str | None:
+    """The current version of the dataset at `uri`; None where its first ingest has published nothing, and left parts.
+
+    Raises InputError where there is neither, CorruptError.
+    """
+    if storage.last_record(storage.join(uri, "log")) is None and any(_is_ours(e.path) for e in storage.inventory(uri)):
+        return None
+    return open_dataset(uri).version
+
+
 def plan(
     uri: str,
     *,
@@ -53,7 +64,7 @@ def plan(
     Raises InputError where there is no dataset, CorruptError where a manifest that stays cannot be read: which shards
     it needs is not known then, and nothing may be removed.
     """
-    current = open_dataset(uri).version
+    current = require(uri)
     entries = storage.inventory(uri)
     latest = list(dict.fromkeys(reversed(versions_logged(uri))))
     there = {
@@ -70,13 +81,14 @@ def plan(
     loose = [each for each in entries if _is_ours(each.path) and not _is_kept(uri, each, kept, needed)]
     young = [each for each in loose if now - each.changed < min_age]
     old = [each for each in loose if now - each.changed >= min_age]
-    going = [Going(path=each.path, bytes=each.bytes, why=_why(each.path, there)) for each in old]
-    staying = [Staying(name=f"version {version[:12]}", why=reasons[version]) for version in latest if version in kept]
-    staying += [Staying(name=f"version {version[:12]}", why=reasons[version]) for version in sorted(kept - set(latest))]
+    going = [_going(each, there, published=current is not None) for each in old]
+    order = [version for version in latest if version in kept] + sorted(kept - set(latest))
+    staying = [Staying(kind="version", name=f"version {v[:12]}", why=reasons[v]) for v in order]
     if young:
         size = sum(each.bytes for each in young)
         why = f"changed less than {min_age / 3600:g} hours ago; an ingest may be about to name them"
-        staying.append(Staying(name=f"{len(young)} files of no version, {size:,} bytes", why=why))
+        name = f"{counted(len(young), 'file')} of no version, {file_size(size)}"
+        staying.append(Staying(kind="files", name=name, why=why))
     return Plan(
         going=tuple(sorted(going, key=lambda each: (_ORDER.index(each.path.split("/")[0]), each.path))),
         staying=tuple(staying),
@@ -118,7 +130,7 @@ def _require_unchanged(uri: str, plan: Plan) -> None:
 
 def _reason(
     version: str,
-    current: str,
+    current: str | None,
     last: Sequence[str],
     named: Mapping[str, str],
     readers: Sequence[Claim],
@@ -171,8 +183,9 @@ def _version_in_receipt(uri: str) -> str:
     return str(receipt.get("version")) if isinstance(receipt, dict) else ""
 
 
-def _why(path: str, there: Mapping[str, Entry]) -> str:
-    match = _VERSIONED.fullmatch(path)
+def _going(entry: Entry, there: Mapping[str, Entry], *, published: bool) -> Going:
+    match = _VERSIONED.fullmatch(entry.path)
     if match and match[2] in there:
-        return f"version {match[2][:12]} goes"
-    return "no version that stays needs it"
+        return Going(path=entry.path, bytes=entry.bytes, why=f"version {match[2][:12]} goes", version=match[2])
+    why = "no version that stays needs it" if published else "left by an ingest that published nothing"
+    return Going(path=entry.path, bytes=entry.bytes, why=why)

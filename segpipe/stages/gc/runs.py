@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from segpipe import checkpoint, storage
 from segpipe.errors import ConflictError
 from segpipe.stages.gc.outcome import Going, Staying
+from segpipe.stages.numbers import file_size
 from segpipe.stages.train import CONFIG, DRIVERS, finished
 from segpipe.user import current_user
 
@@ -26,7 +27,8 @@ def look(runs_uri: str) -> tuple[list[Going], list[Staying]]:
         if finished(storage.join(runs_uri, run)) is not None:
             going.append(Going(path=f"{run}/checkpoints/", bytes=size, why="the training has ended; its model stays"))
         else:
-            staying.append(Staying(name=run, why=f"not finished: it goes on from here ({size:,} bytes)"))
+            why = f"not finished: it goes on from here ({file_size(size)})"
+            staying.append(Staying(kind="run", name=run, why=why))
     return going, staying
 
 
@@ -41,8 +43,8 @@ def remove(runs_uri: str, going: list[Going]) -> Iterator[Going | Staying]:
                 if finished(run_uri) is not None:
                     checkpoint.drop(run_uri)
                 else:
-                    done = Staying(name=run, why="not finished any more: it goes on from here")
+                    done = Staying(kind="run", name=run, why="not finished any more: it goes on from here")
         except ConflictError as error:
-            done = Staying(name=run, why=str(error))
+            done = Staying(kind="run", name=run, why=str(error))
         yield done
         storage.failpoint("gc.run")
