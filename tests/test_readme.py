@@ -68,14 +68,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_commands_on_your_data_run(place: Path) -> None:
     run = [command for command in commands(README) if command.words[:1] == ("segpipe",)]
     told = {
-        c.words[1]: document(segpipe(*c.words[1:], "--json")) for c in run if c.words[1] in ("ingest", "check", "list")
+        " ".join(c.words[1:] if c.words[1] == "list" else c.words[1:2]): document(segpipe(*c.words[1:], "--json"))
+        for c in run
+        if c.words[1] in ("ingest", "check", "list")
     }
     assert sum(told["ingest"]["splits"].values()) == 20
     assert told["ingest"]["quarantined"] == []
     assert (place / told["ingest"]["uri"] / "manifests" / f"{told['ingest']['version']}.json").is_file()
     assert told["check"]["dataset"] == Recipe.load(RECIPES["folder"]).dataset.name
-    folder = next(entry for entry in told["list"] if entry["name"] == "folder")
-    assert {"group_pattern", "ignore", "image_suffix", "masks"} <= set(folder["options"])
+    assert {told["list sources folder"]["name"], "coco"} <= {entry["name"] for entry in told["list sources"]}
+    assert {"group_pattern", "ignore", "image_suffix", "masks"} <= set(told["list sources folder"]["options"])
 
 
 def test_what_the_doctor_is_said_to_check_it_checks(monkeypatch: pytest.MonkeyPatch) -> None:
