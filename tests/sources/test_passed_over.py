@@ -62,18 +62,18 @@ def _nuclei(root: Path) -> None:
 CASES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, str]]]] = {
     "folder": (
         _folder,
-        [("image(s) that no split list names", "images/", "train.txt"), ("mask(s) without", "masks/alone", "images/")],
+        [("17 images that no split list names", "images/", "train.txt"), ("1 mask without", "masks/alone", "images/")],
     ),
-    "voc": (_voc, [("1 image(s) with a mask", "2099_000001;", "ImageSets/Segmentation/")]),
-    "camvid": (_camvid, [("1 frame(s) that no list names", "train/0001TP_999999.jpg;", "list")]),
-    "cityscapes": (_cityscapes, [("1 folder(s)", ": holdout;", "train, val")]),
-    "labelme": (_labelme, [("1 photograph(s) without a JSON", "not_drawn_yet.jpg;", "labelme")]),
-    "coco": (_coco, [("1 photograph(s)", "val2017/000000999999.jpg;", "annotate them")]),
+    "voc": (_voc, [("1 image with a mask", "2099_000001;", "ImageSets/Segmentation/")]),
+    "camvid": (_camvid, [("1 frame that no list names", "train/0001TP_999999.jpg;", "list")]),
+    "cityscapes": (_cityscapes, [("1 folder of", ": holdout;", "train, val")]),
+    "labelme": (_labelme, [("1 photograph without a JSON", "not_drawn_yet.jpg;", "labelme")]),
+    "coco": (_coco, [("1 photograph not in", "val2017/000000999999.jpg;", "annotate them")]),
     "frames": (
         _frames,
-        [("1 picture(s) in no folder", "loose", "<clip>"), ("clip(s) that no list names", "JPEGImages/", "ImageSets/")],
+        [("1 picture in no folder", "loose", "<clip>"), ("1 clip that no list names", "JPEGImages/", "ImageSets/")],
     ),
-    "nuclei": (_nuclei, [("image(s) that no split_*.txt names", "", "write their ids")]),
+    "nuclei": (_nuclei, [("1 image that no split_*.txt names", "", "write their ids")]),
 }
 
 
@@ -94,7 +94,7 @@ def test_a_note_names_three_and_counts_the_rest(tmp_path: Path) -> None:
     for number in range(5):
         _copy_of_first(tmp_path, "**/*.jpg", f"new_{number}.jpg")
     (note,) = (text for text in open_source("labelme", str(tmp_path)).index().notes if "JSON" in text)
-    assert "5 photograph(s)" in note
+    assert "5 photographs" in note
     assert "new_0.jpg, " in note
     assert "new_2.jpg and 2 more; " in note
     assert "new_3.jpg" not in note

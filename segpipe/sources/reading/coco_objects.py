@@ -71,7 +71,7 @@ def pass_over_unlisted(
         and (path.rpartition("/")[0] in beside or any(path.startswith(f"{folder}/") for folder in folders))
     ]
     paths = " and ".join(document.path for document in documents.values())
-    listing.pass_over(f"photograph(s) that are not in {paths}", left, "annotate them, or take them out")
+    listing.pass_over(f"photograph(s) not in {paths}", left, "annotate them, or take them out")
 
 
 def photograph_of(root: str, ref: SampleRef) -> Photograph:

@@ -200,10 +200,14 @@ class Listing:
 
 
 def passed_over(what: str, names: Collection[str], remedy: str) -> list[str]:
-    """The note of an `Index` on `names`, with how many they are and the first of them; none where there are none."""
+    """The note of an `Index` on `names`, with how many they are and the first of them; none where there are none.
+
+    `what` they are has "(s)" behind its noun.
+    """
     shown = sorted(names)[:_NAMED]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return [f"passed over: {len(names)} {what}: {', '.join(shown)}{more}; {remedy}"] if names else []
+    nouns = what.replace("(s)", "" if len(names) == 1 else "s")
+    return [f"passed over: {len(names)} {nouns}: {', '.join(shown)}{more}; {remedy}"] if names else []
 
 
 def files_by_stem(root: str, folder: str, suffix: str) -> dict[str, str]:

@@ -236,7 +236,7 @@ def test_images_that_no_list_names_are_warned_of_by_a_rerun_too(source: Path, tm
     write_pair(root, "new_001")
     write_pair(root, "new\n2")
     said = (
-        "passed over: 2 image(s) that no split list names: images/new\\n2.png, images/new_001.png; "
+        "passed over: 2 images that no split list names: images/new\\n2.png, images/new_001.png; "
         "name them in splits/test.txt or splits/train.txt or splits/val.txt"
     )
     second, third = ingest(streets(root), to=str(tmp_path / "to")), ingest(streets(root), to=str(tmp_path / "fresh"))
