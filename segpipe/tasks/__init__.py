@@ -5,7 +5,7 @@ One file per task, one line in `TASKS`. The training and the evaluation loop kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -37,23 +37,24 @@ class TaskOps(Protocol):
     def collate(self, samples: Sequence[DecodedSample]) -> Batch:
         """Equal-sized decoded samples -> one batch."""
 
-    def loss(self, output: Any, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the training loss, already weighted; their sum is what is minimised."""
+    def losses(self, forward: Callable[..., Any], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the training loss, already weighted; their sum is what is minimised, and each is logged.
+
+        `forward` is the model in the configured precision; `images_N3HW` lie on the device, normalised. The task calls
+        it, since some models need the truth to know what to compute a loss of (proposals that are sampled around it).
+        """
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Tensor]:
         """Predictions at original resolution, one an image, on the model's device. Never changes the model."""
 
     def meter(self) -> Any:
-        """A fresh meter: additive integer counts, mergeable in any order."""
+        """A fresh meter: it can be pickled, and those of parts of a split merge in any order to the same state."""
 
     def measure(self, meter: Any, predictions: Sequence[Tensor], batch: Batch) -> None:
         """Counts predictions against the batch's labels, each sample once."""
 
-    def counts(self, meter: Any) -> Tensor:
-        """The meter's totals as an int64 tensor that validation sums over ranks."""
-
-    def scores(self, counts: Tensor) -> dict[str, float]:
-        """Metrics by name from such totals; undefined ones are left out."""
+    def scores(self, meter: Any) -> dict[str, float]:
+        """Metrics by name of what was counted; undefined ones are left out."""
 
     def report_fields(self, meter: Any, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
         """The task's part of an `EvalReport`: metrics, per class, counts in dataset order, value with interval."""

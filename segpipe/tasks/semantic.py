@@ -6,7 +6,7 @@ Legend: N batch, K classes, H W original size, h w size inside the model.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -61,8 +61,9 @@ class SemanticOps:
             original_sizes=tuple((sample.image_3HW.shape[1], sample.image_3HW.shape[2]) for sample in samples),
         )
 
-    def loss(self, output: DenseOutput, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, forward: Callable[[Tensor], DenseOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """{"main": ..., "<aux head>": ...}: cross entropy in float32 over the pixels that are not ignored."""
+        output = forward(images_N3HW)
         labels_NHW = _labels(batch).to(output.logits_NKHW.device, non_blocking=True).long()
         weight_K = self._class_weights_K
         if weight_K is not None:
@@ -96,12 +97,9 @@ class SemanticOps:
     def measure(self, meter: ConfusionMeter, predictions: Sequence[Tensor], batch: Batch) -> None:
         meter.update([p.cpu() for p in predictions], list(_labels(batch)), batch.sample_ids)
 
-    def counts(self, meter: ConfusionMeter) -> Tensor:
-        return torch.from_numpy(np.asarray(meter.confusion, dtype=np.int64))
-
-    def scores(self, counts: Tensor) -> dict[str, float]:
+    def scores(self, meter: ConfusionMeter) -> dict[str, float]:
         """mIoU and the other means, and `iou/<class>` for every class that occurs."""
-        scores = semantic_scores(counts.cpu().numpy())
+        scores = semantic_scores(meter.confusion)
         named = {name: float(value) for name, value in scores.items() if name not in ("iou", "dice")}
         named |= {f"iou/{c.name}": float(iou) for c, iou in zip(self.classes, scores["iou"], strict=True)}
         return {name: value for name, value in named.items() if math.isfinite(value)}

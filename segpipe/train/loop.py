@@ -13,6 +13,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,23 +44,25 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
         while group := list(islice(micro_batches, s.config.accumulate)):
             _seed(s.config.seed, s.at.step, runtime.rank)
             rate = set_learning_rate(s.optimizer, schedule_factor(s.at.step, s.total_steps, s.config))
-            shares = []
+            terms: dict[str, Tensor] = {}
             for batch in group:
-                share = _forward(s, batch) / len(group)
-                share.backward()  # type: ignore[no-untyped-call]
-                shares.append(share.detach())
+                shares = {name: term / len(group) for name, term in _losses(s, batch).items()}
+                torch.stack(list(shares.values())).sum().backward()  # type: ignore[no-untyped-call]
+                for name, share in shares.items():
+                    terms[name] = terms.get(name, 0.0) + share.detach()
             norm = nn.utils.clip_grad_norm_(s.model.parameters(), s.config.clip_norm or float("inf"))
-            loss = _agree_on_finite(s, torch.stack(shares).sum(), norm)
+            losses = _agree_on_finite(s, terms, norm)
             s.optimizer.step()
             s.optimizer.zero_grad(set_to_none=True)
             if s.average is not None and s.config.ema_decay is not None:
                 update_average(s.average, s.model, s.config.ema_decay, s.at.step)
             s.at.step += 1
             s.at.cursor += len(group)
-            s.at.loss_sum, s.at.loss_steps = s.at.loss_sum + loss, s.at.loss_steps + 1
+            s.at.loss_sums = {name: s.at.loss_sums.get(name, 0.0) + loss for name, loss in losses.items()}
+            s.at.loss_steps += 1
             if s.at.step % s.log_every == 0:
-                _record(s, {"train/loss": s.at.loss_sum / s.at.loss_steps, "train/learning_rate": rate})
-                s.at.loss_sum, s.at.loss_steps = 0.0, 0
+                _record(s, {**_mean_losses(s), "train/learning_rate": rate})
+                s.at.loss_sums, s.at.loss_steps = {}, 0
             # Not at an epoch's last step: `_end_epoch` saves that one, with what the evaluation found. A checkpoint
             # that is there already would stand, without it.
             every, within_epoch = s.config.checkpoint_every, s.at.cursor < s.batches.micro_batches
@@ -73,21 +76,33 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
     return _finish(s)
 
 
-def _forward(s: Session, batch: Batch) -> Tensor:
-    """The loss of one micro-batch: the model in the configured precision, the task's terms summed."""
+def _losses(s: Session, batch: Batch) -> dict[str, Tensor]:
+    """The task's terms of the loss of one micro-batch; the model runs in the configured precision."""
     device = s.runtime.device
     images_N3HW = training_inputs(batch, device)
     if s.config.channels_last:
         images_N3HW = images_N3HW.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
-        output = s.forward(images_N3HW)
-    return torch.stack(list(s.ops.loss(output, batch).values())).sum()
+
+    def forward(*inputs: Any) -> Any:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
+            return s.forward(*inputs)
+
+    return s.ops.losses(forward, images_N3HW, batch)
 
 
-def _agree_on_finite(s: Session, loss: Tensor, norm: Tensor) -> float:
-    """The mean loss over ranks. Every rank learns in the same step that one of them met a NaN or Inf."""
+def _mean_losses(s: Session) -> dict[str, float]:
+    """`train/loss` over the steps since the last record, and `train/loss/<term>` where it has several terms."""
+    means = {name: total / s.at.loss_steps for name, total in s.at.loss_sums.items()}
+    terms = {f"train/loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
+    return {"train/loss": sum(means.values()), **terms}
+
+
+def _agree_on_finite(s: Session, terms: Mapping[str, Tensor], norm: Tensor) -> dict[str, float]:
+    """The mean of each term over ranks. Every rank learns in the same step that one of them met a NaN or Inf."""
+    terms_T = torch.stack(list(terms.values()))
+    loss = terms_T.sum()
     bad = (~torch.isfinite(loss) | ~torch.isfinite(norm)).to(loss.dtype)
-    total, num_bad = s.runtime.sum(torch.stack([loss.nan_to_num(), bad])).tolist()
+    *totals, num_bad = s.runtime.sum(torch.cat([terms_T.nan_to_num(), bad[None]])).tolist()
     if num_bad:
         ids = [
             sample_id
@@ -99,7 +114,7 @@ def _agree_on_finite(s: Session, loss: Tensor, norm: Tensor) -> float:
             f"{s.at.step} (epoch {s.at.epoch}); {int(num_bad)} rank(s) met NaN or Inf in samples {', '.join(ids)}. "
             "Lower train.learning_rate, set train.clip_norm, or look at these samples"
         )
-    return float(total / s.runtime.world_size)
+    return {name: total / s.runtime.world_size for name, total in zip(terms, totals, strict=True)}
 
 
 def _end_epoch(s: Session) -> None:
@@ -132,7 +147,10 @@ def _validate(s: Session) -> dict[str, float]:
     with torch.autocast(runtime.device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
         meter, _ = count(s.predictor.eval(), s.ops, bundle_of(s), batches)
     s.model.train()
-    scores = s.ops.scores(runtime.sum(s.ops.counts(meter).to(runtime.device)))
+    parts = runtime.gather(meter)
+    for part in parts[1:]:
+        parts[0].merge(part)
+    scores = s.ops.scores(parts[0])
     if s.ops.primary not in scores:
         raise InputError(
             f"{s.dataset.uri}: {s.ops.primary} of split {split!r} is undefined, since nothing in it is labelled; "

@@ -7,7 +7,7 @@ sees only the `Runtime` protocol.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -32,6 +32,9 @@ class Runtime(Protocol):
 
     def sum(self, values: Tensor) -> Tensor:
         """The element-wise sum of `values` over all ranks, on every rank."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """What every rank gave, in the order of ranks, on every rank; pickled on the way."""
 
     def barrier(self) -> None:
         """Returns once every rank has come here."""
@@ -61,6 +64,9 @@ class LocalRuntime:
     def sum(self, values: Tensor) -> Tensor:
         return all_reduce_sum(values, self.world_size)
 
+    def gather(self, value: Any) -> list[Any]:
+        return all_gather(value, self.world_size)
+
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier()
@@ -86,3 +92,12 @@ def all_reduce_sum(values: Tensor, world_size: int) -> Tensor:
         values = values.clone()
         dist.all_reduce(values)
     return values
+
+
+def all_gather(value: Any, world_size: int) -> list[Any]:
+    """What every rank gave, in the order of ranks."""
+    if world_size == 1:
+        return [value]
+    found: list[Any] = [None] * world_size
+    dist.all_gather_object(found, value)
+    return found

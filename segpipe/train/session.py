@@ -58,7 +58,7 @@ class Position:
     stale: int = 0
     stopped: str = ""
     train_seconds: float = 0.0
-    loss_sum: float = 0.0
+    loss_sums: dict[str, float] = field(default_factory=dict)  # of each term, over the steps since the last record
     loss_steps: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -102,7 +102,8 @@ class Session:
         if self.average is not None:
             self.average.load_state_dict(dict(found.weights))
         restore_optimizer(self.optimizer, found.training)
-        return Position(**{**found.state, "history": list(found.state["history"])})
+        state = found.state
+        return Position(**{**state, "history": list(state["history"]), "loss_sums": dict(state["loss_sums"])})
 
     @property
     def predictor(self) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpipe import models
-from segpipe.data.batch import Batch, normalise
+from segpipe.data.batch import Batch, normalise, training_inputs
 from segpipe.data.decode import DecodedSample
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
@@ -61,6 +61,17 @@ def bundle(
         code_version="",
         weights_sha256="",
     )
+
+
+def losses(ops: SemanticOps, output: DenseOutput, batch: Batch) -> dict[str, Tensor]:
+    """The terms for a model that answers `output` to the batch's images."""
+    images_N3HW = training_inputs(batch, torch.device("cpu"))
+
+    def forward(images: Tensor) -> DenseOutput:
+        assert images is images_N3HW
+        return output
+
+    return ops.losses(forward, images_N3HW, batch)
 
 
 def painted(labels_NHW: Tensor, classes: tuple[ClassInfo, ...] = CLASSES) -> Batch:
@@ -120,7 +131,7 @@ def test_a_batch_without_labels_predicts_but_neither_trains_nor_counts() -> None
     predictions = ops.predict(NearestColour(), batch, bundle())
     assert predictions[0].shape == (4, 5)
     for refused in (
-        lambda: ops.loss(DenseOutput(logits_NKHW=torch.zeros(1, K, 4, 5)), batch),
+        lambda: losses(ops, DenseOutput(logits_NKHW=torch.zeros(1, K, 4, 5)), batch),
         lambda: ops.measure(ops.meter(), predictions, batch),
     ):
         with pytest.raises(InputError, match="samples s/0: have no label map"):
@@ -228,20 +239,20 @@ def test_more_than_255_classes_come_as_int32() -> None:
 
 def test_the_loss_is_cross_entropy_over_what_is_not_ignored() -> None:
     output, batch = output_and_batch()
-    terms = SemanticOps(CLASSES, IGNORE, config=small_run().train, statistics=STATISTICS).loss(output, batch)
+    terms = losses(SemanticOps(CLASSES, IGNORE, config=small_run().train, statistics=STATISTICS), output, batch)
     assert batch.labels_NHW is not None
     expected = functional.cross_entropy(output.logits_NKHW, batch.labels_NHW, ignore_index=IGNORE)
     assert set(terms) == {"main"}
     torch.testing.assert_close(terms["main"], expected)
     output.logits_NKHW[:, :, 1] = 100.0 * torch.randn(2, K, 6)
-    again = SemanticOps(CLASSES, IGNORE, config=small_run().train).loss(output, batch)
+    again = losses(SemanticOps(CLASSES, IGNORE, config=small_run().train), output, batch)
     torch.testing.assert_close(again["main"], expected, msg="what a model says of ignored pixels must not matter")
 
 
 def test_auxiliary_heads_are_weighted() -> None:
     first, second = torch.randn(2, K, 5, 6), torch.randn(2, K, 5, 6)
     output, batch = output_and_batch(low=first, mid=second)
-    terms = SemanticOps(CLASSES, IGNORE, config=small_run(aux_weight=0.25).train).loss(output, batch)
+    terms = losses(SemanticOps(CLASSES, IGNORE, config=small_run(aux_weight=0.25).train), output, batch)
     assert set(terms) == {"main", "low", "mid"}
     for name, logits_NKHW in (("low", first), ("mid", second)):
         torch.testing.assert_close(terms[name], 0.25 * cross_entropy(logits_NKHW, batch.labels_NHW))
@@ -270,7 +281,7 @@ def assert_weights(kind: str, expected: list[float], **settings: float) -> None:
     aux = torch.randn(2, K, 5, 6)
     output, batch = output_and_batch(aux=aux)
     config = small_run(class_weights=kind, aux_weight=1.0, **settings).train
-    terms = SemanticOps(CLASSES, IGNORE, config=config, statistics=STATISTICS).loss(output, batch)
+    terms = losses(SemanticOps(CLASSES, IGNORE, config=config, statistics=STATISTICS), output, batch)
     weight_K = torch.tensor(expected)
     assert batch.labels_NHW is not None
     for name, logits_NKHW in (("main", output.logits_NKHW), ("aux", aux)):
@@ -283,7 +294,7 @@ def test_a_batch_of_ignored_pixels_has_no_loss_and_no_gradient() -> None:
     logits_NKHW = output.logits_NKHW.requires_grad_()
     assert batch.labels_NHW is not None
     batch.labels_NHW.fill_(IGNORE)
-    loss = SemanticOps(CLASSES, IGNORE).loss(DenseOutput(logits_NKHW=logits_NKHW), batch)["main"]
+    loss = losses(SemanticOps(CLASSES, IGNORE), DenseOutput(logits_NKHW=logits_NKHW), batch)["main"]
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert logits_NKHW.grad is not None
@@ -310,7 +321,7 @@ def counted(seed: int = 0, images: int = 4) -> tuple[SemanticOps, object, np.nda
 
 def test_scores_are_those_of_the_counted_pixels() -> None:
     ops, meter, predictions_NHW, labels_NHW = counted()
-    scores = ops.scores(ops.counts(meter))
+    scores = ops.scores(meter)
     kept = labels_NHW != IGNORE
     ious = []
     for k, info in enumerate(CLASSES):
@@ -324,7 +335,9 @@ def test_scores_are_those_of_the_counted_pixels() -> None:
 
 def test_a_class_that_never_occurs_has_no_score() -> None:
     ops = SemanticOps(CLASSES, IGNORE)
-    scores = ops.scores(torch.tensor([[4, 1, 0], [1, 2, 0], [0, 0, 0]]))
+    meter = ops.meter()
+    meter.confusion += np.array([[4, 1, 0], [1, 2, 0], [0, 0, 0]])
+    scores = ops.scores(meter)
     assert "iou/disc" not in scores
     assert scores["miou"] == pytest.approx((4 / 6 + 2 / 4) / 2)
 

@@ -51,7 +51,7 @@ def test_a_task_says_what_it_needs_and_what_decides(task: Task) -> None:
 @every_task
 def test_a_task_has_every_operation_of_the_door(task: Task) -> None:
     operations = [name for name, value in vars(TaskOps).items() if callable(value) and not name.startswith("_")]
-    assert len(operations) >= 8
+    assert len(operations) >= 7
     assert [name for name in operations if not callable(getattr(TASKS[task], name, None))] == []
 
 
@@ -59,5 +59,4 @@ def test_a_task_has_every_operation_of_the_door(task: Task) -> None:
 def test_fresh_meters_share_nothing(task: Task) -> None:
     ops = TASKS[task]((ClassInfo(name="only", colour=(0, 0, 0)),), IGNORE)
     assert ops.meter() is not ops.meter()
-    assert int(ops.counts(ops.meter()).sum()) == 0
-    assert ops.primary not in ops.scores(ops.counts(ops.meter())), "nothing counted: no value, rather than a zero"
+    assert ops.primary not in ops.scores(ops.meter()), "nothing counted: no value, rather than a zero"

@@ -57,6 +57,17 @@ def losses(result: TrainResult) -> list[float]:
     return [entry["metrics"]["train/loss"] for entry in result.history if "train/loss" in entry["metrics"]]
 
 
+def test_each_term_of_a_loss_is_logged_apart(undisturbed: dict[str, TrainResult]) -> None:
+    logged = [entry["metrics"] for entry in undisturbed["dropout and auxiliary head"].history]
+    terms = [metrics for metrics in logged if "train/loss" in metrics]
+    assert len(terms) == 8
+    for metrics in terms:
+        assert metrics["train/loss/main"] > 0 < metrics["train/loss/aux"]
+        assert metrics["train/loss"] == metrics["train/loss/main"] + metrics["train/loss/aux"]
+    (alone,) = {tuple(sorted(entry["metrics"])) for entry in undisturbed["plain"].history if entry["step"] == 1}
+    assert alone == ("train/learning_rate", "train/loss"), "one term is the loss itself"
+
+
 # B1: killed and continued.
 
 

@@ -32,7 +32,7 @@ from segpipe import errors
 from segpipe.config import ResourceConfig
 from segpipe.errors import InputError, SegpipeError, UnreachableError
 from segpipe.train.on_ray import cluster, news
-from segpipe.train.runtime import MetricSink, OnProgress, Runtime, all_reduce_sum, wrap
+from segpipe.train.runtime import MetricSink, OnProgress, Runtime, all_gather, all_reduce_sum, wrap
 from segpipe.types import TrainProgress
 
 _log = logging.getLogger(__name__)
@@ -101,6 +101,9 @@ class RayRuntime:
 
     def sum(self, values: Tensor) -> Tensor:
         return all_reduce_sum(values, self.world_size)
+
+    def gather(self, value: Any) -> list[Any]:
+        return all_gather(value, self.world_size)
 
     def barrier(self) -> None:
         if self.world_size > 1:
