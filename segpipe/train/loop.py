@@ -91,9 +91,9 @@ def _losses(s: Session, batch: Batch) -> dict[str, Tensor]:
 
 
 def _mean_losses(s: Session) -> dict[str, float]:
-    """`train/loss` over the steps since the last record, and `train/loss/<term>` where it has several terms."""
+    """`train/loss` over the steps since the last record, and `train/losses/<term>` where it has several terms."""
     means = {name: total / s.at.loss_steps for name, total in s.at.loss_sums.items()}
-    terms = {f"train/loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
+    terms = {f"train/losses/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
     return {"train/loss": sum(means.values()), **terms}
 
 

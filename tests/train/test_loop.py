@@ -25,7 +25,9 @@ RUNS: dict[str, RunConfig] = {
     "saves where an epoch ends": small_run(checkpoint_every=2, optimizer="sgd"),
     "average": small_run(checkpoint_every=3, ema_decay=0.9),
     "accumulates": small_run(batch_size=2, accumulate=2, checkpoint_every=3, warmup_steps=2, clip_norm=1.0),
-    "dropout and auxiliary head": small_run("fcn_mobilenet_v3_large", checkpoint_every=3, channels_last=False),
+    "dropout and auxiliary head": small_run(
+        "fcn_mobilenet_v3_large", checkpoint_every=3, channels_last=False
+    ).model_copy(update={"options": {"aux": True}}),
 }
 # Killed before the first checkpoint, in an epoch, at the last step of one, right after a save, in the last step.
 KILLS = {
@@ -62,8 +64,8 @@ def test_each_term_of_a_loss_is_logged_apart(undisturbed: dict[str, TrainResult]
     terms = [metrics for metrics in logged if "train/loss" in metrics]
     assert len(terms) == 8
     for metrics in terms:
-        assert metrics["train/loss/main"] > 0 < metrics["train/loss/aux"]
-        assert metrics["train/loss"] == metrics["train/loss/main"] + metrics["train/loss/aux"]
+        assert metrics["train/losses/main"] > 0 < metrics["train/losses/aux"]
+        assert metrics["train/loss"] == metrics["train/losses/main"] + metrics["train/losses/aux"]
     (alone,) = {tuple(sorted(entry["metrics"])) for entry in undisturbed["plain"].history if entry["step"] == 1}
     assert alone == ("train/learning_rate", "train/loss"), "one term is the loss itself"
 
