@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segpipe.metrics.arg_max import first_maximum
 from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
 from segpipe.metrics.boundary import boundary_iou, mask_boundary
 from segpipe.metrics.cityscapes import cityscapes_average_precision
@@ -15,6 +16,7 @@ __all__ = [
     "cityscapes_average_precision",
     "confusion_matrix",
     "dataset_miou",
+    "first_maximum",
     "interval",
     "mask_boundary",
     "panoptic_quality",
