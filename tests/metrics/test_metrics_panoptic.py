@@ -319,8 +319,9 @@ def test_maps_of_every_integer_type_and_of_torch(dtype: Any) -> None:
 
 def test_pairs_equal_a_count_of_every_pixel() -> None:
     rng = np.random.default_rng(0)
-    for size, high in [((1, 1), 2), ((7, 9), 3), ((40, 30), 1 << 24), ((20, 20), 1 << 32)]:
-        truth, predicted = rng.integers(0, high, (2, *size)).astype(np.uint32)
+    sizes = [((1, 1), 2), ((7, 9), 3), ((40, 30), 1 << 24), ((20, 20), 1 << 32)]
+    for (size, high), run in itertools.product(sizes, (1, 2, 9)):
+        truth, predicted = np.repeat(rng.integers(0, high, (2, *size)), run, axis=2).astype(np.uint32)
         slow: dict[tuple[int, int], int] = {}
         for pair in zip(truth.ravel().tolist(), predicted.ravel().tolist(), strict=True):
             slow[pair] = slow.get(pair, 0) + 1
