@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from segpipe.errors import InputError
+from segpipe.metrics.arrays import as_array
 
 Mask = npt.NDArray[np.bool_]
 COCO_DILATION_RATIO = 0.02  # the paper's, for COCO and Cityscapes; it takes 0.008 for LVIS
@@ -78,7 +78,7 @@ def _run_of(flags: Mask, length: int, axis: int) -> Mask:
 
 
 def _as_mask(values: Any, what: str) -> Mask:
-    array: npt.NDArray[Any] = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array = as_array(values)
     if array.ndim != 2 or array.dtype.kind not in "iub":
         raise InputError(
             f"boundary: expected a {what} of shape (H, W), bool or integer, found {array.shape} {array.dtype}"

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from segpipe.errors import InputError
+from segpipe.metrics.arrays import as_array
 
 OVERLAPS_T = np.arange(0.5, 1.0, 0.05)  # with their rounding: an overlap must exceed 0.6000000000000001, not 0.6
 MIN_REGION = 100  # pixels
@@ -185,7 +185,7 @@ def _mean(values: npt.NDArray[np.float64]) -> float:
 
 
 def _array(values: Any, image_id: Any, what: str) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array = as_array(values)
     if array.ndim != 2 or array.dtype.kind not in "iub":
         raise _bad(image_id, f"expected a {what} of shape (H, W) in integers, found {array.shape} {array.dtype}")
     return array

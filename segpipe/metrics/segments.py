@@ -6,15 +6,15 @@ al. 2019 (arXiv 1801.00868, section 4) is the paper. Letter legend: H W image si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from segpipe.errors import InputError
+from segpipe.metrics.arrays import as_array
 from segpipe.metrics.boundary import segment_boundaries
 
 VOID = 0
@@ -157,7 +157,7 @@ def _boundary_overlaps(
     return _overlaps(count_pairs(truth_HW[both], predicted_HW[both]), true_area, area, pairs)
 
 
-def _by_category(categories: Any, positions: Mapping[int, int]) -> tuple[int, ...]:
+def _by_category(categories: Iterable[int], positions: Mapping[int, int]) -> tuple[int, ...]:
     counts = [0] * len(positions)
     for category in categories:
         counts[positions[category]] += 1
@@ -196,7 +196,7 @@ def _segments(item: Mapping[str, Any], where: str, positions: Mapping[int, int])
 
 
 def _map(values: Any, where: str) -> Ids:
-    ids: Ids = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    ids = as_array(values)
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         raise _bad(where, f"expected a map of shape (H, W) in integers, found {ids.shape} {ids.dtype}")
     if ids.size and (ids.dtype.kind == "i" or ids.dtype.itemsize > 4):
