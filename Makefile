@@ -61,6 +61,9 @@ bench: install ## what orchestration costs beside bare training
 	$(UV) pip install --quiet --python .cache/peers/bin/python --requirements benchmarks/peers.txt
 	touch $@
 
+bench-metrics: install ## what counting for metrics costs beside the common ways
+	$(BIN)/python benchmarks/metrics.py
+
 bench-data: install .cache/peers/installed ## what ingest and training input cost beside other libraries, on CamVid in SEGPIPE_DATA
 	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/ingest.py --peers .cache/peers/bin/python
@@ -79,4 +82,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak check format ui camvid bench bench-data lock clean clean-results
+.PHONY: help install demo test soak check format ui camvid bench bench-metrics bench-data lock clean clean-results

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from segpipe.errors import InputError
+from segpipe.metrics.arrays import as_array
 
 IntArray = npt.NDArray[np.int64]
 UINT16_VALUES = 1 << 16
@@ -34,7 +35,7 @@ def confusion_matrix(predictions: Any, labels: Any, num_classes: int, ignore_ind
     if isinstance(predictions, Tensor) and predictions.is_cuda:
         return count_torch(predictions, torch.as_tensor(labels, device=predictions.device), num_classes, ignore_index)
     is_torch = isinstance(predictions, Tensor)
-    counts = count_numpy(_as_array(predictions), _as_array(labels), num_classes, ignore_index)
+    counts = count_numpy(as_array(predictions), as_array(labels), num_classes, ignore_index)
     return torch.from_numpy(counts) if is_torch else counts
 
 
@@ -81,7 +82,7 @@ def semantic_scores(confusion: Any) -> dict[str, Any]:
     latter, "pixel_accuracy" the share of right pixels, "frequency_weighted_iou" weighs by truth pixels (Long et al.,
     2015, section 5). Each is nan when there is nothing to divide by. Raises InputError on a table that is not (K, K).
     """
-    table = _as_array(confusion)
+    table = as_array(confusion)
     if table.ndim != 2 or table.shape[0] != table.shape[1] or table.dtype.kind not in "iu":
         raise InputError(f"scores: expected a (K, K) matrix of counts, found {table.shape} {table.dtype}")
     intersection = np.diagonal(table).astype(np.float64)
@@ -138,7 +139,7 @@ class ConfusionMeter:
         except InputError as error:
             raise InputError(f"sample {sample_id}: {error}") from None
         self._refuse_duplicates([sample_id])
-        confusion = _as_array(counts)
+        confusion = as_array(counts)
         self.confusion += confusion
         self.per_sample[sample_id] = np.stack((np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)), 1)
 
@@ -175,10 +176,6 @@ class ConfusionMeter:
         if not wanted:
             return np.zeros((0, self.num_classes, 3), dtype=np.int64)
         return np.stack([self.per_sample[sample_id] for sample_id in wanted])
-
-
-def _as_array(values: Any) -> npt.NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _range(ids: npt.NDArray[Any]) -> tuple[int, int]:
