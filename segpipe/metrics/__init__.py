@@ -4,5 +4,18 @@ from __future__ import annotations
 
 from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
+from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
+from segpipe.metrics.voc import voc_average_precision
 
-__all__ = ["ConfusionMeter", "confusion_matrix", "dataset_miou", "interval", "resampling_unit", "semantic_scores"]
+__all__ = [
+    "ConfusionMeter",
+    "PrecisionRecall",
+    "average_precision",
+    "confusion_matrix",
+    "dataset_miou",
+    "interval",
+    "precision_recall",
+    "resampling_unit",
+    "semantic_scores",
+    "voc_average_precision",
+]
