@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
+from segpipe.metrics.coco import coco_average_precision
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
 from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
 from segpipe.metrics.voc import voc_average_precision
@@ -11,6 +12,7 @@ __all__ = [
     "ConfusionMeter",
     "PrecisionRecall",
     "average_precision",
+    "coco_average_precision",
     "confusion_matrix",
     "dataset_miou",
     "interval",
