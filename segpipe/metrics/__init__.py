@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
 from segpipe.metrics.coco import coco_average_precision
+from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
 from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
 from segpipe.metrics.voc import voc_average_precision
 
 __all__ = [
     "ConfusionMeter",
+    "DetectionMeter",
     "PrecisionRecall",
     "average_precision",
     "coco_average_precision",
