@@ -6,16 +6,16 @@ its runs and size, before `coco.py` and `coco_meter.py` pass them on. Only the f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
 
 from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import MAX_PIXELS, polygon_points, rle_of_runs, rle_runs
+from segpipe.metrics.precision import finite
 
 IouType = Literal["segm", "bbox", "keypoints"]
 Entry = dict[str, Any]
@@ -140,19 +140,19 @@ def _whole(entry: Mapping[str, Any], name: str, where: str) -> int:
 
 
 def _number(entry: Mapping[str, Any], name: str, where: str) -> float:
-    value = entry.get(name)
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InputError(f"{where}: {name} is {value!r:.80}; expected a finite number")
-    return float(value)
+    number = finite(entry.get(name))
+    if number is None:
+        raise InputError(f"{where}: {name} is {entry.get(name)!r:.80}; expected a finite number")
+    return number
 
 
 def _row(entry: Mapping[str, Any], name: str, length: int, where: str) -> list[float]:
     value = entry.get(name)
-    row = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) else []
-    good = len(row) == length and all(isinstance(item, Real) and not isinstance(item, bool) for item in row)
-    if not good or not all(abs(item) <= MAX_COORDINATE for item in row):
+    items = value if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) else []
+    row = [number for number in map(finite, items) if number is not None and abs(number) <= MAX_COORDINATE]
+    if not len(row) == len(items) == length:
         raise InputError(f"{where}: {name} is {value!r:.80}; expected {length} numbers within {MAX_COORDINATE:g}")
-    return [float(item) for item in row]
+    return row
 
 
 def _box(entry: Mapping[str, Any], where: str) -> list[float]:

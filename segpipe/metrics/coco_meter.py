@@ -17,6 +17,7 @@ from segpipe.errors import InputError
 from segpipe.metrics.coco import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, RECALLS, FloatArray, check_measure, summary
 from segpipe.metrics.coco_entries import CocoIndex, Entry, IouType, read_detections, read_index, read_truths
 from segpipe.metrics.coco_match import ImageMatches, match_image
+from segpipe.metrics.precision import PrecisionRecall, precision_recall
 
 ImageId = int | str
 
@@ -83,6 +84,29 @@ class DetectionMeter:
         protocol = f"coco/{self.iou_type}" + ("" if self.use_categories else "/class-agnostic")
         numbers = {name: value for name, value in self.scores().items() if name != "per_class" and value > -1}
         return {f"{name.lower()}/{protocol}": value for name, value in numbers.items()}
+
+    def curve(self, category_id: int | None = None, *, iou_threshold: float = 0.5) -> PrecisionRecall:
+        """What each score threshold buys in one category, or in all together: detections that match at an IoU (or OKS)
+        of `iou_threshold`, one of COCO's 0.5, 0.55, ..., 0.95; those on crowds are left out.
+
+        Raises InputError on another category or threshold.
+        """
+        chosen = np.flatnonzero(np.abs(IOU_THRESHOLDS - iou_threshold) < 1e-9)
+        if not chosen.size:
+            raise InputError(f"detection meter: iou_threshold {iou_threshold!r}; expected one of 0.5, 0.55, ..., 0.95")
+        if category_id is not None and (not self.use_categories or category_id not in self.categories):
+            raise InputError(
+                f"detection meter: category {category_id!r} is not told apart; it has {list(self.categories)}"
+            )
+        scores, hits, truths = [np.zeros(0)], [np.zeros(0, dtype=bool)], 0
+        for image in self._ordered():
+            right, wrong = (outcome[chosen[0]] for outcome in _outcomes(image.matched[:, 0], image.ignored[:, 0]))
+            place = None if category_id is None else self.categories[category_id]
+            counted = (right | wrong) & (True if place is None else image.categories == place)
+            scores.append(image.scores[counted])
+            hits.append(right[counted])
+            truths += int(sum(row[1] for row in image.truths if place in (None, row[0])))
+        return precision_recall(np.concatenate(scores), np.concatenate(hits), truths)
 
     def _ordered(self) -> list[ImageMatches]:
         return [self.images[image] for image in sorted(self.images, key=lambda image: (isinstance(image, str), image))]

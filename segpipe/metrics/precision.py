@@ -6,7 +6,9 @@ Letter legend: n detections, U distinct scores among them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,17 @@ def average_precision(recall: Any, precision: Any, points: int | None = None) ->
     if points is None:
         return float(np.sum(np.diff(recall_n, prepend=0.0) * envelope[:-1]))
     return float(np.mean(envelope[np.searchsorted(recall_n, _RECALLS[points], side="left")]))
+
+
+def finite(value: object) -> float | None:
+    """A real number as a float; None for anything else, a boolean, nan, inf, or a whole number that no float holds."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _array(values: Any) -> npt.NDArray[Any]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import InputError
-from segpipe.metrics.precision import FloatArray, average_precision
+from segpipe.metrics.precision import FloatArray, average_precision, finite
 
 Entry = Mapping[str, Any]
 
@@ -35,7 +34,7 @@ def voc_average_precision(
     class without a truth that counts, such as one that was only detected, has AP nan and drops out of the mean; mAP is
     nan where none is left. A detection on an image without truths is wrong. Raises InputError naming a bad entry.
     """
-    if not _is_finite(iou_threshold) or not 0 < iou_threshold <= 1:
+    if finite(iou_threshold) is None or not 0 < iou_threshold <= 1:
         raise InputError(f"VOC: iou_threshold = {iou_threshold!r}; expected more than 0, up to 1")
     truths = _by_class("ground_truth", ground_truth)
     found = _by_class("detections", detections)
@@ -95,11 +94,11 @@ def _by_class(what: str, entries: Sequence[Entry]) -> dict[Hashable, list[Entry]
         if not all(isinstance(entry[name], Hashable) for name in wanted[:2]):
             raise InputError(f"{where}: image_id and category_id must be numbers or names, found {entry!r:.120}")
         box = list(entry["bbox"]) if isinstance(entry["bbox"], Sequence | np.ndarray) else []
-        if len(box) != 4 or not all(map(_is_finite, box)) or box[2] < box[0] or box[3] < box[1]:
+        if len(box) != 4 or None in map(finite, box) or box[2] < box[0] or box[3] < box[1]:
             raise InputError(
                 f"{where}: bbox {entry['bbox']!r:.80}; expected finite [x1, y1, x2, y2] with x1 <= x2 and y1 <= y2"
             )
-        if what == "detections" and not _is_finite(entry["score"]):
+        if what == "detections" and finite(entry["score"]) is None:
             raise InputError(f"{where}: score {entry['score']!r:.80}; expected a finite number")
         if not isinstance(entry.get("difficult", 0), int | np.integer | np.bool_) or entry.get("difficult", 0) not in (
             0,
@@ -108,7 +107,3 @@ def _by_class(what: str, entries: Sequence[Entry]) -> dict[Hashable, list[Entry]
             raise InputError(f"{where}: difficult {entry['difficult']!r:.80}; expected 0 or 1")
         grouped.setdefault(entry["category_id"], []).append({**entry, "bbox": [float(value) for value in box]})
     return grouped
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,7 @@ JOINT = {"image_id": 1, "category_id": 5, "score": 0.5}
     [
         ({"score": math.nan}, r"COCO detections\[1\]: score is nan; expected a finite number"),
         ({"score": None}, r"score is None"),
+        ({"score": 10**400}, r"score is 1000.*; expected a finite number"),
         ({"score": True}, r"score is True"),
         ({"image_id": 3}, r"COCO detections\[1\]: image_id 3 is none of the 2 images"),
         ({"image_id": "1"}, r"image_id is '1'; expected a whole number"),
@@ -226,6 +228,27 @@ JOINT = {"image_id": 1, "category_id": 5, "score": 0.5}
 def test_a_bad_detection_is_named_before_compiled_code_sees_it(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         coco_average_precision(squares(0, 40), [square(0), square(40) | change])
+
+
+def test_no_bytes_reach_compiled_code_unchecked() -> None:
+    """Counts drawn at random, or good ones with a few characters changed: scored, or refused by name."""
+    draw = random.Random(0)
+    good = encode_rle(np.random.default_rng(0).integers(0, 2, (100, 100)))["counts"]
+    messages, scores = [], []
+    for _ in range(400):
+        counts = bytearray(good if draw.random() < 0.6 else draw.randbytes(draw.randint(1, 40)))
+        for _ in range(draw.randint(0, 3)):
+            counts[draw.randrange(len(counts))] = draw.randint(40, 120)
+        text = bytes(counts) if draw.random() < 0.5 else counts.decode("latin-1")
+        changed = square(0) | {"segmentation": {"size": [100, 100], "counts": text}}
+        try:
+            scores.append(coco_average_precision(squares(0), [changed])["AP"])
+        except InputError as error:
+            messages.append(str(error))
+    assert len(scores) > 30
+    assert len(messages) > 200
+    assert all(0 <= score <= 1 for score in scores)
+    assert all("COCO detections[0]: segmentation: run lengths: " in message for message in messages)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from segpipe.errors import InputError
 from segpipe.metrics import DetectionMeter, coco_average_precision
 from tests.fixtures.random_coco import HEIGHT, WIDTH, random_coco
+from tests.metrics.test_metrics_coco import MINI, mini_detections
 
 CASES = [("segm", True), ("segm", False), ("bbox", True), ("bbox", False), ("keypoints", True)]
 
@@ -43,6 +44,17 @@ def test_any_number_of_workers_gives_the_evaluators_bits(iou_type: Any, use_cate
         assert by_workers(truth, detections, workers, iou_type, use_categories).scores() == expected
 
 
+def test_real_photographs_give_the_evaluators_bits_too() -> None:
+    """COCO mini where it is there, else a larger drawn document."""
+    truth, detections = mini_detections(3) if MINI.is_dir() else random_coco(7, "segm", num_images=30)
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    meter = DetectionMeter([category["id"] for category in truth["categories"]])
+    for image, size in sizes.items():
+        mine = [[entry for entry in kind if entry["image_id"] == image] for kind in (truth["annotations"], detections)]
+        meter.update(image, size, *mine)
+    assert meter.scores() == coco_average_precision(truth, detections)
+
+
 def test_no_images_and_empty_images_have_no_score() -> None:
     meter = DetectionMeter([3, 1], "bbox")
     assert meter.metrics() == {}
@@ -64,6 +76,28 @@ def test_metric_names_say_the_protocol() -> None:
     agnostic = DetectionMeter([1, 2], "bbox", use_categories=False)
     agnostic.update("frame 7", (10, 10), [BOX], [{**BOX, "category_id": 2, "score": 0.5}])
     assert agnostic.metrics()["ap50/coco/bbox/class-agnostic"] == 1.0
+
+
+def test_the_curve_tells_what_a_threshold_buys() -> None:
+    meter = DetectionMeter([1, 2], "bbox")
+    crowd = {"id": 9, "category_id": 1, "bbox": [50, 50, 40, 40], "area": 1600, "iscrowd": 1}
+    boxes = [(0, 0.9, 1), (60, 0.8, 1), (30, 0.7, 1), (0, 0.6, 2)]  # right, on the crowd, nowhere, of the wrong class
+    found = [{"bbox": [x, x, 9, 9], "score": score, "category_id": category} for x, score, category in boxes]
+    meter.update("a", (100, 100), [BOX, crowd], found)
+    meter.update("b", (100, 100), [BOX], [{**BOX, "score": 0.7}])
+    curve = meter.curve(1)
+    assert curve.thresholds.tolist() == [0.9, 0.7]
+    assert curve.precision.tolist() == [1.0, 2 / 3]
+    assert curve.recall.tolist() == [0.5, 1.0]
+    everything = meter.curve(iou_threshold=0.95)
+    assert everything.thresholds.tolist() == [0.9, 0.7, 0.6]
+    assert everything.precision.tolist() == [1.0, 2 / 3, 0.5]
+    assert np.isnan(meter.curve(2).recall).all()
+    assert DetectionMeter([1]).curve().thresholds.size == 0
+    with pytest.raises(InputError, match=r"iou_threshold 0\.33; expected one of"):
+        meter.curve(iou_threshold=0.33)
+    with pytest.raises(InputError, match=r"category 7 is not told apart; it has \[1, 2\]"):
+        meter.curve(7)
 
 
 def test_what_is_kept_of_an_image_is_small() -> None:
