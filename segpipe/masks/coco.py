@@ -17,6 +17,7 @@ from segpipe.errors import BadSampleError
 
 MAX_BOUNDARY_POINTS = 50_000_000
 _POLYGON_SCALE = 5
+_MOST_CHARACTERS = 6  # of a run: 30 bits, twice what any image needs; C shifts an int and reads no more than that
 
 Mask = npt.NDArray[np.uint8]
 
@@ -119,18 +120,19 @@ def polygon_points(polygons: Sequence[Any], *, file: str = "polygon") -> list[np
             raise BadSampleError(
                 "bad_annotation", file, f"polygon {number} is not a list of x, y numbers: {polygon!r:.80}"
             ) from error
-        limit = 1e6
-        if len(points) < 3 or not np.isfinite(points).all() or np.abs(points).max() > limit:
+        limit, farthest = 1e6, float(np.abs(points).max(initial=0))
+        if len(points) < 3 or not farthest <= limit:
             raise BadSampleError(
                 "bad_annotation",
                 file,
                 f"polygon {number} has {len(points)} points; expected at least 3, finite, within {limit:g} pixels",
             )
-        steps = np.abs(points - np.roll(points, -1, axis=0)).max(axis=1) * _POLYGON_SCALE + 2
-        if steps.sum() > MAX_BOUNDARY_POINTS:
-            raise BadSampleError(
-                "bad_annotation", file, f"a polygon boundary of {int(steps.sum()) // 5} pixels is too long"
-            )
+        if len(points) * (farthest + 1) * 2 * _POLYGON_SCALE > MAX_BOUNDARY_POINTS:  # else no need to add them up
+            steps = np.abs(points - np.roll(points, -1, axis=0)).max(axis=1) * _POLYGON_SCALE + 2
+            if steps.sum() > MAX_BOUNDARY_POINTS:
+                raise BadSampleError(
+                    "bad_annotation", file, f"a polygon boundary of {int(steps.sum()) // 5} pixels is too long"
+                )
         found.append(points)
     return found
 
@@ -188,7 +190,7 @@ def _text_to_runs(text: bytes, file: str) -> npt.NDArray[np.int64]:
     ends = np.flatnonzero(codes & 32 == 0)
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
-    if lengths.max() > 8:
+    if lengths.max() > _MOST_CHARACTERS:
         raise _bad_rle(file, f"a run of {int(lengths.max())} characters in compressed counts {text[:40]!r}")
     shift = 5 * (np.arange(codes.size) - np.repeat(starts, lengths))
     values = np.add.reduceat((codes & 31) << shift, starts)

@@ -66,7 +66,7 @@ def read_truths(annotations: Sequence[Any], index: CocoIndex, iou_type: IouType)
         if truth["area"] < 0:
             raise InputError(f"{where}: area {truth['area']}; expected pixels, 0 or more")
         if iou_type == "segm":
-            truth["rle"] = _rle(entry, index.images[truth["image_id"]], where)
+            truth["rle"], _ = _rle(entry, index.images[truth["image_id"]], where)
         else:
             truth["bbox"] = _box(entry, where)
         if iou_type == "keypoints":
@@ -90,9 +90,8 @@ def read_detections(detections: Sequence[Any], index: CocoIndex, iou_type: IouTy
             detection["bbox"] = box = _box(entry, where)
             detection["area"] = box[2] * box[3]
         if iou_type == "segm":
-            rle = _rle(entry, size := index.images[detection["image_id"]], where)
-            detection["rle"] = rle
-            detection.setdefault("area", float(rle_runs(rle, *size)[1::2].sum()))
+            detection["rle"], area = _rle(entry, index.images[detection["image_id"]], where)
+            detection.setdefault("area", area)
         if iou_type == "keypoints":
             detection["keypoints"] = points = _keypoints(entry, where)
             x, y = points[0::3], points[1::3]
@@ -166,12 +165,18 @@ def _keypoints(entry: Mapping[str, Any], where: str) -> list[float]:
     return _row(entry, "keypoints", 3 * NUM_KEYPOINTS, where)
 
 
-def _rle(entry: Mapping[str, Any], size: tuple[int, int], where: str) -> dict[str, Any]:
-    """Run lengths (COCO's two forms) made anew from checked runs; polygons by the evaluator's rasteriser, checked."""
+def _rle(entry: Mapping[str, Any], size: tuple[int, int], where: str) -> tuple[dict[str, Any], float]:
+    """Checked run lengths, compressed, and their pixels; polygons are drawn by the evaluator's own rasteriser."""
     segmentation = entry.get("segmentation")
     try:
         if isinstance(segmentation, Mapping) and "size" in segmentation:
-            return rle_of_runs(rle_runs(segmentation, *size, file=where), *size)
+            runs, counts = rle_runs(segmentation, *size, file=where), segmentation["counts"]
+            area = float(runs[1::2].sum())
+            if isinstance(counts, str | bytes) and runs[1:].all():
+                counts = counts.encode("ascii") if isinstance(counts, str) else counts
+                return {"size": list(size), "counts": counts}, area
+            # Two masks that both have an empty run at one pixel would end the evaluator's count of their overlap.
+            return rle_of_runs(runs, *size), area
         if not isinstance(segmentation, Sequence) or isinstance(segmentation, str | bytes) or not segmentation:
             raise InputError(
                 f"{where}: segmentation is {segmentation!r:.80}; expected polygons or run lengths with size and counts"
@@ -181,5 +186,6 @@ def _rle(entry: Mapping[str, Any], size: tuple[int, int], where: str) -> dict[st
         raise InputError(f"{where}: segmentation: {error.detail}") from None
     from faster_coco_eval.core import mask as compiled
 
-    merged: dict[str, Any] = compiled.merge(compiled.frPyObjects(polygons, *size))
-    return merged
+    parts = compiled.frPyObjects(polygons, *size)
+    rle = parts[0] if len(parts) == 1 else compiled.merge(parts)
+    return rle, float(compiled.area([rle])[0])
