@@ -92,11 +92,27 @@ def mini_detections(shift: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return truth, detections
 
 
+def published_results() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """COCO's own example of a results file, and the objects it would be right about: the best of each image."""
+    results = json.loads((MINI / "results_format_sample/instances_val2014_fakesegm100_results.json").read_text())
+    best: dict[int, dict[str, Any]] = {}
+    for entry in results:
+        if entry["score"] > best.get(entry["image_id"], {"score": -1})["score"]:
+            best[entry["image_id"]] = entry
+    images = [{"id": image, "height": e["segmentation"]["size"][0]} for image, e in best.items()]
+    for image in images:
+        image["width"] = best[image["id"]]["segmentation"]["size"][1]
+    categories = [{"id": category} for category in sorted({entry["category_id"] for entry in results})]
+    annotations = [{**entry, "id": place, "area": 2000, "iscrowd": 0} for place, entry in enumerate(best.values(), 1)]
+    return {"images": images, "annotations": annotations, "categories": categories}, results
+
+
 Known = tuple[Callable[[], tuple[dict[str, Any], list[dict[str, Any]]]], str, dict[str, float]]
 PERFECT = {"AP": 1.0, "AP50": 1.0, "AR100": 1.0, "APs": 1.0, "APm": 1.0, "APl": 1.0}
 MINI_SCORES: list[Known] = [
     (lambda: mini_detections(0), "segm", PERFECT | {"AR1": 0.7080, "AR10": 0.9891}),
     (lambda: mini_detections(3), "segm", {"AP": 0.5789, "AP50": 0.8066, "APs": 0.2152, "APm": 0.7034, "APl": 0.9139}),
+    (published_results, "segm", {"AP": 0.7869, "APm": 0.9120, "APs": -1.0, "AR1": 1.0}),
     (lambda: mini_detections(3), "bbox", {"AP": 0.7259, "AP50": 0.9439, "AP75": 0.7489}),
 ]
 
@@ -170,6 +186,15 @@ def test_a_bbox_decides_whether_a_mask_is_large() -> None:
     for entry in found:
         del entry["bbox"]
     assert coco_average_precision(truth, found)["APs"] == 0.5
+
+
+def test_runs_without_length_change_no_score() -> None:
+    # Both masks as 3 runs, and with empty runs at one place: there pycocotools would stop counting their overlap.
+    truth, found = squares(0), square(0)
+    for runs in ([1000, 2000, 7000], [1000, 500, 0, 1500, 7000], [0, 0, 1000, 500, 0, 0, 0, 1500, 7000, 0]):
+        rle = {"size": [100, 100], "counts": runs}
+        truth["annotations"][0]["segmentation"] = found["segmentation"] = rle
+        assert coco_average_precision(truth, [found])["AP"] == 1.0
 
 
 def test_ids_may_be_any_whole_numbers() -> None:
