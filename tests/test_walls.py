@@ -31,7 +31,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
     "losses": (set(), {"torch"}),
-    "metrics": ({"errors"}, {"numpy", "torch"}),
+    "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (
         {"types", "errors", "config", "data", "models", "losses", "metrics", "masks"},
@@ -76,6 +76,7 @@ ONE_ROOM = {
     "mlflow": {"tracking", "serving"},
     "pyarrow": {"shards"},
     "h5py": {"sources"},
+    "faster_coco_eval": {"metrics"},
     "fsspec": {"storage"},
 }
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.

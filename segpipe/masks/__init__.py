@@ -5,7 +5,15 @@ as no JPEG or PNG (`lossless`).
 The public names of the room; sources, data and metrics import from here.
 """
 
-from segpipe.masks.coco import Mask, decode_rle, encode_rle, polygon_to_mask
+from segpipe.masks.coco import (
+    Mask,
+    decode_rle,
+    encode_rle,
+    polygon_points,
+    polygon_to_mask,
+    rle_of_runs,
+    rle_runs,
+)
 from segpipe.masks.deep import check_extra, read_rgb16
 from segpipe.masks.headers import MAX_PIXELS, ImageHeader, check_header, read_image_header
 from segpipe.masks.images import Labels, check_image, map_labels, read_id_image, read_label_image, read_rgb
@@ -32,6 +40,7 @@ __all__ = [
     "near_copies",
     "png_of_bitmap",
     "polygon_of_mask",
+    "polygon_points",
     "polygon_to_mask",
     "read_id_image",
     "read_image_header",
@@ -39,4 +48,6 @@ __all__ = [
     "read_map",
     "read_rgb",
     "read_rgb16",
+    "rle_of_runs",
+    "rle_runs",
 ]

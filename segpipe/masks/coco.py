@@ -17,6 +17,7 @@ from segpipe.errors import BadSampleError
 
 MAX_BOUNDARY_POINTS = 50_000_000
 _POLYGON_SCALE = 5
+_MOST_CHARACTERS = 6  # of a run: 30 bits, twice what any image needs; C shifts an int and reads no more than that
 
 Mask = npt.NDArray[np.uint8]
 
@@ -45,6 +46,21 @@ def decode_rle(
 ) -> Mask:
     """The (H, W) uint8 mask (0 or 1) of COCO run lengths, or its `columns` from the first to before the second.
 
+    `rle` as in `rle_runs`, with its errors.
+    """
+    runs = rle_runs(rle, height, width, file=file)
+    left, right = columns or (0, width)
+    ends = np.cumsum(runs).clip(left * height, right * height)  # runs go down the columns, so these are cut out whole
+    values = (np.arange(runs.size) & 1).astype(np.uint8)
+    inside = np.repeat(values, np.diff(ends, prepend=left * height))
+    return np.ascontiguousarray(inside.reshape(right - left, height).T)
+
+
+def rle_runs(
+    rle: Mapping[str, Any] | bytes | str, height: int, width: int, *, file: str = "rle"
+) -> npt.NDArray[np.int64]:
+    """The runs, int64, of COCO run lengths down the columns of a (H, W) mask: outside and inside by turns.
+
     `rle` is compressed text (bytes or str), or a mapping whose "counts" are compressed text or a list of integers
     (COCO's uncompressed form). Raises BadSampleError(bad_annotation) where counts are malformed, negative, of another
     size, or do not cover height * width pixels exactly.
@@ -69,11 +85,17 @@ def decode_rle(
         raise _bad_rle(file, f"a run of {int(runs.min() if runs.min() < 0 else runs.max())} pixels in {height}x{width}")
     if (covered := int(runs.sum())) != total:
         raise _bad_rle(file, f"the runs cover {covered} pixels, expected {height} * {width} = {total}")
-    left, right = columns or (0, width)
-    ends = np.cumsum(runs).clip(left * height, right * height)  # runs go down the columns, so these are cut out whole
-    values = (np.arange(runs.size) & 1).astype(np.uint8)
-    inside = np.repeat(values, np.diff(ends, prepend=left * height))
-    return np.ascontiguousarray(inside.reshape(right - left, height).T)
+    return runs
+
+
+def rle_of_runs(runs: npt.NDArray[np.int64], height: int, width: int) -> dict[str, Any]:
+    """The run lengths that `encode_rle` makes of the mask with these runs: none is empty, except perhaps the first."""
+    kept = runs > 0
+    if runs.any() and not kept[1:].all():
+        inside = (np.arange(runs.size) & 1)[kept]
+        starts = np.flatnonzero(np.diff(inside, prepend=-1))
+        runs = np.concatenate((np.zeros(inside[0], dtype=np.int64), np.add.reduceat(runs[kept], starts)))
+    return {"size": [height, width], "counts": _runs_to_text(runs)}
 
 
 def polygon_to_mask(polygons: Sequence[Any], height: int, width: int, *, file: str = "polygon") -> Mask:
@@ -83,6 +105,14 @@ def polygon_to_mask(polygons: Sequence[Any], height: int, width: int, *, file: s
     outside the image are cut off. Raises BadSampleError(bad_annotation).
     """
     mask = np.zeros((height, width), dtype=np.uint8)
+    for points in polygon_points(polygons, file=file):
+        mask |= _fill(points, height, width)
+    return mask
+
+
+def polygon_points(polygons: Sequence[Any], *, file: str = "polygon") -> list[npt.NDArray[np.float64]]:
+    """The corners (n, 2) of each polygon, checked; the polygons and the error are those of `polygon_to_mask`."""
+    found = []
     for number, polygon in enumerate(polygons):
         try:
             points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
@@ -90,27 +120,29 @@ def polygon_to_mask(polygons: Sequence[Any], height: int, width: int, *, file: s
             raise BadSampleError(
                 "bad_annotation", file, f"polygon {number} is not a list of x, y numbers: {polygon!r:.80}"
             ) from error
-        limit = 1e6
-        if len(points) < 3 or not np.isfinite(points).all() or np.abs(points).max() > limit:
+        limit, farthest = 1e6, float(np.abs(points).max(initial=0))
+        if len(points) < 3 or not farthest <= limit:
             raise BadSampleError(
                 "bad_annotation",
                 file,
                 f"polygon {number} has {len(points)} points; expected at least 3, finite, within {limit:g} pixels",
             )
-        mask |= _fill(points, height, width, file)
-    return mask
+        if len(points) * (farthest + 1) * 2 * _POLYGON_SCALE > MAX_BOUNDARY_POINTS:  # else no need to add them up
+            steps = np.abs(points - np.roll(points, -1, axis=0)).max(axis=1) * _POLYGON_SCALE + 2
+            if steps.sum() > MAX_BOUNDARY_POINTS:
+                raise BadSampleError(
+                    "bad_annotation", file, f"a polygon boundary of {int(steps.sum()) // 5} pixels is too long"
+                )
+        found.append(points)
+    return found
 
 
-def _fill(points: npt.NDArray[np.float64], height: int, width: int, file: str) -> Mask:
+def _fill(points: npt.NDArray[np.float64], height: int, width: int) -> Mask:
     """One polygon by parity: walk its boundary on a grid 5 times finer, note where it enters a column of pixels."""
     grid = (points * _POLYGON_SCALE + 0.5).astype(np.int64)  # C's (int) truncates towards zero, and so does astype
     start, end = grid, np.roll(grid, -1, axis=0)
     dx, dy = np.abs(end - start).T
     steps = np.maximum(dx, dy)
-    if (steps + 1).sum() > MAX_BOUNDARY_POINTS:
-        raise BadSampleError(
-            "bad_annotation", file, f"a polygon boundary of {int(steps.sum()) // 5} pixels is too long"
-        )
     wide = dx >= dy
     flip = np.where(wide, start[:, 0] > end[:, 0], start[:, 1] > end[:, 1])
     low, high = np.where(flip[:, None], end, start), np.where(flip[:, None], start, end)
@@ -158,7 +190,7 @@ def _text_to_runs(text: bytes, file: str) -> npt.NDArray[np.int64]:
     ends = np.flatnonzero(codes & 32 == 0)
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
-    if lengths.max() > 8:
+    if lengths.max() > _MOST_CHARACTERS:
         raise _bad_rle(file, f"a run of {int(lengths.max())} characters in compressed counts {text[:40]!r}")
     shift = 5 * (np.arange(codes.size) - np.repeat(starts, lengths))
     values = np.add.reduceat((codes & 31) << shift, starts)

@@ -6,20 +6,30 @@ from segpipe.metrics.arg_max import first_maximum
 from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
 from segpipe.metrics.boundary import boundary_iou, mask_boundary
 from segpipe.metrics.cityscapes import cityscapes_average_precision
+from segpipe.metrics.coco import coco_average_precision
+from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
 from segpipe.metrics.panoptic import PanopticMeter, panoptic_quality
+from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
+from segpipe.metrics.voc import voc_average_precision
 
 __all__ = [
     "ConfusionMeter",
+    "DetectionMeter",
     "PanopticMeter",
+    "PrecisionRecall",
+    "average_precision",
     "boundary_iou",
     "cityscapes_average_precision",
+    "coco_average_precision",
     "confusion_matrix",
     "dataset_miou",
     "first_maximum",
     "interval",
     "mask_boundary",
     "panoptic_quality",
+    "precision_recall",
     "resampling_unit",
     "semantic_scores",
+    "voc_average_precision",
 ]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from segpipe.errors import BadSampleError
-from segpipe.masks import decode_rle, encode_rle, polygon_to_mask
+from segpipe.masks import decode_rle, encode_rle, polygon_to_mask, rle_of_runs, rle_runs
 
 TRIANGLE = [2.3, 1.1, 15.7, 4.2, 6.4, 11.9]
 
@@ -135,3 +135,17 @@ def test_a_polygon_with_an_endless_border_is_refused_before_it_takes_memory() ->
 def test_encode_refuses_what_is_no_mask() -> None:
     with pytest.raises(ValueError, match="shape"):
         encode_rle(np.zeros((2, 3, 4)))
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=12).filter(any),
+    st.booleans(),
+)
+def test_runs_without_length_do_not_change_the_mask(runs: list[int], as_text: bool) -> None:
+    total = sum(runs)
+    rle = {"size": [total, 1], "counts": runs}
+    mask = decode_rle(rle, total, 1)
+    assert rle_runs(rle, total, 1).tolist() == runs
+    clean = rle_of_runs(rle_runs(rle, total, 1), total, 1)
+    assert clean == encode_rle(mask)
+    assert rle_runs(clean["counts"].decode() if as_text else clean, total, 1)[1:].all()

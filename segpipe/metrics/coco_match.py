@@ -1,0 +1,143 @@
+"""Which detections of one image match a truth by COCO's rules, at every IoU threshold and for every area range at once.
+
+One image says all that it ever will to COCO's scores, whichever worker looks at it; `coco_meter.py` gathers what is
+made here. Letter legend: D detections (at most 100 of a category), G truths, T IoU thresholds, A area ranges, J joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.metrics.coco import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, FloatArray
+from segpipe.metrics.coco_entries import NUM_KEYPOINTS, Entry
+
+BoolArray = npt.NDArray[np.bool_]
+
+# A perfect overlap may come out a rounding below 1, so that a threshold is never asked to be closer to it.
+_LEAST = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
+# COCO's tolerance of each joint, in tenths of the person's size: nose, then in pairs eyes, ears, shoulders, elbows,
+# wrists, hips, knees and ankles. OKS counts with twice that, squared.
+_PAIRS = (0.25, 0.35, 0.79, 0.72, 0.62, 1.07, 0.87, 0.89)
+_TOLERANCE = np.array([0.26, *(joint for pair in _PAIRS for joint in (pair, pair))])
+_VARIANCE_J: FloatArray = (_TOLERANCE / 10 * 2) ** 2
+_BITS = 1 << np.arange(len(IOU_THRESHOLDS), dtype=np.uint16)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageMatches:
+    """What one image adds to the scores, by category and within it by falling score; equal scores in their order.
+
+    `categories` (D,) int32 places, `scores` (D,) float64; `matched` and `ignored` (D, A) uint16, whose bit t is that of
+    threshold t; `truths` (categories here, 1 + A) int32: a place, and how many truths each area range has to find.
+    """
+
+    categories: npt.NDArray[np.int32]
+    scores: FloatArray
+    matched: npt.NDArray[np.uint16]
+    ignored: npt.NDArray[np.uint16]
+    truths: npt.NDArray[np.int32]
+
+
+def match_image(truths: Sequence[Entry], detections: Sequence[Entry], iou_type: str) -> ImageMatches:
+    """Matches the checked entries of one image within each "place", that of their category."""
+    areas, most = np.array(list(AREAS[iou_type].values())), MAX_DETECTIONS[iou_type][-1]
+    categories: list[int] = []
+    scores: list[float] = []
+    matched, ignored = ([np.zeros((0, len(areas)), dtype=np.uint16)] for _ in range(2))
+    counts = []
+    for place in sorted({entry["place"] for entry in (*truths, *detections)}):
+        # Without categories, pycocotools still goes through them in their order.
+        here = sorted((entry for entry in truths if entry["place"] == place), key=lambda entry: entry["category_id"])
+        found = sorted(
+            (entry for entry in detections if entry["place"] == place), key=lambda entry: entry["category_id"]
+        )
+        found = sorted(found, key=lambda entry: -entry["score"])[:most]
+        ignored_AG = _outside([truth["area"] for truth in here], areas)
+        ignored_AG |= np.array([truth["ignore"] for truth in here], dtype=bool)
+        counts.append([place, *np.sum(~ignored_AG, axis=1)])
+        crowd_G = np.array([truth["iscrowd"] for truth in here], dtype=bool)
+        hits_DAT, skipped_DAT = match(overlaps(here, found, iou_type), ignored_AG, crowd_G)
+        skipped_DAT |= ~hits_DAT & _outside([entry["area"] for entry in found], areas).T[:, :, None]
+        categories += [place] * len(found)
+        scores += [entry["score"] for entry in found]
+        matched.append(np.sum(hits_DAT * _BITS, axis=2, dtype=np.uint16))
+        ignored.append(np.sum(skipped_DAT * _BITS, axis=2, dtype=np.uint16))
+    return ImageMatches(
+        categories=np.array(categories, dtype=np.int32),
+        scores=np.array(scores, dtype=np.float64),
+        matched=np.concatenate(matched),
+        ignored=np.concatenate(ignored),
+        truths=np.array(counts, dtype=np.int32).reshape(-1, 1 + len(areas)),
+    )
+
+
+def match(overlaps_DG: FloatArray, ignored_AG: BoolArray, crowd_G: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """(matched, and matched with a truth that does not count), both (D, A, T).
+
+    Detections go by falling score. Each takes the truth that it overlaps most of those free and close enough, one that
+    counts before any that does not, of equals the last; crowds stay free.
+    """
+    num_areas, num_thresholds = len(ignored_AG), len(_LEAST)
+    matched = np.zeros((len(overlaps_DG), num_areas, num_thresholds), dtype=bool)
+    skipped = np.zeros_like(matched)
+    free_ATG = np.ones((num_areas, num_thresholds, ignored_AG.shape[1]), dtype=bool)
+    last = ignored_AG.shape[1] - 1
+    for d, overlap_G in enumerate(overlaps_DG):
+        near_TG = overlap_G >= _LEAST[:, None]
+        if not near_TG[0].any():
+            continue
+        open_ATG = near_TG & free_ATG
+        counting_ATG = open_ATG & ~ignored_AG[:, None]
+        pool_ATG = np.where(counting_ATG.any(axis=2, keepdims=True), counting_ATG, open_ATG)
+        best_AT = last - np.where(pool_ATG, overlap_G, -1)[..., ::-1].argmax(axis=2)
+        matched[d] = pool_ATG.any(axis=2)
+        skipped[d] = matched[d] & np.take_along_axis(ignored_AG, best_AT, axis=1)
+        a, t = np.nonzero(matched[d] & ~crowd_G[best_AT])
+        free_ATG[a, t, best_AT[a, t]] = False
+    return matched, skipped
+
+
+def overlaps(truths: Sequence[Entry], found: Sequence[Entry], iou_type: str) -> FloatArray:
+    """(D, G) in 0..1: IoU of masks or boxes, for a crowd the share of the detection inside it; OKS of keypoints."""
+    if not truths or not found:
+        return np.zeros((len(found), len(truths)))
+    if iou_type == "keypoints":
+        return np.stack([object_keypoint_similarity(truth, found) for truth in truths], axis=1)
+    from faster_coco_eval.core import mask as compiled
+
+    field = "rle" if iou_type == "segm" else "bbox"
+    crowds = [truth["iscrowd"] for truth in truths]
+    return np.asarray(compiled.iou([entry[field] for entry in found], [truth[field] for truth in truths], crowds))
+
+
+def object_keypoint_similarity(truth: Entry, found: Sequence[Entry]) -> FloatArray:
+    """COCO's OKS (D,) of detections with one person, over the joints that are labelled.
+
+    A person without any is as near as the joints are to twice its box: this tells which detections to leave uncounted.
+    """
+    x_J, y_J, visible_J = np.array(truth["keypoints"]).reshape(NUM_KEYPOINTS, 3).T
+    points_DJ3 = np.array([entry["keypoints"] for entry in found]).reshape(-1, NUM_KEYPOINTS, 3)
+    dx, dy = points_DJ3[..., 0] - x_J, points_DJ3[..., 1] - y_J
+    labelled = visible_J > 0
+    if not labelled.any():
+        left, top, width, height = truth["bbox"]
+        dx = _beyond(points_DJ3[..., 0], left - width, left + width * 2)
+        dy = _beyond(points_DJ3[..., 1], top - height, top + height * 2)
+        labelled = ~labelled
+    error_DJ = (dx**2 + dy**2) / _VARIANCE_J / (truth["area"] + np.spacing(1)) / 2
+    # Row by row: a sum along an axis adds in another order, and the last digit is pycocotools'.
+    return np.array([np.sum(row) / row.size for row in np.exp(-error_DJ[:, labelled])])
+
+
+def _beyond(values: FloatArray, low: float, high: float) -> FloatArray:
+    return np.maximum(0, low - values) + np.maximum(0, values - high)
+
+
+def _outside(sizes: Sequence[float], areas: FloatArray) -> BoolArray:
+    """(A, n): sizes in pixels that are not within each range, whose bounds belong to it."""
+    size = np.array(sizes, dtype=np.float64)
+    return (size < areas[:, :1]) | (size > areas[:, 1:])
