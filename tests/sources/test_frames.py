@@ -104,7 +104,9 @@ def test_a_dataset_may_have_frames_without_labels(tmp_path: Path) -> None:
     assert sum(dataset.manifest.splits["val"].class_pixels) == 2 * (HEIGHT * WIDTH - 24)
     assert inspect(uri, sheet=str(tmp_path / "sheet.png")).sheet is not None
     for into in EXPORTS:  # one of objects would call such a frame empty
-        with pytest.raises(InputError, match=r"'judo/1' has no label map, .* option unlabelled=false\)"):
+        with pytest.raises(
+            InputError, match=r"3 of 5 samples have no label map, val/judo/1 .*: option unlabelled=false"
+        ):
             export(uri, into, str(tmp_path / into))
 
 
