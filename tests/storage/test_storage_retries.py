@@ -54,12 +54,12 @@ def test_waiting_for_a_turn_is_no_retry(
     slow_store: SlowStore, objects: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four waves of eight, each of a stall that is 0.4 of an operation's budget: the last began after twice of it."""
-    monkeypatch.setattr(object_store, "RETRY_SECONDS", 0.3)
-    slow_store.faults = [stalls_once(0.12)] * 2 * READERS
+    monkeypatch.setattr(object_store, "RETRY_SECONDS", 1.0)
+    slow_store.faults = [stalls_once(0.4)] * 2 * READERS
     budget = storage.RetryBudget()
     started = time.monotonic()
     assert read_all(slow_store, budget) == objects
-    assert time.monotonic() - started > 0.3, "or nobody waited longer than the budget"
+    assert time.monotonic() - started > 1.0, "or nobody waited longer than the budget"
     assert budget.retries == READERS
 
 
@@ -77,7 +77,7 @@ def test_an_outage_costs_all_readers_together_its_length(slow_store: SlowStore, 
         patch.setattr(object_store, "LONGEST_PAUSE_SECONDS", 0.2)
         assert read_all(slow_store, budget) == objects
     assert budget.retries > READERS
-    assert 0.2 < budget.spent < 0.3 + 0.2 + 0.2, "the outage and a pause, not that of each of 32 readers"
+    assert 0.2 < budget.spent < 3.0, "the outage and a pause, not those of 32 readers, which are 10 s"
 
 
 def test_an_outage_without_end_says_what_was_waited_for(slow_store: SlowStore, objects: list[bytes]) -> None:
