@@ -20,119 +20,17 @@ from PIL import Image
 from segpipe.errors import InputError
 from segpipe.metrics import PanopticMeter, panoptic_quality
 from segpipe.metrics.segments import count_pairs
-
-PERSON, CAR, SKY, ROAD = 1, 3, 119, 149
-CATEGORIES = [
-    {"id": PERSON, "isthing": 1, "name": "person"},
-    {"id": CAR, "isthing": 1},
-    {"id": SKY, "isthing": 0},
-    {"id": ROAD, "isthing": 0},
-]
-
-
-def item(image_id: int | str, rows: Any, segments: dict[int, Any], dtype: Any = np.uint32) -> dict[str, Any]:
-    """`segments`: {id: category} or {id: (category, iscrowd)}."""
-    infos = []
-    for id_, kind in segments.items():
-        category, crowd = kind if isinstance(kind, tuple) else (kind, 0)
-        infos.append({"id": id_, "category_id": category, "iscrowd": crowd})
-    return {"image_id": image_id, "map": np.array(rows, dtype=dtype), "segments_info": infos}
-
-
-# ---- the slow version: the paper's section 4 over sets of pixels
-
-
-def pixels_of(entry: dict[str, Any]) -> dict[int, set[tuple[int, int]]]:
-    pixels: dict[int, set[tuple[int, int]]] = {}
-    for y, x in itertools.product(*map(range, entry["map"].shape)):
-        pixels.setdefault(int(entry["map"][y, x]), set()).add((y, x))
-    return pixels
-
-
-def slow_boundary(pixels: set[tuple[int, int]], size: tuple[int, int], ratio: float) -> set[tuple[int, int]]:
-    """d erosions by 3x3, one after the other; everything outside the image is background."""
-    reach = max(1, round(ratio * math.sqrt(size[0] ** 2 + size[1] ** 2)))
-    left = set(pixels)
-    for _ in range(reach):
-        left = {(y, x) for y, x in left if all((y + i, x + j) in left for i in (-1, 0, 1) for j in (-1, 0, 1))}
-    return pixels - left
-
-
-def slow_counts(
-    truth: dict[str, Any], prediction: dict[str, Any], ratio: float | None
-) -> dict[int, tuple[list[float], int, int]]:
-    """{category: (IoU of the matches, false positives, false negatives)} of one image."""
-    true_pixels, pixels = pixels_of(truth), pixels_of(prediction)
-    void = true_pixels.get(0, set())
-    size = truth["map"].shape
-
-    def overlap(a: set[tuple[int, int]], b: set[tuple[int, int]]) -> float:
-        return len(a & b) / len((a | b) - void)
-
-    counts: dict[int, tuple[list[float], int, int]] = {c["id"]: ([], 0, 0) for c in CATEGORIES}
-
-    def add(category: int, iou: float | None, fp: int, fn: int) -> None:
-        old = counts[category]
-        counts[category] = (old[0] + ([] if iou is None else [iou]), old[1] + fp, old[2] + fn)
-
-    matched_true, matched = set(), set()
-    for t, p in itertools.product(
-        sorted(truth["segments_info"], key=lambda s: s["id"]),
-        sorted(prediction["segments_info"], key=lambda s: s["id"]),
-    ):
-        if t["category_id"] != p["category_id"] or t["iscrowd"]:
-            continue
-        iou = overlap(true_pixels[t["id"]], pixels[p["id"]])
-        if ratio is not None:
-            edges = [slow_boundary(s, size, ratio) for s in (true_pixels[t["id"]], pixels[p["id"]])]
-            iou = min(iou, overlap(*edges))
-        if iou > 0.5:
-            assert t["id"] not in matched_true, "the theorem of section 4.1: matches are unique"
-            assert p["id"] not in matched
-            matched_true.add(t["id"])
-            matched.add(p["id"])
-            add(t["category_id"], iou, 0, 0)
-    for t in truth["segments_info"]:
-        if t["id"] not in matched_true and not t["iscrowd"]:
-            add(t["category_id"], None, 0, 1)
-    for p in prediction["segments_info"]:
-        if p["id"] in matched:
-            continue
-        crowds = [t["id"] for t in truth["segments_info"] if t["iscrowd"] and t["category_id"] == p["category_id"]]
-        excused = void | (true_pixels[crowds[-1]] if crowds else set())
-        if not len(pixels[p["id"]] & excused) / len(pixels[p["id"]]) > 0.5:
-            add(p["category_id"], None, 1, 0)
-    return counts
-
-
-def slow_quality(
-    truths: list[dict[str, Any]], predictions: list[dict[str, Any]], ratio: float | None = None
-) -> dict[str, Any]:
-    images = [slow_counts(t, p, ratio) for t, p in zip(truths, predictions, strict=True)]
-    per_class, occurs = {}, set()
-    for category in (c["id"] for c in CATEGORIES):
-        total, tp, fp, fn = 0.0, 0, 0, 0
-        for counts in images:
-            for iou in counts[category][0]:
-                total, tp = total + iou, tp + 1
-            fp, fn = fp + counts[category][1], fn + counts[category][2]
-        below = tp + fp / 2 + fn / 2
-        if below:
-            occurs.add(category)
-        zeros = {"pq": 0.0, "sq": 0.0, "rq": 0.0}
-        found = {"pq": total / (below or 1), "sq": total / (tp or 1), "rq": tp / (below or 1)}
-        per_class[category] = found if below else zeros
-    result: dict[str, Any] = {"per_class": per_class}
-    for name, kinds in (("all", (0, 1)), ("things", (1,)), ("stuff", (0,))):
-        ids = [c["id"] for c in CATEGORIES if c["isthing"] in kinds and c["id"] in occurs]
-        means: dict[str, float] = {}
-        for score in ("pq", "sq", "rq"):
-            total = 0.0
-            for category in ids:
-                total += per_class[category][score]
-            means[score] = total / len(ids) if ids else math.nan
-        result[name] = means | {"n": len(ids)}
-    return result
+from tests.fixtures.slow_panoptic import (
+    CAR,
+    CATEGORIES,
+    PERSON,
+    ROAD,
+    SKY,
+    item,
+    made_split,
+    slow_counts,
+    slow_quality,
+)
 
 
 def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -142,47 +40,6 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     for name in ("all", "things", "stuff"):
         assert found[name].keys() == {"pq", "sq", "rq", "n"}
         assert {k: repr(v) for k, v in found[name].items()} == {k: repr(v) for k, v in expected[name].items()}
-
-
-# ---- made images
-
-
-def made(seed: int, image_id: int | str = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A truth of rectangles with void and crowds, and a prediction that moves, splits, swaps and forgets some."""
-    rng = np.random.default_rng(seed)
-    height, width = rng.integers(5, 14, 2)
-    truth = np.zeros((height, width), dtype=np.uint32)
-    kinds: dict[int, tuple[int, int]] = {}
-    for _ in range(rng.integers(1, 7)):
-        top, left = rng.integers(0, height), rng.integers(0, width)
-        id_ = int(rng.integers(1, 1 << 24))
-        truth[top : top + rng.integers(1, height + 1), left : left + rng.integers(1, width + 1)] = id_
-        thing = rng.random() < 0.6
-        category = [PERSON, CAR][rng.integers(2)] if thing else [SKY, ROAD][rng.integers(2)]
-        kinds[id_] = (int(category), int(thing and rng.random() < 0.25))
-    prediction = np.zeros_like(truth)
-    guesses: dict[int, tuple[int, int]] = {}
-    for id_, (category, _) in kinds.items():
-        if rng.random() < 0.15:
-            continue
-        place = np.roll(truth == id_, rng.integers(-1, 2, 2) * (rng.random() < 0.5), (0, 1))
-        name = int(rng.integers(1, 1 << 24)) if rng.random() < 0.7 else id_
-        prediction[place & (rng.random(truth.shape) < 0.93)] = name
-        guesses[name] = (int(rng.choice([PERSON, CAR, SKY, ROAD])) if rng.random() < 0.2 else category, 0)
-    if rng.random() < 0.5:
-        prediction[rng.integers(0, height) :, : rng.integers(1, width + 1)] = 7
-        guesses[7] = (int(rng.choice([PERSON, SKY])), 0)
-    if rng.random() < 0.5:
-        truth[: rng.integers(1, height)] = 0
-    return tuple(  # type: ignore[return-value]
-        item(image_id, ids, {id_: kind for id_, kind in named.items() if (ids == id_).any()})
-        for ids, named in ((truth, kinds), (prediction, guesses))
-    )
-
-
-def made_split(count: int, seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    pairs = [made(seed + index, f"image{index}") for index in range(count)]
-    return [truth for truth, _ in pairs], [prediction for _, prediction in pairs]
 
 
 @settings(max_examples=80, deadline=None)

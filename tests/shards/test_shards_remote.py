@@ -5,9 +5,8 @@ Overlap is counted by the store (`tests/fixtures/slow_store.py`), never timed.
 
 import functools
 import http.server
-import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ import pytest
 
 from segpipe import shards, storage
 from segpipe.errors import CorruptError, UnreachableError
-from segpipe.shards import Dataset, open_dataset, peek, row_groups
-from segpipe.shards.ahead import Flights, ahead
+from segpipe.shards import Dataset, open_dataset, peek
 from segpipe.storage import object_store, ranges
 from segpipe.types import Sample
 from tests.fixtures.samples import manifest_of, semantic_sample
-from tests.fixtures.slow_store import SlowStore, busy, flipped, short, slow_store
+from tests.fixtures.slow_store import SlowStore, busy, flipped, readers, short, slow_store
 
 __all__ = ["slow_store"]
 NUM_SHARDS, ROWS = 12, 6
@@ -44,10 +42,6 @@ def opened(store: SlowStore) -> Dataset:
     store.reads.clear()
     store.most_in_flight = 0
     return dataset
-
-
-def readers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("segpipe-reader")]
 
 
 READS: dict[str, Callable[[Dataset], list[Any]]] = {
@@ -298,129 +292,3 @@ def test_a_dataset_is_read_from_a_plain_web_server(tmp_path: Path, monkeypatch: 
     finally:
         server.shutdown()
         server.server_close()
-
-
-# --- the parts of it
-
-
-def counted(threads: int, most: int, most_bytes: int, sizes: list[int]) -> Iterator[tuple[int, int]]:
-    """(item, how many later ones had begun when it came)."""
-    begun: list[int] = []
-    results = ahead(
-        lambda n: begun.append(n) or n,  # type: ignore[func-returns-value]
-        range(len(sizes)),
-        threads=threads,
-        most=most,
-        most_bytes=most_bytes,
-        weigh=sizes.__getitem__,
-    )
-    for number in results:
-        yield number, sum(n > number for n in begun)
-
-
-@pytest.mark.parametrize(
-    ("most", "most_bytes", "expected"),
-    [(3, 100, 3), (50, 25, 2), (50, 5, 1), (1, 100, 1)],
-    ids=["count", "bytes", "one at least", "one"],
-)
-def test_no_more_is_begun_than_allowed(most: int, most_bytes: int, expected: int) -> None:
-    for threads in (1, 4):
-        seen = list(counted(threads, most, most_bytes, [10] * 20))
-        assert [number for number, _ in seen] == list(range(20))
-        assert max(begun for _, begun in seen) <= expected
-    assert list(counted(2, 3, 100, [])) == []
-
-
-def test_an_error_comes_at_its_place() -> None:
-    def work(number: int) -> int:
-        if number == 3:
-            raise ValueError("three")
-        return number
-
-    results = ahead(work, itertools.count(), threads=2, most=4, most_bytes=1, weigh=lambda _: 0)
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(ValueError, match="three"):
-        next(results)
-    assert readers() == []
-
-
-def test_work_wanted_twice_is_done_once_and_a_failure_is_not_inherited() -> None:
-    flights, begun, done = Flights(), threading.Event(), threading.Event()
-    answers: list[object] = []
-
-    def fails() -> str:
-        begun.set()
-        done.wait(10)
-        raise UnreachableError("its own budget is spent")
-
-    def fly(work: Callable[[], str]) -> None:
-        try:
-            answers.append(flights.run("key", work))
-        except UnreachableError as error:
-            answers.append(str(error))
-
-    first = threading.Thread(target=fly, args=(fails,))
-    first.start()
-    begun.wait(10)
-    second = threading.Thread(target=fly, args=(lambda: "landed",))
-    second.start()
-    done.set()
-    first.join(10)
-    second.join(10)
-    assert sorted(map(str, answers)) == ["its own budget is spent", "landed"]
-
-
-def test_a_long_epoch_reads_each_row_group_once_and_keeps_two_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was read ahead is older than what is exhausted and must not go first."""
-    blocks, rows = 12, 6
-    monkeypatch.setattr("segpipe.shards.order.GROUPS_PER_BLOCK", 4)
-    monkeypatch.setattr("segpipe.shards.reader.GROUPS_PER_BLOCK", 4)
-    samples = [semantic_sample(n) for n in range(blocks * 4 * rows)]
-    result = shards.write_shard(samples, str(tmp_path), "train", group_rows=rows)
-    shards.publish(str(tmp_path), manifest_of([result]))
-    dataset = open_dataset(str(tmp_path))
-    dataset._row_groups = kept = row_groups.RowGroups(str(tmp_path), max_groups=8)
-    order = dataset.order("train", seed=3, epoch=0)
-    for row, sample in zip(order, dataset.read("train", order), strict=True):
-        assert sample == samples[row]
-        with kept._lock:  # one comes before another goes
-            assert len(kept._tables) <= 8
-    assert kept.loads == blocks * 4
-    assert not kept._held
-
-
-def test_a_block_of_long_clips_is_read_once(tmp_path: Path) -> None:
-    """Row groups of which each takes more than all may: those of a block are kept while their rows are mixed."""
-    samples = [semantic_sample(n) for n in range(24 * 6)]
-    result = shards.write_shard(samples, str(tmp_path), "train", group_rows=6)
-    assert result.shard is not None
-    order = shards.epoch_order([6] * 24, seed=0, epoch=0, version="v", group_bytes=[1 << 30] * 24)
-    shards.publish(str(tmp_path), manifest_of([result]))
-    dataset = open_dataset(str(tmp_path))
-    dataset._row_groups = kept = row_groups.RowGroups(str(tmp_path), max_bytes=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segpipe.shards.reader._estimate", lambda _: 1 << 30)
-        for row, sample in zip(order, dataset.read("train", order), strict=True):
-            assert sample == samples[row]
-            with kept._lock:  # one comes before another goes
-                assert len(kept._tables) <= row_groups.LEAST_KEPT == 5
-    assert kept.loads == 24
-
-
-def test_what_is_held_goes_last_but_the_bound_stands(tmp_path: Path) -> None:
-    result = shards.write_shard(SAMPLES[:12], str(tmp_path), "train", group_rows=2)
-    assert result.shard is not None
-    kept = row_groups.RowGroups(str(tmp_path), max_groups=2)
-    kept.hold(result.shard, 0)
-    kept.hold(result.shard, 0)
-    for group, loads in ((1, 2), (2, 3), (0, 3), (1, 4), (0, 4)):
-        kept.get(result.shard, group)
-        assert kept.loads == loads
-    kept.release(result.shard, 0)
-    kept.hold(result.shard, 3)
-    kept.hold(result.shard, 4)
-    assert set(kept._tables) == {(result.shard.path, 3, True), (result.shard.path, 4, True)}
-    kept.release(result.shard, 0)
-    assert set(kept._held) == {(result.shard.path, 3, True), (result.shard.path, 4, True)}
