@@ -77,6 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         room = item.path.relative_to(Path(__file__).parent).parts[0]
         for message in THIRD_PARTY_WARNINGS.get(room, ()):
             item.add_marker(pytest.mark.filterwarnings(f"ignore:{message}"))
+    # Groups are chains of minutes that one worker works off: begun last, the other would have nothing left to do.
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture(autouse=True)
