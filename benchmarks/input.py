@@ -53,7 +53,7 @@ def segpipe(uri: str, workers: int, colour: float, *, float32: bool) -> Iterator
     config = TrainConfig.model_validate_json(json.dumps(document))
     dataset = open_dataset(uri)
     ops = TASKS[Task.SEMANTIC](dataset.manifest.classes, dataset.manifest.ignore_index)
-    batches = TrainBatches(dataset, config, ops.collate, rank=0, world_size=1)
+    batches = TrainBatches(dataset, config, rank=0, world_size=1)
     for epoch in itertools.count():
         for batch in batches.epoch(epoch):
             yield training_inputs(batch, torch.device("cpu")) if float32 else batch

@@ -108,7 +108,7 @@ def read(uri: str) -> dict[str, Any]:
     dataset = open_dataset(uri)
     ops = TASKS[Task.SEMANTIC](dataset.manifest.classes, dataset.manifest.ignore_index)
     config = TrainConfig.model_validate_json(json.dumps(document))
-    batches = TrainBatches(dataset, config, ops.collate, rank=0, world_size=1)
+    batches = TrainBatches(dataset, config, rank=0, world_size=1)
     start, before, seen = resident_mib(), time.perf_counter(), 0
     at = {batches.micro_batches * point // POINTS for point in range(1, POINTS + 1)}
     points, cached = [], []

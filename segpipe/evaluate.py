@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +20,7 @@ from segpipe.checkpoint import load_bundle, load_model
 from segpipe.data.batch import Batch
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
+from segpipe.predictions import Prediction
 from segpipe.shards import open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.types import EvalReport, Manifest, ModelBundle
@@ -43,10 +43,10 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counted:
-    """What one share comes to: the task's meter, kept predictions (H, W) by sample id, and how long it took."""
+    """What one share comes to: the task's meter, kept predictions by sample id, and how long it took."""
 
     meter: Any
-    predictions: dict[str, np.ndarray[Any, Any]]
+    predictions: dict[str, Prediction]
     parameters: int
     seconds: float
 
@@ -54,15 +54,14 @@ class Counted:
 @torch.inference_mode()
 def count(
     model: nn.Module, ops: TaskOps, bundle: ModelBundle, batches: Iterable[Batch], *, keep: Collection[str] = ()
-) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
+) -> tuple[Any, dict[str, Prediction]]:
     """The task's meter after every batch, and the predictions of the samples in `keep`."""
-    meter, kept = ops.meter(), {}
+    meter = ops.meter()
+    kept: dict[str, Prediction] = {}
     for batch in batches:
         predictions = ops.predict(model, batch, bundle)
         ops.measure(meter, predictions, batch)
-        for sample_id, prediction in zip(batch.sample_ids, predictions, strict=True):
-            if sample_id in keep:
-                kept[sample_id] = prediction.cpu().numpy()
+        kept |= {name: found for name, found in zip(batch.sample_ids, predictions, strict=True) if name in keep}
     return meter, kept
 
 
@@ -76,7 +75,6 @@ def evaluate_share(share: Share) -> Counted:
     batches = EvalBatches(
         dataset,
         share.split,
-        ops.collate,
         batch_size=share.batch_size,
         rank=share.rank,
         world_size=share.world_size,

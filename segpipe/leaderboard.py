@@ -62,7 +62,7 @@ def constant(report: EvalReport) -> tuple[str, float] | None:
 
     Its IoU is its share of the labelled pixels; that of every other class that occurs is 0, and the rest do not count.
     """
-    truth = [sum(row) for row in report.confusion]
+    truth = report.truth_counts
     if report.primary != "miou" or not sum(truth):
         return None
     most = max(truth)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch
+from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
 from segpipe.tasks import TASKS
 from segpipe.types import ModelBundle
 
@@ -34,21 +36,27 @@ class Predictor:
         self._ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """Class ids of images: uint8 array (N, H, W, 3), RGB 0..255, any N, H, W -> uint8 (N, H, W), int32 if K > 255.
+        """What the model says of images: uint8 array (N, H, W, 3), RGB 0..255, any N, H, W.
 
-        Images of several sizes come as a one-dimensional object array or a list of (H, W, 3) arrays, and their labels
-        go back as a list. Raises MlflowException (HTTP 400 when served) for any other shape or type.
+        Class ids of a semantic model go back as uint8 (N, H, W), int32 if K > 255; every other task answers with a list
+        of one dict an image (`_answer`). Images of several sizes come as a one-dimensional object array or a list of
+        (H, W, 3) arrays, and their answers go back as a list. Raises MlflowException (HTTP 400 when served) for any
+        other shape or type.
         """
         if params:
             raise _refusal(f"unknown parameters {sorted(params)}; this model takes none")
         if isinstance(model_input, list) or getattr(model_input, "ndim", 0) == 1:
-            return [self._labels_NHW(_images_NHW3(image, 3)[None])[0].numpy() for image in model_input]
-        return self._labels_NHW(_images_NHW3(model_input, 4)).numpy()
+            return [_answer(self._predictions(_images_NHW3(image, 3)[None])[0]) for image in model_input]
+        images_NHW3 = _images_NHW3(model_input, 4)
+        answers = [_answer(found) for found in self._predictions(images_NHW3)]
+        if self._ops.prediction is not LabelMap:
+            return answers
+        return np.stack(answers) if answers else np.empty((0, *images_NHW3.shape[1:3]), dtype=np.uint8)
 
-    def _labels_NHW(self, images_NHW3: Tensor) -> Tensor:
+    def _predictions(self, images_NHW3: Tensor) -> list[Prediction]:
         num_images, height, width, _ = images_NHW3.shape
         per_pass = max(1, LOGITS_PER_PASS // (height * width * len(self._bundle.classes)))
-        labels: list[Tensor] = []
+        found: list[Prediction] = []
         with torch.inference_mode():
             for start in range(0, num_images, per_pass):
                 part = images_NHW3[start : start + per_pass]
@@ -58,14 +66,33 @@ class Predictor:
                     sample_ids=tuple(str(start + i) for i in range(len(part))),
                     original_sizes=((height, width),) * len(part),
                 )
-                labels += [ids_HW.cpu() for ids_HW in self._ops.predict(self._model, batch, self._bundle)]
-        return torch.stack(labels) if labels else torch.empty((0, height, width), dtype=torch.uint8)
+                found += self._ops.predict(self._model, batch, self._bundle)
+        return found
 
 
 def _load_pyfunc(data_path: str) -> Predictor:
     """Called by MLflow with the bundle's folder. Raises CorruptError when the weights are not the registered ones."""
     model, bundle = load_model(data_path, device="cuda" if torch.cuda.is_available() else "cpu")
     return Predictor(model, bundle)
+
+
+def _answer(found: Prediction) -> Any:
+    """One image's answer, ready for JSON: class ids (H, W), or plain numbers and COCO's run lengths by name."""
+    if isinstance(found, LabelMap):
+        return found.ids_HW
+    if isinstance(found, PanopticMap):
+        segments = [{"id": s.segment_id, "class_id": s.class_id, "area": s.area} for s in found.segments]
+        return {"map": found.ids_HW.tolist(), "segments": segments}
+    answer = {
+        "class_ids": found.class_ids_N.tolist(),
+        "scores": found.scores_N.tolist(),
+        "boxes": found.boxes_N4.tolist(),
+    }
+    return answer | ({} if found.masks is None else {"masks": [_run_lengths(found, mask) for mask in found.masks]})
+
+
+def _run_lengths(found: Detections, mask: bytes) -> dict[str, Any]:
+    return {"size": list(found.size), "counts": mask.decode("ascii")}
 
 
 def _images_NHW3(value: Any, dimensions: int) -> Tensor:

@@ -268,12 +268,18 @@ class EvalReport:
     """What one model scored on one split of one dataset version, under one protocol.
 
     The only thing that leaderboard, gate and card read. Two reports are compared only if task, dataset version, split
-    and protocol are equal. `classes` are the names by class id, which orders `confusion` (rows truth, columns
-    prediction) and `sample_counts`: `sample_counts[i][k]` is (intersection, truth pixels, predicted pixels) of class k
-    in image `sample_ids[i]`, integers, in dataset order, for the paired test. `low` and `high` bound the primary metric
-    by a 95 % bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A class
-    whose IoU is undefined (absent from truth and prediction) is None. `code_version` trained the model, `scored_by`
-    scored it.
+    and protocol are equal. `classes` are the names by class id. `low` and `high` bound the primary metric by a 95 %
+    bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A score that is
+    undefined (an IoU of a class absent from truth and prediction) is None. `code_version` trained the model,
+    `scored_by` scored it.
+
+    The evidence for the paired test stands by image, in dataset order, and by class id; what a task does not have is
+    empty. `truth_counts[k]` is how much truth class k has, in pixels, objects or segments: no model changes it.
+    `confusion` has rows of truth, columns of prediction, in pixels. `sample_counts[i][k]` are the numbers `count_names`
+    of class k in image `sample_ids[i]`: pixels (intersection, truth, predicted) of a semantic task, (iou, true
+    positives, false positives, false negatives) of a panoptic one, (truths) of one that detects. `detections[i]` are
+    then the detections of that image: (class id, score, matched, ignored), where bit t of the last two tells whether it
+    matched at the t-th IoU threshold of COCO, and whether it is left uncounted there.
     """
 
     experiment: str
@@ -292,10 +298,13 @@ class EvalReport:
     metrics: Mapping[str, float | None]
     classes: tuple[str, ...]
     per_class: Mapping[str, Mapping[str, float | None]]
+    truth_counts: tuple[int, ...]
     confusion: tuple[tuple[int, ...], ...]
     sample_ids: tuple[str, ...]
     groups: tuple[str, ...]
-    sample_counts: tuple[tuple[tuple[int, int, int], ...], ...]
+    count_names: tuple[str, ...]
+    sample_counts: tuple[tuple[tuple[float, ...], ...], ...]
+    detections: tuple[tuple[tuple[int, float, int, int], ...], ...]
     num_samples: int
     parameters: int
     checkpoint: str

@@ -30,14 +30,14 @@ def test_a_row_carries_what_its_report_says() -> None:
 
 
 def test_a_row_says_what_the_most_frequent_class_everywhere_would_score() -> None:
-    confusion = ((5, 1, 0, 0), (0, 10, 2, 0), (0, 0, 2, 0), (0, 0, 0, 0))  # 6, 12, 2 and no pixels of truth
-    report = eval_report(confusion=confusion, classes=("sky", "road", "car", "tram"))
+    truth = (6, 12, 2, 0)
+    report = eval_report(truth_counts=truth, classes=("sky", "road", "car", "tram"))
     assert constant(report) == ("road", 12 / 20 / 3)
-    always_road = tuple((0, sum(row), 0, 0) for row in confusion)
+    always_road = tuple((0, pixels, 0, 0) for pixels in truth)
     assert semantic_scores(np.array(always_road))["miou"] == pytest.approx(12 / 20 / 3), "as the metric has it"
     (row,) = rank([report])
     assert (row.constant_class, row.constant_value) == constant(report)
-    for other in (eval_report(primary="pq"), eval_report(confusion=((0, 0), (0, 0)))):
+    for other in (eval_report(primary="pq"), eval_report(truth_counts=(0, 0))):
         assert constant(other) is None
         assert rank([other])[0].constant_value is None
 

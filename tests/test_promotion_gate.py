@@ -53,7 +53,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "nan class": ({"per_class": {"sky": {"iou": math.nan}, "car": {"iou": None}}}, "sky.iou = nan"),
     "missing class": ({"per_class": {"sky": {"iou": 0.9}}}, "'car'"),
     "other classes": ({"per_class": {"sky": {"iou": 0.9}, "tram": {"iou": 0.9}}}, "'car'"),
-    "other truth": ({"confusion": ((4, 1), (0, 4))}, "labelled pixels"),
+    "other truth": ({"truth_counts": (5, 4)}, "different truths"),
     "other samples": ({"sample_ids": ("a", "c")}, "different samples (b)"),
     "other order": ({"sample_ids": ("b", "a")}, "in another order"),
     "fewer samples": ({"sample_ids": ("a",)}, "different samples (b)"),

@@ -1,16 +1,20 @@
-"""What a model is fed: `Batch`, and what happens to its images on the device: colour changes and normalisation.
+"""What a model is fed: `Batch`, made of equal-sized samples; and what happens to its images on the device.
 
 Legend: N images of a batch, H W size in pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from segpipe.data.colour import change_colours
+from segpipe.data.decode import DecodedSample
+from segpipe.data.objects import Objects
+from segpipe.types import Sample
 
 # The statistics that torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -19,11 +23,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """`images_N3HW` uint8 RGB; `labels_NHW` class ids with the ignore index, or None when only predicting.
+    """`images_N3HW` uint8 RGB; `labels_NHW` class ids with the ignore index, or None where there are none.
 
     Both are as narrow as they were stored, and are widened on the device. `colours_N3` are the colour changes of a
-    training batch (see `colour.py`), made there too, or None. `original_sizes` holds (height, width) of each image as
-    ingested; in evaluation H and W are those.
+    training batch (see `colour.py`), made there too, or None. `objects` are what each crop shows, where the task trains
+    on objects. `samples` are the rows as stored, in evaluation: the truth that no crop has touched, run lengths, crowds
+    and stated areas. `original_sizes` holds (height, width) of each image as ingested; in evaluation H and W are those.
     """
 
     images_N3HW: Tensor
@@ -31,6 +36,26 @@ class Batch:
     sample_ids: tuple[str, ...]
     original_sizes: tuple[tuple[int, int], ...]
     colours_N3: Tensor | None = None
+    objects: tuple[Objects, ...] | None = None
+    samples: tuple[Sample, ...] | None = None
+
+
+def collate(samples: Sequence[DecodedSample]) -> Batch:
+    """Decoded samples of one size -> a batch. What one of them lacks (labels, colours, objects), the batch lacks."""
+    labels = [sample.labels_HW for sample in samples if sample.labels_HW is not None]
+    colours = [sample.colour for sample in samples if sample.colour is not None]
+    objects = tuple(sample.objects for sample in samples if sample.objects is not None)
+    stored = tuple(sample.stored for sample in samples if sample.stored is not None)
+    return Batch(
+        # Stacked as they lie in memory, pixel by pixel.
+        images_N3HW=torch.stack([sample.image_3HW.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
+        labels_NHW=torch.stack(labels) if len(labels) == len(samples) else None,
+        colours_N3=torch.tensor(colours) if colours else None,
+        objects=objects if len(objects) == len(samples) else None,
+        samples=stored if len(stored) == len(samples) else None,
+        sample_ids=tuple(sample.sample_id for sample in samples),
+        original_sizes=tuple((sample.image_3HW.shape[1], sample.image_3HW.shape[2]) for sample in samples),
+    )
 
 
 def training_inputs(batch: Batch, device: torch.device) -> Tensor:

@@ -24,7 +24,7 @@ class DecodedSample:
 
     `image_3HW` lies in memory as it was decoded, pixel by pixel (HW3): so it is resized, stacked and trained on without
     turning it around once. `colour` is what is to be done to a training crop on the device. `objects` is None where
-    nobody asked for them.
+    nobody asked for them. `stored` is the row that the whole image was decoded from; a crop has none.
     """
 
     sample_id: str
@@ -32,6 +32,7 @@ class DecodedSample:
     labels_HW: Tensor | None
     colour: Colour | None = None
     objects: Objects | None = None
+    stored: Sample | None = None
 
 
 def decode(sample: Sample, *, objects: bool = False) -> DecodedSample:
@@ -60,4 +61,5 @@ def decode(sample: Sample, *, objects: bool = False) -> DecodedSample:
         image_3HW=image_3HW,
         labels_HW=labels_HW,
         objects=decode_objects(sample) if objects else None,
+        stored=sample,
     )

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from segpipe.config import TrainConfig
 from segpipe.data.augment import augment
-from segpipe.data.batch import Batch
+from segpipe.data.batch import Batch, collate
 from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import CorruptError, InputError
@@ -27,7 +27,6 @@ from segpipe.shards import Dataset
 from segpipe.types import Sample
 
 T = TypeVar("T")
-Collate = Callable[[Sequence[DecodedSample]], Batch]
 _BATCHES_AHEAD = 3
 
 
@@ -42,7 +41,6 @@ class TrainBatches:
         self,
         dataset: Dataset,
         config: TrainConfig,
-        collate: Collate,
         *,
         rank: int,
         world_size: int,
@@ -64,7 +62,7 @@ class TrainBatches:
         fault = unfit(dataset.manifest.annotations, dataset.manifest.classes) if config.augment.copy_paste else None
         if fault:
             raise InputError(f"dataset {dataset.uri} {fault}")
-        self._dataset, self._config, self._collate, self._objects = dataset, config, collate, objects
+        self._dataset, self._config, self._objects = dataset, config, objects
         self._rank, self._world_size = rank, world_size
 
     def sample_ids(self, epoch: int, position: int) -> list[str]:
@@ -99,7 +97,7 @@ class TrainBatches:
         sizes = [share] * (self.micro_batches - start)
         places = self._places(start)
         samples = self._dataset.read(config.train_split, [order[place] for place in places], extras=False)
-        return _in_threads(_side_by_side(samples, places), sizes, prepare, self._collate, threads=config.loader_threads)
+        return _in_threads(_side_by_side(samples, places), sizes, prepare, threads=config.loader_threads)
 
     def _places(self, start: int) -> list[int]:
         """Where in an epoch's order this rank's samples stand, from global micro-batch `start` on."""
@@ -128,9 +126,7 @@ class EvalBatches:
     follow each other, too, so that it fetches the shards of its share and no others.
     """
 
-    def __init__(
-        self, dataset: Dataset, split: str, collate: Collate, *, batch_size: int, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, dataset: Dataset, split: str, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         if split not in dataset.manifest.splits:
             known = ", ".join(dataset.manifest.splits)
             raise InputError(f"{dataset.uri}: has no split {split!r}; it has: {known}")
@@ -140,13 +136,13 @@ class EvalBatches:
             rows = [row for row, _ in run]
             runs.extend(rows[at : at + batch_size] for at in range(0, len(rows), batch_size))
         self._batches = runs[len(runs) * rank // world_size : len(runs) * (rank + 1) // world_size]
-        self._dataset, self._split, self._collate = dataset, split, collate
+        self._dataset, self._split = dataset, split
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return _in_threads(self._samples(), [len(batch) for batch in self._batches], decode, self._collate, threads=2)
+        return _in_threads(self._samples(), [len(batch) for batch in self._batches], decode, threads=2)
 
     def _samples(self) -> Generator[Sample]:
         """The samples of the batches in order. The sizes were looked up before their shards were hashed."""
@@ -171,7 +167,6 @@ def _in_threads(
     items: Generator[T],
     sizes: Sequence[int],
     prepare: Callable[[T], DecodedSample],
-    collate: Collate,
     *,
     threads: int,
 ) -> Generator[Batch]:

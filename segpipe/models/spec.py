@@ -1,6 +1,9 @@
-"""What a dense model returns and how an architecture describes itself. Every file in `models/` ends in a `SPEC`.
+"""What models return and how an architecture describes itself. Every file in `models/` ends in a `SPEC`.
 
-Letter legend: N batch, K classes, H W image size in pixels, C channels.
+One type for each kind of output, the same in training and in prediction; a task reads one or more kinds.
+
+Letter legend: N batch, K classes, H W image size in pixels, h w size of a map of stride 4, M objects of an image, Q
+queries, P keypoints.
 """
 
 from __future__ import annotations
@@ -24,6 +27,76 @@ class DenseOutput:
 
     logits_NKHW: Tensor
     aux: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RegionTarget:
+    """The objects of one image, from which a region model samples what it learns of; crowds and stuff left out.
+
+    `boxes_M4` float32 x0, y0, x1, y1 in pixels; `class_ids_M` int64 in 0..K-1; `masks_MHW` bool.
+    """
+
+    boxes_M4: Tensor
+    class_ids_M: Tensor
+    masks_MHW: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Regions:
+    """What a region model found in one image, best first: as `RegionTarget`, with `scores_M` in 0..1.
+
+    `mask_probabilities_Mss` (M, s, s) cover each box, for the class found; None from a detector of boxes.
+    """
+
+    boxes_M4: Tensor
+    class_ids_M: Tensor
+    scores_M: Tensor
+    mask_probabilities_Mss: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RegionOutput:
+    """What a model of proposals or anchors returns: `losses` by term where it was given targets, else `regions`.
+
+    The written exception to "no model owns a loss": such a model chooses the places it is trained on by looking at the
+    truth, so that its losses can be made nowhere else. It is called with (images_NCHW, targets): a sequence of one
+    `RegionTarget` an image, or None. A panoptic model adds the logits of its semantic branch, in both cases.
+    """
+
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+    regions: tuple[Regions, ...] = ()
+    logits_NKHW: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CentreOutput:
+    """What a bottom-up panoptic model returns, all at input size.
+
+    `logits_NKHW` of the classes; `centres_N1HW` how much of an object's centre each pixel is, about 0..1;
+    `offsets_N2HW` (rows, columns) in pixels from each pixel to the centre of its object.
+    """
+
+    logits_NKHW: Tensor
+    centres_N1HW: Tensor
+    offsets_N2HW: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class QueryOutput:
+    """What a mask-classification model returns: Q masks (logits, at stride 4) and the class of each, the last of K + 1
+    of which is "nothing". `aux` are the same of earlier layers, without any of their own.
+    """
+
+    class_logits_NQK: Tensor
+    mask_logits_NQhw: Tensor
+    aux: tuple[QueryOutput, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HeatmapOutput:
+    """What a keypoint model returns: `heatmaps_NPhw`, about 1 at each keypoint and 0 elsewhere."""
+
+    heatmaps_NPhw: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -135,9 +135,9 @@ def _faults(challenger: EvalReport, champion: EvalReport | None) -> Iterator[str
     odd = sorted(set(challenger.per_class) ^ set(champion.per_class))
     if odd:
         yield f"not comparable: only one of {both} was scored on the class {odd[0]!r}"
-    # Rows are the truth, which no model changes: other sums mean that other labels hide behind the same version.
-    if list(map(sum, challenger.confusion)) != list(map(sum, champion.confusion)):
-        yield f"not comparable: {both} were scored on different numbers of labelled pixels"
+    # No model changes the truth: other counts mean that other labels hide behind the same version.
+    if challenger.truth_counts != champion.truth_counts:
+        yield f"not comparable: {both} were scored on different truths, though of the same version"
 
 
 def _not_finite(report: EvalReport) -> Iterator[str]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from segpipe import checkpoint, reports, storage
+from segpipe import checkpoint, masks, reports, storage
 from segpipe.config import EvaluateConfig, Recipe
-from segpipe.data.decode import decode
 from segpipe.errors import ConflictError, InputError
-from segpipe.evaluate import Counted, Share, assemble, evaluate_share
-from segpipe.report.overlay import draw
+from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
+from segpipe.report import pictures
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import at_work, datasets, layout
 from segpipe.stages.evaluations import REPORT, finished_report, load_report
+from segpipe.tasks import TaskOps
 from segpipe.types import EvalReport
 from segpipe.version import code_version
 
@@ -63,7 +63,8 @@ def evaluate(
     with at_work.reading(data, dataset.version):
         counted = _count_all(shares, runtime, cpus)
         report = assemble(counted, share=shares[0], experiment=experiment, label=label)
-        for sample_id, picture in _pictures(dataset, config, counted):
+        ops = task_of(bundle, dataset.manifest, origin=model_uri)
+        for sample_id, picture in _pictures(dataset, ops, counted, config):
             storage.write_once(storage.join(folder, "pictures", f"{_file_name(sample_id)}.png"), picture)
     try:
         storage.write_json_once(storage.join(folder, REPORT), reports.to_plain(report))
@@ -111,24 +112,22 @@ def _picture_ids(dataset: Dataset, config: EvaluateConfig) -> tuple[str, ...]:
     return tuple(ids[at * len(ids) // wanted] for at in range(wanted))
 
 
-def _pictures(dataset: Dataset, config: EvaluateConfig, counted: list[Counted]) -> Iterator[tuple[str, bytes]]:
+def _pictures(
+    dataset: Dataset, ops: TaskOps, counted: list[Counted], config: EvaluateConfig
+) -> Iterator[tuple[str, bytes]]:
     predictions = {sample_id: p for part in counted for sample_id, p in part.predictions.items()}
     ids = dataset.sample_ids(config.split)
     rows = [row for row, sample_id in enumerate(ids) if sample_id in predictions]
     for sample in dataset.read(config.split, rows, extras=False):
-        decoded = decode(sample)
-        labels_HW = None if decoded.labels_HW is None else decoded.labels_HW.numpy()
-        yield (
-            sample.sample_id,
-            draw(
-                decoded.image_3HW.permute(1, 2, 0).contiguous().numpy(),
-                predictions[sample.sample_id],
-                labels_HW,
-                classes=dataset.manifest.classes,
-                ignore_index=dataset.manifest.ignore_index,
-                title=sample.sample_id,
-            ),
+        picture = pictures.draw(
+            masks.read_rgb(sample.image, file=sample.sample_id),
+            predictions[sample.sample_id],
+            ops.truth(sample),
+            classes=dataset.manifest.classes,
+            ignore_index=dataset.manifest.ignore_index,
+            title=sample.sample_id,
         )
+        yield sample.sample_id, picture
 
 
 def _file_name(sample_id: str) -> str:

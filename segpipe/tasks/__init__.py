@@ -1,4 +1,4 @@
-"""The narrow task door: how a task collates, what its loss is, how it predicts and what it measures.
+"""The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
 One file per task, one line in `TASKS`. The training and the evaluation loop know no task by name.
 """
@@ -12,15 +12,19 @@ from torch import Tensor, nn
 
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch
-from segpipe.data.decode import DecodedSample
+from segpipe.predictions import Prediction
 from segpipe.tasks.semantic import SemanticOps
-from segpipe.types import Annotation, ClassInfo, ModelBundle, Split, Task
+from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
 
 
 class TaskOps(Protocol):
-    """Everything that the loops need to know of a task. Meters and outputs are the task's own types."""
+    """Everything that the loops need to know of a task. Meters and outputs are the task's own types.
+
+    A task that needs segments or keypoints trains on `Batch.objects`.
+    """
 
     needs: ClassVar[tuple[Annotation, ...]]
+    prediction: ClassVar[type[Prediction]]
     primary: ClassVar[str]
     protocol: str
 
@@ -34,9 +38,6 @@ class TaskOps(Protocol):
     ) -> None:
         """For a set of classes; training adds its config and the statistics of its split."""
 
-    def collate(self, samples: Sequence[DecodedSample]) -> Batch:
-        """Equal-sized decoded samples -> one batch."""
-
     def losses(self, forward: Callable[..., Any], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The terms of the training loss, already weighted; their sum is what is minimised, and each is logged.
 
@@ -44,20 +45,23 @@ class TaskOps(Protocol):
         it, since some models need the truth to know what to compute a loss of (proposals that are sampled around it).
         """
 
-    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Tensor]:
-        """Predictions at original resolution, one an image, on the model's device. Never changes the model."""
+    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> Sequence[Prediction]:
+        """Predictions at original resolution, one an image, on the host. Never changes the model."""
+
+    def truth(self, sample: Sample) -> Prediction | None:
+        """What a perfect model would say of a stored sample; None where the sample lacks what the task needs."""
 
     def meter(self) -> Any:
         """A fresh meter: it can be pickled, and those of parts of a split merge in any order to the same state."""
 
-    def measure(self, meter: Any, predictions: Sequence[Tensor], batch: Batch) -> None:
+    def measure(self, meter: Any, predictions: Sequence[Any], batch: Batch) -> None:
         """Counts predictions against the batch's labels, each sample once."""
 
     def scores(self, meter: Any) -> dict[str, float]:
         """Metrics by name of what was counted; undefined ones are left out."""
 
     def report_fields(self, meter: Any, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-        """The task's part of an `EvalReport`: metrics, per class, counts in dataset order, value with interval."""
+        """The task's part of an `EvalReport`: metrics, per class, evidence in dataset order, value with interval."""
 
 
 TASKS: Mapping[Task, type[TaskOps]] = {Task.SEMANTIC: SemanticOps}

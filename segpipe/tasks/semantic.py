@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segpipe import masks
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, normalise
-from segpipe.data.decode import DecodedSample
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
 from segpipe.metrics import ConfusionMeter, first_maximum, interval, resampling_unit, semantic_scores
 from segpipe.models.spec import DenseOutput
-from segpipe.types import Annotation, ClassInfo, ModelBundle, Split
+from segpipe.predictions import LabelMap, Prediction
+from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
 class SemanticOps:
@@ -33,6 +34,7 @@ class SemanticOps:
     """
 
     needs: ClassVar[tuple[Annotation, ...]] = (Annotation.LABEL_MAP,)
+    prediction: ClassVar[type[Prediction]] = LabelMap
     primary: ClassVar[str] = "miou"
 
     def __init__(
@@ -49,18 +51,6 @@ class SemanticOps:
         self._aux_weight = config.aux_weight if config else 0.0
         self._class_weights_K = _class_weights(config, statistics) if config and statistics else None
 
-    def collate(self, samples: Sequence[DecodedSample]) -> Batch:
-        labels = [sample.labels_HW for sample in samples if sample.labels_HW is not None]
-        colours = [sample.colour for sample in samples if sample.colour is not None]
-        return Batch(
-            # Stacked as they lie in memory, pixel by pixel.
-            images_N3HW=torch.stack([sample.image_3HW.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
-            labels_NHW=torch.stack(labels) if len(labels) == len(samples) else None,
-            colours_N3=torch.tensor(colours) if colours else None,
-            sample_ids=tuple(sample.sample_id for sample in samples),
-            original_sizes=tuple((sample.image_3HW.shape[1], sample.image_3HW.shape[2]) for sample in samples),
-        )
-
     def losses(self, forward: Callable[[Tensor], DenseOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """{"main": ..., "<aux head>": ...}: cross entropy in float32 over the pixels that are not ignored."""
         output = forward(images_N3HW)
@@ -74,8 +64,8 @@ class SemanticOps:
             terms[name] = self._aux_weight * aux
         return terms
 
-    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Tensor]:
-        """Class ids, uint8 (or int32 where K > 255) of shape (H, W), one an image.
+    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
+        """Class ids of every pixel, a map an image.
 
         The image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. Logits
         are resized back (bilinear) before the arg max, so what is counted is always the original resolution; of
@@ -86,13 +76,16 @@ class SemanticOps:
         scores = (_logits_NKHW(model, batch, bundle, scale=scale, mirrored=mirrored) for scale, mirrored in views)
         if len(views) > 1:
             scores = (logits_NKHW.softmax(1, dtype=torch.float32) for logits_NKHW in scores)
-        return list(first_maximum(reduce(Tensor.add_, scores)))
+        return [LabelMap(ids_HW=ids_HW) for ids_HW in first_maximum(reduce(Tensor.add_, scores)).cpu().numpy()]
+
+    def truth(self, sample: Sample) -> LabelMap | None:
+        return None if sample.label_map is None else LabelMap(ids_HW=masks.read_map(sample.label_map, sample))
 
     def meter(self) -> ConfusionMeter:
         return ConfusionMeter(len(self.classes), self.ignore_index)
 
-    def measure(self, meter: ConfusionMeter, predictions: Sequence[Tensor], batch: Batch) -> None:
-        meter.update([p.cpu() for p in predictions], list(_labels(batch)), batch.sample_ids)
+    def measure(self, meter: ConfusionMeter, predictions: Sequence[LabelMap], batch: Batch) -> None:
+        meter.update([p.ids_HW for p in predictions], list(_labels(batch).numpy()), batch.sample_ids)
 
     def scores(self, meter: ConfusionMeter) -> dict[str, float]:
         """mIoU and the other means, and `iou/<class>` for every class that occurs."""
@@ -124,10 +117,13 @@ class SemanticOps:
                 }
                 for k, c in enumerate(self.classes)
             },
+            "truth_counts": tuple(int(n) for n in confusion_KK.sum(axis=1)),
             "confusion": tuple(tuple(int(n) for n in row) for row in confusion_KK),
+            "count_names": ("intersection", "truth", "predicted"),
             "sample_counts": tuple(
                 tuple((int(i), int(t), int(p)) for i, t, p in counts_K3) for counts_K3 in counts_NK3
             ),
+            "detections": (),
         }
 
 

@@ -141,9 +141,7 @@ def _validate(s: Session) -> dict[str, float]:
     """Scores of the validation split, counted over all ranks, each image exactly once."""
     runtime, split = s.runtime, s.config.validation_split
     _share_statistics(s)
-    batches = EvalBatches(
-        s.dataset, split, s.ops.collate, batch_size=8, rank=runtime.rank, world_size=runtime.world_size
-    )
+    batches = EvalBatches(s.dataset, split, batch_size=8, rank=runtime.rank, world_size=runtime.world_size)
     with torch.autocast(runtime.device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
         meter, _ = count(s.predictor.eval(), s.ops, bundle_of(s), batches)
     s.model.train()

@@ -28,7 +28,7 @@ from segpipe.train.optim import (
     restore_optimizer,
 )
 from segpipe.train.runtime import Runtime
-from segpipe.types import Inference, ModelBundle
+from segpipe.types import Annotation, Inference, ModelBundle
 
 _log = logging.getLogger(__name__)
 _POINTS_ON_A_LOSS_CURVE = 200
@@ -82,7 +82,11 @@ class Session:
         self.average = copy.deepcopy(self.model) if config.ema_decay is not None else None
         self.optimizer = build_optimizer(self.model, config)
         self.batches = TrainBatches(
-            self.dataset, config, self.ops.collate, rank=runtime.rank, world_size=runtime.world_size
+            self.dataset,
+            config,
+            rank=runtime.rank,
+            world_size=runtime.world_size,
+            objects=not {Annotation.SEGMENTS, Annotation.KEYPOINTS}.isdisjoint(self.ops.needs),
         )
         self.steps_per_epoch = self.batches.micro_batches // config.accumulate
         self.total_steps = self.steps_per_epoch * config.epochs

@@ -16,10 +16,7 @@ from segpipe.data.decode import DecodedSample, decode
 from segpipe.data.loader import EvalBatches, TrainBatches
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, epoch_order, open_dataset
-from segpipe.tasks.semantic import SemanticOps
-from tests.fixtures.small import CLASSES, IGNORE, publish_small, small_run
-
-collate = SemanticOps(CLASSES, IGNORE).collate
+from tests.fixtures.small import IGNORE, publish_small, small_run
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def config_of(**train: object) -> TrainConfig:
 
 
 def train_batches(dataset: Dataset, *, rank: int = 0, world_size: int = 1, **train: object) -> TrainBatches:
-    return TrainBatches(dataset, config_of(**train), collate, rank=rank, world_size=world_size)
+    return TrainBatches(dataset, config_of(**train), rank=rank, world_size=world_size)
 
 
 def assert_equal(ours: Sequence[Batch], theirs: Sequence[Batch]) -> None:
@@ -113,7 +110,7 @@ def test_global_batches_are_the_same_for_any_ranks_accumulation_and_resume(
     while position < steps * accumulate:
         until = data.draw(st.integers(position + 1, steps * accumulate))
         workers = data.draw(st.sampled_from(other_sizes))
-        ranks = [TrainBatches(made, config, collate, rank=r, world_size=workers) for r in range(workers)]  # type: ignore[arg-type]
+        ranks = [TrainBatches(made, config, rank=r, world_size=workers) for r in range(workers)]  # type: ignore[arg-type]
         assert {batches.micro_batches for batches in ranks} == {steps * accumulate}
         rows = [batches.rows(3, start=position) for batches in ranks]
         for step in range(until - position):
@@ -192,7 +189,7 @@ def test_evaluation_sees_each_sample_once_in_batches_that_no_rank_changes(
     dataset: Dataset, batch_size: int, world_size: int
 ) -> None:
     def batches(rank: int, size: int) -> list[tuple[str, ...]]:
-        loader = EvalBatches(dataset, "test", collate, batch_size=batch_size, rank=rank, world_size=size)
+        loader = EvalBatches(dataset, "test", batch_size=batch_size, rank=rank, world_size=size)
         found = [batch.sample_ids for batch in loader]
         assert len(found) == len(loader)
         return found
@@ -207,7 +204,7 @@ def test_evaluation_sees_each_sample_once_in_batches_that_no_rank_changes(
 def test_evaluation_gives_whole_images_at_their_own_size(dataset: Dataset) -> None:
     samples = {sample.sample_id: sample for sample in dataset.samples("test")}
     sizes = set()
-    for batch in EvalBatches(dataset, "test", collate, batch_size=4):
+    for batch in EvalBatches(dataset, "test", batch_size=4):
         for number, sample_id in enumerate(batch.sample_ids):
             expected: DecodedSample = decode(samples[sample_id])
             assert batch.original_sizes[number] == (samples[sample_id].height, samples[sample_id].width)
@@ -220,7 +217,7 @@ def test_evaluation_gives_whole_images_at_their_own_size(dataset: Dataset) -> No
 
 def test_a_rank_reads_the_rows_that_follow_each_other(dataset: Dataset) -> None:
     """So it fetches the shards of its share alone."""
-    dealt = [EvalBatches(dataset, "test", collate, batch_size=2, rank=rank, world_size=3) for rank in range(3)]
+    dealt = [EvalBatches(dataset, "test", batch_size=2, rank=rank, world_size=3) for rank in range(3)]
     ids = [sample_id for batches in dealt for batch in batches for sample_id in batch.sample_ids]
     assert ids == dataset.sample_ids("test")
     assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
@@ -231,12 +228,12 @@ def test_sizes_that_were_other_ones_when_they_were_looked_up_are_an_error(
 ) -> None:
     monkeypatch.setattr(dataset, "sizes", lambda split: [(32, 32)] * dataset.rows(split))
     with pytest.raises(CorruptError, match=r"test '.*' is 32 x 40, and was \(32, 32\) when it was looked up"):
-        list(EvalBatches(dataset, "test", collate, batch_size=4))
+        list(EvalBatches(dataset, "test", batch_size=4))
 
 
 def test_a_missing_split_is_named_with_those_that_are_there(dataset: Dataset) -> None:
     with pytest.raises(InputError, match="has no split 'nope'; it has: test, train, val"):
-        EvalBatches(dataset, "nope", collate, batch_size=4)
+        EvalBatches(dataset, "nope", batch_size=4)
 
 
 def test_an_error_in_a_thread_reaches_the_loop(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +247,7 @@ def test_an_error_in_a_thread_reaches_the_loop(dataset: Dataset, monkeypatch: py
     monkeypatch.setattr("segpipe.data.loader.decode", refuse)
     seen = []
     with pytest.raises(CorruptError, match=f"sample {broken}: broken on purpose"):
-        seen += [batch.sample_ids for batch in EvalBatches(dataset, "test", collate, batch_size=1)]
+        seen += [batch.sample_ids for batch in EvalBatches(dataset, "test", batch_size=1)]
     assert seen == []
 
 

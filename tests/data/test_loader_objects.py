@@ -1,24 +1,18 @@
 """Training batches with objects, and with those of other images pasted on: still functions of few integers."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import pytest
 import torch
 
 from segpipe.config import AugmentConfig
-from segpipe.data.batch import Batch
-from segpipe.data.decode import DecodedSample
 from segpipe.data.loader import TrainBatches
 from segpipe.errors import InputError
 from segpipe.shards import Dataset, open_dataset, publish, write_shard
-from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, Sample
 from tests.fixtures.cells import CELL_CLASSES, cells
 from tests.fixtures.samples import manifest_of
 from tests.fixtures.small import small_run
-
-collate = SemanticOps(CELL_CLASSES, 255).collate
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +34,7 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def train_batches(dataset: Dataset, copy_paste: float, *, rank: int = 0, world_size: int = 1) -> TrainBatches:
     config = small_run(augment=AugmentConfig(crop=(24, 28), copy_paste=copy_paste)).train
-    return TrainBatches(dataset, config, collate, rank=rank, world_size=world_size)
+    return TrainBatches(dataset, config, rank=rank, world_size=world_size)
 
 
 def test_pasting_is_the_same_for_any_ranks_and_start(streets: Dataset) -> None:
@@ -73,22 +67,18 @@ def test_a_partner_is_another_sample_of_the_same_epoch_and_costs_no_reading(stre
 
 
 def test_crops_have_objects_if_asked_for(streets: Dataset) -> None:
-    seen: list[DecodedSample] = []
-
-    def keep(samples: Sequence[DecodedSample]) -> Batch:
-        seen.extend(samples)
-        return collate(samples)
-
-    for objects in (True, False):
-        config = small_run(augment=AugmentConfig(crop=(24, 28), copy_paste=0.6)).train
-        batches = TrainBatches(streets, config, keep, rank=0, world_size=1, objects=objects)
-        for _ in batches.epoch(0):
-            pass
-    assert all(sample.objects is not None and len(sample.objects) for sample in seen[:12])
-    assert all(sample.objects is None for sample in seen[12:])
-    for with_objects, without in zip(seen[:12], seen[12:], strict=True):
-        assert with_objects.colour == without.colour
-        assert torch.equal(with_objects.image_3HW, without.image_3HW)
+    config = small_run(augment=AugmentConfig(crop=(24, 28), copy_paste=0.6)).train
+    with_objects, without = (
+        list(TrainBatches(streets, config, rank=0, world_size=1, objects=objects).epoch(0)) for objects in (True, False)
+    )
+    for asked, unasked in zip(with_objects, without, strict=True):
+        assert asked.objects is not None
+        assert all(len(objects) and objects.masks_NHW.shape[1:] == (24, 28) for objects in asked.objects)
+        assert unasked.objects is None
+        assert asked.colours_N3 is not None
+        assert unasked.colours_N3 is not None
+        assert torch.equal(asked.colours_N3, unasked.colours_N3)
+        assert torch.equal(asked.images_N3HW, unasked.images_N3HW)
 
 
 def test_pasting_from_a_dataset_without_objects_is_refused(streets: Dataset) -> None:

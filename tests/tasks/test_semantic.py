@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpipe import models
-from segpipe.data.batch import Batch, normalise, training_inputs
+from segpipe.data.batch import Batch, collate, normalise, training_inputs
 from segpipe.data.decode import DecodedSample
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
 from segpipe.models import DenseOutput
+from segpipe.predictions import LabelMap
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import ClassInfo, Inference, LabelCoding, ModelBundle, Split, Task
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, small_run
@@ -74,6 +75,12 @@ def losses(ops: SemanticOps, output: DenseOutput, batch: Batch) -> dict[str, Ten
     return ops.losses(forward, images_N3HW, batch)
 
 
+def predicted(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
+    """The predictions of a batch, stacked."""
+    found = SemanticOps(bundle.classes, bundle.ignore_index).predict(model, batch, bundle)
+    return torch.stack([torch.from_numpy(prediction.ids_HW) for prediction in found])
+
+
 def painted(labels_NHW: Tensor, classes: tuple[ClassInfo, ...] = CLASSES) -> Batch:
     """A batch whose images hold each class in its colour."""
     palette_K3 = torch.tensor([info.colour for info in classes], dtype=torch.uint8)
@@ -106,30 +113,12 @@ def output_and_batch(seed: int = 0, **aux: Tensor) -> tuple[DenseOutput, Batch]:
     return DenseOutput(logits_NKHW=logits_NKHW, aux=aux), batch
 
 
-def test_collate_stacks_in_order_with_int64_labels_and_their_ignore() -> None:
-    samples = [
-        DecodedSample(
-            sample_id=f"s/{n}",
-            image_3HW=torch.full((3, 4, 5), n, dtype=torch.uint8),
-            labels_HW=torch.full((4, 5), IGNORE - n, dtype=torch.uint8),
-        )
-        for n in range(3)
-    ]
-    batch = SemanticOps(CLASSES, IGNORE).collate(samples)
-    assert batch.images_N3HW[:, 0, 0, 0].tolist() == [0, 1, 2]
-    assert batch.labels_NHW is not None
-    assert batch.labels_NHW.dtype == torch.uint8, "widened on the device only"
-    assert batch.labels_NHW[:, 0, 0].tolist() == [255, 254, 253]
-    assert batch.sample_ids == ("s/0", "s/1", "s/2")
-    assert batch.original_sizes == ((4, 5),) * 3
-
-
 def test_a_batch_without_labels_predicts_but_neither_trains_nor_counts() -> None:
     ops = SemanticOps(CLASSES, IGNORE)
     sample = DecodedSample(sample_id="s/0", image_3HW=torch.zeros(3, 4, 5, dtype=torch.uint8), labels_HW=None)
-    batch = ops.collate([sample])
+    batch = collate([sample])
     predictions = ops.predict(NearestColour(), batch, bundle())
-    assert predictions[0].shape == (4, 5)
+    assert predictions[0].ids_HW.shape == (4, 5)
     for refused in (
         lambda: losses(ops, DenseOutput(logits_NKHW=torch.zeros(1, K, 4, 5)), batch),
         lambda: ops.measure(ops.meter(), predictions, batch),
@@ -142,11 +131,12 @@ def test_a_batch_without_labels_predicts_but_neither_trains_nor_counts() -> None
 @pytest.mark.parametrize("input_scale", [1.0, 0.5, 0.8, 2.0])
 def test_predictions_follow_the_image_at_its_own_size(size: tuple[int, int], input_scale: float) -> None:
     labels_NHW, model = halves(*size), NearestColour()
-    predictions = SemanticOps(CLASSES, IGNORE).predict(model, painted(labels_NHW), bundle(input_scale))
+    predictions = predicted(model, painted(labels_NHW), bundle(input_scale))
     inner = tuple(max(1, round(side * input_scale)) for side in size)
     assert model.seen == [(2, 3, *inner)]
-    assert all(p.dtype == torch.uint8 and tuple(p.shape) == size for p in predictions)
-    wrong = (torch.stack(predictions) != labels_NHW).sum(dim=2).amax().item()
+    assert predictions.dtype == torch.uint8
+    assert tuple(predictions.shape) == (2, *size)
+    wrong = (predictions != labels_NHW).sum(dim=2).amax().item()
     # Between two colours lies a third: at a border, one column on either side may be another class once resized.
     assert wrong <= (0 if input_scale == 1.0 else 4)
     if size[1] >= 30:
@@ -169,7 +159,7 @@ def test_logits_are_resized_before_the_arg_max() -> None:
             return DenseOutput(logits_NKHW=logits_NKHW)
 
     batch = painted(torch.zeros(1, 2, 4, dtype=torch.long))
-    prediction = SemanticOps(CLASSES, IGNORE).predict(TwoCells(), batch, bundle(0.5))[0]
+    prediction = predicted(TwoCells(), batch, bundle(0.5))[0]
     logits = functional.interpolate(
         TwoCells()(torch.zeros(1, 3, 1, 2)).logits_NKHW, size=(2, 4), mode="bilinear", align_corners=False
     )
@@ -185,7 +175,7 @@ def test_several_views_are_averaged_as_probabilities_each_the_right_way_round() 
     batch = painted(labels_NHW)
     inference = Inference(scales=(0.5, 1.0, 1.5), mirror=True)
     with torch.inference_mode():
-        found = torch.stack(SemanticOps(CLASSES, IGNORE).predict(network, batch, bundle(0.8, inference=inference)))
+        found = predicted(network, batch, bundle(0.8, inference=inference))
         total_NKHW = torch.zeros(2, K, 33, 47, dtype=torch.float64)
         for height, width in ((13, 19), (26, 38), (40, 56)):
             small = functional.interpolate(
@@ -211,9 +201,9 @@ def test_a_model_without_a_sense_of_left_and_right_gains_one() -> None:
             return DenseOutput(logits_NKHW=logits_NKHW.masked_fill(unsure, 0.0))
 
     labels_NHW = halves(4, 30)
-    ops, batch = SemanticOps(CLASSES, IGNORE), painted(labels_NHW)
-    alone = torch.stack(ops.predict(LeftHalf(), batch, bundle()))
-    both = torch.stack(ops.predict(LeftHalf(), batch, bundle(inference=Inference(scales=(1.0,), mirror=True))))
+    batch = painted(labels_NHW)
+    alone = predicted(LeftHalf(), batch, bundle())
+    both = predicted(LeftHalf(), batch, bundle(inference=Inference(scales=(1.0,), mirror=True)))
     assert not torch.equal(alone.long(), labels_NHW)
     assert torch.equal(both.long(), labels_NHW)
 
@@ -232,7 +222,7 @@ def test_more_than_255_classes_come_as_int32() -> None:
     classes = tuple(ClassInfo(name=f"c{k}", colour=(k % 256, k // 256 * 90, 40)) for k in range(300))
     labels_NHW = torch.tensor([[[0, 254, 255, 256, 299]]])
     batch = painted(labels_NHW, classes)
-    prediction = SemanticOps(classes, 65535).predict(NearestColour(classes), batch, bundle(1.0, classes))[0]
+    prediction = predicted(NearestColour(classes), batch, bundle(1.0, classes))[0]
     assert prediction.dtype == torch.int32
     assert prediction.tolist() == [[0, 254, 255, 256, 299]]
 
@@ -315,7 +305,7 @@ def counted(seed: int = 0, images: int = 4) -> tuple[SemanticOps, object, np.nda
             sample_ids=(f"s/{n}",),
             original_sizes=((5, 6),),
         )
-        ops.measure(meter, [torch.from_numpy(predictions_NHW[n])], batch)
+        ops.measure(meter, [LabelMap(ids_HW=predictions_NHW[n])], batch)
     return ops, meter, predictions_NHW, labels_NHW
 
 
@@ -373,7 +363,7 @@ def test_a_report_needs_each_sample_exactly_once(order: list[str]) -> None:
 
 def test_an_undefined_class_is_none_in_the_report() -> None:
     ops, meter = SemanticOps(CLASSES, IGNORE), SemanticOps(CLASSES, IGNORE).meter()
-    ops.measure(meter, [torch.zeros(2, 3, dtype=torch.uint8)], painted(torch.zeros(1, 2, 3, dtype=torch.long)))
+    ops.measure(meter, [LabelMap(ids_HW=np.zeros((2, 3), np.uint8))], painted(torch.zeros(1, 2, 3, dtype=torch.long)))
     fields = ops.report_fields(meter, ["s/0"], ["s/0"])
     assert fields["per_class"]["disc"] == {"iou": None, "dice": None, "pixels": 0.0}
     assert fields["value"] == 1.0

@@ -73,9 +73,9 @@ def test_without_batch_statistics_two_ranks_compute_what_one_does(job: TrainJob,
 
 def test_the_ranks_cut_the_global_batches(shared: TrainJob) -> None:
     """As in data/test_loader.py, for the very run of this file: no sample twice, none left out."""
-    dataset, collate = open_dataset(shared.data), SemanticOps(CLASSES, IGNORE).collate
+    dataset = open_dataset(shared.data)
     for epoch in range(2):
-        ranks = [TrainBatches(dataset, RUN.train, collate, rank=rank, world_size=2) for rank in range(2)]
+        ranks = [TrainBatches(dataset, RUN.train, rank=rank, world_size=2) for rank in range(2)]
         seen = [[batch.sample_ids for batch in batches.epoch(epoch)] for batches in ranks]
         together = [list(one + other) for one, other in zip(*seen, strict=True)]
         assert together == [ranks[0].sample_ids(epoch, position) for position in range(4)]
@@ -89,7 +89,7 @@ def test_validation_counts_every_image_once(undisturbed: TrainResult) -> None:
     model, bundle = checkpoint.load_model(undisturbed.model_uri)
     model.load_state_dict(dict(final.weights))
     meter = ops.meter()
-    for batch in EvalBatches(dataset, "val", ops.collate, batch_size=8):
+    for batch in EvalBatches(dataset, "val", batch_size=8):
         ops.measure(meter, ops.predict(model, batch, bundle), batch)
     expected = {f"val/{name}": value for name, value in ops.scores(meter).items()}
     assert undisturbed.history[-1]["metrics"] == expected
@@ -139,7 +139,7 @@ def test_nonsense_on_one_rank_stops_both_within_the_step(
 ) -> None:
     results = run_ranks(job, next(meetings), options={rank: {"nonsense_in_step": step}})
     dataset = open_dataset(job.data)
-    batches = TrainBatches(dataset, RUN.train, SemanticOps(CLASSES, IGNORE).collate, rank=0, world_size=1)
+    batches = TrainBatches(dataset, RUN.train, rank=0, world_size=1)
     for number, (status, (kind, message)) in enumerate(results):
         assert (status, kind) == (0, "NonFiniteError")
         assert f"on rank {number} at step {step} (epoch {step // 4})" in message

@@ -1,0 +1,40 @@
+"""One prediction of any task as a picture: which file of this room draws it.
+
+`draw` returns PNG bytes that depend on nothing but its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from segpipe.errors import InputError
+from segpipe.predictions import LabelMap, Prediction
+from segpipe.report import overlay
+from segpipe.report.drawing import Pixels
+from segpipe.types import ClassInfo
+
+
+def draw(
+    image_HW3: Pixels,
+    prediction: Prediction,
+    truth: Prediction | None,
+    *,
+    classes: Sequence[ClassInfo],
+    ignore_index: int,
+    title: str,
+) -> bytes:
+    """A PNG of one prediction beside its truth, which is of the same type, or None where nobody labelled the image.
+
+    `image_HW3` is uint8 RGB. Raises InputError when sizes, ids or types do not fit together.
+    """
+    if truth is not None and type(truth) is not type(prediction):
+        raise InputError(
+            f"{title}: the prediction is a {type(prediction).__name__}, the truth a {type(truth).__name__}; they must "
+            "be of one task"
+        )
+    if isinstance(prediction, LabelMap):
+        labels_HW = truth.ids_HW if isinstance(truth, LabelMap) else None
+        return overlay.draw(
+            image_HW3, prediction.ids_HW, labels_HW, classes=classes, ignore_index=ignore_index, title=title
+        )
+    raise InputError(f"{title}: nothing here draws a {type(prediction).__name__}")
