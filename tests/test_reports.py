@@ -123,7 +123,7 @@ FAULTS: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "task of a wrong type": ({"task": ["semantic"]}, ("task: expected one of semantic",)),
     "text for a list": ({"sample_ids": "ab"}, ("sample_ids: expected a list", "'ab'")),
     "deep in a list": ({"confusion": [[3, 1], [0, "4"]]}, ("confusion[1][1]: expected an integer", "'4'")),
-    "too short a triple": ({"sample_counts": [[[1, 2]]]}, ("sample_counts[0][0]: expected a list of 3", "[1, 2]")),
+    "too short a row": ({"detections": [[[1, 2]]]}, ("detections[0][0]: expected a list of 4", "[1, 2]")),
     "deep in a mapping": ({"per_class": {"sky": {"iou": "x"}}}, ("per_class.sky.iou: expected a finite number", "'x'")),
     "list for a mapping": ({"metrics": [1]}, ("metrics: expected an object", "[1]")),
 }

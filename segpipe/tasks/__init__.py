@@ -18,10 +18,7 @@ from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Tas
 
 
 class TaskOps(Protocol):
-    """Everything that the loops need to know of a task. Meters and outputs are the task's own types.
-
-    A task that needs segments or keypoints trains on `Batch.objects`.
-    """
+    """Everything that the loops need to know of a task. Meters and outputs are the task's own types."""
 
     needs: ClassVar[tuple[Annotation, ...]]
     prediction: ClassVar[type[Prediction]]
@@ -65,3 +62,8 @@ class TaskOps(Protocol):
 
 
 TASKS: Mapping[Task, type[TaskOps]] = {Task.SEMANTIC: SemanticOps}
+
+
+def trains_on_objects(ops: TaskOps) -> bool:
+    """Whether training batches are to carry the objects of each crop: a task that needs segments or keypoints."""
+    return Annotation.SEGMENTS in ops.needs or Annotation.KEYPOINTS in ops.needs

@@ -21,14 +21,14 @@ from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from segpipe.data.loader import TrainBatches
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
-from segpipe.tasks import TASKS, TaskOps
+from segpipe.tasks import TASKS, TaskOps, trains_on_objects
 from segpipe.train.optim import (
     build_optimizer,
     optimizer_tensors,
     restore_optimizer,
 )
 from segpipe.train.runtime import Runtime
-from segpipe.types import Annotation, Inference, ModelBundle
+from segpipe.types import Inference, ModelBundle
 
 _log = logging.getLogger(__name__)
 _POINTS_ON_A_LOSS_CURVE = 200
@@ -86,7 +86,7 @@ class Session:
             config,
             rank=runtime.rank,
             world_size=runtime.world_size,
-            objects=not {Annotation.SEGMENTS, Annotation.KEYPOINTS}.isdisjoint(self.ops.needs),
+            objects=trains_on_objects(self.ops),
         )
         self.steps_per_epoch = self.batches.micro_batches // config.accumulate
         self.total_steps = self.steps_per_epoch * config.epochs
