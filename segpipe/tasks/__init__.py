@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch
 from segpipe.predictions import Prediction
+from segpipe.tasks.panoptic import PanopticOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
 
@@ -61,9 +62,14 @@ class TaskOps(Protocol):
         """The task's part of an `EvalReport`: metrics, per class, evidence in dataset order, value with interval."""
 
 
-TASKS: Mapping[Task, type[TaskOps]] = {Task.SEMANTIC: SemanticOps}
+TASKS: Mapping[Task, type[TaskOps]] = {Task.SEMANTIC: SemanticOps, Task.PANOPTIC: PanopticOps}
 
 
 def trains_on_objects(ops: TaskOps) -> bool:
     """Whether training batches are to carry the objects of each crop: a task that needs segments or keypoints."""
     return Annotation.SEGMENTS in ops.needs or Annotation.KEYPOINTS in ops.needs
+
+
+def trains_on_keypoints(ops: TaskOps) -> bool:
+    """Whether those objects are to carry their keypoints, whose left and right a mirror image must then exchange."""
+    return Annotation.KEYPOINTS in ops.needs
