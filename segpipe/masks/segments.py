@@ -1,4 +1,4 @@
-"""Run lengths of objects without painting an image for each: from a map of ids, from the crop of a box; and their boxes.
+"""Run lengths of objects without painting an image for each: from a map of ids, from the crop of a box; their boxes.
 
 COCO's runs go down the columns. Part of the room `masks`.
 Letter legend: H W image size in pixels, h w size of a crop of it.

@@ -118,9 +118,7 @@ def _class_ap(
     return ap_RT
 
 
-def _area(
-    found_RM: npt.NDArray[np.int32], counted_RM: npt.NDArray[np.int32], truths_R: FloatArray
-) -> FloatArray:
+def _area(found_RM: npt.NDArray[np.int32], counted_RM: npt.NDArray[np.int32], truths_R: FloatArray) -> FloatArray:
     """The mean (R,) of the precision envelope at COCO's 101 recalls, from the counts at each true positive."""
     if not found_RM.shape[1]:
         return np.zeros(len(found_RM))

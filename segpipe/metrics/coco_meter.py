@@ -82,9 +82,13 @@ class DetectionMeter:
 
     def metrics(self) -> dict[str, float]:
         """The defined scores under names that say the protocol: "ap/coco/segm", "ap50/coco/segm", "ar100/coco/segm"."""
+        return {name: value for name, value in self.all_metrics().items() if value is not None}
+
+    def all_metrics(self) -> dict[str, float | None]:
+        """All scores by those names; None where no truth defines one."""
         protocol = f"coco/{self.iou_type}" + ("" if self.use_categories else "/class-agnostic")
-        numbers = {name: value for name, value in self.scores().items() if name != "per_class" and value > -1}
-        return {f"{name.lower()}/{protocol}": value for name, value in numbers.items()}
+        numbers = {name: value for name, value in self.scores().items() if name != "per_class"}
+        return {f"{name.lower()}/{protocol}": value if value > -1 else None for name, value in numbers.items()}
 
     def curve(self, category_id: int | None = None, *, iou_threshold: float = 0.5) -> PrecisionRecall:
         """What each score threshold buys in one category, or in all together: detections that match at an IoU (or OKS)
@@ -110,7 +114,7 @@ class DetectionMeter:
         return precision_recall(np.concatenate(scores), np.concatenate(hits), truths)
 
     def evidence(self, image_ids: Sequence[ImageId]) -> ApEvidence:
-        """What was matched in which image, for the bootstrap: images are places in `image_ids`, classes in `categories`.
+        """What matched in which image, for the bootstrap: images are places in `image_ids`, classes in `categories`.
 
         Detections stand in the order in which `scores` meets them. Raises InputError unless `image_ids` are those that
         were counted.

@@ -10,14 +10,20 @@ from hypothesis import strategies as st
 from segpipe import masks
 from segpipe.data.decode import decode_objects
 from segpipe.errors import BadSampleError
-from segpipe.masks import box_of_runs, decode_rle, encode_crop, encode_rle, rle_runs, segment_runs
+from segpipe.masks import box_of_runs, encode_crop, encode_rle, rle_runs, segment_runs
 from segpipe.types import Sample, Segment
 
 
 def sample_of(ids_HW: np.ndarray, *segments: Segment) -> Sample:
     height, width = ids_HW.shape
     return Sample(
-        sample_id="s", image=b"x", height=height, width=width, group="s", segment_map=ids_HW.tobytes(), segments=segments
+        sample_id="s",
+        image=b"x",
+        height=height,
+        width=width,
+        group="s",
+        segment_map=ids_HW.tobytes(),
+        segments=segments,
     )
 
 
