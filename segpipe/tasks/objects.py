@@ -77,9 +77,11 @@ class ObjectOps:
         """The objects of each image, best first, as the model sees it resized by `bundle.input_scale`."""
         images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device)
         output: RegionOutput = model(images_N3hw, None)
-        size, seen = tuple(batch.images_N3HW.shape[-2:]), tuple(images_N3hw.shape[-2:])
+        (height, width), (rows, columns) = batch.images_N3HW.shape[-2:], images_N3hw.shape[-2:]
         return [
-            detections_of(found, size=size, seen=seen, classes=self.classes, sample_id=sample_id)
+            detections_of(
+                found, size=(height, width), seen=(rows, columns), classes=self.classes, sample_id=sample_id
+            )
             for found, sample_id in zip(output.regions, batch.sample_ids, strict=True)
         ]
 
