@@ -27,6 +27,7 @@ __all__ = [
     "AugmentConfig",
     "DatasetConfig",
     "EvaluateConfig",
+    "InferenceConfig",
     "PromoteConfig",
     "Recipe",
     "ResourceConfig",

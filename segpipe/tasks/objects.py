@@ -104,7 +104,7 @@ class ObjectOps:
         """Counts detections against the rows as stored: areas and boxes as stated, crowds, masks to the pixel."""
         if batch.samples is None:
             raise InputError(
-                f"samples {', '.join(batch.sample_ids[:4])}: come without the rows that they are scored by"
+                f"samples {', '.join(batch.sample_ids[:4])}: have no stored rows, which they are scored by"
             )
         for sample, found in zip(batch.samples, predictions, strict=True):
             truths = list(_annotations(sample, set(self._things)))
