@@ -78,7 +78,8 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
         {"types", "errors", "predictions", "config", "data", "models", "tasks", "checkpoint"},
         {"torch", "numpy", "mlflow"},
     ),
-    "report": ({"types", "errors", "masks", "predictions"}, {"numpy", "PIL"}),
+    # A picture says what was found by the overlap that the measure counts, not by one of its own.
+    "report": ({"types", "errors", "masks", "predictions", "metrics"}, {"numpy", "PIL"}),
     "stages": ({ALL_ROOMS}, set()),
     "cli": ({"stages", "config", "types", "errors"}, {"typer", "rich"}),
     "flows": ({"stages", "config", "types", "errors", "cli"}, {"prefect", "typer", "rich"}),
