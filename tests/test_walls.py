@@ -34,8 +34,9 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "losses": (set(), {"torch"}),
     "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
+    "refine": ({"errors"}, {"numpy", "scipy"}),
     "tasks": (
-        {"types", "errors", "config", "data", "models", "losses", "metrics", "masks", "predictions"},
+        {"types", "errors", "config", "data", "models", "losses", "metrics", "masks", "predictions", "refine"},
         {"torch", "numpy"},
     ),
     "checkpoint": ({"types", "errors", "storage", "reports", "models"}, {"torch", "safetensors"}),
