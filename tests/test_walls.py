@@ -101,7 +101,7 @@ ONE_ROOM = {
 SIBLINGS = {
     "sources": {"spec", "reading", "__init__"},
     "models": {"spec", "layers", "backbones", "upsampling", "pretrained", "__init__"},
-    "tasks": {"__init__"},
+    "tasks": {"objects", "regions", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
