@@ -100,7 +100,19 @@ ONE_ROOM = {
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
 SIBLINGS = {
     "sources": {"spec", "reading", "__init__"},
-    "models": {"spec", "layers", "backbones", "upsampling", "pretrained", "__init__"},
+    "models": {
+        "spec",
+        "layers",
+        "backbones",
+        "upsampling",
+        "pretrained",
+        "pyramid",
+        "regions",
+        "released_regions",
+        "faster_rcnn",  # the parent of mask_rcnn
+        "unet",  # the parent of unet_watershed
+        "__init__",
+    },
     "tasks": {"objects", "regions", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
