@@ -134,7 +134,7 @@ def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
 def test_other_numbers_of_input_channels(name: str, channels: int) -> None:
     model = models.create(name, 2, in_channels=channels, **options_with(name)).eval()
     with torch.no_grad():
-        kind_of(name).check(model(images(8, 9, channels=channels)), images(8, 9), 2)
+        kind_of(name).check(model(images(8, 9, channels=channels)), images(8, 9), rows_of(name, 2))
 
 
 @every_architecture
