@@ -79,9 +79,7 @@ class ObjectOps:
         output: RegionOutput = model(images_N3hw, None)
         (height, width), (rows, columns) = batch.images_N3HW.shape[-2:], images_N3hw.shape[-2:]
         return [
-            detections_of(
-                found, size=(height, width), seen=(rows, columns), classes=self.classes, sample_id=sample_id
-            )
+            detections_of(found, size=(height, width), seen=(rows, columns), classes=self.classes, sample_id=sample_id)
             for found, sample_id in zip(output.regions, batch.sample_ids, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""Objects on both sides of a region model: masks pasted as torchvision pastes them, targets without crowds and stuff."""
+"""Objects on both sides of a region model: masks pasted as by torchvision, targets without crowds and stuff."""
 
 import resource
 
@@ -101,7 +101,11 @@ def test_a_model_learns_of_things_and_of_no_crowd() -> None:
         keypoints_NP3=None,
     )
     batch = Batch(
-        images_N3HW=torch.zeros(1, 3, 5, 6), labels_NHW=None, sample_ids=("s",), original_sizes=((5, 6),), objects=(objects,)
+        images_N3HW=torch.zeros(1, 3, 5, 6),
+        labels_NHW=None,
+        sample_ids=("s",),
+        original_sizes=((5, 6),),
+        objects=(objects,),
     )
     (target,) = region_targets(batch, CLASSES, torch.device("cpu"))
     assert target.class_ids_M.tolist() == [1, 2]
