@@ -22,6 +22,7 @@ from segpipe.models import (
     panoptic_deeplab,
     retinanet,
     unet,
+    unet_watershed,
 )
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published
@@ -48,6 +49,7 @@ MODELS: dict[str, ModelSpec] = {
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
+        unet_watershed.SPEC,
         retinanet.SPEC,
         panoptic_deeplab.SPEC,
     )

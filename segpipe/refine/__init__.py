@@ -1,4 +1,4 @@
-"""Post-processing of what a model says of one image, between `tasks/` and `predictions.py`. Knows no model.
+"""Refinement: what is made of a model's numbers before they are a prediction. Below `tasks/`; knows no model.
 
 Each file is one published procedure; import it by its name.
 """

@@ -8,26 +8,10 @@ from torch import nn
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.spec import CentreOutput, RegionTarget
+from segpipe.models.spec import RegionTarget
 
 K = 4
 TINY = {"backbone": "mobilenet_v3_large", "channels": 16}
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 6), (33, 32), (65, 47)], ids=lambda size: "x".join(map(str, size)))
-def test_every_map_has_the_size_of_the_input_and_one_step_reaches_every_parameter(size: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    model = models.create("panoptic_deeplab", K, **TINY)
-    images = torch.randn(1, 3, *size)
-    for mode in (model.eval(), model.train()):
-        output = mode(images)
-        assert type(output) is CentreOutput
-        assert output.logits_NKHW.shape == (1, K, *size)
-        assert output.centres_N1HW.shape == (1, 1, *size)
-        assert output.offsets_N2HW.shape == (1, 2, *size)
-    terms = (output.logits_NKHW, output.centres_N1HW, output.offsets_N2HW)
-    torch.stack([(each - 1).square().mean() for each in terms]).sum().backward()
-    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 def test_widths_are_those_of_the_paper() -> None:

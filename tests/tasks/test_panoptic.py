@@ -16,14 +16,13 @@ from segpipe import masks, reports
 from segpipe.config import InferenceConfig
 from segpipe.data.batch import Batch
 from segpipe.data.decode import decode
-from segpipe.data.objects import decode_objects
 from segpipe.errors import InputError
 from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.metrics import dataset_pq
 from segpipe.models.spec import CentreOutput, DenseOutput
 from segpipe.predictions import PanopticMap
 from segpipe.tasks.panoptic import PanopticOps
-from segpipe.tasks.panoptic.truth import panoptic_truth, region_targets
+from segpipe.tasks.panoptic.truth import panoptic_truth
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
@@ -124,14 +123,6 @@ def test_label_maps_of_panoptic_sources_agree_with_their_segments(tmp_path: Path
                 class_of[each.segment_id] = each.class_id
             assert np.array_equal(class_of[found.ids_HW], labels_HW), (name, stored.sample_id)
     assert set(names) >= {"scenes", "coco_panoptic", "cityscapes"}
-
-
-def test_region_targets_are_things_that_are_no_crowd() -> None:
-    stored = sample("0022 0022", "3311 3322", (segment(1, 2), segment(2, 2, is_crowd=True), segment(3, 0)))
-    (found,) = region_targets([decode_objects(stored)], CLASSES, torch.device("cpu"))
-    assert found.boxes_M4.tolist() == [[2, 0, 4, 1]]
-    assert found.class_ids_M.tolist() == [2]
-    assert found.masks_MHW.tolist() == [[[False, False, True, True], [False] * 4]]
 
 
 # Counting and the report.

@@ -14,16 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from segpipe.config import TrainConfig
-from segpipe.data.batch import Batch, normalise
+from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.metrics import PanopticMeter, dataset_pq, interval, resampling_unit
 from segpipe.models.spec import CentreOutput
 from segpipe.predictions import PanopticMap, Prediction
 from segpipe.tasks.panoptic import centres
-from segpipe.tasks.panoptic.truth import panoptic_truth, region_targets
+from segpipe.tasks.panoptic.truth import panoptic_truth
+from segpipe.tasks.regions import region_targets
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -76,17 +76,13 @@ class PanopticOps:
         """The terms that the model's kind of output has, in float32."""
         if batch.labels_NHW is None or batch.objects is None:
             raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: lack a label map or segments, and need both")
-        output = forward(images_N3HW, region_targets(batch.objects, self.classes, images_N3HW.device))
+        output = forward(images_N3HW, region_targets(batch, self.classes, images_N3HW.device))
         return _kind(output).losses(output, batch, classes=self.classes, ignore_index=self.ignore_index)
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[PanopticMap]:
         """A segment for every pixel, a map an image. The image enters the model resized by `bundle.input_scale`."""
-        images_N3hw = batch.images_N3HW.to(next(model.parameters()).device).contiguous()
-        height, width = images_N3hw.shape[-2:]
-        if bundle.input_scale != 1.0:
-            inner = [max(1, round(side * bundle.input_scale)) for side in (height, width)]
-            images_N3hw = functional.interpolate(images_N3hw.float(), size=inner, mode="bilinear", antialias=True)
-        output = model(normalise(images_N3hw, bundle.mean, bundle.std))
+        height, width = batch.images_N3HW.shape[-2:]
+        output = model(evaluation_inputs(batch, bundle, next(model.parameters()).device))
         return _kind(output).maps(output, size=(height, width), classes=self.classes)
 
     def truth(self, sample: Sample) -> PanopticMap | None:

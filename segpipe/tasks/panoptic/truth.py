@@ -1,6 +1,6 @@
-"""The truth of the panoptic task: of a stored image for the meter, of a training crop for models that sample regions.
+"""The truth of the panoptic task: a stored image as the map that a perfect model would give of it.
 
-Letter legend: M objects of a crop, H W size in pixels.
+Letter legend: H W size in pixels.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from segpipe import masks
-from segpipe.data.objects import Objects
-from segpipe.models.spec import RegionTarget
 from segpipe.predictions import PanopticMap
 from segpipe.types import ClassInfo, Sample, Segment
 
@@ -53,21 +50,3 @@ def _add(
         number = max((each.segment_id for each in segments), default=0) + 1
         ids_HW[free_HW] = number
         segments.append(Segment(segment_id=number, class_id=class_id, area=float(area), is_crowd=is_crowd))
-
-
-def region_targets(
-    objects: Sequence[Objects], classes: Sequence[ClassInfo], device: torch.device
-) -> tuple[RegionTarget, ...]:
-    """The things of each crop on the device, crowds left out."""
-    is_thing_K = torch.tensor([c.is_thing for c in classes])
-    targets = []
-    for each in objects:
-        kept_M = is_thing_K[each.class_ids_N] & ~each.is_crowd_N
-        targets.append(
-            RegionTarget(
-                boxes_M4=each.boxes_N4[kept_M].to(device, non_blocking=True),
-                class_ids_M=each.class_ids_N[kept_M].to(device, non_blocking=True),
-                masks_MHW=each.masks_NHW[kept_M].to(device, non_blocking=True),
-            )
-        )
-    return tuple(targets)
