@@ -20,6 +20,7 @@ from segpipe.models import (
     fcn,
     mask_rcnn,
     panoptic_deeplab,
+    panoptic_fpn,
     retinanet,
     unet,
     unet_watershed,
@@ -52,6 +53,7 @@ MODELS: dict[str, ModelSpec] = {
         unet_watershed.SPEC,
         retinanet.SPEC,
         panoptic_deeplab.SPEC,
+        panoptic_fpn.SPEC,
     )
 }
 
