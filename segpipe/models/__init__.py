@@ -14,7 +14,16 @@ import torchvision
 from torch import nn
 
 from segpipe.errors import InputError
-from segpipe.models import deeplab_v3plus, faster_rcnn, fcn, mask_rcnn, retinanet, unet, unet_watershed
+from segpipe.models import (
+    deeplab_v3plus,
+    faster_rcnn,
+    fcn,
+    mask_rcnn,
+    panoptic_deeplab,
+    retinanet,
+    unet,
+    unet_watershed,
+)
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published
 from segpipe.types import Task
@@ -42,6 +51,7 @@ MODELS: dict[str, ModelSpec] = {
         mask_rcnn.SPEC,
         unet_watershed.SPEC,
         retinanet.SPEC,
+        panoptic_deeplab.SPEC,
     )
 }
 

@@ -8,19 +8,16 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from segpipe.errors import InputError
-from segpipe.masks import decode_rle, encode_rle
+from segpipe.masks import encode_rle
 from segpipe.metrics import coco_average_precision
-from segpipe.metrics.coco_entries import read_index, read_truths
 from tests.fixtures.coco_mini import MINI, mini_detections
 from tests.fixtures.random_coco import random_coco
 
