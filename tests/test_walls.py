@@ -113,7 +113,7 @@ SIBLINGS = {
         "unet",  # the parent of unet_watershed
         "__init__",
     },
-    "tasks": {"objects", "regions", "__init__"},
+    "tasks": {"objects", "painting", "regions", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
 # An architecture made of another one's parts: its file may import the other's.
