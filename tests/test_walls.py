@@ -31,7 +31,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
-    "losses": (set(), {"torch"}),
+    "losses": (set(), {"torch", "scipy"}),
     "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (
@@ -98,8 +98,8 @@ ONE_ROOM = {
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
 SIBLINGS = {
     "sources": {"spec", "reading", "__init__"},
-    "models": {"spec", "layers", "backbones", "upsampling", "pretrained", "__init__"},
-    "tasks": {"__init__"},
+    "models": {"spec", "layers", "backbones", "upsampling", "pretrained", "attention", "pixel_decoders", "__init__"},
+    "tasks": {"queries", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
