@@ -90,9 +90,10 @@ def matching_cost(class_logits_QK: Tensor, logits_QP: Tensor, class_ids_M: Tenso
 def match_queries(cost_QM: Tensor) -> tuple[Tensor, Tensor]:
     """(queries, objects): the pairs of the lowest total cost, as int64 indices on the cost's device.
 
-    Every object has a query of its own, or every query an object where there are fewer queries.
+    Every object has a query of its own, or every query an object where there are fewer queries. Pairs are in the order
+    of the objects: the points that are then drawn for them do not depend on which query it is that matched.
     """
-    queries, objects = linear_sum_assignment(cost_QM.cpu().numpy())
+    objects, queries = linear_sum_assignment(cost_QM.T.cpu().numpy())
     return torch.from_numpy(queries).to(cost_QM.device), torch.from_numpy(objects).to(cost_QM.device)
 
 
