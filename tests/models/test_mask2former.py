@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import io
 
 import pytest
 import torch
@@ -29,8 +28,8 @@ def ready(decoder: str) -> Mask2Former:
     return model
 
 
-def images(height: int, width: int, *, batch: int = 1, channels: int = 3) -> Tensor:
-    return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
+def images(height: int, width: int, *, batch: int = 1) -> Tensor:
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
 
 
 def parts(output: QueryOutput) -> list[Tensor]:
@@ -55,50 +54,19 @@ def test_a_prediction_from_the_queries_alone_and_one_after_every_layer(decoder: 
     torch.testing.assert_close(output.aux[0].class_logits_NQK[0], output.aux[0].class_logits_NQK[1])
 
 
-@every_decoder
 @pytest.mark.parametrize("size", [(1, 1), (33, 47)], ids=lambda size: "x".join(map(str, size)))
-def test_one_training_step_on_one_image_reaches_every_parameter(decoder: str, size: tuple[int, int]) -> None:
-    model = copy.deepcopy(ready(decoder)).train()
+def test_a_training_step_reaches_every_parameter_of_the_plain_pyramid(size: tuple[int, int]) -> None:
+    """What the contract of every architecture asks of the deformable one."""
+    model = copy.deepcopy(ready("fpn")).train()
     torch.stack([each.square().sum() for each in parts(model(images(*size)))]).sum().backward()
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
     assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
 
 
 @every_decoder
-def test_evaluation_is_deterministic_and_independent_of_neighbours_and_memory_format(decoder: str) -> None:
-    model, batch = ready(decoder), images(33, 40, batch=2)
-    with torch.no_grad():
-        first, again = parts(model(batch)), parts(model(batch))
-        alone = parts(model(batch[1:]))
-        last = parts(model(batch.to(memory_format=torch.channels_last)))
-    for one, same, lone, other in zip(first, again, alone, last, strict=True):
-        assert torch.equal(one, same)
-        tolerance = 1e-4 * float(one.abs().max())
-        torch.testing.assert_close(lone, one[1:], rtol=0, atol=tolerance)
-        torch.testing.assert_close(other, one, rtol=0, atol=tolerance)
-
-
-@every_decoder
-def test_weights_travel_as_a_plain_state_dict(decoder: str) -> None:
-    file = io.BytesIO()
-    torch.save(ready(decoder).state_dict(), file)
-    file.seek(0)
-    other = models.create("mask2former", K, decoder=decoder, **TINY).eval()
-    other.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    with torch.no_grad():
-        assert all(map(torch.equal, parts(other(images(9, 9))), parts(ready(decoder)(images(9, 9)))))
-
-
-@every_decoder
 def test_half_precision_stays_finite(decoder: str) -> None:
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert all(bool(each.isfinite().all()) for each in parts(ready(decoder)(images(40, 40))))
-
-
-def test_other_numbers_of_input_channels() -> None:
-    model = models.create("mask2former", 2, in_channels=1, decoder="fpn", **TINY).eval()
-    with torch.no_grad():
-        assert model(images(8, 9, channels=1)).class_logits_NQK.shape == (1, Q, 3)
 
 
 def test_the_paper_s_model_has_the_paper_s_size() -> None:
