@@ -38,7 +38,7 @@ def losses(output: QueryOutput, batch: Batch, *, classes: Sequence[ClassInfo], i
     targets = [query_targets(batch, image, classes) for image in range(len(batch.sample_ids))]
     device = output.mask_logits_NQhw.device
     class_ids = [class_ids_M.to(device, non_blocking=True) for class_ids_M, _ in targets]
-    truth = [masks_MHW.to(device, non_blocking=True).float() for _, masks_MHW in targets]
+    truth = [masks_MHW.to(device, non_blocking=True) for _, masks_MHW in targets]
     terms: dict[str, Tensor] = {}
     for layer in (*output.aux, output):
         found = query_losses(layer.class_logits_NQK, layer.mask_logits_NQhw, class_ids, truth)
