@@ -119,7 +119,7 @@ SIBLINGS = {
     "exports": {"spec", "naming", "__init__"},
 }
 # An architecture made of another one's parts: its file may import the other's.
-PARENTS = {"panoptic_deeplab": {"deeplab_v3plus"}}
+PARENTS = {"panoptic_deeplab": {"deeplab_v3plus"}, "panoptic_fpn": {"mask_rcnn"}}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "marshal.loads", "os.system"}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from segpipe import models
 from segpipe.data.batch import Batch, normalise
 from segpipe.data.objects import Objects, boxes_of
-from segpipe.errors import InputError
+from segpipe.errors import InputError, NonFiniteError
 from segpipe.losses import query_losses
 from segpipe.masks import decode_rle
 from segpipe.metrics import panoptic_quality
@@ -47,6 +47,11 @@ def batch_of(labels_NHW: Tensor | None, objects: list[Objects] | None, size: tup
         original_sizes=(size,) * count,
         objects=None if objects is None else tuple(objects),
     )
+
+
+def seen(height: int, width: int, count: int = 1) -> Batch:
+    """A batch of images of that size, of which nothing else is known."""
+    return batch_of(None, [objects_of([], torch.zeros(0, height, width, dtype=torch.bool))] * count, (height, width))
 
 
 def output_of(
@@ -115,7 +120,7 @@ def test_sure_queries_share_the_pixels_and_stuff_of_one_class_is_one_segment() -
         (DISC, 2.0, BOTTOM, 20.0),  # softmax 0.71: not sure enough
     ]
     output = output_of(found, (4, 6), (16, 24))
-    (map_,) = queries.maps(output, size=(16, 24), classes=CLASSES)
+    (map_,) = queries.maps(output, seen(16, 24), classes=CLASSES)
     assert map_.ids_HW.dtype == np.int32
     assert map_.ids_HW.tolist() == [[1] * 8 + [2] * 4 + [3] * 12] * 16
     assert [(s.segment_id, s.class_id, s.area) for s in map_.segments] == [
@@ -123,7 +128,7 @@ def test_sure_queries_share_the_pixels_and_stuff_of_one_class_is_one_segment() -
         (2, BOX, 64.0),
         (3, GROUND, 192.0),
     ]
-    (with_disc,) = queries.maps(output, size=(16, 24), classes=CLASSES, score_threshold=0.7)
+    (with_disc,) = queries.maps(output, seen(16, 24), classes=CLASSES, score_threshold=0.7)
     assert [s.class_id for s in with_disc.segments] == [BOX, BOX, GROUND]  # it loses every pixel to surer ones
 
 
@@ -131,26 +136,26 @@ def test_a_query_that_keeps_less_than_its_share_says_nothing() -> None:
     """The second box's mask is the whole image, of which a surer query takes the upper half."""
     found = [(BOX, 9.0, TOP, 9.0), (DISC, 3.0, (ALL, ALL), 9.0)]
     output = output_of(found, (4, 6), (16, 24))
-    (map_,) = queries.maps(output, size=(16, 24), classes=CLASSES)
+    (map_,) = queries.maps(output, seen(16, 24), classes=CLASSES)
     assert [s.class_id for s in map_.segments] == [BOX]
     assert (map_.ids_HW[8:] == 0).all()
-    (both,) = queries.maps(output, size=(16, 24), classes=CLASSES, overlap_threshold=0.4)
+    (both,) = queries.maps(output, seen(16, 24), classes=CLASSES, overlap_threshold=0.4)
     assert [s.class_id for s in both.segments] == [BOX, DISC]
     assert (both.ids_HW[8:] == 2).all()
 
 
 def test_a_pixel_that_is_won_outside_of_the_mask_stays_empty() -> None:
-    (map_,) = queries.maps(output_of([(BOX, 9.0, TOP, 9.0)], (4, 6), (16, 24)), size=(16, 24), classes=CLASSES)
+    (map_,) = queries.maps(output_of([(BOX, 9.0, TOP, 9.0)], (4, 6), (16, 24)), seen(16, 24), classes=CLASSES)
     assert map_.ids_HW.tolist() == [[1] * 24] * 8 + [[0] * 24] * 8
     nothing = output_of([(NOTHING, 9.0, TOP, 9.0)], (4, 6), (16, 24))
-    (empty,) = queries.maps(nothing, size=(16, 24), classes=CLASSES)
+    (empty,) = queries.maps(nothing, seen(16, 24), classes=CLASSES)
     assert (empty.ids_HW.any(), empty.segments) == (False, ())
 
 
 def test_what_the_model_saw_is_cut_from_the_masks_and_brought_to_the_size_asked_for() -> None:
     """10 x 14 pixels lie in 3 x 4 cells; the third row of cells ends after 2 of its 4 pixels."""
     found = [(BOX, 9.0, (slice(0, 1), ALL), 9.0), (GROUND, 9.0, (slice(1, 3), ALL), 9.0)]
-    (map_,) = queries.maps(output_of(found, (3, 4), (10, 14)), size=(20, 28), classes=CLASSES)
+    (map_,) = queries.maps(output_of(found, (3, 4), (10, 14)), seen(20, 28), classes=CLASSES)
     assert (map_.ids_HW[:8] == 1).all()  # 4 of 10 rows
     assert (map_.ids_HW[8:] == 2).all()
 
@@ -163,9 +168,9 @@ def test_detections_are_pairs_of_query_and_thing_by_class_times_mask() -> None:
         (NOTHING, 9.0, (slice(0, 0), ALL), 20.0),  # a mask without a pixel
     ]
     output = output_of(found, (4, 6), (16, 24))
-    (all_found,) = queries.detections(output, size=(16, 24), classes=CLASSES)
+    (all_found,) = queries.detections(output, seen(16, 24), classes=CLASSES)
     assert len(all_found) == 3 * 2  # three masks, two thing classes each
-    (best,) = queries.detections(output, size=(16, 24), classes=CLASSES, limit=2)
+    (best,) = queries.detections(output, seen(16, 24), classes=CLASSES, limit=2)
     chances = output.class_logits_NQK[0].softmax(1).numpy()
     full = torch.nn.functional.interpolate(output.mask_logits_NQhw, size=(16, 24), mode="bilinear")[0]
     quality = [float(each.sigmoid()[each >= 0].mean()) for each in full[:2]]
@@ -179,8 +184,19 @@ def test_detections_are_pairs_of_query_and_thing_by_class_times_mask() -> None:
     assert decode_rle(best.masks[1], 16, 24)[8:].all()
     assert (np.diff(all_found.scores_N) <= 0).all()
     stuff = [ClassInfo(name=c.name, colour=c.colour) for c in CLASSES]
-    (none,) = queries.detections(output, size=(16, 24), classes=stuff)
+    (none,) = queries.detections(output, seen(16, 24), classes=stuff)
     assert (len(none), none.masks, none.boxes_N4.shape) == (0, (), (0, 4))
+
+
+def test_a_model_that_has_diverged_is_named_with_the_sample() -> None:
+    output = output_of([(BOX, 9.0, TOP, 9.0)], (4, 6), (16, 24))
+    output.mask_logits_NQhw[0, 0, 3, 5] = float("nan")
+    for read in (
+        lambda: queries.maps(output, seen(16, 24), classes=CLASSES),
+        lambda: queries.semantic_scores(output, seen(16, 24)),
+    ):
+        with pytest.raises(NonFiniteError, match="sample sample-0: the model's classes or masks are not finite"):
+            read()
 
 
 def test_semantic_scores_are_the_sum_over_queries_of_class_times_mask() -> None:
@@ -190,7 +206,7 @@ def test_semantic_scores_are_the_sum_over_queries_of_class_times_mask() -> None:
         mask_logits_NQhw=torch.randn(2, 3, 2, 3, generator=generator),
         size=(8, 12),
     )
-    scores = queries.semantic_scores(output, size=(8, 12))
+    scores = queries.semantic_scores(output, seen(8, 12, count=2))
     full = torch.nn.functional.interpolate(output.mask_logits_NQhw, size=(8, 12), mode="bilinear").sigmoid()
     chances = output.class_logits_NQK.softmax(2)
     for k in range(3):
@@ -232,7 +248,7 @@ def test_a_tiny_model_learns_two_images_by_heart() -> None:
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
-        found = queries.maps(model.eval()(inputs), size=(32, 40), classes=CLASSES)
+        found = queries.maps(model.eval()(inputs), batch, classes=CLASSES)
     truth = torch.where(labels == IGNORE, 0, labels + 1)
     scores = panoptic_quality(
         [
