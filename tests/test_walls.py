@@ -32,7 +32,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
-    "losses": (set(), {"torch"}),
+    "losses": (set(), {"torch", "scipy"}),
     "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (
@@ -111,9 +111,11 @@ SIBLINGS = {
         "released_regions",
         "faster_rcnn",  # the parent of mask_rcnn
         "unet",  # the parent of unet_watershed
+        "attention",
+        "pixel_decoders",
         "__init__",
     },
-    "tasks": {"objects", "painting", "regions", "__init__"},
+    "tasks": {"objects", "painting", "regions", "queries", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
 # An architecture made of another one's parts: its file may import the other's.

@@ -18,6 +18,7 @@ from segpipe.models import (
     deeplab_v3plus,
     faster_rcnn,
     fcn,
+    mask2former,
     mask_rcnn,
     panoptic_deeplab,
     panoptic_fpn,
@@ -53,6 +54,7 @@ MODELS: dict[str, ModelSpec] = {
         unet_watershed.SPEC,
         retinanet.SPEC,
         panoptic_deeplab.SPEC,
+        mask2former.SPEC,
         panoptic_fpn.SPEC,
     )
 }
