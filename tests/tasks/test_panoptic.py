@@ -195,6 +195,15 @@ def test_the_report_has_the_evidence_by_image_and_class() -> None:
     json.dumps(reports.to_plain(fields), allow_nan=False)
 
 
+def test_a_split_without_a_segment_has_no_value() -> None:
+    ops = PanopticOps(CLASSES, IGNORE)
+    meter = ops.meter()
+    ops.measure(meter, [predicted("00 00")], batch([sample("99 99", "00 00")]))
+    assert ops.scores(meter) == {}
+    with pytest.raises(InputError, match=r"pq/all of these 1 images is undefined: .*; choose another evaluate.split"):
+        ops.report_fields(meter, ["s/0"], ["a"])
+
+
 @pytest.mark.parametrize("parts", [((0,), (1,)), ((1,), (0,)), ((), (1, 0), ())])
 def test_parts_merge_in_any_order_to_the_same_bits(parts: tuple[tuple[int, ...], ...]) -> None:
     ops, whole = counted((0, 1))

@@ -122,6 +122,11 @@ class PanopticOps:
 
     def report_fields(self, meter: PanopticMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
         found, counts_NK4 = meter.scores(sample_ids), meter.counts(sample_ids)
+        if not found["all"]["n"]:
+            raise InputError(
+                f"{self.primary} of these {len(sample_ids)} images is undefined: they hold no segment that counts, and "
+                "none was found (crowds and ignored pixels do not count); choose another evaluate.split"
+            )
         unit = resampling_unit(groups)
         low, high = interval(counts_NK4, statistic=dataset_pq, groups=list(groups) if unit == "groups" else None)
         occurs_K = counts_NK4[:, :, 1:].sum(axis=(0, 2)) > 0
