@@ -6,14 +6,15 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from mlflow.models import ModelSignature
-from mlflow.pyfunc.scoring_server import predictions_to_json
 
 from segpipe.answers import answer_of, form_of
 from segpipe.masks import decode_rle, encode_rle
 from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
 from segpipe.tracking.model_folder import signature
 from segpipe.types import AnswerForm, Segment
+
+# MLflow's own classes, at the import of pyfunc, which only happens below.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
 
 MASK = np.eye(3, 4, dtype=np.uint8)
 OBJECTS = Detections(
@@ -33,13 +34,15 @@ SEGMENTS = PanopticMap(ids_HW=MASK.astype(np.int32) * 5, segments=(Segment(segme
 def test_every_kind_of_prediction_has_a_form_that_mlflow_reads(kind: type[Prediction]) -> None:
     form = form_of(kind, 3)
     assert form.usage.partition(" = model.predict(images)  # uint8 (N, H, W, 3) RGB")[1]
-    made: ModelSignature = signature(form)
+    made = signature(form)
     assert [spec["name"] for spec in made.outputs.to_dict()] == [column["name"] for column in form.columns]
-    assert ModelSignature.from_dict(made.to_dict()) == made
+    assert type(made).from_dict(made.to_dict()) == made
 
 
 @pytest.mark.parametrize("found", [OBJECTS, BOXES, SEGMENTS], ids=["objects", "boxes", "panoptic"])
 def test_an_answer_has_its_form_and_survives_the_server(found: Prediction) -> None:
+    from mlflow.pyfunc.scoring_server import predictions_to_json
+
     form, sent = form_of(type(found), 3), io.StringIO()
     predictions_to_json([answer_of(found)], sent)
     (answer,) = json.loads(sent.getvalue())["predictions"]
