@@ -96,7 +96,7 @@ def _mean(values: FloatArray) -> float:
 def _evaluate(
     index: CocoIndex, truths: list[Entry], found: list[Entry], iou_type: IouType, use_categories: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """The evaluator's arrays: precision (T, R, K, A, M) and recall (T, K, A, M). The entries become the evaluator's own.
+    """The evaluator's arrays, precision (T, R, K, A, M) and recall (T, K, A, M); the entries become its own.
 
     Ids are renumbered, in their order, from 1: pycocotools takes a truth of id 0 for none, and ids may be huge.
     """
