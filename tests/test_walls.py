@@ -98,7 +98,18 @@ ONE_ROOM = {
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
 SIBLINGS = {
     "sources": {"spec", "reading", "__init__"},
-    "models": {"spec", "layers", "backbones", "upsampling", "pretrained", "__init__"},
+    "models": {
+        "spec",
+        "layers",
+        "backbones",
+        "upsampling",
+        "pretrained",
+        "pyramid",
+        "regions",
+        "released_regions",
+        "faster_rcnn",  # the parent of mask_rcnn
+        "__init__",
+    },
     "tasks": {"__init__"},
     "exports": {"spec", "naming", "__init__"},
 }

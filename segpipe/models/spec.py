@@ -117,8 +117,9 @@ class ModelSpec:
 
     `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
     options with their defaults; anything else is refused before it is called. `differs` lists every knowing departure
-    from the paper. `adapt(state_dict)` renames the keys of released weights to ours. `size_divisor` is what H and W are
-    padded to inside the model; callers may pass any size.
+    from the paper. `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names
+    torchvision's builders whose weights are meant, where they are not called as the architecture is. `size_divisor` is
+    what H and W are padded to inside the model; callers may pass any size.
     """
 
     name: str
@@ -130,3 +131,4 @@ class ModelSpec:
     differs: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+    released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
