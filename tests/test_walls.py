@@ -110,7 +110,7 @@ SIBLINGS = {
         "faster_rcnn",  # the parent of mask_rcnn
         "__init__",
     },
-    "tasks": {"__init__"},
+    "tasks": {"objects", "regions", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
