@@ -31,7 +31,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
-    "losses": (set(), {"torch"}),
+    "losses": (set(), {"torch", "scipy"}),
     "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "refine": ({"errors"}, {"numpy", "scipy"}),
@@ -109,10 +109,12 @@ SIBLINGS = {
         "pyramid",
         "regions",
         "released_regions",
+        "attention",
+        "pixel_decoders",
         "faster_rcnn",  # the parent of mask_rcnn
         "__init__",
     },
-    "tasks": {"objects", "regions", "__init__"},
+    "tasks": {"objects", "regions", "queries", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60

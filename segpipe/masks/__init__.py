@@ -1,6 +1,6 @@
 """Masks at the border: COCO's run lengths and polygons (`coco`, `runs`, `outlines`), label images and photographs
-(`headers`, `images`, `looks`), the maps and objects of a sample (`maps`, `segments`), depth, flow and two-channel ids of
-16 bits (`deep`), what is shipped as no JPEG or PNG (`lossless`).
+(`headers`, `images`, `looks`), the maps and objects of a sample (`maps`, `segments`), depth, flow and two-channel ids
+of 16 bits (`deep`), what is shipped as no JPEG or PNG (`lossless`).
 
 The public names of the room; sources, data and metrics import from here.
 """

@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 from segpipe.errors import InputError
-from segpipe.models import deeplab_v3plus, faster_rcnn, fcn, mask_rcnn, unet
+from segpipe.models import deeplab_v3plus, faster_rcnn, fcn, mask2former, mask_rcnn, unet
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published
 from segpipe.types import Task
@@ -40,6 +40,7 @@ MODELS: dict[str, ModelSpec] = {
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
+        mask2former.SPEC,
     )
 }
 
