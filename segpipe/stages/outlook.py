@@ -32,7 +32,7 @@ class Outlook:
 def outlook(recipe: Recipe) -> list[Outlook]:
     """One entry an architecture, in the recipe's order. Raises as opening and listing the source does."""
     uri = layout.dataset_uri(recipe.dataset.name)
-    if storage.list_files(storage.join(uri, "log")):
+    if storage.list_names(storage.join(uri, "log")):
         dataset = open_dataset(uri)
         samples = {name: split.samples for name, split in dataset.manifest.splits.items()}
         seen = fingerprint.load(uri, dataset.version)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from segpipe.errors import InputError
 from segpipe.storage import local, object_store, ranges
 from segpipe.storage.budget import RetryBudget
 from segpipe.storage.faults import explain_read, explain_write, failpoint
-from segpipe.storage.uris import is_temporary, local_path
+from segpipe.storage.uris import local_path
 
 _CHUNK_BYTES = 8 << 20
 
@@ -90,22 +89,6 @@ def fingerprint(uri: str) -> str:
 def size_in(fingerprint: str) -> int:
     """The bytes of the file that a fingerprint speaks of."""
     return int(fingerprint.partition("/")[0])
-
-
-def list_files(uri: str, *, suffix: str = "") -> list[str]:
-    """Full URIs of the files directly below a folder, sorted by name; unfinished ones hidden; `[]` without folder."""
-    path = local_path(uri)
-    if path is None:
-        names = object_store.attempt(uri, _remote_names)
-    else:
-        try:
-            names = [entry.name for entry in os.scandir(path) if entry.is_file()]
-        except FileNotFoundError:
-            names = []
-        except OSError as error:
-            raise explain_read(error, uri) from error
-    base = uri.rstrip("/")
-    return [f"{base}/{name}" for name in sorted(names) if name.endswith(suffix) and not is_temporary(name)]
 
 
 def write_once(uri: str, data: bytes) -> bool:
@@ -218,16 +201,6 @@ def sha256_file(uri: str, *, budget: RetryBudget | None = None) -> str:
         except OSError as error:
             raise explain_read(error, uri) from error
     return digest.hexdigest()
-
-
-def _remote_names(filesystem: Any, name: str) -> list[str]:
-    try:
-        entries = filesystem.ls(name, detail=True)
-    except FileNotFoundError:
-        return []
-    prefix = name.rstrip("/") + "/"
-    inside = [entry["name"] for entry in entries if entry["type"] == "file" and entry["name"].startswith(prefix)]
-    return [entry.removeprefix(prefix) for entry in inside if entry != prefix]
 
 
 def _remove_remote(filesystem: Any, name: str) -> None:

@@ -89,7 +89,7 @@ def test_of_eight_writers_at_once_one_creates(root: str, same: bool) -> None:
 
 
 def test_listings_are_sorted_filtered_and_hide_what_is_unfinished(root: str) -> None:
-    assert storage.list_files(root) == storage.list_tree(root) == []
+    assert storage.list_names(root) == storage.list_folders(root) == storage.list_tree(root) == []
     for name in (
         "b.json",
         "a.json",
@@ -99,16 +99,18 @@ def test_listings_are_sorted_filtered_and_hide_what_is_unfinished(root: str) -> 
         ".segpipe-tmp.0123abcd.1.0123456789abcdef",
     ):
         storage.write_once(storage.join(root, name), b"1")
-    assert storage.list_files(root, suffix=".json") == [f"{root}/a.json", f"{root}/b.json"]
-    assert storage.list_files(root) == [f"{root}/a.json", f"{root}/a.txt", f"{root}/b.json"]
+    assert storage.list_names(root, suffix=".json") == ["a.json", "b.json"]
+    assert storage.list_names(root) == ["a.json", "a.txt", "b.json"]
+    assert storage.list_folders(root) == storage.list_folders(f"{root}/") == ["deep"]
+    assert storage.list_folders(f"{root}/deep") == ["er"]
     assert storage.list_tree(root, suffix=".json") == ["a.json", "b.json", "deep/er/z.json", "deep/y.json"]
-    assert storage.list_files(f"{root}/deep/") == [f"{root}/deep/y.json"]
+    assert storage.list_names(f"{root}/deep/") == ["y.json"]
 
 
 def test_a_new_file_is_listed_at_once(root: str) -> None:
     for number in range(3):
         storage.write_once(storage.join(root, str(number)), b"1")
-        assert len(storage.list_files(root)) == number + 1
+        assert len(storage.list_names(root)) == number + 1
 
 
 def test_exists_and_delete(root: str) -> None:

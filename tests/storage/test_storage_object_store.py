@@ -93,7 +93,7 @@ def test_a_store_that_stays_down_is_unreachable(
 ) -> None:
     monkeypatch.setattr(object_store, "RETRY_SECONDS", 0.2)
     flaky.faults = [(method, "503") for method in ("PUT", "GET", "HEAD") for _ in range(10_000)]
-    for verb in (lambda uri: storage.write_once(uri, b"1"), storage.read_bytes, storage.exists, storage.list_files):
+    for verb in (lambda uri: storage.write_once(uri, b"1"), storage.read_bytes, storage.exists, storage.list_names):
         with pytest.raises(UnreachableError, match=rf"x: {flaky.endpoint} did not answer in \d+ tries"):
             verb(storage.join(s3_root, "x"))
 
