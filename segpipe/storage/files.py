@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segpipe.errors import InputError
+from segpipe.errors import InputError, TooLargeError
 from segpipe.storage import local, object_store, ranges
 from segpipe.storage.budget import RetryBudget
 from segpipe.storage.faults import explain_read, explain_write, failpoint
@@ -21,15 +21,22 @@ _CHUNK_BYTES = 8 << 20
 
 
 def read_bytes(uri: str, *, limit: int | None = None) -> bytes:
-    """The whole file. Raises InputError when it is missing, no regular file, or longer than `limit` bytes."""
-    if limit is not None and (found := size(uri)) > limit:
-        raise InputError(f"{uri}: {found:,} bytes; at most {limit:,} are read here: is this the right file?")
+    """The whole file. Raises InputError when it is missing or no regular file, TooLargeError above `limit` bytes.
+
+    What has a limit is small in most cases: from a store it then comes in one request, which asks for a part.
+    """
     path = local_path(uri)
+    if path is None and limit is not None:
+        asked = min(limit + 1, ranges.PIECE_BYTES)
+        if len(data := ranges.beginning(uri, asked)) < asked:
+            return data
+    if limit is not None and (found := size(uri)) > limit:
+        raise TooLargeError(f"{uri}: {found:,} bytes; at most {limit:,} are read here: is this the right file?")
     if path is None:
         return object_store.attempt(uri, lambda filesystem, name: bytes(filesystem.cat_file(name)))
     with local.open_regular(path, uri) as file:
         try:
-            return file.read() if limit is None else file.read(limit)
+            return file.read()  # of `limit` bytes it would take the memory at once
         except OSError as error:
             raise explain_read(error, uri) from error
 

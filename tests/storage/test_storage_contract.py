@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from segpipe import storage
-from segpipe.errors import ConflictError, CorruptError, InputError
+from segpipe.errors import ConflictError, CorruptError, InputError, TooLargeError
+from segpipe.storage import ranges
 
 
-def test_bytes_come_back_whole_limited_and_in_pieces(root: str) -> None:
+def test_bytes_come_back_whole_limited_and_in_pieces(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(range(256)) * 3000
     uri = storage.join(root, "a/b", "c.bin")
     assert storage.write_once(uri, data) is True
@@ -26,13 +27,18 @@ def test_bytes_come_back_whole_limited_and_in_pieces(root: str) -> None:
         assert file.tell() == len(data)
     with pytest.raises(InputError, match=r"c\.bin: 768,000 bytes; at most 10 "):
         storage.read_bytes(uri, limit=10)
+    monkeypatch.setattr(ranges, "PIECE_BYTES", 1000)
+    assert storage.read_bytes(uri, limit=len(data)) == data
+    assert storage.read_bytes(uri, limit=1 << 40) == data
+    with pytest.raises(TooLargeError, match=r"c\.bin: 768,000 bytes; at most 767,999 "):
+        storage.read_bytes(uri, limit=len(data) - 1)
 
 
 def test_the_empty_file_is_a_file(root: str) -> None:
     uri = storage.join(root, "empty")
     assert storage.write_once(uri, b"") is True
     assert storage.write_once(uri, b"") is False
-    assert storage.read_bytes(uri) == b""
+    assert storage.read_bytes(uri) == storage.read_bytes(uri, limit=0) == b""
     with storage.open_read(uri) as file:
         assert file.read() == b""
 

@@ -88,6 +88,16 @@ def test_a_fingerprint_tells_objects_of_equal_length_apart(flaky: FlakyStore, s3
     assert flaky.faults == []
 
 
+def test_a_document_comes_in_one_request(flaky: FlakyStore, s3_root: str) -> None:
+    """A night reads hundreds of them, one after the other, each tens of milliseconds away."""
+    uri = storage.join(s3_root, "x.json")
+    storage.write_json_once(uri, {"a": 1})
+    asked: list[str] = []
+    flaky.plan = lambda method: asked.append(method) or ""  # type: ignore[func-returns-value]
+    assert storage.read_json(uri) == {"a": 1}
+    assert asked == ["GET"]
+
+
 def test_a_store_that_stays_down_is_unreachable(
     flaky: FlakyStore, s3_root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
