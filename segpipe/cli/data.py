@@ -87,7 +87,7 @@ def _refusal(name: str, to: str | None, error: QuarantineLimitError) -> dict[str
         "status": "refused",
         "splits": {},
         "quarantined": error.entries,
-        "warnings": [str(error)],
+        "warnings": [str(error), *error.notes],
     }
 
 

@@ -48,7 +48,10 @@ def faults(console: Console, result: IngestResult) -> None:
 
 
 def ingest_refused(console: Console, result: Mapping[str, Any]) -> None:
-    say(console, f"refused: {result['warnings'][0]}", "red")
+    refusal, *notes = result["warnings"]
+    say(console, f"refused: {refusal}", "red")
+    for note in notes:
+        say(console, f"warning: {note}", "yellow")
     quarantine(console, result["quarantined"])
 
 
