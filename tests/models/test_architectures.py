@@ -31,6 +31,7 @@ SUPPORT = {
     "pyramid",
     "regions",
     "released_regions",
+    "given_proposals",
 }
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
