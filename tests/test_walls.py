@@ -33,7 +33,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
-    "losses": (set(), {"torch"}),
+    "losses": (set(), {"torch", "scipy"}),
     "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (
@@ -110,15 +110,15 @@ SIBLINGS = {
         "pyramid",
         "regions",
         "released_regions",
-        "faster_rcnn",  # the parent of mask_rcnn
-        "unet",  # the parent of unet_watershed
+        "attention",
+        "pixel_decoders",
         "__init__",
     },
-    "tasks": {"objects", "painting", "regions", "__init__"},
+    "tasks": {"objects", "painting", "regions", "queries", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
 # An architecture made of another one's parts: its file may import the other's.
-PARENTS = {"panoptic_deeplab": {"deeplab_v3plus"}}
+PARENTS = {"mask_rcnn": {"faster_rcnn"}, "panoptic_deeplab": {"deeplab_v3plus"}, "unet_watershed": {"unet"}}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "marshal.loads", "os.system"}
 

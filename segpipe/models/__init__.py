@@ -18,6 +18,7 @@ from segpipe.models import (
     deeplab_v3plus,
     faster_rcnn,
     fcn,
+    mask2former,
     mask_rcnn,
     panoptic_deeplab,
     retinanet,
@@ -49,9 +50,10 @@ MODELS: dict[str, ModelSpec] = {
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
-        unet_watershed.SPEC,
         retinanet.SPEC,
+        unet_watershed.SPEC,
         panoptic_deeplab.SPEC,
+        mask2former.SPEC,
     )
 }
 

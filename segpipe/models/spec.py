@@ -85,10 +85,14 @@ class CentreOutput:
 class QueryOutput:
     """What a mask-classification model returns: Q masks (logits, at stride 4) and the class of each, the last of K + 1
     of which is "nothing". `aux` are the same of earlier layers, without any of their own.
+
+    `size` is (H, W) of the images that the model was given. Cell (0, 0) of a mask is of pixels 0..3; the last cells of
+    a row or column may reach beyond the image, as h = ceil(H / 4) and w = ceil(W / 4).
     """
 
     class_logits_NQK: Tensor
     mask_logits_NQhw: Tensor
+    size: tuple[int, int]
     aux: tuple[QueryOutput, ...] = ()
 
 

@@ -32,6 +32,9 @@ SUPPORT = {
     "pyramid",
     "regions",
     "released_regions",
+    "attention",
+    "pixel_decoders",
+    "given_proposals",
 }
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())

@@ -1,4 +1,4 @@
-"""Losses and class weights: pure functions on tensors, called by `tasks/`. Knows nothing of models or data.
+"""Losses of a class for every pixel, and class weights.
 
 Letter legend: N batch, K classes, H W image size.
 """
