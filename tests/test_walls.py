@@ -32,10 +32,24 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
     "losses": (set(), {"torch"}),
+    "heatmaps": (set(), {"torch"}),
+    "refine": ({"types", "errors"}, {"torch", "numpy"}),
     "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (
-        {"types", "errors", "config", "data", "models", "losses", "metrics", "masks", "predictions"},
+        {
+            "types",
+            "errors",
+            "config",
+            "data",
+            "models",
+            "losses",
+            "heatmaps",
+            "metrics",
+            "masks",
+            "predictions",
+            "refine",
+        },
         {"torch", "numpy"},
     ),
     "checkpoint": ({"types", "errors", "storage", "reports", "models"}, {"torch", "safetensors"}),
@@ -98,7 +112,7 @@ ONE_ROOM = {
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
 SIBLINGS = {
     "sources": {"spec", "reading", "__init__"},
-    "models": {"spec", "layers", "backbones", "upsampling", "pretrained", "__init__"},
+    "models": {"spec", "layers", "backbones", "hrnet", "upsampling", "pretrained", "__init__"},
     "tasks": {"__init__"},
     "exports": {"spec", "naming", "__init__"},
 }

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from segpipe.errors import InputError
-from segpipe.models import deeplab_v3plus, fcn, unet
+from segpipe.models import deeplab_v3plus, fcn, hrnet_pose, unet
 from segpipe.models.pretrained import check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published
 from segpipe.types import Task
@@ -37,6 +37,7 @@ MODELS: dict[str, ModelSpec] = {
         unet.SPEC,
         *fcn.SPECS,
         deeplab_v3plus.SPEC,
+        *hrnet_pose.SPECS,
     )
 }
 

@@ -94,9 +94,15 @@ class QueryOutput:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class HeatmapOutput:
-    """What a keypoint model returns: `heatmaps_NPhw`, about 1 at each keypoint and 0 elsewhere."""
+    """What a keypoint model returns: `heatmaps_NPhw`, about 1 at each keypoint and 0 elsewhere.
+
+    Each shows one region of an image: `regions_N4` x0, y0, x1, y1 in pixels of the image, from edge to edge, so that
+    cell (row 0, column 0) of a heatmap lies between x0 and x0 + (x1 - x0) / w. A top-down model is called with
+    (images_NCHW, boxes): (M, 4) an image, or None for whole images; N then counts the boxes of all images, in order.
+    """
 
     heatmaps_NPhw: Tensor
+    regions_N4: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

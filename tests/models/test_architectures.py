@@ -22,9 +22,10 @@ from segpipe.types import Task
 K = 4
 SIZES = [(1, 1), (1, 6), (7, 1), (33, 32), (65, 47)]
 ROOM = Path(models.__file__).parent
-SUPPORT = {"__init__", "spec", "layers", "backbones", "upsampling", "pretrained"}
+SUPPORT = {"__init__", "spec", "layers", "backbones", "hrnet", "upsampling", "pretrained"}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
+every_dense_one = pytest.mark.parametrize("name", models.names(Task.SEMANTIC))
 
 
 @functools.cache
@@ -43,7 +44,7 @@ def options_with(name: str) -> dict[str, object]:
     return {"backbone": "resnet18"} if "backbone" in models.spec(name).options else {}
 
 
-@every_architecture
+@every_dense_one
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 def test_logits_have_the_size_of_the_input(name: str, size: tuple[int, int]) -> None:
     with torch.no_grad():
@@ -53,7 +54,7 @@ def test_logits_have_the_size_of_the_input(name: str, size: tuple[int, int]) -> 
     assert output.logits_NKHW.isfinite().all()
 
 
-@every_architecture
+@every_dense_one
 @pytest.mark.parametrize("size", [(1, 1), (33, 47)], ids=lambda size: "x".join(map(str, size)))
 def test_one_training_step_on_one_image_reaches_every_parameter(name: str, size: tuple[int, int]) -> None:
     model = copy.deepcopy(ready(name)).train()
@@ -67,7 +68,7 @@ def test_one_training_step_on_one_image_reaches_every_parameter(name: str, size:
     assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
 
 
-@every_architecture
+@every_dense_one
 def test_train_and_eval_return_the_same_fields(name: str) -> None:
     with torch.no_grad():
         evaluated = ready(name)(images(20, 30, batch=2))
@@ -77,7 +78,7 @@ def test_train_and_eval_return_the_same_fields(name: str) -> None:
     assert trained.logits_NKHW.shape == evaluated.logits_NKHW.shape
 
 
-@every_architecture
+@every_dense_one
 def test_evaluation_is_deterministic_and_independent_of_neighbours_and_memory_format(name: str) -> None:
     model, batch = ready(name), images(33, 40, batch=2)
     with torch.no_grad():
@@ -91,7 +92,7 @@ def test_evaluation_is_deterministic_and_independent_of_neighbours_and_memory_fo
     torch.testing.assert_close(last, first, rtol=0, atol=tolerance)
 
 
-@every_architecture
+@every_dense_one
 def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
     model, file = ready(name), io.BytesIO()
     torch.save(model.state_dict(), file)
@@ -102,7 +103,7 @@ def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
         assert torch.equal(other(images(9, 9)).logits_NKHW, model(images(9, 9)).logits_NKHW)
 
 
-@every_architecture
+@every_dense_one
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_numbers_of_input_channels(name: str, channels: int) -> None:
     model = models.create(name, 2, in_channels=channels, **options_with(name)).eval()
@@ -181,8 +182,10 @@ def test_every_file_of_the_room_is_in_the_table() -> None:
 
 def test_names_are_listed_by_task() -> None:
     assert models.names() == list(models.MODELS)
-    assert models.names(Task.SEMANTIC) == models.names("semantic") == models.names()
-    assert models.names("panoptic") == []
+    assert models.names(Task.SEMANTIC) == models.names("semantic")
+    assert models.names("keypoints") == ["hrnet_pose_w32", "hrnet_pose_w48", "hrnet_pose_tiny"]
+    assert sum(len(models.names(task)) for task in Task) == len(models.names())
+    assert models.names("video") == []
     with pytest.raises(InputError, match=r"unknown 'senantic'.*semantic, instance"):
         models.names("senantic")
 
