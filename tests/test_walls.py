@@ -33,7 +33,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
     "losses": (set(), {"torch"}),
     "heatmaps": (set(), {"torch"}),
-    "refine": ({"types", "errors"}, {"torch", "numpy"}),
+    "refine": ({"types", "errors", "heatmaps", "models"}, {"torch", "numpy"}),
     "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (

@@ -161,7 +161,7 @@ class Recipe(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="experiment, registered model and ledger name")
     description: str = ""
-    task: Literal["semantic"] = "semantic"
+    task: Literal["semantic", "keypoints"] = "semantic"
     dataset: DatasetConfig
     architectures: tuple[ArchitectureConfig, ...] = Field(min_length=1)
     train: TrainConfig
@@ -246,7 +246,7 @@ class RunConfig(Strict):
     """
 
     experiment: str
-    task: Literal["semantic"]
+    task: Literal["semantic", "keypoints"]
     arch: str
     label: str
     options: dict[str, Any]

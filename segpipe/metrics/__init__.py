@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from segpipe.metrics.arg_max import first_maximum
-from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
+from segpipe.metrics.bootstrap import dataset_miou, interval, mean_ratio, resampling_unit
 from segpipe.metrics.boundary import boundary_iou, mask_boundary
 from segpipe.metrics.cityscapes import cityscapes_average_precision
 from segpipe.metrics.coco import coco_average_precision
 from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
+from segpipe.metrics.keypoints import KeypointMeter, pck
 from segpipe.metrics.panoptic import PanopticMeter, panoptic_quality
 from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
 from segpipe.metrics.voc import voc_average_precision
@@ -16,6 +17,7 @@ from segpipe.metrics.voc import voc_average_precision
 __all__ = [
     "ConfusionMeter",
     "DetectionMeter",
+    "KeypointMeter",
     "PanopticMeter",
     "PrecisionRecall",
     "average_precision",
@@ -27,7 +29,9 @@ __all__ = [
     "first_maximum",
     "interval",
     "mask_boundary",
+    "mean_ratio",
     "panoptic_quality",
+    "pck",
     "precision_recall",
     "resampling_unit",
     "semantic_scores",

@@ -5,7 +5,7 @@ Letter legend: n images, G groups, R resamples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -31,23 +31,25 @@ def interval(
     counts: npt.ArrayLike,
     *,
     groups: Sequence[Hashable] | None = None,
+    statistic: Callable[[npt.ArrayLike], npt.NDArray[np.float64]] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
     """Percentile bounds of the dataset mIoU, both in 0..1: (low, high) at the two-sided `level`.
 
-    `counts` is (n, K, 3) integers: intersection, truth pixels and predicted pixels of each image and class. Each
+    `counts` is (n, K, 3) integers: intersection, truth pixels and predicted pixels of each image and class. With a
+    `statistic`, from summed counts (..., K, C) to values (...), they are whatever (n, K, C) that one adds up. Each
     resample draws G groups with replacement (Efron 1979); images that share an entry of `groups` are drawn together,
     and without `groups` every image is its own. Resampled sums are one matrix product of how often each group was
     drawn with the groups' counts, exact since all sums stay below 2^53. A class that a resample does not hold drops
     out of its mean, as in `semantic_scores`. The bounds are nan when no pixel was counted at all.
     """
-    table = _checked(counts)
+    table = _checked(counts, 3 if statistic is None else None)
     if resamples < 1 or not 0 < level < 1:
         raise InputError(f"bootstrap: expected resamples >= 1 and 0 < level < 1, found {resamples} and {level}")
     sums = _group_sums(table, groups)
-    values = dataset_miou(_resample(sums, resamples, seed))
+    values = (statistic or dataset_miou)(_resample(sums, resamples, seed))
     values = values[~np.isnan(values)]
     if not values.size:
         return float("nan"), float("nan")
@@ -71,11 +73,27 @@ def dataset_miou(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return miou
 
 
-def _checked(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def mean_ratio(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Mean over classes of right / all, from summed counts (..., K, 2) of both, shape (...): a `statistic`.
+
+    A class of which there is nothing drops out; nan where no class is left.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    present = table[..., 1] > 0
+    ratio = np.divide(table[..., 0], table[..., 1], out=np.zeros(present.shape), where=present)
+    classes = present.sum(axis=-1)
+    mean: npt.NDArray[np.float64] = np.full(classes.shape, np.nan)
+    np.divide(ratio.sum(axis=-1), classes, out=mean, where=classes > 0)
+    return mean
+
+
+def _checked(counts: npt.ArrayLike, numbers: int | None) -> npt.NDArray[np.int64]:
     table: npt.NDArray[Any] = np.asarray(counts)
-    if table.ndim != 3 or table.shape[2] != 3 or table.shape[0] < 1 or table.dtype.kind not in "iu":
+    fits = table.ndim == 3 and table.shape[0] >= 1 and table.dtype.kind in "iu"
+    if not fits or (numbers is not None and table.shape[2] != numbers):
         raise InputError(
-            f"bootstrap: expected counts of shape (images >= 1, K, 3) in integers, found {table.shape} {table.dtype}"
+            f"bootstrap: expected counts of shape (images >= 1, K, {numbers or 'C'}) in integers, found {table.shape} "
+            f"{table.dtype}"
         )
     return table.astype(np.int64, copy=False)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch
 from segpipe.predictions import Prediction
+from segpipe.tasks.keypoints import KeypointsOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
 
@@ -61,7 +62,10 @@ class TaskOps(Protocol):
         """The task's part of an `EvalReport`: metrics, per class, evidence in dataset order, value with interval."""
 
 
-TASKS: Mapping[Task, type[TaskOps]] = {Task.SEMANTIC: SemanticOps}
+TASKS: Mapping[Task, type[TaskOps]] = {
+    Task.SEMANTIC: SemanticOps,
+    Task.KEYPOINTS: KeypointsOps,
+}
 
 
 def trains_on_objects(ops: TaskOps) -> bool:
