@@ -67,8 +67,9 @@ def decode(
     neighbour along each axis (Newell et al. 2016; used by Sun et al. 2019). "taylor" takes the logarithm for a parabola
     and steps to its top (DARK, Zhang et al. 2020, arXiv:1910.06278, equations 4 to 9): exact for a Gaussian. What a
     model says has more than one bump, so that it is smoothed before, by a Gaussian of `smoothing` cells (0: not at
-    all); the value is always that of the map as it came. Where the parabola has no top within a cell of the highest
-    one, or neighbours are missing, the middle of the cell stays.
+    all) wherever that does not reach beyond the edge, since what it would find there instead of zeros draws a peak up
+    to a cell inwards; the value is always that of the map as it came. Where the parabola has no top within a cell of
+    the highest one, or neighbours are missing, the middle of the cell stays.
     """
     h, w = heatmaps_NPhw.shape[2:]
     maps_NPhw = heatmaps_NPhw.float()
@@ -82,7 +83,13 @@ def decode(
         shift_NP2 = torch.stack([(right - left).sign() * has_x, (down - up).sign() * has_y], dim=-1)
         return cells_NP2 + 0.25 * shift_NP2, scores_NP
     if refinement == "taylor":
-        return cells_NP2 + _newton_step(_smoothed(maps_NPhw, smoothing), row_NP, column_NP), scores_NP
+        step_NP2 = _newton_step(maps_NPhw, row_NP, column_NP)
+        if smoothing > 0:
+            radius = round(2.5 * smoothing)  # DARK's kernel of 11 for a sigma of 2
+            smooth_NP2 = _newton_step(_smoothed(maps_NPhw, smoothing, radius), row_NP, column_NP)
+            edge_NP = torch.stack([column_NP, row_NP, w - 1 - column_NP, h - 1 - row_NP]).amin(0)
+            step_NP2 = torch.where((edge_NP > radius)[..., None], smooth_NP2, step_NP2)
+        return cells_NP2 + step_NP2, scores_NP
     return cells_NP2, scores_NP
 
 
@@ -107,10 +114,7 @@ def _at(maps_NPhw: Tensor, row_NP: Tensor, column_NP: Tensor, down: int, right: 
     return maps_NPhw.flatten(2).gather(2, place_NP[..., None])[..., 0]
 
 
-def _smoothed(maps_NPhw: Tensor, sigma: float) -> Tensor:
-    if sigma <= 0:
-        return maps_NPhw
-    radius = round(2.5 * sigma)  # DARK's kernel of 11 for a sigma of 2
+def _smoothed(maps_NPhw: Tensor, sigma: float, radius: int) -> Tensor:
     offsets_k = torch.arange(-radius, radius + 1, device=maps_NPhw.device, dtype=torch.float32)
     kernel_k = torch.softmax(-(offsets_k**2) / (2 * sigma**2), dim=0)
     flat_n1hw = maps_NPhw.flatten(0, 1)[:, None]

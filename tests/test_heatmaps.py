@@ -72,6 +72,13 @@ def test_the_top_of_a_gaussian_is_found_within_a_fraction_of_a_cell(smoothing: f
     assert 0.3 < float(error["none"].mean()) < 0.45, "0.383 of a cell is the mean distance to its middle"
 
 
+def test_near_an_edge_nothing_is_smoothed_away() -> None:
+    """In a map of 24 x 16 cells most peaks are near an edge, where a smoothed one would lie up to a cell inwards."""
+    points_NP2 = 0.5 + torch.rand(500, 1, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor([14.0, 22.0])
+    cells_NP2, _ = decode(gaussian_targets(points_NP2, (24, 16)))
+    assert float((cells_NP2 - points_NP2).abs().max()) < 0.03
+
+
 def test_smoothing_takes_out_noise_of_which_the_raw_map_makes_a_step() -> None:
     heatmaps = gaussian_targets(torch.tensor([[[20.3, 20.0]]]), (40, 40))
     noise = 0.05 * torch.rand(heatmaps.shape, generator=torch.Generator().manual_seed(2))
