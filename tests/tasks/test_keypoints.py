@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_said(samples: list[Sample]) -> None:
     with pytest.raises(InputError, match=r"train.inference.scales: \(0.5, 1.0\)"):
         KeypointsOps(CLASSES, IGNORE, config=figure_run(inference={"scales": (0.5, 1.0)}).train)
     mirror = bundle(Inference(scales=(1.0,), mirror=True), keypoint_pairs=[])
-    with pytest.raises(InputError, match="train.inference.mirror: .* option keypoint_pairs"):
+    with pytest.raises(InputError, match=r"train\.inference\.mirror: .* option keypoint_pairs"):
         OPS.predict(network(), evaluated(samples[:1]), mirror)
 
 
@@ -346,7 +346,7 @@ def test_persons_whom_nobody_marked_are_no_mistake() -> None:
             class_ids_N=truth.class_ids_N,
             scores_N=np.ones(1),
             boxes_N4=truth.boxes_N4,
-            points_NP3=truth.points_NP3 + [0.0, -shift, 0.0],
+            points_NP3=truth.points_NP3 - np.array([0.0, shift, 0.0]),
         )
         OPS.measure(meter, [found], batch)
         assert OPS.scores(meter)["ap/coco/keypoints"] == expected
