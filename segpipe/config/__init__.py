@@ -161,7 +161,9 @@ class Recipe(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="experiment, registered model and ledger name")
     description: str = ""
-    task: Literal["semantic", "keypoints"] = "semantic"
+    task: Literal["semantic", "instance", "detection", "keypoints"] = Field(
+        default="semantic", description="what the models are asked for; `segpipe list tasks` says what each needs"
+    )
     dataset: DatasetConfig
     architectures: tuple[ArchitectureConfig, ...] = Field(min_length=1)
     train: TrainConfig
@@ -246,7 +248,7 @@ class RunConfig(Strict):
     """
 
     experiment: str
-    task: Literal["semantic", "keypoints"]
+    task: Literal["semantic", "instance", "detection", "keypoints"]
     arch: str
     label: str
     options: dict[str, Any]

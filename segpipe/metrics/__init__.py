@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segpipe.metrics.arg_max import first_maximum
 from segpipe.metrics.bootstrap import dataset_miou, interval, mean_ratio, resampling_unit
+from segpipe.metrics.bootstrap_ap import ApEvidence, ap_interval, resampled_ap
 from segpipe.metrics.boundary import boundary_iou, mask_boundary
 from segpipe.metrics.cityscapes import cityscapes_average_precision
 from segpipe.metrics.coco import coco_average_precision
@@ -15,11 +16,13 @@ from segpipe.metrics.precision import PrecisionRecall, average_precision, precis
 from segpipe.metrics.voc import voc_average_precision
 
 __all__ = [
+    "ApEvidence",
     "ConfusionMeter",
     "DetectionMeter",
     "KeypointMeter",
     "PanopticMeter",
     "PrecisionRecall",
+    "ap_interval",
     "average_precision",
     "boundary_iou",
     "cityscapes_average_precision",
@@ -33,6 +36,7 @@ __all__ = [
     "panoptic_quality",
     "pck",
     "precision_recall",
+    "resampled_ap",
     "resampling_unit",
     "semantic_scores",
     "voc_average_precision",

@@ -1,11 +1,12 @@
 """How sure a dataset mIoU is: the percentile bootstrap over images, or over groups of images that belong together.
 
+`bootstrap_ap.py` does the same for average precision, with the draws and the bounds of this file.
 Letter legend: n images, G groups, R resamples, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -46,14 +47,23 @@ def interval(
     out of its mean, as in `semantic_scores`. The bounds are nan when no pixel was counted at all.
     """
     table = _checked(counts, 3 if statistic is None else None)
+    check_draws(resamples, level)
+    sums = _group_sums(table, groups)
+    return bounds((statistic or dataset_miou)(_resample(sums, resamples, seed)), level)
+
+
+def check_draws(resamples: int, level: float) -> None:
+    """Raises InputError on numbers of which no interval can be made."""
     if resamples < 1 or not 0 < level < 1:
         raise InputError(f"bootstrap: expected resamples >= 1 and 0 < level < 1, found {resamples} and {level}")
-    sums = _group_sums(table, groups)
-    values = (statistic or dataset_miou)(_resample(sums, resamples, seed))
-    values = values[~np.isnan(values)]
-    if not values.size:
+
+
+def bounds(values: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The two-sided percentile bounds of the values that are not nan; nan where none is left."""
+    defined = values[~np.isnan(values)]
+    if not defined.size:
         return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -101,12 +111,20 @@ def _checked(counts: npt.ArrayLike, numbers: int | None) -> npt.NDArray[np.int64
 def _group_sums(table: npt.NDArray[np.int64], groups: Sequence[Hashable] | None) -> npt.NDArray[np.int64]:
     if groups is None:
         return table
-    if len(groups) != len(table):
-        raise InputError(f"bootstrap: {len(groups)} groups for {len(table)} images; expected one per image")
-    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    sums = np.zeros((len(number), *table.shape[1:]), dtype=np.int64)
-    np.add.at(sums, [number[group] for group in groups], table)
+    numbers = group_numbers(groups, len(table))
+    sums = np.zeros((numbers.max() + 1, *table.shape[1:]), dtype=np.int64)
+    np.add.at(sums, numbers, table)
     return sums
+
+
+def group_numbers(groups: Sequence[Hashable] | None, num_images: int) -> npt.NDArray[np.int64]:
+    """The group (n,) of each image, numbered from 0 as they come; without `groups` every image is its own."""
+    if groups is None:
+        return np.arange(num_images)
+    if len(groups) != num_images:
+        raise InputError(f"bootstrap: {len(groups)} groups for {num_images} images; expected one per image")
+    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    return np.array([number[group] for group in groups], dtype=np.int64)
 
 
 def draw(num_groups: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -118,13 +136,16 @@ def _resample(sums: npt.NDArray[np.int64], resamples: int, seed: int) -> npt.NDA
     """The counts of every resample, (R, K, 3)."""
     num_groups = len(sums)
     flat = sums.reshape(num_groups, -1).astype(np.float64)
+    blocks = [weights.astype(np.float64) @ flat for weights in draw_weights(num_groups, resamples, seed)]
+    return np.concatenate(blocks).reshape(resamples, *sums.shape[1:])
+
+
+def draw_weights(num_groups: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each resample holds each group, in blocks (rows, G) of at most about BLOCK_CELLS, R rows in all."""
     rng = np.random.default_rng(seed)
-    blocks = []
     step = max(1, BLOCK_CELLS // num_groups)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         # Row r counts in its own G bins; uniform draws counted are multinomial weights, and far faster to make.
         cells = draw(num_groups, rows, rng) + np.arange(rows)[:, None] * num_groups
-        weights = np.bincount(cells.ravel(), minlength=rows * num_groups).reshape(rows, num_groups)
-        blocks.append(weights.astype(np.float64) @ flat)
-    return np.concatenate(blocks).reshape(resamples, *sums.shape[1:])
+        yield np.bincount(cells.ravel(), minlength=rows * num_groups).reshape(rows, num_groups)

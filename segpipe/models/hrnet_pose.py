@@ -238,6 +238,7 @@ def _spec(
         differs=DIFFERS + differs,
         published=published,
         adapt=adapt,
+        heads=("final_layer.weight", "final_layer.bias"),
     )
 
 

@@ -1,1 +1,1 @@
-"""What is done with a model's answers between the model and the prediction. Used by `tasks/`; knows no task."""
+"""Refinement: what is made of a model's numbers before they are a prediction. Below `tasks/`; NumPy, SciPy, torch."""

@@ -1,6 +1,7 @@
 """The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
-One file per task, one line in `TASKS`. The training and the evaluation loop know no task by name.
+One file per task, one line in `TASKS`; `objects.py` and `regions.py` are what several tasks are made of. The training
+and the evaluation loop know no task by name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch
 from segpipe.predictions import Prediction
+from segpipe.tasks.detection import DetectionOps
+from segpipe.tasks.instance import InstanceOps
 from segpipe.tasks.keypoints import KeypointsOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
@@ -64,6 +67,8 @@ class TaskOps(Protocol):
 
 TASKS: Mapping[Task, type[TaskOps]] = {
     Task.SEMANTIC: SemanticOps,
+    Task.INSTANCE: InstanceOps,
+    Task.DETECTION: DetectionOps,
     Task.KEYPOINTS: KeypointsOps,
 }
 

@@ -16,12 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from segpipe import models
+from segpipe import masks, models
 from segpipe.config import TrainConfig
-from segpipe.data.batch import Batch, normalise
-from segpipe.data.objects import Objects, decode_objects, take
+from segpipe.data.batch import Batch, evaluation_inputs
+from segpipe.data.objects import Objects, take
 from segpipe.errors import InputError
 from segpipe.heatmaps import decode, gaussian_targets, inside, to_cells, to_pixels
 from segpipe.losses import heatmap_loss
@@ -58,7 +57,7 @@ class KeypointsOps:
             _checked_pairs(Inference(scales=config.inference.scales, mirror=False))
         self.classes = tuple(classes)
         self._person = next((k for k, info in enumerate(self.classes) if info.name == "person"), None)
-        self.protocol = f"{self.primary}/mean-of-classes/boxes=truth/original-resolution/ignore={ignore_index}"
+        self.protocol = f"{self.primary}/mean-of-classes/boxes=truth/original-resolution"
 
     def losses(self, forward: Callable[..., HeatmapOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """{"heatmaps": ...}: squared error of the heatmaps of labelled keypoints, one set an object of the crop."""
@@ -101,15 +100,16 @@ class KeypointsOps:
         else:
             framed = [self._whole(H, W, options["framing"]) for _ in batch.sample_ids]
         places = [(image, at) for image, each in enumerate(framed) for at in range(len(each))]
-        images_N3hw, factor_2 = _entering(batch, bundle, next(model.parameters()).device)
+        images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device)
+        factors_4 = torch.tensor([images_N3hw.shape[-1] / W, images_N3hw.shape[-2] / H]).repeat(2)
         boxes_n4 = np.concatenate([np.zeros((0, 4)), *(each.boxes_N4 for each in framed)])
         points = []
         for start in range(0, len(places), REGIONS_PER_PASS):
             part = slice(start, start + REGIONS_PER_PASS)
-            entering_n4 = torch.from_numpy(boxes_n4[part]).float() * factor_2.repeat(2)
+            entering_n4 = torch.from_numpy(boxes_n4[part]).float() * factors_4
             output = heatmaps_of(model, images_N3hw, [image for image, _ in places[part]], entering_n4, looks)
             cells_nP2, scores_nP = decode(output.heatmaps_NPhw)
-            regions_n4 = output.regions_N4 / factor_2.repeat(2).to(output.regions_N4.device)
+            regions_n4 = output.regions_N4 / factors_4.to(output.regions_N4.device)
             points_nP2 = to_pixels(cells_nP2, regions_n4, _size(output))
             points.append(torch.cat([points_nP2, scores_nP[..., None]], dim=2).double().cpu().numpy())
         points_nP3 = np.concatenate([np.zeros((0, options["keypoints"], 3)), *points])
@@ -119,17 +119,20 @@ class KeypointsOps:
         ]
 
     def truth(self, sample: Sample) -> Poses:
-        """The objects with a labelled keypoint; crowds have none."""
-        marked = {each.segment_id for each in sample.keypoints if any(v > 0 for _, _, v in each.points)}
-        kept = tuple(s for s in sample.segments if s.segment_id in marked and not s.is_crowd)
-        objects = decode_objects(dataclasses.replace(sample, segments=kept))
-        keypoints_NP3 = objects.keypoints_NP3
+        """The objects with a labelled keypoint, but crowds; their boxes as stated, else tight around their pixels."""
+        points = {each.segment_id: each.points for each in sample.keypoints if any(v > 0 for _, _, v in each.points)}
+        kept = tuple(s for s in sample.segments if s.segment_id in points and not s.is_crowd)
+        boxes = _boxes(dataclasses.replace(sample, segments=kept))
+        shown = [segment for segment in kept if segment.segment_id in boxes]
+        points_MP3 = np.zeros((len(shown), max((len(points[s.segment_id]) for s in shown), default=0), 3))
+        for row, segment in enumerate(shown):
+            points_MP3[row, : len(points[segment.segment_id])] = points[segment.segment_id]
         return Poses(
             size=(sample.height, sample.width),
-            class_ids_N=objects.class_ids_N.numpy(),
-            scores_N=np.ones(len(objects)),
-            boxes_N4=objects.boxes_N4.double().numpy(),
-            points_NP3=np.zeros((0, 0, 3)) if keypoints_NP3 is None else keypoints_NP3.double().numpy(),
+            class_ids_N=np.array([segment.class_id for segment in shown], dtype=np.int64),
+            scores_N=np.ones(len(shown)),
+            boxes_N4=np.array([boxes[segment.segment_id] for segment in shown]).reshape(-1, 4),
+            points_NP3=points_MP3,
         )
 
     def meter(self) -> KeypointMeter:
@@ -212,17 +215,6 @@ class KeypointsOps:
         )
 
 
-def _entering(batch: Batch, bundle: ModelBundle, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The images as they enter the model, and by how much they were resized (x, y)."""
-    images_N3hw = batch.images_N3HW.to(device).contiguous()
-    H, W = images_N3hw.shape[-2:]
-    if bundle.input_scale != 1.0:
-        inner = [max(1, round(side * bundle.input_scale)) for side in (H, W)]
-        images_N3hw = functional.interpolate(images_N3hw.float(), size=inner, mode="bilinear", antialias=True)
-    h, w = images_N3hw.shape[-2:]
-    return normalise(images_N3hw, bundle.mean, bundle.std), torch.tensor([w / W, h / H])
-
-
 def _size(output: HeatmapOutput) -> tuple[int, int]:
     h, w = output.heatmaps_NPhw.shape[2:]
     return h, w
@@ -233,6 +225,18 @@ def _poses(framed: Poses, points_MP3: np.ndarray[Any, np.dtype[np.float64]]) -> 
     sure_MP = peaks_MP > DOUBT
     scores_M = np.where(sure_MP, peaks_MP, 0).sum(axis=1) / np.maximum(sure_MP.sum(axis=1), 1)
     return dataclasses.replace(framed, scores_N=scores_M, points_NP3=points_MP3)
+
+
+def _boxes(sample: Sample) -> dict[int, tuple[float, float, float, float]]:
+    """x0, y0, x1, y1 of each segment that has a box, stated or tight around its pixels, by its id."""
+    boxes: dict[int, tuple[float, float, float, float]] = {}
+    for segment, runs in masks.segment_runs(sample):
+        if segment.box is not None:
+            x, y, width, height = segment.box
+            boxes[segment.segment_id] = (x, y, x + width, y + height)
+        elif runs[1::2].any():
+            boxes[segment.segment_id] = masks.box_of_runs(runs, sample.height)
+    return boxes
 
 
 def _labelled(objects: Objects) -> Objects:
@@ -276,8 +280,7 @@ def _annotations(sample: Sample, person: int | None) -> list[dict[str, Any]]:
     persons = tuple(segment for segment in sample.segments if segment.class_id == person)
     if any(len(points.get(segment.segment_id, ())) not in (0, COCO_JOINTS) for segment in persons):
         return []
-    objects = decode_objects(dataclasses.replace(sample, segments=persons))
-    boxes = dict(zip(objects.segment_ids_N.tolist(), objects.boxes_N4.tolist(), strict=True))
+    boxes = _boxes(dataclasses.replace(sample, segments=persons))
     annotations = []
     for place, segment in enumerate(persons):
         x0, y0, x1, y1 = boxes.get(segment.segment_id, (0.0, 0.0, 0.0, 0.0))

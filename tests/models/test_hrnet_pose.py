@@ -192,6 +192,15 @@ def test_released_files_load(name: str, tmp_path: Path) -> None:
         assert same or (name == "classifier" and key == "final_layer.weight"), key
 
 
+def test_the_head_of_other_keypoints_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(released("authors"), file)
+    model = models.create("hrnet_pose_tiny", 3, pretrained=str(file), keypoints=8, input_size=[64, 32])
+    assert torch.equal(model.state_dict()["backbone.conv1.weight"], tiny().state_dict()["backbone.conv1.weight"])
+    assert "not loaded from" in caplog.text
+    assert "final_layer.weight, final_layer.bias" in caplog.text or "final_layer.bias, final_layer.w" in caplog.text
+
+
 def test_a_file_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file({k: v for k, v in released("authors").items() if k != "stage2.0.branches.0.0.conv1.weight"}, file)

@@ -1,4 +1,4 @@
-"""Losses and class weights: pure functions on tensors, called by `tasks/`. Knows nothing of models or data.
+"""Losses of a class for every pixel, and class weights.
 
 Letter legend: N batch, K classes, H W image size.
 """
@@ -62,17 +62,3 @@ def median_frequency_weights(class_pixels: Sequence[int] | Tensor, image_pixels:
         frequency = pixels[present] / images[present]
         weights[present] = torch.quantile(frequency, 0.5) / frequency
     return weights.float()
-
-
-def heatmap_loss(heatmaps_NPhw: Tensor, targets_NPhw: Tensor, weights_NP: Tensor) -> Tensor:
-    """Mean squared error over the pixels of the heatmaps whose keypoint is labelled: a float32 scalar.
-
-    `weights_NP` is 1 for a labelled keypoint, hidden ones included (COCO's v > 0), and 0 for one that nobody marked,
-    whose map may say anything. Sun et al. 2019 (arXiv:1902.09212, section 3) with their released code's weights; it
-    halves the sum and divides by unlabelled maps, too, so that a crop with few labels would hardly count. Where nothing
-    is labelled the loss is 0 with a zero gradient. P keypoints, h w size of a heatmap.
-    """
-    errors_NP = (heatmaps_NPhw.float() - targets_NPhw.float()).square().mean((2, 3))
-    weights_NP = weights_NP.to(errors_NP)
-    divisor = weights_NP.sum()
-    return (errors_NP * weights_NP).sum() / torch.where(divisor > 0, divisor, 1.0)
