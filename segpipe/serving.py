@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch
-from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
+from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Prediction
 from segpipe.tasks import TASKS
 from segpipe.types import ModelBundle
 
@@ -88,6 +88,8 @@ def _answer(found: Prediction) -> Any:
         "scores": found.scores_N.tolist(),
         "boxes": found.boxes_N4.tolist(),
     }
+    if isinstance(found, Poses):
+        return answer | {"points": found.points_NP3.tolist()}
     return answer | ({} if found.masks is None else {"masks": [_run_lengths(found, mask) for mask in found.masks]})
 
 

@@ -16,6 +16,7 @@ from segpipe.data.batch import Batch
 from segpipe.predictions import Prediction
 from segpipe.tasks.detection import DetectionOps
 from segpipe.tasks.instance import InstanceOps
+from segpipe.tasks.keypoints import KeypointsOps
 from segpipe.tasks.panoptic import PanopticOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
@@ -70,6 +71,7 @@ TASKS: Mapping[Task, type[TaskOps]] = {
     Task.INSTANCE: InstanceOps,
     Task.DETECTION: DetectionOps,
     Task.PANOPTIC: PanopticOps,
+    Task.KEYPOINTS: KeypointsOps,
 }
 
 
