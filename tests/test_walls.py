@@ -28,6 +28,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "masks": ({"types", "errors"}, {"numpy", "PIL", "simplejpeg"}),
     "predictions": ({"types"}, {"numpy"}),
     "refine": ({"types", "errors", "masks", "predictions", "heatmaps", "models"}, {"torch", "numpy", "scipy"}),
+    "answers": ({"types", "predictions"}, set()),
     "sources": ({"types", "errors", "storage", "masks", "shards"}, {"numpy", "PIL", "yaml"}),
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
@@ -89,7 +90,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "promotion": ({"types", "errors", "storage", "leaderboard", "reports"}, set()),
     "tracking": ({"types", "errors", "storage", "user"}, {"mlflow"}),
     "serving": (
-        {"types", "errors", "predictions", "config", "data", "models", "tasks", "checkpoint"},
+        {"types", "errors", "predictions", "answers", "config", "data", "models", "tasks", "checkpoint"},
         {"torch", "numpy", "mlflow"},
     ),
     # A picture says what was found by the overlap that the measure counts, not by one of its own.
