@@ -132,7 +132,12 @@ SIBLINGS = {
     "exports": {"spec", "naming", "__init__"},
 }
 # An architecture made of another one's parts: its file may import the other's.
-PARENTS = {"mask_rcnn": {"faster_rcnn"}, "panoptic_deeplab": {"deeplab_v3plus"}, "unet_watershed": {"unet"}}
+PARENTS = {
+    "mask_rcnn": {"faster_rcnn"},
+    "panoptic_deeplab": {"deeplab_v3plus"},
+    "panoptic_fpn": {"mask_rcnn"},
+    "unet_watershed": {"unet"},
+}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "marshal.loads", "os.system"}
 
