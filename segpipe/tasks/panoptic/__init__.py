@@ -19,8 +19,9 @@ from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.metrics import PanopticMeter, dataset_pq, interval, resampling_unit
-from segpipe.models.spec import CentreOutput, RegionOutput
+from segpipe.models.spec import CentreOutput, QueryOutput, RegionOutput
 from segpipe.predictions import PanopticMap, Prediction
+from segpipe.tasks import queries
 from segpipe.tasks.panoptic import centres, regions
 from segpipe.tasks.panoptic.truth import panoptic_truth
 from segpipe.tasks.regions import region_targets
@@ -50,6 +51,7 @@ class Kind(NamedTuple):
 
 KINDS: Mapping[type, Kind] = {
     CentreOutput: Kind(centres.losses, centres.maps),
+    QueryOutput: Kind(queries.losses, queries.maps),
     RegionOutput: Kind(regions.losses, regions.maps),
 }
 
