@@ -22,6 +22,7 @@ class Task(StrEnum):
 
     SEMANTIC = "semantic"
     INSTANCE = "instance"
+    DETECTION = "detection"
     PANOPTIC = "panoptic"
     KEYPOINTS = "keypoints"
     VIDEO = "video"
@@ -67,7 +68,8 @@ class Segment:
     `segment_id` is >= 1 and unique in the image. Its pixels are those of `Sample.segment_map` that hold `segment_id`,
     unless `rle` is set: segments that may overlap (COCO instances, crowds) carry COCO's compressed run lengths.
     `area` in pixels decides whether it counts as small, medium or large: what the dataset states (COCO's is that of the
-    polygon), else the pixels counted.
+    polygon), else the pixels counted. `box` is x, y, width, height in pixels where the dataset states one (COCO's is
+    that of the polygon, to a hundredth of a pixel, and boxes are scored against it); None is tight around the pixels.
     """
 
     segment_id: int
@@ -75,6 +77,7 @@ class Segment:
     area: float
     is_crowd: bool = False
     rle: bytes | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,6 +27,7 @@ __all__ = [
     "AugmentConfig",
     "DatasetConfig",
     "EvaluateConfig",
+    "InferenceConfig",
     "PromoteConfig",
     "Recipe",
     "ResourceConfig",
@@ -161,7 +162,9 @@ class Recipe(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="experiment, registered model and ledger name")
     description: str = ""
-    task: Literal["semantic"] = "semantic"
+    task: Literal["semantic", "instance", "detection", "panoptic"] = Field(
+        default="semantic", description="what the models are asked for; `segpipe list tasks` says what each needs"
+    )
     dataset: DatasetConfig
     architectures: tuple[ArchitectureConfig, ...] = Field(min_length=1)
     train: TrainConfig
@@ -246,7 +249,7 @@ class RunConfig(Strict):
     """
 
     experiment: str
-    task: Literal["semantic"]
+    task: Literal["semantic", "instance", "detection", "panoptic"]
     arch: str
     label: str
     options: dict[str, Any]

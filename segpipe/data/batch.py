@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from segpipe.data.colour import change_colours
 from segpipe.data.decode import DecodedSample
 from segpipe.data.objects import Objects
-from segpipe.types import Sample
+from segpipe.types import ModelBundle, Sample
 
 # The statistics that torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -64,6 +65,17 @@ def training_inputs(batch: Batch, device: torch.device) -> Tensor:
     if batch.colours_N3 is not None:
         images_N3HW = change_colours(images_N3HW, batch.colours_N3.to(device, non_blocking=True))
     return normalise(images_N3HW)
+
+
+def evaluation_inputs(batch: Batch, bundle: ModelBundle, device: torch.device, *, scale: float = 1.0) -> Tensor:
+    """What enters a model in prediction: (N, 3, h, w) float32 on the device, resized by `bundle.input_scale` and by the
+    `scale` of a view, normalised as the model was trained."""
+    images_N3hw = batch.images_N3HW.to(device).contiguous()
+    factor = bundle.input_scale * scale
+    if factor != 1.0:
+        inner = [max(1, round(side * factor)) for side in images_N3hw.shape[-2:]]
+        images_N3hw = functional.interpolate(images_N3hw.float(), size=inner, mode="bilinear", antialias=True)
+    return normalise(images_N3hw, bundle.mean, bundle.std)
 
 
 def normalise(

@@ -67,7 +67,7 @@ def _annotation(sample: Sample, segment: Segment) -> dict[str, Any]:
         "category_id": segment.class_id + 1,
         "iscrowd": int(segment.is_crowd),
         "area": segment.area,
-        "bbox": [int(value) for value in box],
+        "bbox": [int(value) for value in box] if segment.box is None else list(segment.box),
         "segmentation": {"size": [sample.height, sample.width], "counts": counts.decode("ascii")},
     }
 

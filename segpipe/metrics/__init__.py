@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from segpipe.metrics.arg_max import first_maximum
 from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
+from segpipe.metrics.bootstrap_ap import ApEvidence, ap_interval, resampled_ap
 from segpipe.metrics.boundary import boundary_iou, mask_boundary
 from segpipe.metrics.cityscapes import cityscapes_average_precision
 from segpipe.metrics.coco import coco_average_precision
 from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
-from segpipe.metrics.panoptic import PanopticMeter, panoptic_quality
+from segpipe.metrics.panoptic import PanopticMeter, dataset_pq, panoptic_quality
 from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
 from segpipe.metrics.voc import voc_average_precision
 
 __all__ = [
+    "ApEvidence",
     "ConfusionMeter",
     "DetectionMeter",
     "PanopticMeter",
     "PrecisionRecall",
+    "ap_interval",
     "average_precision",
     "boundary_iou",
     "cityscapes_average_precision",
     "coco_average_precision",
     "confusion_matrix",
     "dataset_miou",
+    "dataset_pq",
     "first_maximum",
     "interval",
     "mask_boundary",
     "panoptic_quality",
     "precision_recall",
+    "resampled_ap",
     "resampling_unit",
     "semantic_scores",
     "voc_average_precision",

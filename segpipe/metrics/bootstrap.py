@@ -1,11 +1,13 @@
-"""How sure a dataset mIoU is: the percentile bootstrap over images, or over groups of images that belong together.
+"""How sure a score of a whole dataset is: the percentile bootstrap over images, or over groups that belong together.
 
-Letter legend: n images, G groups, R resamples, K classes.
+For scores that are a function of sums over images: mIoU, panoptic quality. `bootstrap_ap.py` does the same for average
+precision, with the draws and the bounds of this file.
+Letter legend: n images, G groups, R resamples, K classes, C counts of a class in an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -30,28 +32,39 @@ def resampling_unit(groups: Sequence[Hashable]) -> Literal["groups", "images"]:
 def interval(
     counts: npt.ArrayLike,
     *,
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] | None = None,
     groups: Sequence[Hashable] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bounds of the dataset mIoU, both in 0..1: (low, high) at the two-sided `level`.
+    """Percentile bounds of a score of the whole dataset: (low, high) at the two-sided `level`.
 
-    `counts` is (n, K, 3) integers: intersection, truth pixels and predicted pixels of each image and class. Each
-    resample draws G groups with replacement (Efron 1979); images that share an entry of `groups` are drawn together,
-    and without `groups` every image is its own. Resampled sums are one matrix product of how often each group was
-    drawn with the groups' counts, exact since all sums stay below 2^53. A class that a resample does not hold drops
-    out of its mean, as in `semantic_scores`. The bounds are nan when no pixel was counted at all.
+    `counts` is (n, K, C) finite numbers, and `statistic` maps their sums (R, K, C) to scores (R,), nan for undefined.
+    By default it is `dataset_miou`, whose C = 3 are intersection, truth pixels and predicted pixels of each image and
+    class. Each resample draws G groups with replacement (Efron 1979); images that share an entry of `groups` are drawn
+    together, and without `groups` every image is its own. Resampled sums are one matrix product of how often each group
+    was drawn with the groups' counts, exact for whole numbers since all sums stay below 2^53. Undefined resamples drop
+    out; the bounds are nan when all do. Raises InputError on counts of another shape or kind.
     """
-    table = _checked(counts)
+    table = _checked(counts, width=3 if statistic is None else None)
+    check_draws(resamples, level)
+    sums = _group_sums(table, groups)
+    return bounds((statistic or dataset_miou)(_resample(sums, resamples, seed)), level)
+
+
+def check_draws(resamples: int, level: float) -> None:
+    """Raises InputError on numbers of which no interval can be made."""
     if resamples < 1 or not 0 < level < 1:
         raise InputError(f"bootstrap: expected resamples >= 1 and 0 < level < 1, found {resamples} and {level}")
-    sums = _group_sums(table, groups)
-    values = dataset_miou(_resample(sums, resamples, seed))
-    values = values[~np.isnan(values)]
-    if not values.size:
+
+
+def bounds(values: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The two-sided percentile bounds of the values that are not nan; nan where none is left."""
+    defined = values[~np.isnan(values)]
+    if not defined.size:
         return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -71,24 +84,36 @@ def dataset_miou(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return miou
 
 
-def _checked(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def _checked(counts: npt.ArrayLike, *, width: int | None) -> npt.NDArray[Any]:
+    """The counts as int64 or float64, (n, K, C), C of them `width` where that is given."""
     table: npt.NDArray[Any] = np.asarray(counts)
-    if table.ndim != 3 or table.shape[2] != 3 or table.shape[0] < 1 or table.dtype.kind not in "iu":
+    kinds = "iu" if width else "iuf"
+    right = table.ndim == 3 and table.shape[0] >= 1 and table.dtype.kind in kinds
+    if not right or table.shape[2] != (width or table.shape[2]) or not np.isfinite(table).all():
         raise InputError(
-            f"bootstrap: expected counts of shape (images >= 1, K, 3) in integers, found {table.shape} {table.dtype}"
+            f"bootstrap: expected counts of shape (images >= 1, K, {width or 'C'}) in "
+            f"{'integers' if width else 'finite numbers'}, found {table.shape} {table.dtype}"
         )
-    return table.astype(np.int64, copy=False)
+    return table.astype(np.float64 if table.dtype.kind == "f" else np.int64, copy=False)
 
 
-def _group_sums(table: npt.NDArray[np.int64], groups: Sequence[Hashable] | None) -> npt.NDArray[np.int64]:
+def _group_sums(table: npt.NDArray[Any], groups: Sequence[Hashable] | None) -> npt.NDArray[Any]:
     if groups is None:
         return table
-    if len(groups) != len(table):
-        raise InputError(f"bootstrap: {len(groups)} groups for {len(table)} images; expected one per image")
-    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    sums = np.zeros((len(number), *table.shape[1:]), dtype=np.int64)
-    np.add.at(sums, [number[group] for group in groups], table)
+    numbers = group_numbers(groups, len(table))
+    sums = np.zeros((numbers.max() + 1, *table.shape[1:]), dtype=table.dtype)
+    np.add.at(sums, numbers, table)
     return sums
+
+
+def group_numbers(groups: Sequence[Hashable] | None, num_images: int) -> npt.NDArray[np.int64]:
+    """The group (n,) of each image, numbered from 0 as they come; without `groups` every image is its own."""
+    if groups is None:
+        return np.arange(num_images)
+    if len(groups) != num_images:
+        raise InputError(f"bootstrap: {len(groups)} groups for {num_images} images; expected one per image")
+    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    return np.array([number[group] for group in groups], dtype=np.int64)
 
 
 def draw(num_groups: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -96,17 +121,20 @@ def draw(num_groups: int, resamples: int, rng: np.random.Generator) -> npt.NDArr
     return rng.integers(0, num_groups, size=(resamples, num_groups))
 
 
-def _resample(sums: npt.NDArray[np.int64], resamples: int, seed: int) -> npt.NDArray[np.float64]:
-    """The counts of every resample, (R, K, 3)."""
+def _resample(sums: npt.NDArray[Any], resamples: int, seed: int) -> npt.NDArray[np.float64]:
+    """The counts of every resample, (R, K, C)."""
     num_groups = len(sums)
     flat = sums.reshape(num_groups, -1).astype(np.float64)
+    blocks = [weights.astype(np.float64) @ flat for weights in draw_weights(num_groups, resamples, seed)]
+    return np.concatenate(blocks).reshape(resamples, *sums.shape[1:])
+
+
+def draw_weights(num_groups: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each resample holds each group, in blocks (rows, G) of at most about BLOCK_CELLS, R rows in all."""
     rng = np.random.default_rng(seed)
-    blocks = []
     step = max(1, BLOCK_CELLS // num_groups)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         # Row r counts in its own G bins; uniform draws counted are multinomial weights, and far faster to make.
         cells = draw(num_groups, rows, rng) + np.arange(rows)[:, None] * num_groups
-        weights = np.bincount(cells.ravel(), minlength=rows * num_groups).reshape(rows, num_groups)
-        blocks.append(weights.astype(np.float64) @ flat)
-    return np.concatenate(blocks).reshape(resamples, *sums.shape[1:])
+        yield np.bincount(cells.ravel(), minlength=rows * num_groups).reshape(rows, num_groups)

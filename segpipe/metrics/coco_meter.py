@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import InputError
+from segpipe.metrics.bootstrap_ap import ApEvidence
 from segpipe.metrics.coco import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, RECALLS, FloatArray, check_measure, summary
 from segpipe.metrics.coco_entries import CocoIndex, Entry, IouType, read_detections, read_index, read_truths
 from segpipe.metrics.coco_match import ImageMatches, match_image
@@ -81,9 +82,13 @@ class DetectionMeter:
 
     def metrics(self) -> dict[str, float]:
         """The defined scores under names that say the protocol: "ap/coco/segm", "ap50/coco/segm", "ar100/coco/segm"."""
+        return {name: value for name, value in self.all_metrics().items() if value is not None}
+
+    def all_metrics(self) -> dict[str, float | None]:
+        """All scores by those names; None where no truth defines one."""
         protocol = f"coco/{self.iou_type}" + ("" if self.use_categories else "/class-agnostic")
-        numbers = {name: value for name, value in self.scores().items() if name != "per_class" and value > -1}
-        return {f"{name.lower()}/{protocol}": value for name, value in numbers.items()}
+        numbers = {name: value for name, value in self.scores().items() if name != "per_class"}
+        return {f"{name.lower()}/{protocol}": value if value > -1 else None for name, value in numbers.items()}
 
     def curve(self, category_id: int | None = None, *, iou_threshold: float = 0.5) -> PrecisionRecall:
         """What each score threshold buys in one category, or in all together: detections that match at an IoU (or OKS)
@@ -108,8 +113,39 @@ class DetectionMeter:
             truths += int(sum(row[1] for row in image.truths if place in (None, row[0])))
         return precision_recall(np.concatenate(scores), np.concatenate(hits), truths)
 
+    def evidence(self, image_ids: Sequence[ImageId]) -> ApEvidence:
+        """What matched in which image, for the bootstrap: images are places in `image_ids`, classes in `categories`.
+
+        Detections stand in the order in which `scores` meets them. Raises InputError unless `image_ids` are those that
+        were counted.
+        """
+        if sorted(map(str, image_ids)) != sorted(map(str, self.images)):
+            odd = sorted({str(image) for image in image_ids} ^ {str(image) for image in self.images})
+            raise InputError(
+                f"detection meter: {len(image_ids)} images expected, {len(self.images)} counted; they differ in "
+                f"{odd[:3] or list(image_ids)[:3]}"
+            )
+        places = {image: place for place, image in enumerate(image_ids)}
+        truths = np.zeros((len(places), self._num_places()), dtype=np.int64)
+        for image, matches in self.images.items():
+            truths[places[image], matches.truths[:, 0]] = matches.truths[:, 1]
+        counted = [(places[image], self.images[image]) for image in self._order()]
+        images, classes = (np.zeros(0, dtype=np.int64) for _ in range(2))
+        scores, matched, ignored = np.zeros(0), np.zeros(0, dtype=np.uint16), np.zeros(0, dtype=np.uint16)
+        return ApEvidence(
+            images_D=np.concatenate([images, *(np.full(len(m.scores), place) for place, m in counted)]),
+            classes_D=np.concatenate([classes, *(m.categories for _, m in counted)]),
+            scores_D=np.concatenate([scores, *(m.scores for _, m in counted)]),
+            matched_D=np.concatenate([matched, *(m.matched[:, 0] for _, m in counted)]),
+            ignored_D=np.concatenate([ignored, *(m.ignored[:, 0] for _, m in counted)]),
+            truths_nK=truths,
+        )
+
+    def _order(self) -> list[ImageId]:
+        return sorted(self.images, key=lambda image: (isinstance(image, str), image))
+
     def _ordered(self) -> list[ImageMatches]:
-        return [self.images[image] for image in sorted(self.images, key=lambda image: (isinstance(image, str), image))]
+        return [self.images[image] for image in self._order()]
 
     def _num_places(self) -> int:
         return len(self.categories) if self.use_categories else 1

@@ -10,11 +10,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torchvision
 from torch import nn
 
 from segpipe.errors import InputError
-from segpipe.models import deeplab_v3plus, fcn, unet
-from segpipe.models.pretrained import check_pretrained, identify_pretrained, load_pretrained
+from segpipe.models import (
+    deeplab_v3plus,
+    faster_rcnn,
+    fcn,
+    mask2former,
+    mask_rcnn,
+    panoptic_deeplab,
+    retinanet,
+    unet,
+    unet_watershed,
+)
+from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published
 from segpipe.types import Task
 
@@ -37,6 +48,12 @@ MODELS: dict[str, ModelSpec] = {
         unet.SPEC,
         *fcn.SPECS,
         deeplab_v3plus.SPEC,
+        faster_rcnn.SPEC,
+        mask_rcnn.SPEC,
+        retinanet.SPEC,
+        unet_watershed.SPEC,
+        panoptic_deeplab.SPEC,
+        mask2former.SPEC,
     )
 }
 
@@ -62,8 +79,9 @@ def spec(name: str) -> ModelSpec:
 def create(
     name: str, num_classes: int, *, in_channels: int = 3, pretrained: str | None = None, **options: Any
 ) -> nn.Module:
-    """Makes a model that maps images_NCHW (float, normalised, any H, W >= 1) to `DenseOutput` at input size.
+    """Makes a model that maps images_NCHW (float, normalised, any H, W >= 1) to the output of its kind (`spec.py`).
 
+    That is `DenseOutput` of a semantic model, `RegionOutput` of one of regions, which also takes targets.
     `num_classes` and `in_channels` are at least 1. `options` are those of `spec(name).options`. `pretrained` is
     "DEFAULT", "IMAGENET1K_V1" or another of torchvision's weights names, or a local .safetensors, .pth or .pt file with
     the keys of the backbone or of the whole model; None starts from random weights. The model has a `.backbone`.
@@ -76,7 +94,7 @@ def create(
     _check_count("in_channels", in_channels)
     model: nn.Module = found.build(num_classes=num_classes, in_channels=in_channels, **complete(name, options))
     if pretrained is not None:
-        load_pretrained(model, found, pretrained, num_classes=num_classes)
+        load_pretrained(_receiver(name, options, model), pretrained)
     return model
 
 
@@ -87,7 +105,7 @@ def check(name: str, options: Mapping[str, Any], *, pretrained: str | None = Non
     """
     model = _outline(name, options)
     if pretrained is not None:
-        check_pretrained(model, spec(name), pretrained, num_classes=_OUTLINE_CLASSES)
+        check_pretrained(_receiver(name, options, model), pretrained)
 
 
 def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,14 +129,26 @@ def weights_id(name: str, options: Mapping[str, Any], pretrained: str) -> str:
 
     Raises InputError on a file that cannot be read or a name that is not known.
     """
-    return identify_pretrained(_outline(name, options), spec(name), pretrained)
+    return identify_pretrained(_receiver(name, options, _outline(name, options)), pretrained)
 
 
-def _outline(name: str, options: Mapping[str, Any]) -> nn.Module:
+def _outline(name: str, options: Mapping[str, Any], *, num_classes: int = _OUTLINE_CLASSES) -> nn.Module:
     """The model without its numbers: modules, names and shapes alone."""
     with torch.device("meta"):
-        model: nn.Module = spec(name).build(num_classes=_OUTLINE_CLASSES, in_channels=3, **complete(name, options))
+        model: nn.Module = spec(name).build(num_classes=num_classes, in_channels=3, **complete(name, options))
     return model
+
+
+def _receiver(name: str, options: Mapping[str, Any], model: nn.Module) -> Receiver:
+    """The model with what must be known of it to give it weights from outside."""
+    found = spec(name)
+    few, more = (_outline(name, options, num_classes=n).state_dict() for n in (_OUTLINE_CLASSES, _OUTLINE_CLASSES + 1))
+    if found.released is not None:
+        builders = found.released(complete(name, options))
+    else:
+        builders = (name,) if name in torchvision.models.list_models() else ()
+    class_keys = frozenset(key for key, tensor in few.items() if tensor.shape != more[key].shape)
+    return Receiver(spec=found, model=model, builders=builders, class_keys=class_keys)
 
 
 def _check_count(name: str, value: object) -> None:

@@ -15,6 +15,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -39,34 +40,48 @@ CLASSIFIER_PREFIXES = ("fc.", "classifier.")
 OPTIONAL_HEADS = ("aux_classifier.",)
 
 
-def load_pretrained(model: nn.Module, spec: ModelSpec, pretrained: str, *, num_classes: int) -> None:
-    """Loads `pretrained` (see `models.create`) into `model`, in place. Raises as `models.create` says."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receiver:
+    """A model that weights are wanted for. For a check, `model` may have no memory ("meta").
+
+    `builders` are torchvision's names of this very model; `class_keys` the tensors whose shape the number of classes
+    decides.
+    """
+
+    spec: ModelSpec
+    model: nn.Module
+    builders: tuple[str, ...]
+    class_keys: frozenset[str]
+
+
+def load_pretrained(receiver: Receiver, pretrained: str) -> None:
+    """Loads `pretrained` (see `models.create`) into the model, in place. Raises as `models.create` says."""
     if _is_file_name(pretrained):
         found = _read_file(Path(pretrained))
     else:
-        found = _download(_weights_named(pretrained, spec, model))
-    state, dropped = _fitted(found, model, spec, num_classes, origin=pretrained)
-    model.load_state_dict(state, strict=False)  # strictness is _check_fit's, with a message that helps
-    logger.info("%s: loaded %d tensors from %s", spec.name, len(state), pretrained)
+        found = _download(_weights_named(pretrained, receiver))
+    state, dropped = _fitted(found, receiver, origin=pretrained)
+    receiver.model.load_state_dict(state, strict=False)  # strictness is _check_fit's, with a message that helps
+    logger.info("%s: loaded %d tensors from %s", receiver.spec.name, len(state), pretrained)
     if dropped:
-        logger.warning("%s: not loaded from %s, on purpose: %s", spec.name, pretrained, _some(dropped))
+        logger.warning("%s: not loaded from %s, on purpose: %s", receiver.spec.name, pretrained, _some(dropped))
 
 
-def check_pretrained(model: nn.Module, spec: ModelSpec, pretrained: str, *, num_classes: int) -> None:
-    """Raises InputError where `load_pretrained` would, and downloads nothing. `model` may have no memory ("meta")."""
+def check_pretrained(receiver: Receiver, pretrained: str) -> None:
+    """Raises InputError where `load_pretrained` would, and downloads nothing."""
     if _is_file_name(pretrained):
-        _fitted(_read_file(Path(pretrained)), model, spec, num_classes, origin=pretrained)
+        _fitted(_read_file(Path(pretrained)), receiver, origin=pretrained)
     else:
-        _weights_named(pretrained, spec, model)
+        _weights_named(pretrained, receiver)
 
 
-def identify_pretrained(model: nn.Module, spec: ModelSpec, pretrained: str) -> str:
+def identify_pretrained(receiver: Receiver, pretrained: str) -> str:
     """What tells these weights from all others (see `models.weights_id`).
 
     A file may be overwritten and a short name mean other weights tomorrow ("DEFAULT"), so neither is taken as written.
     """
     if not _is_file_name(pretrained):
-        weights = _weights_named(pretrained, spec, model)
+        weights = _weights_named(pretrained, receiver)
         return f"{type(weights).__name__}.{weights.name}"
     _require_file(Path(pretrained))
     try:
@@ -115,19 +130,17 @@ def _backbone_of(model: nn.Module) -> Backbone:
     return backbone
 
 
-def _weights_named(name: str, spec: ModelSpec, model: nn.Module) -> Any:
+def _weights_named(name: str, receiver: Receiver) -> Any:
     """The member of torchvision's weights enums of this backbone, or of this very model, that `name` means."""
-    models, backbone = torchvision.models, _backbone_of(model)
-    enums = [models.get_model_weights(backbone.name)]
-    if spec.name in models.list_models():
-        enums.append(models.get_model_weights(spec.name))
+    backbone = _backbone_of(receiver.model)
+    enums = [torchvision.models.get_model_weights(builder) for builder in (backbone.name, *receiver.builders)]
     known = {member_name: enum for enum in reversed(enums) for member_name in enum.__members__}
     enum_name, _, member = name.rpartition(".")
     for enum in enums:
         if enum_name in ("", enum.__name__) and member in enum.__members__:
             return enum[member]
     raise InputError(
-        f"pretrained: {name!r} is not known for {spec.name} with {backbone.name}; expected one of "
+        f"pretrained: {name!r} is not known for {receiver.spec.name} with {backbone.name}; expected one of "
         f"{', '.join(known)}, or a local {', '.join(SUFFIXES)} file"
     )
 
@@ -161,15 +174,14 @@ def _connect_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _fitted(
-    found: Mapping[str, Tensor], model: nn.Module, spec: ModelSpec, num_classes: int, *, origin: str
-) -> tuple[dict[str, Tensor], list[str]]:
+def _fitted(found: Mapping[str, Tensor], receiver: Receiver, *, origin: str) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors under the model's own keys, and the keys that are left out on purpose. Raises InputError."""
     whole = any(key.startswith("backbone.") for key in found)
-    state = _whole_model_keys(found, spec) if whole else _backbone_keys(found)
-    state = _fit_stem(state, _backbone_of(model), origin=origin)
-    state, dropped = _drop_heads(state, model, num_classes)
-    _check_fit(state, model, dropped, whole=whole, origin=f"pretrained {origin!r} for {spec.name}")
+    state = _whole_model_keys(found, receiver.spec) if whole else _backbone_keys(found)
+    state = _fit_stem(state, _backbone_of(receiver.model), origin=origin)
+    state, dropped = _drop_heads(state, receiver)
+    where = f"pretrained {origin!r} for {receiver.spec.name}"
+    _check_fit(state, receiver.model, dropped, whole=whole, origin=where)
     return state, dropped
 
 
@@ -195,17 +207,16 @@ def _fit_stem(state: dict[str, Tensor], backbone: Backbone, *, origin: str) -> d
     return {**state, key: fitted.contiguous()}
 
 
-def _drop_heads(state: Mapping[str, Tensor], model: nn.Module, num_classes: int) -> tuple[dict[str, Tensor], list[str]]:
+def _drop_heads(state: Mapping[str, Tensor], receiver: Receiver) -> tuple[dict[str, Tensor], list[str]]:
     """Splits off the tensors of classifiers for another number of classes and of optional heads not built here."""
-    ours = model.state_dict()
+    ours = receiver.model.state_dict()
     dropped = []
     for key, value in state.items():
         if key not in ours:
             other = key.startswith(OPTIONAL_HEADS)
         else:
             mine = ours[key].shape
-            other = not key.startswith("backbone.") and mine[:1] == (num_classes,) and mine[1:] == value.shape[1:]
-            other = other and mine != value.shape
+            other = key in receiver.class_keys and mine != value.shape and mine[1:] == value.shape[1:]
         if other:
             dropped.append(key)
     return {key: value for key, value in state.items() if key not in dropped}, dropped
@@ -221,7 +232,8 @@ def _check_fit(state: Mapping[str, Tensor], model: nn.Module, dropped: list[str]
         and (whole or key.startswith("backbone."))
         and not key.endswith("num_batches_tracked")  # absent from torchvision's oldest files; torch starts it at 0
     ]
-    unexpected = [key for key in state if key not in ours]
+    # A norm that is frozen counts no batches.
+    unexpected = [key for key in state if key not in ours and not key.endswith("num_batches_tracked")]
     shapes = [
         f"{key}: file {tuple(value.shape)}, model {tuple(ours[key].shape)}"
         for key, value in state.items()

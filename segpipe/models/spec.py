@@ -85,10 +85,14 @@ class CentreOutput:
 class QueryOutput:
     """What a mask-classification model returns: Q masks (logits, at stride 4) and the class of each, the last of K + 1
     of which is "nothing". `aux` are the same of earlier layers, without any of their own.
+
+    `size` is (H, W) of the images that the model was given. Cell (0, 0) of a mask is of pixels 0..3; the last cells of
+    a row or column may reach beyond the image, as h = ceil(H / 4) and w = ceil(W / 4).
     """
 
     class_logits_NQK: Tensor
     mask_logits_NQhw: Tensor
+    size: tuple[int, int]
     aux: tuple[QueryOutput, ...] = ()
 
 
@@ -117,8 +121,9 @@ class ModelSpec:
 
     `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
     options with their defaults; anything else is refused before it is called. `differs` lists every knowing departure
-    from the paper. `adapt(state_dict)` renames the keys of released weights to ours. `size_divisor` is what H and W are
-    padded to inside the model; callers may pass any size.
+    from the paper. `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names
+    torchvision's builders whose weights are meant, where they are not called as the architecture is. `size_divisor` is
+    what H and W are padded to inside the model; callers may pass any size.
     """
 
     name: str
@@ -130,3 +135,4 @@ class ModelSpec:
     differs: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+    released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None

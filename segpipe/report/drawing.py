@@ -28,10 +28,14 @@ _IGNORED_DARK, _IGNORED_LIGHT = (52, 55, 61), (88, 92, 99)
 
 def resize_ids(ids_HW: Labels, size: tuple[int, int]) -> Labels:
     """Nearest neighbour by index, because Pillow has no mode for every integer type."""
-    rows = (np.arange(size[1]) + 0.5) * ids_HW.shape[0] / size[1]
-    columns = (np.arange(size[0]) + 0.5) * ids_HW.shape[1] / size[0]
-    ids_hw: Labels = ids_HW[rows.astype(int)[:, None], columns.astype(int)[None, :]]
+    rows, columns = nearest(ids_HW.shape[0], size[1]), nearest(ids_HW.shape[1], size[0])
+    ids_hw: Labels = ids_HW[rows[:, None], columns[None, :]]
     return ids_hw
+
+
+def nearest(length: int, scaled: int) -> NDArray[np.int64]:
+    """(scaled,) the place of a row, or column, of `length` pixels that each of `scaled` ones shows."""
+    return ((np.arange(scaled) + 0.5) * length / scaled).astype(np.int64)
 
 
 def panel_size(width: int, height: int, longest: int) -> tuple[int, int]:

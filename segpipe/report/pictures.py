@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segpipe.errors import InputError
-from segpipe.predictions import LabelMap, Prediction
-from segpipe.report import overlay
+from segpipe.predictions import Detections, LabelMap, Prediction
+from segpipe.report import detections, overlay
 from segpipe.report.drawing import Pixels
 from segpipe.types import ClassInfo
 
@@ -37,4 +37,7 @@ def draw(
         return overlay.draw(
             image_HW3, prediction.ids_HW, labels_HW, classes=classes, ignore_index=ignore_index, title=title
         )
+    if isinstance(prediction, Detections):
+        objects = truth if isinstance(truth, Detections) else None
+        return detections.draw(image_HW3, prediction, objects, classes=classes, title=title)
     raise InputError(f"{title}: nothing here draws a {type(prediction).__name__}")

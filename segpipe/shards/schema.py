@@ -19,7 +19,7 @@ import pyarrow as pa
 from segpipe.errors import CorruptError, InputError
 from segpipe.types import Keypoints, Sample, Segment
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # A fifth smaller than level 3 and faster to decode (`benchmarks/masks.py`): a millisecond of ingest for every epoch's.
 ZSTD_LEVEL = 9
 MAP_WIDTHS = (1, 2, 4)  # bytes of one id
@@ -39,6 +39,7 @@ _SEGMENT = pa.struct(
         pa.field("area", pa.float64(), nullable=False),
         pa.field("is_crowd", pa.bool_(), nullable=False),
         pa.field("rle", pa.binary()),
+        pa.field("box", pa.list_(pa.field("element", pa.float64(), nullable=False))),
     ]
 )
 _KEYPOINTS = pa.struct(
@@ -99,6 +100,7 @@ def sample_to_row(sample: Sample) -> dict[str, Any]:
                 "area": s.area,
                 "is_crowd": s.is_crowd,
                 "rle": s.rle,
+                "box": None if s.box is None else list(s.box),
             }
             for s in sample.segments
         ],
@@ -122,7 +124,7 @@ def row_to_sample(row: Mapping[str, Any]) -> Sample:
         group=row["group"],
         label_map=_unpack(row, "label_map"),
         segment_map=_unpack(row, "segment_map"),
-        segments=tuple(Segment(**segment) for segment in row["segments"]),
+        segments=tuple(_segment(segment) for segment in row["segments"]),
         keypoints=tuple(
             Keypoints(
                 segment_id=keypoints["segment_id"],
@@ -134,6 +136,11 @@ def row_to_sample(row: Mapping[str, Any]) -> Sample:
         frame_index=row["frame_index"],
         extras={extra["name"]: extra["data"] for extra in row["extras"]},
     )
+
+
+def _segment(stored: Mapping[str, Any]) -> Segment:
+    box = stored["box"]
+    return Segment(**{**stored, "box": None if box is None else tuple(box)})
 
 
 def annotation_hash(row: Mapping[str, Any]) -> str:
@@ -223,6 +230,11 @@ def _check_segments(sample: Sample, where: str) -> None:
         if not (math.isfinite(segment.area) and segment.area >= 0):
             raise InputError(
                 f"{where}: segment {segment.segment_id} has area {segment.area}; expected pixels, 0 or more"
+            )
+        box = segment.box
+        if box is not None and not (len(box) == 4 and all(map(math.isfinite, box)) and min(box[2:]) >= 0):
+            raise InputError(
+                f"{where}: segment {segment.segment_id} has box {box}; expected x, y, width, height in pixels"
             )
     for keypoints in sample.keypoints:
         if keypoints.segment_id not in ids:

@@ -85,6 +85,7 @@ class Coco(Documented):
                     class_id=each["class_id"],
                     is_crowd=each["is_crowd"],
                     area=each["area"],
+                    box=tuple(each["box"]) or None,
                 )
             )
             if each["keypoints"]:

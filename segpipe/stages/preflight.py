@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segpipe import models
-from segpipe.config import Recipe, expand_root
+from segpipe.config import Recipe, RunConfig, expand_root
 from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
-from segpipe.sources import open_source
+from segpipe.sources import Source, open_source
 from segpipe.stages import layout
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
@@ -21,6 +21,8 @@ from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, nothing_usable
 from segpipe.stages.names import escaped
 from segpipe.stages.train import finished, run_location
+from segpipe.tasks import TASKS
+from segpipe.types import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +39,7 @@ def check(recipe: Recipe) -> Listed:
 
     Raises InputError with every fault found, each with its path in the recipe.
     """
-    pasting = any(run.train.augment.copy_paste for run in recipe.run_configs())
-    listed = _listed(recipe, _splits_of_a_night(recipe), pasting=pasting)
+    listed = _listed(recipe, _splits_of_a_night(recipe), training=True)
     _refuse(recipe, [*_architecture_faults(recipe), *listed.faults])
     return listed
 
@@ -69,6 +70,7 @@ def _architecture_faults(recipe: Recipe) -> Iterator[str]:
         run = recipe.run_config(index)
         try:
             models.check(run.arch, run.options, pretrained=run.pretrained)
+            yield from _foreign(index, run)
         except InputError as error:
             yield f"architectures.{index}: {error}"
         workers = recipe.resources.workers
@@ -79,9 +81,20 @@ def _architecture_faults(recipe: Recipe) -> Iterator[str]:
             )
 
 
-def _listed(recipe: Recipe, wanted: Mapping[str, str], *, pasting: bool = False) -> Listed:
-    """Lists the source. Faults are that it cannot be opened or listed, holds no sample, lacks a split or what `pasting`
-    needs.
+def _foreign(index: int, run: RunConfig) -> Iterator[str]:
+    """The fault of an architecture that answers another question than the recipe asks."""
+    theirs = models.spec(run.arch).task
+    if theirs != run.task_kind:
+        fitting = ", ".join(models.names(run.task_kind)) or "none yet"
+        yield (
+            f"architectures.{index}.arch: {run.arch} is a model of task {theirs}, and the recipe's task is {run.task}; "
+            f"choose one of that task ({fitting}), or set task: {theirs}"
+        )
+
+
+def _listed(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False) -> Listed:
+    """Lists the source. Faults are that it cannot be opened or listed, holds no sample, lacks a split or what the task
+    needs; for `training` also what the task or its augmentation cannot do with it.
 
     Reads no pixels. The listing deals samples to splits as ingest will, by lists, folders or hash, so that what is
     missing here is missing there. Some sources only say at the listing that their root is wrong.
@@ -103,10 +116,35 @@ def _listed(recipe: Recipe, wanted: Mapping[str, str], *, pasting: bool = False)
     if not refs:
         return Listed(faults=(f"dataset.root: {nothing_usable(root or dataset.format, refused, notes)}",))
     where, samples = f"the source {root or dataset.format}", Counter(ref.split for ref in refs)
-    faults = list(_split_faults(where, samples, wanted))
-    if pasting and (fault := unfit(source.annotations, source.classes)):
-        faults.append(f"train.augment.copy_paste is on, but {where} {fault}")
-    return Listed(samples=samples, notes=notes, faults=tuple(faults))
+    faults = (*_split_faults(where, samples, wanted), *_task_faults(recipe, source, where, training=training))
+    return Listed(samples=samples, notes=notes, faults=faults)
+
+
+def _task_faults(recipe: Recipe, source: Source, where: str, *, training: bool) -> Iterator[str]:
+    missing = [need for need in TASKS[Task(recipe.task)].needs if need not in source.annotations]
+    if missing:
+        yield (
+            f"task {recipe.task} needs {' and '.join(missing)}, which {where} does not fill (it fills: "
+            f"{', '.join(source.annotations)}); choose another task, or a format of `segpipe list sources` that does"
+        )
+    if training and not missing:
+        yield from _training_faults(recipe, source, where)
+
+
+def _training_faults(recipe: Recipe, source: Source, where: str) -> Iterator[str]:
+    """What a task says of a training's config and classes, once for all architectures of which it says the same."""
+    if any(run.train.augment.copy_paste for run in recipe.run_configs()):
+        fault = unfit(source.annotations, source.classes)
+        if fault:
+            yield f"train.augment.copy_paste is on, but {where} {fault}"
+    found: dict[str, list[str]] = {}
+    for index, run in enumerate(recipe.run_configs()):
+        try:
+            TASKS[run.task_kind](source.classes, source.ignore_index, config=run.train)
+        except InputError as error:
+            found.setdefault(str(error), []).append(f"architectures.{index}")
+    for fault, places in found.items():
+        yield f"{', '.join(places)}: {fault}"
 
 
 def _splits_of_a_night(recipe: Recipe) -> dict[str, str]:

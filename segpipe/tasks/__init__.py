@@ -1,6 +1,7 @@
 """The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
-One file per task, one line in `TASKS`. The training and the evaluation loop know no task by name.
+One file per task, one line in `TASKS`; `objects.py`, `painting.py` and `regions.py` are what several are made of.
+The training and the evaluation loop know no task by name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch
 from segpipe.predictions import Prediction
+from segpipe.tasks.detection import DetectionOps
+from segpipe.tasks.instance import InstanceOps
+from segpipe.tasks.panoptic import PanopticOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
 
@@ -61,9 +65,19 @@ class TaskOps(Protocol):
         """The task's part of an `EvalReport`: metrics, per class, evidence in dataset order, value with interval."""
 
 
-TASKS: Mapping[Task, type[TaskOps]] = {Task.SEMANTIC: SemanticOps}
+TASKS: Mapping[Task, type[TaskOps]] = {
+    Task.SEMANTIC: SemanticOps,
+    Task.INSTANCE: InstanceOps,
+    Task.DETECTION: DetectionOps,
+    Task.PANOPTIC: PanopticOps,
+}
 
 
 def trains_on_objects(ops: TaskOps) -> bool:
     """Whether training batches are to carry the objects of each crop: a task that needs segments or keypoints."""
     return Annotation.SEGMENTS in ops.needs or Annotation.KEYPOINTS in ops.needs
+
+
+def trains_on_keypoints(ops: TaskOps) -> bool:
+    """Whether those objects are to carry their keypoints, whose left and right a mirror image must then exchange."""
+    return Annotation.KEYPOINTS in ops.needs

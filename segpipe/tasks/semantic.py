@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from segpipe import masks
 from segpipe.config import TrainConfig
-from segpipe.data.batch import Batch, normalise
+from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
 from segpipe.metrics import ConfusionMeter, first_maximum, interval, resampling_unit, semantic_scores
@@ -129,15 +129,9 @@ class SemanticOps:
 
 def _logits_NKHW(model: nn.Module, batch: Batch, bundle: ModelBundle, *, scale: float, mirrored: bool) -> Tensor:
     """The logits of one view of the images, at the images' own size and the right way round."""
-    images_N3hw = batch.images_N3HW.to(next(model.parameters()).device).contiguous()
-    size = images_N3hw.shape[-2:]
-    factor = bundle.input_scale * scale
-    if factor != 1.0:
-        inner = [max(1, round(side * factor)) for side in size]
-        images_N3hw = functional.interpolate(images_N3hw.float(), size=inner, mode="bilinear", antialias=True)
-    if mirrored:
-        images_N3hw = images_N3hw.flip(-1)
-    logits_NKHW: Tensor = model(normalise(images_N3hw, bundle.mean, bundle.std)).logits_NKHW
+    size = batch.images_N3HW.shape[-2:]
+    images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device, scale=scale)
+    logits_NKHW: Tensor = model(images_N3hw.flip(-1) if mirrored else images_N3hw).logits_NKHW
     if mirrored:
         logits_NKHW = logits_NKHW.flip(-1)
     if logits_NKHW.shape[-2:] != size:

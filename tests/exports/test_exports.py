@@ -77,7 +77,11 @@ def test_objects_come_back_as_coco(source: str, tmp_path: Path) -> None:
         assert facts[0] == facts[1]
         assert sample.keypoints == other.keypoints
         if source != "cityscapes":  # its objects lie in a map, and come back as run lengths
-            assert sample.segments == other.segments
+            stated = [
+                replace(s, box=None) if t.box is None else s
+                for s, t in zip(other.segments, sample.segments, strict=True)
+            ]
+            assert sample.segments == tuple(stated)
 
 
 @pytest.mark.parametrize("source", ["coco", "nuclei", "cityscapes"])

@@ -12,17 +12,29 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput
 from segpipe.types import Task
+from tests.fixtures.model_kinds import KINDS, SMALL, Kind
 
 K = 4
 SIZES = [(1, 1), (1, 6), (7, 1), (33, 32), (65, 47)]
 ROOM = Path(models.__file__).parent
-SUPPORT = {"__init__", "spec", "layers", "backbones", "upsampling", "pretrained"}
+SUPPORT = {
+    "__init__",
+    "spec",
+    "layers",
+    "backbones",
+    "upsampling",
+    "pretrained",
+    "pyramid",
+    "regions",
+    "released_regions",
+    "attention",
+    "pixel_decoders",
+}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
 
@@ -31,7 +43,21 @@ every_architecture = pytest.mark.parametrize("name", models.names())
 def ready(name: str) -> nn.Module:
     """One model per architecture, made once; tests that change a model copy it."""
     torch.manual_seed(0)
-    return models.create(name, K).eval()
+    return models.create(name, K, **usual_options(name)).eval()
+
+
+@functools.cache
+def kind_of(name: str) -> Kind:
+    with torch.no_grad():
+        output = ready(name)(images(1, 1))
+    assert type(output) in KINDS, f"{name}: returns {type(output)}; say in KINDS what is to hold of it"
+    return KINDS[type(output)]
+
+
+def rows_of(name: str, num_classes: int = K) -> int:
+    """Of the classes; a dense model of objects also says what is background."""
+    background = models.spec(name).task is Task.INSTANCE and kind_of(name) is KINDS[DenseOutput]
+    return num_classes + background
 
 
 def images(height: int, width: int, *, batch: int = 1, channels: int = 3) -> Tensor:
@@ -40,28 +66,26 @@ def images(height: int, width: int, *, batch: int = 1, channels: int = 3) -> Ten
 
 def options_with(name: str) -> dict[str, object]:
     """The smallest members of an architecture, where only the plumbing is looked at."""
-    return {"backbone": "resnet18"} if "backbone" in models.spec(name).options else {}
+    return {option: value for option, value in SMALL.items() if option in models.spec(name).options}
+
+
+def usual_options(name: str) -> dict[str, object]:
+    """Dense models as they come; the others are too heavy for two cores."""
+    return {} if models.spec(name).task is Task.SEMANTIC else options_with(name)
 
 
 @every_architecture
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
-def test_logits_have_the_size_of_the_input(name: str, size: tuple[int, int]) -> None:
+def test_the_output_fits_an_image_of_any_size(name: str, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        output = ready(name)(images(*size))
-    assert type(output) is DenseOutput
-    assert output.logits_NKHW.shape == (1, K, *size)
-    assert output.logits_NKHW.isfinite().all()
+        kind_of(name).check(ready(name)(images(*size)), images(*size), rows_of(name))
 
 
 @every_architecture
 @pytest.mark.parametrize("size", [(1, 1), (33, 47)], ids=lambda size: "x".join(map(str, size)))
 def test_one_training_step_on_one_image_reaches_every_parameter(name: str, size: tuple[int, int]) -> None:
     model = copy.deepcopy(ready(name)).train()
-    output = model(images(*size))
-    assert type(output) is DenseOutput
-    assert output.logits_NKHW.shape == (1, K, *size)
-    labels = torch.zeros(1, *size, dtype=torch.long)
-    F.cross_entropy(output.logits_NKHW, labels).backward()
+    kind_of(name).loss(model, images(*size)).backward()
     lacking = [key for key, parameter in model.named_parameters() if parameter.grad is None]
     assert lacking == []
     assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
@@ -73,22 +97,26 @@ def test_train_and_eval_return_the_same_fields(name: str) -> None:
         evaluated = ready(name)(images(20, 30, batch=2))
         trained = copy.deepcopy(ready(name)).train()(images(20, 30, batch=2))
     assert type(trained) is type(evaluated)
-    assert set(trained.aux) == set(evaluated.aux)
-    assert trained.logits_NKHW.shape == evaluated.logits_NKHW.shape
+    assert kind_of(name).tensors(trained).keys() == kind_of(name).tensors(evaluated).keys()
+    kind_of(name).check(trained, images(20, 30, batch=2), rows_of(name))
 
 
 @every_architecture
 def test_evaluation_is_deterministic_and_independent_of_neighbours_and_memory_format(name: str) -> None:
-    model, batch = ready(name), images(33, 40, batch=2)
+    model, batch, tensors = ready(name), images(33, 40, batch=2), kind_of(name).tensors
     with torch.no_grad():
-        first, again = model(batch).logits_NKHW, model(batch).logits_NKHW
-        alone = model(batch[1:]).logits_NKHW
-        last = model(batch.to(memory_format=torch.channels_last)).logits_NKHW
-    assert torch.equal(first, again)
-    # Rounding grows with the depth of a network whose norms are still idle, and with the size of its logits.
-    tolerance = 1e-4 * float(first.abs().max())
-    torch.testing.assert_close(alone, first[1:], rtol=0, atol=tolerance)
-    torch.testing.assert_close(last, first, rtol=0, atol=tolerance)
+        first, again = tensors(model(batch)), tensors(model(batch))
+        alone = tensors(model(batch[1:]))
+        last = tensors(model(batch.to(memory_format=torch.channels_last)))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    for key, value in first.items():
+        # Rounding grows with the depth of a network whose norms are still idle, and with the size of its logits.
+        tolerance = {"rtol": 0, "atol": 1e-4 * float(value.abs().max()) if value.numel() else 0}
+        torch.testing.assert_close(last[key], value, **tolerance)
+        if key.startswith("1."):  # what was found in the second image
+            torch.testing.assert_close(alone[key.replace("1.", "0.", 1)], value, **tolerance)
+        elif not key.startswith("0."):
+            torch.testing.assert_close(alone[key], value[1:], **tolerance)
 
 
 @every_architecture
@@ -96,10 +124,11 @@ def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
     model, file = ready(name), io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
-    other = models.create(name, K).eval()
+    other = models.create(name, K, **usual_options(name)).eval()
     other.load_state_dict(torch.load(file, weights_only=True), strict=True)
     with torch.no_grad():
-        assert torch.equal(other(images(9, 9)).logits_NKHW, model(images(9, 9)).logits_NKHW)
+        theirs, ours = (kind_of(name).tensors(each(images(9, 9))) for each in (other, model))
+    assert all(torch.equal(theirs[key], ours[key]) for key in ours)
 
 
 @every_architecture
@@ -107,7 +136,7 @@ def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
 def test_other_numbers_of_input_channels(name: str, channels: int) -> None:
     model = models.create(name, 2, in_channels=channels, **options_with(name)).eval()
     with torch.no_grad():
-        assert model(images(8, 9, channels=channels)).logits_NKHW.shape == (1, 2, 8, 9)
+        kind_of(name).check(model(images(8, 9, channels=channels)), images(8, 9), rows_of(name, 2))
 
 
 @every_architecture
@@ -181,8 +210,10 @@ def test_every_file_of_the_room_is_in_the_table() -> None:
 
 def test_names_are_listed_by_task() -> None:
     assert models.names() == list(models.MODELS)
-    assert models.names(Task.SEMANTIC) == models.names("semantic") == models.names()
-    assert models.names("panoptic") == []
+    assert models.names(Task.SEMANTIC) == models.names("semantic")
+    assert sorted(name for task in Task for name in models.names(task)) == sorted(models.names())
+    assert "unet" in models.names("semantic")
+    assert "mask_rcnn" in models.names("instance")
     with pytest.raises(InputError, match=r"unknown 'senantic'.*semantic, instance"):
         models.names("senantic")
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from segpipe.errors import InputError
-from segpipe.report.overlay import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE, WRONG, draw
+from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
+from segpipe.report.overlay import WRONG, draw
 from segpipe.types import ClassInfo
 
 CLASSES = (

@@ -31,7 +31,7 @@ RESULT = ShardResult(
     image_hashes=(),
 )
 MANIFEST = manifest_of([RESULT])
-VERSION = "0d5cde6d33b5e46f656264437802814ebc77d683bbbec528cb79ce6ef59c78df"
+VERSION = "ea1d9ff5c09a858ad5e824e558f481d5832fb0f082e2d7d0269580ff78305335"
 DOCUMENT = storage.parse_json(storage.canonical_json(shards.manifest_to_json(MANIFEST)), where="x")
 
 
@@ -143,7 +143,7 @@ def test_what_does_not_add_up_is_corrupt(path: tuple[Any, ...], value: Any, mess
 
 
 def test_another_schema_version_says_so() -> None:
-    with pytest.raises(InputError, match="schema version 99, this segpipe reads 3; ingest the dataset again"):
+    with pytest.raises(InputError, match="schema version 99, this segpipe reads 4; ingest the dataset again"):
         shards.manifest_from_json({"schema_version": 99}, where="x")
 
 

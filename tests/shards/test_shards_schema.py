@@ -67,6 +67,9 @@ SEGMENT = Segment(segment_id=1, class_id=0, area=0, rle=b"0")
         ({"segments": (replace(SEGMENT, rle=None),)}, "segment 1 has no pixels"),
         ({"segments": (replace(SEGMENT, class_id=-1),)}, "class -1"),
         ({"segments": (replace(SEGMENT, area=float("nan")),)}, "area nan"),
+        ({"segments": (replace(SEGMENT, box=(0, 0, 0, 0.0)),)}, None),
+        ({"segments": (replace(SEGMENT, box=(0, 0, -1.0, 2)),)}, "segment 1 has box"),
+        ({"segments": (replace(SEGMENT, box=(0, 0, float("inf"), 2)),)}, "expected x, y, width, height"),
         ({"keypoints": (Keypoints(segment_id=5, points=()),)}, "segment 5, which it does not have"),
         (
             {"segments": (SEGMENT,), "keypoints": (Keypoints(segment_id=1, points=((0.0, float("nan"), 1),)),)},

@@ -12,11 +12,13 @@ from segpipe.types import Annotation, ClassInfo, Task
 from tests.fixtures.small import CLASSES, IGNORE
 
 ROOM = Path(tasks.__file__).parent
+SHARED = ("objects", "painting", "regions")  # what several tasks are made of
 every_task = pytest.mark.parametrize("task", TASKS)
 
 
 def test_no_task_is_left_out_of_the_table() -> None:
-    files = {path.stem for path in ROOM.glob("*.py")} - {"__init__"}
+    files = {path.stem for path in (*ROOM.glob("*.py"), *(each.parent for each in ROOM.glob("*/__init__.py")))}
+    files -= {"__init__", *SHARED}
     for name in sorted(files):
         line = f"TASKS: add `Task.{name.upper()}: {name.title()}Ops` in segpipe/tasks/__init__.py"
         assert name in {str(task) for task in TASKS}, line
@@ -44,8 +46,9 @@ def test_a_task_says_what_it_needs_and_what_decides(task: Task) -> None:
     assert ops.needs
     assert set(ops.needs) <= set(Annotation)
     assert ops.primary
-    assert str(IGNORE) in ops.protocol, "two ways to ignore are two protocols"
-    assert TASKS[task](CLASSES, 65535).protocol != ops.protocol
+    counts_pixels = Annotation.LABEL_MAP in ops.needs
+    assert (str(IGNORE) in ops.protocol) == counts_pixels, "two ways to ignore pixels are two protocols"
+    assert (TASKS[task](CLASSES, 65535).protocol != ops.protocol) == counts_pixels
 
 
 @every_task

@@ -100,6 +100,8 @@ def objects_by_image(document: Document) -> tuple[dict[int | str, list[dict[str,
         elif (points := _points(entry, category)) is None:
             expected = f"x, y, v of {category.num_keypoints} points"
             faults[_item(image_id)] = f"{where}.keypoints is {entry.get('keypoints')!r:.60}; expected {expected}"
+        elif (box := _box(entry)) is None:
+            faults[_item(image_id)] = f"{where}.bbox is {entry.get('bbox')!r:.60}; expected x, y, width, height"
         else:
             objects.setdefault(image_id, []).append(
                 {
@@ -107,6 +109,7 @@ def objects_by_image(document: Document) -> tuple[dict[int | str, list[dict[str,
                     "class_id": category.class_id,
                     "is_crowd": entry.get("iscrowd") == 1,
                     "area": float(area) if is_number(area := entry.get("area")) and area >= 0 else None,
+                    "box": box,
                     "segmentation": entry.get("segmentation"),
                     "keypoints": points,
                 }
@@ -116,6 +119,15 @@ def objects_by_image(document: Document) -> tuple[dict[int | str, list[dict[str,
 
 def _item(image_id: int | str) -> str:
     return f"image {image_id}"
+
+
+def _box(entry: Mapping[str, Any]) -> list[float] | None:
+    """The box of an annotation as stated, [] where it has none; None where it is no box."""
+    box = entry.get("bbox") or []
+    fits = isinstance(box, list) and all(is_number(value) for value in box)
+    if not fits or (box and (len(box) != 4 or min(box[2:]) < 0)):
+        return None
+    return [float(value) for value in box]
 
 
 def _points(entry: Mapping[str, Any], category: Category) -> list[Any] | None:

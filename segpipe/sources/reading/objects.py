@@ -31,15 +31,21 @@ class Regions(NamedTuple):
 
 
 def segment_of_mask(
-    mask: npt.ArrayLike, *, segment_id: int, class_id: int, is_crowd: bool = False, area: float | None = None
+    mask: npt.ArrayLike,
+    *,
+    segment_id: int,
+    class_id: int,
+    is_crowd: bool = False,
+    area: float | None = None,
+    box: tuple[float, float, float, float] | None = None,
 ) -> Segment:
     """A segment with run lengths of its own, as objects that may overlap need. `mask` is (H, W), not 0 = inside.
 
-    `area` is what the dataset states; without, the pixels are counted.
+    `area` and `box` (x, y, width, height) are what the dataset states; without an area, the pixels are counted.
     """
     counts: bytes = masks.encode_rle(mask)["counts"]
     pixels = float(np.count_nonzero(mask)) if area is None else area
-    return Segment(segment_id=segment_id, class_id=class_id, area=pixels, is_crowd=is_crowd, rle=counts)
+    return Segment(segment_id=segment_id, class_id=class_id, area=pixels, is_crowd=is_crowd, rle=counts, box=box)
 
 
 def mask_of_segmentation(segmentation: Any, height: int, width: int, *, file: str) -> masks.Mask:

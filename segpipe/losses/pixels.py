@@ -1,4 +1,4 @@
-"""Losses and class weights: pure functions on tensors, called by `tasks/`. Knows nothing of models or data.
+"""Losses of a class for every pixel, and class weights.
 
 Letter legend: N batch, K classes, H W image size.
 """
@@ -29,6 +29,11 @@ def cross_entropy(
         counted = counted * weight[labels.masked_fill(counted == 0, 0)]
     divisor = counted.sum()
     return total / torch.where(divisor > 0, divisor, 1.0)
+
+
+def mean_over(errors_NHW: Tensor, counted_NHW: Tensor) -> Tensor:
+    """Mean of the errors where bool `counted_NHW` holds; 0 with a zero gradient where it nowhere does."""
+    return (errors_NHW * counted_NHW).sum() / counted_NHW.sum().clamp(min=1)
 
 
 def enet_weights(frequencies: Sequence[float] | Tensor) -> Tensor:

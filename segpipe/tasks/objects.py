@@ -1,0 +1,239 @@
+"""What the tasks that detect objects share: everything but which of COCO's measures they report, and which decides.
+
+`instance.py` and `detection.py` say that. No task itself.
+
+Legend: N images, K classes, M objects of an image, H W original size, h w size inside the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from segpipe import masks
+from segpipe.config import TrainConfig
+from segpipe.data.batch import Batch, evaluation_inputs
+from segpipe.errors import InputError
+from segpipe.losses import cross_entropy
+from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval, resampled_ap, resampling_unit
+from segpipe.models.spec import DenseOutput, RegionOutput
+from segpipe.predictions import Detections, Prediction
+from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
+from segpipe.tasks.regions import detections_of, region_targets
+from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
+
+
+class ObjectMeter:
+    """A `DetectionMeter` for each measure; meters of parts of a split merge in any order to equal scores."""
+
+    def __init__(self, class_ids: Sequence[int], measures: Sequence[str]) -> None:
+        self.of = {measure: DetectionMeter(class_ids, measure) for measure in measures}  # type: ignore[arg-type]
+
+    def merge(self, other: ObjectMeter) -> None:
+        for measure, meter in self.of.items():
+            meter.merge(other.of[measure])
+
+
+class ObjectOps:
+    """The operations of a task that detects the things among a set of classes; stuff is neither learnt nor scored.
+
+    `measures` are COCO's, the first one deciding: "segm", by the overlap of masks, and "bbox", of boxes. `config` is
+    given when training; what it asks for and this task cannot do is refused.
+    """
+
+    needs: ClassVar[tuple[Annotation, ...]] = (Annotation.SEGMENTS,)
+    prediction: ClassVar[type[Prediction]] = Detections
+    primary: ClassVar[str]
+    measures: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        classes: Sequence[ClassInfo],
+        ignore_index: int,
+        *,
+        config: TrainConfig | None = None,
+        statistics: Split | None = None,
+    ) -> None:
+        self.classes = tuple(classes)
+        self._things = [k for k, info in enumerate(self.classes) if info.is_thing]
+        # What COCO's evaluator does and its metrics' names do not say.
+        self.protocol = f"{self.primary}/iou=0.50:0.95/at-most-100/original-resolution/ignore=crowds"
+        if config is not None:
+            _refuse_what_is_ignored(config)
+            if not self._things:
+                raise InputError(
+                    f"none of the classes {', '.join(info.name for info in self.classes)} is a thing, so there is no "
+                    'object to detect; say which are (in the classes file of source `folder`: "thing": true), or '
+                    "choose another task or source"
+                )
+
+    def losses(
+        self, forward: Callable[..., RegionOutput | DenseOutput], images_N3HW: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """A region model's own terms, each of weight 1: it chooses by the truth what it is trained on (`RegionOutput`).
+
+        Of a model of pixels {"main": ...}: cross entropy on the map that the objects paint (`painting.py`).
+        """
+        device = images_N3HW.device
+        output = forward(images_N3HW, region_targets(batch, self.classes, device))
+        if isinstance(output, RegionOutput):
+            return dict(output.losses)
+        labels_NHW = painted_labels(batch, self.classes, device)
+        return {"main": cross_entropy(output.logits_NKHW, labels_NHW, weight=None, ignore_index=UNKNOWN)}
+
+    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Detections]:
+        """The objects of each image, best first, as the model sees it resized by `bundle.input_scale`."""
+        images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device)
+        output: RegionOutput | DenseOutput = model(images_N3hw, None)
+        (height, width), (rows, columns) = batch.images_N3HW.shape[-2:], images_N3hw.shape[-2:]
+        if isinstance(output, DenseOutput):
+            return [
+                objects_of_map(logits_KHW, size=(height, width), classes=self.classes, sample_id=sample_id)
+                for logits_KHW, sample_id in zip(output.logits_NKHW, batch.sample_ids, strict=True)
+            ]
+        return [
+            detections_of(found, size=(height, width), seen=(rows, columns), classes=self.classes, sample_id=sample_id)
+            for found, sample_id in zip(output.regions, batch.sample_ids, strict=True)
+        ]
+
+    def truth(self, sample: Sample) -> Detections:
+        """The things of a stored sample without its crowds; none where it has none."""
+        found = [entry for entry in _annotations(sample, set(self._things)) if not entry["iscrowd"]]
+        boxes_M4 = np.array([entry["bbox"] for entry in found], dtype=np.float64).reshape(-1, 4)
+        boxes_M4[:, 2:] += boxes_M4[:, :2]
+        with_masks = "segm" in self.measures
+        return Detections(
+            size=(sample.height, sample.width),
+            class_ids_N=np.array([entry["category_id"] for entry in found], dtype=np.int64),
+            scores_N=np.ones(len(found)),
+            boxes_N4=boxes_M4,
+            masks=tuple(entry["segmentation"]["counts"] for entry in found) if with_masks else None,
+        )
+
+    def meter(self) -> ObjectMeter:
+        return ObjectMeter(self._things, self.measures)
+
+    def measure(self, meter: ObjectMeter, predictions: Sequence[Detections], batch: Batch) -> None:
+        """Counts detections against the rows as stored: areas and boxes as stated, crowds, masks to the pixel."""
+        if batch.samples is None:
+            raise InputError(
+                f"samples {', '.join(batch.sample_ids[:4])}: have no stored rows, which they are scored by"
+            )
+        for sample, found in zip(batch.samples, predictions, strict=True):
+            truths = list(_annotations(sample, set(self._things)))
+            for measure, one in meter.of.items():
+                one.update(sample.sample_id, found.size, truths, _entries(found, measure, sample.sample_id))
+
+    def scores(self, meter: ObjectMeter) -> dict[str, float]:
+        """COCO's twelve numbers of each measure by the names of `DetectionMeter.metrics`, without the undefined."""
+        return {name: value for one in meter.of.values() for name, value in one.metrics().items()}
+
+    def report_fields(self, meter: ObjectMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+        """The evidence is that of the measure that decides."""
+        metrics = {name: value for one in meter.of.values() for name, value in one.all_metrics().items()}
+        value = metrics[self.primary]
+        if value is None:
+            raise InputError(
+                f"{self.primary} of these {len(sample_ids)} images is undefined: no object in them is to be found "
+                "(crowds and classes that are no things do not count); choose another evaluate.split"
+            )
+        evidence = meter.of[self.measures[0]].evidence(sample_ids)
+        unit = resampling_unit(groups)
+        low, high = ap_interval(evidence, groups=groups if unit == "groups" else None)
+        truths_NK = np.zeros((len(sample_ids), len(self.classes)), dtype=np.int64)
+        truths_NK[:, self._things] = evidence.truths_nK
+        return {
+            "primary": self.primary,
+            "protocol": self.protocol,
+            "value": value,
+            "low": low,
+            "high": high,
+            "resampled": unit,
+            "metrics": metrics,
+            "per_class": self._per_class(evidence),
+            "truth_counts": tuple(truths_NK.sum(axis=0).tolist()),
+            "confusion": (),
+            "count_names": ("truths",),
+            "sample_counts": tuple(tuple((count,) for count in counts_K) for counts_K in truths_NK.tolist()),
+            "detections": self._by_image(evidence, len(sample_ids)),
+        }
+
+    def _per_class(self, evidence: ApEvidence) -> dict[str, dict[str, float | None]]:
+        ap_KT = resampled_ap(evidence, np.ones((1, len(evidence.truths_nK))))[0]
+        objects_K = evidence.truths_nK.sum(axis=0)
+        found: dict[str, dict[str, float | None]] = {
+            info.name: {"ap": None, "ap50": None, "objects": 0.0} for info in self.classes
+        }
+        for k, ap_T, objects in zip(self._things, ap_KT, objects_K.tolist(), strict=True):
+            if objects:
+                scores = {"ap": float(ap_T.mean()), "ap50": float(ap_T[0]), "objects": float(objects)}
+                found[self.classes[k].name] |= scores
+        return found
+
+    def _by_image(self, evidence: ApEvidence, num_images: int) -> tuple[tuple[tuple[int, float, int, int], ...], ...]:
+        """The detections of each image, as `EvalReport` has them."""
+        class_ids_D = np.array(self._things, dtype=np.int64)[evidence.classes_D]
+        columns = (evidence.images_D, class_ids_D, evidence.scores_D, evidence.matched_D, evidence.ignored_D)
+        found: list[list[tuple[int, float, int, int]]] = [[] for _ in range(num_images)]
+        for image, *detection in zip(*(column.tolist() for column in columns), strict=True):
+            found[image].append(tuple(detection))
+        return tuple(map(tuple, found))
+
+
+def _annotations(sample: Sample, things: set[int]) -> Iterator[dict[str, Any]]:
+    """The things of a sample as in COCO's files, crowds too; a box that is not stated is tight around the mask."""
+    for segment, runs in masks.segment_runs(sample):
+        if segment.class_id not in things:
+            continue
+        x0, y0, x1, y1 = masks.box_of_runs(runs, sample.height)
+        yield {
+            "id": segment.segment_id,
+            "category_id": segment.class_id,
+            "iscrowd": int(segment.is_crowd),
+            "area": segment.area,
+            "bbox": (x0, y0, x1 - x0, y1 - y0) if segment.box is None else segment.box,
+            "segmentation": masks.rle_of_runs(runs, sample.height, sample.width),
+        }
+
+
+def _entries(found: Detections, measure: str, sample_id: str) -> list[dict[str, Any]]:
+    """Detections as in COCO's result files, with what one measure reads and no more: a mask that comes with a box would
+    be small, medium or large by that, and not by its pixels."""
+    columns = (found.class_ids_N.tolist(), found.scores_N.tolist())
+    if measure == "segm":
+        if found.masks is None:
+            raise InputError(f"sample {sample_id}: the model found boxes without masks, which this task scores")
+        shapes: list[dict[str, Any]] = [
+            {"segmentation": {"size": list(found.size), "counts": counts}} for counts in found.masks
+        ]
+    else:
+        sides = np.concatenate((found.boxes_N4[:, :2], found.boxes_N4[:, 2:] - found.boxes_N4[:, :2]), axis=1)
+        shapes = [{"bbox": box} for box in sides.tolist()]
+    return [
+        {"category_id": class_id, "score": score, **shape}
+        for class_id, score, shape in zip(*columns, shapes, strict=True)
+    ]
+
+
+def _refuse_what_is_ignored(config: TrainConfig) -> None:
+    """Raises InputError naming every key of `train` that would not do what it says."""
+    faults = []
+    if config.class_weights != "none":
+        faults.append(
+            f"class_weights is {config.class_weights}: weights come from pixels of label maps, and this loss has none; "
+            "leave it out"
+        )
+    if config.aux_weight != config.default("aux_weight"):
+        faults.append(f"aux_weight is {config.aux_weight:g}: these models have no auxiliary heads; leave it out")
+    views = len(config.inference.scales) * (1 + config.inference.mirror)
+    if views > 1 or config.inference.scales != (1.0,):
+        faults.append(
+            f"inference asks for scales {list(config.inference.scales)}{' and mirror' * config.inference.mirror}: the "
+            "objects of several views have no mean, so this task takes one of scale 1; leave inference out, and set "
+            "input_scale to enlarge or reduce what the model sees"
+        )
+    if faults:
+        raise InputError("train: " + "; ".join(faults))
