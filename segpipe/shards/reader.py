@@ -178,6 +178,14 @@ class Dataset:
         """
         return [(row["height"], row["width"]) for row in self._rows(split, "height", "width", peeking=True)]
 
+    def outline(self, split: str) -> list[tuple[str, bool]]:
+        """(group, whether there is a label map) of each sample in the stored order, for a person to read.
+
+        Fetched as `sizes`, and compared by nobody: what decides anything comes from `groups` and `labelled`.
+        """
+        rows = self._rows(split, "group", "label_map_width", peeking=True)
+        return [(row["group"], row["label_map_width"] is not None) for row in rows]
+
     def image_hashes(self, split: str) -> list[str]:
         """SHA-256 of each image file in hex, in the stored order."""
         return [row["image_sha256"].hex() for row in self._rows(split, "image_sha256")]
