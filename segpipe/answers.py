@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
+from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Prediction
 from segpipe.types import AnswerForm
 
 _INPUT = "uint8 (N, H, W, 3) RGB of any size"
@@ -31,6 +31,8 @@ def answer_of(found: Prediction) -> Any:
         "scores": found.scores_N.tolist(),
         "boxes": found.boxes_N4.tolist(),
     }
+    if isinstance(found, Poses):
+        return answer | {"points": found.points_NP3.tolist()}
     return answer | ({} if found.masks is None else {"masks": [_run_lengths(found, mask) for mask in found.masks]})
 
 
@@ -75,6 +77,15 @@ FORMS: Mapping[type[Prediction], AnswerForm] = {
         columns=(
             _list_of(_list_of(_WHOLE), name="map", required=True),
             _list_of(_object_of(id=_WHOLE, class_id=_WHOLE, area=_REAL), name="segments", required=True),
+        ),
+    ),
+    Poses: AnswerForm(
+        usage=f"poses = model.predict(images)  # {_INPUT} -> class_ids, scores, boxes and points of each image",
+        columns=(
+            _list_of(_WHOLE, name="class_ids", required=True),
+            _list_of(_REAL, name="scores", required=True),
+            _list_of(_list_of(_REAL), name="boxes", required=True),
+            _list_of(_list_of(_list_of(_REAL)), name="points", required=True),
         ),
     ),
 }

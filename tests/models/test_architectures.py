@@ -27,6 +27,7 @@ SUPPORT = {
     "spec",
     "layers",
     "backbones",
+    "hrnet",
     "upsampling",
     "pretrained",
     "pyramid",
