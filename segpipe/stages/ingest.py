@@ -170,7 +170,10 @@ def _manifest(
     splits = {name: make_split([w.result for w in written if w.split == name], num_classes) for name in split_names}
     for name, split in splits.items():
         if not split.samples:
-            raise InputError(f"split {name!r} of {config.name!r} is empty: every sample of it was refused")
+            raise InputError(
+                f"split {name!r} of {config.name!r} is empty: every sample of it was refused; {quarantine_path} "
+                "in the dataset's folder lists them: mend them, or leave that split out of the source"
+            )
     return Manifest(
         schema_version=SCHEMA_VERSION,
         dataset=config.name,
