@@ -107,7 +107,7 @@ def test_there_are_recipes_to_test() -> None:
             "  dataset.options.seed: Input should be text, a number, true or false (found [1])",
         ),
         ("dataset.max_quarantine", 2, "  dataset.max_quarantine: Input should be less than or equal to 1 (found 2)"),
-        ("task", "instances", "  task: Input should be 'semantic' (found 'instances')"),
+        ("task", "instances", "  task: Input should be 'semantic', 'instance'"),
         ("evaluate.pictures", 65, "  evaluate.pictures: Input should be less than or equal to 64 (found 65)"),
         ("resources.gpus_per_worker", -1, "  resources.gpus_per_worker: Input should be greater than or equal to 0"),
         ("description", b"bytes", "description: b'bytes' is a bytes; expected text or a number: quote it"),

@@ -28,6 +28,8 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
     )
     rows = [(each["label"], each["arch"], each["options"] or "-", each["steps"]) for each in summary["architectures"]]
     table(console, "Architectures", ("label", "architecture", "options", "steps"), rows)
+    for note in summary["notes"]:
+        say(console, f"warning: {note}", "yellow")
     for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):
         say(console, f"look at this before a night is spent: {note}", "yellow")
 

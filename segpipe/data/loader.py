@@ -10,6 +10,7 @@ ahead, by the reader's own threads.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +34,8 @@ _BATCHES_AHEAD = 3
 class TrainBatches:
     """The micro-batches of one rank. `batch_size` images make a global micro-batch; the incomplete last one is dropped.
 
-    With `objects`, a crop has those that it shows. Raises InputError when the batch does not divide over the ranks, the
+    With `objects`, a crop has those that it shows, and with `keypoints` theirs, too: where nobody asks for them, no
+    mirror image has to exchange left and right. Raises InputError when the batch does not divide over the ranks, the
     split is smaller than one batch, or there is nothing to copy and paste.
     """
 
@@ -45,6 +47,7 @@ class TrainBatches:
         rank: int,
         world_size: int,
         objects: bool = False,
+        keypoints: bool = False,
     ) -> None:
         if config.batch_size % world_size:
             raise InputError(
@@ -62,7 +65,7 @@ class TrainBatches:
         fault = unfit(dataset.manifest.annotations, dataset.manifest.classes) if config.augment.copy_paste else None
         if fault:
             raise InputError(f"dataset {dataset.uri} {fault}")
-        self._dataset, self._config, self._objects = dataset, config, objects
+        self._dataset, self._config, self._objects, self._keypoints = dataset, config, objects, keypoints
         self._rank, self._world_size = rank, world_size
 
     def sample_ids(self, epoch: int, position: int) -> list[str]:
@@ -90,7 +93,7 @@ class TrainBatches:
                 seed=config.seed,
                 epoch=epoch,
                 ignore_index=self._dataset.manifest.ignore_index,
-                source=sample if self._objects else None,
+                source=self._needed(sample) if self._objects else None,
                 partner=lambda: self._partner(order, place),
             )
 
@@ -113,7 +116,10 @@ class TrainBatches:
         """
         row = order[place - 1] if place else order[min(1, len(order) - 1)]
         sample = self._dataset.one(self._config.train_split, row, extras=False)
-        return pasteable(sample, self._dataset.manifest.classes)
+        return pasteable(self._needed(sample), self._dataset.manifest.classes)
+
+    def _needed(self, sample: Sample) -> Sample:
+        return sample if self._keypoints else dataclasses.replace(sample, keypoints=())
 
     def _order(self, epoch: int) -> list[int]:
         return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)

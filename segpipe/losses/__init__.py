@@ -5,7 +5,7 @@
 """
 
 from segpipe.losses.keypoints import heatmap_loss
-from segpipe.losses.pixels import cross_entropy, enet_weights, median_frequency_weights
+from segpipe.losses.pixels import cross_entropy, enet_weights, mean_over, median_frequency_weights
 from segpipe.losses.points import read_points, uncertain_points
 from segpipe.losses.queries import match_queries, matching_cost, query_losses
 
@@ -15,6 +15,7 @@ __all__ = [
     "heatmap_loss",
     "match_queries",
     "matching_cost",
+    "mean_over",
     "median_frequency_weights",
     "query_losses",
     "read_points",

@@ -31,6 +31,11 @@ def cross_entropy(
     return total / torch.where(divisor > 0, divisor, 1.0)
 
 
+def mean_over(errors_NHW: Tensor, counted_NHW: Tensor) -> Tensor:
+    """Mean of the errors where bool `counted_NHW` holds; 0 with a zero gradient where it nowhere does."""
+    return (errors_NHW * counted_NHW).sum() / counted_NHW.sum().clamp(min=1)
+
+
 def enet_weights(frequencies: Sequence[float] | Tensor) -> Tensor:
     """Class weights 1 / ln(1.02 + frequency): (K,) float32, between 1.42 and 50.5.
 

@@ -11,7 +11,7 @@ from segpipe.metrics.coco import coco_average_precision
 from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
 from segpipe.metrics.keypoints import KeypointMeter, pck
-from segpipe.metrics.panoptic import PanopticMeter, panoptic_quality
+from segpipe.metrics.panoptic import PanopticMeter, dataset_pq, panoptic_quality
 from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
 from segpipe.metrics.voc import voc_average_precision
 
@@ -29,6 +29,7 @@ __all__ = [
     "coco_average_precision",
     "confusion_matrix",
     "dataset_miou",
+    "dataset_pq",
     "first_maximum",
     "interval",
     "mask_boundary",

@@ -1,7 +1,8 @@
-"""How sure a dataset mIoU is: the percentile bootstrap over images, or over groups of images that belong together.
+"""How sure a score of a whole dataset is: the percentile bootstrap over images, or over groups that belong together.
 
-`bootstrap_ap.py` does the same for average precision, with the draws and the bounds of this file.
-Letter legend: n images, G groups, R resamples, K classes.
+For scores that are a function of sums over images: mIoU, panoptic quality. `bootstrap_ap.py` does the same for average
+precision, with the draws and the bounds of this file.
+Letter legend: n images, G groups, R resamples, K classes, C counts of a class in an image.
 """
 
 from __future__ import annotations
@@ -31,22 +32,22 @@ def resampling_unit(groups: Sequence[Hashable]) -> Literal["groups", "images"]:
 def interval(
     counts: npt.ArrayLike,
     *,
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] | None = None,
     groups: Sequence[Hashable] | None = None,
-    statistic: Callable[[npt.ArrayLike], npt.NDArray[np.float64]] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bounds of the dataset mIoU, both in 0..1: (low, high) at the two-sided `level`.
+    """Percentile bounds of a score of the whole dataset: (low, high) at the two-sided `level`.
 
-    `counts` is (n, K, 3) integers: intersection, truth pixels and predicted pixels of each image and class. With a
-    `statistic`, from summed counts (..., K, C) to values (...), they are whatever (n, K, C) that one adds up. Each
-    resample draws G groups with replacement (Efron 1979); images that share an entry of `groups` are drawn together,
-    and without `groups` every image is its own. Resampled sums are one matrix product of how often each group was
-    drawn with the groups' counts, exact since all sums stay below 2^53. A class that a resample does not hold drops
-    out of its mean, as in `semantic_scores`. The bounds are nan when no pixel was counted at all.
+    `counts` is (n, K, C) finite numbers, and `statistic` maps their sums (R, K, C) to scores (R,), nan for undefined.
+    By default it is `dataset_miou`, whose C = 3 are intersection, truth pixels and predicted pixels of each image and
+    class. Each resample draws G groups with replacement (Efron 1979); images that share an entry of `groups` are drawn
+    together, and without `groups` every image is its own. Resampled sums are one matrix product of how often each group
+    was drawn with the groups' counts, exact for whole numbers since all sums stay below 2^53. Undefined resamples drop
+    out; the bounds are nan when all do. Raises InputError on counts of another shape or kind.
     """
-    table = _checked(counts, 3 if statistic is None else None)
+    table = _checked(counts, width=3 if statistic is None else None)
     check_draws(resamples, level)
     sums = _group_sums(table, groups)
     return bounds((statistic or dataset_miou)(_resample(sums, resamples, seed)), level)
@@ -97,22 +98,24 @@ def mean_ratio(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return mean
 
 
-def _checked(counts: npt.ArrayLike, numbers: int | None) -> npt.NDArray[np.int64]:
+def _checked(counts: npt.ArrayLike, *, width: int | None) -> npt.NDArray[Any]:
+    """The counts as int64 or float64, (n, K, C), C of them `width` where that is given."""
     table: npt.NDArray[Any] = np.asarray(counts)
-    fits = table.ndim == 3 and table.shape[0] >= 1 and table.dtype.kind in "iu"
-    if not fits or (numbers is not None and table.shape[2] != numbers):
+    kinds = "iu" if width else "iuf"
+    right = table.ndim == 3 and table.shape[0] >= 1 and table.dtype.kind in kinds
+    if not right or table.shape[2] != (width or table.shape[2]) or not np.isfinite(table).all():
         raise InputError(
-            f"bootstrap: expected counts of shape (images >= 1, K, {numbers or 'C'}) in integers, found {table.shape} "
-            f"{table.dtype}"
+            f"bootstrap: expected counts of shape (images >= 1, K, {width or 'C'}) in "
+            f"{'integers' if width else 'finite numbers'}, found {table.shape} {table.dtype}"
         )
-    return table.astype(np.int64, copy=False)
+    return table.astype(np.float64 if table.dtype.kind == "f" else np.int64, copy=False)
 
 
-def _group_sums(table: npt.NDArray[np.int64], groups: Sequence[Hashable] | None) -> npt.NDArray[np.int64]:
+def _group_sums(table: npt.NDArray[Any], groups: Sequence[Hashable] | None) -> npt.NDArray[Any]:
     if groups is None:
         return table
     numbers = group_numbers(groups, len(table))
-    sums = np.zeros((numbers.max() + 1, *table.shape[1:]), dtype=np.int64)
+    sums = np.zeros((numbers.max() + 1, *table.shape[1:]), dtype=table.dtype)
     np.add.at(sums, numbers, table)
     return sums
 
@@ -132,8 +135,8 @@ def draw(num_groups: int, resamples: int, rng: np.random.Generator) -> npt.NDArr
     return rng.integers(0, num_groups, size=(resamples, num_groups))
 
 
-def _resample(sums: npt.NDArray[np.int64], resamples: int, seed: int) -> npt.NDArray[np.float64]:
-    """The counts of every resample, (R, K, 3)."""
+def _resample(sums: npt.NDArray[Any], resamples: int, seed: int) -> npt.NDArray[np.float64]:
+    """The counts of every resample, (R, K, C)."""
     num_groups = len(sums)
     flat = sums.reshape(num_groups, -1).astype(np.float64)
     blocks = [weights.astype(np.float64) @ flat for weights in draw_weights(num_groups, resamples, seed)]

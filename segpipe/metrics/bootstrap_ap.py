@@ -137,4 +137,5 @@ def _mean_of_defined(ap_RK: FloatArray) -> FloatArray:
     """The mean (R,) over classes that are not nan; nan where none is left."""
     defined = ~np.isnan(ap_RK)
     total, count = np.where(defined, ap_RK, 0).sum(axis=1), defined.sum(axis=1)
-    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    mean_R: FloatArray = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return mean_R

@@ -53,6 +53,22 @@ def panoptic_quality(
     return meter.scores(wanted)
 
 
+def dataset_pq(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """PQ over all categories of summed `PanopticMeter.counts` (..., K, 4), shape (...); nan where nothing counted.
+
+    Categories without a segment drop out of the mean. For resampling: floats are added in another order than by
+    `PanopticMeter.scores`, whose last digits are panopticapi's.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    below = table[..., 1] + 0.5 * table[..., 2] + 0.5 * table[..., 3]
+    occurs = below > 0
+    pq = np.divide(table[..., 0], below, out=np.zeros_like(below), where=occurs)
+    categories = occurs.sum(axis=-1)
+    mean: npt.NDArray[np.float64] = np.full(categories.shape, np.nan)
+    np.divide(pq.sum(axis=-1), categories, out=mean, where=categories > 0)
+    return mean
+
+
 class PanopticMeter:
     """Gathers panoptic quality over a split; every image counts exactly once, and parts merge in any order.
 

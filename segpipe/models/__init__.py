@@ -14,7 +14,18 @@ import torchvision
 from torch import nn
 
 from segpipe.errors import InputError
-from segpipe.models import deeplab_v3plus, faster_rcnn, fcn, hrnet_pose, mask2former, mask_rcnn, unet
+from segpipe.models import (
+    deeplab_v3plus,
+    faster_rcnn,
+    fcn,
+    hrnet_pose,
+    mask2former,
+    mask_rcnn,
+    panoptic_deeplab,
+    retinanet,
+    unet,
+    unet_watershed,
+)
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published
 from segpipe.types import Task
@@ -40,6 +51,9 @@ MODELS: dict[str, ModelSpec] = {
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
+        retinanet.SPEC,
+        unet_watershed.SPEC,
+        panoptic_deeplab.SPEC,
         mask2former.SPEC,
         *hrnet_pose.SPECS,
     )

@@ -160,7 +160,7 @@ def _published(box_ap: float, weights: str) -> Published:
 
 SPEC = ModelSpec(
     name="faster_rcnn",
-    task=Task.INSTANCE,
+    task=Task.DETECTION,
     paper=(
         "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
         "Ren, He, Girshick, Sun, 2015, arXiv:1506.01497"

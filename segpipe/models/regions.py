@@ -233,11 +233,13 @@ def build_roi_heads(
 
 
 def build_box_head(channels: int, head_width: int, *, form: str) -> nn.Module:
-    """Two fully connected layers ("v1"), or four convolutions with norm and one of them ("v2")."""
-    if form == "v1":
-        return TwoMLPHead(channels * BOX_SIZE**2, head_width)  # type: ignore[no-any-return]
-    size = (channels, BOX_SIZE, BOX_SIZE)
-    return FastRCNNConvFCHead(size, [channels] * 4, [head_width], norm_layer=BatchNorm2d)  # type: ignore[no-any-return]
+    """Four convolutions with norm and a fully connected layer ("v2"), or two of the latter alone (other forms)."""
+    if form == "v2":
+        size = (channels, BOX_SIZE, BOX_SIZE)
+        head: nn.Module = FastRCNNConvFCHead(size, [channels] * 4, [head_width], norm_layer=BatchNorm2d)
+    else:
+        head = TwoMLPHead(channels * BOX_SIZE**2, head_width)
+    return head
 
 
 def add_mask_branch(heads: RoIHeads, channels: int, num_classes: int, *, form: str) -> None:

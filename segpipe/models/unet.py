@@ -11,6 +11,8 @@ Letter legend: N batch, K classes, H W image size, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,12 +59,18 @@ class UNet(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         height, width = images_NCHW.shape[-2:]
-        *finer, features = self.backbone(images_NCHW)
-        for block in self.decoder:
-            skip = finer.pop() if finer else None
-            size = (height, width) if skip is None else skip.shape[-2:]
-            features = block(features, skip, *size)
+        features = expand(self.decoder, self.backbone(images_NCHW), height, width)
         return DenseOutput(logits_NKHW=resize(self.head(features), height, width))
+
+
+def expand(decoder: nn.ModuleList, maps: Sequence[Tensor], height: int, width: int) -> Tensor:
+    """The decoder's last map, of the encoder's maps from fine to coarse and the size of the image."""
+    *finer, features = maps
+    for block in decoder:
+        skip = finer.pop() if finer else None
+        size = (height, width) if skip is None else skip.shape[-2:]
+        features = block(features, skip, *size)
+    return features
 
 
 def build(*, num_classes: int, in_channels: int, backbone: str, head_stride: int, width: int) -> UNet:

@@ -101,9 +101,7 @@ class Davis:
     def _sequences(self) -> Iterator[tuple[str, str, str]]:
         """(split, sequence, list). The lists name sequences (ImageSets/2016, 2017) or frames (ImageSets/480p)."""
         for folder in (f"ImageSets/{self.year}", f"ImageSets/{self.resolution}"):
-            found = [
-                uri.rpartition("/")[2] for uri in storage.list_files(storage.join(self.root, folder), suffix=".txt")
-            ]
+            found = storage.list_names(storage.join(self.root, folder), suffix=".txt")
             if lists := [name for name in found if name[:-4] in EXPECTED[self.year]]:
                 break
         else:

@@ -108,8 +108,7 @@ class Nuclei:
         return listing.result()
 
     def _lists(self) -> list[str]:
-        names = (uri.rpartition("/")[2] for uri in storage.list_files(self.root, suffix=".txt"))
-        return [name for name in names if name.startswith("split_")]
+        return [name for name in storage.list_names(self.root, suffix=".txt") if name.startswith("split_")]
 
     def _dealt(self, files: Mapping[str, list[str]], lists: list[str]) -> Iterator[tuple[str, str, str]]:
         """(sample id, split, where that is said)."""

@@ -15,6 +15,7 @@ from segpipe.errors import InputError
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import datasets, layout
 from segpipe.stages import fingerprint as fingerprints
+from segpipe.stages.numbers import split_order
 from segpipe.types import Annotation, Manifest, Sample, SplitFingerprint
 
 SHEET_ROWS = 3
@@ -101,7 +102,7 @@ def inspect(
         ignored_values=tuple(raw for raw, mapped in manifest.coding.values if mapped == manifest.ignore_index),
         rules=manifest.coding.rules,
         classes=tuple(_classes(manifest, seen.splits)),
-        splits=tuple(_split(name, dataset, seen.splits[name]) for name in _in_order(manifest)),
+        splits=tuple(_split(name, dataset, seen.splits[name]) for name in split_order(manifest.splits)),
         warnings=seen.warnings,
         quarantined=manifest.quarantined,
         proposal=proposal.values,
@@ -151,7 +152,7 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
     from segpipe.report.contact_sheet import draw_sheet
 
     manifest = dataset.manifest
-    names = _in_order(manifest) if split is None else [split]
+    names = split_order(manifest.splits) if split is None else [split]
     if storage.exists(to):
         raise InputError(f"{to}: is there already; name another file for the contact sheet, or remove it")
     picture = draw_sheet(
@@ -163,12 +164,6 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
     )
     storage.write_once(to, picture)
     return to
-
-
-def _in_order(manifest: Manifest) -> list[str]:
-    """The splits as one thinks of them: train, val, test, then any other."""
-    usual = ("train", "val", "test")
-    return sorted(manifest.splits, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
 
 
 def _unlabelled(dataset: Dataset, split: str) -> list[int]:

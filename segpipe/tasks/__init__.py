@@ -1,7 +1,7 @@
 """The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
-One file per task, one line in `TASKS`; `objects.py` and `regions.py` are what several tasks are made of. The training
-and the evaluation loop know no task by name.
+One file per task, one line in `TASKS`; `objects.py`, `painting.py` and `regions.py` are what several are made of.
+The training and the evaluation loop know no task by name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from segpipe.predictions import Prediction
 from segpipe.tasks.detection import DetectionOps
 from segpipe.tasks.instance import InstanceOps
 from segpipe.tasks.keypoints import KeypointsOps
+from segpipe.tasks.panoptic import PanopticOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
 
@@ -70,9 +71,15 @@ TASKS: Mapping[Task, type[TaskOps]] = {
     Task.INSTANCE: InstanceOps,
     Task.DETECTION: DetectionOps,
     Task.KEYPOINTS: KeypointsOps,
+    Task.PANOPTIC: PanopticOps,
 }
 
 
 def trains_on_objects(ops: TaskOps) -> bool:
     """Whether training batches are to carry the objects of each crop: a task that needs segments or keypoints."""
     return Annotation.SEGMENTS in ops.needs or Annotation.KEYPOINTS in ops.needs
+
+
+def trains_on_keypoints(ops: TaskOps) -> bool:
+    """Whether those objects are to carry their keypoints, whose left and right a mirror image must then exchange."""
+    return Annotation.KEYPOINTS in ops.needs

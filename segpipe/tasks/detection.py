@@ -9,7 +9,7 @@ from segpipe.tasks.objects import ObjectOps
 
 
 class DetectionOps(ObjectOps):
-    """The task's operations for one set of classes. A model of masks would do, and has them thrown away."""
+    """The task's operations for one set of classes."""
 
     primary: ClassVar[str] = "ap/coco/bbox"
     measures: ClassVar[tuple[str, ...]] = ("bbox",)

@@ -21,7 +21,7 @@ from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from segpipe.data.loader import TrainBatches
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
-from segpipe.tasks import TASKS, TaskOps, trains_on_objects
+from segpipe.tasks import TASKS, TaskOps, trains_on_keypoints, trains_on_objects
 from segpipe.train.optim import (
     build_optimizer,
     optimizer_tensors,
@@ -87,6 +87,7 @@ class Session:
             rank=runtime.rank,
             world_size=runtime.world_size,
             objects=trains_on_objects(self.ops),
+            keypoints=trains_on_keypoints(self.ops),
         )
         self.steps_per_epoch = self.batches.micro_batches // config.accumulate
         self.total_steps = self.steps_per_epoch * config.epochs

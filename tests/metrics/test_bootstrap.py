@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segpipe.errors import InputError
-from segpipe.metrics import bootstrap, confusion_matrix, dataset_miou, interval, resampling_unit, semantic_scores
+from segpipe.metrics import (
+    bootstrap,
+    confusion_matrix,
+    dataset_miou,
+    dataset_pq,
+    interval,
+    resampling_unit,
+    semantic_scores,
+)
 
 
 def random_counts(images: int, classes: int, seed: int) -> np.ndarray:
@@ -144,3 +152,26 @@ def test_dataset_miou_is_semantic_scores_miou(seed: int) -> None:
 def test_wrong_use_is_named(counts: np.ndarray, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         interval(counts, **options)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 10_000))
+def test_any_statistic_of_sums_has_an_interval(images: int, classes: int, seed: int) -> None:
+    """Panoptic quality, whose first count is no whole number, against a loop over the same draws."""
+    random = np.random.default_rng(seed)
+    counts = random.integers(0, 3, (images, classes, 4)).astype(float)
+    counts[..., 0] = counts[..., 1] * random.uniform(0.5, 1.0, (images, classes))
+    found = interval(counts, statistic=dataset_pq, resamples=40, seed=seed)
+    values = []
+    for drawn in bootstrap.draw(images, 40, np.random.default_rng(seed)).tolist():
+        total = sum(counts[image] for image in drawn)
+        scores = [i / (t + p / 2 + n / 2) for i, t, p, n in total.tolist() if t + p + n > 0]
+        values += [sum(scores) / len(scores)] if scores else []
+    expected = np.quantile(values, [0.025, 0.975]) if values else [math.nan, math.nan]
+    assert found == pytest.approx(tuple(expected), nan_ok=True, abs=1e-12)
+
+
+@pytest.mark.parametrize("counts", [np.full((2, 1, 4), np.nan), np.zeros((2, 4)), np.zeros((0, 1, 4))])
+def test_counts_of_a_statistic_are_finite_and_of_images(counts: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"expected counts of shape \(images >= 1, K, C\) in finite numbers, found"):
+        interval(counts, statistic=dataset_pq)

@@ -6,25 +6,21 @@ The golden numbers were printed by pycocotools 2.0.11. $SEGPIPE_DATA/coco_mini i
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import math
-import os
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from segpipe.errors import InputError
-from segpipe.masks import decode_rle, encode_rle
+from segpipe.masks import encode_rle
 from segpipe.metrics import coco_average_precision
-from segpipe.metrics.coco_entries import read_index, read_truths
+from tests.fixtures.coco_mini import MINI, mini_detections
 from tests.fixtures.random_coco import random_coco
 
-MINI = Path(os.environ.get("SEGPIPE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data") / "coco_mini"
 BOXES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 JOINTS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
@@ -69,27 +65,6 @@ def test_the_numbers_are_those_of_pycocotools(
     assert not use_categories or scores["AP"] == pytest.approx(np.mean(defined))
     assert (truth, detections) == before, "the arguments were changed"
     assert capfd.readouterr() == ("", "")
-
-
-@functools.cache
-def mini_detections(shift: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The objects of COCO mini's validation as detections, their masks `shift` pixels further right."""
-    truth = json.loads((MINI / "annotations/instances_val2017.json").read_text())
-    index = read_index(truth, "segm")
-    detections = []
-    for entry, annotation in zip(read_truths(truth["annotations"], index, "segm"), truth["annotations"], strict=True):
-        mask = decode_rle(entry["rle"], *index.images[entry["image_id"]])
-        mask = np.pad(mask, ((0, 0), (shift, 0)))[:, : mask.shape[1]]
-        if entry["iscrowd"] or not mask.any():
-            continue
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
-        score = 0.5 + 0.49 * ((annotation["id"] * 2654435761) % 1000) / 1000
-        detections.append(
-            {"image_id": entry["image_id"], "category_id": entry["category_id"], "score": score}
-            | {"segmentation": encode_rle(mask), "bbox": [int(side) for side in box]}
-        )
-    return truth, detections
 
 
 def published_results() -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segpipe import models
 from segpipe.errors import InputError
+from segpipe.models.spec import DenseOutput
 from segpipe.types import Task
 from tests.fixtures.model_kinds import KINDS, SMALL, Kind
 
@@ -34,6 +35,7 @@ SUPPORT = {
     "released_regions",
     "attention",
     "pixel_decoders",
+    "given_proposals",
 }
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
@@ -54,6 +56,12 @@ def kind_of(name: str) -> Kind:
     return KINDS[type(output)]
 
 
+def rows_of(name: str, num_classes: int = K) -> int:
+    """Of the classes; a dense model of objects also says what is background."""
+    background = models.spec(name).task is Task.INSTANCE and kind_of(name) is KINDS[DenseOutput]
+    return num_classes + background
+
+
 def images(height: int, width: int, *, batch: int = 1, channels: int = 3) -> Tensor:
     return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
 
@@ -72,7 +80,7 @@ def usual_options(name: str) -> dict[str, object]:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 def test_the_output_fits_an_image_of_any_size(name: str, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        kind_of(name).check(ready(name)(images(*size)), images(*size), K)
+        kind_of(name).check(ready(name)(images(*size)), images(*size), rows_of(name))
 
 
 @every_architecture
@@ -92,7 +100,7 @@ def test_train_and_eval_return_the_same_fields(name: str) -> None:
         trained = copy.deepcopy(ready(name)).train()(images(20, 30, batch=2))
     assert type(trained) is type(evaluated)
     assert kind_of(name).tensors(trained).keys() == kind_of(name).tensors(evaluated).keys()
-    kind_of(name).check(trained, images(20, 30, batch=2), K)
+    kind_of(name).check(trained, images(20, 30, batch=2), rows_of(name))
 
 
 @every_architecture
@@ -130,7 +138,7 @@ def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
 def test_other_numbers_of_input_channels(name: str, channels: int) -> None:
     model = models.create(name, 2, in_channels=channels, **options_with(name)).eval()
     with torch.no_grad():
-        kind_of(name).check(model(images(8, 9, channels=channels)), images(8, 9), 2)
+        kind_of(name).check(model(images(8, 9, channels=channels)), images(8, 9), rows_of(name, 2))
 
 
 @every_architecture

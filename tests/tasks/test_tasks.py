@@ -12,12 +12,13 @@ from segpipe.types import Annotation, ClassInfo, Task
 from tests.fixtures.small import CLASSES, IGNORE
 
 ROOM = Path(tasks.__file__).parent
-SHARED = ("objects", "regions")  # what several tasks are made of
+SHARED = ("objects", "painting", "regions")  # what several tasks are made of
 every_task = pytest.mark.parametrize("task", TASKS)
 
 
 def test_no_task_is_left_out_of_the_table() -> None:
-    files = {path.stem for path in ROOM.glob("*.py")} - {"__init__", *SHARED}
+    files = {path.stem for path in (*ROOM.glob("*.py"), *(each.parent for each in ROOM.glob("*/__init__.py")))}
+    files -= {"__init__", *SHARED}
     for name in sorted(files):
         line = f"TASKS: add `Task.{name.upper()}: {name.title()}Ops` in segpipe/tasks/__init__.py"
         assert name in {str(task) for task in TASKS}, line

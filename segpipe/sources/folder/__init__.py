@@ -201,7 +201,7 @@ def open_folder(
     Void is 255 (unless a class has that id), `ignore` and the entries that the classes file marks.
     """
     table = read_classes(root, classes, ignore=ignore, reduce_zero=reduce_zero)
-    if splits != "splits" and not storage.list_files(storage.join(root, splits), suffix=".txt"):
+    if splits != "splits" and not storage.list_names(storage.join(root, splits), suffix=".txt"):
         raise InputError(
             f"{root}: option splits={splits!r}: no .txt file in that folder; expected e.g. {splits}/train.txt"
         )

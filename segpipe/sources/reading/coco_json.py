@@ -159,8 +159,8 @@ def _find(root: str, pattern: str) -> dict[str, str]:
 
 def _json_files(root: str, folder: str) -> list[str]:
     """The JSON files directly below `folder`, as paths below `root`."""
-    uris = storage.list_files(storage.join(root, folder) if folder else root, suffix=".json")
-    return [below(folder, uri.rpartition("/")[2]) for uri in uris]
+    names = storage.list_names(storage.join(root, folder) if folder else root, suffix=".json")
+    return [below(folder, name) for name in names]
 
 
 def _document(root: str, path: str) -> Document:

@@ -1,0 +1,97 @@
+"""Instances and a label map of one image, which contradict each other, as one panoptic map that does not.
+
+The heuristic of Kirillov et al. 2019 (Panoptic Segmentation, arXiv 1801.00868, section 6; Panoptic Feature Pyramid
+Networks, arXiv 1901.02446, section 4), with the rules of panopticapi's `combine_semantic_and_instance_predictions.py`
+where the papers leave them open. `tasks/panoptic/` calls it.
+
+Legend: M instances of an image, K classes, H W size in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.predictions import PanopticMap
+from segpipe.types import Segment
+
+VOID = 0
+# panopticapi's limits for COCO.
+OVERLAP_LIMIT, STUFF_AREA_LIMIT = 0.5, 64 * 64
+SCORE_THRESHOLD = 0.5  # Detectron2's; the paper searches one on a grid
+
+Bools = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.integer[Any]]
+
+
+def merge(
+    masks_MHW: Bools,
+    class_ids_M: npt.ArrayLike,
+    scores_M: npt.ArrayLike,
+    labels_HW: Integers,
+    is_thing_K: Sequence[bool],
+    *,
+    score_threshold: float = SCORE_THRESHOLD,
+    overlap_limit: float = OVERLAP_LIMIT,
+    stuff_area_limit: int = STUFF_AREA_LIMIT,
+) -> PanopticMap:
+    """One segment a pixel, from instances and class ids (H, W) of the same image.
+
+    Instances are looked at by falling score (equal ones in the order given). One below `score_threshold` is left out;
+    so is one of which more than `overlap_limit` of the pixels are taken already; any other takes its free pixels. What
+    is free then goes to the stuff that `labels_HW` names, a segment a class, unless that has fewer than
+    `stuff_area_limit` free pixels. Free pixels of anything else, things that no instance covers among it, are void.
+    """
+    class_ids, scores = np.asarray(class_ids_M, dtype=np.int64), np.asarray(scores_M, dtype=np.float64)
+    ids_HW = np.full(labels_HW.shape, VOID, dtype=np.int32)
+    classes: list[int] = []
+    for m in np.argsort(-scores, kind="stable"):
+        if scores[m] < score_threshold:
+            break
+        area = np.count_nonzero(masks_MHW[m])
+        free_HW = masks_MHW[m] & (ids_HW == VOID)
+        free = np.count_nonzero(free_HW)
+        if not free or (area - free) / area > overlap_limit:
+            continue
+        classes.append(int(class_ids[m]))
+        ids_HW[free_HW] = len(classes)
+    add_stuff(ids_HW, classes, labels_HW, is_thing_K, stuff_area_limit=stuff_area_limit)
+    return panoptic_map(ids_HW, classes)
+
+
+def add_stuff(
+    ids_HW: npt.NDArray[np.int32],
+    classes: list[int],
+    labels_HW: Integers,
+    is_thing_K: Sequence[bool],
+    *,
+    stuff_area_limit: int,
+) -> None:
+    """Gives free pixels to the stuff that `labels_HW` names, in place; `classes[i]` is the class of id i + 1.
+
+    A label that is no class, such as the ignored one, stays void.
+    """
+    free_HW = ids_HW == VOID
+    for k in np.unique(labels_HW[free_HW]).tolist():
+        if k >= len(is_thing_K) or is_thing_K[k]:
+            continue
+        stuff_HW = free_HW & (labels_HW == k)
+        if np.count_nonzero(stuff_HW) >= stuff_area_limit:
+            classes.append(k)
+            ids_HW[stuff_HW] = len(classes)
+
+
+def panoptic_map(ids_HW: npt.NDArray[np.int32], classes: Sequence[int]) -> PanopticMap:
+    """The map of ids 0..S, where id i + 1 is of class `classes[i]`; ids without a pixel are left out."""
+    areas = np.bincount(ids_HW.ravel(), minlength=len(classes) + 1)
+    return PanopticMap(
+        ids_HW=ids_HW,
+        segments=tuple(
+            Segment(segment_id=number, class_id=class_id, area=float(areas[number]))
+            for number, class_id in enumerate(classes, start=1)
+            if areas[number]
+        ),
+    )

@@ -1,0 +1,189 @@
+"""Panoptic segmentation: a segment, and through it a class, for every pixel. Behind the door of `tasks/__init__.py`.
+
+Models of three designs answer it, each with an output type of its own. `KINDS` says which file reads which: what its
+losses are, and how it becomes a `PanopticMap`. All of them are called alike: with the images, and in training also with
+the objects, which only those look at that sample what they are trained on.
+
+Legend: N batch, K classes, H W original size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from segpipe.config import TrainConfig
+from segpipe.data.batch import Batch, evaluation_inputs
+from segpipe.errors import InputError
+from segpipe.metrics import PanopticMeter, dataset_pq, interval, resampling_unit
+from segpipe.models.spec import CentreOutput
+from segpipe.predictions import PanopticMap, Prediction
+from segpipe.tasks.panoptic import centres
+from segpipe.tasks.panoptic.truth import panoptic_truth
+from segpipe.tasks.regions import region_targets
+from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
+
+
+class ReadLosses(Protocol):
+    """The weighted terms of the training loss; the output lies on the model's device, the batch on the host."""
+
+    def __call__(
+        self, output: Any, batch: Batch, *, classes: Sequence[ClassInfo], ignore_index: int
+    ) -> dict[str, Tensor]: ...
+
+
+class ReadMaps(Protocol):
+    """One map an image, of `size` (height, width), whatever the size at which the model saw it."""
+
+    def __call__(self, output: Any, *, size: tuple[int, int], classes: Sequence[ClassInfo]) -> list[PanopticMap]: ...
+
+
+class Kind(NamedTuple):
+    """How one kind of output is read."""
+
+    losses: ReadLosses
+    maps: ReadMaps
+
+
+KINDS: Mapping[type, Kind] = {CentreOutput: Kind(centres.losses, centres.maps)}
+
+
+class PanopticOps:
+    """The task's operations for one set of classes."""
+
+    needs: ClassVar[tuple[Annotation, ...]] = (Annotation.LABEL_MAP, Annotation.SEGMENTS)
+    prediction: ClassVar[type[Prediction]] = PanopticMap
+    primary: ClassVar[str] = "pq/all"
+
+    def __init__(
+        self,
+        classes: Sequence[ClassInfo],
+        ignore_index: int,
+        *,
+        config: TrainConfig | None = None,
+        statistics: Split | None = None,
+    ) -> None:
+        self.classes, self.ignore_index = tuple(classes), ignore_index
+        # A class without a segment in truth and prediction of the whole split has no PQ and drops out of the mean.
+        self.protocol = f"pq/panopticapi/original-resolution/ignore={ignore_index}/absent=excluded"
+        if config is not None:
+            _refuse_ignored(config)
+
+    def losses(self, forward: Callable[..., Any], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The terms that the model's kind of output has, in float32."""
+        if batch.labels_NHW is None or batch.objects is None:
+            raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: lack a label map or segments, and need both")
+        output = forward(images_N3HW, region_targets(batch, self.classes, images_N3HW.device))
+        return _kind(output).losses(output, batch, classes=self.classes, ignore_index=self.ignore_index)
+
+    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[PanopticMap]:
+        """A segment for every pixel, a map an image. The image enters the model resized by `bundle.input_scale`."""
+        height, width = batch.images_N3HW.shape[-2:]
+        output = model(evaluation_inputs(batch, bundle, next(model.parameters()).device))
+        return _kind(output).maps(output, size=(height, width), classes=self.classes)
+
+    def truth(self, sample: Sample) -> PanopticMap | None:
+        """The stored segments, crowds among them; None for a sample without a label map or segments."""
+        return panoptic_truth(sample, self.classes)
+
+    def meter(self) -> PanopticMeter:
+        return PanopticMeter([{"id": k, "isthing": int(c.is_thing)} for k, c in enumerate(self.classes)])
+
+    def measure(self, meter: PanopticMeter, predictions: Sequence[PanopticMap], batch: Batch) -> None:
+        """Counts maps against the rows as stored. Raises InputError for a sample without truth."""
+        truths = [
+            None if sample is None else self.truth(sample) for sample in batch.samples or [None] * len(predictions)
+        ]
+        if lacking := [name for name, found in zip(batch.sample_ids, truths, strict=True) if found is None]:
+            raise InputError(f"samples {', '.join(lacking[:4])}: lack a label map or segments, which this task needs")
+        meter.update(
+            [_item(name, found) for name, found in zip(batch.sample_ids, truths, strict=True) if found is not None],
+            [_item(name, found) for name, found in zip(batch.sample_ids, predictions, strict=True)],
+        )
+
+    def scores(self, meter: PanopticMeter) -> dict[str, float]:
+        """PQ, SQ and RQ over all classes, things and stuff, and `pq/class/<class>` of every class that occurs."""
+        found = meter.scores()
+        named = {
+            f"{score}/{kind}": float(found[kind][score])
+            for score in ("pq", "sq", "rq")
+            for kind in ("all", "things", "stuff")
+        }
+        occurs_K = meter.counts()[:, :, 1:].sum(axis=(0, 2)) > 0
+        named |= {f"pq/class/{c.name}": found["per_class"][k]["pq"] for k, c in enumerate(self.classes) if occurs_K[k]}
+        return {name: value for name, value in named.items() if math.isfinite(value)}
+
+    def report_fields(self, meter: PanopticMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+        found, counts_NK4 = meter.scores(sample_ids), meter.counts(sample_ids)
+        unit = resampling_unit(groups)
+        low, high = interval(counts_NK4, statistic=dataset_pq, groups=list(groups) if unit == "groups" else None)
+        occurs_K = counts_NK4[:, :, 1:].sum(axis=(0, 2)) > 0
+        truths_K = counts_NK4[:, :, [1, 3]].sum(axis=(0, 2)).astype(int).tolist()
+        return {
+            "primary": self.primary,
+            "protocol": self.protocol,
+            "value": float(found["all"]["pq"]),
+            "low": low,
+            "high": high,
+            "resampled": unit,
+            "metrics": {
+                f"{score}/{kind}": _defined(found[kind][score])
+                for score in ("pq", "sq", "rq")
+                for kind in ("all", "things", "stuff")
+            },
+            "per_class": {
+                c.name: {
+                    **{name: value if occurs_K[k] else None for name, value in found["per_class"][k].items()},
+                    "segments": float(truths_K[k]),
+                }
+                for k, c in enumerate(self.classes)
+            },
+            "truth_counts": tuple(truths_K),
+            "confusion": (),
+            "count_names": ("iou", "true_positives", "false_positives", "false_negatives"),
+            "sample_counts": tuple(
+                tuple((iou, *map(int, numbers)) for iou, *numbers in counts_K4) for counts_K4 in counts_NK4.tolist()
+            ),
+            "detections": (),
+        }
+
+
+def _kind(output: object) -> Kind:
+    if type(output) not in KINDS:
+        known = ", ".join(kind.__name__ for kind in KINDS)
+        raise InputError(
+            f"the model returns a {type(output).__name__}, and the panoptic task reads {known}: choose an architecture "
+            "of this task (`segpipe list models`)"
+        )
+    return KINDS[type(output)]
+
+
+def _item(name: str, found: PanopticMap) -> dict[str, Any]:
+    """A map as `metrics/panoptic.py` wants it."""
+    infos = [{"id": s.segment_id, "category_id": s.class_id, "iscrowd": int(s.is_crowd)} for s in found.segments]
+    return {"image_id": name, "map": found.ids_HW, "segments_info": infos}
+
+
+def _defined(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _refuse_ignored(config: TrainConfig) -> None:
+    """What other tasks make use of and this one would pass over in silence."""
+    if config.class_weights != "none":
+        raise InputError(
+            f"train.class_weights: {config.class_weights} is of the semantic task; panoptic losses have weights of "
+            "their own: leave it out"
+        )
+    if config.aux_weight != config.default("aux_weight"):
+        raise InputError(
+            f"train.aux_weight: {config.aux_weight} is for auxiliary heads of the semantic task: leave it out"
+        )
+    if config.inference.mirror or config.inference.scales != (1.0,):
+        raise InputError(
+            f"train.inference: {config.inference.model_dump()}; segments of several views have no mean, and a panoptic "
+            "model looks once: leave it out, or set train.input_scale for another size"
+        )

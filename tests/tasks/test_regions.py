@@ -1,0 +1,116 @@
+"""Objects on both sides of a region model: masks pasted as by torchvision, targets without crowds and stuff."""
+
+import resource
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from segpipe.data.batch import Batch
+from segpipe.data.objects import Objects, boxes_of
+from segpipe.errors import InputError, NonFiniteError
+from segpipe.masks import decode_rle
+from segpipe.models.spec import Regions
+from segpipe.tasks.regions import detections_of, paste, region_targets
+from segpipe.types import ClassInfo
+
+CLASSES = (
+    ClassInfo(name="ground", colour=(0, 0, 0)),
+    ClassInfo(name="box", colour=(1, 1, 1), is_thing=True),
+    ClassInfo(name="disc", colour=(2, 2, 2), is_thing=True),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4),
+    st.sampled_from([1, 7, 14, 28]),
+    st.integers(0, 1000),
+)
+def test_a_mask_is_pasted_as_torchvision_pastes_it(
+    size: tuple[int, int], corners: list[float], side: int, seed: int
+) -> None:
+    (height, width), (left, right), (top, bottom) = size, sorted(corners[:2]), sorted(corners[2:])
+    box_4 = torch.tensor([left * width, top * height, right * width, bottom * height])
+    probabilities_ss = torch.rand(side, side, generator=torch.Generator().manual_seed(seed))
+    expected = paste_masks_in_image(probabilities_ss[None, None], box_4[None], size)[0, 0] > 0.5
+    found = decode_rle(paste(probabilities_ss, box_4.double(), size), *size)
+    assert np.array_equal(found > 0, expected.numpy())
+
+
+def regions(num: int, *, size: tuple[int, int], masks: bool = True, seed: int = 0) -> Regions:
+    draw = np.random.default_rng(seed)
+    corners = np.sort(draw.random((num, 2, 2)), axis=1) * (size[1], size[0])
+    return Regions(
+        boxes_M4=torch.tensor(corners.reshape(num, 4), dtype=torch.float32),
+        class_ids_M=torch.tensor(draw.integers(0, len(CLASSES), num)),
+        scores_M=torch.tensor(np.sort(draw.random(num))[::-1].copy(), dtype=torch.float32),
+        mask_probabilities_Mss=torch.tensor(draw.random((num, 28, 28)), dtype=torch.float32) if masks else None,
+    )
+
+
+def test_three_hundred_masks_of_a_large_photograph_take_little_memory() -> None:
+    found = regions(300, size=(2000, 2000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = detections_of(found, size=(2000, 2000), seen=(2000, 2000), classes=CLASSES, sample_id="large")
+    assert told.masks is not None
+    assert len(told.masks) == len(told) == int((found.class_ids_M > 0).sum())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024, "KiB; all at once take 1200 MiB"
+
+
+def test_what_a_model_saw_resized_is_told_in_pixels_of_the_original() -> None:
+    found = regions(6, size=(30, 40))
+    told = detections_of(found, size=(60, 120), seen=(30, 40), classes=CLASSES, sample_id="s")
+    kept = found.class_ids_M > 0
+    assert told.class_ids_N.tolist() == found.class_ids_M[kept].tolist(), "the ground is no object"
+    assert told.scores_N.tolist() == found.scores_M[kept].tolist()
+    expected = found.boxes_M4[kept].double() * torch.tensor([3, 2, 3, 2])
+    assert np.allclose(told.boxes_N4, expected.clamp(max=torch.tensor([120.0, 60, 120, 60], dtype=torch.float64)))
+    assert told.size == (60, 120)
+    assert told.masks is not None
+    assert {decode_rle(mask, 60, 120).shape for mask in told.masks} == {(60, 120)}
+    bare = detections_of(
+        regions(6, size=(30, 40), masks=False), size=(60, 120), seen=(30, 40), classes=CLASSES, sample_id="s"
+    )
+    assert bare.masks is None
+    assert np.array_equal(bare.boxes_N4, told.boxes_N4)
+    none = detections_of(regions(0, size=(4, 4)), size=(4, 4), seen=(4, 4), classes=CLASSES, sample_id="s")
+    assert (len(none), none.boxes_N4.shape, none.masks) == (0, (0, 4), ())
+
+
+@pytest.mark.parametrize("field", ["boxes_M4", "scores_M"])
+def test_a_model_that_has_diverged_is_said_to_have(field: str) -> None:
+    found = regions(3, size=(30, 40))
+    getattr(found, field)[1] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"sample s7: .* not finite; it has diverged"):
+        detections_of(found, size=(30, 40), seen=(30, 40), classes=CLASSES, sample_id="s7")
+
+
+def test_a_model_learns_of_things_and_of_no_crowd() -> None:
+    masks_NHW = torch.rand(4, 5, 6) > 0.5
+    objects = Objects(
+        class_ids_N=torch.tensor([1, 0, 2, 2]),
+        segment_ids_N=torch.tensor([1, 2, 3, 4]),
+        is_crowd_N=torch.tensor([False, False, True, False]),
+        masks_NHW=masks_NHW,
+        boxes_N4=boxes_of(masks_NHW),
+        keypoints_NP3=None,
+    )
+    batch = Batch(
+        images_N3HW=torch.zeros(1, 3, 5, 6),
+        labels_NHW=None,
+        sample_ids=("s",),
+        original_sizes=((5, 6),),
+        objects=(objects,),
+    )
+    (target,) = region_targets(batch, CLASSES, torch.device("cpu"))
+    assert target.class_ids_M.tolist() == [1, 2]
+    assert torch.equal(target.masks_MHW, masks_NHW[[0, 3]])
+    assert torch.equal(target.boxes_M4, objects.boxes_N4[[0, 3]])
+    bare = Batch(images_N3HW=torch.zeros(1, 3, 5, 6), labels_NHW=None, sample_ids=("s",), original_sizes=((5, 6),))
+    with pytest.raises(InputError, match="samples s: the batch has no objects"):
+        region_targets(bare, CLASSES, torch.device("cpu"))
