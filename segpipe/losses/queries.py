@@ -20,7 +20,7 @@ CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
 NOTHING_WEIGHT = 0.1
 MOST_POINTS = 112 * 112
 STRIDE = 4
-# Beyond any cost that a finite logit of float32 makes on the way, and far from where sums of costs lose their digits.
+# Of a pair whose logits are not finite: more than any other's, as long as the model has not diverged.
 _HIGHEST_COST = 1e6
 
 
@@ -29,8 +29,7 @@ def query_losses(
 ) -> dict[str, Tensor]:
     """{"class", "mask", "dice"}: the weighted terms of one prediction, float32 scalars.
 
-    Of each image `class_ids` holds (M,) int64 and `masks` (M, H, W) of 0 and 1, any type (float32
-    is read without a copy); objects beyond Q are left unmatched. Logits
+    Of each image `class_ids` holds (M,) int64 and `masks` (M, H, W) bool; objects beyond Q are left unmatched. Logits
     have K + 1 classes, the last is "nothing", which every query without an object learns at a tenth of the weight.
     "mask" and "dice" are means over the batch's objects (binary cross entropy, and 1 - Dice), and 0 where there are
     none. Both are taken at points: a quarter as many as the image has pixels, 12,544 at most, as in the paper.
@@ -53,20 +52,17 @@ def query_losses(
         queries, objects = match_queries(cost_QM)
         wanted_NQ[image, queries] = class_ids_M[objects]
         logits.append(mask_logits_NQhw[image, queries])
-        truths.append(masks_MHW[objects])
+        # Objects come in order: where all are matched, as nearly always, their masks need no copy.
+        truths.append(masks_MHW if len(objects) == len(masks_MHW) else masks_MHW[objects])
     weights_K = class_logits_NQK.new_ones(nothing + 1, dtype=torch.float32)
     weights_K[nothing] = NOTHING_WEIGHT
     class_loss = F.cross_entropy(class_logits_NQK.float().transpose(1, 2), wanted_NQ, weights_K)
-    logits_Mhw, truth_MHW = torch.cat(logits), torch.cat(truths)
-    points_MP2 = uncertain_points(logits_Mhw, num_points, share=share)
-    mask_loss, dice_loss = _mask_losses(
-        read_points(logits_Mhw, points_MP2, share=share), read_points(truth_MHW, points_MP2)
-    )
+    mask_loss_M, dice_loss_M = _mask_losses(logits, truths, num_points, share)
     num_objects = max(1, sum(len(each) for each in class_ids))
     return {
         "class": CLASS_WEIGHT * class_loss,
-        "mask": MASK_WEIGHT * mask_loss.sum() / num_objects,
-        "dice": DICE_WEIGHT * dice_loss.sum() / num_objects,
+        "mask": MASK_WEIGHT * mask_loss_M.sum() / num_objects,
+        "dice": DICE_WEIGHT * dice_loss_M.sum() / num_objects,
     }
 
 
@@ -90,14 +86,25 @@ def matching_cost(class_logits_QK: Tensor, logits_QP: Tensor, class_ids_M: Tenso
 def match_queries(cost_QM: Tensor) -> tuple[Tensor, Tensor]:
     """(queries, objects): the pairs of the lowest total cost, as int64 indices on the cost's device.
 
-    Every object has a query of its own, or every query an object where there are fewer queries.
+    Every object has a query of its own, or every query an object where there are fewer queries. Pairs are in the order
+    of the objects: the points that are then drawn for them do not depend on which query it is that matched.
     """
-    queries, objects = linear_sum_assignment(cost_QM.cpu().numpy())
+    objects, queries = linear_sum_assignment(cost_QM.T.cpu().numpy())
     return torch.from_numpy(queries).to(cost_QM.device), torch.from_numpy(objects).to(cost_QM.device)
 
 
-def _mask_losses(logits_MP: Tensor, truth_MP: Tensor) -> tuple[Tensor, Tensor]:
-    """(M,) mean binary cross entropy, and (M,) 1 - Dice of the probabilities, each smoothed by one point."""
+def _mask_losses(
+    logits: Sequence[Tensor], truths: Sequence[Tensor], num_points: int, share: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """(M,) mean binary cross entropy, and (M,) 1 - Dice of the probabilities, smoothed by one point, of all pairs.
+
+    Of each image `logits` (M, h, w) and `truths` (M, H, W) of its matched pairs.
+    """
+    logits_Mhw = torch.cat(list(logits))
+    points_MP2 = uncertain_points(logits_Mhw, num_points, share=share)
+    logits_MP = read_points(logits_Mhw, points_MP2, share=share)
+    points_by_image = torch.split(points_MP2, [len(each) for each in logits])
+    truth_MP = torch.cat([read_points(*each) for each in zip(truths, points_by_image, strict=True)])
     entropy_M = F.binary_cross_entropy_with_logits(logits_MP, truth_MP, reduction="none").mean(1)
     inside_MP = logits_MP.sigmoid()
     common_M = (inside_MP * truth_MP).sum(1)

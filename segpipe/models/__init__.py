@@ -22,6 +22,7 @@ from segpipe.models import (
     mask2former,
     mask_rcnn,
     panoptic_deeplab,
+    panoptic_fpn,
     retinanet,
     unet,
     unet_watershed,
@@ -54,6 +55,7 @@ MODELS: dict[str, ModelSpec] = {
         retinanet.SPEC,
         unet_watershed.SPEC,
         panoptic_deeplab.SPEC,
+        panoptic_fpn.SPEC,
         mask2former.SPEC,
         *hrnet_pose.SPECS,
     )

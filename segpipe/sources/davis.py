@@ -174,7 +174,7 @@ INFO = SourceInfo(
     open=open_davis,
     summary="DAVIS 2016 and 2017, videos of 854x480, one foreground or numbered objects in every frame",
     licence=LICENCE,
-    tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=(
         "JPEGImages/480p/bear/00000.jpg",
         "Annotations/480p/bear/00000.png",

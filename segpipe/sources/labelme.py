@@ -276,6 +276,6 @@ INFO = SourceInfo(
     open=open_labelme,
     summary="your own polygons, drawn with labelme: one JSON beside each photograph",
     licence="as its owner states (option licence)",
-    tasks=(Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=("photo_1.jpg", "photo_1.json", "class_names.txt (option classes)"),
 )

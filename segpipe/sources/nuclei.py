@@ -150,7 +150,7 @@ INFO = SourceInfo(
     open=open_nuclei,
     summary="Data Science Bowl 2018, 670 microscopy images, one mask for each nucleus",
     licence=LICENCE,
-    tasks=(Task.INSTANCE, Task.SEMANTIC),
+    tasks=(Task.INSTANCE, Task.DETECTION, Task.SEMANTIC),
     layout=(
         "stage1_train/<id>/images/<id>.png",
         "stage1_train/<id>/masks/<mask id>.png",

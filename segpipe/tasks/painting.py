@@ -65,14 +65,13 @@ def objects_of_map(
             "train.learning_rate or with train.clip_norm"
         )
     class_ids, scores, boxes, masks = [], [], [], []
-    for class_id, score, mask_HW in split(probabilities_KHW):
-        if classes[class_id].is_thing:
-            rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
-            top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-            class_ids.append(class_id)
-            scores.append(score)
-            boxes.append((left, top, right, bottom))
-            masks.append(encode_crop(mask_HW[top:bottom, left:right], top=int(top), left=int(left), size=size))
+    for part in split(probabilities_KHW):
+        if classes[part.class_id].is_thing:
+            height, width = part.mask_hw.shape
+            class_ids.append(part.class_id)
+            scores.append(part.score)
+            boxes.append((part.left, part.top, part.left + width, part.top + height))
+            masks.append(encode_crop(part.mask_hw, top=part.top, left=part.left, size=size))
     return Detections(
         size=size,
         class_ids_N=np.array(class_ids, dtype=np.int64),

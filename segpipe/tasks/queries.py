@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from segpipe import masks
 from segpipe.data.batch import Batch
-from segpipe.errors import InputError
+from segpipe.errors import InputError, NonFiniteError
 from segpipe.losses import query_losses
 from segpipe.models.spec import QueryOutput
 from segpipe.predictions import Detections, PanopticMap
@@ -38,7 +38,7 @@ def losses(output: QueryOutput, batch: Batch, *, classes: Sequence[ClassInfo], i
     targets = [query_targets(batch, image, classes) for image in range(len(batch.sample_ids))]
     device = output.mask_logits_NQhw.device
     class_ids = [class_ids_M.to(device, non_blocking=True) for class_ids_M, _ in targets]
-    truth = [masks_MHW.to(device, non_blocking=True).float() for _, masks_MHW in targets]
+    truth = [masks_MHW.to(device, non_blocking=True) for _, masks_MHW in targets]
     terms: dict[str, Tensor] = {}
     for layer in (*output.aux, output):
         found = query_losses(layer.class_logits_NQK, layer.mask_logits_NQhw, class_ids, truth)
@@ -66,17 +66,19 @@ def query_targets(batch: Batch, image: int, classes: Sequence[ClassInfo]) -> tup
 
 def maps(
     output: QueryOutput,
+    batch: Batch,
     *,
-    size: tuple[int, int],
     classes: Sequence[ClassInfo],
     score_threshold: float = SCORE_THRESHOLD,
     overlap_threshold: float = OVERLAP_THRESHOLD,
 ) -> list[PanopticMap]:
-    """A map of `size` an image. Queries that are surely something compete for each pixel by score x probability.
+    """A map an image. Queries that are surely something compete for each pixel by score x probability.
 
     What a query wins counts where its own mask is (probability of at least a half); a query that keeps less than
-    `overlap_threshold` of its mask says nothing. Several of one stuff class are one segment.
+    `overlap_threshold` of its mask says nothing. Several of one stuff class are one segment. Raises NonFiniteError for
+    a model that has diverged.
     """
+    size = _checked_size(output, batch)
     found = []
     for class_logits_QK, mask_logits_Qhw in zip(output.class_logits_NQK, output.mask_logits_NQhw, strict=True):
         scores_Q, class_ids_Q = class_logits_QK.float().softmax(1).max(1)
@@ -118,12 +120,14 @@ def _share_out(
 
 
 def detections(
-    output: QueryOutput, *, size: tuple[int, int], classes: Sequence[ClassInfo], limit: int = MOST_DETECTIONS
+    output: QueryOutput, batch: Batch, *, classes: Sequence[ClassInfo], limit: int = MOST_DETECTIONS
 ) -> list[Detections]:
-    """The `limit` best pairs of query and thing class of each image, with masks of `size`; empty masks are left out.
+    """The `limit` best pairs of query and thing class of each image; those whose mask is empty are left out.
 
-    A score is the probability of the class times the mean probability of the mask inside itself.
+    A score is the probability of the class times the mean probability of the mask inside itself. Raises NonFiniteError
+    for a model that has diverged.
     """
+    size = _checked_size(output, batch)
     things = [class_id for class_id, info in enumerate(classes) if info.is_thing]
     found = []
     for class_logits_QK, mask_logits_Qhw in zip(output.class_logits_NQK, output.mask_logits_NQhw, strict=True):
@@ -163,11 +167,29 @@ def _detections(
     )
 
 
-def semantic_scores(output: QueryOutput, *, size: tuple[int, int]) -> Tensor:
-    """(N, K, H, W) float32 scores of `size`: for each class the sum over queries of its probability x the mask's."""
+def semantic_scores(output: QueryOutput, batch: Batch) -> Tensor:
+    """(N, K, H, W) float32: for each class the sum over queries of its probability x the mask's.
+
+    Raises NonFiniteError for a model that has diverged.
+    """
+    size = _checked_size(output, batch)
     class_NQK = output.class_logits_NQK.float().softmax(2)[..., :-1]
     masks_NQHW = _at_size(output.mask_logits_NQhw, output.size, size).sigmoid()
     return torch.einsum("nqk,nqhw->nkhw", class_NQK, masks_NQHW)
+
+
+def _checked_size(output: QueryOutput, batch: Batch) -> tuple[int, int]:
+    """Height and width of the batch's images, of which answers are to be."""
+    for class_logits_QK, mask_logits_Qhw, name in zip(
+        output.class_logits_NQK, output.mask_logits_NQhw, batch.sample_ids, strict=True
+    ):
+        if not (class_logits_QK.isfinite().all() and mask_logits_Qhw.isfinite().all()):
+            raise NonFiniteError(
+                f"sample {name}: the model's classes or masks are not finite; it has diverged: train it with a lower "
+                "train.learning_rate or with train.clip_norm"
+            )
+    height, width = batch.images_N3HW.shape[-2:]
+    return height, width
 
 
 def _at_size(logits_Mhw: Tensor, given: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -29,7 +29,7 @@ every_form = pytest.mark.parametrize(("name", "form"), FORMS)
 
 
 def small(name: str, **options: Any) -> dict[str, Any]:
-    wanted = {**SMALL, "channels": 32, **options}
+    wanted = {**SMALL, "channels": 64 if name == "retinanet" else 32, **options}
     return {option: value for option, value in wanted.items() if option in models.spec(name).options}
 
 
@@ -160,26 +160,28 @@ def test_the_losses_are_torchvisions() -> None:
         torch.testing.assert_close(found[term], expected[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mask_rcnn", "retinanet"])
-def test_a_region_model_learns_one_image(name: str) -> None:
+# The focal loss first teaches every anchor that it is almost surely empty; the classes come after.
+@pytest.mark.parametrize(("name", "steps"), [("mask_rcnn", 30), ("retinanet", 60)])
+def test_a_region_model_learns_one_image(name: str, steps: int) -> None:
     """Two squares on noise, of two classes: after some steps both are found, named, and drawn."""
     torch.manual_seed(0)
     picture = images(batch=1) * 0.1
     truth = target([[8, 8, 28, 28], [36, 32, 60, 56]], [0, 1])
     picture[:, 0, 8:28, 8:28] += 2
     picture[:, 2, 32:56, 36:60] += 2
-    model = models.create(name, 2, **small(name, form="v1", head_width=64, proposals=50, samples=32, candidates=100))
+    model = models.create(name, 2, **small(name, head_width=64, proposals=50, samples=32, candidates=100))
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    for _ in range(40):
+    for _ in range(steps):
         optimizer.zero_grad()
         torch.stack(list(model(picture, [truth]).losses.values())).sum().backward()
         optimizer.step()
     with torch.no_grad():
         found = model(picture).regions[0]  # by the statistics of this image, as in training
-    best = [torch.where(found.class_ids_M == class_id)[0][0] for class_id in (0, 1)]
-    torch.testing.assert_close(found.boxes_M4[best], truth.boxes_M4, rtol=0, atol=5)
-    if found.mask_probabilities_Mss is not None:
-        assert bool((found.mask_probabilities_Mss[best].mean(dim=(1, 2)) > 0.8).all())
+    for class_id, box_4 in enumerate(truth.boxes_M4):
+        best = int(torch.where(found.class_ids_M == class_id)[0][0])
+        torch.testing.assert_close(found.boxes_M4[best], box_4, rtol=0, atol=5)
+        if found.mask_probabilities_Mss is not None:
+            assert float(found.mask_probabilities_Mss[best].mean()) > 0.8
 
 
 def test_targets_that_cannot_be_learned_are_refused() -> None:
@@ -203,7 +205,7 @@ def test_targets_that_cannot_be_learned_are_refused() -> None:
         ("mask_rcnn", {"norm": "group"}, r"norm: 'group' is not one of batch, frozen"),
         ("mask_rcnn", {"detections": 0}, r"detections: 0 is not a whole number of at least 1"),
         ("mask_rcnn", {"min_score": 1.0}, r"min_score: 1.0 is not in 0..1"),
-        ("retinanet", {"form": "v2", "channels": 48}, r"channels: 48 is not a multiple of 32"),
+        ("retinanet", {"form": "v2", "channels": 32}, r"channels: 32 is not a multiple of 64"),
         ("retinanet", {"smallest_anchor": 0}, r"smallest_anchor: 0 is not"),
         ("mask_rcnn", {"backbone": "resnet19"}, r"unknown 'resnet19'"),
     ],
@@ -222,8 +224,8 @@ def test_other_backbones_and_the_second_pass(name: str, backbone: str) -> None:
         )
         levels = model.pyramid(model.backbone(torch.zeros(1, 3, 64, 96)))
     finest = 8 if name == "retinanet" else 4
-    assert [tuple(level.shape[1:]) for level in levels[:3]] == [
-        (32, 64 // stride, 96 // stride) for stride in (finest, 2 * finest, 4 * finest)
+    assert [tuple(level.shape[2:]) for level in levels[:3]] == [
+        (64 // stride, 96 // stride) for stride in (finest, 2 * finest, 4 * finest)
     ]
     assert len(levels) == 5
 

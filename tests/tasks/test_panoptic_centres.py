@@ -153,8 +153,7 @@ def test_truth_fed_back_scores_as_truth(tmp_path: Path) -> None:
         ops = PanopticOps(classes, IGNORE)
         meter = ops.meter()
         for sample in samples:
-            size = (sample.height, sample.width)
-            found = centres.maps(perfect(sample, classes), size=size, classes=classes)
+            found = centres.maps(perfect(sample, classes), stored(sample), classes=classes)
             ops.measure(meter, found, stored(sample))
         scores = ops.scores(meter)
         assert scores["pq/stuff"] == 1.0, name
@@ -178,9 +177,8 @@ def test_a_model_that_saw_the_image_larger_answers_at_its_size(tmp_path: Path) -
     _, classes, samples = next(truths(tmp_path))
     ops = PanopticOps(classes, IGNORE)
     for sample in samples[:2]:
-        size = (sample.height, sample.width)
         meter = ops.meter()
-        found = centres.maps(perfect(sample, classes, scale=2.0), size=size, classes=classes)
-        assert found[0].ids_HW.shape == size
+        found = centres.maps(perfect(sample, classes, scale=2.0), stored(sample), classes=classes)
+        assert found[0].ids_HW.shape == (sample.height, sample.width)
         ops.measure(meter, found, stored(sample))
         assert ops.scores(meter)["pq/things"] > 0.9

@@ -251,7 +251,7 @@ INFO = SourceInfo(
     open=open_frames,
     summary="clips as folders of frames, with masks of one or numbered objects, or a folder an object (SegTrack v2)",
     licence="as its owner states (option licence)",
-    tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=(
         "JPEGImages/bmx/bmx_06668.png, or images/<clip>/<frame>.jpg",
         "GroundTruth/bmx/1/bmx_06668.png (a folder an object), or masks/<clip>/<frame>.png",

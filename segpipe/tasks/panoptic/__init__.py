@@ -19,9 +19,10 @@ from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.metrics import PanopticMeter, dataset_pq, interval, resampling_unit
-from segpipe.models.spec import CentreOutput
+from segpipe.models.spec import CentreOutput, QueryOutput, RegionOutput
 from segpipe.predictions import PanopticMap, Prediction
-from segpipe.tasks.panoptic import centres
+from segpipe.tasks import queries
+from segpipe.tasks.panoptic import centres, regions
 from segpipe.tasks.panoptic.truth import panoptic_truth
 from segpipe.tasks.regions import region_targets
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
@@ -36,9 +37,9 @@ class ReadLosses(Protocol):
 
 
 class ReadMaps(Protocol):
-    """One map an image, of `size` (height, width), whatever the size at which the model saw it."""
+    """One map for each image of the batch, of its original size, whatever the size at which the model saw it."""
 
-    def __call__(self, output: Any, *, size: tuple[int, int], classes: Sequence[ClassInfo]) -> list[PanopticMap]: ...
+    def __call__(self, output: Any, batch: Batch, *, classes: Sequence[ClassInfo]) -> list[PanopticMap]: ...
 
 
 class Kind(NamedTuple):
@@ -48,7 +49,11 @@ class Kind(NamedTuple):
     maps: ReadMaps
 
 
-KINDS: Mapping[type, Kind] = {CentreOutput: Kind(centres.losses, centres.maps)}
+KINDS: Mapping[type, Kind] = {
+    CentreOutput: Kind(centres.losses, centres.maps),
+    QueryOutput: Kind(queries.losses, queries.maps),
+    RegionOutput: Kind(regions.losses, regions.maps),
+}
 
 
 class PanopticOps:
@@ -81,9 +86,8 @@ class PanopticOps:
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[PanopticMap]:
         """A segment for every pixel, a map an image. The image enters the model resized by `bundle.input_scale`."""
-        height, width = batch.images_N3HW.shape[-2:]
         output = model(evaluation_inputs(batch, bundle, next(model.parameters()).device))
-        return _kind(output).maps(output, size=(height, width), classes=self.classes)
+        return _kind(output).maps(output, batch, classes=self.classes)
 
     def truth(self, sample: Sample) -> PanopticMap | None:
         """The stored segments, crowds among them; None for a sample without a label map or segments."""

@@ -85,9 +85,10 @@ def centre_targets(
     return heat_HW, offsets_2HW, owned_HW & ~crowd_HW, crowd_HW
 
 
-def maps(output: CentreOutput, *, size: tuple[int, int], classes: Sequence[ClassInfo]) -> list[PanopticMap]:
+def maps(output: CentreOutput, batch: Batch, *, classes: Sequence[ClassInfo]) -> list[PanopticMap]:
     """Everything is resized to the original size first, offsets with their lengths, and grouped there."""
-    height, width = output.logits_NKHW.shape[-2:]
+    (rows, columns), (height, width) = batch.images_N3HW.shape[-2:], output.logits_NKHW.shape[-2:]
+    size = (rows, columns)
     logits_NKHW, centres_N1HW, offsets_N2HW = (
         each.float()
         if each.shape[-2:] == size

@@ -1,0 +1,122 @@
+"""Panoptic FPN: Mask R-CNN whose pyramid also says, by a light second branch, the class of every pixel.
+
+Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, CVPR 2019, arXiv:1901.02446, figures 1 and 3.
+
+    images -> Mask R-CNN: backbone -> P2..P5 -.-> regions
+                                              |   P5 -> [3x3, norm, ReLU, x2] x 3 -.
+                                              |   P4 -> [3x3, norm, ReLU, x2] x 2 - sum -> 1x1, K -> x4 -> logits
+                                              |   P3 -> [3x3, norm, ReLU, x2] x 1 -|
+                                              `-> P2 -> [3x3, norm, ReLU] ---------'
+
+Child of `mask_rcnn`, whose parts it takes over whole, keys and all.
+
+Letter legend: N batch, K classes, H W image size, C channels. Level i has stride 2**i: P2 is at stride 4.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segpipe.errors import InputError
+from segpipe.models import mask_rcnn
+from segpipe.models.regions import SIZE_DIVISOR, RegionNetwork, find_regions, pad_images
+from segpipe.models.spec import ModelSpec, Published, RegionOutput, RegionTarget
+from segpipe.types import Task
+
+# P2 to P5; the levels above them are for proposals alone.
+NUM_LEVELS = 4
+CHANNELS_IN_A_GROUP = 4  # 32 groups of the paper's 128 channels
+
+
+class SemanticBranch(nn.Module):
+    """P2..P5, finest first, each half as large as the one before -> logits at the size of P2 (N, K, h, w)."""
+
+    def __init__(self, in_channels: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(_upward(in_channels, channels, steps) for steps in range(NUM_LEVELS))
+        self.head = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        upward = [branch(level_NCHW) for branch, level_NCHW in zip(self.levels, levels, strict=True)]
+        return self.head(torch.stack(upward).sum(0))  # type: ignore[no-any-return]
+
+
+class PanopticFPN(nn.Module):
+    """Maps (images_NCHW, normalised, any H, W >= 1; targets or None) to RegionOutput with logits of every pixel.
+
+    `losses` are Mask R-CNN's; that of the logits is the task's to make, who knows the labels.
+    """
+
+    def __init__(self, network: RegionNetwork, semantic: SemanticBranch) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+        self.pyramid = network.pyramid
+        self.rpn = network.rpn
+        self.roi_heads = network.roi_heads
+        self.semantic = semantic
+
+    def forward(self, images_NCHW: Tensor, targets: Sequence[RegionTarget] | None = None) -> RegionOutput:
+        height, width = images_NCHW.shape[-2:]
+        padded = pad_images(images_NCHW)
+        levels = self.pyramid(self.backbone(padded.tensors))
+        logits_NKhw = self.semantic(levels[:NUM_LEVELS])
+        logits_NKHW = F.interpolate(logits_NKhw, scale_factor=4.0, mode="bilinear", align_corners=False)
+        found = find_regions(self.rpn, self.roi_heads, padded, levels, targets)
+        return dataclasses.replace(found, logits_NKHW=logits_NKHW[..., :height, :width])
+
+
+def build(*, num_classes: int, channels: int, **options: Any) -> PanopticFPN:
+    """A Panoptic FPN with random weights; the semantic branch has half of the pyramid's channels.
+
+    Raises InputError on channels that are no multiple of 8, and as `mask_rcnn.build`.
+    """
+    if channels < 8 or channels % 8:
+        raise InputError(f"channels: {channels} is not a positive multiple of 8; the default is 256")
+    network = mask_rcnn.build(num_classes=num_classes, channels=channels, **options)
+    return PanopticFPN(network, SemanticBranch(channels, channels // 2, num_classes))
+
+
+def _upward(in_channels: int, channels: int, steps: int) -> nn.Sequential:
+    """From a level `steps` above P2 down to its size: a convolution for each doubling, and one for P2 itself."""
+    blocks: list[nn.Module] = []
+    for number in range(max(1, steps)):
+        blocks += [
+            nn.Conv2d(channels if number else in_channels, channels, 3, padding=1, bias=False),
+            nn.GroupNorm(channels // CHANNELS_IN_A_GROUP, channels),
+            nn.ReLU(inplace=True),
+        ]
+        if steps:
+            blocks.append(nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False))
+    return nn.Sequential(*blocks)
+
+
+SPEC = ModelSpec(
+    name="panoptic_fpn",
+    task=Task.PANOPTIC,
+    paper="Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446",
+    build=build,
+    options=mask_rcnn.SPEC.options,
+    size_divisor=SIZE_DIVISOR,
+    differs=(
+        *mask_rcnn.SPEC.differs,
+        "the semantic branch knows each class of things apart; the paper's knows one class 'other' for all of them, "
+        "and an architecture here is not told which classes are things",
+        "the semantic branch has half of the pyramid's channels: 128 of 256, as in the paper, and fewer in small forms",
+    ),
+    published=(
+        Published(
+            dataset="COCO 2017 panoptic",
+            split="val2017",
+            protocol="ResNet-50, 12 epochs, short side 800, one scale, no flip",
+            metric="pq/all",
+            value=0.402,
+            source="github.com/open-mmlab/mmdetection, configs/panoptic_fpn/README.md, R-50-FPN 1x",
+        ),
+    ),
+)

@@ -1,0 +1,114 @@
+"""How the panoptic task reads `RegionOutput`: the objects of a region model and the classes of its semantic branch.
+
+Panoptic FPN, Kirillov et al. 2019, arXiv 1901.02446, section 4. Letter legend: N batch, K classes, M regions of an
+image, H W original size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from segpipe.data.batch import Batch
+from segpipe.errors import InputError, NonFiniteError
+from segpipe.losses import cross_entropy
+from segpipe.metrics import first_maximum
+from segpipe.models.spec import RegionOutput, Regions
+from segpipe.predictions import PanopticMap
+from segpipe.refine.panoptic_merge import SCORE_THRESHOLD, merge
+from segpipe.tasks.panoptic.limits import stuff_area_limit
+from segpipe.types import ClassInfo
+
+# The authors' for COCO, beside terms of regions that weigh 1 each: neither branch is to outrun the other.
+SEMANTIC_WEIGHT = 0.5
+MASK_THRESHOLD = 0.5
+
+
+def losses(output: RegionOutput, batch: Batch, *, classes: Sequence[ClassInfo], ignore_index: int) -> dict[str, Tensor]:
+    """The model's own terms of regions, and "semantic": cross entropy over the labelled pixels."""
+    logits_NKHW = _semantic(output)
+    if batch.labels_NHW is None:
+        raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: have no label map")
+    labels_NHW = batch.labels_NHW.to(logits_NKHW.device, non_blocking=True).long()
+    semantic = SEMANTIC_WEIGHT * cross_entropy(logits_NKHW, labels_NHW, ignore_index=ignore_index)
+    return {**output.losses, "semantic": semantic}
+
+
+def maps(output: RegionOutput, batch: Batch, *, classes: Sequence[ClassInfo]) -> list[PanopticMap]:
+    """Masks are pasted and logits resized at the original size, and merged there.
+
+    Raises InputError for a model without masks or semantic branch, NonFiniteError for one that has diverged.
+    """
+    logits_NKHW = _semantic(output)
+    (rows, columns), (height, width) = batch.images_N3HW.shape[-2:], logits_NKHW.shape[-2:]
+    size, seen = (rows, columns), (height, width)
+    if seen != size:
+        logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
+    labels_NHW = first_maximum(logits_NKHW.float().contiguous()).cpu().numpy()
+    is_thing = [info.is_thing for info in classes]
+    return [
+        merge(
+            *_things(regions, is_thing, size=size, seen=seen, sample_id=name),
+            labels_HW,
+            is_thing,
+            stuff_area_limit=stuff_area_limit(size),
+        )
+        for labels_HW, regions, name in zip(labels_NHW, output.regions, batch.sample_ids, strict=True)
+    ]
+
+
+def _things(
+    regions: Regions, is_thing: Sequence[bool], *, size: tuple[int, int], seen: tuple[int, int], sample_id: str
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Masks (M, H, W), class ids and scores of the regions that the merging may look at; the others need no mask."""
+    if regions.mask_probabilities_Mss is None:
+        raise InputError("the model finds boxes without masks, which say nothing of a pixel: choose panoptic_fpn")
+    if not (torch.isfinite(regions.boxes_M4).all() and torch.isfinite(regions.scores_M).all()):
+        raise NonFiniteError(
+            f"sample {sample_id}: the model found objects whose boxes or scores are not finite; it has diverged: train "
+            "it with a lower train.learning_rate or with train.clip_norm"
+        )
+    things_K = torch.tensor(is_thing, device=regions.class_ids_M.device)
+    kept_M = (regions.scores_M >= SCORE_THRESHOLD) & things_K[regions.class_ids_M]
+    boxes_M4, probabilities_Mss = regions.boxes_M4[kept_M].cpu(), regions.mask_probabilities_Mss[kept_M].cpu()
+    masks_MHW = np.zeros((len(boxes_M4), *size), dtype=np.bool_)
+    for mask_HW, box_4, probabilities_ss in zip(masks_MHW, boxes_M4, probabilities_Mss, strict=True):
+        paste(mask_HW, probabilities_ss, box_4.tolist(), seen)
+    return masks_MHW, regions.class_ids_M[kept_M].cpu().numpy(), regions.scores_M[kept_M].double().cpu().numpy()
+
+
+def paste(
+    mask_HW: npt.NDArray[np.bool_], probabilities_ss: Tensor, box: Sequence[float], seen: tuple[int, int]
+) -> None:
+    """Sets the pixels of a mask that covers `box` (x0, y0, x1, y1) of the image as the model saw it, of size `seen`.
+
+    A pixel is inside where the mask's probability, bilinear, exceeds a half at that pixel's place in the box. The place
+    is where RoIAlign looked it up when the mask was learnt: it counts from the middle of the first pixel. The usual
+    pasting (Detectron's, torchvision's) rounds the box outwards instead, and of a thing of 5 x 5 pixels makes one of 7
+    x 7, which hardly overlaps it by a half.
+    """
+    places = []
+    for axis, (first, last) in enumerate(((box[1], box[3]), (box[0], box[2]))):
+        pixels, scale = mask_HW.shape[axis], seen[axis] / mask_HW.shape[axis]
+        share = ((torch.arange(pixels) + 0.5) * scale - 0.5 - first) / (last - first) if last > first else torch.ones(0)
+        inside = ((share >= 0) & (share <= 1)).nonzero().ravel()
+        if not len(inside):
+            return
+        places.append((slice(int(inside[0]), int(inside[-1]) + 1), share[inside] * 2 - 1))
+    (rows, share_h), (columns, share_w) = places
+    grid_hw2 = torch.stack([share_w.expand(len(share_h), -1), share_h[:, None].expand(-1, len(share_w))], dim=-1)
+    found = functional.grid_sample(
+        probabilities_ss[None, None].float(), grid_hw2[None].float(), padding_mode="border", align_corners=False
+    )
+    mask_HW[rows, columns] = (found[0, 0] > MASK_THRESHOLD).numpy()
+
+
+def _semantic(output: RegionOutput) -> Tensor:
+    if output.logits_NKHW is None:
+        raise InputError("the model has no semantic branch, so that nothing tells its stuff: choose panoptic_fpn")
+    return output.logits_NKHW
