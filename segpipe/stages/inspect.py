@@ -6,7 +6,7 @@ images, a few.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,14 +130,14 @@ def _classes(manifest: Manifest, seen: Mapping[str, SplitFingerprint]) -> Iterat
 
 
 def _split(name: str, dataset: Dataset, seen: SplitFingerprint) -> SplitRow:
-    split = dataset.manifest.splits[name]
+    split, outline = dataset.manifest.splits[name], dataset.outline(name)
     mean, std = fingerprints.mean_and_std(seen)
     labelled = sum(split.class_pixels) + split.ignored_pixels
     return SplitRow(
         name=name,
         samples=split.samples,
-        unlabelled=len(_unlabelled(dataset, name)),
-        groups=len(set(dataset.groups(name))),
+        unlabelled=len(_unlabelled(dataset, outline)),
+        groups=len({group for group, _ in outline}),
         ignored=split.ignored_pixels / labelled if labelled else None,
         sizes=tuple(sorted(seen.sizes.items(), key=lambda item: (-item[1], item[0]))),
         mean=mean,
@@ -166,16 +166,16 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
     return to
 
 
-def _unlabelled(dataset: Dataset, split: str) -> list[int]:
+def _unlabelled(dataset: Dataset, outline: Sequence[tuple[str, bool]]) -> list[int]:
     """The rows without label map, in a dataset that has label maps: an image without objects lacks nothing."""
     if Annotation.LABEL_MAP not in dataset.manifest.annotations:
         return []
-    return [row for row, labelled in enumerate(dataset.labelled(split)) if not labelled]
+    return [row for row, (_, labelled) in enumerate(outline) if not labelled]
 
 
 def _spread(dataset: Dataset, split: str, rows: int) -> tuple[str, list[Sample]]:
     """The heading of a split, and samples that lie evenly over it: over the labelled ones, where there are any."""
-    every, bare = range(dataset.rows(split)), _unlabelled(dataset, split)
+    every, bare = range(dataset.rows(split)), _unlabelled(dataset, dataset.outline(split))
     places = sorted(set(every) - set(bare)) or every
     heading = f"split {split}"
     if bare:

@@ -15,7 +15,7 @@ from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.reading.colours import class_colour
 from segpipe.sources.reading.files import is_inside, read_document
-from segpipe.sources.reading.listing import below, files_below
+from segpipe.sources.reading.trees import below, files_below
 from segpipe.sources.reading.values import coding, ignored_beside
 from segpipe.types import ClassInfo, LabelCoding
 

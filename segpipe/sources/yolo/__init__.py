@@ -22,12 +22,12 @@ from segpipe.sources.reading import (
     Listing,
     class_colour,
     coding,
-    files_by_stem,
     ignored_beside,
     read_file,
     read_photograph,
     sample_of,
     segment_of_mask,
+    shown,
 )
 from segpipe.sources.spec import Index, Licence, SourceInfo
 from segpipe.sources.yolo.description import FILE, Description, read_description
@@ -75,8 +75,8 @@ class Yolo:
 
     def index(self) -> Index:
         """Every photograph of a split. Raises InputError where there is none, or none that has a text file."""
-        listing, files = Listing(), files_by_stem(self.root, "", "")
-        pictures = {path: None for path in files if path.endswith(PICTURE_SUFFIXES)}
+        listing, files = Listing(), frozenset(shown(self.root, ""))
+        pictures = {path: None for path in sorted(files) if path.endswith(PICTURE_SUFFIXES)}
         if self.images:
             found = list(by_folders(pictures, self.images, self.labels))
         else:
