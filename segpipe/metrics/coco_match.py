@@ -84,21 +84,26 @@ def match(overlaps_DG: FloatArray, ignored_AG: BoolArray, crowd_G: BoolArray) ->
     num_areas, num_thresholds = len(ignored_AG), len(_LEAST)
     matched = np.zeros((len(overlaps_DG), num_areas, num_thresholds), dtype=bool)
     skipped = np.zeros_like(matched)
-    free_ATG = np.ones((num_areas, num_thresholds, ignored_AG.shape[1]), dtype=bool)
-    last = ignored_AG.shape[1] - 1
-    for d, overlap_G in enumerate(overlaps_DG):
-        near_TG = overlap_G >= _LEAST[:, None]
-        if not near_TG[0].any():
-            continue
-        open_ATG = near_TG & free_ATG
-        counting_ATG = open_ATG & ~ignored_AG[:, None]
-        pool_ATG = np.where(counting_ATG.any(axis=2, keepdims=True), counting_ATG, open_ATG)
-        best_AT = last - np.where(pool_ATG, overlap_G, -1)[..., ::-1].argmax(axis=2)
-        matched[d] = pool_ATG.any(axis=2)
-        skipped[d] = matched[d] & np.take_along_axis(ignored_AG, best_AT, axis=1)
-        a, t = np.nonzero(matched[d] & ~crowd_G[best_AT])
-        free_ATG[a, t, best_AT[a, t]] = False
+    free_GAT = np.ones((ignored_AG.shape[1], num_areas, num_thresholds), dtype=bool)
+    near_DG = overlaps_DG >= _LEAST[0]
+    for d in np.flatnonzero(near_DG.any(axis=1)):
+        near = np.flatnonzero(near_DG[d])
+        open_nAT = (overlaps_DG[d, near, None] >= _LEAST)[:, None] & free_GAT[near]
+        if near.size > 1:
+            open_nAT = _chosen(open_nAT, overlaps_DG[d, near], ignored_AG[:, near])
+        matched[d] = open_nAT.any(axis=0)
+        skipped[d] = (open_nAT & ignored_AG[:, near].T[..., None]).any(axis=0)
+        free_GAT[near] &= ~open_nAT | crowd_G[near, None, None]
     return matched, skipped
+
+
+def _chosen(open_nAT: BoolArray, overlap_n: FloatArray, ignored_An: BoolArray) -> BoolArray:
+    """Of the open truths the one that is taken, at each area range and threshold: at most one is left."""
+    counting_nAT = open_nAT & ~ignored_An.T[..., None]
+    pool_nAT = np.where(counting_nAT.any(axis=0), counting_nAT, open_nAT)
+    best_AT = len(overlap_n) - 1 - np.where(pool_nAT, overlap_n[:, None, None], -1)[::-1].argmax(axis=0)
+    taken_nAT: BoolArray = pool_nAT & (np.arange(len(overlap_n))[:, None, None] == best_AT)
+    return taken_nAT
 
 
 def overlaps(truths: Sequence[Entry], found: Sequence[Entry], iou_type: str) -> FloatArray:

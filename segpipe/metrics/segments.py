@@ -43,13 +43,42 @@ class SegmentCounts:
     false_negatives: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentMatches:
+    """Which segments of an image are which: the IoU of every (truth's id, prediction's id) that match, and the ids of
+    both sides that count as missed and as spurious. `true` and `predicted` are both sides, checked."""
+
+    true: Segments
+    predicted: Segments
+    ious: dict[tuple[int, int], float]
+    missed: tuple[int, ...]
+    spurious: tuple[int, ...]
+
+
 def count_segments(
     truth: Mapping[str, Any],
     prediction: Mapping[str, Any],
     positions: Mapping[int, int],
     dilation_ratio: float | None = None,
 ) -> SegmentCounts:
-    """Counts one image; `positions` gives the place 0..K-1 of every category id.
+    """Counts one image; arguments as `match_segments`."""
+    found = match_segments(truth, prediction, positions, dilation_ratio)
+    true, predicted = found.true.category, found.predicted.category
+    return SegmentCounts(
+        matched=tuple(positions[true[t]] for t, _ in found.ious),
+        ious=tuple(found.ious.values()),
+        false_positives=_by_category((predicted[id_] for id_ in found.spurious), positions),
+        false_negatives=_by_category((true[t] for t in found.missed), positions),
+    )
+
+
+def match_segments(
+    truth: Mapping[str, Any],
+    prediction: Mapping[str, Any],
+    positions: Mapping[int, int],
+    dilation_ratio: float | None = None,
+) -> SegmentMatches:
+    """Matches the segments of one image; `positions` gives the place 0..K-1 of every category id.
 
     With `dilation_ratio`, what is compared is min(IoU, boundary IoU) (see `boundary.py`): boundary PQ.
     """
@@ -77,7 +106,7 @@ def count_segments(
         if iou > 0.5 and true.category[true_id] == predicted.category[id_] and not true.crowd[true_id]
     }
     found = {t for t, _ in matches}
-    missed = [t for t in true.category if t not in found and not true.crowd[t]]
+    missed = tuple(t for t in true.category if t not in found and not true.crowd[t])
     # A category's last crowd alone excuses, as in panopticapi, should a document hold several.
     crowd_of = {true.category[t]: t for t in true.category if true.crowd[t]}
     spurious = []
@@ -87,12 +116,7 @@ def count_segments(
             excused += pairs.get((crowd, id_), 0)
         if not excused / area[id_] > 0.5:
             spurious.append(id_)
-    return SegmentCounts(
-        matched=tuple(positions[true.category[t]] for t, _ in matches),
-        ious=tuple(matches.values()),
-        false_positives=_by_category((predicted.category[id_] for id_ in spurious), positions),
-        false_negatives=_by_category((true.category[t] for t in missed), positions),
-    )
+    return SegmentMatches(true=true, predicted=predicted, ious=matches, missed=missed, spurious=tuple(spurious))
 
 
 def count_pairs(truth_HW: Ids, predicted_HW: Ids) -> Pairs:

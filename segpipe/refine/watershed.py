@@ -14,7 +14,7 @@ Letter legend: K classes, H W image size, P pixels inside, E pairs of neighbouri
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,25 @@ from scipy import ndimage
 
 from segpipe.errors import InputError
 
-Part = tuple[int, float, npt.NDArray[np.bool_]]
 Integers = npt.NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """One object: its class, the mean probability of that over its pixels, and `mask_hw`, cut out tightly, of the image
+    from row `top` and column `left` on. (Of a model that has learned nothing yet, whole masks would fill the memory.)
+    """
+
+    class_id: int
+    score: float
+    top: int
+    left: int
+    mask_hw: npt.NDArray[np.bool_]
 
 
 def split(
     probabilities_KHW: npt.NDArray[Any], *, min_area: int = 1, smoothing: float = 1.0, depth: float = 0.5
 ) -> list[Part]:
-    """The objects in an image: (class id, score, mask_HW bool) of each, best first, no pixel in two of them.
+    """The objects in an image, best first; no pixel is in two of them.
 
     `probabilities_KHW` are (K + 1, H, W) floats, the background first; class k is in row k + 1. A pixel belongs to its
     most probable class, of equals to the first. The score is the mean probability of the class over the object. Objects
@@ -45,14 +56,11 @@ def split(
         objects_HW = partition(best_HW == row, smoothing=smoothing, depth=depth)
         area_N = np.bincount(objects_HW.ravel())
         total_N = np.bincount(objects_HW.ravel(), weights=probabilities_KHW[row].ravel())
-        around = ndimage.find_objects(objects_HW)
-        for number in range(1, len(area_N)):
+        for number, (rows, columns) in enumerate(ndimage.find_objects(objects_HW), start=1):
             if area_N[number] >= min_area:
-                mask_HW = np.zeros(best_HW.shape, dtype=bool)
-                place = around[number - 1]
-                mask_HW[place] = objects_HW[place] == number
-                parts.append((row - 1, min(1.0, float(total_N[number] / area_N[number])), mask_HW))
-    return sorted(parts, key=lambda part: -part[1])
+                score = min(1.0, float(total_N[number] / area_N[number]))
+                parts.append(Part(row - 1, score, rows.start, columns.start, objects_HW[rows, columns] == number))
+    return sorted(parts, key=lambda part: -part.score)
 
 
 def partition(inside_HW: npt.NDArray[np.bool_], *, smoothing: float, depth: float) -> Integers:

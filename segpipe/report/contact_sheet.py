@@ -29,6 +29,7 @@ from segpipe.report.drawing import (
     Labels,
     Pixels,
     draw_legend_row,
+    edges,
     fit,
     font,
     hatch,
@@ -123,7 +124,7 @@ def _row(sample: Sample, classes: Sequence[ClassInfo], ignore_index: int) -> tup
     tinted = np.array([not is_background(info) for info in classes])
     tinted_hw = (classes_hw >= 0) & tinted[np.maximum(classes_hw, 0)]
     overlay_hw3 = np.where(tinted_hw[..., None], blend_hw3, image_hw3)
-    edge_hw = _edges(resize_ids(_object_map(sample), size))
+    edge_hw = edges(resize_ids(_object_map(sample), size))
     for picture in (labels_hw3, overlay_hw3):
         picture[edge_hw] = EDGE
     overlay_hw3 = _named(overlay_hw3, classes_hw, classes)
@@ -202,15 +203,6 @@ def _object_map(sample: Sample) -> Labels:
         if segment.rle is not None:
             objects_HW[masks.decode_rle(segment.rle, *shape, file=sample.sample_id) > 0] = segment.segment_id
     return objects_HW
-
-
-def _edges(objects_hw: Labels) -> Labels:
-    """Where an object meets another one or nothing: a line of one pixel."""
-    edge_hw = np.zeros(objects_hw.shape, dtype=bool)
-    across, down = objects_hw[:, 1:] != objects_hw[:, :-1], objects_hw[1:] != objects_hw[:-1]
-    edge_hw[:, 1:] |= across
-    edge_hw[1:] |= down
-    return edge_hw
 
 
 def _compose(rows: Sequence[_Row], entries: Sequence[Entry], title: str) -> Image.Image:

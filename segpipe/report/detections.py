@@ -11,19 +11,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from segpipe.errors import InputError
 from segpipe.predictions import Detections
 from segpipe.report.drawing import Entry, Pixels, panel_size, png
 from segpipe.report.matching import MATCH_IOU, matches
-from segpipe.report.objects import Patch, contour, fill, patches_of, shade, tints, write_labels
+from segpipe.report.objects import (
+    FALSE,
+    FOUND,
+    MISSED,
+    Patch,
+    contour,
+    fill,
+    one_class,
+    patches_of,
+    shade,
+    tints,
+    write_labels,
+)
 from segpipe.report.panels import check_image, compose, pale, photograph
 from segpipe.types import ClassInfo
 
 PANEL_WIDTH = 640  # and the greatest height of one: more than a label map has, since a nucleus is small
 DRAWN_SCORE = 0.5
-FOUND, MISSED, FALSE = (46, 160, 67), (214, 40, 57), (255, 140, 0)
 _OPACITY, _FAINT_OPACITY = 0.55, 0.3
 _MOST_LABELLED = 40
 
@@ -82,7 +94,7 @@ def _check(found: Detections, size: tuple[int, int], num_classes: int, what: str
         raise InputError(f"{what} holds scores or boxes that are no finite numbers")
 
 
-def _take(found: Detections, kept_N: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Detections:
+def _take(found: Detections, kept_N: NDArray[np.bool_]) -> Detections:
     return Detections(
         size=found.size,
         class_ids_N=found.class_ids_N[kept_N],
@@ -111,16 +123,15 @@ def _objects(
     """The photograph in grey with each object in its tint, large ones below small ones; in a detector of boxes, the
     boxes. Where there are not too many, each says its class (if the set has several) and its score."""
     picture_hw3 = np.array(shown.convert("L").convert("RGB"))
-    colours = tints(patches, found.class_ids_N, classes)
+    colours = tints(patches, found.class_ids_N, classes, by_object=one_class(classes))
     for n in sorted(range(len(patches)), key=lambda n: -patches[n].inside_hw.size):
         if found.masks is not None:
             fill(picture_hw3, patches[n], colours[n], _OPACITY)
         contour(picture_hw3, patches[n], colours[n], thickness=1 if found.masks is not None else 2)
     drawn = Image.fromarray(picture_hw3)
     if len(found) <= _MOST_LABELLED:
-        several = sum(info.is_thing for info in classes) > 1
         texts = [
-            " ".join([classes[k].name] * several + [f"{score:.2f}"] * scores)
+            " ".join([classes[k].name] * (not one_class(classes)) + [f"{score:.2f}"] * scores)
             for k, score in zip(found.class_ids_N, found.scores_N, strict=True)
         ]
         write_labels(ImageDraw.Draw(drawn), [(p, text) for p, text in zip(patches, texts, strict=True) if text])
@@ -140,11 +151,10 @@ def _matched(
     false = [patch for patch, m in zip(patches, taken, strict=True) if m < 0]
     found = [patch for patch, m in zip(patches, taken, strict=True) if m >= 0]
     picture_hw3 = pale(shown)
-    boxes = drawn.masks is None or truth.masks is None
-    for kind, colour in ((found, FOUND), (missed, MISSED), (false, FALSE)):
-        for patch in kind:
-            if not boxes and colour != FOUND:
-                fill(picture_hw3, patch, colour, _FAINT_OPACITY)
+    if drawn.masks is not None and truth.masks is not None:
+        for patch, colour in (*((patch, MISSED) for patch in missed), *((patch, FALSE) for patch in false)):
+            fill(picture_hw3, patch, colour, _FAINT_OPACITY)
+    # All contours above all fills: what is wrong must not be hidden by what lies beside it.
     for kind, colour in ((found, FOUND), (missed, MISSED), (false, FALSE)):
         for patch in kind:
             contour(picture_hw3, patch, colour, thickness=2)
@@ -155,7 +165,7 @@ def _matched(
 def _present(classes: Sequence[ClassInfo], *found: Detections | None) -> list[Entry]:
     """The legend: classes that occur, with the colours that their objects are shades of; nothing where colours tell
     objects apart and not classes."""
-    if len(classes) == 1 or sum(info.is_thing for info in classes) == 1:
+    if one_class(classes):
         return []
     present = {int(k) for each in found if each is not None for k in each.class_ids_N}
     return [(classes[k].name, shade(classes[k].colour, 0)) for k in sorted(present)]

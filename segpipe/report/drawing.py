@@ -54,6 +54,15 @@ def hatch(picture_hw3: Pixels, labels_hw: Labels, ignore_index: int) -> Pixels:
     return np.where((labels_hw == ignore_index)[..., None], pattern_hw3, picture_hw3)
 
 
+def edges(objects_hw: Labels) -> Labels:
+    """Where an object meets another one or nothing: a line of one pixel."""
+    edge_hw = np.zeros(objects_hw.shape, dtype=bool)
+    across, down = objects_hw[:, 1:] != objects_hw[:, :-1], objects_hw[1:] != objects_hw[:-1]
+    edge_hw[:, 1:] |= across
+    edge_hw[1:] |= down
+    return edge_hw
+
+
 def legend_rows(entries: Sequence[Entry], room: int) -> list[list[Entry]]:
     """The entries dealt to lines of at most `room` pixels."""
     rows: list[list[Entry]] = [[]]

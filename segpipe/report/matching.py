@@ -1,6 +1,7 @@
-"""Which detections of one image a picture calls found: COCO's rule at one IoU, without crowds.
+"""What a picture calls found: of detections by COCO's rule at one IoU, of segments by that of panoptic quality.
 
-Beside the measure (`metrics/coco_match.py`), which counts matches at all thresholds and needs not tell of what.
+Detections are matched beside the measure (`metrics/coco_match.py`), which counts matches at all thresholds and needs
+not tell of what.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.metrics.coco_match import overlaps
-from segpipe.predictions import Detections
+from segpipe.metrics.segments import SegmentMatches, match_segments
+from segpipe.predictions import Detections, PanopticMap
 
 MATCH_IOU = 0.5
 
@@ -30,6 +32,18 @@ def matches(prediction: Detections, truth: Detections) -> NDArray[np.int64]:
             found_N[n] = len(truth) - 1 - iou_NM[n, ::-1].argmax()
             iou_NM[:, found_N[n]] = 0
     return found_N
+
+
+def segment_matches(prediction: PanopticMap, truth: PanopticMap, *, num_classes: int, what: str) -> SegmentMatches:
+    """Which segments were found, missed and invented. Raises InputError, which calls the image `what`, where maps and
+    their segments do not fit together."""
+    places = {k: k for k in range(num_classes)}
+    return match_segments(_item(truth, what), _item(prediction, what), places)
+
+
+def _item(found: PanopticMap, what: str) -> dict[str, object]:
+    infos = [{"id": s.segment_id, "category_id": s.class_id, "iscrowd": int(s.is_crowd)} for s in found.segments]
+    return {"image_id": what, "map": found.ids_HW, "segments_info": infos}
 
 
 def _entries(found: Detections, by_mask: bool) -> list[dict[str, object]]:

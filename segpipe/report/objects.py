@@ -16,12 +16,13 @@ from PIL import ImageDraw
 from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
 from segpipe.predictions import Detections
-from segpipe.report.drawing import INK, PAPER, Pixels, font, legible, nearest
+from segpipe.report.drawing import INK, PAPER, Labels, Pixels, font, legible, nearest
 from segpipe.types import ClassInfo
 
 Colour = tuple[int, int, int]
 Inside = NDArray[np.bool_]
 
+FOUND, MISSED, FALSE = (46, 160, 67), (214, 40, 57), (255, 140, 0)
 LABEL_SIZE = 12
 # Where all objects are of one class, their colours tell them apart: strong ones, none of which looks like another.
 OBJECT_COLOURS: tuple[Colour, ...] = (
@@ -64,6 +65,23 @@ def patches_of(found: Detections, size: tuple[int, int], *, what: str) -> list[P
     if found.masks is None:
         return [_scaled(_box(box, found.size), rows_h, columns_w) for box in found.boxes_N4]
     return [_scaled(_mask(rle, found.size, what), rows_h, columns_w) for rle in found.masks]
+
+
+def patches_of_map(ids_hw: Labels, segment_ids: Sequence[int]) -> list[Patch]:
+    """Each segment of a map of ids that is scaled to a panel already; one without a pixel is empty."""
+    places = np.argsort(ids_hw, axis=None, kind="stable")
+    sorted_ids = ids_hw.ravel()[places]
+    patches = []
+    for segment_id in segment_ids:
+        first, end = np.searchsorted(sorted_ids, (segment_id, segment_id + 1))
+        rows, columns = np.divmod(places[first:end], ids_hw.shape[1])
+        if rows.size:
+            top, left = int(rows.min()), int(columns.min())
+            part = ids_hw[top : rows.max() + 1, left : columns.max() + 1] == segment_id
+            patches.append(Patch(top, left, part))
+        else:
+            patches.append(Patch(0, 0, np.zeros((0, 0), dtype=bool)))
+    return patches
 
 
 def _mask(rle: bytes, size: tuple[int, int], what: str) -> Patch:
@@ -118,10 +136,16 @@ def _shown(places: NDArray[np.int64], start: int, stop: int) -> slice:
     return slice(first, max(int(end), first + 1))
 
 
-def tints(patches: Sequence[Patch], class_ids_N: NDArray[Any], classes: Sequence[ClassInfo]) -> list[Colour]:
-    """A colour for each object: a shade of that of its class, or any where the set has one class of objects. Objects
-    that lie close to each other differ, as far as there are shades enough."""
-    by_object = len(classes) == 1 or sum(info.is_thing for info in classes) == 1
+def one_class(classes: Sequence[ClassInfo]) -> bool:
+    """Whether a set has one class of objects, so that colours need not tell classes."""
+    return len(classes) == 1 or sum(info.is_thing for info in classes) == 1
+
+
+def tints(
+    patches: Sequence[Patch], class_ids_N: NDArray[Any], classes: Sequence[ClassInfo], *, by_object: bool
+) -> list[Colour]:
+    """A colour for each object: a shade of that of its class or, `by_object`, any. Objects that lie close to each other
+    differ, as far as there are shades enough."""
     choices = len(OBJECT_COLOURS) if by_object else len(_SHADES)
     sides_N4 = np.array([(*rows, *columns) for rows, columns in map(_sides, patches)]).reshape(-1, 4)
     first_N2, end_N2 = sides_N4[:, ::2] - _NEAR, sides_N4[:, 1::2] + _NEAR
@@ -185,10 +209,12 @@ def write_labels(pen: ImageDraw.ImageDraw, labels: Sequence[tuple[Patch, str]]) 
 def _widest_row(patch: Patch) -> tuple[int, int, int]:
     """(x, y, length): the middle of the longest row of pixels inside, of equals that nearest to the middle."""
     height, width = patch.inside_hw.shape
-    # Each row between pixels that are outside: a run is what lies between two of them.
-    outside = np.flatnonzero(~np.pad(patch.inside_hw, 1))
+    # Not at its edges, where the text would stand half outside: at the image's it would be cut.
+    edge = min(LABEL_SIZE // 2 + 3, (height - 1) // 2)
+    # Each row stands between pixels that are outside: a run is what lies between two of them.
+    outside = np.flatnonzero(~np.pad(patch.inside_hw[edge : height - edge], 1))
     runs = np.diff(outside) - 1
     middles = (outside[:-1] + outside[1:]) / 2
-    row = middles // (width + 2) - 1
+    row = middles // (width + 2) - 1 + edge
     best = np.lexsort((np.abs(row - (height - 1) / 2), -runs))[0]
     return patch.left + int(middles[best] % (width + 2)) - 1, patch.top + int(row[best]), int(runs[best])

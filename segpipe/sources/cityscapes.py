@@ -160,7 +160,7 @@ INFO = SourceInfo(
     open=open_cityscapes,
     summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19998 more of them coarse, 19 scored classes",
     licence=LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION, Task.PANOPTIC),
     layout=(
         "leftImg8bit/{train,val}/aachen/aachen_000000_000019_leftImg8bit.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",

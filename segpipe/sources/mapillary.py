@@ -149,7 +149,7 @@ INFO = SourceInfo(
     open=open_mapillary,
     summary="Mapillary Vistas street scenes, 18000/2000 photographs, 66 or 124 classes, single objects",
     licence=LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION, Task.PANOPTIC),
     layout=(
         "{training,validation}/images/<key>.jpg",
         "{training,validation}/v1.2/{labels,instances}/<key>.png",

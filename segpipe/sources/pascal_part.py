@@ -202,7 +202,7 @@ INFO = SourceInfo(
     open=open_pascal_part,
     summary="PASCAL-Part, 4998/5105 photographs of VOC 2010, 20 objects one by one, or their 193 parts",
     licence=VOC_LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=(
         "JPEGImages/2008_000002.jpg",
         "Annotations_Part/2008_000002.mat",

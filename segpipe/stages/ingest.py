@@ -83,7 +83,7 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     refs, refused = names.checked(found.refs, found.refused)
     notes = tuple(map(names.escaped, found.notes))
     if not refs:
-        raise InputError(nothing_usable(root or config.format, refused))
+        raise InputError(nothing_usable(root or config.format, refused, notes))
     if _contract(source) != contract:
         raise InputError(
             f"{root}: its classes changed while they were read: run the same again, with nobody at work there"
@@ -123,7 +123,7 @@ def _publish(
     found = map(names.legible, (*refused, *(e for w in written for e in w.refused)))
     entries = sorted(found, key=lambda e: (e.file, e.item, e.reason))
     quarantine_path = quarantine.keep(entries, uri)
-    quarantine.refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}")
+    quarantine.refuse_above_limit(config, entries, len(refs) + len(refused), f"{uri}/{quarantine_path}", notes)
     manifest = _manifest(config, contract, written, entries, quarantine_path)
     seen = fingerprint.make(manifest_version(manifest), written, len(contract.classes))
     warnings = notes + cautions(expected, contract.classes, refs, written, seen, info_of(config.format).options)
@@ -141,16 +141,18 @@ def _publish(
     )
 
 
-def nothing_usable(where: str, refused: Sequence[QuarantineEntry]) -> str:
-    """What to say of a source in which no sample is left: how many for each reason, and the first of the commonest."""
+def nothing_usable(where: str, refused: Sequence[QuarantineEntry], notes: Sequence[str]) -> str:
+    """What to say of a source in which no sample is left: how many for each reason, the first of the commonest, and the
+    notes of its index."""
     first = ""
     if refused:
         reasons = Counter(entry.reason for entry in refused).most_common()
         example = next(entry for entry in refused if entry.reason == reasons[0][0])
         first = f": {', '.join(f'{n} {reason}' for reason, n in reasons)}; first {example.file}: {example.detail}"
+    told = "".join(f"\n{note}" for note in notes)
     return (
         f"{where}: no usable sample ({len(refused)} refused{first}); give the folder that holds the samples, or mend "
-        "the source's options"
+        f"the source's options{told}"
     )
 
 

@@ -16,10 +16,9 @@ from segpipe.errors import InputError
 from segpipe.metrics.coco_match import match, overlaps
 from segpipe.predictions import Detections, LabelMap
 from segpipe.report import detections, pictures
-from segpipe.report.detections import FALSE, FOUND, MISSED
 from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
 from segpipe.report.matching import matches
-from segpipe.report.objects import OBJECT_COLOURS, Patch, contour, patches_of, shade, tints
+from segpipe.report.objects import FALSE, FOUND, MISSED, OBJECT_COLOURS, Patch, contour, patches_of, shade, tints
 from segpipe.types import ClassInfo
 
 CELLS = (ClassInfo(name="background", colour=(0, 0, 0)), ClassInfo(name="cell", colour=(230, 159, 0), is_thing=True))
@@ -133,9 +132,9 @@ def test_a_class_of_objects_is_in_the_legend_only_among_several(monkeypatch: pyt
 
 def test_objects_that_touch_differ_and_keep_to_the_colour_of_their_class() -> None:
     row = [Patch(0, 5 * n, np.ones((5, 5), dtype=bool)) for n in range(6)]
-    own = tints(row, np.ones(6, dtype=np.int64), CELLS)
+    own = tints(row, np.ones(6, dtype=np.int64), CELLS, by_object=True)
     assert set(own) <= set(OBJECT_COLOURS)
-    several = tints(row, np.array([0, 0, 0, 1, 1, 0]), PETS)
+    several = tints(row, np.array([0, 0, 0, 1, 1, 0]), PETS, by_object=False)
     for colours in (own, several):
         assert all(one != two for one, two in itertools.pairwise(colours))
     assert several[0] == shade(PETS[0].colour, 0)

@@ -1,0 +1,81 @@
+"""Objects on both sides of a model of pixels: the map that it learns of, painted from objects, and what its map is cut
+into. For the tasks of this room whose models may speak of pixels; no task itself.
+
+Legend: N images, K classes, H W image size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from segpipe.data.batch import Batch
+from segpipe.data.objects import Objects
+from segpipe.errors import InputError, NonFiniteError
+from segpipe.masks import encode_crop
+from segpipe.predictions import Detections
+from segpipe.refine.watershed import split
+from segpipe.types import ClassInfo
+
+UNKNOWN = -1  # a pixel of a crowd: some objects are there, and nobody says which
+
+
+def painted_labels(batch: Batch, classes: Sequence[ClassInfo], device: torch.device) -> Tensor:
+    """(N, H, W) int64: 0 where there is no thing, k + 1 for class k, UNKNOWN in a crowd. Raises InputError on a batch
+    without objects.
+
+    Of objects that overlap the smallest is seen, as it is in most photographs.
+    """
+    if batch.objects is None:
+        named = ", ".join(batch.sample_ids[:4])
+        raise InputError(f"samples {named}: the batch has no objects, which this task trains on")
+    is_thing_K = torch.tensor([info.is_thing for info in classes])
+    return torch.stack([_paint(objects, is_thing_K) for objects in batch.objects]).to(device, non_blocking=True)
+
+
+def _paint(objects: Objects, is_thing_K: Tensor) -> Tensor:
+    labels_HW = torch.zeros(objects.masks_NHW.shape[1:], dtype=torch.int64)
+    area_N = objects.masks_NHW.flatten(1).sum(1)
+    # Crowds first: an object in front of one is known.
+    for n in sorted(range(len(objects)), key=lambda n: (not objects.is_crowd_N[n], -int(area_N[n]))):
+        class_id = int(objects.class_ids_N[n])
+        if is_thing_K[class_id]:
+            labels_HW[objects.masks_NHW[n]] = UNKNOWN if objects.is_crowd_N[n] else class_id + 1
+    return labels_HW
+
+
+def objects_of_map(
+    logits_KHW: Tensor, *, size: tuple[int, int], classes: Sequence[ClassInfo], sample_id: str
+) -> Detections:
+    """What the scores (K + 1, h, w) of a model, the background first, are cut into in an image of `size` (H, W).
+
+    They are resized (bilinear) before, so that objects have the edges of the original. Objects of a class that is no
+    thing are left out. Raises NonFiniteError where a score is not finite.
+    """
+    if logits_KHW.shape[-2:] != size:
+        logits_KHW = functional.interpolate(logits_KHW[None].float(), size=size, mode="bilinear")[0]
+    probabilities_KHW = logits_KHW.softmax(0, dtype=torch.float32).cpu().numpy()
+    if not np.isfinite(probabilities_KHW).all():
+        raise NonFiniteError(
+            f"sample {sample_id}: the model's scores are not finite; it has diverged: train it with a lower "
+            "train.learning_rate or with train.clip_norm"
+        )
+    class_ids, scores, boxes, masks = [], [], [], []
+    for part in split(probabilities_KHW):
+        if classes[part.class_id].is_thing:
+            height, width = part.mask_hw.shape
+            class_ids.append(part.class_id)
+            scores.append(part.score)
+            boxes.append((part.left, part.top, part.left + width, part.top + height))
+            masks.append(encode_crop(part.mask_hw, top=part.top, left=part.left, size=size))
+    return Detections(
+        size=size,
+        class_ids_N=np.array(class_ids, dtype=np.int64),
+        scores_N=np.array(scores, dtype=np.float64),
+        boxes_N4=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        masks=tuple(masks),
+    )

@@ -1,0 +1,92 @@
+"""Models of pixels behind the tasks of objects: the map that is painted, the loss on it, the objects cut from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segpipe.data.batch import normalise
+from segpipe.errors import InputError, NonFiniteError
+from segpipe.masks import decode_rle, encode_rle
+from segpipe.models.spec import DenseOutput
+from segpipe.tasks.instance import InstanceOps
+from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
+from segpipe.types import Segment
+from tests.fixtures.regions import bundle
+from tests.fixtures.small import CLASSES, IGNORE
+from tests.tasks.test_objects import SIZE, SQUARES, batch_of, mask_of, squares
+
+DEVICE = torch.device("cpu")
+PAINTED = np.zeros(SIZE, dtype=np.int64)
+for number, value in ((1, 2), (2, 2), (3, UNKNOWN)):
+    PAINTED[mask_of(*SQUARES[number]) > 0] = value
+
+
+class Pixels(nn.Module):
+    """Gives every pixel the scores that it was made with, at the size of its images."""
+
+    def __init__(self, labels_HW: np.ndarray) -> None:
+        super().__init__()
+        scores_HWK = functional.one_hot(torch.from_numpy(labels_HW), len(CLASSES) + 1).float() * 9
+        self.scores = nn.Parameter(scores_HWK.permute(2, 0, 1)[None])
+
+    def forward(self, images_NCHW: Tensor, targets: object = None) -> DenseOutput:
+        scores = functional.interpolate(self.scores, size=images_NCHW.shape[-2:], mode="nearest")
+        return DenseOutput(logits_NKHW=scores.expand(len(images_NCHW), -1, -1, -1))
+
+
+def test_objects_paint_the_map_that_is_learned() -> None:
+    labels_NHW = painted_labels(batch_of(squares(), squares("s/1", segments=())), CLASSES, DEVICE)
+    assert labels_NHW.dtype == torch.int64
+    assert np.array_equal(labels_NHW[0].numpy(), PAINTED), "things by class, crowds unknown, stuff background"
+    assert not labels_NHW[1].any()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_objects_that_overlap_the_smallest_is_seen_and_a_crowd_is_behind(turned: bool) -> None:
+    large, small = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    large[2:18, 2:28], small[5:9, 5:9] = 1, 1
+    segments = [
+        Segment(segment_id=1, class_id=1, area=1, rle=encode_rle(large)["counts"]),
+        Segment(segment_id=2, class_id=2, area=1, rle=encode_rle(small)["counts"]),
+        Segment(segment_id=3, class_id=2, area=1, is_crowd=True, rle=encode_rle(np.ones(SIZE))["counts"]),
+    ]
+    sample = squares(segments=tuple(segments[::-1] if turned else segments))
+    (labels_HW,) = painted_labels(batch_of(sample), CLASSES, DEVICE).numpy()
+    assert np.array_equal(labels_HW, np.where(small, 3, np.where(large, 2, UNKNOWN)))
+
+
+def test_the_loss_is_cross_entropy_where_it_is_known_what_is_there() -> None:
+    ops, batch = InstanceOps(CLASSES, IGNORE), batch_of(squares())
+    images_N3HW = normalise(batch.images_N3HW)
+    scores = torch.randn(1, len(CLASSES) + 1, *SIZE, generator=torch.Generator().manual_seed(1))
+    terms = ops.losses(lambda images, targets: DenseOutput(logits_NKHW=scores), images_N3HW, batch)
+    known_HW = PAINTED != UNKNOWN
+    by_hand = -scores.log_softmax(1)[0].numpy()[PAINTED[known_HW], *known_HW.nonzero()]
+    assert list(terms) == ["main"]
+    assert float(terms["main"]) == pytest.approx(by_hand.mean(), rel=1e-5)
+    with pytest.raises(InputError, match="samples s/0: the batch has no objects"):
+        ops.losses(Pixels(PAINTED.clip(0)), images_N3HW, replace(batch, objects=None))
+
+
+@pytest.mark.parametrize("input_scale", [1.0, 0.5])
+def test_a_perfect_map_is_cut_into_the_objects(input_scale: float) -> None:
+    ops, batch = InstanceOps(CLASSES, IGNORE), batch_of(squares())
+    model = Pixels(np.where(PAINTED == UNKNOWN, 1, PAINTED))  # class 0 where the crowd is, which is stuff
+    with torch.inference_mode():
+        (said,) = ops.predict(model, batch, bundle(CLASSES, input_scale=input_scale))
+    assert said.class_ids_N.tolist() == [1, 1]
+    off = 0 if input_scale == 1 else 1
+    assert np.abs(np.sort(said.boxes_N4, axis=0) - [[3, 2, 9, 8], [20, 10, 26, 16]]).max() <= off
+    assert said.masks is not None
+    for mask, box in zip(said.masks, said.boxes_N4.astype(int).tolist(), strict=True):
+        inside = decode_rle(mask, *SIZE)
+        assert inside.sum() == inside[box[1] : box[3], box[0] : box[2]].sum() >= (36 if input_scale == 1 else 32)
+
+
+def test_a_map_that_is_not_finite_names_its_sample() -> None:
+    with pytest.raises(NonFiniteError, match=r"sample s/9: the model's scores are not finite"):
+        objects_of_map(torch.full((4, *SIZE), float("nan")), size=SIZE, classes=CLASSES, sample_id="s/9")
