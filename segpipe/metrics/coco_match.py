@@ -45,33 +45,33 @@ class ImageMatches:
 def match_image(truths: Sequence[Entry], detections: Sequence[Entry], iou_type: str) -> ImageMatches:
     """Matches the checked entries of one image within each "place", that of their category."""
     areas, most = np.array(list(AREAS[iou_type].values())), MAX_DETECTIONS[iou_type][-1]
-    categories: list[int] = []
-    scores: list[float] = []
-    matched, ignored = ([np.zeros((0, len(areas)), dtype=np.uint16)] for _ in range(2))
-    counts = []
-    for place in sorted({entry["place"] for entry in (*truths, *detections)}):
-        # Without categories, pycocotools still goes through them in their order.
-        here = sorted((entry for entry in truths if entry["place"] == place), key=lambda entry: entry["category_id"])
-        found = sorted(
-            (entry for entry in detections if entry["place"] == place), key=lambda entry: entry["category_id"]
-        )
-        found = sorted(found, key=lambda entry: -entry["score"])[:most]
-        ignored_AG = _outside([truth["area"] for truth in here], areas)
-        ignored_AG |= np.array([truth["ignore"] for truth in here], dtype=bool)
-        counts.append([place, *np.sum(~ignored_AG, axis=1)])
-        crowd_G = np.array([truth["iscrowd"] for truth in here], dtype=bool)
-        hits_DAT, skipped_DAT = match(overlaps(here, found, iou_type), ignored_AG, crowd_G)
-        skipped_DAT |= ~hits_DAT & _outside([entry["area"] for entry in found], areas).T[:, :, None]
-        categories += [place] * len(found)
-        scores += [entry["score"] for entry in found]
-        matched.append(np.sum(hits_DAT * _BITS, axis=2, dtype=np.uint16))
-        ignored.append(np.sum(skipped_DAT * _BITS, axis=2, dtype=np.uint16))
+    # Without categories, pycocotools still goes through them in their order.
+    here = sorted(truths, key=lambda entry: (entry["place"], entry["category_id"]))
+    found = sorted(detections, key=lambda entry: (entry["place"], -entry["score"], entry["category_id"]))
+    places_D = np.array([entry["place"] for entry in found], dtype=np.int32)
+    kept_D = np.arange(len(found)) - np.searchsorted(places_D, places_D) < most
+    found, places_D = [entry for entry, kept in zip(found, kept_D.tolist(), strict=True) if kept], places_D[kept_D]
+    places_G = np.array([entry["place"] for entry in here], dtype=np.int32)
+    ignored_AG = _outside([truth["area"] for truth in here], areas)
+    ignored_AG |= np.array([truth["ignore"] for truth in here], dtype=bool)
+    crowd_G = np.array([truth["iscrowd"] for truth in here], dtype=bool)
+    hits_DAT = np.zeros((len(found), len(areas), len(_LEAST)), dtype=bool)
+    skipped_DAT = np.zeros_like(hits_DAT)
+    # Of the categories that a model finds in an image, most are not there: only where both are is there work.
+    for place in np.intersect1d(places_D, places_G):
+        mine, theirs = (slice(*np.searchsorted(each, (place, place + 1))) for each in (places_D, places_G))
+        overlaps_DG = overlaps(here[theirs], found[mine], iou_type)
+        hits_DAT[mine], skipped_DAT[mine] = match(overlaps_DG, ignored_AG[:, theirs], crowd_G[theirs])
+    skipped_DAT |= ~hits_DAT & _outside([entry["area"] for entry in found], areas).T[:, :, None]
+    every = np.unique(np.concatenate((places_D, places_G)))
+    counting = np.zeros((len(every), len(areas)), dtype=np.int32)
+    np.add.at(counting, np.searchsorted(every, places_G), ~ignored_AG.T)
     return ImageMatches(
-        categories=np.array(categories, dtype=np.int32),
-        scores=np.array(scores, dtype=np.float64),
-        matched=np.concatenate(matched),
-        ignored=np.concatenate(ignored),
-        truths=np.array(counts, dtype=np.int32).reshape(-1, 1 + len(areas)),
+        categories=places_D,
+        scores=np.array([entry["score"] for entry in found], dtype=np.float64),
+        matched=np.sum(hits_DAT * _BITS, axis=2, dtype=np.uint16),
+        ignored=np.sum(skipped_DAT * _BITS, axis=2, dtype=np.uint16),
+        truths=np.concatenate((every[:, None], counting), axis=1, dtype=np.int32),
     )
 
 

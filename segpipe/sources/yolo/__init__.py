@@ -197,10 +197,7 @@ INFO = SourceInfo(
     open=open_yolo,
     summary="YOLO segmentation labels: a text file of polygons for each photograph, and data.yaml",
     licence="as its owner states (option licence)",
-    tasks=(
-        Task.INSTANCE,
-        Task.DETECTION,
-    ),
+    tasks=(Task.INSTANCE, Task.DETECTION),
     layout=(
         "images/{train,val}/photo_1.jpg, or where data.yaml says",
         "labels/{train,val}/photo_1.txt: labels for the last images of the path",
