@@ -198,6 +198,8 @@ DIFFERS = (
     "OpenCV's affine warp between pixel centres; what lies outside of the image is the mean colour, not black",
     "rotation and mirroring are those of the augmented image (train.augment), scale jitter is drawn here; no half-body "
     "augmentation",
+    "targets peak at the point itself, not at the nearest cell, and are read by DARK's expansion (arXiv:1910.06278), "
+    "not by a quarter of a cell; the loss is the mean over labelled keypoints",
     "convolutions of the body start from He's normal instead of a standard deviation of 0.001, since no training on "
     "ImageNet is taken for granted; keypoints of every class share the heatmaps",
 )

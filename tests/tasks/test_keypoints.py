@@ -152,8 +152,8 @@ def test_a_perfect_model_scores_one_from_heatmaps_of_a_few_cells(samples: list[S
     scores = OPS.scores(meter)
     assert scores["pck/box/0.05"] == scores["pck/box/0.1"] == scores["pck/box/0.2"] == 1.0
     assert scores["ap/coco/keypoints"] == scores["ap75/coco/keypoints"] == 1.0
-    assert scores["pck/box/0.1/keypoint/16"] == 1.0
-    assert "pck/box/0.1/box" not in scores, "a class without keypoints has no score"
+    assert scores["pck/keypoint/16"] == 1.0
+    assert "pck/class/box" not in scores, "a class without keypoints has no score"
 
 
 def test_many_objects_go_through_the_model_in_parts(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +266,10 @@ def test_what_does_not_fit_is_said(samples: list[Sample]) -> None:
         OPS.measure(OPS.meter(), [], batch)
     with pytest.raises(InputError, match=r"train.inference.scales: \(0.5, 1.0\)"):
         KeypointsOps(CLASSES, IGNORE, config=figure_run(inference={"scales": (0.5, 1.0)}).train)
+    with pytest.raises(InputError, match=r"train.class_weights: enet counts pixels"):
+        KeypointsOps(CLASSES, IGNORE, config=figure_run(class_weights="enet").train)
+    with pytest.raises(InputError, match=r"train.aux_weight: a model of keypoints has no auxiliary head"):
+        KeypointsOps(CLASSES, IGNORE, config=figure_run(aux_weight=0.1).train)
     mirror = bundle(Inference(scales=(1.0,), mirror=True), keypoint_pairs=[])
     with pytest.raises(InputError, match=r"train\.inference\.mirror: .* option keypoint_pairs"):
         OPS.predict(network(), evaluated(samples[:1]), mirror)

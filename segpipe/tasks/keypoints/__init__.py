@@ -28,9 +28,10 @@ from segpipe.metrics import KeypointMeter, interval, mean_ratio, resampling_unit
 from segpipe.metrics.keypoints import DECIDING, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses, Prediction
+from segpipe.tasks.keypoints.limits import check_config, checked_pairs
 from segpipe.tasks.keypoints.looks import Looks, heatmaps_of
 from segpipe.tasks.keypoints.truth import annotations_of, detections_of, poses_of
-from segpipe.types import Annotation, ClassInfo, Inference, ModelBundle, Sample, Split
+from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 REGIONS_PER_PASS = 64
 # As the authors' evaluation has it: the score of an object is the mean peak of the keypoints that are not in doubt.
@@ -53,8 +54,8 @@ class KeypointsOps:
         config: TrainConfig | None = None,
         statistics: Split | None = None,
     ) -> None:
-        if config is not None:  # the pairs are an option of the model, which is not here
-            _checked_pairs(Inference(scales=config.inference.scales, mirror=False))
+        if config is not None:
+            check_config(config)
         self.classes = tuple(classes)
         self._person = next((k for k, info in enumerate(self.classes) if info.name == "person"), None)
         self.protocol = f"{self.primary}/mean-of-classes/boxes=truth/original-resolution"
@@ -92,7 +93,7 @@ class KeypointsOps:
             whole=options["framing"] == "image",
             tile=options["tile"],
             overlap=options["overlap"],
-            pairs=_checked_pairs(bundle.inference, options["keypoint_pairs"]),
+            pairs=checked_pairs(bundle.inference, options["keypoint_pairs"]),
         )
         H, W = batch.images_N3HW.shape[-2:]
         if batch.samples is not None:
@@ -147,15 +148,16 @@ class KeypointsOps:
             )
 
     def scores(self, meter: KeypointMeter) -> dict[str, float]:
-        """PCK at each threshold, of each class, and of each keypoint by its place; COCO's numbers for its persons."""
+        """PCK at each threshold, of each class, and of each keypoint by its place; COCO's numbers for its persons.
+
+        None of the names lies below another one: MLflow's file store keeps one file a name.
+        """
         totals_KT = meter.totals()
         named = {f"pck/box/{alpha:g}": float(mean_ratio(totals_KT[:, [t, -1]])) for t, alpha in enumerate(THRESHOLDS)}
         named |= {
-            f"{self.primary}/{info.name}": _ratio(counts) for info, counts in zip(self.classes, totals_KT, strict=True)
+            f"pck/class/{info.name}": _ratio(counts) for info, counts in zip(self.classes, totals_KT, strict=True)
         }
-        named |= {
-            f"{self.primary}/keypoint/{place}": _ratio(counts) for place, counts in sorted(meter.per_keypoint.items())
-        }
+        named |= {f"pck/keypoint/{place}": _ratio(counts) for place, counts in sorted(meter.per_keypoint.items())}
         return {name: value for name, value in named.items() if math.isfinite(value)} | meter.persons.metrics()
 
     def report_fields(self, meter: KeypointMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
@@ -164,7 +166,7 @@ class KeypointsOps:
             raise InputError(f"{self.primary} is undefined: none of {len(sample_ids)} samples has a labelled keypoint")
         unit = resampling_unit(groups)
         low, high = interval(counts_NK2, groups=list(groups) if unit == "groups" else None, statistic=mean_ratio)
-        by_class = {f"{self.primary}/{info.name}" for info in self.classes}
+        by_class = {f"pck/class/{info.name}" for info in self.classes}
         return {
             "primary": self.primary,
             "protocol": self.protocol,
@@ -174,7 +176,7 @@ class KeypointsOps:
             "resampled": unit,
             "metrics": {name: value for name, value in scores.items() if name not in by_class},
             "per_class": {
-                info.name: {self.primary: scores.get(f"{self.primary}/{info.name}"), "keypoints": float(counts[-1])}
+                info.name: {self.primary: scores.get(f"pck/class/{info.name}"), "keypoints": float(counts[-1])}
                 for info, counts in zip(self.classes, totals_KT, strict=True)
             },
             "truth_counts": tuple(int(counts[-1]) for counts in totals_KT),
@@ -227,21 +229,6 @@ def _check_places(truth: int, model: int, sample_ids: Sequence[str]) -> None:
             f"samples {', '.join(sample_ids[:4])}: objects have {truth} keypoints, and the model finds {model}; set "
             f"its option keypoints to {truth}"
         )
-
-
-def _checked_pairs(inference: Inference, pairs: Sequence[Sequence[int]] = ()) -> Sequence[Sequence[int]] | None:
-    """The pairs that a mirror image exchanges, None where there is none to be looked at."""
-    if inference.scales != (1.0,):
-        raise InputError(
-            f"train.inference.scales: {inference.scales}; a model of keypoints sees every object at one size: leave it "
-            "out"
-        )
-    if inference.mirror and not pairs:
-        raise InputError(
-            "train.inference.mirror: in the mirror image a left keypoint is a right one; say which belong together in "
-            "the model's option keypoint_pairs"
-        )
-    return pairs if inference.mirror else None
 
 
 def _ratio(counts: np.ndarray[Any, np.dtype[np.int64]]) -> float:
