@@ -1,12 +1,8 @@
 """The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
 One file per task, one line in `TASKS`; `objects.py`, `painting.py`, `regions.py` and `queries.py` are what several are
-<<<<<<< HEAD
 made of.
 The training and the evaluation loop know no task by name.
-=======
-made of. The training and the evaluation loop know no task by name.
->>>>>>> w8/panoptic
 """
 
 from __future__ import annotations
