@@ -1,6 +1,6 @@
 """Keypoints to heatmaps and back: targets of training, and places and scores of what a model answers. Pure functions.
 
-Used by `tasks/keypoints.py`; knows no model. There are two ways to say where a point lies. Pixels: (0, 0) is the middle
+Used by `tasks/keypoints/`; knows no model. There are two ways to say where a point lies. Pixels: (0, 0) is the middle
 of the image's first pixel, as in COCO's files. Cells: (0, 0) is the middle of the first cell of a heatmap, which shows
 one region of the image. `to_cells` and `to_pixels` are exact inverses, so that nothing is lost or shifted on the way.
 

@@ -120,7 +120,7 @@ def polygon_points(polygons: Sequence[Any], *, file: str = "polygon") -> list[np
             points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
         except (TypeError, ValueError, OverflowError) as error:
             raise BadSampleError(
-                "bad_annotation", file, f"polygon {number} is not a list of x, y numbers: {polygon!r:.80}"
+                "bad_annotation", file, f"polygon {number} is {polygon!r:.80}; expected x, y, x, y, ...: export again"
             ) from error
         limit, farthest = 1e6, float(np.abs(points).max(initial=0))
         if len(points) < 3 or not farthest <= limit:
@@ -133,7 +133,10 @@ def polygon_points(polygons: Sequence[Any], *, file: str = "polygon") -> list[np
             steps = np.abs(points - np.roll(points, -1, axis=0)).max(axis=1) * _POLYGON_SCALE + 2
             if steps.sum() > MAX_BOUNDARY_POINTS:
                 raise BadSampleError(
-                    "bad_annotation", file, f"a polygon boundary of {int(steps.sum()) // 5} pixels is too long"
+                    "bad_annotation",
+                    file,
+                    f"polygon {number}: a boundary of {int(steps.sum()) // 5} pixels is too long; at most "
+                    f"{MAX_BOUNDARY_POINTS // 5} are drawn: simplify it",
                 )
         found.append(points)
     return found

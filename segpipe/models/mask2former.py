@@ -208,8 +208,8 @@ SPEC = ModelSpec(
         "they are the paper's 1024 and 2048; group norm has fewer groups below 64 channels",
     ),
     published=(
-        _published("COCO panoptic", "val2017", "pq", 0.519),
+        _published("COCO panoptic", "val2017", "pq/all", 0.519),
         _published("COCO", "val2017", "ap/coco/segm", 0.437),
-        _published("Cityscapes", "val", "pq", 0.621),
+        _published("Cityscapes", "val", "pq/all", 0.621),
     ),
 )

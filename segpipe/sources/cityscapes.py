@@ -133,7 +133,7 @@ def _segment(number: int, raw_id: int, area: int, path: str) -> Segment:
         raise BadSampleError(
             "bad_annotation",
             path,
-            f"id {raw_id} is no scored object, but labelIds has a scored class there: one is wrong",
+            f"id {raw_id} is no scored object, but labelIds has a scored class there: one is wrong, fetch both again",
         )
     is_crowd = raw_id < 1000 and ROAD_CLASSES[class_id].is_thing
     return Segment(segment_id=number, class_id=class_id, area=area, is_crowd=is_crowd)

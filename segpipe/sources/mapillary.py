@@ -101,7 +101,7 @@ class Mapillary:
                 raise BadSampleError(
                     "bad_annotation",
                     path,
-                    f"id {moved - 1} is no class, but labels has one there: one is wrong",
+                    f"id {moved - 1} is no class, but labels has one there: one is wrong, fetch both again",
                 )
             segments.append(Segment(segment_id=number, class_id=class_id, area=area))
         return sample_of(

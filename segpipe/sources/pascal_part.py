@@ -162,7 +162,8 @@ def _layers(document: Mapping[str, Any], image: Photograph, path: str) -> Iterat
             said = part.get("part_name")
             kind = said.rstrip("0123456789").removesuffix("_") if isinstance(said, str) else ""
             if kind not in PARTS.get(name, "").split():
-                raise BadSampleError("bad_annotation", where, f"part {said!r:.40} of a {name}, which has none such")
+                detail = f"part {said!r:.40} of a {name}; expected {PARTS.get(name) or 'none'}: fetch the file again"
+                raise BadSampleError("bad_annotation", where, detail)
             yield Layer(name, kind, _mask(part, image, f"{where}, {said}"))
 
 

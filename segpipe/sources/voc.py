@@ -115,7 +115,7 @@ class Voc:
                 raise BadSampleError(
                     "bad_annotation",
                     path,
-                    f"object {raw} has no class in the class mask: one of the two is wrong",
+                    f"object {raw} has no class in the class mask: one of the two is wrong, fetch both again",
                 )
             class_id = int(found[known][pixels[known].argmax()])
             segments.append(Segment(segment_id=number, class_id=class_id, area=area))

@@ -98,7 +98,10 @@ def _count(folder_uri: str) -> int:
 def _read_record(folder_uri: str, number: int) -> dict[str, Any]:
     document = read_json(record_uri(folder_uri, number))
     if not isinstance(document, dict):
-        raise CorruptError(f"{record_uri(folder_uri, number)}: a record is an object, found {type(document).__name__}")
+        raise CorruptError(
+            f"{record_uri(folder_uri, number)}: a record is an object, found {type(document).__name__}; restore it "
+            "from a copy of the folder"
+        )
     return document
 
 

@@ -225,4 +225,6 @@ def _explain(error: Exception, uri: str, tries: int, seconds: float, why: str = 
             f"{uri}: {store} did not answer in {tries} tries over {seconds:.0f} s ({type(error).__name__}: {error})"
             f"{why}; check that it runs, the network, and AWS_ENDPOINT_URL"
         )
-    return SegpipeError(f"{uri}: {store} refused: {error}") if isinstance(error, OSError) or status_of(error) else error
+    if isinstance(error, OSError) or status_of(error):
+        return SegpipeError(f"{uri}: {store} refused: {error}; see what its log says of this request")
+    return error

@@ -118,7 +118,8 @@ class LabelMe:
             raise BadSampleError(
                 "size_mismatch",
                 ref.files[0],
-                f"{image.width}x{image.height} pixels, {ref.files[1]} says {said[1]}x{said[0]}: shapes would shift",
+                f"{image.width}x{image.height} pixels, {ref.files[1]} says {said[1]}x{said[0]}: shapes would shift; "
+                "bring back the photograph that was drawn on, or draw again",
             )
         labels = np.zeros((image.height, image.width), dtype=np.uint8)
         objects = np.zeros((image.height, image.width), dtype=np.uint16)

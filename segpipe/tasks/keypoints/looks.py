@@ -1,6 +1,6 @@
 """Heatmaps of the objects of a batch, from one look at each, or from two of which one is a mirror image, or from tiles.
 
-Between the models of keypoints and `tasks/keypoints.py`. Legend: N images, n objects of the batch, P keypoints, H W
+Part of the task of `__init__.py`. Legend: N images, n objects of the batch, P keypoints, H W
 image size, h w size of a heatmap.
 """
 

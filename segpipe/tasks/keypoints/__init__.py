@@ -1,4 +1,4 @@
-"""Keypoints: where the named points of each object lie, its box being given. Behind the task door of `__init__.py`.
+"""Keypoints: where the named points of each object lie, its box being given. Behind the task door of `tasks/`.
 
 Top-down, with the truth's boxes, as the protocol says: what is measured is the pose, not a detector. A model of framing
 "image" is given whole images instead, in tiles where they are large, and finds the one set of points of each.
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segpipe import masks, models
+from segpipe import models
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.data.objects import Objects, take
@@ -25,16 +25,16 @@ from segpipe.errors import InputError
 from segpipe.heatmaps import decode, gaussian_targets, inside, to_cells, to_pixels
 from segpipe.losses import heatmap_loss
 from segpipe.metrics import KeypointMeter, interval, mean_ratio, resampling_unit
-from segpipe.metrics.keypoints import DECIDING, PERSON, THRESHOLDS
+from segpipe.metrics.keypoints import DECIDING, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses, Prediction
-from segpipe.refine.poses import Looks, heatmaps_of
+from segpipe.tasks.keypoints.looks import Looks, heatmaps_of
+from segpipe.tasks.keypoints.truth import annotations_of, detections_of, poses_of
 from segpipe.types import Annotation, ClassInfo, Inference, ModelBundle, Sample, Split
 
 REGIONS_PER_PASS = 64
 # As the authors' evaluation has it: the score of an object is the mean peak of the keypoints that are not in doubt.
 DOUBT = 0.2
-COCO_JOINTS = 17
 
 
 class KeypointsOps:
@@ -120,20 +120,7 @@ class KeypointsOps:
 
     def truth(self, sample: Sample) -> Poses:
         """The objects with a labelled keypoint, but crowds; their boxes as stated, else tight around their pixels."""
-        points = {each.segment_id: each.points for each in sample.keypoints if any(v > 0 for _, _, v in each.points)}
-        kept = tuple(s for s in sample.segments if s.segment_id in points and not s.is_crowd)
-        boxes = _boxes(dataclasses.replace(sample, segments=kept))
-        shown = [segment for segment in kept if segment.segment_id in boxes]
-        points_MP3 = np.zeros((len(shown), max((len(points[s.segment_id]) for s in shown), default=0), 3))
-        for row, segment in enumerate(shown):
-            points_MP3[row, : len(points[segment.segment_id])] = points[segment.segment_id]
-        return Poses(
-            size=(sample.height, sample.width),
-            class_ids_N=np.array([segment.class_id for segment in shown], dtype=np.int64),
-            scores_N=np.ones(len(shown)),
-            boxes_N4=np.array([boxes[segment.segment_id] for segment in shown]).reshape(-1, 4),
-            points_NP3=points_MP3,
-        )
+        return poses_of(sample)
 
     def meter(self) -> KeypointMeter:
         return KeypointMeter(len(self.classes))
@@ -148,7 +135,7 @@ class KeypointsOps:
             num_keypoints = truth.points_NP3.shape[1]
             _check_places(num_keypoints, found.points_NP3.shape[1], (sample.sample_id,))
             sides_N2 = truth.boxes_N4[:, 2:] - truth.boxes_N4[:, :2]
-            annotations = _annotations(sample, self._person)
+            annotations = annotations_of(sample, self._person)
             meter.update(
                 sample.sample_id,
                 truth.class_ids_N,
@@ -156,7 +143,7 @@ class KeypointsOps:
                 truth.points_NP3,
                 sides_N2.max(axis=1, initial=1),
                 annotations=annotations,
-                detections=_detections(found, self._person) if annotations else (),
+                detections=detections_of(found, self._person) if annotations else (),
             )
 
     def scores(self, meter: KeypointMeter) -> dict[str, float]:
@@ -227,18 +214,6 @@ def _poses(framed: Poses, points_MP3: np.ndarray[Any, np.dtype[np.float64]]) -> 
     return dataclasses.replace(framed, scores_N=scores_M, points_NP3=points_MP3)
 
 
-def _boxes(sample: Sample) -> dict[int, tuple[float, float, float, float]]:
-    """x0, y0, x1, y1 of each segment that has a box, stated or tight around its pixels, by its id."""
-    boxes: dict[int, tuple[float, float, float, float]] = {}
-    for segment, runs in masks.segment_runs(sample):
-        if segment.box is not None:
-            x, y, width, height = segment.box
-            boxes[segment.segment_id] = (x, y, x + width, y + height)
-        elif runs[1::2].any():
-            boxes[segment.segment_id] = masks.box_of_runs(runs, sample.height)
-    return boxes
-
-
 def _labelled(objects: Objects) -> Objects:
     """The objects that a model can learn from."""
     if objects.keypoints_NP3 is None:
@@ -271,37 +246,3 @@ def _checked_pairs(inference: Inference, pairs: Sequence[Sequence[int]] = ()) ->
 
 def _ratio(counts: np.ndarray[Any, np.dtype[np.int64]]) -> float:
     return float(counts[DECIDING] / counts[-1]) if counts[-1] else math.nan
-
-
-def _annotations(sample: Sample, person: int | None) -> list[dict[str, Any]]:
-    """COCO's annotations of the persons of a sample; those without a labelled joint, and crowds, are among them: what
-    is found there is not counted against a model. None where the joints are not COCO's."""
-    points = {each.segment_id: each.points for each in sample.keypoints}
-    persons = tuple(segment for segment in sample.segments if segment.class_id == person)
-    if any(len(points.get(segment.segment_id, ())) not in (0, COCO_JOINTS) for segment in persons):
-        return []
-    boxes = _boxes(dataclasses.replace(sample, segments=persons))
-    annotations = []
-    for place, segment in enumerate(persons):
-        x0, y0, x1, y1 = boxes.get(segment.segment_id, (0.0, 0.0, 0.0, 0.0))
-        joints = points.get(segment.segment_id) or ((0.0, 0.0, 0),) * COCO_JOINTS
-        annotations.append(
-            {
-                "id": place + 1,
-                "category_id": PERSON,
-                "iscrowd": int(segment.is_crowd),
-                "area": segment.area,
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "keypoints": [number for joint in joints for number in joint],
-                "num_keypoints": sum(v > 0 for _, _, v in joints),
-            }
-        )
-    return annotations
-
-
-def _detections(found: Poses, person: int | None) -> list[dict[str, Any]]:
-    return [
-        {"category_id": PERSON, "keypoints": found.points_NP3[n, :COCO_JOINTS].ravel().tolist(), "score": score}
-        for n, score in enumerate(found.scores_N.tolist())
-        if found.class_ids_N[n] == person
-    ]
