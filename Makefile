@@ -51,7 +51,10 @@ ui: install ## open MLflow and Prefect on this machine (Ctrl-C ends both)
 	infra/local/ui.sh
 
 camvid: install ## the real run: server, worker, MLflow, then the deployed CamVid retrain (up to an hour on 2 cores)
-	infra/local/camvid.sh
+	infra/local/night.sh camvid
+
+nuclei: install ## the same on nuclei: Mask R-CNN beside U-Net and watershed (about half an hour on 2 cores)
+	infra/local/night.sh nuclei
 
 bench: install ## what orchestration costs beside bare training
 	$(BIN)/python benchmarks/orchestration.py
@@ -82,4 +85,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak check format ui camvid bench bench-metrics bench-data lock clean clean-results
+.PHONY: help install demo test soak check format ui camvid nuclei bench bench-metrics bench-data lock clean clean-results

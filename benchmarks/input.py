@@ -45,14 +45,11 @@ def segpipe(uri: str, workers: int, colour: float, *, float32: bool) -> Iterator
     from segpipe.data.batch import training_inputs
     from segpipe.data.loader import TrainBatches
     from segpipe.shards import open_dataset
-    from segpipe.tasks import TASKS
-    from segpipe.types import Task
 
     augment = {"crop": list(peers.CROP), "scale": list(peers.SCALE), "flip": peers.FLIP, "colour": colour}
     document = {"epochs": 1, "batch_size": peers.BATCH, "augment": augment, "loader_threads": max(1, workers)}
     config = TrainConfig.model_validate_json(json.dumps(document))
     dataset = open_dataset(uri)
-    ops = TASKS[Task.SEMANTIC](dataset.manifest.classes, dataset.manifest.ignore_index)
     batches = TrainBatches(dataset, config, rank=0, world_size=1)
     for epoch in itertools.count():
         for batch in batches.epoch(epoch):

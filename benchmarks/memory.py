@@ -99,14 +99,11 @@ def read(uri: str) -> dict[str, Any]:
     from segpipe.data.loader import TrainBatches
     from segpipe.shards import open_dataset
     from segpipe.storage import cached_bytes
-    from segpipe.tasks import TASKS
-    from segpipe.types import Task
 
     torch.set_num_threads(1)
     fetched = counted_reads()
     document = {"epochs": 1, "batch_size": BATCH, "augment": {"crop": list(CROP), "colour": 0}, "loader_threads": 1}
     dataset = open_dataset(uri)
-    ops = TASKS[Task.SEMANTIC](dataset.manifest.classes, dataset.manifest.ignore_index)
     config = TrainConfig.model_validate_json(json.dumps(document))
     batches = TrainBatches(dataset, config, rank=0, world_size=1)
     start, before, seen = resident_mib(), time.perf_counter(), 0

@@ -18,6 +18,10 @@ class InputError(SegpipeError):
     exit_status = 2
 
 
+class TooLargeError(InputError):
+    """A file is longer than any of its kind is: it is not read."""
+
+
 class IncomparableError(InputError):
     """Two models answer different questions, such as by different classes: no number says which is better."""
 

@@ -59,4 +59,23 @@ class PanopticMap:
     segments: tuple[Segment, ...]
 
 
-Prediction = LabelMap | Detections | PanopticMap
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Poses:
+    """The keypoints of N objects of an image of `size` (height, width), whose boxes were given.
+
+    `class_ids_N` int64, `scores_N` float64 about 0..1, `boxes_N4` float64 as in `Detections`. `points_NP3` float64 are
+    x, y in pixels ((0, 0) is the middle of the first one) and how sure each is, about 0..1. In a truth, whose scores
+    are 1, that is COCO's visibility instead: 0 not labelled, 1 hidden, 2 seen.
+    """
+
+    size: tuple[int, int]
+    class_ids_N: Integers
+    scores_N: Floats
+    boxes_N4: Floats
+    points_NP3: Floats
+
+    def __len__(self) -> int:
+        return len(self.class_ids_N)
+
+
+Prediction = LabelMap | Detections | PanopticMap | Poses

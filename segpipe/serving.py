@@ -17,9 +17,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
+from segpipe.answers import answer_of
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch
-from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
+from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import TASKS
 from segpipe.types import ModelBundle
 
@@ -39,16 +40,16 @@ class Predictor:
         """What the model says of images: uint8 array (N, H, W, 3), RGB 0..255, any N, H, W.
 
         Class ids of a semantic model go back as uint8 (N, H, W), int32 if K > 255; every other task answers with a list
-        of one dict an image (`_answer`). Images of several sizes come as a one-dimensional object array or a list of
+        of one dict an image (`answers.py`). Images of several sizes come as a one-dimensional object array or a list of
         (H, W, 3) arrays, and their answers go back as a list. Raises MlflowException (HTTP 400 when served) for any
         other shape or type.
         """
         if params:
             raise _refusal(f"unknown parameters {sorted(params)}; this model takes none")
         if isinstance(model_input, list) or getattr(model_input, "ndim", 0) == 1:
-            return [_answer(self._predictions(_images_NHW3(image, 3)[None])[0]) for image in model_input]
+            return [answer_of(self._predictions(_images_NHW3(image, 3)[None])[0]) for image in model_input]
         images_NHW3 = _images_NHW3(model_input, 4)
-        answers = [_answer(found) for found in self._predictions(images_NHW3)]
+        answers = [answer_of(found) for found in self._predictions(images_NHW3)]
         if self._ops.prediction is not LabelMap:
             return answers
         return np.stack(answers) if answers else np.empty((0, *images_NHW3.shape[1:3]), dtype=np.uint8)
@@ -74,25 +75,6 @@ def _load_pyfunc(data_path: str) -> Predictor:
     """Called by MLflow with the bundle's folder. Raises CorruptError when the weights are not the registered ones."""
     model, bundle = load_model(data_path, device="cuda" if torch.cuda.is_available() else "cpu")
     return Predictor(model, bundle)
-
-
-def _answer(found: Prediction) -> Any:
-    """One image's answer, ready for JSON: class ids (H, W), or plain numbers and COCO's run lengths by name."""
-    if isinstance(found, LabelMap):
-        return found.ids_HW
-    if isinstance(found, PanopticMap):
-        segments = [{"id": s.segment_id, "class_id": s.class_id, "area": s.area} for s in found.segments]
-        return {"map": found.ids_HW.tolist(), "segments": segments}
-    answer = {
-        "class_ids": found.class_ids_N.tolist(),
-        "scores": found.scores_N.tolist(),
-        "boxes": found.boxes_N4.tolist(),
-    }
-    return answer | ({} if found.masks is None else {"masks": [_run_lengths(found, mask) for mask in found.masks]})
-
-
-def _run_lengths(found: Detections, mask: bytes) -> dict[str, Any]:
-    return {"size": list(found.size), "counts": mask.decode("ascii")}
 
 
 def _images_NHW3(value: Any, dimensions: int) -> Tensor:

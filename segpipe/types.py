@@ -267,6 +267,15 @@ class ModelBundle:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerForm:
+    """How a registered model answers: `usage` is the line of Python that asks it, with a comment; `columns` are the
+    outputs of its signature, as MLflow spells them."""
+
+    usage: str
+    columns: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvalReport:
     """What one model scored on one split of one dataset version, under one protocol.
 

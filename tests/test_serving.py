@@ -23,7 +23,7 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import normalise
 from segpipe.errors import CorruptError
 from segpipe.tracking.model_folder import REQUIREMENTS
-from tests.fixtures.mlflow_store import free_port, make_bundle, mlflow_process
+from tests.fixtures.mlflow_store import FORM, free_port, make_bundle, mlflow_process
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, bundle_uri: str) -> Iterator
     """A store that holds the bundle as version 1 of the model `served`."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     run = tracking.open_parent(uri, experiment="e", key="k", name="n", description="", tags={})
-    assert tracking.register(run, name="served", bundle_uri=bundle_uri, tags={}, description="") == 1
+    assert tracking.register(run, name="served", bundle_uri=bundle_uri, tags={}, description="", form=FORM) == 1
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     yield uri

@@ -27,16 +27,30 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "storage": ({"errors"}, {"fsspec"}),
     "masks": ({"types", "errors"}, {"numpy", "PIL", "simplejpeg"}),
     "predictions": ({"types"}, {"numpy"}),
-    "refine": ({"types", "errors", "masks", "predictions"}, {"torch", "numpy", "scipy"}),
+    "refine": ({"types", "errors", "masks", "predictions", "heatmaps", "models"}, {"torch", "numpy", "scipy"}),
+    "answers": ({"types", "predictions"}, set()),
     "sources": ({"types", "errors", "storage", "masks", "shards"}, {"numpy", "PIL", "yaml"}),
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
     "losses": (set(), {"torch", "scipy"}),
+    "heatmaps": (set(), {"torch"}),
     "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (
-        {"types", "errors", "config", "data", "models", "losses", "metrics", "masks", "predictions", "refine"},
+        {
+            "types",
+            "errors",
+            "config",
+            "data",
+            "models",
+            "losses",
+            "heatmaps",
+            "metrics",
+            "masks",
+            "predictions",
+            "refine",
+        },
         {"torch", "numpy"},
     ),
     "checkpoint": ({"types", "errors", "storage", "reports", "models"}, {"torch", "safetensors"}),
@@ -76,7 +90,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "promotion": ({"types", "errors", "storage", "leaderboard", "reports"}, set()),
     "tracking": ({"types", "errors", "storage", "user"}, {"mlflow"}),
     "serving": (
-        {"types", "errors", "predictions", "config", "data", "models", "tasks", "checkpoint"},
+        {"types", "errors", "predictions", "answers", "config", "data", "models", "tasks", "checkpoint"},
         {"torch", "numpy", "mlflow"},
     ),
     # A picture says what was found by the overlap that the measure counts, not by one of its own.
@@ -104,13 +118,12 @@ SIBLINGS = {
         "spec",
         "layers",
         "backbones",
+        "hrnet",
         "upsampling",
         "pretrained",
         "pyramid",
         "regions",
         "released_regions",
-        "faster_rcnn",  # the parent of mask_rcnn
-        "unet",  # the parent of unet_watershed
         "attention",
         "pixel_decoders",
         "__init__",
@@ -119,7 +132,12 @@ SIBLINGS = {
     "exports": {"spec", "naming", "__init__"},
 }
 # An architecture made of another one's parts: its file may import the other's.
-PARENTS = {"panoptic_deeplab": {"deeplab_v3plus"}, "panoptic_fpn": {"mask_rcnn"}}
+PARENTS = {
+    "mask_rcnn": {"faster_rcnn"},
+    "panoptic_deeplab": {"deeplab_v3plus"},
+    "panoptic_fpn": {"mask_rcnn"},
+    "unet_watershed": {"unet"},
+}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 UNSAFE_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "marshal.loads", "os.system"}
 

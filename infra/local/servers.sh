@@ -1,4 +1,4 @@
-# Sourced by ui.sh and camvid.sh: MLflow's and Prefect's servers over the results in $SEGPIPE_HOME, on loopback.
+# Sourced by ui.sh and night.sh: MLflow's and Prefect's servers over the results in $SEGPIPE_HOME, on loopback.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export SEGPIPE_HOME=${SEGPIPE_HOME:-$PWD/.segpipe}
 home=$SEGPIPE_HOME # for what cannot lie in an object store: databases, logs

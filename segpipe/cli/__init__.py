@@ -5,6 +5,7 @@
     parts.py       the arguments and options that several commands share
     drawing.py     paragraphs and tables, for all results
     data_views.py  results about datasets, for people
+    version_views.py  the log of a dataset, and the difference of two versions
     views.py       the other results: models, nights, this installation
     data.py        commands on a dataset: ingest, export, data inspect, data log, data diff, data gc
     work.py        commands on a recipe or a model: check train evaluate promote retrain

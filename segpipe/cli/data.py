@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segpipe.cli import data_views as views
+from segpipe.cli import version_views
 from segpipe.cli.answering import answering, bars, steps
 from segpipe.cli.parts import DATASET, DataOption, JsonOption, VersionOption, options_of
 
@@ -87,7 +88,7 @@ def _refusal(name: str, to: str | None, error: QuarantineLimitError) -> dict[str
         "status": "refused",
         "splits": {},
         "quarantined": error.entries,
-        "warnings": [str(error)],
+        "warnings": [str(error), *error.notes],
     }
 
 
@@ -133,7 +134,7 @@ def log(
     with answering(as_json) as answer, steps(f"reading the log of {uri}"):
         from segpipe.stages import versions
 
-        answer(versions.log(uri), views.logged)
+        answer(versions.log(uri), version_views.logged)
 
 
 def diff(
@@ -144,7 +145,7 @@ def diff(
     """Tell what changed between two dataset versions.
 
     Images added, removed, renamed or moved to another split, painted over and
-    relabelled, and the share of each class before and after.
+    relabelled; of each class its share of the pixels and its objects.
 
     \b
     Examples:
@@ -155,7 +156,7 @@ def diff(
     with answering(as_json) as answer, steps("comparing"):
         from segpipe.stages import diff as stage
 
-        answer(stage.diff(old, new), views.differed)
+        answer(stage.diff(old, new), version_views.differed)
 
 
 def gc(

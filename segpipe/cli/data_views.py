@@ -10,32 +10,27 @@ from rich.table import Table
 from rich.text import Text
 
 from segpipe.cli.answering import printable
-from segpipe.cli.drawing import say, table
+from segpipe.cli.drawing import by_split, percent, say, table
 from segpipe.stages.numbers import counted, file_size
 
 if TYPE_CHECKING:
     from segpipe.stages.results import (
-        ClassChange,
         Collection,
-        Difference,
         Exported,
         IngestResult,
         Inspection,
-        Logged,
-        Move,
         Place,
         SplitRow,
     )
     from segpipe.types import QuarantineEntry
 
-MOST_LISTED, MOST_CHANGED = 20, 8
 MOST_NAMED = 3  # samples of one reason
 
 
 def ingested(console: Console, result: IngestResult) -> None:
     words = {"published": "published now", "already_published": "was there already, nothing to do"}
     say(console, f"{result.uri}\nversion {result.version}: {words[result.status]}")
-    table(console, "Splits", ("split", "samples"), _in_order(result.splits))
+    table(console, "Splits", ("split", "samples"), by_split(result.splits))
     faults(console, result)
     say(console, f"look at what was understood: segpipe data inspect {result.uri} --sheet sheet.png")
 
@@ -48,7 +43,10 @@ def faults(console: Console, result: IngestResult) -> None:
 
 
 def ingest_refused(console: Console, result: Mapping[str, Any]) -> None:
-    say(console, f"refused: {result['warnings'][0]}", "red")
+    refusal, *notes = result["warnings"]
+    say(console, f"refused: {refusal}", "red")
+    for note in notes:
+        say(console, f"warning: {note}", "yellow")
     quarantine(console, result["quarantined"])
 
 
@@ -107,7 +105,7 @@ def _contract(console: Console, found: Inspection, *, has_objects: bool) -> None
         cells += [Text(printable(row.name) + (" (thing)" if row.is_thing else ""))]
         cells += [Text(", ".join(map(str, row.raw_values)) or "-")]
         for split in shown:
-            cells += [Text(_percent(row.shares[split]))] if split in shares else []
+            cells += [Text(percent(row.shares[split]))] if split in shares else []
             cells += [Text(str(row.images[split]))]
         absent = not any(row.images.values())
         objects = [Text(str(sum(row.objects.values())))] if has_objects else []
@@ -122,7 +120,7 @@ def _splits(console: Console, splits: Sequence[SplitRow]) -> None:
         "samples": [s.samples for s in splits],
         "no labels": [s.unlabelled for s in splits],
         "groups": [s.groups for s in splits],
-        "ignored %": [_percent(s.ignored) for s in splits],
+        "ignored %": [percent(s.ignored) for s in splits],
         "sizes": [_sizes(s.sizes) for s in splits],
         "mean RGB": [_triple(s.mean) for s in splits],
         "std RGB": [_triple(s.std) for s in splits],
@@ -134,53 +132,8 @@ def _splits(console: Console, splits: Sequence[SplitRow]) -> None:
     table(console, "Splits", tuple(columns), zip(*columns.values(), strict=True))
 
 
-def logged(console: Console, rows: Sequence[Logged]) -> None:
-    samples = [", ".join(f"{split} {count}" for split, count in _in_order(row.splits)) or "-" for row in rows]
-    shown = [(r.number, r.at, r.version[:12], told, r.state) for r, told in zip(rows, samples, strict=True)]
-    table(console, "", ("number", "UTC", "version", "samples", "state"), shown)
-
-
-def differed(console: Console, found: Difference) -> None:
-    say(console, f"from {found.old_version[:12]} ({found.old_uri})\nto   {found.new_version[:12]} ({found.new_uri})")
-    if found.old_version == found.new_version:
-        say(console, "the very same version")
-        return
-    for what in ("added", "removed", "moved", "renamed", "repainted", "relabelled"):
-        samples: Sequence[str | Move] = getattr(found, what)
-        names = [each if isinstance(each, str) else f"{each.old} -> {each.new}" for each in samples]
-        most = MOST_LISTED if what in ("added", "removed") else MOST_CHANGED
-        say(console, f"{what} {len(names)}" + (f": {_first(names, ', ', most=most)}" if names else ""))
-    say(console, f"unchanged {found.unchanged}")
-    if found.coding:
-        lines = _first([f"label contract: {change}" for change in found.coding], "\n", last="label contract: ")
-        say(console, lines, "yellow")
-    _class_changes(console, found.classes)
-
-
-def _class_changes(console: Console, classes: Sequence[ClassChange]) -> None:
-    """The shares of the classes that have changed as far as one can see."""
-    if all(each.old is None and each.new is None for each in classes):
-        say(console, "no label maps before or after, so there are no shares of pixels to compare")
-        return
-    for when, told in (("before", [each.old for each in classes]), ("after", [each.new for each in classes])):
-        if all(share is None for share in told):
-            say(console, f"no label maps {when}, so no class has a share of pixels there", "yellow")
-    rows = [(each.name, _percent(each.old), _percent(each.new)) for each in classes]
-    changed = [row for row in rows if row[1] != row[2]]
-    if changed:
-        table(console, "Share of the labelled pixels, all splits", ("class", "before %", "after %"), changed)
-    if same := sum(before == after != "-" for _, before, after in rows):
-        say(console, f"{counted(same, 'class', 'classes')} with the same share of the labelled pixels as before")
-
-
-def _first(texts: Sequence[str], between: str, *, most: int = MOST_LISTED, last: str = "") -> str:
-    """The first of many texts, and how many more there are."""
-    more = [f"{last}and {len(texts) - most} more (all of them: --json)"] if len(texts) > most else []
-    return between.join([*texts[:most], *more])
-
-
 def exported(console: Console, result: Exported) -> None:
-    counts = ", ".join(f"{split} {samples}" for split, samples in _in_order(result.samples))
+    counts = ", ".join(f"{split} {samples}" for split, samples in by_split(result.samples))
     say(console, f"{result.dataset} {result.version[:8]} as {result.format}: {counts}\n{result.to}")
     if result.left_out:
         say(console, f"left out, since {result.format} does not bring it back: {', '.join(result.left_out)}", "yellow")
@@ -231,16 +184,6 @@ def _collected_in_full(console: Console, place: Place) -> None:
         table(console, "removed" if place.deleted else "would go", ("what", "files", "size", "why"), rows)
     if place.staying:
         table(console, "stays", ("what", "why"), [(each.name, each.why) for each in place.staying])
-
-
-def _in_order(splits: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Splits as one thinks of them: train, val, test, then any other."""
-    usual = [name for name in ("train", "val", "test") if name in splits]
-    return [(name, splits[name]) for name in (*usual, *sorted(splits.keys() - set(usual)))]
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
 
 
 def _triple(values: Sequence[float]) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from segpipe.cli.answering import printable
+from segpipe.stages.numbers import split_order
 
 MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
-
-
 _NUMBER = re.compile(r"[\d.,]+( (bytes?|kB|MB|GB))?|-")
 
 
@@ -34,3 +33,12 @@ def table(console: Console, title: str, columns: Sequence[str], rows: Iterable[S
     for line in lines:
         drawn.add_row(*(Text(cell, style=MARKS.get(cell, "")) for cell in line))
     console.print(drawn)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def by_split(splits: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The number of each split, in the order in which one thinks of them."""
+    return [(name, splits[name]) for name in split_order(splits)]

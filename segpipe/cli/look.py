@@ -49,7 +49,8 @@ def list_table(
             answer(catalogue.source(name), views.source)
             return
         entries = {Table.MODELS: catalogue.models, Table.SOURCES: catalogue.sources, Table.TASKS: catalogue.tasks}
-        answer(entries[table](), views.sources if table is Table.SOURCES else views.catalogue)
+        shown = {Table.MODELS: views.catalogue, Table.SOURCES: views.sources, Table.TASKS: views.tasks}
+        answer(entries[table](), shown[table])
 
 
 def board(

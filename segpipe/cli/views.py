@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from segpipe.types import EvalReport, TrainResult
 
 
+COUNTS = ("pixels", "objects", "segments", "keypoints")  # scores of a class that are none
 KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}  # for a person
 
 
@@ -28,6 +29,8 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
     )
     rows = [(each["label"], each["arch"], each["options"] or "-", each["steps"]) for each in summary["architectures"]]
     table(console, "Architectures", ("label", "architecture", "options", "steps"), rows)
+    for note in summary["notes"]:
+        say(console, f"warning: {note}", "yellow")
     for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):
         say(console, f"look at this before a night is spent: {note}", "yellow")
 
@@ -52,7 +55,7 @@ def evaluated(console: Console, report: EvalReport, *, place: str) -> None:
     metrics = [(name, _number(value)) for name, value in report.metrics.items()]
     table(console, "All metrics", ("metric", "value"), metrics)
     names = list(report.per_class[report.classes[0]])
-    rows = [(name, *(_number(report.per_class[name].get(each)) for each in names)) for name in report.classes]
+    rows = [(name, *(_cell(each, report.per_class[name].get(each)) for each in names)) for name in report.classes]
     table(console, "By class", ("class", *names), rows)
     say(console, f"report and pictures: {place}")
 
@@ -113,6 +116,14 @@ def history(console: Console, records: Sequence[Record]) -> None:
 def catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
     names = [name for name in entries[0] if not isinstance(entries[0][name], list | dict)]
     table(console, "", names, [[entry[name] for name in names] for entry in entries])
+
+
+def tasks(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
+    """The tasks, each with what a dataset must fill and the architectures to choose from."""
+    rows = [
+        (each["name"], each["primary"], ", ".join(each["needs"]), ", ".join(each["models"]) or "-") for each in entries
+    ]
+    table(console, "", ("task", "ranked by", "needs", "architectures"), rows)
 
 
 def sources(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -176,6 +187,10 @@ def _default(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if value != "" else '""'
+
+
+def _cell(name: str, value: float | None) -> str:
+    return f"{value:.0f}" if name in COUNTS and value is not None else _number(value)
 
 
 def _number(value: float | None) -> str:

@@ -45,13 +45,14 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
         found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import outlook, preflight  # after the recipe: a typo need not wait seconds for torch
 
-        preflight.check(found)
+        listed = preflight.check(found)
         runs = [found.run_config(index) for index in range(len(found.architectures))]
-        expected = outlook.outlook(found)
+        expected = outlook.outlook(found, listed.samples)
         summary = {
             "recipe": str(recipe),
             "name": found.name,
             "dataset": found.dataset.name,
+            "notes": listed.notes,
             "architectures": [
                 {"label": run.label, "arch": run.arch, "options": run.options, "steps": each.steps, "notes": each.notes}
                 for run, each in zip(runs, expected, strict=True)

@@ -162,7 +162,7 @@ class Recipe(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="experiment, registered model and ledger name")
     description: str = ""
-    task: Literal["semantic", "instance", "detection", "panoptic"] = Field(
+    task: Literal["semantic", "instance", "detection", "panoptic", "keypoints"] = Field(
         default="semantic", description="what the models are asked for; `segpipe list tasks` says what each needs"
     )
     dataset: DatasetConfig
@@ -249,7 +249,7 @@ class RunConfig(Strict):
     """
 
     experiment: str
-    task: Literal["semantic", "instance", "detection", "panoptic"]
+    task: Literal["semantic", "instance", "detection", "panoptic", "keypoints"]
     arch: str
     label: str
     options: dict[str, Any]

@@ -1,6 +1,6 @@
-"""Masks at the border: COCO's run lengths and polygons (`coco`, `outlines`), label images and photographs (`headers`,
-`images`, `looks`), the maps and objects of a sample (`maps`, `segments`), depth, flow and two-channel ids of 16 bits
-(`deep`), what is shipped as no JPEG or PNG (`lossless`).
+"""Masks at the border: COCO's run lengths and polygons (`coco`, `runs`, `outlines`), label images and photographs
+(`headers`, `images`, `looks`), the maps and objects of a sample (`maps`, `segments`), depth, flow and two-channel ids
+of 16 bits (`deep`), what is shipped as no JPEG or PNG (`lossless`).
 
 The public names of the room; sources, data and metrics import from here.
 """
@@ -21,6 +21,7 @@ from segpipe.masks.looks import look_at, near_copies
 from segpipe.masks.lossless import encode_png, png_of_bitmap
 from segpipe.masks.maps import mask_of, read_map
 from segpipe.masks.outlines import Points, polygon_of_mask
+from segpipe.masks.runs import plain_areas
 from segpipe.masks.segments import box_of_runs, encode_crop, segment_runs
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "map_labels",
     "mask_of",
     "near_copies",
+    "plain_areas",
     "png_of_bitmap",
     "polygon_of_mask",
     "polygon_points",

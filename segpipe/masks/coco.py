@@ -17,7 +17,9 @@ from segpipe.errors import BadSampleError
 
 MAX_BOUNDARY_POINTS = 50_000_000
 _POLYGON_SCALE = 5
-_MOST_CHARACTERS = 6  # of a run: 30 bits, twice what any image needs; C shifts an int and reads no more than that
+MOST_CHARACTERS = 6  # of a run: 30 bits, twice what any image needs; C shifts an int and reads no more than that
+_MOST_BITS = 5 * (MOST_CHARACTERS + 1)
+MORE, MOST_CODE = 32, 63  # bit of a character that another of the same number follows; the largest code
 
 Mask = npt.NDArray[np.uint8]
 
@@ -118,7 +120,7 @@ def polygon_points(polygons: Sequence[Any], *, file: str = "polygon") -> list[np
             points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
         except (TypeError, ValueError, OverflowError) as error:
             raise BadSampleError(
-                "bad_annotation", file, f"polygon {number} is not a list of x, y numbers: {polygon!r:.80}"
+                "bad_annotation", file, f"polygon {number} is {polygon!r:.80}; expected x, y, x, y, ...: export again"
             ) from error
         limit, farthest = 1e6, float(np.abs(points).max(initial=0))
         if len(points) < 3 or not farthest <= limit:
@@ -131,7 +133,10 @@ def polygon_points(polygons: Sequence[Any], *, file: str = "polygon") -> list[np
             steps = np.abs(points - np.roll(points, -1, axis=0)).max(axis=1) * _POLYGON_SCALE + 2
             if steps.sum() > MAX_BOUNDARY_POINTS:
                 raise BadSampleError(
-                    "bad_annotation", file, f"a polygon boundary of {int(steps.sum()) // 5} pixels is too long"
+                    "bad_annotation",
+                    file,
+                    f"polygon {number}: a boundary of {int(steps.sum()) // 5} pixels is too long; at most "
+                    f"{MAX_BOUNDARY_POINTS // 5} are drawn: simplify it",
                 )
         found.append(points)
     return found
@@ -184,20 +189,36 @@ def _runs_to_text(runs: npt.NDArray[np.int64]) -> bytes:
 
 
 def _text_to_runs(text: bytes, file: str) -> npt.NDArray[np.int64]:
-    codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
-    if not codes.size or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+    codes = character_codes(text)
+    if not codes.size or codes.min() < 0 or codes.max() > MOST_CODE or codes[-1] & MORE:
         raise _bad_rle(file, f"malformed compressed counts {text[:40]!r}")
-    ends = np.flatnonzero(codes & 32 == 0)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    if lengths.max() > _MOST_CHARACTERS:
+    values, _, lengths = numbers_of_codes(codes)
+    if lengths.max() > MOST_CHARACTERS:
         raise _bad_rle(file, f"a run of {int(lengths.max())} characters in compressed counts {text[:40]!r}")
-    shift = 5 * (np.arange(codes.size) - np.repeat(starts, lengths))
-    values = np.add.reduceat((codes & 31) << shift, starts)
-    values -= np.where(codes[ends] & 16, np.int64(1) << (5 * lengths), 0)
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
+
+
+def character_codes(text: bytes) -> npt.NDArray[np.int64]:
+    """What each character of compressed run lengths says: 0 to `MOST_CODE`, any other number in damaged text."""
+    return np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+
+
+def numbers_of_codes(
+    codes: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The numbers that codes spell, the place of the first character of each, and how many it has.
+
+    The last code has no `MORE`. A number of more than `MOST_CHARACTERS` is not told rightly.
+    """
+    ends = np.flatnonzero(codes & MORE == 0)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    shift = np.minimum(5 * (np.arange(codes.size) - np.repeat(starts, lengths)), _MOST_BITS)
+    values = np.add.reduceat((codes & 31) << shift, starts)
+    values -= np.where(codes[ends] & 16, np.int64(1) << np.minimum(5 * lengths, _MOST_BITS), 0)
+    return values, starts, lengths
 
 
 def _whole(value: object) -> int:

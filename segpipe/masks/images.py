@@ -129,7 +129,7 @@ def map_labels(labels: Labels, table: Mapping[int, int], *, file: str, own: str 
     for raw, class_id in table.items():
         if 0 <= raw < lookup.size:
             known[raw], lookup[raw] = True, class_id
-    if not (fits := known[labels]).all():
+    if not (fits := _looked_up(known, labels)).all():
         y, x = divmod(int(fits.argmin()), labels.shape[1])
         value, raws = labels[y, x], sorted(table)
         classes = [raw for raw in raws if raw != IGNORE_8BIT]
@@ -145,8 +145,15 @@ def map_labels(labels: Labels, table: Mapping[int, int], *, file: str, own: str 
             f"label {int(value)} in {int((labels == value).sum())} pixels, first at x={x}, y={y}; known raw labels are "
             f"{raws if len(raws) <= 12 else _runs(raws)}: {remedy}",
         )
-    mapped: Labels = lookup[labels]
-    return mapped
+    return _looked_up(lookup, labels)
+
+
+def _looked_up(table: npt.NDArray[Any], labels: Labels) -> npt.NDArray[Any]:
+    """`table[labels]`. Of bytes to bytes in a third of NumPy's time, which makes indices of eight bytes first."""
+    if table.itemsize == labels.itemsize == 1:
+        found = bytearray(np.ascontiguousarray(labels)).translate(table.tobytes())
+        return np.frombuffer(found, table.dtype).reshape(labels.shape)
+    return table.take(labels)
 
 
 def _runs(values: Sequence[int]) -> str:

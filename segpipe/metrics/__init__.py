@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from segpipe.metrics.arg_max import first_maximum
-from segpipe.metrics.bootstrap import dataset_miou, interval, resampling_unit
+from segpipe.metrics.bootstrap import dataset_miou, interval, mean_ratio, resampling_unit
 from segpipe.metrics.bootstrap_ap import ApEvidence, ap_interval, resampled_ap
 from segpipe.metrics.boundary import boundary_iou, mask_boundary
 from segpipe.metrics.cityscapes import cityscapes_average_precision
 from segpipe.metrics.coco import coco_average_precision
 from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
+from segpipe.metrics.keypoints import KeypointMeter, pck
 from segpipe.metrics.panoptic import PanopticMeter, dataset_pq, panoptic_quality
 from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
 from segpipe.metrics.voc import voc_average_precision
@@ -18,6 +19,7 @@ __all__ = [
     "ApEvidence",
     "ConfusionMeter",
     "DetectionMeter",
+    "KeypointMeter",
     "PanopticMeter",
     "PrecisionRecall",
     "ap_interval",
@@ -31,7 +33,9 @@ __all__ = [
     "first_maximum",
     "interval",
     "mask_boundary",
+    "mean_ratio",
     "panoptic_quality",
+    "pck",
     "precision_recall",
     "resampled_ap",
     "resampling_unit",

@@ -84,6 +84,20 @@ def dataset_miou(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return miou
 
 
+def mean_ratio(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Mean over classes of right / all, from summed counts (..., K, 2) of both, shape (...): a `statistic`.
+
+    A class of which there is nothing drops out; nan where no class is left.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    present = table[..., 1] > 0
+    ratio = np.divide(table[..., 0], table[..., 1], out=np.zeros(present.shape), where=present)
+    classes = present.sum(axis=-1)
+    mean: npt.NDArray[np.float64] = np.full(classes.shape, np.nan)
+    np.divide(ratio.sum(axis=-1), classes, out=mean, where=classes > 0)
+    return mean
+
+
 def _checked(counts: npt.ArrayLike, *, width: int | None) -> npt.NDArray[Any]:
     """The counts as int64 or float64, (n, K, C), C of them `width` where that is given."""
     table: npt.NDArray[Any] = np.asarray(counts)

@@ -96,7 +96,7 @@ def _mean(values: FloatArray) -> float:
 def _evaluate(
     index: CocoIndex, truths: list[Entry], found: list[Entry], iou_type: IouType, use_categories: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """The evaluator's arrays: precision (T, R, K, A, M) and recall (T, K, A, M).
+    """The evaluator's arrays, precision (T, R, K, A, M) and recall (T, K, A, M); the entries become its own.
 
     Ids are renumbered, in their order, from 1: pycocotools takes a truth of id 0 for none, and ids may be huge.
     """
@@ -113,13 +113,14 @@ def _evaluate(
                 for image, place in images.items()
             ],
             "categories": [{"id": place, "name": str(place)} for place in categories.values()],
-            "annotations": [
-                {"iscrowd": 0, **entry, "id": place, "image_id": images[entry["image_id"]]}
-                | {"category_id": categories[entry["category_id"]]}
-                | ({"segmentation": entry["rle"]} if iou_type == "segm" else {})
-                for place, entry in enumerate(entries, 1)
-            ],
+            "annotations": entries,
         }
+        for place, entry in enumerate(entries, 1):
+            entry["id"], entry["image_id"] = place, images[entry["image_id"]]
+            entry["category_id"] = categories[entry["category_id"]]
+            entry.setdefault("iscrowd", 0)
+            if iou_type == "segm":
+                entry["segmentation"] = entry.pop("rle")
         document.createIndex()
         documents.append(document)
     evaluation = COCOeval_faster(*documents, iouType=iou_type)

@@ -45,33 +45,33 @@ class ImageMatches:
 def match_image(truths: Sequence[Entry], detections: Sequence[Entry], iou_type: str) -> ImageMatches:
     """Matches the checked entries of one image within each "place", that of their category."""
     areas, most = np.array(list(AREAS[iou_type].values())), MAX_DETECTIONS[iou_type][-1]
-    categories: list[int] = []
-    scores: list[float] = []
-    matched, ignored = ([np.zeros((0, len(areas)), dtype=np.uint16)] for _ in range(2))
-    counts = []
-    for place in sorted({entry["place"] for entry in (*truths, *detections)}):
-        # Without categories, pycocotools still goes through them in their order.
-        here = sorted((entry for entry in truths if entry["place"] == place), key=lambda entry: entry["category_id"])
-        found = sorted(
-            (entry for entry in detections if entry["place"] == place), key=lambda entry: entry["category_id"]
-        )
-        found = sorted(found, key=lambda entry: -entry["score"])[:most]
-        ignored_AG = _outside([truth["area"] for truth in here], areas)
-        ignored_AG |= np.array([truth["ignore"] for truth in here], dtype=bool)
-        counts.append([place, *np.sum(~ignored_AG, axis=1)])
-        crowd_G = np.array([truth["iscrowd"] for truth in here], dtype=bool)
-        hits_DAT, skipped_DAT = match(overlaps(here, found, iou_type), ignored_AG, crowd_G)
-        skipped_DAT |= ~hits_DAT & _outside([entry["area"] for entry in found], areas).T[:, :, None]
-        categories += [place] * len(found)
-        scores += [entry["score"] for entry in found]
-        matched.append(np.sum(hits_DAT * _BITS, axis=2, dtype=np.uint16))
-        ignored.append(np.sum(skipped_DAT * _BITS, axis=2, dtype=np.uint16))
+    # Without categories, pycocotools still goes through them in their order.
+    here = sorted(truths, key=lambda entry: (entry["place"], entry["category_id"]))
+    found = sorted(detections, key=lambda entry: (entry["place"], -entry["score"], entry["category_id"]))
+    places_D = np.array([entry["place"] for entry in found], dtype=np.int32)
+    kept_D = np.arange(len(found)) - np.searchsorted(places_D, places_D) < most
+    found, places_D = [entry for entry, kept in zip(found, kept_D.tolist(), strict=True) if kept], places_D[kept_D]
+    places_G = np.array([entry["place"] for entry in here], dtype=np.int32)
+    ignored_AG = _outside([truth["area"] for truth in here], areas)
+    ignored_AG |= np.array([truth["ignore"] for truth in here], dtype=bool)
+    crowd_G = np.array([truth["iscrowd"] for truth in here], dtype=bool)
+    hits_DAT = np.zeros((len(found), len(areas), len(_LEAST)), dtype=bool)
+    skipped_DAT = np.zeros_like(hits_DAT)
+    # Of the categories that a model finds in an image, most are not there: only where both are is there work.
+    for place in np.intersect1d(places_D, places_G):
+        mine, theirs = (slice(*np.searchsorted(each, (place, place + 1))) for each in (places_D, places_G))
+        overlaps_DG = overlaps(here[theirs], found[mine], iou_type)
+        hits_DAT[mine], skipped_DAT[mine] = match(overlaps_DG, ignored_AG[:, theirs], crowd_G[theirs])
+    skipped_DAT |= ~hits_DAT & _outside([entry["area"] for entry in found], areas).T[:, :, None]
+    every = np.unique(np.concatenate((places_D, places_G)))
+    counting = np.zeros((len(every), len(areas)), dtype=np.int32)
+    np.add.at(counting, np.searchsorted(every, places_G), ~ignored_AG.T)
     return ImageMatches(
-        categories=np.array(categories, dtype=np.int32),
-        scores=np.array(scores, dtype=np.float64),
-        matched=np.concatenate(matched),
-        ignored=np.concatenate(ignored),
-        truths=np.array(counts, dtype=np.int32).reshape(-1, 1 + len(areas)),
+        categories=places_D,
+        scores=np.array([entry["score"] for entry in found], dtype=np.float64),
+        matched=np.sum(hits_DAT * _BITS, axis=2, dtype=np.uint16),
+        ignored=np.sum(skipped_DAT * _BITS, axis=2, dtype=np.uint16),
+        truths=np.concatenate((every[:, None], counting), axis=1, dtype=np.int32),
     )
 
 
@@ -84,21 +84,26 @@ def match(overlaps_DG: FloatArray, ignored_AG: BoolArray, crowd_G: BoolArray) ->
     num_areas, num_thresholds = len(ignored_AG), len(_LEAST)
     matched = np.zeros((len(overlaps_DG), num_areas, num_thresholds), dtype=bool)
     skipped = np.zeros_like(matched)
-    free_ATG = np.ones((num_areas, num_thresholds, ignored_AG.shape[1]), dtype=bool)
-    last = ignored_AG.shape[1] - 1
-    for d, overlap_G in enumerate(overlaps_DG):
-        near_TG = overlap_G >= _LEAST[:, None]
-        if not near_TG[0].any():
-            continue
-        open_ATG = near_TG & free_ATG
-        counting_ATG = open_ATG & ~ignored_AG[:, None]
-        pool_ATG = np.where(counting_ATG.any(axis=2, keepdims=True), counting_ATG, open_ATG)
-        best_AT = last - np.where(pool_ATG, overlap_G, -1)[..., ::-1].argmax(axis=2)
-        matched[d] = pool_ATG.any(axis=2)
-        skipped[d] = matched[d] & np.take_along_axis(ignored_AG, best_AT, axis=1)
-        a, t = np.nonzero(matched[d] & ~crowd_G[best_AT])
-        free_ATG[a, t, best_AT[a, t]] = False
+    free_GAT = np.ones((ignored_AG.shape[1], num_areas, num_thresholds), dtype=bool)
+    near_DG = overlaps_DG >= _LEAST[0]
+    for d in np.flatnonzero(near_DG.any(axis=1)):
+        near = np.flatnonzero(near_DG[d])
+        open_nAT = (overlaps_DG[d, near, None] >= _LEAST)[:, None] & free_GAT[near]
+        if near.size > 1:
+            open_nAT = _chosen(open_nAT, overlaps_DG[d, near], ignored_AG[:, near])
+        matched[d] = open_nAT.any(axis=0)
+        skipped[d] = (open_nAT & ignored_AG[:, near].T[..., None]).any(axis=0)
+        free_GAT[near] &= ~open_nAT | crowd_G[near, None, None]
     return matched, skipped
+
+
+def _chosen(open_nAT: BoolArray, overlap_n: FloatArray, ignored_An: BoolArray) -> BoolArray:
+    """Of the open truths the one that is taken, at each area range and threshold: at most one is left."""
+    counting_nAT = open_nAT & ~ignored_An.T[..., None]
+    pool_nAT = np.where(counting_nAT.any(axis=0), counting_nAT, open_nAT)
+    best_AT = len(overlap_n) - 1 - np.where(pool_nAT, overlap_n[:, None, None], -1)[::-1].argmax(axis=0)
+    taken_nAT: BoolArray = pool_nAT & (np.arange(len(overlap_n))[:, None, None] == best_AT)
+    return taken_nAT
 
 
 def overlaps(truths: Sequence[Entry], found: Sequence[Entry], iou_type: str) -> FloatArray:

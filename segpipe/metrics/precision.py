@@ -104,6 +104,8 @@ def average_precision(recall: Any, precision: Any, points: int | None = None) ->
 
 def finite(value: object) -> float | None:
     """A real number as a float; None for anything else, a boolean, nan, inf, or a whole number that no float holds."""
+    if type(value) is float:
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:

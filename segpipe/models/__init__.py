@@ -18,6 +18,7 @@ from segpipe.models import (
     deeplab_v3plus,
     faster_rcnn,
     fcn,
+    hrnet_pose,
     mask2former,
     mask_rcnn,
     panoptic_deeplab,
@@ -51,11 +52,12 @@ MODELS: dict[str, ModelSpec] = {
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
-        unet_watershed.SPEC,
         retinanet.SPEC,
+        unet_watershed.SPEC,
         panoptic_deeplab.SPEC,
-        mask2former.SPEC,
         panoptic_fpn.SPEC,
+        mask2former.SPEC,
+        *hrnet_pose.SPECS,
     )
 }
 
@@ -150,7 +152,7 @@ def _receiver(name: str, options: Mapping[str, Any], model: nn.Module) -> Receiv
     else:
         builders = (name,) if name in torchvision.models.list_models() else ()
     class_keys = frozenset(key for key, tensor in few.items() if tensor.shape != more[key].shape)
-    return Receiver(spec=found, model=model, builders=builders, class_keys=class_keys)
+    return Receiver(spec=found, model=model, builders=builders, class_keys=class_keys.union(found.heads))
 
 
 def _check_count(name: str, value: object) -> None:

@@ -138,6 +138,8 @@ OPTIONS = {
 
 DIFFERS = (
     "a Feature Pyramid on a ResNet and RoIAlign instead of one VGG-16 map and RoIPool, both stages trained together",
+    "as torchvision: RoIAlign samples half a cell up and to the left of where cells are (aligned=False), which the "
+    "released weights were trained with",
     "form v2 is that of arXiv:2111.11429 as torchvision builds it: batch norm in the pyramid and in a box head of four "
     "convolutions and one layer, two convolutions in the proposal network",
     "form mobile is torchvision's: two maps of stride 32 of MobileNetV3, all sizes of anchors on each level",

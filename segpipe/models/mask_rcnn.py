@@ -63,8 +63,9 @@ SPEC = ModelSpec(
     options=faster_rcnn.OPTIONS,
     size_divisor=SIZE_DIVISOR,
     differs=(
-        "torchvision's form: masks are learned of every sampled object of the box head's 512 regions, not of a sample "
-        "of their own, and predicted for all boxes kept (100 at most), as in the paper",
+        "as torchvision: the background has a mask of its own, which nothing trains or reads",
+        "as torchvision: RoIAlign samples half a cell up and to the left of where cells are (aligned=False), which the "
+        "released weights were trained with",
         "form v2 is that of arXiv:2111.11429 as torchvision builds it: as Faster R-CNN's, with batch norm in the mask "
         "branch too",
         "nothing of the backbone is frozen but, with norm: frozen, its batch norm",

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from segpipe.errors import CorruptError, InputError, UnreachableError
 from segpipe.models.backbones import Backbone
+from segpipe.models.hrnet import HRNet
 from segpipe.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Receiver:
     """A model that weights are wanted for. For a check, `model` may have no memory ("meta").
 
     `builders` are torchvision's names of this very model; `class_keys` the tensors whose shape the number of classes
-    decides.
+    decides, or that of something else that the model finds.
     """
 
     spec: ModelSpec
@@ -124,24 +125,26 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _backbone_of(model: nn.Module) -> Backbone:
+def _backbone_of(model: nn.Module) -> Backbone | HRNet:
     backbone = model.get_submodule("backbone")
-    assert isinstance(backbone, Backbone)
+    assert isinstance(backbone, Backbone | HRNet)
     return backbone
 
 
 def _weights_named(name: str, receiver: Receiver) -> Any:
     """The member of torchvision's weights enums of this backbone, or of this very model, that `name` means."""
     backbone = _backbone_of(receiver.model)
-    enums = [torchvision.models.get_model_weights(builder) for builder in (backbone.name, *receiver.builders)]
+    builders = [name for name in (backbone.name, *receiver.builders) if name in torchvision.models.list_models()]
+    enums = [torchvision.models.get_model_weights(builder) for builder in builders]
     known = {member_name: enum for enum in reversed(enums) for member_name in enum.__members__}
     enum_name, _, member = name.rpartition(".")
     for enum in enums:
         if enum_name in ("", enum.__name__) and member in enum.__members__:
             return enum[member]
+    names = f"one of {', '.join(known)}, or " if known else ""
     raise InputError(
-        f"pretrained: {name!r} is not known for {receiver.spec.name} with {backbone.name}; expected one of "
-        f"{', '.join(known)}, or a local {', '.join(SUFFIXES)} file"
+        f"pretrained: {name!r} is not known for {receiver.spec.name} with {backbone.name}; expected {names}a local "
+        f"{', '.join(SUFFIXES)} file"
     )
 
 
@@ -176,17 +179,19 @@ def _connect_timeout(seconds: float) -> Iterator[None]:
 
 def _fitted(found: Mapping[str, Tensor], receiver: Receiver, *, origin: str) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors under the model's own keys, and the keys that are left out on purpose. Raises InputError."""
-    whole = any(key.startswith("backbone.") for key in found)
-    state = _whole_model_keys(found, receiver.spec) if whole else _backbone_keys(found)
+    adapt = receiver.spec.adapt
+    adapted = adapt(found) if adapt else dict(found)
+    # Files of a whole model name its backbone, or are made to by its `adapt`; all others are a classifier's.
+    named = any(key.startswith("backbone.") for key in adapted)
+    whole = named and (
+        any(key.startswith("backbone.") for key in found) or not all(key.startswith("backbone.") for key in adapted)
+    )
+    state = adapted if named else _backbone_keys(found)
     state = _fit_stem(state, _backbone_of(receiver.model), origin=origin)
     state, dropped = _drop_heads(state, receiver)
     where = f"pretrained {origin!r} for {receiver.spec.name}"
     _check_fit(state, receiver.model, dropped, whole=whole, origin=where)
     return state, dropped
-
-
-def _whole_model_keys(found: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
-    return spec.adapt(found) if spec.adapt else dict(found)
 
 
 def _backbone_keys(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,7 +200,7 @@ def _backbone_keys(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"backbone.{key.removeprefix('features.')}": value for key, value in kept.items()}
 
 
-def _fit_stem(state: dict[str, Tensor], backbone: Backbone, *, origin: str) -> dict[str, Tensor]:
+def _fit_stem(state: dict[str, Tensor], backbone: Backbone | HRNet, *, origin: str) -> dict[str, Tensor]:
     """RGB kernels for another number of channels: their mean, repeated, scaled to keep the response's size."""
     key = f"backbone.{backbone.stem}.weight"
     wanted = backbone.get_parameter(f"{backbone.stem}.weight").shape

@@ -151,7 +151,7 @@ def classify(
 
 
 def region_truth(targets: Sequence[RegionTarget], padded: ImageList, *, first_class: int) -> list[dict[str, Tensor]]:
-    """Targets as torchvision's heads take them, classes counted from `first_class`, masks padded like the images.
+    """Targets as torchvision's heads take them, classes counted from `first_class`.
 
     Raises InputError where there is not one target an image, or a box has no area: its logarithm would be lost only in
     the loss.

@@ -29,6 +29,12 @@ COCO_ROWS = tuple(
     row for row, name in enumerate(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]) if name != "N/A"
 )
 NUM_COCO_ROWS = 91
+_TWO_STAGE_HEADS = tuple(
+    f"roi_heads.{layer}.{part}"
+    for layer in ("box_predictor.cls_score", "box_predictor.bbox_pred", "mask_predictor.mask_fcn_logits")
+    for part in ("weight", "bias")
+)
+_RETINA_HEADS = tuple(f"head.classification_head.cls_logits.{part}" for part in ("weight", "bias"))
 # The eps of our norms, and what torchvision's detection models have in their place.
 RESNET_EPS, MOBILENET_EPS, PLAIN_EPS = 1e-5, 1e-3, 1e-5
 
@@ -36,16 +42,16 @@ RESNET_EPS, MOBILENET_EPS, PLAIN_EPS = 1e-5, 1e-3, 1e-5
 def adapt_two_stage(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's Faster and Mask R-CNN -> our keys; heads of 91 rows -> background and COCO's 80 classes in order.
 
-    Heads of another number of rows stay as they are: a background and one's own classes.
+    Heads of another number of rows stay as they are: a background and one's own classes. So does what a file of another
+    model holds, which is not ours to judge.
     """
     if not _is_torchvisions(state_dict):
         return dict(state_dict)
     state = _with_eps(_with_our_keys(state_dict))
-    for key in ("box_predictor.cls_score", "box_predictor.bbox_pred", "mask_predictor.mask_fcn_logits"):
-        rows_per_class = 4 if key.endswith("bbox_pred") else 1
-        for name in (f"roi_heads.{key}.weight", f"roi_heads.{key}.bias"):
-            if name in state and len(state[name]) == NUM_COCO_ROWS * rows_per_class:
-                state[name] = _coco_classes(state[name], outer=1, rows=COCO_ROWS)
+    for name in _TWO_STAGE_HEADS:
+        rows_per_class = 4 if "bbox_pred" in name else 1
+        if name in state and len(state[name]) == NUM_COCO_ROWS * rows_per_class:
+            state[name] = _coco_classes(state[name], outer=1, rows=COCO_ROWS)
     return state
 
 
@@ -54,9 +60,10 @@ def adapt_retinanet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not _is_torchvisions(state_dict):
         return dict(state_dict)
     state = _with_eps(_with_our_keys(state_dict))
-    num_anchors = len(state["head.regression_head.bbox_reg.bias"]) // 4
-    for name in ("head.classification_head.cls_logits.weight", "head.classification_head.cls_logits.bias"):
-        if len(state[name]) == NUM_COCO_ROWS * num_anchors:
+    num_anchors = _num_anchors(state)
+    for name in _RETINA_HEADS:
+        if num_anchors and name in state and len(state[name]) == NUM_COCO_ROWS * num_anchors:
+            # No row for a background here, but torchvision counts the classes from 1 all the same.
             state[name] = _coco_classes(state[name], outer=num_anchors, rows=COCO_ROWS[1:])
     return state
 
@@ -66,17 +73,18 @@ def _is_torchvisions(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def _with_our_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    renamed = {}
-    for key, value in state_dict.items():
-        for pattern, replacement in _RENAMED:
-            key = re.sub(pattern, replacement, key)
-        if layer := _MASK_LAYER.match(key):
-            key = f"roi_heads.mask_head.{int(layer[1]) - 1}.0.{layer[2]}"
-        elif layer := _RETINA_LAYER.match(key):
-            # Convolutions with a ReLU after each: 0, 2, 4, 6. Newer files have blocks 0 to 3, and no bare weight.
-            key = f"{layer[1]}.{int(layer[2]) // 2}.0.{layer[3]}"
-        renamed[key] = value
-    return renamed
+    return {_our_key(key): value for key, value in state_dict.items()}
+
+
+def _our_key(key: str) -> str:
+    for pattern, replacement in _RENAMED:
+        key = re.sub(pattern, replacement, key)
+    if layer := _MASK_LAYER.match(key):
+        return f"roi_heads.mask_head.{int(layer[1]) - 1}.0.{layer[2]}"
+    if layer := _RETINA_LAYER.match(key):
+        # Convolutions with a ReLU after each: 0, 2, 4, 6. Newer files have blocks 0 to 3, and no bare weight.
+        return f"{layer[1]}.{int(layer[2]) // 2}.0.{layer[3]}"
+    return key
 
 
 def _coco_classes(tensor: Tensor, *, outer: int, rows: tuple[int, ...]) -> Tensor:
@@ -97,18 +105,22 @@ def _with_eps(state: dict[str, Tensor]) -> dict[str, Tensor]:
     elif _has_coco_rows(state) and not any(key.endswith("num_batches_tracked") for key in state):
         shift = -RESNET_EPS
     else:
-        shift = 0.0
+        return state
     moved = {
         key: value + shift
         for key, value in state.items()
         if key.startswith("backbone.") and key.endswith(".running_var")
     }
-    return {**state, **moved} if shift else state
+    return {**state, **moved}
 
 
 def _has_coco_rows(state: Mapping[str, Tensor]) -> bool:
-    two_stage = state.get("roi_heads.box_predictor.cls_score.bias")
-    if two_stage is not None:
-        return len(two_stage) == NUM_COCO_ROWS
-    num_anchors = len(state["head.regression_head.bbox_reg.bias"]) // 4
-    return len(state["head.classification_head.cls_logits.bias"]) == NUM_COCO_ROWS * num_anchors
+    if _TWO_STAGE_HEADS[0] in state:
+        return len(state[_TWO_STAGE_HEADS[0]]) == NUM_COCO_ROWS
+    num_anchors = _num_anchors(state)
+    return num_anchors > 0 and len(state.get(_RETINA_HEADS[0], ())) == NUM_COCO_ROWS * num_anchors
+
+
+def _num_anchors(state: Mapping[str, Tensor]) -> int:
+    """Anchors of a cell of a RetinaNet, 0 of anything else."""
+    return len(state.get("head.regression_head.bbox_reg.bias", ())) // 4

@@ -141,14 +141,15 @@ def build(
     """A RetinaNet with random weights (the options are those of SPEC).
 
     Raises InputError on an unknown backbone, form or norm, on counts below one, on a score outside 0..1, and in form v2
-    on channels that do not fall into groups of 32.
+    on channels that are not a multiple of 64.
     """
     if form not in FORMS:
         raise InputError(f"form: {form!r} is not one of {', '.join(FORMS)}")
     check_counts(channels=channels, smallest_anchor=smallest_anchor, candidates=candidates, detections=detections)
     check_min_score(min_score)
-    if form == "v2" and channels % NORM_GROUPS:
-        raise InputError(f"channels: {channels} is not a multiple of {NORM_GROUPS}, the groups of form v2's norms")
+    if form == "v2" and channels % (2 * NORM_GROUPS):
+        # A group of a single channel has a single value on a map of 1 x 1, and no variance.
+        raise InputError(f"channels: {channels} is not a multiple of {2 * NORM_GROUPS}; form v2's norms have 32 groups")
     body = build_backbone(backbone, in_channels=in_channels, norm=norm)
     used = body.channels[2:]
     from_backbone = form == "v2"
@@ -199,7 +200,7 @@ def _published(box_ap: float, weights: str) -> Published:
 
 SPEC = ModelSpec(
     name="retinanet",
-    task=Task.INSTANCE,
+    task=Task.DETECTION,
     paper="Focal Loss for Dense Object Detection, Lin, Goyal, Girshick, He, Dollar, 2017, arXiv:1708.02002",
     build=build,
     options={

@@ -98,9 +98,15 @@ class QueryOutput:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class HeatmapOutput:
-    """What a keypoint model returns: `heatmaps_NPhw`, about 1 at each keypoint and 0 elsewhere."""
+    """What a keypoint model returns: `heatmaps_NPhw`, about 1 at each keypoint and 0 elsewhere.
+
+    Each shows one region of an image: `regions_N4` x0, y0, x1, y1 in pixels of the image, from edge to edge, so that
+    cell (row 0, column 0) of a heatmap lies between x0 and x0 + (x1 - x0) / w. A top-down model is called with
+    (images_NCHW, boxes): (M, 4) an image, or None for whole images; N then counts the boxes of all images, in order.
+    """
 
     heatmaps_NPhw: Tensor
+    regions_N4: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,8 +128,9 @@ class ModelSpec:
     `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
     options with their defaults; anything else is refused before it is called. `differs` lists every knowing departure
     from the paper. `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names
-    torchvision's builders whose weights are meant, where they are not called as the architecture is. `size_divisor` is
-    what H and W are padded to inside the model; callers may pass any size.
+    torchvision's builders whose weights are meant, where they are not called as the architecture is. `heads` are
+    tensors which, beside those that the number of classes decides, are left out of a file that has them in another
+    length. `size_divisor` is what H and W are padded to inside the model; callers may pass any size.
     """
 
     name: str
@@ -136,3 +143,4 @@ class ModelSpec:
     published: tuple[Published, ...] = ()
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    heads: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from segpipe.errors import InputError
@@ -93,7 +94,7 @@ def _check(found: Detections, size: tuple[int, int], num_classes: int, what: str
         raise InputError(f"{what} holds scores or boxes that are no finite numbers")
 
 
-def _take(found: Detections, kept_N: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Detections:
+def _take(found: Detections, kept_N: NDArray[np.bool_]) -> Detections:
     return Detections(
         size=found.size,
         class_ids_N=found.class_ids_N[kept_N],
@@ -150,11 +151,10 @@ def _matched(
     false = [patch for patch, m in zip(patches, taken, strict=True) if m < 0]
     found = [patch for patch, m in zip(patches, taken, strict=True) if m >= 0]
     picture_hw3 = pale(shown)
-    boxes = drawn.masks is None or truth.masks is None
-    for kind, colour in ((found, FOUND), (missed, MISSED), (false, FALSE)):
-        for patch in kind:
-            if not boxes and colour != FOUND:
-                fill(picture_hw3, patch, colour, _FAINT_OPACITY)
+    if drawn.masks is not None and truth.masks is not None:
+        for patch, colour in (*((patch, MISSED) for patch in missed), *((patch, FALSE) for patch in false)):
+            fill(picture_hw3, patch, colour, _FAINT_OPACITY)
+    # All contours above all fills: what is wrong must not be hidden by what lies beside it.
     for kind, colour in ((found, FOUND), (missed, MISSED), (false, FALSE)):
         for patch in kind:
             contour(picture_hw3, patch, colour, thickness=2)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segpipe.errors import InputError
-from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
-from segpipe.report import detections, overlay, panoptic
+from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Prediction
+from segpipe.report import detections, overlay, panoptic, poses
 from segpipe.report.drawing import Pixels
 from segpipe.types import ClassInfo
 
@@ -43,4 +43,7 @@ def draw(
     if isinstance(prediction, PanopticMap):
         segments = truth if isinstance(truth, PanopticMap) else None
         return panoptic.draw(image_HW3, prediction, segments, classes=classes, title=title)
+    if isinstance(prediction, Poses):
+        pose = truth if isinstance(truth, Poses) else None
+        return poses.draw(image_HW3, prediction, pose, classes=classes, title=title)
     raise InputError(f"{title}: nothing here draws a {type(prediction).__name__}")

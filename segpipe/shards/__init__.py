@@ -6,6 +6,7 @@
     versions.py  a manifest -> a published version;  which version is current, or meant
     grouping.py  rows -> row groups, clips whole
     reader.py    a version -> samples, in order or in an epoch's order
+    layout.py    where the rows of a split lie
     order.py     the order of an epoch: a pure function
     ahead.py     what comes next, in threads, while the present is in use
     row_groups.py  the files behind a version: checked once, row groups in use kept

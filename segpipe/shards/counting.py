@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from segpipe.errors import CorruptError
+from segpipe.shards.schema import SCHEMA, row_to_sample
 from segpipe.types import Sample
 
+# What counting pixels has no use for, as a row without it: images, depth, flow and id maps are most of a dataset.
+_UNCOUNTED: dict[str, Any] = {
+    "image": b"",
+    "segment_map": None,
+    "segment_map_width": None,
+    "keypoints": [],
+    "extras": [],
+    "image_sha256": b"",
+    "clip_id": None,
+    "frame_index": None,
+}
+COUNTED_COLUMNS = tuple(name for name in SCHEMA.names if name not in _UNCOUNTED)
 _ID_TYPE = {1: pa.uint8(), 2: pa.uint16(), 4: pa.uint32()}
 
 
@@ -19,6 +34,11 @@ def count_ids(ids: bytes, pixels: int) -> Counter[int]:
     if len(ids) == pixels:  # of bytes Arrow's mode counts all 256 in a table, five times as fast as by hashing
         return Counter({item["mode"]: item["count"] for item in pc.mode(array, n=256).to_pylist()})
     return Counter({item["values"]: item["counts"] for item in pc.value_counts(array).to_pylist()})
+
+
+def counted_sample(row: Mapping[str, Any]) -> Sample:
+    """A sample of its `COUNTED_COLUMNS` alone."""
+    return row_to_sample({**_UNCOUNTED, **row})
 
 
 def class_pixels(sample: Sample, *, num_classes: int, ignore_index: int) -> dict[int, int]:

@@ -7,38 +7,25 @@ needs next is read in threads meanwhile, at most one block of row groups ahead.
 
 from __future__ import annotations
 
-import bisect
-import itertools
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from segpipe import storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards.ahead import ahead
-from segpipe.shards.counting import class_pixels
+from segpipe.shards.counting import COUNTED_COLUMNS, class_pixels, counted_sample
+from segpipe.shards.layout import Layout, Place, estimate, layout_of
 from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK, epoch_order
 from segpipe.shards.peek import peek
 from segpipe.shards.row_groups import RowGroups
-from segpipe.shards.schema import ANNOTATION_COLUMNS, SCHEMA, annotation_hash, row_to_sample
+from segpipe.shards.schema import ANNOTATION_COLUMNS, annotation_hash, row_to_sample
 from segpipe.shards.versions import find_version
 from segpipe.storage import RetryBudget
 from segpipe.types import Manifest, Sample, Shard, Split
 
 # A disk needs few to be busy; before a store most of them wait, and `storage/ranges.py` bounds their requests.
 LOCAL_THREADS, REMOTE_THREADS = 2, GROUPS_PER_BLOCK
-# What counting pixels has no use for, as a row without it: images, depth, flow and id maps are most of a dataset.
-_UNCOUNTED: dict[str, Any] = {
-    "image": b"",
-    "segment_map": None,
-    "segment_map_width": None,
-    "keypoints": [],
-    "extras": [],
-    "image_sha256": b"",
-    "clip_id": None,
-    "frame_index": None,
-}
 
 
 def open_dataset(uri: str, *, version: str | None = None) -> Dataset:
@@ -50,14 +37,6 @@ def open_dataset(uri: str, *, version: str | None = None) -> Dataset:
     return Dataset(uri, manifest, found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where each row group of a split lies, and the number of its first row in the split."""
-
-    places: tuple[tuple[Shard, int], ...]
-    starts: tuple[int, ...]
-
-
 class Dataset:
     """One immutable version of a dataset. Cheap to make and to pickle: files are opened when first read.
 
@@ -67,7 +46,7 @@ class Dataset:
     def __init__(self, uri: str, manifest: Manifest, version: str) -> None:
         self.uri, self.manifest, self.version = uri, manifest, version
         self._row_groups = RowGroups(uri)
-        self._layouts: dict[str, _Layout] = {}
+        self._layouts: dict[str, Layout] = {}
         self._class_pixels: dict[str, tuple[dict[int, int], ...]] = {}
         self._remote = storage.local_path(uri) is None
         self._threads = REMOTE_THREADS if self._remote else LOCAL_THREADS
@@ -89,7 +68,7 @@ class Dataset:
     def order(self, split: str, *, seed: int, epoch: int) -> list[int]:
         """The rows of a split in the order of an epoch, each once: `epoch_order` of this version."""
         layout, rows = self._layout(split), self.row_groups(split)
-        sizes = [_estimate(place) for place in layout.places]
+        sizes = [estimate(place) for place in layout.places]
         return epoch_order(rows, seed=seed, epoch=epoch, version=self.version, group_bytes=sizes)
 
     def samples(self, split: str) -> Generator[Sample]:
@@ -118,8 +97,8 @@ class Dataset:
         next are read meanwhile. Raises InputError for an index outside the split, CorruptError as `samples`.
         """
         layout = self._layout(split)
-        numbers = [self._number(split, index) for index in indices]
-        left, held = Counter(numbers), set[tuple[Shard, int]]()
+        numbers = [layout.number(self._existing(split, index)) for index in indices]
+        left, held = Counter(numbers), set[Place]()
 
         def hold(shard: Shard, group: int, budget: RetryBudget) -> Any:
             held.add((shard, group))
@@ -150,7 +129,8 @@ class Dataset:
 
         Raises as `read`.
         """
-        layout, number = self._layout(split), self._number(split, index)
+        layout = self._layout(split)
+        number = layout.number(self._existing(split, index))
         table = self._row_groups.get(*layout.places[number], extras=extras)
         return _sample(table, index - layout.starts[number])
 
@@ -178,6 +158,14 @@ class Dataset:
         """
         return [(row["height"], row["width"]) for row in self._rows(split, "height", "width", peeking=True)]
 
+    def outline(self, split: str) -> list[tuple[str, bool]]:
+        """(group, whether there is a label map) of each sample in the stored order, for a person to read.
+
+        Fetched as `sizes`, and compared by nobody: what decides anything comes from `groups` and `labelled`.
+        """
+        rows = self._rows(split, "group", "label_map_width", peeking=True)
+        return [(row["group"], row["label_map_width"] is not None) for row in rows]
+
     def image_hashes(self, split: str) -> list[str]:
         """SHA-256 of each image file in hex, in the stored order."""
         return [row["image_sha256"].hex() for row in self._rows(split, "image_sha256")]
@@ -194,10 +182,10 @@ class Dataset:
         """
         if split not in self._class_pixels:
             classes, ignored = len(self.manifest.classes), self.manifest.ignore_index
-            columns = [name for name in SCHEMA.names if name not in _UNCOUNTED]
-            samples = (row_to_sample({**_UNCOUNTED, **row}) for row in self._rows(split, *columns))
-            counts = (class_pixels(each, num_classes=classes, ignore_index=ignored) for each in samples)
-            self._class_pixels[split] = tuple(counts)
+            self._class_pixels[split] = tuple(
+                class_pixels(counted_sample(row), num_classes=classes, ignore_index=ignored)
+                for row in self._rows(split, *COUNTED_COLUMNS)
+            )
         return self._class_pixels[split]
 
     def verify(self, split: str) -> None:
@@ -211,21 +199,19 @@ class Dataset:
             raise InputError(f"{self.uri}: no split {split!r} in version {self.version[:12]}; it has: {known}")
         return self.manifest.splits[split]
 
-    def _number(self, split: str, index: int) -> int:
-        """The number of the row group that holds a row of a split."""
+    def _existing(self, split: str, index: int) -> int:
+        """The row, where the split has it."""
         rows = self.rows(split)
         if not 0 <= index < rows:
             raise InputError(f"{self.uri}: row {index} of {split} does not exist; it has rows 0 to {rows - 1}")
-        return bisect.bisect_right(self._layout(split).starts, index) - 1
+        return index
 
-    def _layout(self, split: str) -> _Layout:
+    def _layout(self, split: str) -> Layout:
         if split not in self._layouts:
             shards = self._split(split).shards
-            places = tuple((shard, group) for shard in shards for group in range(len(shard.row_groups)))
-            starts = tuple(itertools.accumulate(self.row_groups(split), initial=0))
             if self._remote and sum(shard.bytes for shard in shards) > storage.cache_limit():
                 self._row_groups.read_in_parts(shards)
-            self._layouts[split] = _Layout(places, starts)
+            self._layouts[split] = layout_of(self._split(split))
         return self._layouts[split]
 
     def _rows(self, split: str, *names: str, peeking: bool = False) -> Iterator[dict[str, Any]]:
@@ -250,7 +236,7 @@ class Dataset:
             threads=self._threads,
             most=GROUPS_PER_BLOCK,
             most_bytes=BLOCK_BYTES,
-            weigh=_estimate,
+            weigh=estimate,
         )
         try:
             yield from results
@@ -263,9 +249,3 @@ def _sample(table: Any, row: int) -> Sample:
     """One row of a row group, which may have been read without extras."""
     # Value by value, in half of the time that a slice of the table takes to become a row.
     return row_to_sample({"extras": [], **{name: table[name][row].as_py() for name in table.column_names}})
-
-
-def _estimate(place: tuple[Shard, Any]) -> int:
-    """About the bytes of a row group, or of a whole shard where the place names columns."""
-    shard, what = place
-    return shard.bytes * shard.row_groups[what] // shard.rows if isinstance(what, int) else shard.bytes

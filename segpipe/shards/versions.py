@@ -65,8 +65,8 @@ def find_version(uri: str, version: str | None) -> tuple[str, Manifest]:
 
 def versions_there(uri: str) -> list[str]:
     """The versions whose manifests are there, sorted; they need not be intact."""
-    files = storage.list_files(storage.join(uri, "manifests"), suffix=".json")
-    return [file.rpartition("/")[2].removesuffix(".json") for file in files]
+    names = storage.list_names(storage.join(uri, "manifests"), suffix=".json")
+    return [name.removesuffix(".json") for name in names]
 
 
 def versions_logged(uri: str) -> list[str]:
@@ -80,8 +80,10 @@ def removal(uri: str, version: str) -> str | None:
 
     Raises CorruptError for a note that is none.
     """
-    for note in storage.list_files(storage.join(uri, "removed"), suffix=".json"):
-        if note.rpartition("/")[2].startswith(version):
+    folder = storage.join(uri, "removed")
+    for name in storage.list_names(folder, suffix=".json"):
+        if name.startswith(version):
+            note = storage.join(folder, name)
             told = storage.read_json(note)
             known = isinstance(told, dict) and {"at", "who"} <= told.keys()
             require(known, note, "a note of removal", told, "at, who")

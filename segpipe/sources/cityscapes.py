@@ -133,7 +133,7 @@ def _segment(number: int, raw_id: int, area: int, path: str) -> Segment:
         raise BadSampleError(
             "bad_annotation",
             path,
-            f"id {raw_id} is no scored object, but labelIds has a scored class there: one is wrong",
+            f"id {raw_id} is no scored object, but labelIds has a scored class there: one is wrong, fetch both again",
         )
     is_crowd = raw_id < 1000 and ROAD_CLASSES[class_id].is_thing
     return Segment(segment_id=number, class_id=class_id, area=area, is_crowd=is_crowd)
@@ -160,7 +160,7 @@ INFO = SourceInfo(
     open=open_cityscapes,
     summary="Cityscapes street scenes of 2048x1024, 2975/500 frames, 19998 more of them coarse, 19 scored classes",
     licence=LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION, Task.PANOPTIC),
     layout=(
         "leftImg8bit/{train,val}/aachen/aachen_000000_000019_leftImg8bit.png",
         "gtFine/{train,val}/aachen/aachen_000000_000019_gtFine_labelIds.png",

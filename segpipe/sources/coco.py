@@ -124,7 +124,7 @@ INFO = SourceInfo(
     open=open_coco,
     summary="COCO 2017 instances, 118287/5000 photographs, 80 classes; keypoints; any COCO-style JSON",
     licence=LICENCE,
-    tasks=(Task.INSTANCE, Task.KEYPOINTS),
+    tasks=(Task.INSTANCE, Task.DETECTION, Task.KEYPOINTS),
     layout=(
         "{train,val}2017/000000000009.jpg",
         "annotations/instances_{train,val}2017.json, or person_keypoints_{train,val}2017.json",

@@ -164,7 +164,7 @@ INFO = SourceInfo(
     open=open_coco_panoptic,
     summary="COCO 2017 panoptic, 118287/5000 photographs, 80 thing and 53 stuff classes",
     licence=LICENCE,
-    tasks=(Task.PANOPTIC, Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.PANOPTIC, Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=(
         "{train,val}2017/000000000139.jpg",
         "annotations/panoptic_{train,val}2017/000000000139.png",

@@ -101,9 +101,7 @@ class Davis:
     def _sequences(self) -> Iterator[tuple[str, str, str]]:
         """(split, sequence, list). The lists name sequences (ImageSets/2016, 2017) or frames (ImageSets/480p)."""
         for folder in (f"ImageSets/{self.year}", f"ImageSets/{self.resolution}"):
-            found = [
-                uri.rpartition("/")[2] for uri in storage.list_files(storage.join(self.root, folder), suffix=".txt")
-            ]
+            found = storage.list_names(storage.join(self.root, folder), suffix=".txt")
             if lists := [name for name in found if name[:-4] in EXPECTED[self.year]]:
                 break
         else:
@@ -176,7 +174,7 @@ INFO = SourceInfo(
     open=open_davis,
     summary="DAVIS 2016 and 2017, videos of 854x480, one foreground or numbered objects in every frame",
     licence=LICENCE,
-    tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=(
         "JPEGImages/480p/bear/00000.jpg",
         "Annotations/480p/bear/00000.png",

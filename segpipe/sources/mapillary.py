@@ -101,7 +101,7 @@ class Mapillary:
                 raise BadSampleError(
                     "bad_annotation",
                     path,
-                    f"id {moved - 1} is no class, but labels has one there: one is wrong",
+                    f"id {moved - 1} is no class, but labels has one there: one is wrong, fetch both again",
                 )
             segments.append(Segment(segment_id=number, class_id=class_id, area=area))
         return sample_of(
@@ -149,7 +149,7 @@ INFO = SourceInfo(
     open=open_mapillary,
     summary="Mapillary Vistas street scenes, 18000/2000 photographs, 66 or 124 classes, single objects",
     licence=LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION, Task.PANOPTIC),
     layout=(
         "{training,validation}/images/<key>.jpg",
         "{training,validation}/v1.2/{labels,instances}/<key>.png",

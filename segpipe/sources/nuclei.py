@@ -108,8 +108,7 @@ class Nuclei:
         return listing.result()
 
     def _lists(self) -> list[str]:
-        names = (uri.rpartition("/")[2] for uri in storage.list_files(self.root, suffix=".txt"))
-        return [name for name in names if name.startswith("split_")]
+        return [name for name in storage.list_names(self.root, suffix=".txt") if name.startswith("split_")]
 
     def _dealt(self, files: Mapping[str, list[str]], lists: list[str]) -> Iterator[tuple[str, str, str]]:
         """(sample id, split, where that is said)."""
@@ -151,7 +150,7 @@ INFO = SourceInfo(
     open=open_nuclei,
     summary="Data Science Bowl 2018, 670 microscopy images, one mask for each nucleus",
     licence=LICENCE,
-    tasks=(Task.INSTANCE, Task.SEMANTIC),
+    tasks=(Task.INSTANCE, Task.DETECTION, Task.SEMANTIC),
     layout=(
         "stage1_train/<id>/images/<id>.png",
         "stage1_train/<id>/masks/<mask id>.png",

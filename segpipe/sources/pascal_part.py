@@ -162,7 +162,8 @@ def _layers(document: Mapping[str, Any], image: Photograph, path: str) -> Iterat
             said = part.get("part_name")
             kind = said.rstrip("0123456789").removesuffix("_") if isinstance(said, str) else ""
             if kind not in PARTS.get(name, "").split():
-                raise BadSampleError("bad_annotation", where, f"part {said!r:.40} of a {name}, which has none such")
+                detail = f"part {said!r:.40} of a {name}; expected {PARTS.get(name) or 'none'}: fetch the file again"
+                raise BadSampleError("bad_annotation", where, detail)
             yield Layer(name, kind, _mask(part, image, f"{where}, {said}"))
 
 
@@ -202,7 +203,7 @@ INFO = SourceInfo(
     open=open_pascal_part,
     summary="PASCAL-Part, 4998/5105 photographs of VOC 2010, 20 objects one by one, or their 193 parts",
     licence=VOC_LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=(
         "JPEGImages/2008_000002.jpg",
         "Annotations_Part/2008_000002.mat",

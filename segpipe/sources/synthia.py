@@ -167,6 +167,6 @@ INFO = SourceInfo(
     open=open_synthia,
     summary="SYNTHIA-RAND-CITYSCAPES, 9400 rendered street scenes of 1280x760, Cityscapes' 16 or 13 classes, depth",
     licence=LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=("RGB/0000000.png", "GT/LABELS/0000000.png", "Depth/Depth/0000000.png"),
 )

@@ -115,7 +115,7 @@ class Voc:
                 raise BadSampleError(
                     "bad_annotation",
                     path,
-                    f"object {raw} has no class in the class mask: one of the two is wrong",
+                    f"object {raw} has no class in the class mask: one of the two is wrong, fetch both again",
                 )
             class_id = int(found[known][pixels[known].argmax()])
             segments.append(Segment(segment_id=number, class_id=class_id, area=area))
@@ -144,7 +144,7 @@ INFO = SourceInfo(
     open=open_voc,
     summary="PASCAL VOC 2012 (and SBD's masks in its layout), 1464/1449 photographs, 20 classes and background",
     licence=VOC_LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=(
         "JPEGImages/2007_000032.jpg",
         "SegmentationClass/2007_000032.png",

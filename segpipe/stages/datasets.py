@@ -14,8 +14,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # as a recipe's `dataset.name`
 
 def names() -> list[str]:
     """Every dataset of the home, sorted; also one that is not published yet, or whose first ingest was interrupted."""
-    tree = storage.list_tree(storage.join(layout.home(), "datasets"))
-    return sorted({path.partition("/")[0] for path in tree if "/" in path})
+    return storage.list_folders(storage.join(layout.home(), "datasets"))
 
 
 def found(place: str) -> str:
@@ -26,12 +25,11 @@ def found(place: str) -> str:
     that neither has.
     """
     here = layout.absolute(place)
-    if not _NAME.fullmatch(place) or storage.list_files(storage.join(here, "log"), suffix=".json"):
+    if not _NAME.fullmatch(place) or storage.list_names(storage.join(here, "log"), suffix=".json"):
         return here
-    there = layout.dataset_uri(place)
-    if storage.list_tree(there):
-        return there
     known = names()
+    if place in known:
+        return layout.dataset_uri(place)
     close = difflib.get_close_matches(place, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise InputError(

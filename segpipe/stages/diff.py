@@ -1,6 +1,7 @@
 """What changed between two dataset versions: images added, removed, moved, painted over, relabelled; and the classes.
 
-Behind `segpipe data diff`. Compares hashes of images and of annotations, sample by sample; reads no image.
+Behind `segpipe data diff`. Compares hashes of images and of annotations, sample by sample, and what fingerprints count;
+reads no image.
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import datasets
-from segpipe.types import Manifest
+from segpipe.stages import datasets, fingerprint
+from segpipe.types import Annotation, Manifest
 
 _VERSION = re.compile(r"(.+)@([0-9a-f]{8,64})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassChange:
-    """One class by its name: its share of the labelled pixels, all splits.
+    """One class by its name, over all splits: its share of the labelled pixels, and its objects without crowds.
 
-    None where the version has no such class, or no label map at all.
+    None where the version has no such class, or no label map (no objects) at all.
     """
 
     name: str
     old: float | None
     new: float | None
+    old_objects: int | None
+    new_objects: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +103,7 @@ def diff(old: str, new: str) -> Difference:
         relabelled=_places({b for a, b in pairs if a.labels != b.labels}),
         unchanged=sum(a == b for a, b in pairs),
         coding=tuple(_coding(before.manifest, after.manifest)),
-        classes=_classes(before.manifest, after.manifest),
+        classes=_classes(before, after),
     )
 
 
@@ -165,10 +168,28 @@ def _meaning(manifest: Manifest, mapped: int) -> str:
     return "ignored" if mapped == manifest.ignore_index else manifest.classes[mapped].name
 
 
-def _classes(old: Manifest, new: Manifest) -> tuple[ClassChange, ...]:
-    before, after = _shares(old), _shares(new)
-    names = dict.fromkeys([*before, *after])
-    return tuple(ClassChange(name=name, old=before.get(name), new=after.get(name)) for name in names)
+def _classes(old: Dataset, new: Dataset) -> tuple[ClassChange, ...]:
+    before, after = _shares(old.manifest), _shares(new.manifest)
+    objects_before, objects_after = _objects(old), _objects(new)
+    return tuple(
+        ClassChange(
+            name=name,
+            old=before.get(name),
+            new=after.get(name),
+            old_objects=objects_before.get(name),
+            new_objects=objects_after.get(name),
+        )
+        for name in dict.fromkeys([*before, *after])
+    )
+
+
+def _objects(dataset: Dataset) -> Mapping[str, int]:
+    """Class -> its objects; empty where the dataset holds none."""
+    manifest = dataset.manifest
+    if Annotation.SEGMENTS not in manifest.annotations:
+        return {}
+    splits = fingerprint.load(dataset.uri, dataset.version).splits.values()
+    return {info.name: sum(each.objects_of_class[k] for each in splits) for k, info in enumerate(manifest.classes)}
 
 
 def _shares(manifest: Manifest) -> Mapping[str, float | None]:

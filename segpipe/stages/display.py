@@ -15,7 +15,7 @@ from segpipe.config import Recipe, RunConfig
 from segpipe.leaderboard import BoardRow
 from segpipe.shards import open_dataset
 from segpipe.stages import layout
-from segpipe.stages.registration import local_bundle, model_tags
+from segpipe.stages.registration import answer_form, local_bundle, model_tags
 from segpipe.types import EvalReport, TrainResult
 
 
@@ -75,9 +75,10 @@ def show_architecture(
         pictures=[(name.removesuffix(".png"), picture) for name, picture in pictures],
     )
     if not tracking.has_model(child, result.weights_sha256):
-        tags = model_tags(checkpoint.load_bundle(result.model_uri), run.label)
+        bundle = checkpoint.load_bundle(result.model_uri)
+        tags, form = model_tags(bundle, run.label), answer_form(bundle)
         with local_bundle(result.model_uri) as folder:
-            tracking.log_model(child, bundle_uri=str(folder), tags=tags)
+            tracking.log_model(child, bundle_uri=str(folder), tags=tags, form=form)
     tracking.finish(child, failed=False)
 
 

@@ -47,6 +47,7 @@ def evaluate(
     # With the pictures: one that is damaged, or was drawn by another device before a crash, would be in the way.
     storage.delete_tree(folder)
     _check_split(dataset, config.split)
+    pictured = _picture_ids(dataset, config)
     shares = [
         Share(
             checkpoint=model_uri,
@@ -56,7 +57,7 @@ def evaluate(
             batch_size=config.batch_size,
             rank=rank,
             world_size=config.workers,
-            keep=_picture_ids(dataset, config),
+            keep=pictured,
         )
         for rank in range(config.workers)
     ]

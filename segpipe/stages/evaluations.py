@@ -49,8 +49,9 @@ def finished_report(folder: str) -> EvalReport | None:
 
 def load_pictures(folder: str, *, at_most: int | None = None) -> list[tuple[str, bytes]]:
     """(name, PNG bytes) of an evaluation folder's pictures, in the order of their names."""
-    files = storage.list_files(storage.join(folder, "pictures"), suffix=".png")[:at_most]
-    return [(file.rsplit("/", 1)[-1], storage.read_bytes(file)) for file in files]
+    pictures = storage.join(folder, "pictures")
+    names = storage.list_names(pictures, suffix=".png")[:at_most]
+    return [(name, storage.read_bytes(storage.join(pictures, name))) for name in names]
 
 
 def _read_report(folder: str) -> EvalReport:

@@ -6,7 +6,7 @@ images, a few.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from segpipe.errors import InputError
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import datasets, layout
 from segpipe.stages import fingerprint as fingerprints
+from segpipe.stages.numbers import split_order
 from segpipe.types import Annotation, Manifest, Sample, SplitFingerprint
 
 SHEET_ROWS = 3
@@ -101,7 +102,7 @@ def inspect(
         ignored_values=tuple(raw for raw, mapped in manifest.coding.values if mapped == manifest.ignore_index),
         rules=manifest.coding.rules,
         classes=tuple(_classes(manifest, seen.splits)),
-        splits=tuple(_split(name, dataset, seen.splits[name]) for name in _in_order(manifest)),
+        splits=tuple(_split(name, dataset, seen.splits[name]) for name in split_order(manifest.splits)),
         warnings=seen.warnings,
         quarantined=manifest.quarantined,
         proposal=proposal.values,
@@ -129,14 +130,14 @@ def _classes(manifest: Manifest, seen: Mapping[str, SplitFingerprint]) -> Iterat
 
 
 def _split(name: str, dataset: Dataset, seen: SplitFingerprint) -> SplitRow:
-    split = dataset.manifest.splits[name]
+    split, outline = dataset.manifest.splits[name], dataset.outline(name)
     mean, std = fingerprints.mean_and_std(seen)
     labelled = sum(split.class_pixels) + split.ignored_pixels
     return SplitRow(
         name=name,
         samples=split.samples,
-        unlabelled=len(_unlabelled(dataset, name)),
-        groups=len(set(dataset.groups(name))),
+        unlabelled=len(_unlabelled(dataset, outline)),
+        groups=len({group for group, _ in outline}),
         ignored=split.ignored_pixels / labelled if labelled else None,
         sizes=tuple(sorted(seen.sizes.items(), key=lambda item: (-item[1], item[0]))),
         mean=mean,
@@ -151,7 +152,7 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
     from segpipe.report.contact_sheet import draw_sheet
 
     manifest = dataset.manifest
-    names = _in_order(manifest) if split is None else [split]
+    names = split_order(manifest.splits) if split is None else [split]
     if storage.exists(to):
         raise InputError(f"{to}: is there already; name another file for the contact sheet, or remove it")
     picture = draw_sheet(
@@ -165,22 +166,16 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
     return to
 
 
-def _in_order(manifest: Manifest) -> list[str]:
-    """The splits as one thinks of them: train, val, test, then any other."""
-    usual = ("train", "val", "test")
-    return sorted(manifest.splits, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
-
-
-def _unlabelled(dataset: Dataset, split: str) -> list[int]:
+def _unlabelled(dataset: Dataset, outline: Sequence[tuple[str, bool]]) -> list[int]:
     """The rows without label map, in a dataset that has label maps: an image without objects lacks nothing."""
     if Annotation.LABEL_MAP not in dataset.manifest.annotations:
         return []
-    return [row for row, labelled in enumerate(dataset.labelled(split)) if not labelled]
+    return [row for row, (_, labelled) in enumerate(outline) if not labelled]
 
 
 def _spread(dataset: Dataset, split: str, rows: int) -> tuple[str, list[Sample]]:
     """The heading of a split, and samples that lie evenly over it: over the labelled ones, where there are any."""
-    every, bare = range(dataset.rows(split)), _unlabelled(dataset, split)
+    every, bare = range(dataset.rows(split)), _unlabelled(dataset, dataset.outline(split))
     places = sorted(set(every) - set(bare)) or every
     heading = f"split {split}"
     if bare:

@@ -132,7 +132,7 @@ def experiments() -> list[str]:
     """Every experiment of this home of which a night is on record or that has a ledger."""
     home = layout.home()
     folders = (storage.join(home, "nights"), storage.join(home, "ledger"))
-    return sorted({path.split("/")[0] for folder in folders for path in storage.list_tree(folder, suffix=".json")})
+    return sorted({name for folder in folders for name in storage.list_folders(folder)})
 
 
 def _chosen(experiment: str | None) -> str:

@@ -1,6 +1,15 @@
-"""Numbers as a person reads them: counts with their noun, sizes of files. For messages of the stages and the doors."""
+"""Numbers and splits as a person reads them: counts with nouns, sizes of files. For messages of stages and doors."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+_USUAL = ("train", "val", "test")
+
+
+def split_order(names: Iterable[str]) -> list[str]:
+    """Splits as one thinks of them: train, val, test, then any other."""
+    return sorted(names, key=lambda name: (_USUAL.index(name) if name in _USUAL else len(_USUAL), name))
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

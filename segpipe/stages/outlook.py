@@ -1,19 +1,17 @@
 """What a recipe's trainings would come to on its dataset: steps, and crops that the images do not fill.
 
 Behind `segpipe check`, after `preflight.check` has found nothing to refuse. Reads counts and sizes, never an image:
-those of the dataset where it was ingested before, else the source's listing, which knows no sizes.
+those of the dataset where it was ingested before; else what `check` has counted in the source, which knows no sizes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from segpipe import storage
-from segpipe.config import Recipe, RunConfig, expand_root
+from segpipe.config import Recipe, RunConfig
 from segpipe.shards import open_dataset
-from segpipe.sources import open_source
 from segpipe.stages import fingerprint, layout
 from segpipe.stages.numbers import counted
 
@@ -29,17 +27,19 @@ class Outlook:
     notes: tuple[str, ...]
 
 
-def outlook(recipe: Recipe) -> list[Outlook]:
-    """One entry an architecture, in the recipe's order. Raises as opening and listing the source does."""
+def outlook(recipe: Recipe, listed: Mapping[str, int]) -> list[Outlook]:
+    """One entry an architecture, in the recipe's order; `listed` are the samples of each split of the source.
+
+    Raises as opening the dataset does.
+    """
     uri = layout.dataset_uri(recipe.dataset.name)
-    if storage.list_files(storage.join(uri, "log")):
+    if storage.list_names(storage.join(uri, "log")):
         dataset = open_dataset(uri)
         samples = {name: split.samples for name, split in dataset.manifest.splits.items()}
         seen = fingerprint.load(uri, dataset.version)
         sizes = {name: dict(split.sizes) for name, split in seen.splits.items()}
     else:
-        source = open_source(recipe.dataset.format, expand_root(recipe.dataset.root), recipe.dataset.options)
-        samples, sizes = dict(Counter(ref.split for ref in source.index().refs)), {}
+        samples, sizes = dict(listed), {}
     return [_of_run(run, samples, sizes) for run in recipe.run_configs()]
 
 

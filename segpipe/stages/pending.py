@@ -82,5 +82,6 @@ def read_verdict(uri: str) -> PendingVerdict:
 
 
 def _files(experiment: str, beginning: str) -> list[str]:
-    files = storage.list_files(layout.pending_uri(experiment), suffix=".json")
-    return [file for file in files if file.rpartition("/")[2].startswith(beginning)]
+    folder = layout.pending_uri(experiment)
+    names = storage.list_names(folder, suffix=".json")
+    return [storage.join(folder, name) for name in names if name.startswith(beginning)]

@@ -6,7 +6,8 @@ Called by `retrain.py` and by every door that ingests a recipe's dataset, so tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from segpipe import models
 from segpipe.config import Recipe, RunConfig, expand_root
@@ -18,18 +19,29 @@ from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, nothing_usable
+from segpipe.stages.names import escaped
 from segpipe.stages.train import finished, run_location
 from segpipe.tasks import TASKS
 from segpipe.types import Task
 
 
-def check(recipe: Recipe) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """What the source's listing told: samples by split, what it passed over (`spec.Index`), and what is wrong."""
+
+    samples: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def check(recipe: Recipe) -> Listed:
     """Everything that can be refused before any work: architectures with options and weights, resources, source.
 
     Raises InputError with every fault found, each with its path in the recipe.
     """
-    source_faults = _source_faults(recipe, _splits_of_a_night(recipe), training=True)
-    _refuse(recipe, [*_architecture_faults(recipe), *source_faults])
+    listed = _listed(recipe, _splits_of_a_night(recipe), training=True)
+    _refuse(recipe, [*_architecture_faults(recipe), *listed.faults])
+    return listed
 
 
 def check_evaluation(recipe: Recipe) -> None:
@@ -37,7 +49,7 @@ def check_evaluation(recipe: Recipe) -> None:
 
     Not the rest: a model of elsewhere may be scored on a dataset that has no other split.
     """
-    _refuse(recipe, list(_source_faults(recipe, {"evaluate.split": recipe.evaluate.split})))
+    _refuse(recipe, _listed(recipe, {"evaluate.split": recipe.evaluate.split}).faults)
 
 
 def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
@@ -48,7 +60,7 @@ def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
     _refuse(recipe, list(_split_faults(f"dataset {dataset.name!r}", dataset.splits, _splits_of_a_night(recipe))))
 
 
-def _refuse(recipe: Recipe, faults: list[str]) -> None:
+def _refuse(recipe: Recipe, faults: Sequence[str]) -> None:
     if faults:
         raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(faults))
 
@@ -80,9 +92,9 @@ def _foreign(index: int, run: RunConfig) -> Iterator[str]:
         )
 
 
-def _source_faults(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False) -> Iterator[str]:
-    """Faults of the source: it cannot be opened or listed, holds no sample, lacks a split or what the task needs; for
-    `training` also what the task or its augmentation cannot do with it.
+def _listed(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False) -> Listed:
+    """Lists the source. Faults are that it cannot be opened or listed, holds no sample, lacks a split or what the task
+    needs; for `training` also what the task or its augmentation cannot do with it.
 
     Reads no pixels. The listing deals samples to splits as ingest will, by lists, folders or hash, so that what is
     missing here is missing there. Some sources only say at the listing that their root is wrong.
@@ -91,35 +103,34 @@ def _source_faults(recipe: Recipe, wanted: Mapping[str, str], *, training: bool 
     try:
         root = expand_root(dataset.root)
     except InputError as error:
-        yield str(error)  # names its key itself
-        return
+        return Listed(faults=(str(error),))  # names its key itself
     try:
         source = open_source(dataset.format, root, dataset.options)
     except InputError as error:
-        yield f"dataset: {error}"
-        return
+        return Listed(faults=(f"dataset: {error}",))
     try:
-        refs, refused, _ = source.index()
+        refs, refused, told = source.index()
     except InputError as error:
-        yield f"dataset.root: {error}"
-        return
+        return Listed(faults=(f"dataset.root: {error}",))
+    notes = tuple(map(escaped, told))
     if not refs:
-        yield f"dataset.root: {nothing_usable(root or dataset.format, refused)}"
-        return
-    where = f"the source {root or dataset.format}"
-    yield from _split_faults(where, Counter(ref.split for ref in refs), wanted)
+        return Listed(faults=(f"dataset.root: {nothing_usable(root or dataset.format, refused, notes)}",))
+    where, samples = f"the source {root or dataset.format}", Counter(ref.split for ref in refs)
+    faults = [*_split_faults(where, samples, wanted), *_task_faults(recipe, source, where, training=training)]
+    return Listed(samples=samples, notes=notes, faults=tuple(faults))
+
+
+def _task_faults(recipe: Recipe, source: Source, where: str, *, training: bool) -> Iterator[str]:
+    """What the task lacks in the source, and what it says of a training's config and classes, once for all
+    architectures of which it says the same."""
     missing = [need for need in TASKS[Task(recipe.task)].needs if need not in source.annotations]
     if missing:
         yield (
             f"task {recipe.task} needs {' and '.join(missing)}, which {where} does not fill (it fills: "
             f"{', '.join(source.annotations)}); choose another task, or a format of `segpipe list sources` that does"
         )
-    if training and not missing:
-        yield from _training_faults(recipe, source, where)
-
-
-def _training_faults(recipe: Recipe, source: Source, where: str) -> Iterator[str]:
-    """What a task says of a training's config and classes, once for all architectures of which it says the same."""
+    if missing or not training:
+        return
     if any(run.train.augment.copy_paste for run in recipe.run_configs()):
         fault = unfit(source.annotations, source.classes)
         if fault:

@@ -16,15 +16,16 @@ KNOWN_BAD = "known_bad"  # broken as published: every copy has them, so they tel
 
 
 class QuarantineLimitError(SegpipeError):
-    """More samples were bad than the recipe allows; no version was published. `entries` lists them."""
+    """More samples were bad than the recipe allows; no version was published. `entries` lists them, `notes` are those
+    of the source's index, which may say why."""
 
-    def __init__(self, message: str, entries: Sequence[QuarantineEntry]) -> None:
+    def __init__(self, message: str, entries: Sequence[QuarantineEntry], notes: Sequence[str]) -> None:
         super().__init__(message)
-        self.entries = tuple(entries)
+        self.entries, self.notes = tuple(entries), tuple(notes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Crosses processes in flows: the default pickling would call __init__ with the message alone.
-        return QuarantineLimitError, (str(self), self.entries)
+        return QuarantineLimitError, (str(self), self.entries, self.notes)
 
 
 def keep(entries: Sequence[QuarantineEntry], uri: str) -> str | None:
@@ -37,7 +38,9 @@ def keep(entries: Sequence[QuarantineEntry], uri: str) -> str | None:
     return path
 
 
-def refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry], found: int, listed: str) -> None:
+def refuse_above_limit(
+    config: DatasetConfig, entries: Sequence[QuarantineEntry], found: int, listed: str, notes: Sequence[str]
+) -> None:
     """Raises QuarantineLimitError where too many of the `found` samples are bad; those known to be count nowhere."""
     bad = [entry for entry in entries if entry.reason != KNOWN_BAD]
     known = len(entries) - len(bad)
@@ -52,4 +55,5 @@ def refuse_above_limit(config: DatasetConfig, entries: Sequence[QuarantineEntry]
         f"{config.max_quarantine:.{digits}%}): {counts}. First: {bad[0].file}: {bad[0].detail}. All of them: "
         f"{listed}. Mend them or raise dataset.max_quarantine (--max-quarantine); nothing was published",
         entries,
+        notes,
     )

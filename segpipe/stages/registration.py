@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from segpipe import checkpoint, storage, tracking
+from segpipe.answers import form_of
 from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout
-from segpipe.types import ModelBundle
+from segpipe.tasks import TASKS
+from segpipe.types import AnswerForm, ModelBundle
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -40,7 +42,9 @@ def show_champion(store: str, experiment: str, standing: Record) -> int | None:
     if before is not None and before != version:
         left = f"Champion until {since}, when `{standing.champion.label}` took over: {standing.reason}."
         tracking.describe_version(store, experiment, before, left)
-    tracking.describe_model(store, experiment, model_page(experiment, standing, version, since), alias=CHAMPION)
+    tracking.describe_model(
+        store, experiment, model_page(experiment, standing, version, since), alias=CHAMPION, version=version
+    )
     tracking.set_alias(store, experiment, CHAMPION, version)
     return version
 
@@ -57,7 +61,7 @@ def model_page(experiment: str, standing: Record, version: int, since: str) -> s
     """The registered model's description in markdown: what it is, who is champion and why."""
     champion, scored, score = standing.champion, standing.evaluation, standing.challenger_score
     lines = [
-        f"The segmentation models of `{experiment}`. The best of each night is registered, and a gate decides whether "
+        f"The models of `{experiment}`. The best of each night is registered, and a gate decides whether "
         "it takes over from the champion."
     ]
     if champion is not None:
@@ -83,11 +87,17 @@ def model_page(experiment: str, standing: Record, version: int, since: str) -> s
     return "\n".join(lines)
 
 
+def answer_form(bundle: ModelBundle) -> AnswerForm:
+    """How a model answers when MLflow has loaded it."""
+    return form_of(TASKS[bundle.task].prediction, len(bundle.classes))
+
+
 def model_tags(bundle: ModelBundle, label: str) -> dict[str, str]:
     """What a logged model and a registered version are tagged with."""
     return {
         "arch": bundle.arch,
         "label": label,
+        "task": str(bundle.task),
         "dataset": bundle.dataset,
         "dataset_version": bundle.dataset_version,
         "code_version": bundle.code_version,
@@ -130,6 +140,7 @@ def _register(store: str, experiment: str, contender: Contender, *, description:
             bundle_uri=str(folder),
             tags=model_tags(bundle, contender.label),
             description=description,
+            form=answer_form(bundle),
         )
     tracking.finish(run, failed=False)
     return version

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 from segpipe import storage
 from segpipe.shards import open_dataset
-from segpipe.shards.manifest import manifest_path
-from segpipe.shards.versions import removal, versions_logged
+from segpipe.shards.versions import removal, versions_logged, versions_there
 from segpipe.stages import datasets
+
+KEPT = "kept"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,29 +40,27 @@ def log(place: str) -> tuple[Logged, ...]:
     if not versions:
         open_dataset(uri)  # which says that there is none
     times = {storage.join(folder, entry.path): entry.changed for entry in storage.inventory(folder)}
+    there = set(versions_there(uri))
+    known = {version: _known(uri, version, is_there=version in there) for version in dict.fromkeys(versions)}
     rows = []
     for number, version in enumerate(versions, start=1):
+        at = datetime.fromtimestamp(times[storage.record_uri(folder, number)], UTC)
+        splits, state = known[version]
         row = Logged(
             number=number,
-            at=datetime.fromtimestamp(times[storage.record_uri(folder, number)], UTC).isoformat(
-                sep=" ", timespec="seconds"
-            )[:19],
+            at=at.isoformat(sep=" ", timespec="seconds")[:19],
             version=version,
-            splits=_splits(uri, version),
-            state=_state(uri, version, is_last=number == len(versions)),
+            splits=splits,
+            state="current" if state == KEPT and number == len(versions) else state,
         )
         rows.append(row)
     return tuple(rows)
 
 
-def _splits(uri: str, version: str) -> dict[str, int]:
-    if not storage.exists(storage.join(uri, manifest_path(version))):
-        return {}
+def _known(uri: str, version: str, *, is_there: bool) -> tuple[Mapping[str, int], str]:
+    """The samples of each split, and `KEPT` or how the version came to be gone. A version may come many times."""
+    if not is_there:
+        absent = "its manifest is missing: restore it from a copy, or ingest its source again"
+        return {}, removal(uri, version) or absent
     splits = open_dataset(uri, version=version).manifest.splits
-    return {name: split.samples for name, split in splits.items()}
-
-
-def _state(uri: str, version: str, *, is_last: bool) -> str:
-    if storage.exists(storage.join(uri, manifest_path(version))):
-        return "current" if is_last else "kept"
-    return removal(uri, version) or "its manifest is missing: restore it from a copy, or ingest its source again"
+    return {name: split.samples for name, split in splits.items()}, KEPT

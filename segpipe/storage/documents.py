@@ -11,7 +11,8 @@ import re
 from typing import Any, NoReturn
 
 from segpipe.errors import ConflictError, CorruptError, InputError
-from segpipe.storage.files import list_files, read_bytes, write_once
+from segpipe.storage.files import read_bytes, write_once
+from segpipe.storage.inventory import list_names
 from segpipe.storage.uris import join
 
 MAX_JSON_BYTES = 128 << 20  # an evaluation report of 5,000 images over 150 classes is about 25 MB
@@ -83,7 +84,7 @@ def last_record(folder_uri: str) -> tuple[int, dict[str, Any]] | None:
 
 
 def _count(folder_uri: str) -> int:
-    names = [uri.rpartition("/")[2] for uri in list_files(folder_uri)]
+    names = list_names(folder_uri)
     strange = [name for name in names if not _RECORD.fullmatch(name)]
     if strange:
         raise CorruptError(f"{folder_uri}: {strange[0]!r} is no numbered record; move it out of this folder")
@@ -97,7 +98,10 @@ def _count(folder_uri: str) -> int:
 def _read_record(folder_uri: str, number: int) -> dict[str, Any]:
     document = read_json(record_uri(folder_uri, number))
     if not isinstance(document, dict):
-        raise CorruptError(f"{record_uri(folder_uri, number)}: a record is an object, found {type(document).__name__}")
+        raise CorruptError(
+            f"{record_uri(folder_uri, number)}: a record is an object, found {type(document).__name__}; restore it "
+            "from a copy of the folder"
+        )
     return document
 
 

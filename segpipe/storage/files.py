@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,25 +11,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segpipe.errors import InputError
+from segpipe.errors import InputError, TooLargeError
 from segpipe.storage import local, object_store, ranges
 from segpipe.storage.budget import RetryBudget
 from segpipe.storage.faults import explain_read, explain_write, failpoint
-from segpipe.storage.uris import is_temporary, local_path
+from segpipe.storage.uris import local_path
 
 _CHUNK_BYTES = 8 << 20
 
 
 def read_bytes(uri: str, *, limit: int | None = None) -> bytes:
-    """The whole file. Raises InputError when it is missing, no regular file, or longer than `limit` bytes."""
-    if limit is not None and (found := size(uri)) > limit:
-        raise InputError(f"{uri}: {found:,} bytes; at most {limit:,} are read here: is this the right file?")
+    """The whole file. Raises InputError when it is missing or no regular file, TooLargeError above `limit` bytes.
+
+    What has a limit is small in most cases: from a store it then comes in one request, which asks for a part.
+    """
     path = local_path(uri)
+    if path is None and limit is not None:
+        asked = min(limit + 1, ranges.PIECE_BYTES)
+        if len(data := ranges.beginning(uri, asked)) < asked:
+            return data
+    if limit is not None and (found := size(uri)) > limit:
+        raise TooLargeError(f"{uri}: {found:,} bytes; at most {limit:,} are read here: is this the right file?")
     if path is None:
         return object_store.attempt(uri, lambda filesystem, name: bytes(filesystem.cat_file(name)))
     with local.open_regular(path, uri) as file:
         try:
-            return file.read() if limit is None else file.read(limit)
+            return file.read()  # of `limit` bytes it would take the memory at once
         except OSError as error:
             raise explain_read(error, uri) from error
 
@@ -90,22 +96,6 @@ def fingerprint(uri: str) -> str:
 def size_in(fingerprint: str) -> int:
     """The bytes of the file that a fingerprint speaks of."""
     return int(fingerprint.partition("/")[0])
-
-
-def list_files(uri: str, *, suffix: str = "") -> list[str]:
-    """Full URIs of the files directly below a folder, sorted by name; unfinished ones hidden; `[]` without folder."""
-    path = local_path(uri)
-    if path is None:
-        names = object_store.attempt(uri, _remote_names)
-    else:
-        try:
-            names = [entry.name for entry in os.scandir(path) if entry.is_file()]
-        except FileNotFoundError:
-            names = []
-        except OSError as error:
-            raise explain_read(error, uri) from error
-    base = uri.rstrip("/")
-    return [f"{base}/{name}" for name in sorted(names) if name.endswith(suffix) and not is_temporary(name)]
 
 
 def write_once(uri: str, data: bytes) -> bool:
@@ -218,16 +208,6 @@ def sha256_file(uri: str, *, budget: RetryBudget | None = None) -> str:
         except OSError as error:
             raise explain_read(error, uri) from error
     return digest.hexdigest()
-
-
-def _remote_names(filesystem: Any, name: str) -> list[str]:
-    try:
-        entries = filesystem.ls(name, detail=True)
-    except FileNotFoundError:
-        return []
-    prefix = name.rstrip("/") + "/"
-    inside = [entry["name"] for entry in entries if entry["type"] == "file" and entry["name"].startswith(prefix)]
-    return [entry.removeprefix(prefix) for entry in inside if entry != prefix]
 
 
 def _remove_remote(filesystem: Any, name: str) -> None:

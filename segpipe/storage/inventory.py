@@ -1,4 +1,8 @@
-"""What lies below a folder: the names, or sizes and times too. One walk of a local disk, one listing of a store."""
+"""What lies in a folder: names of one level or of all, or sizes and times too.
+
+One walk of a local disk, one listing of a store. Everywhere names are sorted, unfinished files hidden, what is no
+regular file (such as a link that leads nowhere) left out, and nothing is in a folder that is absent.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +27,35 @@ class Entry:
     changed: float
 
 
-def list_tree(uri: str, *, suffix: str = "") -> list[str]:
-    """Paths of all files below a folder, relative to it, with slashes, sorted; unfinished ones hidden.
+def list_names(uri: str, *, suffix: str = "") -> list[str]:
+    """Names of the files directly in a folder. Raises InputError when it cannot be read."""
+    path = local_path(uri)
+    if path is None:
+        found = object_store.attempt(uri, lambda filesystem, name: _level(filesystem, name, "file"))
+    else:
+        found = [entry.name for entry in _scanned(os.fspath(path), uri) if _is_file(entry)]
+    return sorted(name for name in found if name.endswith(suffix) and not is_temporary(name))
 
-    Linked folders are not entered, and what is no regular file, such as a link that leads nowhere, is left out. Raises
-    InputError when the folder cannot be read; `[]` when it is absent.
+
+def list_folders(uri: str) -> list[str]:
+    """Names of the folders directly in a folder, links to folders among them, that hold a file at any depth.
+
+    So it is in a store, where nothing else is a folder; here a look at each ends with its first file. Raises InputError
+    when one cannot be read.
+    """
+    path = local_path(uri)
+    if path is None:
+        found = object_store.attempt(uri, lambda filesystem, name: _level(filesystem, name, "directory"))
+    else:
+        folders = (entry for entry in _scanned(os.fspath(path), uri) if _is_folder(entry))
+        found = [each.name for each in folders if any(_is_file(entry) for _, entry in _walk(each.path, uri))]
+    return sorted(name for name in found if not is_temporary(name))
+
+
+def list_tree(uri: str, *, suffix: str = "") -> list[str]:
+    """Paths of all files below a folder, relative to it, with slashes.
+
+    Linked folders are not entered. Raises InputError when the folder cannot be read.
     """
     path = local_path(uri)
     if path is None:
@@ -60,19 +88,24 @@ def _walk(root: str, uri: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     folders = [(root, "")]
     while folders:
         folder, below = folders.pop()
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if is_temporary(entry.name):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append((entry.path, f"{below}{entry.name}/"))
-                    else:
-                        yield below + entry.name, entry
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise explain_read(error, uri) from error
+        for entry in _scanned(folder, uri):
+            if is_temporary(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, f"{below}{entry.name}/"))
+            else:
+                yield below + entry.name, entry
+
+
+def _scanned(folder: str, uri: str) -> Iterator[os.DirEntry[str]]:
+    """The entries of one folder, none where it is absent; errors are told of `uri`, which it lies in."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain_read(error, uri) from error
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -80,6 +113,14 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError:  # links in a circle, or to where this user may not look
+        return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or leads to one."""
+    try:
+        return entry.is_dir()
+    except OSError:
         return False
 
 
@@ -114,6 +155,17 @@ def _found(filesystem: Any, name: str) -> dict[str, dict[str, Any]]:
         for inside, info in below.items()
         if inside and not inside.endswith("/") and not is_temporary(inside)
     }
+
+
+def _level(filesystem: Any, name: str, kind: str) -> list[str]:
+    """Names of one kind directly below a prefix."""
+    prefix = name.rstrip("/") + "/"
+    try:
+        found = filesystem.ls(name, detail=True)
+    except FileNotFoundError:
+        return []
+    keys = [str(each["name"]) for each in found if each["type"] == kind and each["name"].startswith(prefix)]
+    return [inside for key in keys if (inside := key.removeprefix(prefix).rstrip("/"))]
 
 
 def _of_object(inside: str, info: dict[str, Any]) -> Entry:

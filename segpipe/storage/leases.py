@@ -20,7 +20,8 @@ from typing import Any
 
 from segpipe.errors import ConflictError, CorruptError, SegpipeError
 from segpipe.storage.documents import append_record, last_record
-from segpipe.storage.files import delete, list_files, write_once
+from segpipe.storage.files import delete, write_once
+from segpipe.storage.inventory import list_names
 from segpipe.storage.process import Signed, host_tag, is_running, now, signature
 from segpipe.storage.uris import join
 
@@ -159,7 +160,8 @@ def _release(folder: str, what: str, number: int, mine: _Owner) -> None:
 
 
 def _beats(folder: str) -> list[str]:
-    return list_files(join(folder, "beats"))
+    beats = join(folder, "beats")
+    return [join(beats, name) for name in list_names(beats)]
 
 
 def _remove_beats(folder: str) -> None:

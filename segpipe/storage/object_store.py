@@ -173,7 +173,7 @@ def _put(put: Callable[[], Any]) -> bool:
     try:
         put()
     except OSError as error:
-        if isinstance(error, FileExistsError) or _status(error) == 412:
+        if isinstance(error, FileExistsError) or status_of(error) == 412:
             return False
         raise
     return True
@@ -187,7 +187,8 @@ def _response(error: BaseException) -> dict[str, Any]:
     return {}
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a store answered with; None where it was another fault."""
     status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode") or getattr(error, "status", None)
     return status if isinstance(status, int) else None
 
@@ -195,7 +196,7 @@ def _status(error: BaseException) -> int | None:
 def _transient(error: BaseException) -> bool:
     if _storage_full(error):
         return False
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return status in _TRANSIENT_STATUS
     if isinstance(error, (TimeoutError, ConnectionError)):
@@ -205,7 +206,7 @@ def _transient(error: BaseException) -> bool:
 
 def _storage_full(error: BaseException) -> bool:
     code = str(_response(error).get("Error", {}).get("Code", ""))
-    return _status(error) == 507 or "StorageFull" in code or "QuotaExceeded" in code
+    return status_of(error) == 507 or "StorageFull" in code or "QuotaExceeded" in code
 
 
 def _explain(error: Exception, uri: str, tries: int, seconds: float, why: str = "") -> Exception:
@@ -213,7 +214,7 @@ def _explain(error: Exception, uri: str, tries: int, seconds: float, why: str = 
     store = _endpoint(uri) or f"{scheme_of(uri)}://"
     if isinstance(error, FileNotFoundError):
         return InputError(f"{uri}: no such object or bucket in {store}; check the URI and that the bucket exists")
-    if isinstance(error, PermissionError) or _status(error) in (401, 403):
+    if isinstance(error, PermissionError) or status_of(error) in (401, 403):
         return InputError(f"{uri}: {store} refuses access ({error}); check AWS_ACCESS_KEY_ID and the bucket's policy")
     if type(error).__name__ in _NO_CREDENTIALS:
         return InputError(f"{uri}: no credentials for {store}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
@@ -224,4 +225,6 @@ def _explain(error: Exception, uri: str, tries: int, seconds: float, why: str = 
             f"{uri}: {store} did not answer in {tries} tries over {seconds:.0f} s ({type(error).__name__}: {error})"
             f"{why}; check that it runs, the network, and AWS_ENDPOINT_URL"
         )
-    return SegpipeError(f"{uri}: {store} refused: {error}") if isinstance(error, OSError) or _status(error) else error
+    if isinstance(error, OSError) or status_of(error):
+        return SegpipeError(f"{uri}: {store} refused: {error}; see what its log says of this request")
+    return error

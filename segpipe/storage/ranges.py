@@ -17,7 +17,22 @@ READ_BUFFER_BYTES = 256 * 1024
 # S3's guidance is 8 to 16 MiB a request, several at once; 8 of 8 MiB hold 64 MiB of memory.
 PIECE_BYTES = 8 << 20
 REQUESTS_AT_ONCE = 8
+NO_SUCH_RANGE = 416
 _in_flight = threading.BoundedSemaphore(REQUESTS_AT_ONCE)
+
+
+def beginning(uri: str, most: int) -> bytes:
+    """The first `most` bytes of an object, or all of one that has fewer. Raises as `object_store.attempt`."""
+
+    def request(filesystem: Any, path: str) -> bytes:
+        try:
+            return bytes(filesystem.cat_file(path, start=0, end=most))
+        except Exception as error:
+            if object_store.status_of(error) == NO_SUCH_RANGE:  # the answer to any range of an empty object
+                return b""
+            raise
+
+    return object_store.attempt(uri, request)
 
 
 def read_range(uri: str, start: int, stop: int, size: int, *, budget: RetryBudget | None = None) -> bytes:

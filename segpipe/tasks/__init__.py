@@ -1,7 +1,8 @@
 """The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
 One file per task, one line in `TASKS`; `objects.py`, `painting.py`, `regions.py` and `queries.py` are what several are
-made of. The training and the evaluation loop know no task by name.
+made of.
+The training and the evaluation loop know no task by name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from segpipe.data.batch import Batch
 from segpipe.predictions import Prediction
 from segpipe.tasks.detection import DetectionOps
 from segpipe.tasks.instance import InstanceOps
+from segpipe.tasks.keypoints import KeypointsOps
 from segpipe.tasks.panoptic import PanopticOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
@@ -70,6 +72,7 @@ TASKS: Mapping[Task, type[TaskOps]] = {
     Task.INSTANCE: InstanceOps,
     Task.DETECTION: DetectionOps,
     Task.PANOPTIC: PanopticOps,
+    Task.KEYPOINTS: KeypointsOps,
 }
 
 

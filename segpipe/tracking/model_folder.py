@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from segpipe import storage
 from segpipe.errors import InputError
+from segpipe.types import AnswerForm
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -29,12 +30,12 @@ WEIGHTS, BUNDLE = "weights.safetensors", "model.json"
 LOADER = "segpipe.serving"
 # What `serving` imports, on the way or directly.
 REQUIREMENTS = (
-    *("mlflow", "torch", "torchvision", "numpy", "safetensors"),
+    *("mlflow", "torch", "torchvision", "numpy", "scipy", "safetensors"),
     *("pydantic", "pyyaml", "pillow", "simplejpeg", "fsspec", "pyarrow"),
 )
 
 
-def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_id: str) -> None:
+def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_id: str, form: AnswerForm) -> None:
     """Writes the folder of logged model `model` from the local bundle folder `bundle_uri`.
 
     Raises InputError for a bundle that is not on this machine.
@@ -42,7 +43,6 @@ def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_
     bundle = storage.local_path(bundle_uri)
     if bundle is None:
         raise InputError(f"{bundle_uri}: a bundle is registered from a local folder; copy it to one first")
-    num_classes = len(storage.read_json(storage.join(bundle_uri, BUNDLE))["classes"])
     # uv's environments hold no pip, which MLflow would like to name in conda.yaml.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -61,22 +61,21 @@ def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_
             loader_module=LOADER,
             data_path=str(bundle),
             code_paths=[str(Path(__file__).resolve().parents[1])],
-            signature=signature(num_classes),
+            signature=signature(form),
             pip_requirements=[_pinned(name) for name in REQUIREMENTS],
         )
 
 
-def signature(num_classes: int) -> ModelSignature:
-    """uint8 images (any number, any size, RGB) -> class ids. The input has no name, so that a plain array and a plain
-    JSON list are taken as they are.
+def signature(form: AnswerForm) -> ModelSignature:
+    """uint8 images (any number, any size, RGB) -> what the model answers. The input has no name, so that a plain array
+    and a plain JSON list are taken as they are.
     """
     from mlflow.models import ModelSignature
 
     images = {"dtype": "uint8", "shape": [-1, -1, -1, 3]}
-    labels = {"dtype": "uint8" if num_classes <= 255 else "int32", "shape": [-1, -1, -1]}
     document = {
         "inputs": json.dumps([{"type": "tensor", "tensor-spec": images}]),
-        "outputs": json.dumps([{"type": "tensor", "tensor-spec": labels, "name": "labels"}]),
+        "outputs": json.dumps(form.columns),
         "params": None,
     }
     made: ModelSignature = ModelSignature.from_dict(document)

@@ -26,7 +26,23 @@ PICTURES_IN_NOTE = 4
 HEADING = "## Evaluation"
 CLASSES_IN_NOTE = 60
 PADDING = "&emsp;"  # MLflow draws the cells of a table without any distance, and trims what is a space by itself
-TITLES = {"miou": "mIoU", "iou": "IoU", "dice": "Dice", "pixels": "pixels %"}  # in the order of the columns
+TITLES = {  # in the order of the columns
+    "miou": "mIoU",
+    "iou": "IoU",
+    "dice": "Dice",
+    "pixels": "pixels %",
+    "ap/coco/segm": "mask AP",
+    "ap/coco/bbox": "box AP",
+    "ap": "AP",
+    "ap50": "AP50",
+    "objects": "objects",
+    "pq/all": "PQ",
+    "pq": "PQ",
+    "sq": "SQ",
+    "rq": "RQ",
+    "segments": "segments",
+}
+COUNTS = ("objects", "segments")
 
 
 def record_dataset(
@@ -173,7 +189,7 @@ def _caveat(report: EvalReport) -> str:
 
 
 def _class_table(report: EvalReport) -> tuple[list[str], list[list[Any]]]:
-    """Column titles and one row a class, in class order; pixel counts as share of the whole."""
+    """Column titles and one row a class, in class order; pixels as share of the whole, objects as their number."""
     measured = report.per_class[report.classes[0]]
     names = sorted(measured, key=[*TITLES, *sorted(measured)].index)
     total = sum(values.get("pixels") or 0.0 for values in report.per_class.values())
@@ -186,8 +202,13 @@ def _class_table(report: EvalReport) -> tuple[list[str], list[list[Any]]]:
             100 * value / total if name == "pixels" and value is not None and total else value
             for name, value in zip(names, cells, strict=True)
         ]
-        rows.append([label, *(None if value is None else round(value, 4) for value in shares)])
+        cells = [_rounded(name, value) for name, value in zip(names, shares, strict=True)]
+        rows.append([label, *cells])
     return columns, rows
+
+
+def _rounded(name: str, value: float | None) -> float | None:
+    return None if value is None else int(value) if name in COUNTS else round(value, 4)
 
 
 def _cell(value: Any) -> str:

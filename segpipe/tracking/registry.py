@@ -19,12 +19,15 @@ from segpipe.tracking.connect import RunRef, metric_name, page, talking_to, with
 from segpipe.tracking.model_folder import BUNDLE, WEIGHTS, save_model_folder
 from segpipe.tracking.records import evaluation_prefix
 from segpipe.tracking.runs import log_metrics
+from segpipe.types import AnswerForm
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
 WEIGHTS_TAG = "segpipe.weights_sha256"
+USAGE_TAG = "segpipe.usage"
+_UNNOTED_USAGE = "answers = model.predict(images)  # uint8 (N, H, W, 3) RGB of any size"
 
 
 def registered_version(uri: str, name: str, weights_sha256: str) -> int | None:
@@ -39,17 +42,20 @@ def has_model(run: RunRef, weights_sha256: str) -> bool:
         return any(str(model.status) == "READY" for model in _models_of(client, run, weights_sha256))
 
 
-def log_model(run: RunRef, *, bundle_uri: str, tags: Mapping[str, str]) -> None:
-    """Makes the bundle in the local folder `bundle_uri` a model of the run, which `mlflow.pyfunc` loads; once.
+def log_model(run: RunRef, *, bundle_uri: str, tags: Mapping[str, str], form: AnswerForm) -> None:
+    """Makes the bundle in the local folder `bundle_uri` a model of the run, which `mlflow.pyfunc` loads and which
+    answers in this `form`; once.
 
     Raises InputError without a bundle, CorruptError when the weights are not those that `model.json` names.
     """
     digest = _verified_digest(bundle_uri)
     with talking_to(run.tracking_uri) as client:
-        _logged_model(client, run, bundle_uri, digest, tags)
+        _logged_model(client, run, bundle_uri, digest, tags, form)
 
 
-def register(run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str], description: str) -> int:
+def register(
+    run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str], description: str, form: AnswerForm
+) -> int:
     """The version of registered model `name` that holds the weights of the bundle in the local folder `bundle_uri`.
 
     Made of the run's logged model, with the metrics of its evaluation, when there is none; weights that are registered
@@ -60,17 +66,18 @@ def register(run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str]
         _create_registered_model(client, name)
         if (known := _version_of(client, name, digest)) is not None:
             return known
-        model_id, source = _logged_model(client, run, bundle_uri, digest, tags)
+        model_id, source = _logged_model(client, run, bundle_uri, digest, tags, form)
         created = client.create_model_version(
             name,
             source,
             run.run_id,
-            tags={**tags, WEIGHTS_TAG: digest},
+            tags={**tags, WEIGHTS_TAG: digest, USAGE_TAG: form.usage},
             description=description,
             model_id=model_id,
         )
         number = int(created.version)
-        client.update_model_version(name, str(number), with_usage(description, run.tracking_uri, f"{name}/{number}"))
+        page_text = with_usage(description, run.tracking_uri, f"{name}/{number}", form.usage)
+        client.update_model_version(name, str(number), page_text)
         # What MLflow's own register_model leaves: without it the model's page says "not registered".
         client.set_logged_model_tags(
             model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": str(number)}])}
@@ -101,13 +108,16 @@ def alias_version(uri: str, name: str, alias: str) -> int | None:
 def describe_version(uri: str, name: str, version: int, description: str) -> None:
     """Replaces a version's markdown description; how to load and serve it is appended."""
     with talking_to(uri) as client:
-        client.update_model_version(name, str(version), with_usage(description, uri, f"{name}/{version}"))
+        usage = _usage(client, name, version)
+        client.update_model_version(name, str(version), with_usage(description, uri, f"{name}/{version}", usage))
 
 
-def describe_model(uri: str, name: str, description: str, *, alias: str) -> None:
-    """Replaces the markdown description of a registered model; how to load and serve `alias` is appended."""
+def describe_model(uri: str, name: str, description: str, *, alias: str, version: int) -> None:
+    """Replaces the markdown description of a registered model; how to load and serve `alias`, which `version` has or is
+    about to have, is appended."""
     with talking_to(uri) as client:
-        client.update_registered_model(name, with_usage(description, uri, f"{name}@{alias}"))
+        usage = _usage(client, name, version)
+        client.update_registered_model(name, with_usage(description, uri, f"{name}@{alias}", usage))
 
 
 def version_url(uri: str, name: str, version: int) -> str | None:
@@ -115,8 +125,8 @@ def version_url(uri: str, name: str, version: int) -> str | None:
     return page(uri, "models", name, "versions", str(version))
 
 
-def with_usage(description: str, uri: str, which: str) -> str:
-    """`description` with how to load and serve `which` behind it: "name/version" or "name@alias"."""
+def with_usage(description: str, uri: str, which: str, usage: str) -> str:
+    """`description` with how to load, ask (`usage`) and serve `which` behind it: "name/version" or "name@alias"."""
     model = f"models:/{which}"
     store = without_password(uri)
     return f"""{description.rstrip()}
@@ -128,7 +138,7 @@ import mlflow
 
 mlflow.set_tracking_uri("{store}")
 model = mlflow.pyfunc.load_model("{model}")
-labels = model.predict(images)  # uint8 (N, H, W, 3) RGB of any size -> class ids (N, H, W)
+{usage}
 ```
 
 ```sh
@@ -147,6 +157,12 @@ def _verified_digest(bundle_uri: str) -> str:
     if named != found:
         raise CorruptError(f"{weights}: SHA-256 is {found[:12]}, {BUNDLE} names {named[:12]}; train or copy it again")
     return found
+
+
+def _usage(client: MlflowClient, name: str, version: int) -> str:
+    """How a version is asked. Of one that was registered before this was noted, nobody wrote down what it answers."""
+    usage: str = client.get_model_version(name, str(version)).tags.get(USAGE_TAG, _UNNOTED_USAGE)
+    return usage
 
 
 def _version_of(client: MlflowClient, name: str, digest: str) -> int | None:
@@ -170,7 +186,7 @@ def _models_of(client: MlflowClient, run: RunRef, digest: str) -> list[LoggedMod
 
 
 def _logged_model(
-    client: MlflowClient, run: RunRef, bundle_uri: str, digest: str, tags: Mapping[str, str]
+    client: MlflowClient, run: RunRef, bundle_uri: str, digest: str, tags: Mapping[str, str], form: AnswerForm
 ) -> tuple[str, str]:
     """(id, artifact location) of the run's logged model with these weights; one that a crash left half done is redone.
 
@@ -197,7 +213,7 @@ def _logged_model(
         _copy_evaluation(client, run, model.model_id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        save_model_folder(folder, bundle_uri, model=model, run_id=run.run_id)
+        save_model_folder(folder, bundle_uri, model=model, run_id=run.run_id, form=form)
         client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     return model.model_id, model.artifact_location

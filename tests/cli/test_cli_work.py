@@ -26,7 +26,16 @@ def test_check_says_what_would_be_trained(recipe: str) -> None:
     found = document(segpipe("check", recipe, "--json"))
     assert found["name"] == "tiny"
     assert [each["arch"] for each in found["architectures"]] == ["fcn_resnet18", "unet"]
+    assert found["notes"] == []
     assert "is fine" in segpipe("check", recipe).stdout
+
+
+def test_check_says_what_the_source_passes_over(recipe: str, tmp_path: Path) -> None:
+    root = write_folder_mini(tmp_path / "root", lists=True)
+    (root / "splits" / "test.txt").write_text("img_000\n")
+    (root / "splits" / "val.txt").write_text("img_005\nimg_010\n")
+    shown = segpipe("check", recipe, "--set", f"dataset={{name: mini, format: folder, root: {root}}}").stdout
+    assert "warning: passed over: 1 image that no split list names: images/img_015.jpg" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
@@ -63,18 +72,23 @@ def test_ingest_above_the_limit_lists_the_bad_files_and_is_1(monkeypatch: pytest
     entry = QuarantineEntry(file="a[red].png", item="a", reason="truncated", detail="ends at byte 9")
 
     def refuse(config: object, **_: object) -> None:
-        raise QuarantineLimitError("1 of 2 samples are bad", [entry])
+        raise QuarantineLimitError("1 of 2 samples are bad", [entry], ["passed over: 7 masks"])
 
     monkeypatch.setattr(ingest_stage, "ingest", refuse)
     told = document(segpipe("ingest", "folder", str(tmp_path), "--to", "here", "--json"), status=1)
     here = str(Path("here").absolute())
-    assert (told["uri"], told["version"], told["warnings"]) == (here, None, ["1 of 2 samples are bad"])
+    assert (told["uri"], told["version"], told["warnings"]) == (
+        here,
+        None,
+        ["1 of 2 samples are bad", "passed over: 7 masks"],
+    )
     assert told["quarantined"] == [
         {"file": "a[red].png", "item": "a", "reason": "truncated", "detail": "ends at byte 9"}
     ]
     shown = segpipe("ingest", "folder", str(tmp_path), "--to", "here")
     assert shown.exit_code == 1
     assert "a[red].png" in shown.stdout
+    assert "warning: passed over: 7 masks" in shown.stdout
 
 
 def test_an_ingest_says_first_what_it_indexes(tmp_path: Path) -> None:

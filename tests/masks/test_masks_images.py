@@ -177,6 +177,8 @@ def test_map_labels_maps_and_names_the_first_unknown_value() -> None:
     mapped = map_labels(LABELS, {0: 255, 1: 0, 2: 1, 3: 0}, file="m")
     np.testing.assert_array_equal(mapped, np.array([255, 0, 1, 0], np.uint8)[LABELS])
     assert mapped.dtype == np.uint8
+    assert mapped.flags.writeable
+    np.testing.assert_array_equal(map_labels(LABELS.T, {0: 255, 1: 0, 2: 1, 3: 0}, file="m"), mapped.T)
     spoilt = LABELS.copy()
     spoilt[5, 13] = spoilt[6, 2] = 77
     with pytest.raises(BadSampleError, match=r"label 77 in 2 pixels, first at x=13, y=5; known raw labels are \[0, 1"):

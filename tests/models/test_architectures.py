@@ -27,6 +27,7 @@ SUPPORT = {
     "spec",
     "layers",
     "backbones",
+    "hrnet",
     "upsampling",
     "pretrained",
     "pyramid",
@@ -34,6 +35,7 @@ SUPPORT = {
     "released_regions",
     "attention",
     "pixel_decoders",
+    "given_proposals",
 }
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())

@@ -28,9 +28,9 @@ def same_weights(name: str, *output_strides: int) -> list[Backbone]:
 @pytest.mark.parametrize("name", list(BACKBONES))
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_maps_have_the_promised_strides_and_channels(name: str, output_stride: int) -> None:
-    backbone = build_backbone(name, output_stride=output_stride).eval()
-    with torch.no_grad():
-        maps = backbone(images()[:1])
+    with torch.device("meta"):  # shapes alone
+        backbone = build_backbone(name, output_stride=output_stride)
+        maps = backbone.eval()(torch.empty(1, 3, 65, 47))
     strides = [min(stride, output_stride) for stride in (2, 4, 8, 16, 32)]
     expected = [
         (1, channels, -(-65 // stride), -(-47 // stride))
@@ -79,3 +79,28 @@ def test_norm_layers_keep_each_familys_constants() -> None:
         norms = [module for module in build_backbone(name).modules() if isinstance(module, nn.BatchNorm2d)]
         assert norms
         assert all(type(norm) is BatchNorm2d and (norm.eps, norm.momentum) == (eps, momentum) for norm in norms)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_large", "resnext50_32x4d"])
+def test_frozen_norms_are_those_of_evaluation_and_have_nothing_to_train(name: str) -> None:
+    trained = build_backbone(name).eval()
+    for module in trained.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2.0)
+    frozen = build_backbone(name, norm="frozen").train()
+    frozen.load_state_dict(trained.state_dict(), strict=True)
+    with torch.no_grad():
+        for mine, other in zip(frozen(images()), trained(images()), strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+    norms = {key.rpartition(".")[0] for key in frozen.state_dict() if key.endswith("running_var")}
+    assert norms
+    assert not [key for key, _ in frozen.named_parameters() if key.rpartition(".")[0] in norms]
+
+
+def test_maps_may_be_taken_after_other_children() -> None:
+    with torch.device("meta"):
+        backbone = build_backbone("mobilenet_v3_large", taps={"13": 160, "16": 960})
+        maps = backbone(torch.empty(2, 3, 64, 96))
+    assert backbone.channels == (160, 960)
+    assert [tuple(features.shape) for features in maps] == [(2, 160, 2, 3), (2, 960, 2, 3)]

@@ -253,3 +253,14 @@ def test_released_weights_have_names(arch: str, options: dict[str, Any], name: s
 def test_a_form_without_released_weights_says_what_there_is() -> None:
     with pytest.raises(InputError, match=r"'COCO_V1' is not known for mask_rcnn with resnet18; expected one of IMAGE"):
         models.check("mask_rcnn", {"backbone": "resnet18"}, pretrained="COCO_V1")
+
+
+def test_another_models_file_is_refused(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        retina = detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None)
+        faster = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    for other, arch in ((retina, "mask_rcnn"), (faster, "retinanet"), (faster, "mask_rcnn")):
+        state = {key: torch.empty(value.shape) for key, value in other.state_dict().items()}
+        torch.save(state, tmp_path / "other.pth")
+        with pytest.raises(InputError, match=rf"for {arch}: the tensors do not fit: \d+ missing"):
+            models.check(arch, {}, pretrained=str(tmp_path / "other.pth"))

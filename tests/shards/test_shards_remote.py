@@ -131,6 +131,17 @@ def test_the_next_block_is_fetched_while_the_present_one_is_used(
     assert dataset._row_groups.loads == len(first_use)
 
 
+def test_an_outline_costs_no_images(slow_store: SlowStore) -> None:
+    """A person who looks at a dataset of a hundred gigabytes does not fetch it."""
+    folder, samples = str(slow_store.folder), [semantic_sample(n, image_bytes=60_000) for n in range(24)]
+    result = shards.write_shard(samples, folder, "train", group_rows=8)
+    shards.publish(folder, manifest_of([result]))
+    dataset = opened(slow_store)
+    assert dataset.outline("train") == [(sample.group, True) for sample in samples]
+    assert result.shard is not None
+    assert 0 < sum(end - start for _, start, end in slow_store.reads) < 0.1 * result.shard.bytes
+
+
 def test_sizes_are_looked_up_without_the_images(slow_store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is not here yet; a small shard, a copy, and what cannot be read in ranges are taken whole."""
     folder, samples = str(slow_store.folder), [semantic_sample(n, image_bytes=60_000) for n in range(72)]

@@ -40,7 +40,7 @@ def test_a_block_of_long_clips_is_read_once(tmp_path: Path) -> None:
     dataset = open_dataset(str(tmp_path))
     dataset._row_groups = kept = row_groups.RowGroups(str(tmp_path), max_bytes=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segpipe.shards.reader._estimate", lambda _: 1 << 30)
+        patch.setattr("segpipe.shards.reader.estimate", lambda _: 1 << 30)
         for row, sample in zip(order, dataset.read("train", order), strict=True):
             assert sample == samples[row]
             with kept._lock:  # one comes before another goes

@@ -159,6 +159,7 @@ def test_folders_of_splits_beside_others_are_said_not_to_count(tmp_path: Path) -
 
 def test_yolos_validation_folder_is_the_split_val(tmp_path: Path) -> None:
     WRITERS["yolo"](tmp_path)
+    (tmp_path / "data.yaml").write_text("names: [person, car]\n")  # with paths, those count
     before = open_source("yolo", str(tmp_path)).index()
     for tree in ("images", "labels"):
         (tmp_path / tree / "val").rename(tmp_path / tree / "validation")

@@ -72,9 +72,9 @@ LISTED = {"labelme": 2}
 def test_an_index_lists_a_folder_once(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an object store a hundred thousand files are a hundred requests, each time."""
     listed: Counter[str] = Counter()
-    list_tree, list_files = storage.list_tree, storage.list_files
+    list_tree, list_names = storage.list_tree, storage.list_names
     monkeypatch.setattr(storage, "list_tree", lambda uri, **how: listed.update([uri]) or list_tree(uri, **how))
-    monkeypatch.setattr(storage, "list_files", lambda uri, **how: listed.update([uri]) or list_files(uri, **how))
+    monkeypatch.setattr(storage, "list_names", lambda uri, **how: listed.update([uri]) or list_names(uri, **how))
     source.index()
     assert max(listed.values(), default=0) <= LISTED.get(source.name, 1), listed
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from segpipe.cli import data_views
+from segpipe.cli import data_views, version_views
 from segpipe.config import DatasetConfig, Recipe
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import open_dataset
@@ -271,17 +272,20 @@ def test_versions_without_label_maps_have_no_shares(tmp_path: Path) -> None:
         ("person", None, None),
         ("toothbrush", None, None),
     ]
+    assert [(each.old_objects, each.new_objects) for each in diff(objects, maps).classes[:2]] == [(2, None), (2, None)]
     found = diff(objects, maps)
     assert {each.name: (each.old is None, each.new is None) for each in found.classes}["ground"] == (True, False)
     console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
-    data_views.differed(console, found)
-    data_views.differed(console, replace(found, classes=found.classes[:2]))
-    data_views.differed(console, diff(objects, objects))
+    version_views.differed(console, found)
+    bare = tuple(replace(each, old_objects=None) for each in found.classes[:2])
+    version_views.differed(console, replace(found, classes=bare))
+    version_views.differed(console, diff(objects, objects))
     console.file.close()
     shown = console.export_text()
     assert "0.00" not in shown
     assert "no label maps before, so no class has a share" in shown
-    assert "no label maps before or after" in shown
+    assert "no label maps and no objects before or after" in shown
+    assert re.search(r"person +│ +2 +│ +- ", shown)
     assert "the very same version" in shown
 
 

@@ -2,15 +2,21 @@
 
 import pytest
 
+from segpipe.config import Recipe
 from segpipe.stages.ingest import ingest
-from segpipe.stages.outlook import outlook
+from segpipe.stages.outlook import Outlook, outlook
+from segpipe.stages.preflight import check
 from tests.stages.toy_night import recipe
 
 pytestmark = [pytest.mark.usefixtures("one_core"), pytest.mark.xdist_group("ingest")]
 
 
+def outlook_of(found: Recipe) -> list[Outlook]:
+    return outlook(found, check(found).samples)
+
+
 def test_steps_are_counted_from_the_listing_before_there_is_a_dataset() -> None:
-    first, second = outlook(recipe("train.epochs=100", "architectures.1.train.batch_size=3"))
+    first, second = outlook_of(recipe("train.epochs=100", "architectures.1.train.batch_size=3"))
     assert (first.label, first.steps, first.notes) == ("unet", 200, ())
     assert (second.label, second.steps) == ("deeplab_v3plus", 200)
 
@@ -24,7 +30,7 @@ def test_steps_are_counted_from_the_listing_before_there_is_a_dataset() -> None:
     ],
 )
 def test_too_few_steps_are_told(overrides: tuple[str, ...], steps: int, note: str) -> None:
-    found = outlook(recipe(*overrides))[0]
+    found = outlook_of(recipe(*overrides))[0]
     assert found.steps == steps
     assert found.notes[0].startswith(note)
 
@@ -32,8 +38,8 @@ def test_too_few_steps_are_told(overrides: tuple[str, ...], steps: int, note: st
 def test_a_crop_that_the_images_of_the_dataset_do_not_fill_is_told() -> None:
     enough = ("train.epochs=100",)
     ingest(recipe().dataset)
-    assert outlook(recipe(*enough))[0].notes == ()
-    (note,) = outlook(recipe(*enough, "train.augment.crop=[64, 32]"))[0].notes
+    assert outlook_of(recipe(*enough))[0].notes == ()
+    (note,) = outlook_of(recipe(*enough, "train.augment.crop=[64, 32]"))[0].notes
     assert note.startswith("augment.crop 64x32 (height x width) is larger than 8 of 8 images (most are 40x32 pixels")
-    (note,) = outlook(recipe(*enough, "train.input_scale=0.5"))[0].notes
+    (note,) = outlook_of(recipe(*enough, "train.input_scale=0.5"))[0].notes
     assert "40x32 pixels at input_scale 0.5" in note

@@ -116,6 +116,44 @@ def test_copy_paste_needs_objects_to_copy(tmp_path: Path) -> None:
     check_evaluation(recipe(masks_only, "train.augment.copy_paste=0.5"))
 
 
+OBJECTS = ("task=instance", "architectures=[{arch: mask_rcnn}, {arch: unet_watershed}]")
+
+
+def test_a_recipe_of_objects_passes_and_one_of_mixed_tasks_does_not() -> None:
+    check(recipe(*OBJECTS))
+    with pytest.raises(InputError) as caught:
+        check(recipe("task=instance"))
+    first, *_ = str(caught.value).splitlines()[1:]
+    assert first.startswith(
+        "  architectures.0.arch: unet is a model of task semantic, and the recipe's task is instance"
+    )
+    assert "mask_rcnn" in first
+    assert first.endswith("or set task: semantic")
+
+
+def test_a_source_must_fill_what_the_task_needs(tmp_path: Path) -> None:
+    masks_only = f"dataset={{name: a, format: folder, root: {write_folder_mini(tmp_path, lists=True)}}}"
+    expected = (
+        rf"task instance needs segments, which the source {tmp_path} does not fill \(it fills: label_map\); choose"
+    )
+    for refuse in (check, check_evaluation):
+        with pytest.raises(InputError, match=expected):
+            refuse(recipe(masks_only, "evaluate.split=val", *OBJECTS))
+
+
+def test_what_a_task_would_ignore_is_refused_once_for_all_that_ask_for_it() -> None:
+    with pytest.raises(InputError) as caught:
+        check(recipe(*OBJECTS, "train.inference={mirror: true}", "architectures.1.train={class_weights: enet}"))
+    both = str(caught.value).splitlines()[1:]
+    assert len(both) == 2, "they are not the same faults"
+    assert both[0].startswith("  architectures.0: train: inference asks for scales [1.0] and mirror: ")
+    assert both[1].startswith("  architectures.1: train: class_weights is enet: ")
+    with pytest.raises(InputError) as caught:
+        check(recipe(*OBJECTS, "train.aux_weight=1.0"))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.startswith("  architectures.0, architectures.1: train: aux_weight is 1: ")
+
+
 def test_an_evaluation_asks_for_its_own_split_only() -> None:
     check_evaluation(recipe("dataset.options.train=0", "architectures=[{arch: unett}]"))
     with pytest.raises(InputError, match=r"evaluate.split is 'test', but the source scenes has the splits train \(8\)"):

@@ -137,7 +137,7 @@ def test_mlflow_catches_up_when_it_is_back(bright: Told, other_home: Path) -> No
     assert ["wild" in run.data.tags["mlflow.note.content"] for run in nights_shown] == [True, False]
     assert all("**promoted**" in run.data.tags["mlflow.note.content"] for run in nights_shown)
     assert {run.info.status for run in (child, *nights_shown)} == {"FINISHED"}
-    assert storage.list_files(str(other_home / "pending" / "mine")) == []
+    assert storage.list_names(str(other_home / "pending" / "mine")) == []
 
 
 def _shown(client: MlflowClient) -> tuple[dict[str, Run], list[Run]]:

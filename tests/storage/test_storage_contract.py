@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from segpipe import storage
-from segpipe.errors import ConflictError, CorruptError, InputError
+from segpipe.errors import ConflictError, CorruptError, InputError, TooLargeError
+from segpipe.storage import ranges
 
 
-def test_bytes_come_back_whole_limited_and_in_pieces(root: str) -> None:
+def test_bytes_come_back_whole_limited_and_in_pieces(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(range(256)) * 3000
     uri = storage.join(root, "a/b", "c.bin")
     assert storage.write_once(uri, data) is True
@@ -26,13 +27,18 @@ def test_bytes_come_back_whole_limited_and_in_pieces(root: str) -> None:
         assert file.tell() == len(data)
     with pytest.raises(InputError, match=r"c\.bin: 768,000 bytes; at most 10 "):
         storage.read_bytes(uri, limit=10)
+    monkeypatch.setattr(ranges, "PIECE_BYTES", 1000)
+    assert storage.read_bytes(uri, limit=len(data)) == data
+    assert storage.read_bytes(uri, limit=1 << 40) == data
+    with pytest.raises(TooLargeError, match=r"c\.bin: 768,000 bytes; at most 767,999 "):
+        storage.read_bytes(uri, limit=len(data) - 1)
 
 
 def test_the_empty_file_is_a_file(root: str) -> None:
     uri = storage.join(root, "empty")
     assert storage.write_once(uri, b"") is True
     assert storage.write_once(uri, b"") is False
-    assert storage.read_bytes(uri) == b""
+    assert storage.read_bytes(uri) == storage.read_bytes(uri, limit=0) == b""
     with storage.open_read(uri) as file:
         assert file.read() == b""
 
@@ -89,7 +95,7 @@ def test_of_eight_writers_at_once_one_creates(root: str, same: bool) -> None:
 
 
 def test_listings_are_sorted_filtered_and_hide_what_is_unfinished(root: str) -> None:
-    assert storage.list_files(root) == storage.list_tree(root) == []
+    assert storage.list_names(root) == storage.list_folders(root) == storage.list_tree(root) == []
     for name in (
         "b.json",
         "a.json",
@@ -99,16 +105,18 @@ def test_listings_are_sorted_filtered_and_hide_what_is_unfinished(root: str) -> 
         ".segpipe-tmp.0123abcd.1.0123456789abcdef",
     ):
         storage.write_once(storage.join(root, name), b"1")
-    assert storage.list_files(root, suffix=".json") == [f"{root}/a.json", f"{root}/b.json"]
-    assert storage.list_files(root) == [f"{root}/a.json", f"{root}/a.txt", f"{root}/b.json"]
+    assert storage.list_names(root, suffix=".json") == ["a.json", "b.json"]
+    assert storage.list_names(root) == ["a.json", "a.txt", "b.json"]
+    assert storage.list_folders(root) == storage.list_folders(f"{root}/") == ["deep"]
+    assert storage.list_folders(f"{root}/deep") == ["er"]
     assert storage.list_tree(root, suffix=".json") == ["a.json", "b.json", "deep/er/z.json", "deep/y.json"]
-    assert storage.list_files(f"{root}/deep/") == [f"{root}/deep/y.json"]
+    assert storage.list_names(f"{root}/deep/") == ["y.json"]
 
 
 def test_a_new_file_is_listed_at_once(root: str) -> None:
     for number in range(3):
         storage.write_once(storage.join(root, str(number)), b"1")
-        assert len(storage.list_files(root)) == number + 1
+        assert len(storage.list_names(root)) == number + 1
 
 
 def test_exists_and_delete(root: str) -> None:

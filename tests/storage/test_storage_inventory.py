@@ -43,6 +43,19 @@ def test_only_regular_files_and_links_to_them_are_named_and_counted(tmp_path: Pa
         ]
 
 
+def test_a_folder_counts_when_it_holds_a_file_and_may_be_a_link(tmp_path: Path) -> None:
+    """As in a store, where a folder is nothing but the files in it. A link may lead to a larger disk."""
+    for name in ("home/empty/in/side", "home/unfinished/.segpipe-tmp.0123abcd.1.0123456789abcdef", "home/full/in"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "home" / "full" / "in" / "file").write_bytes(b"1")
+    (tmp_path / "home" / "file").write_bytes(b"1")
+    (tmp_path / "home" / "linked").symlink_to(tmp_path / "home" / "full")
+    (tmp_path / "home" / "to_nothing").symlink_to(tmp_path / "nothing")
+    (tmp_path / "home" / "circle").symlink_to("circle")
+    assert storage.list_folders(str(tmp_path / "home")) == ["full", "linked"]
+    assert storage.list_names(str(tmp_path / "home")) == ["file"]
+
+
 def test_a_link_that_cannot_be_followed_is_no_file_and_cannot_be_counted(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "file").write_bytes(b"")
@@ -70,7 +83,7 @@ def test_what_goes_away_meanwhile_is_left_out(
     assert verb(str(tmp_path)) == []
 
 
-@pytest.mark.parametrize("verb", [storage.list_tree, storage.inventory])
+@pytest.mark.parametrize("verb", [storage.list_names, storage.list_folders, storage.list_tree, storage.inventory])
 def test_a_file_is_no_folder(verb: Callable[[str], list[object]], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     with pytest.raises(InputError, match="file: no such file or folder"):

@@ -210,9 +210,9 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     for name in ("pipe", "folder"):
         with pytest.raises(InputError, match=rf"{name}: is not a regular file"):
             storage.read_bytes(str(tmp_path / name))
-    assert storage.list_files(str(tmp_path)) == []
+    assert storage.list_names(str(tmp_path)) == []
     with pytest.raises(InputError, match="no such file or folder"):
-        storage.list_files(str(tmp_path / "pipe" / "below"))
+        storage.list_names(str(tmp_path / "pipe" / "below"))
 
 
 def test_a_fingerprint_is_size_and_times_of_change_to_the_nanosecond(tmp_path: Path) -> None:

@@ -88,12 +88,22 @@ def test_a_fingerprint_tells_objects_of_equal_length_apart(flaky: FlakyStore, s3
     assert flaky.faults == []
 
 
+def test_a_document_comes_in_one_request(flaky: FlakyStore, s3_root: str) -> None:
+    """A night reads hundreds of them, one after the other, each tens of milliseconds away."""
+    uri = storage.join(s3_root, "x.json")
+    storage.write_json_once(uri, {"a": 1})
+    asked: list[str] = []
+    flaky.plan = lambda method: asked.append(method) or ""  # type: ignore[func-returns-value]
+    assert storage.read_json(uri) == {"a": 1}
+    assert asked == ["GET"]
+
+
 def test_a_store_that_stays_down_is_unreachable(
     flaky: FlakyStore, s3_root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_store, "RETRY_SECONDS", 0.2)
     flaky.faults = [(method, "503") for method in ("PUT", "GET", "HEAD") for _ in range(10_000)]
-    for verb in (lambda uri: storage.write_once(uri, b"1"), storage.read_bytes, storage.exists, storage.list_files):
+    for verb in (lambda uri: storage.write_once(uri, b"1"), storage.read_bytes, storage.exists, storage.list_names):
         with pytest.raises(UnreachableError, match=rf"x: {flaky.endpoint} did not answer in \d+ tries"):
             verb(storage.join(s3_root, "x"))
 

@@ -295,7 +295,9 @@ def test_a_model_of_another_task_is_refused_with_what_can_be_read() -> None:
         sample_ids=("a",),
         original_sizes=((8, 8),),
     )
-    with pytest.raises(InputError, match=r"returns a DenseOutput, and the panoptic task reads CentreOutput, "):
+    with pytest.raises(
+        InputError, match=r"returns a DenseOutput, and the panoptic task reads CentreOutput, QueryOutput, RegionOutput"
+    ):
         PanopticOps(CLASSES, IGNORE).predict(Drawing(DenseOutput), shown, bundle())
 
 

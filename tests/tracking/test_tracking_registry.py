@@ -10,11 +10,13 @@ from segpipe import tracking
 from segpipe.errors import CorruptError, InputError, UnreachableError
 from segpipe.tracking import RunRef
 from tests.fixtures.example_reports import eval_report
-from tests.fixtures.mlflow_store import make_bundle
+from tests.fixtures.mlflow_store import FORM, make_bundle
 
 
 def register(run: RunRef, name: str, bundle_uri: str) -> int:
-    return tracking.register(run, name=name, bundle_uri=bundle_uri, tags={"arch": "fcn"}, description="mIoU 0.5")
+    return tracking.register(
+        run, name=name, bundle_uri=bundle_uri, tags={"arch": "fcn"}, description="mIoU 0.5", form=FORM
+    )
 
 
 def logged_models(run: RunRef) -> list:
@@ -39,7 +41,11 @@ def test_a_version_shows_where_it_comes_from(open_run, tmp_path: Path, capfd: py
     client = mlflow.MlflowClient(run.tracking_uri)
     stored = client.get_model_version("origin", str(version))
     assert stored.run_id == run.run_id
-    assert stored.tags == {"arch": "fcn", "segpipe.weights_sha256": bundle.weights_sha256}
+    assert stored.tags == {
+        "arch": "fcn",
+        "segpipe.weights_sha256": bundle.weights_sha256,
+        "segpipe.usage": FORM.usage,
+    }
     assert stored.description.startswith("mIoU 0.5\n\n## Use it")
     assert f"models:/origin/{version}" in stored.description
     (model,) = logged_models(run)
@@ -107,12 +113,13 @@ def test_aliases(open_run, store: str, tmp_path: Path) -> None:
 def test_descriptions(open_run, store: str, tmp_path: Path) -> None:
     version = register(open_run("a"), "described", make_bundle(tmp_path)[0])
     tracking.describe_version(store, "described", version, "promoted")
-    tracking.describe_model(store, "described", "the models of toy", alias="champion")
+    tracking.describe_model(store, "described", "the models of toy", alias="champion", version=version)
     client = mlflow.MlflowClient(store)
     stored = client.get_model_version("described", str(version))
     assert stored.description.startswith("promoted\n\n## Use it")
     page = client.get_registered_model("described").description
     assert page.startswith("the models of toy\n\n## Use it")
+    assert all(FORM.usage in text for text in (page, stored.description))
     assert "mlflow models serve -m models:/described@champion" in page
 
 
@@ -122,7 +129,7 @@ def test_a_model_of_a_run_is_registered_without_a_second_copy(open_run, store: s
     assert not tracking.has_model(run, bundle.weights_sha256)
     assert tracking.registered_version(store, "logged", bundle.weights_sha256) is None
     for _ in range(2):
-        tracking.log_model(run, bundle_uri=folder, tags={"arch": "fcn"})
+        tracking.log_model(run, bundle_uri=folder, tags={"arch": "fcn"}, form=FORM)
     assert tracking.has_model(run, bundle.weights_sha256)
     assert register(run, "logged", folder) == 1
     assert tracking.registered_version(store, "logged", bundle.weights_sha256) == 1

@@ -13,7 +13,7 @@ from segpipe import tracking
 from segpipe.errors import UnreachableError
 from segpipe.tracking import MetricLogger, live
 from tests.fixtures.example_reports import eval_report
-from tests.fixtures.mlflow_store import free_port, make_bundle, mlflow_process, stop
+from tests.fixtures.mlflow_store import FORM, free_port, make_bundle, mlflow_process, stop
 
 
 def test_a_server_is_used_and_its_death_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,15 +25,15 @@ def test_a_server_is_used_and_its_death_is_survived(tmp_path: Path, monkeypatch:
     with mlflow_process("server", "--workers", "1", *stores, port=port, folder=home, tracking_uri=uri) as server:
         tracking.reachable(uri)
         parent = tracking.open_parent(uri, experiment="e", key="p", name="p", description="d", tags={})
-        run = tracking.open_child(parent, key="c", name="c", params={"epochs": 1}, tags={}, description="d")
-        assert tracking.open_child(parent, key="c", name="c", params={}, tags={}, description="d") == run
+        run = tracking.open_child(parent, key="c", name="c", params={"epochs": 1}, tags={}, description="d", form=FORM)
+        assert tracking.open_child(parent, key="c", name="c", params={}, tags={}, description="d", form=FORM) == run
         tracking.record_dataset(run, name="toy", version="ab" * 32, uri="/d", split="test", context="evaluation")
         tracking.record_evaluation(
             run, report=eval_report(), report_json=b"{}", recipe_text="x", pictures=[("a/b c", b"PNG")]
         )
         bundle, _ = make_bundle(tmp_path / "run")
         for _ in range(2):
-            assert tracking.register(run, name="m", bundle_uri=bundle, tags={}, description="d") == 1
+            assert tracking.register(run, name="m", bundle_uri=bundle, tags={}, description="d", form=FORM) == 1
         tracking.set_alias(uri, "m", "champion", 1)
         assert tracking.alias_version(uri, "m", "champion") == 1
         assert tracking.alias_version(uri, "m", "challenger") is None

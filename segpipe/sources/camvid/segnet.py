@@ -111,6 +111,5 @@ def _reroot(path: str) -> str | None:
 def _is_there(root: str, path: str, present: dict[str, frozenset[str]]) -> bool:
     folder, _, file = path.partition("/")
     if folder not in present:
-        files = storage.list_files(storage.join(root, folder))
-        present[folder] = frozenset(uri.rpartition("/")[2] for uri in files)
+        present[folder] = frozenset(storage.list_names(storage.join(root, folder)))
     return file in present[folder]

@@ -17,7 +17,7 @@ from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.folder.classes import read_classes
 from segpipe.sources.folder.splits import PICTURES, find_lists, read_lists
-from segpipe.sources.reading import coding, empty_splits, hashed_split, parse_shares, passed_over, read_pair
+from segpipe.sources.reading import coding, empty_splits, hashed_split, parse_shares, passed_over, read_pair, shown
 from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
@@ -112,10 +112,9 @@ class Folder:
     def _pictures(self, folder: str, suffix: str) -> dict[str, list[str]]:
         """Path below `folder` without suffix and extension -> the pictures that have it (one, unless ambiguous)."""
         pictures: dict[str, list[str]] = {}
-        for path in storage.list_tree(storage.join(self.root, folder)):
+        for path in shown(self.root, folder):
             stem, dot, extension = path.rpartition(".")
-            hidden = any(part.startswith(".") for part in path.split("/"))
-            if not hidden and dot + extension.lower() in PICTURES and stem.endswith(suffix):
+            if dot + extension.lower() in PICTURES and stem.endswith(suffix):
                 pictures.setdefault(stem.removesuffix(suffix), []).append(f"{folder}/{path}")
         if not pictures:
             ending = f"*{suffix}.jpg or *{suffix}.png"
@@ -201,7 +200,7 @@ def open_folder(
     Void is 255 (unless a class has that id), `ignore` and the entries that the classes file marks.
     """
     table = read_classes(root, classes, ignore=ignore, reduce_zero=reduce_zero)
-    if splits != "splits" and not storage.list_files(storage.join(root, splits), suffix=".txt"):
+    if splits != "splits" and not storage.list_names(storage.join(root, splits), suffix=".txt"):
         raise InputError(
             f"{root}: option splits={splits!r}: no .txt file in that folder; expected e.g. {splits}/train.txt"
         )

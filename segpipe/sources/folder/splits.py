@@ -16,8 +16,8 @@ _SPLIT_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
 
 def find_lists(root: str, folder: str) -> dict[str, str]:
     """Split -> its list, relative to the root: folder/*.txt, else train.txt, val.txt, test.txt; {} if there is none."""
-    if uris := storage.list_files(storage.join(root, folder), suffix=".txt"):
-        return {(file := uri.rpartition("/")[2])[:-4]: f"{folder}/{file}" for uri in uris}
+    if names := storage.list_names(storage.join(root, folder), suffix=".txt"):
+        return {name.removesuffix(".txt"): f"{folder}/{name}" for name in names}
     return {split: file for split in SPLITS if storage.exists(storage.join(root, file := f"{split}.txt"))}
 
 

@@ -20,6 +20,7 @@ from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import Labels
 from segpipe.sources.frames.names import folder_of, in_order, name_of, pictures
 from segpipe.sources.reading import (
+    SPLITS,
     Listing,
     Photograph,
     check_size,
@@ -51,7 +52,6 @@ CLASSES = (
 OBJECT, WHOLE = 1, 255
 # (images, masks): SegTrack's folders, and the plain ones; the first pair that is there counts.
 LAYOUTS = (("JPEGImages", "GroundTruth"), ("images", "masks"))
-SPLITS = ("train", "val", "test")
 BINARY_RULES = (
     "values 1 to 254 of a mask are ignored: edges that were smoothed",
     "in a mask of 0 and 1 alone, 1 is the object",
@@ -251,7 +251,7 @@ INFO = SourceInfo(
     open=open_frames,
     summary="clips as folders of frames, with masks of one or numbered objects, or a folder an object (SegTrack v2)",
     licence="as its owner states (option licence)",
-    tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.VIDEO, Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=(
         "JPEGImages/bmx/bmx_06668.png, or images/<clip>/<frame>.jpg",
         "GroundTruth/bmx/1/bmx_06668.png (a folder an object), or masks/<clip>/<frame>.png",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from segpipe import storage
-from segpipe.sources.reading import Listing
+from segpipe.sources.reading import Listing, shown
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 _LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
@@ -16,13 +15,10 @@ def pictures(root: str, folder: str, listing: Listing) -> dict[str, str]:
     """Path below `folder` without ending -> path below `root`, of pictures in folders; doubles are refused."""
     found: dict[str, list[str]] = {}
     loose: list[str] = []
-    for path in storage.list_tree(storage.join(root, folder)):
+    for path in shown(root, folder):
         stem, dot, ending = path.rpartition(".")
-        shown = not any(part.startswith(".") for part in path.split("/"))
-        if shown and dot + ending.lower() in ENDINGS and "/" in path:
-            found.setdefault(stem, []).append(f"{folder}/{path}")
-        elif shown and dot + ending.lower() in ENDINGS:
-            loose.append(f"{folder}/{path}")
+        if dot + ending.lower() in ENDINGS:
+            (found.setdefault(stem, []) if "/" in path else loose).append(f"{folder}/{path}")
     listing.pass_over("picture(s) in no folder of a clip", loose, f"move them to {folder}/<clip>/")
     for stem, paths in found.items():
         for path in paths if len(paths) > 1 else ():

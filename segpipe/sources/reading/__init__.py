@@ -1,7 +1,8 @@
 """What the formats are made of: checked files, a listing that keeps each id once, splits where there are no lists.
 
     files.py        one file below the root -> bytes, a photograph, label ids, lines, a JSON document; and one pair
-    listing.py      what `Source.index` gives back, collected; which files are there
+    trees.py        which files are there
+    listing.py      what `Source.index` gives back, collected
     splits.py       lists of stems, or a stable hash of the group -> train, val or test
     values.py       mask values -> class ids, and what is void
     colours.py      a colour for every class that has none
@@ -37,21 +38,18 @@ from segpipe.sources.reading.files import (
     without_root,
 )
 from segpipe.sources.reading.listing import (
-    PICTURE_SUFFIXES,
     Kind,
     Line,
     Listing,
     Place,
     alone_in,
-    below,
-    files_below,
-    files_by_stem,
     is_number,
     passed_over,
     pictures_by_stem,
 )
 from segpipe.sources.reading.objects import Regions, mask_of_segmentation, regions, segment_of_mask
 from segpipe.sources.reading.splits import SPLITS, empty_splits, hashed_split, listed_stems, parse_shares
+from segpipe.sources.reading.trees import PICTURE_SUFFIXES, below, files_below, files_by_stem, shown
 from segpipe.sources.reading.values import coding, ignored_beside, value_table
 
 __all__ = [
@@ -94,6 +92,7 @@ __all__ = [
     "regions",
     "sample_of",
     "segment_of_mask",
+    "shown",
     "stored",
     "value_table",
     "without_root",

@@ -15,7 +15,7 @@ from segpipe import storage
 from segpipe.errors import InputError
 from segpipe.sources.reading.colours import class_colour
 from segpipe.sources.reading.files import is_inside, read_document
-from segpipe.sources.reading.listing import below, files_below
+from segpipe.sources.reading.trees import below, files_below
 from segpipe.sources.reading.values import coding, ignored_beside
 from segpipe.types import ClassInfo, LabelCoding
 
@@ -159,8 +159,8 @@ def _find(root: str, pattern: str) -> dict[str, str]:
 
 def _json_files(root: str, folder: str) -> list[str]:
     """The JSON files directly below `folder`, as paths below `root`."""
-    uris = storage.list_files(storage.join(root, folder) if folder else root, suffix=".json")
-    return [below(folder, uri.rpartition("/")[2]) for uri in uris]
+    names = storage.list_names(storage.join(root, folder) if folder else root, suffix=".json")
+    return [below(folder, name) for name in names]
 
 
 def _document(root: str, path: str) -> Document:

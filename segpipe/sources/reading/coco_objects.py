@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from segpipe.errors import BadSampleError
 from segpipe.sources.reading.coco_json import Category, Document, files_of, folder_of
 from segpipe.sources.reading.files import Photograph, read_photograph
-from segpipe.sources.reading.listing import PICTURE_SUFFIXES, Listing, below, is_number
+from segpipe.sources.reading.listing import Listing, is_number
+from segpipe.sources.reading.trees import PICTURE_SUFFIXES, below
 from segpipe.types import SampleRef
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe import masks, storage
-from segpipe.errors import BadSampleError, CorruptError, InputError
+from segpipe.errors import BadSampleError, CorruptError, InputError, TooLargeError
 from segpipe.types import Sample, SampleRef
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -41,13 +41,12 @@ def read_file(root: str, path: str, *, missing: str) -> bytes:
         target = local / path
         if target.exists() and not target.is_file():
             raise BadSampleError("unreadable", path, "is not a regular file: remove it or replace it by one")
+    uri = storage.join(root, path)
     try:
-        uri = storage.join(root, path)
-        if (num_bytes := storage.size(uri)) > MAX_FILE_BYTES:
-            raise BadSampleError("too_large", path, f"{num_bytes} bytes; allowed are {MAX_FILE_BYTES}: scale it down")
-        return storage.read_bytes(uri)
-    except BadSampleError:
-        raise
+        return storage.read_bytes(uri, limit=MAX_FILE_BYTES)
+    except TooLargeError as error:
+        detail = f"{storage.size(uri)} bytes; allowed are {MAX_FILE_BYTES}: scale it down"
+        raise BadSampleError("too_large", path, detail) from error
     except InputError as error:
         if isinstance(error.__cause__, PermissionError):
             raise BadSampleError("unreadable", path, without_root(error, root, path)) from error

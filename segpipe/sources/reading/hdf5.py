@@ -82,7 +82,10 @@ class Arrays:
     def _text(self, name: str, cell: Any) -> str:
         letters = self._checked(name, self._file[cell])
         if letters.size > _MAX_NAME or letters.dtype.kind != "u":
-            raise InputError(f"{self._root}/{self._path}: {name} holds a cell of {letters.shape} that is no text")
+            raise InputError(
+                f"{self._root}/{self._path}: {name} holds a cell of {letters.shape} of {letters.dtype}; expected a "
+                f"text of at most {_MAX_NAME} letters: fetch the file again"
+            )
         return "".join(map(chr, self._whole(name, letters).ravel().tolist()))
 
     def _whole(self, name: str, array: Any) -> npt.NDArray[Any]:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
-from segpipe import storage
 from segpipe.sources.reading.splits import empty_splits
+from segpipe.sources.reading.trees import PICTURE_SUFFIXES, below, shown
 from segpipe.sources.spec import Index
 from segpipe.types import QuarantineEntry, SampleRef
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _NAMED = 3  # of those that a note is about
@@ -210,38 +208,17 @@ def passed_over(what: str, names: Collection[str], remedy: str) -> list[str]:
     return [f"passed over: {len(names)} {nouns}: {', '.join(shown)}{more}; {remedy}"] if names else []
 
 
-def files_by_stem(root: str, folder: str, suffix: str) -> dict[str, str]:
-    """Path below `folder` ("" is the root) without `suffix` -> path below `root`, sorted; hidden files passed over."""
-    return {path.removesuffix(suffix): below(folder, path) for path in _shown(root, folder) if path.endswith(suffix)}
-
-
 def _stems(root: str, *kinds: Kind | None) -> list[Found]:
     """What there is of each kind that is asked for; kinds of one folder are found in one listing of it."""
     asked = [kind for kind in kinds if kind is not None]
-    trees = {folder: _shown(root, folder) for folder in {kind.folder for kind in asked}}
+    trees = {folder: shown(root, folder) for folder in {kind.folder for kind in asked}}
     return [Found(kind, kind.stems(trees[kind.folder])) for kind in asked]
-
-
-def _shown(root: str, folder: str) -> list[str]:
-    """Paths below `folder`, sorted, without hidden ones."""
-    found = storage.list_tree(storage.join(root, folder) if folder else root)
-    return [path for path in found if not any(part.startswith(".") for part in path.split("/"))]
-
-
-def files_below(root: str, folder: str) -> frozenset[str]:
-    """Every file below `folder` ("" is the root), as paths below `root`."""
-    return frozenset(below(folder, path) for path in storage.list_tree(storage.join(root, folder) if folder else root))
-
-
-def below(folder: str, path: str) -> str:
-    """`folder/path`, or `path` where `folder` is the root, ""."""
-    return f"{folder}/{path}" if folder else path
 
 
 def pictures_by_stem(root: str, folder: str, listing: Listing) -> dict[str, str]:
     """`files_by_stem` of photographs of every usual suffix; of two that share a stem, both are refused."""
     found: dict[str, list[str]] = {}
-    for path in _shown(root, folder):
+    for path in shown(root, folder):
         stem, dot, extension = path.rpartition(".")
         if dot + extension in PICTURE_SUFFIXES:
             found.setdefault(stem, []).append(below(folder, path))

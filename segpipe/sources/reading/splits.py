@@ -63,7 +63,7 @@ def listed_stems(root: str, folder: str, *, only: Collection[str] = ()) -> list[
 
     `trainval` beside others is left out, being their union. Empty where there is no list.
     """
-    found = [uri.rpartition("/")[2] for uri in storage.list_files(storage.join(root, folder), suffix=".txt")]
+    found = storage.list_names(storage.join(root, folder), suffix=".txt")
     lists = {name.removesuffix(".txt"): f"{folder}/{name}" for name in found}
     if len(lists) > 1:
         lists.pop("trainval", None)

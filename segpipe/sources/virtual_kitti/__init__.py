@@ -233,7 +233,7 @@ INFO = SourceInfo(
     open=open_virtual_kitti,
     summary="Virtual KITTI 2, 42520 rendered frames of five drives, 14 classes, tracked vehicles, depth and flow",
     licence=LICENCE,
-    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.VIDEO),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION, Task.VIDEO),
     layout=(
         "Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg",
         "Scene01/clone/frames/classSegmentation/Camera_0/classgt_00000.png",

@@ -22,11 +22,11 @@ from segpipe.models.spec import RegionOutput, Regions
 from segpipe.predictions import PanopticMap
 from segpipe.refine.panoptic_merge import SCORE_THRESHOLD, merge
 from segpipe.tasks.panoptic.limits import stuff_area_limit
+from segpipe.tasks.regions import mask_in_box
 from segpipe.types import ClassInfo
 
 # The authors' for COCO, beside terms of regions that weigh 1 each: neither branch is to outrun the other.
 SEMANTIC_WEIGHT = 0.5
-MASK_THRESHOLD = 0.5
 
 
 def losses(output: RegionOutput, batch: Batch, *, classes: Sequence[ClassInfo], ignore_index: int) -> dict[str, Tensor]:
@@ -85,27 +85,9 @@ def _things(
 def paste(
     mask_HW: npt.NDArray[np.bool_], probabilities_ss: Tensor, box: Sequence[float], seen: tuple[int, int]
 ) -> None:
-    """Sets the pixels of a mask that covers `box` (x0, y0, x1, y1) of the image as the model saw it, of size `seen`.
-
-    A pixel is inside where the mask's probability, bilinear, exceeds a half at that pixel's place in the box. The place
-    is where RoIAlign looked it up when the mask was learnt: it counts from the middle of the first pixel. The usual
-    pasting (Detectron's, torchvision's) rounds the box outwards instead, and of a thing of 5 x 5 pixels makes one of 7
-    x 7, which hardly overlaps it by a half.
-    """
-    places = []
-    for axis, (first, last) in enumerate(((box[1], box[3]), (box[0], box[2]))):
-        pixels, scale = mask_HW.shape[axis], seen[axis] / mask_HW.shape[axis]
-        share = ((torch.arange(pixels) + 0.5) * scale - 0.5 - first) / (last - first) if last > first else torch.ones(0)
-        inside = ((share >= 0) & (share <= 1)).nonzero().ravel()
-        if not len(inside):
-            return
-        places.append((slice(int(inside[0]), int(inside[-1]) + 1), share[inside] * 2 - 1))
-    (rows, share_h), (columns, share_w) = places
-    grid_hw2 = torch.stack([share_w.expand(len(share_h), -1), share_h[:, None].expand(-1, len(share_w))], dim=-1)
-    found = functional.grid_sample(
-        probabilities_ss[None, None].float(), grid_hw2[None].float(), padding_mode="border", align_corners=False
-    )
-    mask_HW[rows, columns] = (found[0, 0] > MASK_THRESHOLD).numpy()
+    """Sets the pixels of a mask that covers `box` (x0, y0, x1, y1) of the image as the model saw it, of size `seen`."""
+    top, left, inside_hw = mask_in_box(probabilities_ss, box, size=(len(mask_HW), mask_HW.shape[1]), seen=seen)
+    mask_HW[top : top + inside_hw.shape[0], left : left + inside_hw.shape[1]] = inside_hw
 
 
 def _semantic(output: RegionOutput) -> Tensor:

@@ -151,7 +151,7 @@ def test_too_many_bad_samples_refuse_the_version_with_their_counts(source: Path,
     assert "raise dataset.max_quarantine (--max-quarantine); nothing was published" in message
     assert [entry.reason for entry in caught.value.entries] == ["missing_mask", "missing_mask", "truncated"]
     again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.entries) == (message, caught.value.entries)
+    assert (str(again), again.entries, again.notes) == (message, caught.value.entries, caught.value.notes)
     assert check_dataset.versions(to) == []
     assert ingest(streets(root, max_quarantine=0.07), to=str(to)).splits["train"] == 34
 
@@ -180,10 +180,10 @@ def test_samples_that_are_broken_as_published_do_not_count(
     ]
     config = DatasetConfig(name="toy", format="folder", root="x", max_quarantine=limit)
     if message is None:
-        refuse_above_limit(config, entries, found, "there")
+        refuse_above_limit(config, entries, found, "there", ())
         return
     with pytest.raises(QuarantineLimitError, match=re.escape(message)) as caught:
-        refuse_above_limit(config, entries, found, "there")
+        refuse_above_limit(config, entries, found, "there", ())
     assert f"First: {known}.jpg: x. All of them: there" in str(caught.value)
     assert len(caught.value.entries) == len(entries)
 

@@ -3,22 +3,21 @@
 Source: github.com/wkentaro/labelme. Shapes are painted in the order of the file, later ones over earlier ones; shapes
 of one label and group_id are one object; `__ignore__` is void, `_background_` is background. Rasterised by Pillow's
 drawing with the outline, as labelme's own export does. `imageData`, a copy of the photograph, is not read.
+
+    shapes.py   what a JSON says, and the pixels of a shape
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw
 
 from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
+from segpipe.sources.labelme.shapes import paint, parsed
 from segpipe.sources.reading import (
     Listing,
     chosen,
@@ -26,15 +25,12 @@ from segpipe.sources.reading import (
     coding,
     files_by_stem,
     hashed_split,
-    is_number,
     lines_of,
     parse_shares,
     pictures_by_stem,
-    read_document,
     read_photograph,
     sample_of,
     stored,
-    without_root,
 )
 from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (
@@ -49,10 +45,6 @@ from segpipe.types import (
 )
 
 IGNORE, BACKGROUND = "__ignore__", "_background_"
-# labelme's own: a line is ten pixels wide, a point is a disc of radius five.
-LINE_WIDTH, POINT_RADIUS = 10, 5
-_NUM_POINTS = {"polygon": (3, 10**6), "rectangle": (2, 2), "circle": (2, 2), "line": (2, 2), "linestrip": (2, 10**6)}
-_NUM_POINTS["point"] = (1, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +86,7 @@ class LabelMe:
         ids = {info.name: class_id for class_id, info in enumerate(infos)} | {BACKGROUND: 0, IGNORE: IGNORE_8BIT}
         pictures = pictures_by_stem(self.root, self.images or self.json, listing)
         for stem, path in documents.items():
-            document = _parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
+            document = parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
             if isinstance(document, str):
                 listing.refuse(path, stem, "bad_annotation", document)
             elif (image := pictures.get(stem)) is None:
@@ -126,14 +118,15 @@ class LabelMe:
             raise BadSampleError(
                 "size_mismatch",
                 ref.files[0],
-                f"{image.width}x{image.height} pixels, {ref.files[1]} says {said[1]}x{said[0]}: shapes would shift",
+                f"{image.width}x{image.height} pixels, {ref.files[1]} says {said[1]}x{said[0]}: shapes would shift; "
+                "bring back the photograph that was drawn on, or draw again",
             )
         labels = np.zeros((image.height, image.width), dtype=np.uint8)
         objects = np.zeros((image.height, image.width), dtype=np.uint16)
         numbers: dict[tuple[str, object], int] = {}
         found: dict[int, int] = {}
         for place, shape in enumerate(ref.extra["shapes"]):
-            inside = _paint(shape, image.height, image.width, f"{ref.files[1]}, shapes[{place}]")
+            inside = paint(shape, image.height, image.width, f"{ref.files[1]}, shapes[{place}]")
             # Without a group, every shape is an object of its own.
             group = ("alone", place) if shape["group"] is None else ("group", shape["group"])
             number = numbers.setdefault((shape["label"], group), len(numbers) + 1)
@@ -165,45 +158,9 @@ class LabelMe:
     def _labels_in_use(self, paths: Iterable[str]) -> tuple[str, ...]:
         names: set[str] = set()
         for path in paths:
-            document = _parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
+            document = parsed(self.root, path, storage.fingerprint(storage.join(self.root, path)))
             names |= {shape["label"] for shape in document.shapes} if not isinstance(document, str) else set()
         return _checked(tuple(sorted(names - {IGNORE, BACKGROUND, "background"})), self.root)
-
-
-class Drawing(NamedTuple):
-    """What a file says: its shapes as plain data, and the [height, width] that they were drawn on, if it tells."""
-
-    shapes: Sequence[Mapping[str, Any]]
-    size: list[int] | None
-
-
-@functools.lru_cache(maxsize=100_000)
-def _parsed(root: str, path: str, stamp: str) -> Drawing | str:
-    """The drawing of a file, or why it cannot be used. Asked twice: for the classes and for the index."""
-    try:
-        document = read_document(root, path)
-    except InputError as error:
-        return without_root(error, root, path)
-    shapes = document.get("shapes") if isinstance(document, dict) else None
-    if not isinstance(shapes, list):
-        return f"shapes is {shapes!r:.60}; expected a list: save the file with labelme again"
-    found = []
-    for place, shape in enumerate(shapes):
-        label, kind, points = (
-            shape.get(k) if isinstance(shape, dict) else None for k in ("label", "shape_type", "points")
-        )
-        kind = "polygon" if kind is None else kind
-        low, high = _NUM_POINTS.get(kind, (1, 0)) if isinstance(kind, str) else (1, 0)
-        if not isinstance(label, str) or not label or not isinstance(points, list) or not low <= len(points) <= high:
-            return f"shapes[{place}] is {shape!r:.100}; expected a label and points of a {', '.join(_NUM_POINTS)}"
-        if not all(_is_point(point) for point in points):
-            return f"shapes[{place}].points is {points!r:.80}; expected pairs of finite numbers: draw it again"
-        group = shape.get("group_id")
-        found.append(
-            {"label": label, "kind": kind, "points": points, "group": group if isinstance(group, int) else None}
-        )
-    size = [document.get("imageHeight"), document.get("imageWidth")]
-    return Drawing(found, size if all(isinstance(side, int) for side in size) else None)
 
 
 def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
@@ -213,34 +170,6 @@ def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
             f"{BACKGROUND}): name them in a file, one a line (option classes)"
         )
     return names
-
-
-def _is_point(point: object) -> bool:
-    if not isinstance(point, list) or len(point) != 2:
-        return False
-    return all(is_number(value) and abs(value) < 1e6 for value in point)
-
-
-def _paint(shape: Mapping[str, Any], height: int, width: int, where: str) -> npt.NDArray[np.bool_]:
-    """The pixels (H, W) of a shape, its outline with it."""
-    canvas = Image.new("L", (width, height))
-    pen, kind = ImageDraw.Draw(canvas), shape["kind"]
-    points = [(float(x), float(y)) for x, y in shape["points"]]
-    if kind == "polygon":
-        pen.polygon(points, outline=1, fill=1)
-    elif kind in ("line", "linestrip"):
-        pen.line(points, fill=1, width=LINE_WIDTH)
-    elif kind == "rectangle":
-        (x0, y0), (x1, y1) = points
-        pen.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=1, fill=1)
-    else:
-        (x, y), edge = points[0], points[-1]
-        radius = POINT_RADIUS if kind == "point" else math.dist((x, y), edge)
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=1, fill=1)
-    inside = np.asarray(canvas) > 0
-    if not inside.any():
-        raise BadSampleError("bad_annotation", where, f"no pixel of {width}x{height} is inside: draw it again")
-    return inside
 
 
 def open_labelme(
@@ -276,6 +205,6 @@ INFO = SourceInfo(
     open=open_labelme,
     summary="your own polygons, drawn with labelme: one JSON beside each photograph",
     licence="as its owner states (option licence)",
-    tasks=(Task.SEMANTIC, Task.INSTANCE),
+    tasks=(Task.SEMANTIC, Task.INSTANCE, Task.DETECTION),
     layout=("photo_1.jpg", "photo_1.json", "class_names.txt (option classes)"),
 )

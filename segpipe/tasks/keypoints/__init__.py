@@ -1,0 +1,235 @@
+"""Keypoints: where the named points of each object lie, its box being given. Behind the task door of `tasks/`.
+
+Top-down, with the truth's boxes, as the protocol says: what is measured is the pose, not a detector. A model of framing
+"image" is given whole images instead, in tiles where they are large, and finds the one set of points of each.
+
+Legend: N images of a batch, M objects of an image, n objects of a batch, P keypoints, H W image size, h w of a heatmap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segpipe import models
+from segpipe.config import TrainConfig
+from segpipe.data.batch import Batch, evaluation_inputs
+from segpipe.data.objects import Objects, take
+from segpipe.errors import InputError
+from segpipe.heatmaps import decode, gaussian_targets, inside, to_cells, to_pixels
+from segpipe.losses import heatmap_loss
+from segpipe.metrics import KeypointMeter, interval, mean_ratio, resampling_unit
+from segpipe.metrics.keypoints import DECIDING, THRESHOLDS
+from segpipe.models.spec import HeatmapOutput
+from segpipe.predictions import Poses, Prediction
+from segpipe.tasks.keypoints.limits import check_config, checked_pairs
+from segpipe.tasks.keypoints.looks import Looks, heatmaps_of
+from segpipe.tasks.keypoints.truth import annotations_of, detections_of, poses_of
+from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
+
+REGIONS_PER_PASS = 64
+# As the authors' evaluation has it: the score of an object is the mean peak of the keypoints that are not in doubt.
+DOUBT = 0.2
+
+
+class KeypointsOps:
+    """The task's operations for one set of classes; the keypoints of all classes are told apart by their places."""
+
+    needs: ClassVar[tuple[Annotation, ...]] = (Annotation.KEYPOINTS,)
+    prediction: ClassVar[type[Prediction]] = Poses
+    # OKS is defined for COCO's persons alone; this is defined wherever there are boxes.
+    primary: ClassVar[str] = f"pck/box/{THRESHOLDS[DECIDING]:g}"
+
+    def __init__(
+        self,
+        classes: Sequence[ClassInfo],
+        ignore_index: int,
+        *,
+        config: TrainConfig | None = None,
+        statistics: Split | None = None,
+    ) -> None:
+        if config is not None:
+            check_config(config)
+        self.classes = tuple(classes)
+        self._person = next((k for k, info in enumerate(self.classes) if info.name == "person"), None)
+        self.protocol = f"{self.primary}/mean-of-classes/boxes=truth/original-resolution"
+
+    def losses(self, forward: Callable[..., HeatmapOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """{"heatmaps": ...}: squared error of the heatmaps of labelled keypoints, one set an object of the crop."""
+        if batch.objects is None:
+            raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: have no objects, which this task needs")
+        objects = [_labelled(each) for each in batch.objects]
+        output = forward(images_N3HW, [each.boxes_N4 for each in objects])
+        heatmaps_nPhw = output.heatmaps_NPhw
+        n, num_keypoints = heatmaps_nPhw.shape[:2]
+        # An input without an object still has one answer, of weight 0.
+        truths_nP3 = torch.zeros(n, num_keypoints, 3)
+        row = 0
+        for each in objects:
+            if each.keypoints_NP3 is not None:
+                _check_places(each.keypoints_NP3.shape[1], num_keypoints, batch.sample_ids)
+                truths_nP3[row : row + len(each), : each.keypoints_NP3.shape[1]] = each.keypoints_NP3
+                row += len(each)
+        truths_nP3 = truths_nP3.to(heatmaps_nPhw.device, non_blocking=True)
+        size = _size(output)
+        cells_nP2 = to_cells(truths_nP3[..., :2], output.regions_N4, size)
+        weights_nP = (truths_nP3[..., 2] > 0) & inside(cells_nP2, size)
+        return {"heatmaps": heatmap_loss(heatmaps_nPhw, gaussian_targets(cells_nP2, size), weights_nP)}
+
+    @torch.inference_mode()
+    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Poses]:
+        """The keypoints of the truth's objects, in its order; without a truth, of what each image is said to show.
+
+        Raises InputError where nobody gave boxes to a model that needs them.
+        """
+        options = models.complete(bundle.arch, bundle.options)
+        looks = Looks(
+            whole=options["framing"] == "image",
+            tile=options["tile"],
+            overlap=options["overlap"],
+            pairs=checked_pairs(bundle.inference, options["keypoint_pairs"]),
+        )
+        H, W = batch.images_N3HW.shape[-2:]
+        if batch.samples is not None:
+            framed = [self.truth(sample) for sample in batch.samples]
+        else:
+            framed = [self._whole(H, W, options["framing"]) for _ in batch.sample_ids]
+        places = [(image, at) for image, each in enumerate(framed) for at in range(len(each))]
+        images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device)
+        factors_4 = torch.tensor([images_N3hw.shape[-1] / W, images_N3hw.shape[-2] / H]).repeat(2)
+        boxes_n4 = np.concatenate([np.zeros((0, 4)), *(each.boxes_N4 for each in framed)])
+        points = []
+        for start in range(0, len(places), REGIONS_PER_PASS):
+            part = slice(start, start + REGIONS_PER_PASS)
+            entering_n4 = torch.from_numpy(boxes_n4[part]).float() * factors_4
+            output = heatmaps_of(model, images_N3hw, [image for image, _ in places[part]], entering_n4, looks)
+            cells_nP2, scores_nP = decode(output.heatmaps_NPhw)
+            regions_n4 = output.regions_N4 / factors_4.to(output.regions_N4.device)
+            points_nP2 = to_pixels(cells_nP2, regions_n4, _size(output))
+            points.append(torch.cat([points_nP2, scores_nP[..., None]], dim=2).double().cpu().numpy())
+        points_nP3 = np.concatenate([np.zeros((0, options["keypoints"], 3)), *points])
+        return [
+            _poses(each, points_nP3[[row for row, (at, _) in enumerate(places) if at == image]])
+            for image, each in enumerate(framed)
+        ]
+
+    def truth(self, sample: Sample) -> Poses:
+        """The objects with a labelled keypoint, but crowds; their boxes as stated, else tight around their pixels."""
+        return poses_of(sample)
+
+    def meter(self) -> KeypointMeter:
+        return KeypointMeter(len(self.classes))
+
+    def measure(self, meter: KeypointMeter, predictions: Sequence[Poses], batch: Batch) -> None:
+        if batch.samples is None:
+            raise InputError(
+                f"samples {', '.join(batch.sample_ids[:4])}: came without their rows, which hold the truth"
+            )
+        for found, sample in zip(predictions, batch.samples, strict=True):
+            truth = self.truth(sample)
+            num_keypoints = truth.points_NP3.shape[1]
+            _check_places(num_keypoints, found.points_NP3.shape[1], (sample.sample_id,))
+            sides_N2 = truth.boxes_N4[:, 2:] - truth.boxes_N4[:, :2]
+            annotations = annotations_of(sample, self._person)
+            meter.update(
+                sample.sample_id,
+                truth.class_ids_N,
+                found.points_NP3[:, :num_keypoints, :2],
+                truth.points_NP3,
+                sides_N2.max(axis=1, initial=1),
+                annotations=annotations,
+                detections=detections_of(found, self._person) if annotations else (),
+            )
+
+    def scores(self, meter: KeypointMeter) -> dict[str, float]:
+        """PCK at each threshold, of each class, and of each keypoint by its place; COCO's numbers for its persons.
+
+        None of the names lies below another one: MLflow's file store keeps one file a name.
+        """
+        totals_KT = meter.totals()
+        named = {f"pck/box/{alpha:g}": float(mean_ratio(totals_KT[:, [t, -1]])) for t, alpha in enumerate(THRESHOLDS)}
+        named |= {
+            f"pck/class/{info.name}": _ratio(counts) for info, counts in zip(self.classes, totals_KT, strict=True)
+        }
+        named |= {f"pck/keypoint/{place}": _ratio(counts) for place, counts in sorted(meter.per_keypoint.items())}
+        return {name: value for name, value in named.items() if math.isfinite(value)} | meter.persons.metrics()
+
+    def report_fields(self, meter: KeypointMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+        scores, totals_KT, counts_NK2 = self.scores(meter), meter.totals(), meter.counts(sample_ids)
+        if self.primary not in scores:
+            raise InputError(f"{self.primary} is undefined: none of {len(sample_ids)} samples has a labelled keypoint")
+        unit = resampling_unit(groups)
+        low, high = interval(counts_NK2, groups=list(groups) if unit == "groups" else None, statistic=mean_ratio)
+        by_class = {f"pck/class/{info.name}" for info in self.classes}
+        return {
+            "primary": self.primary,
+            "protocol": self.protocol,
+            "value": scores[self.primary],
+            "low": low,
+            "high": high,
+            "resampled": unit,
+            "metrics": {name: value for name, value in scores.items() if name not in by_class},
+            "per_class": {
+                info.name: {self.primary: scores.get(f"pck/class/{info.name}"), "keypoints": float(counts[-1])}
+                for info, counts in zip(self.classes, totals_KT, strict=True)
+            },
+            "truth_counts": tuple(int(counts[-1]) for counts in totals_KT),
+            "confusion": (),
+            "count_names": ("correct", "labelled"),
+            "sample_counts": tuple(tuple((int(c), int(n)) for c, n in counts_K2) for counts_K2 in counts_NK2),
+            "detections": (),
+        }
+
+    def _whole(self, height: int, width: int, framing: str) -> Poses:
+        """An image as the box of the one object that it shows."""
+        things = [k for k, info in enumerate(self.classes) if info.is_thing] or list(range(len(self.classes)))
+        if framing != "image" or len(things) != 1:
+            raise InputError(
+                f"framing {framing}, {len(things)} classes of objects: a model of keypoints is told by boxes where the "
+                "objects are and of what class, and these images came without; only with framing image and one class "
+                "of objects does it find them alone"
+            )
+        return Poses(
+            size=(height, width),
+            class_ids_N=np.array(things),
+            scores_N=np.ones(1),
+            boxes_N4=np.array([[0.0, 0.0, width, height]]),
+            points_NP3=np.zeros((1, 0, 3)),
+        )
+
+
+def _size(output: HeatmapOutput) -> tuple[int, int]:
+    h, w = output.heatmaps_NPhw.shape[2:]
+    return h, w
+
+
+def _poses(framed: Poses, points_MP3: np.ndarray[Any, np.dtype[np.float64]]) -> Poses:
+    peaks_MP = points_MP3[..., 2]
+    sure_MP = peaks_MP > DOUBT
+    scores_M = np.where(sure_MP, peaks_MP, 0).sum(axis=1) / np.maximum(sure_MP.sum(axis=1), 1)
+    return dataclasses.replace(framed, scores_N=scores_M, points_NP3=points_MP3)
+
+
+def _labelled(objects: Objects) -> Objects:
+    """The objects that a model can learn from."""
+    if objects.keypoints_NP3 is None:
+        return take(objects, torch.zeros(len(objects), dtype=torch.bool))
+    return take(objects, (objects.keypoints_NP3[..., 2] > 0).any(1) & ~objects.is_crowd_N)
+
+
+def _check_places(truth: int, model: int, sample_ids: Sequence[str]) -> None:
+    if truth > model:
+        raise InputError(
+            f"samples {', '.join(sample_ids[:4])}: objects have {truth} keypoints, and the model finds {model}; set "
+            f"its option keypoints to {truth}"
+        )
+
+
+def _ratio(counts: np.ndarray[Any, np.dtype[np.int64]]) -> float:
+    return float(counts[DECIDING] / counts[-1]) if counts[-1] else math.nan
