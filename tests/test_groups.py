@@ -28,3 +28,9 @@ def test_a_group_sets_its_fixtures_up_once(pytester: pytest.Pytester, tmp_path: 
     result = pytester.runpytest_subprocess("-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=6)
     assert len((tmp_path / "log").read_text().split()) == 1
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Without packages pytest imports a file by its name alone, and refuses the second of two."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()

@@ -17,7 +17,7 @@ from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
 from segpipe.types import Segment
 from tests.fixtures.regions import bundle
 from tests.fixtures.small import CLASSES, IGNORE
-from tests.tasks.test_objects import SIZE, SQUARES, batch_of, mask_of, squares
+from tests.tasks.test_task_objects import SIZE, SQUARES, batch_of, mask_of, squares
 
 DEVICE = torch.device("cpu")
 PAINTED = np.zeros(SIZE, dtype=np.int64)
