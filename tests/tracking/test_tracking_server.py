@@ -25,8 +25,8 @@ def test_a_server_is_used_and_its_death_is_survived(tmp_path: Path, monkeypatch:
     with mlflow_process("server", "--workers", "1", *stores, port=port, folder=home, tracking_uri=uri) as server:
         tracking.reachable(uri)
         parent = tracking.open_parent(uri, experiment="e", key="p", name="p", description="d", tags={})
-        run = tracking.open_child(parent, key="c", name="c", params={"epochs": 1}, tags={}, description="d", form=FORM)
-        assert tracking.open_child(parent, key="c", name="c", params={}, tags={}, description="d", form=FORM) == run
+        run = tracking.open_child(parent, key="c", name="c", params={"epochs": 1}, tags={}, description="d")
+        assert tracking.open_child(parent, key="c", name="c", params={}, tags={}, description="d") == run
         tracking.record_dataset(run, name="toy", version="ab" * 32, uri="/d", split="test", context="evaluation")
         tracking.record_evaluation(
             run, report=eval_report(), report_json=b"{}", recipe_text="x", pictures=[("a/b c", b"PNG")]
