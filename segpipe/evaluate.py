@@ -1,7 +1,7 @@
 """The one evaluation loop: a model over a split, every image exactly once, at original resolution.
 
 `count` is the loop; training's validation runs it too. `evaluate_share` is what one worker does of an evaluation, and
-`assemble` merges the workers' integer counts into the `EvalReport`. The counts are bit-equal for any number of workers:
+`assemble` merges the workers' meters into the `EvalReport`. Their scores are bit-equal for any number of workers:
 batches are fixed before they are dealt out, and on CPU each forward pass runs in one thread, because the order in which
 several threads add floats may differ.
 """

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from segpipe.answers import answer_of
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch
+from segpipe.errors import InputError
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import TASKS
-from segpipe.types import ModelBundle
+from segpipe.types import IGNORE_8BIT, ModelBundle
 
 # Bounds what one request may take: the logits of one forward pass (256 MiB as float32), and the size of one image.
 LOGITS_PER_PASS = 2**26
@@ -52,7 +53,8 @@ class Predictor:
         answers = [answer_of(found) for found in self._predictions(images_NHW3)]
         if self._ops.prediction is not LabelMap:
             return answers
-        return np.stack(answers) if answers else np.empty((0, *images_NHW3.shape[1:3]), dtype=np.uint8)
+        ids = np.uint8 if len(self._bundle.classes) <= IGNORE_8BIT else np.int32
+        return np.stack(answers) if answers else np.empty((0, *images_NHW3.shape[1:3]), dtype=ids)
 
     def _predictions(self, images_NHW3: Tensor) -> list[Prediction]:
         num_images, height, width, _ = images_NHW3.shape
@@ -67,7 +69,10 @@ class Predictor:
                     sample_ids=tuple(str(start + i) for i in range(len(part))),
                     original_sizes=((height, width),) * len(part),
                 )
-                found += self._ops.predict(self._model, batch, self._bundle)
+                try:
+                    found += self._ops.predict(self._model, batch, self._bundle)
+                except InputError as error:
+                    raise _refusal(str(error)) from None
         return found
 
 

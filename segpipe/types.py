@@ -82,7 +82,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keypoints:
-    """The keypoints of one segment: (x, y) in pixels from the left upper corner; visibility 0, 1, 2 as in COCO."""
+    """The keypoints of one segment: (x, y) in pixels, (0, 0) the middle of the first; visibility 0, 1, 2 as in COCO."""
 
     segment_id: int
     points: tuple[tuple[float, float, int], ...]
@@ -286,10 +286,11 @@ class EvalReport:
     `scored_by` scored it.
 
     The evidence for the paired test stands by image, in dataset order, and by class id; what a task does not have is
-    empty. `truth_counts[k]` is how much truth class k has, in pixels, objects or segments: no model changes it.
+    empty. `truth_counts[k]` is how much truth class k has (pixels, objects, segments, keypoints): no model changes it.
     `confusion` has rows of truth, columns of prediction, in pixels. `sample_counts[i][k]` are the numbers `count_names`
     of class k in image `sample_ids[i]`: pixels (intersection, truth, predicted) of a semantic task, (iou, true
-    positives, false positives, false negatives) of a panoptic one, (truths) of one that detects. `detections[i]` are
+    positives, false positives, false negatives) of a panoptic one, (correct, labelled) keypoints, (truths) of one that
+    detects. `detections[i]` are
     then the detections of that image: (class id, score, matched, ignored), where bit t of the last two tells whether it
     matched at the t-th IoU threshold of COCO, and whether it is left uncounted there.
     """

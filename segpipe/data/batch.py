@@ -51,7 +51,7 @@ def collate(samples: Sequence[DecodedSample]) -> Batch:
         # Stacked as they lie in memory, pixel by pixel.
         images_N3HW=torch.stack([sample.image_3HW.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
         labels_NHW=torch.stack(labels) if len(labels) == len(samples) else None,
-        colours_N3=torch.tensor(colours) if colours else None,
+        colours_N3=torch.tensor(colours) if len(colours) == len(samples) else None,
         objects=objects if len(objects) == len(samples) else None,
         samples=stored if len(stored) == len(samples) else None,
         sample_ids=tuple(sample.sample_id for sample in samples),

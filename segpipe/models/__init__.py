@@ -85,7 +85,7 @@ def create(
 ) -> nn.Module:
     """Makes a model that maps images_NCHW (float, normalised, any H, W >= 1) to the output of its kind (`spec.py`).
 
-    That is `DenseOutput` of a semantic model, `RegionOutput` of one of regions, which also takes targets.
+    That is `DenseOutput` of a semantic model; those of objects also take targets, and those of keypoints boxes.
     `num_classes` and `in_channels` are at least 1. `options` are those of `spec(name).options`. `pretrained` is
     "DEFAULT", "IMAGENET1K_V1" or another of torchvision's weights names, or a local .safetensors, .pth or .pt file with
     the keys of the backbone or of the whole model; None starts from random weights. The model has a `.backbone`.

@@ -105,6 +105,11 @@ def _backbone(name: str, *, form: str, norm: str, in_channels: int) -> Backbone:
 def _pyramid(body: Backbone, channels: int, *, form: str, second_pass: bool) -> FeaturePyramid:
     used = body.channels if form == "mobile" else body.channels[1:]
     norm: type[nn.Module] | None = BatchNorm2d if form == "v2" else None
+    if second_pass and form == "mobile":
+        raise InputError(
+            "second_pass: the two maps of form 'mobile' have one stride, and no pass goes down between them; set "
+            "second_pass: false, or choose form v1 or v2"
+        )
     bottom_up = BottomUpPass(channels, len(used)) if second_pass else None
     return FeaturePyramid(used, channels, top=TopMaxPool(), norm=norm, second_pass=bottom_up)
 

@@ -142,7 +142,8 @@ def build(
     Heatmaps are those of an object's keypoints whatever its class, so that `num_classes` decides nothing. Raises
     InputError on an option that is out of range.
     """
-    places = [place for pair in keypoint_pairs for place in pair]
+    paired = all(isinstance(pair, list) and len(pair) == 2 for pair in keypoint_pairs)
+    places = [place for pair in keypoint_pairs for place in pair] if paired else []
     faults = {
         "keypoints: {!r}; expected 1 or more": (keypoints, keypoints < 1),
         f"input_size: {{!r}}; expected [height, width] in multiples of {DIVISOR}": (
@@ -154,9 +155,9 @@ def build(
         f"framing: {{!r}} is not one of {', '.join(FRAMINGS)}": (framing, framing not in FRAMINGS),
         f"keypoint_pairs: {{!r}}; expected pairs of places, each once, from 0 to {keypoints - 1}": (
             keypoint_pairs,
-            any(len(pair) != 2 for pair in keypoint_pairs)
-            or len(set(places)) != len(places)
-            or any(type(place) is not int or not 0 <= place < keypoints for place in places),
+            not paired
+            or any(type(place) is not int or not 0 <= place < keypoints for place in places)
+            or len(set(places)) != len(places),
         ),
         f"tile: {{!r}}; expected a multiple of {DIVISOR}": (tile, tile < DIVISOR or tile % DIVISOR),
         f"overlap: {{!r}}; expected a multiple of {DIVISOR}, at most half of tile ({tile})": (

@@ -133,7 +133,10 @@ def classify(
     pooled = heads.box_roi_pool(maps, proposals, padded_sizes)
     class_logits, deltas = (each.float() for each in heads.box_predictor(heads.box_head(pooled)))
     if truth is not None:
-        class_loss, box_loss = fastrcnn_loss(class_logits, deltas, labels, wanted)
+        if len(class_logits):
+            class_loss, box_loss = fastrcnn_loss(class_logits, deltas, labels, wanted)
+        else:  # no proposal and no object in the whole batch: a mean over none of them is no number
+            class_loss, box_loss = class_logits.sum(), deltas.sum()
         losses = {"class": class_loss, "box": box_loss}
         if heads.has_mask():
             losses["mask"] = _mask_loss(heads, padded_sizes, maps, proposals, labels, matched, truth)
@@ -215,8 +218,10 @@ def build_roi_heads(
     """Box heads with random weights, for K classes and the background; masks are added by `add_mask_branch`.
 
     `samples` proposals of an image are trained on, a quarter of them objects; at most `detections` of an image are
-    kept, each with a score above `min_score`.
+    kept, each with a score above `min_score`. Raises InputError on samples of which a quarter is none.
     """
+    if samples < 4:
+        raise InputError(f"samples: {samples}; a quarter of them are objects: expected 4 or more")
     return RoIHeads(
         box_roi_pool,
         box_head,

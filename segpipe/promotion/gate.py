@@ -87,7 +87,7 @@ def refuse(challenger: EvalReport, standing: Contender | None, why: str) -> Verd
 def is_better(challenger: EvalReport, champion: EvalReport, margin: float) -> tuple[bool, str]:
     """Whether the challenger's primary metric exceeds the champion's by more than `margin`, and a sentence why.
 
-    Both reports are finite and comparable. This is the place of the paired bootstrap over `sample_counts`.
+    Both reports are finite and comparable. This is the place of the paired bootstrap over their evidence.
     """
     delta = _delta(challenger, champion)
     ours, theirs = _scored(challenger), _scored(champion)

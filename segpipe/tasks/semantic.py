@@ -150,7 +150,7 @@ def _defined(value: float) -> float | None:
 
 
 def _class_weights(config: TrainConfig, statistics: Split) -> Tensor | None:
-    """(K,) weights of the loss from the training split's pixel counts (see `losses.py` for both rules)."""
+    """(K,) weights of the loss from the training split's pixel counts (see `losses/pixels.py` for both rules)."""
     if config.class_weights == "none":
         return None
     pixels_K = torch.tensor(statistics.class_pixels, dtype=torch.float64)

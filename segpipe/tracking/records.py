@@ -41,8 +41,10 @@ TITLES = {  # in the order of the columns
     "sq": "SQ",
     "rq": "RQ",
     "segments": "segments",
+    "pck/box/0.1": "PCK",
+    "keypoints": "keypoints",
 }
-COUNTS = ("objects", "segments")
+COUNTS = ("objects", "segments", "keypoints")
 
 
 def record_dataset(

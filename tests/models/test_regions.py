@@ -242,3 +242,31 @@ def test_fewer_detections_and_higher_scores_are_asked_for_by_options() -> None:
         counts[next(iter(limit))] = len(regions.scores_M)
         assert regions.mask_probabilities_Mss.shape == (len(regions.scores_M), 28, 28)
     assert counts == {"detections": 2, "min_score": 0}
+
+
+def test_a_batch_without_proposals_and_objects_has_a_loss_of_zero() -> None:
+    """The mobile form drops proposals by their score in training, too: of street without a car nothing may be left."""
+    model = models.create("faster_rcnn", 2, form="mobile", backbone="mobilenet_v3_large", channels=16, head_width=16)
+    nn.init.constant_(model.get_submodule("rpn.head.cls_logits").bias, -20.0)
+    images_NCHW = torch.rand(2, 3, 64, 64)
+    nothing = RegionTarget(
+        boxes_M4=torch.zeros(0, 4),
+        class_ids_M=torch.zeros(0, dtype=torch.int64),
+        masks_MHW=torch.zeros(0, 64, 64, dtype=torch.bool),
+    )
+    losses = model.train()(images_NCHW, [nothing, nothing]).losses
+    assert losses["class"].item() == losses["box"].item() == 0.0
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "mobile", "backbone": "mobilenet_v3_large", "second_pass": True}, "no pass goes down between them"),
+        ({"samples": 3}, "samples: 3; a quarter of them are objects"),
+    ],
+)
+def test_options_that_could_not_learn_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        models.check("faster_rcnn", options)

@@ -125,6 +125,7 @@ CASES: list[tuple[str, Spoil, str, int, str]] = [
     ("cityscapes-coarse", remove(EXTRA), "missing_mask", 2, ""),
     ("coco-keypoints", edit(PERSONS, first_of(keypoints=[1, 2, 2] * 16)), "bad_annotation", 3, ""),
     ("coco-keypoints", edit(PERSONS, first_of(bbox=[4, 4, -2, 7])), "bad_annotation", 3, ""),
+    ("coco-keypoints", edit(PERSONS, first_of(bbox=[4, 4, 2, 0])), "bad_annotation", 3, ""),
     ("coco_stuff", put("annotations/val2017/000000000139.png", ids(11)), "label_out_of_range", 2, ""),
     ("coco_stuff", remove("annotations/val2017/000000000139.png"), "missing_mask", 2, ""),
     ("coco_stuff-train_ids", put(f"annotations/val2017/{STUFF}", ids(171)), "label_out_of_range", 2, ""),

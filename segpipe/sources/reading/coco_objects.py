@@ -123,10 +123,10 @@ def _item(image_id: int | str) -> str:
 
 
 def _box(entry: Mapping[str, Any]) -> list[float] | None:
-    """The box of an annotation as stated, [] where it has none; None where it is no box."""
+    """The box of an annotation as stated, [] where it has none; None where it is no box, as one without an extent."""
     box = entry.get("bbox") or []
     fits = isinstance(box, list) and all(is_number(value) for value in box)
-    if not fits or (box and (len(box) != 4 or min(box[2:]) < 0)):
+    if not fits or (box and (len(box) != 4 or min(box[2:]) <= 0)):
         return None
     return [float(value) for value in box]
 

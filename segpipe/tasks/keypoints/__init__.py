@@ -100,6 +100,12 @@ class KeypointsOps:
             framed = [self.truth(sample) for sample in batch.samples]
         else:
             framed = [self._whole(H, W, options["framing"]) for _ in batch.sample_ids]
+        crowded = [name for name, each in zip(batch.sample_ids, framed, strict=True) if looks.whole and len(each) > 1]
+        if crowded:
+            raise InputError(
+                f"sample {crowded[0]}: has several objects with keypoints, and framing image finds those of one; set "
+                "the model's option framing: objects"
+            )
         places = [(image, at) for image, each in enumerate(framed) for at in range(len(each))]
         images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device)
         factors_4 = torch.tensor([images_N3hw.shape[-1] / W, images_N3hw.shape[-2] / H]).repeat(2)

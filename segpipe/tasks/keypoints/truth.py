@@ -38,7 +38,7 @@ def poses_of(sample: Sample) -> Poses:
 
 def annotations_of(sample: Sample, person: int | None) -> list[dict[str, Any]]:
     """COCO's annotations of the persons of a sample; those without a labelled joint, and crowds, are among them: what
-    is found there is not counted against a model. None where the joints are not COCO's."""
+    is found there is not counted against a model. None are there where the joints are not COCO's."""
     points = {each.segment_id: each.points for each in sample.keypoints}
     persons = tuple(segment for segment in sample.segments if segment.class_id == person)
     if any(len(points.get(segment.segment_id, ())) not in (0, COCO_JOINTS) for segment in persons):

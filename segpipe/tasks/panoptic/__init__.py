@@ -90,7 +90,7 @@ class PanopticOps:
         return _kind(output).maps(output, batch, classes=self.classes)
 
     def truth(self, sample: Sample) -> PanopticMap | None:
-        """The stored segments, crowds among them; None for a sample without a label map or segments."""
+        """The stored segments, crowds among them; None for a sample without a label map."""
         return panoptic_truth(sample, self.classes)
 
     def meter(self) -> PanopticMeter:
