@@ -24,7 +24,8 @@ install: .venv/installed ## the environment, from the hashed lock
 
 .venv/installed: requirements.lock pyproject.toml | .boot/bin/uv
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	# Compiled once: where Python may not write its caches, each of Ray's and Prefect's processes would do it anew.
+	$(UV) pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	touch $@
 

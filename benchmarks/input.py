@@ -11,8 +11,8 @@ v2 to uint8. --peers is the Python of an environment with `peers.txt` in it (`ma
 only what needs nothing else is measured.
 
 The clock is process CPU seconds, of workers too, since other work on the machine falsifies the wall clock. Contenders
-run in turn, each round in a fresh process; what is told is the difference of a long and a short run, so that starting
-is in neither. Medians; compare numbers of one session only.
+run in turn, each round in a fresh process, from when a loader has made a third of the images on. Medians; compare
+numbers of one session only, and of a machine that does nothing else: two busy cores slow each other.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", metavar="PYTHON", help="an environment with benchmarks/peers.txt")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--colour", type=float, default=0.0, help="strength of the colour changes")
     parser.add_argument("--json", action="store_true")
@@ -108,8 +108,8 @@ def main() -> None:
         for _, workers, name in itertools.product(range(options.rounds), options.workers, contenders):
             if name == "decode only" and workers:
                 continue
-            short, long = (run(name, options, Path(folder), workers, count * options.images) for count in (1, 3))
-            rates.setdefault((name, workers), []).append(2 * options.images / (long - short))
+            seconds = run(name, options, Path(folder), workers, options.images)
+            rates.setdefault((name, workers), []).append(options.images // peers.BATCH * peers.BATCH / seconds)
     report = [
         {
             "contender": name,
