@@ -75,13 +75,7 @@ def dataset_miou(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """
     table = np.asarray(counts, dtype=np.float64)
     intersection, truth, predicted = table[..., 0], table[..., 1], table[..., 2]
-    union = truth + predicted - intersection
-    present = union > 0
-    iou = np.divide(intersection, union, out=np.zeros_like(union), where=present)
-    classes = present.sum(axis=-1)
-    miou: npt.NDArray[np.float64] = np.full(classes.shape, np.nan)
-    np.divide(iou.sum(axis=-1), classes, out=miou, where=classes > 0)
-    return miou
+    return mean_ratio(np.stack([intersection, truth + predicted - intersection], axis=-1))
 
 
 def mean_ratio(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import InputError
+from segpipe.metrics.bootstrap import mean_ratio
 from segpipe.metrics.segments import SegmentCounts, count_segments
 
 ImageId = int | str
@@ -61,12 +62,7 @@ def dataset_pq(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """
     table = np.asarray(counts, dtype=np.float64)
     below = table[..., 1] + 0.5 * table[..., 2] + 0.5 * table[..., 3]
-    occurs = below > 0
-    pq = np.divide(table[..., 0], below, out=np.zeros_like(below), where=occurs)
-    categories = occurs.sum(axis=-1)
-    mean: npt.NDArray[np.float64] = np.full(categories.shape, np.nan)
-    np.divide(pq.sum(axis=-1), categories, out=mean, where=categories > 0)
-    return mean
+    return mean_ratio(np.stack([table[..., 0], below], axis=-1))
 
 
 class PanopticMeter:
