@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from segpipe.data.batch import Batch
 from segpipe.data.objects import Objects
-from segpipe.errors import InputError, NonFiniteError
+from segpipe.errors import InputError
 from segpipe.masks import encode_crop
 from segpipe.predictions import Detections
 from segpipe.refine.watershed import split
+from segpipe.tasks.finite import refuse_non_finite
 from segpipe.types import ClassInfo
 
 UNKNOWN = -1  # a pixel of a crowd: some objects are there, and nobody says which
@@ -58,12 +59,8 @@ def objects_of_map(
     """
     if logits_KHW.shape[-2:] != size:
         logits_KHW = functional.interpolate(logits_KHW[None].float(), size=size, mode="bilinear")[0]
+    refuse_non_finite(sample_id, "scores", logits_KHW)
     probabilities_KHW = logits_KHW.softmax(0, dtype=torch.float32).cpu().numpy()
-    if not np.isfinite(probabilities_KHW).all():
-        raise NonFiniteError(
-            f"sample {sample_id}: the model's scores are not finite; it has diverged: train it with a lower "
-            "train.learning_rate or with train.clip_norm"
-        )
     class_ids, scores, boxes, masks = [], [], [], []
     for part in split(probabilities_KHW):
         if classes[part.class_id].is_thing:

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from segpipe import masks
 from segpipe.data.batch import Batch
-from segpipe.errors import InputError, NonFiniteError
+from segpipe.errors import InputError
 from segpipe.losses import query_losses
 from segpipe.models.spec import QueryOutput
 from segpipe.predictions import Detections, PanopticMap
+from segpipe.tasks.finite import refuse_non_finite
 from segpipe.types import ClassInfo, Segment
 
 MASK_STRIDE = 4
@@ -183,11 +184,7 @@ def _checked_size(output: QueryOutput, batch: Batch) -> tuple[int, int]:
     for class_logits_QK, mask_logits_Qhw, name in zip(
         output.class_logits_NQK, output.mask_logits_NQhw, batch.sample_ids, strict=True
     ):
-        if not (class_logits_QK.isfinite().all() and mask_logits_Qhw.isfinite().all()):
-            raise NonFiniteError(
-                f"sample {name}: the model's classes or masks are not finite; it has diverged: train it with a lower "
-                "train.learning_rate or with train.clip_norm"
-            )
+        refuse_non_finite(name, "classes or masks", class_logits_QK, mask_logits_Qhw)
     height, width = batch.images_N3HW.shape[-2:]
     return height, width
 

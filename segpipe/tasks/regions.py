@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpipe.data.batch import Batch
-from segpipe.errors import InputError, NonFiniteError
+from segpipe.errors import InputError
 from segpipe.masks import encode_crop
 from segpipe.models.spec import Regions, RegionTarget
 from segpipe.predictions import Detections
+from segpipe.tasks.finite import refuse_non_finite
 from segpipe.types import ClassInfo
 
 THRESHOLD = 0.5  # of a mask's probability, as Mask R-CNN (arXiv 1703.06870, section 3.1) has it
@@ -58,11 +59,7 @@ def detections_of(
     seen_M4 = regions.boxes_M4.detach().cpu().double()
     boxes_M4 = (seen_M4 * scale_4).clamp(min=torch.zeros(4).double(), max=limit_4)
     scores_M = regions.scores_M.detach().cpu().double()
-    if not (torch.isfinite(boxes_M4).all() and torch.isfinite(scores_M).all()):
-        raise NonFiniteError(
-            f"sample {sample_id}: the model found objects whose boxes or scores are not finite; it has diverged: train "
-            "it with a lower train.learning_rate or with train.clip_norm"
-        )
+    refuse_non_finite(sample_id, "boxes or scores", boxes_M4, scores_M)
     class_ids_M = regions.class_ids_M.detach().cpu().long()
     kept_M = torch.tensor([info.is_thing for info in classes])[class_ids_M]
     masks = None

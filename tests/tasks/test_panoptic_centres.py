@@ -12,6 +12,7 @@ from torch import Tensor
 from segpipe.data.batch import Batch
 from segpipe.data.decode import decode
 from segpipe.data.objects import Objects, boxes_of, decode_objects
+from segpipe.errors import NonFiniteError
 from segpipe.losses import cross_entropy
 from segpipe.models.spec import CentreOutput
 from segpipe.tasks.panoptic import PanopticOps, centres
@@ -182,3 +183,18 @@ def test_a_model_that_saw_the_image_larger_answers_at_its_size(tmp_path: Path) -
         assert found[0].ids_HW.shape == (sample.height, sample.width)
         ops.measure(meter, found, stored(sample))
         assert ops.scores(meter)["pq/things"] > 0.9
+
+
+@pytest.mark.parametrize("spoilt", ["logits_NKHW", "centres_N1HW", "offsets_N2HW"])
+def test_a_model_that_has_diverged_makes_no_map(spoilt: str) -> None:
+    classes = (ClassInfo(name="road", colour=(1, 2, 3)), ClassInfo(name="car", colour=(4, 5, 6), is_thing=True))
+    batch = Batch(
+        images_N3HW=torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+        labels_NHW=None,
+        sample_ids=("s/0",),
+        original_sizes=((8, 8),),
+    )
+    said = {name: torch.zeros(1, k, 8, 8) for name, k in (("logits_NKHW", 2), ("centres_N1HW", 1), ("offsets_N2HW", 2))}
+    said[spoilt][0, 0, 3, 3] = math.nan
+    with pytest.raises(NonFiniteError, match="sample s/0: the model's classes, centres or offsets are not finite"):
+        centres.maps(CentreOutput(**said), batch, classes=classes)

@@ -157,5 +157,8 @@ def test_what_cannot_be_read_is_refused() -> None:
     with pytest.raises(InputError, match="boxes without masks"):
         regions.maps(without, shown, classes=CLASSES)
     diverged = RegionOutput(regions=(found(box, scores=(math.nan,)),), logits_NKHW=logits_NKHW)
-    with pytest.raises(NonFiniteError, match="sample s/0: the model found objects whose boxes or scores"):
+    with pytest.raises(NonFiniteError, match="sample s/0: the model's boxes or scores are not finite"):
         regions.maps(diverged, shown, classes=CLASSES)
+    spoilt = RegionOutput(regions=(found(box, scores=(0.9,)),), logits_NKHW=logits_NKHW / 0)
+    with pytest.raises(NonFiniteError, match="sample s/0: the model's classes are not finite"):
+        regions.maps(spoilt, shown, classes=CLASSES)

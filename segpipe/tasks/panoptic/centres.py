@@ -20,6 +20,7 @@ from segpipe.metrics import first_maximum
 from segpipe.models.spec import CentreOutput
 from segpipe.predictions import PanopticMap
 from segpipe.refine.centre_grouping import group_by_centre
+from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.panoptic.limits import stuff_area_limit
 from segpipe.types import ClassInfo
 
@@ -86,7 +87,13 @@ def centre_targets(
 
 
 def maps(output: CentreOutput, batch: Batch, *, classes: Sequence[ClassInfo]) -> list[PanopticMap]:
-    """Everything is resized to the original size first, offsets with their lengths, and grouped there."""
+    """Everything is resized to the original size first, offsets with their lengths, and grouped there.
+
+    Raises NonFiniteError for a model that has diverged.
+    """
+    said = zip(batch.sample_ids, output.logits_NKHW, output.centres_N1HW, output.offsets_N2HW, strict=True)
+    for name, *maps_of_one in said:
+        refuse_non_finite(name, "classes, centres or offsets", *maps_of_one)
     (rows, columns), (height, width) = batch.images_N3HW.shape[-2:], output.logits_NKHW.shape[-2:]
     size = (rows, columns)
     logits_NKHW, centres_N1HW, offsets_N2HW = (

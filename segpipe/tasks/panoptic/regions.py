@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpipe.data.batch import Batch
-from segpipe.errors import InputError, NonFiniteError
+from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
 from segpipe.metrics import first_maximum
 from segpipe.models.spec import RegionOutput, Regions
 from segpipe.predictions import PanopticMap
 from segpipe.refine.panoptic_merge import SCORE_THRESHOLD, merge
+from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.panoptic.limits import stuff_area_limit
 from segpipe.tasks.regions import mask_in_box
 from segpipe.types import ClassInfo
@@ -51,6 +52,8 @@ def maps(output: RegionOutput, batch: Batch, *, classes: Sequence[ClassInfo]) ->
         logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
     labels_NHW = first_maximum(logits_NKHW.float().contiguous()).cpu().numpy()
     is_thing = [info.is_thing for info in classes]
+    for name, logits_KHW in zip(batch.sample_ids, logits_NKHW, strict=True):
+        refuse_non_finite(name, "classes", logits_KHW)
     return [
         merge(
             *_things(regions, is_thing, size=size, seen=seen, sample_id=name),
@@ -68,11 +71,7 @@ def _things(
     """Masks (M, H, W), class ids and scores of the regions that the merging may look at; the others need no mask."""
     if regions.mask_probabilities_Mss is None:
         raise InputError("the model finds boxes without masks, which say nothing of a pixel: choose panoptic_fpn")
-    if not (torch.isfinite(regions.boxes_M4).all() and torch.isfinite(regions.scores_M).all()):
-        raise NonFiniteError(
-            f"sample {sample_id}: the model found objects whose boxes or scores are not finite; it has diverged: train "
-            "it with a lower train.learning_rate or with train.clip_norm"
-        )
+    refuse_non_finite(sample_id, "boxes or scores", regions.boxes_M4, regions.scores_M)
     things_K = torch.tensor(is_thing, device=regions.class_ids_M.device)
     kept_M = (regions.scores_M >= SCORE_THRESHOLD) & things_K[regions.class_ids_M]
     boxes_M4, probabilities_Mss = regions.boxes_M4[kept_M].cpu(), regions.mask_probabilities_Mss[kept_M].cpu()
