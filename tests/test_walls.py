@@ -35,7 +35,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
     "losses": (set(), {"torch", "scipy"}),
     "heatmaps": (set(), {"torch"}),
-    "metrics": ({"errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
+    "metrics": ({"types", "errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (
         {

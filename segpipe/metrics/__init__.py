@@ -13,6 +13,7 @@ from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic
 from segpipe.metrics.keypoints import KeypointMeter, pck
 from segpipe.metrics.panoptic import PanopticMeter, dataset_pq, panoptic_quality
 from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
+from segpipe.metrics.segments import panoptic_item
 from segpipe.metrics.voc import voc_average_precision
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "interval",
     "mask_boundary",
     "mean_ratio",
+    "panoptic_item",
     "panoptic_quality",
     "pck",
     "precision_recall",

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from segpipe.errors import InputError
 from segpipe.metrics.arrays import as_array
 from segpipe.metrics.boundary import segment_boundaries
+from segpipe.types import Segment
 
 VOID = 0
 ID_BITS = 32
@@ -53,6 +54,12 @@ class SegmentMatches:
     ious: dict[tuple[int, int], float]
     missed: tuple[int, ...]
     spurious: tuple[int, ...]
+
+
+def panoptic_item(image_id: int | str, map_HW: Ids, segments: Iterable[Segment]) -> dict[str, Any]:
+    """A map of segment ids and its segments as an item of `panoptic_quality`."""
+    infos = [{"id": s.segment_id, "category_id": s.class_id, "iscrowd": int(s.is_crowd)} for s in segments]
+    return {"image_id": image_id, "map": map_HW, "segments_info": infos}
 
 
 def count_segments(

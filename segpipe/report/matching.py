@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.metrics.coco_match import overlaps
-from segpipe.metrics.segments import SegmentMatches, match_segments
+from segpipe.metrics.segments import SegmentMatches, match_segments, panoptic_item
 from segpipe.predictions import Detections, PanopticMap
 
 MATCH_IOU = 0.5
@@ -38,12 +38,8 @@ def segment_matches(prediction: PanopticMap, truth: PanopticMap, *, num_classes:
     """Which segments were found, missed and invented. Raises InputError, which calls the image `what`, where maps and
     their segments do not fit together."""
     places = {k: k for k in range(num_classes)}
-    return match_segments(_item(truth, what), _item(prediction, what), places)
-
-
-def _item(found: PanopticMap, what: str) -> dict[str, object]:
-    infos = [{"id": s.segment_id, "category_id": s.class_id, "iscrowd": int(s.is_crowd)} for s in found.segments]
-    return {"image_id": what, "map": found.ids_HW, "segments_info": infos}
+    true, predicted = (panoptic_item(what, each.ids_HW, each.segments) for each in (truth, prediction))
+    return match_segments(true, predicted, places)
 
 
 def _entries(found: Detections, by_mask: bool) -> list[dict[str, object]]:

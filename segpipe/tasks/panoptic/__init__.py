@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
-from segpipe.metrics import PanopticMeter, dataset_pq, interval, resampling_unit
+from segpipe.metrics import PanopticMeter, dataset_pq, interval, panoptic_item, resampling_unit
 from segpipe.models.spec import CentreOutput, QueryOutput, RegionOutput
 from segpipe.predictions import PanopticMap, Prediction
 from segpipe.tasks import queries
@@ -103,10 +103,12 @@ class PanopticOps:
         ]
         if lacking := [name for name, found in zip(batch.sample_ids, truths, strict=True) if found is None]:
             raise InputError(f"samples {', '.join(lacking[:4])}: lack a label map or segments, which this task needs")
-        meter.update(
-            [_item(name, found) for name, found in zip(batch.sample_ids, truths, strict=True) if found is not None],
-            [_item(name, found) for name, found in zip(batch.sample_ids, predictions, strict=True)],
+        known = [found for found in truths if found is not None]
+        true, said = (
+            [panoptic_item(name, each.ids_HW, each.segments) for name, each in zip(batch.sample_ids, maps, strict=True)]
+            for maps in (known, predictions)
         )
+        meter.update(true, said)
 
     def scores(self, meter: PanopticMeter) -> dict[str, float]:
         """PQ, SQ and RQ over all classes, things and stuff, and `pq/class/<class>` of every class that occurs."""
@@ -168,12 +170,6 @@ def _kind(output: object) -> Kind:
             "of this task (`segpipe list models`)"
         )
     return KINDS[type(output)]
-
-
-def _item(name: str, found: PanopticMap) -> dict[str, Any]:
-    """A map as `metrics/panoptic.py` wants it."""
-    infos = [{"id": s.segment_id, "category_id": s.class_id, "iscrowd": int(s.is_crowd)} for s in found.segments]
-    return {"image_id": name, "map": found.ids_HW, "segments_info": infos}
 
 
 def _defined(value: float) -> float | None:
