@@ -13,7 +13,7 @@ export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help: ## what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
 
 install: .venv/installed ## the environment, from the hashed lock
 
@@ -68,6 +68,9 @@ bench: install ## what orchestration costs beside bare training
 bench-metrics: install ## what counting for metrics costs beside the common ways
 	$(BIN)/python benchmarks/metrics.py
 
+bench-detection: install ## how fast Mask R-CNN trains beside torchvision's own loop, on COCO images in SEGPIPE_DATA
+	$(BIN)/python benchmarks/detection.py
+
 bench-data: install .cache/peers/installed ## what ingest and training input cost beside other libraries, on CamVid in SEGPIPE_DATA
 	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/ingest.py --peers .cache/peers/bin/python
@@ -86,4 +89,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak check format ui camvid nuclei bench bench-metrics bench-data lock clean clean-results
+.PHONY: help install demo test soak check format ui camvid nuclei bench bench-metrics bench-detection bench-data lock clean clean-results
