@@ -43,7 +43,37 @@ class Runtime(Protocol):
         """Hands measured values to whoever watches; never blocks on a server. Called by rank 0 alone."""
 
 
-class LocalRuntime:
+class Ranks:
+    """What every runtime shares: the ranks of torch.distributed's process group, or one rank without one."""
+
+    def __init__(self, *, rank: int, world_size: int, device: torch.device) -> None:
+        self.rank, self.world_size, self.device = rank, world_size, device
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        model = model.to(self.device)
+        if self.world_size == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def sum(self, values: Tensor) -> Tensor:
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        if self.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.world_size
+        dist.all_gather_object(found, value)
+        return found
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            dist.barrier()
+
+
+class LocalRuntime(Ranks):
     """A plain process, or one of several that share an initialised torch.distributed process group."""
 
     def __init__(
@@ -53,51 +83,15 @@ class LocalRuntime:
         on_progress: OnProgress | None = None,
     ) -> None:
         distributed = dist.is_available() and dist.is_initialized()
-        self.rank = dist.get_rank() if distributed else 0
-        self.world_size = dist.get_world_size() if distributed else 1
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        super().__init__(
+            rank=dist.get_rank() if distributed else 0,
+            world_size=dist.get_world_size() if distributed else 1,
+            device=device or torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        )
         self._sink, self._on_progress = sink, on_progress
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        return wrap(model, self.device, self.world_size)
-
-    def sum(self, values: Tensor) -> Tensor:
-        return all_reduce_sum(values, self.world_size)
-
-    def gather(self, value: Any) -> list[Any]:
-        return all_gather(value, self.world_size)
-
-    def barrier(self) -> None:
-        if self.world_size > 1:
-            dist.barrier()
 
     def report(self, progress: TrainProgress) -> None:
         if self._sink is not None:
             self._sink(progress.metrics, progress.step)
         if self._on_progress is not None:
             self._on_progress(progress)
-
-
-def wrap(model: nn.Module, device: torch.device, world_size: int) -> nn.Module:
-    """The model on its device, inside DistributedDataParallel when there is more than one rank."""
-    model = model.to(device)
-    if world_size == 1:
-        return model
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
-
-
-def all_reduce_sum(values: Tensor, world_size: int) -> Tensor:
-    """The sum over ranks; with one rank the values themselves."""
-    if world_size > 1:
-        values = values.clone()
-        dist.all_reduce(values)
-    return values
-
-
-def all_gather(value: Any, world_size: int) -> list[Any]:
-    """What every rank gave, in the order of ranks."""
-    if world_size == 1:
-        return [value]
-    found: list[Any] = [None] * world_size
-    dist.all_gather_object(found, value)
-    return found

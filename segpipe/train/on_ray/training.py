@@ -25,14 +25,12 @@ from ray.train.backend import BackendConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from torch import Tensor, nn
-from torch import distributed as dist
 
 from segpipe import errors
 from segpipe.config import ResourceConfig
 from segpipe.errors import InputError, SegpipeError, UnreachableError
 from segpipe.train.on_ray import cluster, news
-from segpipe.train.runtime import MetricSink, OnProgress, Runtime, all_gather, all_reduce_sum, wrap
+from segpipe.train.runtime import MetricSink, OnProgress, Ranks, Runtime
 from segpipe.types import TrainProgress
 
 _log = logging.getLogger(__name__)
@@ -86,28 +84,13 @@ def launch(
     return answer
 
 
-class RayRuntime:
+class RayRuntime(Ranks):
     """The `Runtime` of a Ray Train worker. With several workers Ray has initialised torch.distributed already."""
 
     def __init__(self, device: torch.device, sink: MetricSink | None, progress_key: str) -> None:
         context = get_context()
-        self.rank = context.get_world_rank()
-        self.world_size = context.get_world_size()
-        self.device = device
+        super().__init__(rank=context.get_world_rank(), world_size=context.get_world_size(), device=device)
         self._sink, self._progress_key = sink, progress_key
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        return wrap(model, self.device, self.world_size)
-
-    def sum(self, values: Tensor) -> Tensor:
-        return all_reduce_sum(values, self.world_size)
-
-    def gather(self, value: Any) -> list[Any]:
-        return all_gather(value, self.world_size)
-
-    def barrier(self) -> None:
-        if self.world_size > 1:
-            dist.barrier()
 
     def report(self, progress: TrainProgress) -> None:
         if self._sink is not None:
