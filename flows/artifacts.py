@@ -24,7 +24,7 @@ def show_dataset(result: IngestResult) -> None:
     ]
     lines += ["|---|---:|", *(f"| {split} | {samples} |" for split, samples in result.splits.items())]
     lines += ["", f"{len(result.quarantined)} samples in quarantine.", *(f"- {text}" for text in result.warnings)]
-    create_markdown_artifact("\n".join(lines), key=f"dataset-{result.name}", description="Dataset version")
+    create_markdown_artifact("\n".join(lines), key=_key("dataset", result.name), description="Dataset version")
 
 
 def show_verdict(experiment: str, verdict: Verdict, failures: Mapping[str, str]) -> None:
@@ -32,7 +32,7 @@ def show_verdict(experiment: str, verdict: Verdict, failures: Mapping[str, str])
     champion = verdict.champion.label if verdict.champion else "nobody yet"
     failed = [f"- **{label}** failed: {message}" for label, message in failures.items()]
     story = [f"## {verdict.outcome}", "", verdict.reason, "", f"Champion: **{champion}**", "", *failed]
-    create_markdown_artifact("\n".join(story), key=f"verdict-{experiment}", description="Who is champion, and why")
+    create_markdown_artifact("\n".join(story), key=_key("verdict", experiment), description="Who is champion, and why")
 
 
 def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
@@ -47,19 +47,24 @@ def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
         }
         for row in result.board
     ]
-    create_table_artifact(rows, key=f"leaderboard-{result.experiment}", description=result.verdict.reason)
+    create_table_artifact(rows, key=_key("leaderboard", result.experiment), description=result.verdict.reason)
     show_verdict(result.experiment, result.verdict, result.failures)
     if picture is not None:
         data = base64.b64encode(picture).decode()
         create_image_artifact(
             image_url=f"data:image/png;base64,{data}",
-            key=f"predictions-{result.experiment}",
+            key=_key("predictions", result.experiment),
             description="Predictions of the best model of this run",
         )
     if result.mlflow_url is not None:
         create_link_artifact(
             result.mlflow_url,
             link_text="runs in MLflow",
-            key=f"mlflow-{result.experiment}",
+            key=_key("mlflow", result.experiment),
             description="Loss curves, pictures and parameters of every architecture",
         )
+
+
+def _key(kind: str, name: str) -> str:
+    """Under which Prefect keeps the history of an artifact: it takes letters, digits and dashes, names have `_` too."""
+    return f"{kind}-{name}".replace("_", "-")

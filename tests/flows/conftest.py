@@ -24,8 +24,8 @@ from segpipe.types import EvalReport, TrainProgress
 from tests.fixtures.example_reports import scored
 
 RECIPE = """
-name: tiny
-dataset: {name: tiny, format: scenes, options: {train: 2, val: 1, test: 1, height: 32, width: 40}}
+name: tiny_set
+dataset: {name: tiny_set, format: scenes, options: {train: 2, val: 1, test: 1, height: 32, width: 40}}
 architectures: [{arch: unet, label: first}, {arch: unet, label: second}, {arch: unet, label: third}]
 train: {epochs: 1, batch_size: 2, augment: {crop: [32, 32]}}
 """
@@ -102,7 +102,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, _prefect_server: None) -> Stages:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> str:
-    path = tmp_path / "tiny.yaml"
+    path = tmp_path / "tiny_set.yaml"
     path.write_text(RECIPE)
     return str(path)
 

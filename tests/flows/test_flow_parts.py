@@ -46,8 +46,8 @@ def test_who_ingests_gets_an_announcement_and_a_repetition_has_the_same_id(
     first, second = ingest(dataset), ingest(dataset)
     assert (first.status, second.status) == ("published", "already_published")
     assert [each[:2] for each in announced] == [
-        ("segpipe.dataset.ingested segpipe.dataset.tiny", first.version),
-        ("segpipe.dataset.ingested segpipe.dataset.tiny", first.version),
+        ("segpipe.dataset.ingested segpipe.dataset.tiny_set", first.version),
+        ("segpipe.dataset.ingested segpipe.dataset.tiny_set", first.version),
     ]
     other = ingest(dataset.model_copy(update={"options": {**dataset.options, "seed": 1}}))
     assert other.version != first.version
@@ -86,7 +86,7 @@ def test_a_model_is_scored_on_the_newest_state_of_the_dataset(stages: Stages, re
     assert stages.scored == [("models/first", version, "val")]
     assert state.state_details.flow_run_id is not None
     with get_client(sync_client=True) as client:
-        assert client.read_flow_run(state.state_details.flow_run_id).name == "evaluate tiny first"
+        assert client.read_flow_run(state.state_details.flow_run_id).name == "evaluate tiny_set first"
 
 
 def test_an_evaluation_on_a_split_that_is_not_there_ingests_nothing(
@@ -104,11 +104,11 @@ def test_a_promotion_ingests_nothing_and_shows_its_verdict(
     state = promote(recipe, return_state=True)
     verdict = state.result()
     assert isinstance(verdict, Verdict)
-    assert (state.type, verdict.outcome, stages.judged) == (StateType.COMPLETED, "promoted", ["tiny again"])
-    assert "Champion: **first**" in artifacts("markdown")["verdict-tiny"]
+    assert (state.type, verdict.outcome, stages.judged) == (StateType.COMPLETED, "promoted", ["tiny_set again"])
+    assert "Champion: **first**" in artifacts("markdown")["verdict-tiny-set"]
     assert state.state_details.flow_run_id is not None
     with get_client(sync_client=True) as client:
-        assert client.read_flow_run(state.state_details.flow_run_id).name == "promote tiny"
+        assert client.read_flow_run(state.state_details.flow_run_id).name == "promote tiny_set"
 
 
 def test_a_refused_challenger_ends_the_promotion_red(stages: Stages, recipe: str, artifacts: Artifacts) -> None:
@@ -119,7 +119,7 @@ def test_a_refused_challenger_ends_the_promotion_red(stages: Stages, recipe: str
     assert isinstance(ended, EndedRedError)
     assert isinstance(ended.result, Verdict)
     assert str(ended) == state.message
-    assert "Champion: **nobody yet**" in artifacts("markdown")["verdict-tiny"]
+    assert "Champion: **nobody yet**" in artifacts("markdown")["verdict-tiny-set"]
 
 
 @pytest.mark.parametrize(

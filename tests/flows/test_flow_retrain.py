@@ -51,18 +51,18 @@ def test_a_night_trains_every_architecture_judges_and_shows(
     assert [row.label for row in result.board] == ["second", "third", "first"]
 
     flow_run, task_runs = run(state)
-    assert flow_run.name == "retrain tiny"
-    expected = {"train first", "train second", "train third", "choose the champion of tiny"}
+    assert flow_run.name == "retrain tiny_set"
+    expected = {"train first", "train second", "train third", "choose the champion of tiny_set"}
     assert expected <= {task_run.name for task_run in task_runs}
-    board = json.loads(artifacts("table")["leaderboard-tiny"])
+    board = json.loads(artifacts("table")["leaderboard-tiny-set"])
     assert [(row["rank"], row["model"], row["miou"]) for row in board] == [
         (1, "second", "0.7000"),
         (2, "third", "0.6000"),
         (3, "first", "0.5000"),
     ]
-    assert artifacts("image")["predictions-tiny"] == "data:image/png;base64,iVBORy4uLg=="
-    assert "promoted" in artifacts("markdown")["verdict-tiny"]
-    assert "| train | 2 |" in artifacts("markdown")["dataset-tiny"]
+    assert artifacts("image")["predictions-tiny-set"] == "data:image/png;base64,iVBORy4uLg=="
+    assert "promoted" in artifacts("markdown")["verdict-tiny-set"]
+    assert "| train | 2 |" in artifacts("markdown")["dataset-tiny-set"]
 
 
 def test_a_failed_architecture_does_not_stop_the_others_but_the_night_ends_red(stages: Stages, recipe: str) -> None:
@@ -111,7 +111,7 @@ def test_training_is_tried_again_only_when_that_can_help(
 def test_a_training_on_its_own_ends_its_run_in_mlflow_and_is_named(stages: Stages, recipe: str) -> None:
     state = train(recipe, "second", return_state=True)
     assert (state.result().label, stages.closed) == ("second", ["finished"])
-    assert run(state)[0].name == "train tiny second"
+    assert run(state)[0].name == "train tiny_set second"
     with pytest.raises(InputError, match="no architecture is labelled 'fourth'; there are: first, second, third"):
         train(recipe, "fourth")
     assert stages.trained == ["second"]
@@ -215,5 +215,5 @@ def test_a_night_that_ends_red_is_announced(stages: Stages, recipe: str, monkeyp
     retrain(recipe, return_state=True)
     ((event, payload),) = told
     assert event == "segpipe.flow.failed"
-    assert (payload["run"], payload["state"]) == ("retrain tiny", "Failed")
+    assert (payload["run"], payload["state"]) == ("retrain tiny_set", "Failed")
     assert "first failed: no such split" in payload["message"]
