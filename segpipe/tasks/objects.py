@@ -57,7 +57,7 @@ class ObjectOps:
         config: TrainConfig | None = None,
         statistics: Split | None = None,
     ) -> None:
-        self.classes = tuple(classes)
+        self.classes, self.ignore_index = tuple(classes), ignore_index
         self._things = [k for k, info in enumerate(self.classes) if info.is_thing]
         # What COCO's evaluator does and its metrics' names do not say.
         self.protocol = f"{self.primary}/iou=0.50:0.95/at-most-100/original-resolution/ignore=crowds"
@@ -81,7 +81,7 @@ class ObjectOps:
         output = forward(images_N3HW, region_targets(batch, self.classes, device))
         if isinstance(output, RegionOutput):
             return dict(output.losses)
-        labels_NHW = painted_labels(batch, self.classes, device)
+        labels_NHW = painted_labels(batch, self.classes, device, ignore_index=self.ignore_index)
         return {"main": cross_entropy(output.logits_NKHW, labels_NHW, weight=None, ignore_index=UNKNOWN)}
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Detections]:
