@@ -27,7 +27,9 @@ THRESHOLD = 0.5  # of a mask's probability, as Mask R-CNN (arXiv 1703.06870, sec
 
 
 def region_targets(batch: Batch, classes: Sequence[ClassInfo], device: torch.device) -> list[RegionTarget]:
-    """The things of each crop, on the device; crowds and stuff are left out. Raises InputError on a batch without."""
+    """The things of each crop, on the device but for their masks, which not every model looks at; crowds and stuff are
+    left out. Raises InputError on a batch without.
+    """
     if batch.objects is None:
         raise InputError(
             f"samples {', '.join(batch.sample_ids[:4])}: the batch has no objects, which this task trains on"
@@ -40,7 +42,7 @@ def region_targets(batch: Batch, classes: Sequence[ClassInfo], device: torch.dev
             RegionTarget(
                 boxes_M4=objects.boxes_N4[kept_N].to(device, non_blocking=True),
                 class_ids_M=objects.class_ids_N[kept_N].to(device, non_blocking=True),
-                masks_MHW=objects.masks_NHW[kept_N].to(device, non_blocking=True),
+                masks_MHW=objects.masks_NHW[kept_N],
             )
         )
     return targets
