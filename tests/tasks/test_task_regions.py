@@ -14,6 +14,7 @@ from segpipe.data.objects import Objects, boxes_of
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.masks import decode_rle
 from segpipe.models.spec import Regions
+from segpipe.tasks import regions as tasks_regions
 from segpipe.tasks.regions import detections_of, paste, region_targets
 from segpipe.types import ClassInfo
 
@@ -111,6 +112,14 @@ def test_what_a_model_saw_resized_is_told_in_pixels_of_the_original() -> None:
     assert np.array_equal(bare.boxes_N4, told.boxes_N4)
     none = detections_of(regions(0, size=(4, 4)), size=(4, 4), seen=(4, 4), classes=CLASSES, sample_id="s")
     assert (len(none), none.boxes_N4.shape, none.masks) == (0, (0, 4), ())
+
+
+def test_a_mask_is_the_same_however_many_of_its_pixels_are_looked_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.rand(28, 28, generator=torch.Generator().manual_seed(4))
+    whole = paste(drawn, (3.2, 1.7, 77.9, 58.4), size=(120, 160), seen=(60, 80))
+    for at_once in (1, 500, 5000):
+        monkeypatch.setattr(tasks_regions, "PIXELS_AT_ONCE", at_once)
+        assert paste(drawn, (3.2, 1.7, 77.9, 58.4), size=(120, 160), seen=(60, 80)) == whole
 
 
 @pytest.mark.parametrize("field", ["boxes_M4", "scores_M"])
