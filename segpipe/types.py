@@ -109,7 +109,7 @@ class Sample:
     `height` and `width` are those of the upright image. `group` names what must never be cut by a split (a drive, a
     patient, a clip); it is the sample id where nothing larger is known. `extras` are further encoded files as shipped,
     of the image's size, by name: "depth", "flow". What their values mean (unit, scale, the value of nothing) is a rule
-    of the manifest's `coding`.
+    of the manifest's `coding`. In a dataset that fills label maps, a sample without one was annotated by nobody.
     """
 
     sample_id: str

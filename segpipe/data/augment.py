@@ -26,7 +26,7 @@ from segpipe.data.copy_paste import paste
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.data.objects import decode_objects, visible
 from segpipe.data.warp import draw_warp, warp
-from segpipe.data.window import cut_image, cut_labels, cut_objects, draw_window, widened
+from segpipe.data.window import cut_image, cut_labels, cut_objects, cut_outside, draw_window, widened
 from segpipe.errors import InputError
 from segpipe.types import Sample
 
@@ -110,6 +110,7 @@ def _cut(
         image_3HW=cut_image(sample.image_3HW, window),
         labels_HW=None if sample.labels_HW is None else cut_labels(sample.labels_HW, window, ignore_index),
         objects=objects,
+        outside_HW=None if objects is None else cut_outside(window),
     )
     return crop if field is None else warp(crop, field)
 

@@ -28,8 +28,9 @@ class Batch:
 
     Both are as narrow as they were stored, and are widened on the device. `colours_N3` are the colour changes of a
     training batch (see `colour.py`), made there too, or None. `objects` are what each crop shows, where the task trains
-    on objects. `samples` are the rows as stored, in evaluation: the truth that no crop has touched, run lengths, crowds
-    and stated areas. `original_sizes` holds (height, width) of each image as ingested; in evaluation H and W are those.
+    on objects, and bool `outside_NHW` is where it shows nothing of its image: padding. `samples` are the rows as
+    stored, in evaluation: the truth that no crop has touched, run lengths, crowds and stated areas. `original_sizes`
+    holds (height, width) of each image as ingested; in evaluation H and W are those.
     """
 
     images_N3HW: Tensor
@@ -38,6 +39,7 @@ class Batch:
     original_sizes: tuple[tuple[int, int], ...]
     colours_N3: Tensor | None = None
     objects: tuple[Objects, ...] | None = None
+    outside_NHW: Tensor | None = None
     samples: tuple[Sample, ...] | None = None
 
 
@@ -46,6 +48,7 @@ def collate(samples: Sequence[DecodedSample]) -> Batch:
     labels = [sample.labels_HW for sample in samples if sample.labels_HW is not None]
     colours = [sample.colour for sample in samples if sample.colour is not None]
     objects = tuple(sample.objects for sample in samples if sample.objects is not None)
+    outside = [sample.outside_HW for sample in samples if sample.outside_HW is not None]
     stored = tuple(sample.stored for sample in samples if sample.stored is not None)
     return Batch(
         # Stacked as they lie in memory, pixel by pixel.
@@ -53,6 +56,7 @@ def collate(samples: Sequence[DecodedSample]) -> Batch:
         labels_NHW=torch.stack(labels) if len(labels) == len(samples) else None,
         colours_N3=torch.tensor(colours) if len(colours) == len(samples) else None,
         objects=objects if len(objects) == len(samples) else None,
+        outside_NHW=torch.stack(outside) if len(outside) == len(samples) else None,
         samples=stored if len(stored) == len(samples) else None,
         sample_ids=tuple(sample.sample_id for sample in samples),
         original_sizes=tuple((sample.image_3HW.shape[1], sample.image_3HW.shape[2]) for sample in samples),

@@ -62,6 +62,7 @@ def paste(below: DecodedSample, above: DecodedSample, draw: random.Random, *, mi
         sample_id=below.sample_id,
         image_3HW=torch.where(covered_HW, above.image_3HW, below.image_3HW),
         labels_HW=labels_HW,
+        outside_HW=None if below.outside_HW is None else below.outside_HW & ~covered_HW,
         objects=None if objects is None else visible(_joined(_under(objects, covered_HW), chosen), min_area=min_area),
     )
 

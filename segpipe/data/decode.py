@@ -24,7 +24,8 @@ class DecodedSample:
 
     `image_3HW` lies in memory as it was decoded, pixel by pixel (HW3): so it is resized, stacked and trained on without
     turning it around once. `colour` is what is to be done to a training crop on the device. `objects` is None where
-    nobody asked for them. `stored` is the row that the whole image was decoded from; a crop has none.
+    nobody asked for them; a crop that has them has `outside_HW`, too: bool, where it shows nothing of the image.
+    `stored` is the row that the whole image was decoded from; a crop has none.
     """
 
     sample_id: str
@@ -32,6 +33,7 @@ class DecodedSample:
     labels_HW: Tensor | None
     colour: Colour | None = None
     objects: Objects | None = None
+    outside_HW: Tensor | None = None
     stored: Sample | None = None
 
 

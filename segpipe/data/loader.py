@@ -19,6 +19,7 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 from segpipe.config import TrainConfig
+from segpipe.data.annotated import annotated
 from segpipe.data.augment import augment
 from segpipe.data.batch import Batch, collate
 from segpipe.data.copy_paste import pasteable, unfit
@@ -87,7 +88,7 @@ class TrainBatches:
         def prepare(item: tuple[Sample, int]) -> DecodedSample:
             sample, place = item
             return augment(
-                decode(sample),
+                decode(annotated(sample, self._dataset, config.train_split)),
                 config.augment,
                 input_scale=config.input_scale,
                 seed=config.seed,
@@ -116,6 +117,7 @@ class TrainBatches:
         """
         row = order[place - 1] if place else order[min(1, len(order) - 1)]
         sample = self._dataset.one(self._config.train_split, row, extras=False)
+        sample = annotated(sample, self._dataset, self._config.train_split)
         return pasteable(self._needed(sample), self._dataset.manifest.classes)
 
     def _needed(self, sample: Sample) -> Sample:
@@ -161,7 +163,7 @@ class EvalBatches:
                         f"and was {self._sizes[row]} when it was looked up; check the network and the store, and run "
                         "again"
                     )
-                yield sample
+                yield annotated(sample, self._dataset, self._split)
 
 
 def _side_by_side(samples: Generator[Sample], places: Sequence[int]) -> Generator[tuple[Sample, int]]:

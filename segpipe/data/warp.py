@@ -87,14 +87,19 @@ def warp(sample: DecodedSample, field: Warp) -> DecodedSample:
     labels_hw = sample.labels_HW
     if labels_hw is not None:
         labels_hw = inner(v2.elastic(tv_tensors.Mask(labels_hw), relative_1HW2))
-    objects = sample.objects
+
+    def moved_masks(masks: Tensor) -> Tensor:
+        return inner(v2.elastic(tv_tensors.Mask(masks.view(torch.uint8)), relative_1HW2)).contiguous().view(torch.bool)
+
+    objects, outside_hw = sample.objects, sample.outside_HW
     if objects is not None:
-        parts = [
-            inner(v2.elastic(tv_tensors.Mask(part.view(torch.uint8)), relative_1HW2)).contiguous()
-            for part in torch.split(objects.masks_NHW, _MASKS_AT_ONCE)
-        ]
-        objects = moved(objects, torch.cat(parts).view(torch.bool), _keypoints(objects, field))
-    return dataclasses.replace(sample, image_3HW=inner(image), labels_HW=labels_hw, objects=objects)
+        parts = [moved_masks(part) for part in torch.split(objects.masks_NHW, _MASKS_AT_ONCE)]
+        objects = moved(objects, torch.cat(parts), _keypoints(objects, field))
+    if outside_hw is not None:
+        outside_hw = moved_masks(outside_hw)
+    return dataclasses.replace(
+        sample, image_3HW=inner(image), labels_HW=labels_hw, objects=objects, outside_HW=outside_hw
+    )
 
 
 def _keypoints(objects: Objects, field: Warp) -> Tensor | None:

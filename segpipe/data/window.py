@@ -79,6 +79,11 @@ def cut_labels(labels_HW: Tensor, window: Window, ignore_index: int) -> Tensor:
     return _placed(resize_labels(inner_hw, (window.height, window.width)), window, ignore_index)
 
 
+def cut_outside(window: Window) -> Tensor:
+    """bool (h, w): where the source has nothing."""
+    return _placed(torch.zeros((window.height, window.width), dtype=torch.bool), window, True)
+
+
 def cut_objects(objects: Objects, window: Window, pairs: Sequence[tuple[int, int]]) -> Objects:
     """Objects in coordinates of the window's region -> in those of the crop, as label ids are resized.
 

@@ -2,7 +2,7 @@
 
 Mask2Former, Cheng et al., 2022, arXiv:2112.01527, sections 3.2 and 3.3, after DETR and MaskFormer (arXiv:2005.12872,
 arXiv:2107.06278). Letter legend: N batch, Q queries, M objects of an image, K classes, P points, H W size of the image,
-h w of the masks' maps, of stride 4.
+h w of the masks' maps.
 """
 
 from __future__ import annotations
@@ -19,26 +19,31 @@ from segpipe.losses.points import read_points, uncertain_points
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
 NOTHING_WEIGHT = 0.1
 MOST_POINTS = 112 * 112
-STRIDE = 4
 # Of a pair whose logits are not finite: more than any other's, as long as the model has not diverged.
 _HIGHEST_COST = 1e6
 
 
 def query_losses(
-    class_logits_NQK: Tensor, mask_logits_NQhw: Tensor, class_ids: Sequence[Tensor], masks: Sequence[Tensor]
+    class_logits_NQK: Tensor,
+    mask_logits_NQhw: Tensor,
+    class_ids: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    *,
+    stride: int,
 ) -> dict[str, Tensor]:
     """{"class", "mask", "dice"}: the weighted terms of one prediction, float32 scalars.
 
-    Of each image `class_ids` holds (M,) int64 and `masks` (M, H, W) bool; objects beyond Q are left unmatched. Logits
-    have K + 1 classes, the last is "nothing", which every query without an object learns at a tenth of the weight.
-    "mask" and "dice" are means over the batch's objects (binary cross entropy, and 1 - Dice), and 0 where there are
-    none. Both are taken at points: a quarter as many as the image has pixels, 12,544 at most, as in the paper.
+    Of each image `class_ids` holds (M,) int64 and `masks` (M, H, W) 0 or 1, as float32 for the least work; a cell of
+    the masks' maps is `stride` pixels long. Objects beyond Q are left unmatched. Logits have K + 1 classes, the last is
+    "nothing", which every query without an object learns at a tenth of the weight. "mask" and "dice" are means over the
+    batch's objects (binary cross entropy, and 1 - Dice), and 0 where there are none. Both are taken at points: a
+    quarter as many as the image has pixels, 12,544 at most, as in the paper.
 
     Draws from torch's generator: the same seed gives the same points. Logits that are not finite give a loss that is
     not, and no exception.
     """
     height, width = masks[0].shape[-2:]
-    share = (height / (STRIDE * mask_logits_NQhw.shape[2]), width / (STRIDE * mask_logits_NQhw.shape[3]))
+    share = (height / (stride * mask_logits_NQhw.shape[2]), width / (stride * mask_logits_NQhw.shape[3]))
     num_points = min(MOST_POINTS, max(1, height * width // 4))
     nothing = class_logits_NQK.shape[2] - 1
     wanted_NQ = torch.full(class_logits_NQK.shape[:2], nothing, device=class_logits_NQK.device)

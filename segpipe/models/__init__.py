@@ -65,10 +65,10 @@ _OUTLINE_CLASSES = 2
 
 
 def names(task: Task | str | None = None) -> list[str]:
-    """Names of the architectures, all or those of one task. Raises InputError on an unknown task."""
+    """Names of the architectures, all or those that answer one task. Raises InputError on an unknown task."""
     if task is not None and task not in list(Task):
         raise InputError(f"task: unknown {task!r}; expected one of: {', '.join(Task)}")
-    return [name for name, found in MODELS.items() if task is None or found.task == task]
+    return [name for name, found in MODELS.items() if task is None or task in (found.task, *found.also)]
 
 
 def spec(name: str) -> ModelSpec:

@@ -25,6 +25,7 @@ from segpipe.models.backbones import Backbone, build_backbone
 from segpipe.models.layers import BatchNorm2d
 from segpipe.models.pyramid import BottomUpPass, FeaturePyramid, TopMaxPool
 from segpipe.models.regions import (
+    ANCHORS_DIFFER,
     BOX_SIZE,
     POOLED_LEVELS,
     SIZE_DIVISOR,
@@ -150,6 +151,7 @@ DIFFERS = (
     "form mobile is torchvision's: two maps of stride 32 of MobileNetV3, all sizes of anchors on each level",
     "nothing of the backbone is frozen but, with norm: frozen, its batch norm; torchvision also fixes the stem and the "
     "first stage of a pretrained backbone, for which train.backbone_learning_rate_factor is the gentler means",
+    ANCHORS_DIFFER,
     "second_pass adds the bottom-up pass of PANet (arXiv:1803.01534) without its pooling of regions from all levels",
 )
 

@@ -23,13 +23,15 @@ from segpipe.errors import InputError
 from segpipe.models.attention import Attention, FeedForward, check_heads, sine_positions
 from segpipe.models.backbones import Backbone, build_backbone
 from segpipe.models.layers import resize
-from segpipe.models.pixel_decoders import STRIDES, DeformablePyramid, Extents, FeaturePyramid
-from segpipe.models.spec import ModelSpec, Published, QueryOutput, RegionTarget
+from segpipe.models.pixel_decoders import STRIDES, DeformablePixelDecoder, Extents, PlainPixelDecoder
+from segpipe.models.spec import MASK_STRIDE, ModelSpec, Published, QueryOutput, RegionTarget
 from segpipe.types import Task
 
-DIVISOR = 32
-MASK_STRIDE = 4
-PIXEL_DECODERS: Mapping[str, Callable[..., nn.Module]] = {"deformable": DeformablePyramid, "fpn": FeaturePyramid}
+DIVISOR = STRIDES[0]
+PIXEL_DECODERS: Mapping[str, Callable[..., nn.Module]] = {
+    "deformable": DeformablePixelDecoder,
+    "fpn": PlainPixelDecoder,
+}
 
 
 class DecoderLayer(nn.Module):
@@ -183,6 +185,7 @@ def _published(dataset: str, split: str, metric: str, value: float) -> Published
 SPEC = ModelSpec(
     name="mask2former",
     task=Task.PANOPTIC,
+    also=(Task.INSTANCE, Task.SEMANTIC),
     paper=(
         "Masked-attention Mask Transformer for Universal Image Segmentation, "
         "Cheng, Misra, Schwing, Kirillov, Girdhar, 2022, arXiv:2112.01527"
@@ -211,5 +214,6 @@ SPEC = ModelSpec(
         _published("COCO panoptic", "val2017", "pq/all", 0.519),
         _published("COCO", "val2017", "ap/coco/segm", 0.437),
         _published("Cityscapes", "val", "pq/all", 0.621),
+        _published("ADE20K", "val", "miou", 0.472),
     ),
 )

@@ -18,7 +18,7 @@ from typing import Any
 
 from segpipe.errors import InputError
 from segpipe.models import faster_rcnn
-from segpipe.models.regions import SIZE_DIVISOR, RegionNetwork, add_mask_branch
+from segpipe.models.regions import ANCHORS_DIFFER, SIZE_DIVISOR, RegionNetwork, add_mask_branch
 from segpipe.models.released_regions import adapt_two_stage
 from segpipe.models.spec import ModelSpec, Published
 from segpipe.types import Task
@@ -69,6 +69,7 @@ SPEC = ModelSpec(
         "form v2 is that of arXiv:2111.11429 as torchvision builds it: as Faster R-CNN's, with batch norm in the mask "
         "branch too",
         "nothing of the backbone is frozen but, with norm: frozen, its batch norm",
+        ANCHORS_DIFFER,
         "second_pass adds the bottom-up pass of PANet (arXiv:1803.01534) without its pooling of regions from all "
         "levels and without its fully connected mask branch",
     ),

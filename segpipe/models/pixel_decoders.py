@@ -1,8 +1,9 @@
 """Pixel decoders of mask-classification models: a backbone's four maps made equally deep and told of each other.
 
-Below `mask2former.py`. Both map features of strides 4, 8, 16, 32 to those of strides 32, 16, 8, at which queries look,
-and to one of stride 4, of which masks are made; all of C channels. `extents` are the rows and columns of the three
-coarser maps that hold some of the image, while the rest are padding.
+Below `mask2former.py`; the Feature Pyramid of detectors is another, in `pyramid.py`. Both decoders here map features of
+strides 4, 8, 16, 32 to those of strides 32, 16, 8, at which queries look, and to one of stride 4, of which masks are
+made; all of C channels. `extents` are the rows and columns of the three coarser maps that hold some of the image, while
+the rest are padding.
 
 Letter legend: N batch, C channels, S cells of the three coarser maps, one after the other, h w size of a map.
 """
@@ -44,8 +45,10 @@ def _started(unit: nn.Sequential) -> nn.Sequential:
     return unit
 
 
-class FeaturePyramid(nn.Module):
-    """No attention: top-down, nearest, as in FPN (Lin et al., 2017, arXiv:1612.03144). Knows nothing of `heads`."""
+class PlainPixelDecoder(nn.Module):
+    """MaskFormer's, arXiv:2107.06278, section 3.3: no attention. Top-down and nearest as the Feature Pyramid, but with
+    norms, and each level is made of the smoothed one above it. Knows nothing of `heads`.
+    """
 
     def __init__(self, in_channels: Sequence[int], channels: int, heads: int) -> None:
         super().__init__()
@@ -84,8 +87,8 @@ class DeformableEncoderLayer(nn.Module):
         return self.feed_forward(self.norm(cells_NSC + seen_NSC))  # type: ignore[no-any-return]
 
 
-class DeformablePyramid(nn.Module):
-    """The paper's pixel decoder: deformable attention over strides 32, 16, 8, then one step of FPN to stride 4."""
+class DeformablePixelDecoder(nn.Module):
+    """Mask2Former's: deformable attention over strides 32, 16, 8, then one step of FPN to stride 4."""
 
     def __init__(self, in_channels: Sequence[int], channels: int, heads: int) -> None:
         super().__init__()

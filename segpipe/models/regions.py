@@ -43,6 +43,12 @@ from segpipe.models.spec import RegionOutput, Regions, RegionTarget
 SIZE_DIVISOR = 32
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 BOX_SIZE, MASK_SIZE = 7, 14
+# What the architectures whose levels reach beyond the backbone's differ in: P6, and P7 of RetinaNet.
+ANCHORS_DIFFER = (
+    "as torchvision: a level's anchors lie as far apart as the padded image is long, divided by the level's length and "
+    "rounded down; the paper's lie 2**i pixels apart. Sides are padded to multiples of 32 alone: in an image of 96 the "
+    "anchors of P6 are 48 pixels apart instead of 64"
+)
 # Names of the levels that regions are pooled from, as torchvision counts them.
 POOLED_LEVELS = ("0", "1", "2", "3")
 
@@ -161,11 +167,14 @@ def region_truth(targets: Sequence[RegionTarget], padded: ImageList, *, first_cl
     """
     if len(targets) != len(padded.image_sizes):
         raise InputError(f"targets: {len(targets)} for {len(padded.image_sizes)} images; expected one an image")
-    for number, target in enumerate(targets):
-        flat_M = (target.boxes_M4[:, 2:] <= target.boxes_M4[:, :2]).any(1)
-        if bool(flat_M.any()):
-            box = [round(side, 2) for side in target.boxes_M4[flat_M][0].tolist()]
-            raise InputError(f"targets: image {number} has a box without area, {box}; leave such objects out")
+    # Of all images at once: each question asked of a GPU waits for all that it has still to do.
+    boxes_x4 = torch.cat([target.boxes_M4 for target in targets]) if targets else torch.zeros(0, 4)
+    flat_x = (boxes_x4[:, 2:] <= boxes_x4[:, :2]).any(1)
+    if bool(flat_x.any()):
+        images = [number for number, target in enumerate(targets) for _ in range(len(target.boxes_M4))]
+        place = int(flat_x.nonzero()[0])
+        box = [round(side, 2) for side in boxes_x4[place].tolist()]
+        raise InputError(f"targets: image {images[place]} has a box without area, {box}; leave such objects out")
     return [
         {
             "boxes": target.boxes_M4.float(),
@@ -287,9 +296,10 @@ def _mask_loss(
     truth: Sequence[Mapping[str, Tensor]],
 ) -> Tensor:
     """Cross entropy of the mask of the true class, over the sampled proposals that hold an object."""
-    held = [torch.where(each > 0)[0] for each in labels]
-    boxes = [each[kept] for each, kept in zip(proposals, held, strict=True)]
-    objects = [each[kept] for each, kept in zip(matched, held, strict=True)]
+    held_x = (torch.cat(list(labels)) > 0).nonzero()[:, 0]
+    counts = torch.stack([(each > 0).sum() for each in labels]).tolist()
+    boxes, objects = (list(torch.split(torch.cat(list(each))[held_x], counts)) for each in (proposals, matched))
     logits = _mask_logits(heads, padded_sizes, maps, boxes)
-    loss: Tensor = maskrcnn_loss(logits, boxes, [t["masks"] for t in truth], [t["labels"] for t in truth], objects)
+    masks = [target["masks"].to(logits.device, non_blocking=True) for target in truth]
+    loss: Tensor = maskrcnn_loss(logits, boxes, masks, [target["labels"] for target in truth], objects)
     return loss

@@ -28,6 +28,7 @@ from segpipe.errors import InputError
 from segpipe.models.backbones import Backbone, build_backbone
 from segpipe.models.pyramid import BottomUpPass, FeaturePyramid, TopConvolutions
 from segpipe.models.regions import (
+    ANCHORS_DIFFER,
     ASPECT_RATIOS,
     SIZE_DIVISOR,
     check_counts,
@@ -222,6 +223,7 @@ SPEC = ModelSpec(
         "as torchvision: up to 300 regions of an image are kept; COCO's protocol looks at 100",
         "form v2 is that of arXiv:1912.02424 as torchvision builds it: group norm in the heads, GIoU as the box loss",
         "boxes that lie in the padding, and are lines when clipped, are left out; torchvision returns them",
+        ANCHORS_DIFFER,
         "second_pass adds the bottom-up pass of PANet (arXiv:1803.01534)",
     ),
     published=(

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from segpipe.types import Task
 
+MASK_STRIDE = 4  # of the masks of a mask-classification model
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenseOutput:
@@ -33,7 +35,8 @@ class DenseOutput:
 class RegionTarget:
     """The objects of one image, from which a region model samples what it learns of; crowds and stuff left out.
 
-    `boxes_M4` float32 x0, y0, x1, y1 in pixels; `class_ids_M` int64 in 0..K-1; `masks_MHW` bool.
+    `boxes_M4` float32 x0, y0, x1, y1 in pixels; `class_ids_M` int64 in 0..K-1. `masks_MHW` bool may lie on another
+    device than these: they are large, and a model that looks at them brings over what it looks at.
     """
 
     boxes_M4: Tensor
@@ -125,7 +128,8 @@ class Published:
 class ModelSpec:
     """One architecture.
 
-    `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
+    `task` is what it was made for, `also` are others that it answers with the same output. `build(num_classes=,
+    in_channels=, **options)` makes the module with random weights. `options` are its keyword
     options with their defaults; anything else is refused before it is called. `differs` lists every knowing departure
     from the paper. `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names
     torchvision's builders whose weights are meant, where they are not called as the architecture is. `heads` are
@@ -139,6 +143,7 @@ class ModelSpec:
     build: Callable[..., nn.Module]
     options: Mapping[str, Any]
     size_divisor: int
+    also: tuple[Task, ...] = ()
     differs: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None

@@ -11,8 +11,6 @@ Letter legend: N batch, K classes, H W image size, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,7 +42,8 @@ class UpBlock(nn.Module):
 class UNet(nn.Module):
     """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput without auxiliary logits.
 
-    The decoder ends at `head_stride`; its logits are then resized to the input. At stride s it is `width * s` wide.
+    Targets, which models of objects are given in training, change nothing: the task has the loss. The decoder ends at
+    `head_stride`; its logits are then resized to the input. At stride s it is `width * s` wide.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, *, head_stride: int, width: int) -> None:
@@ -57,20 +56,14 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(UpBlock(*channels) for channels in zip(coarse, skips, outs, strict=False))
         self.head = nn.Conv2d(outs[-1], num_classes, 1)
 
-    def forward(self, images_NCHW: Tensor) -> DenseOutput:
+    def forward(self, images_NCHW: Tensor, targets: object = None) -> DenseOutput:
         height, width = images_NCHW.shape[-2:]
-        features = expand(self.decoder, self.backbone(images_NCHW), height, width)
+        *finer, features = self.backbone(images_NCHW)
+        for block in self.decoder:
+            skip = finer.pop() if finer else None
+            size = (height, width) if skip is None else skip.shape[-2:]
+            features = block(features, skip, *size)
         return DenseOutput(logits_NKHW=resize(self.head(features), height, width))
-
-
-def expand(decoder: nn.ModuleList, maps: Sequence[Tensor], height: int, width: int) -> Tensor:
-    """The decoder's last map, of the encoder's maps from fine to coarse and the size of the image."""
-    *finer, features = maps
-    for block in decoder:
-        skip = finer.pop() if finer else None
-        size = (height, width) if skip is None else skip.shape[-2:]
-        features = block(features, skip, *size)
-    return features
 
 
 def build(*, num_classes: int, in_channels: int, backbone: str, head_stride: int, width: int) -> UNet:

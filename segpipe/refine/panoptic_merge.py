@@ -9,7 +9,7 @@ Legend: M instances of an image, K classes, H W size in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ Integers = npt.NDArray[np.integer[Any]]
 
 
 def merge(
-    masks_MHW: Bools,
+    mask_of: Callable[[int], Bools],
     class_ids_M: npt.ArrayLike,
     scores_M: npt.ArrayLike,
     labels_HW: Integers,
@@ -39,6 +39,9 @@ def merge(
     stuff_area_limit: int = STUFF_AREA_LIMIT,
 ) -> PanopticMap:
     """One segment a pixel, from instances and class ids (H, W) of the same image.
+
+    `mask_of(m)` is the mask (H, W) of instance m. It is asked for once, and then forgotten: a hundred masks of a large
+    photograph would take gigabytes.
 
     Instances are looked at by falling score (equal ones in the order given). One below `score_threshold` is left out;
     so is one of which more than `overlap_limit` of the pixels are taken already; any other takes its free pixels. What
@@ -51,8 +54,9 @@ def merge(
     for m in np.argsort(-scores, kind="stable"):
         if scores[m] < score_threshold:
             break
-        area = np.count_nonzero(masks_MHW[m])
-        free_HW = masks_MHW[m] & (ids_HW == VOID)
+        mask_HW = mask_of(int(m))
+        area = np.count_nonzero(mask_HW)
+        free_HW = mask_HW & (ids_HW == VOID)
         free = np.count_nonzero(free_HW)
         if not free or (area - free) / area > overlap_limit:
             continue

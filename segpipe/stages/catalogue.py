@@ -13,7 +13,8 @@ from segpipe.stages import datasets
 
 
 def models() -> list[dict[str, Any]]:
-    """Every architecture: name, task, paper, its options with their defaults, and where it departs from the paper."""
+    """Every architecture: name, the task that it was made for and all that it answers, paper, its options with their
+    defaults, and where it departs from the paper."""
     from segpipe import models as architectures
 
     found = [architectures.spec(name) for name in architectures.names()]
@@ -21,6 +22,7 @@ def models() -> list[dict[str, Any]]:
         {
             "name": spec.name,
             "task": str(spec.task),
+            "tasks": [str(task) for task in (spec.task, *spec.also)],
             "paper": spec.paper,
             "options": to_plain(dict(spec.options)),
             "differs": list(spec.differs),

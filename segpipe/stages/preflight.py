@@ -83,12 +83,12 @@ def _architecture_faults(recipe: Recipe) -> Iterator[str]:
 
 def _foreign(index: int, run: RunConfig) -> Iterator[str]:
     """The fault of an architecture that answers another question than the recipe asks."""
-    theirs = models.spec(run.arch).task
-    if theirs != run.task_kind:
-        fitting = ", ".join(models.names(run.task_kind)) or "none yet"
+    fitting = models.names(run.task_kind)
+    if run.arch not in fitting:
+        theirs = models.spec(run.arch).task
         yield (
             f"architectures.{index}.arch: {run.arch} is a model of task {theirs}, and the recipe's task is {run.task}; "
-            f"choose one of that task ({fitting}), or set task: {theirs}"
+            f"choose one of that task ({', '.join(fitting) or 'none yet'}), or set task: {theirs}"
         )
 
 

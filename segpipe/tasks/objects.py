@@ -19,8 +19,9 @@ from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
 from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval, resampled_ap, resampling_unit
-from segpipe.models.spec import DenseOutput, RegionOutput
+from segpipe.models.spec import DenseOutput, QueryOutput, RegionOutput
 from segpipe.predictions import Detections, Prediction
+from segpipe.tasks import queries
 from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
 from segpipe.tasks.regions import detections_of, region_targets
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
@@ -57,7 +58,7 @@ class ObjectOps:
         config: TrainConfig | None = None,
         statistics: Split | None = None,
     ) -> None:
-        self.classes = tuple(classes)
+        self.classes, self.ignore_index = tuple(classes), ignore_index
         self._things = [k for k, info in enumerate(self.classes) if info.is_thing]
         # What COCO's evaluator does and its metrics' names do not say.
         self.protocol = f"{self.primary}/iou=0.50:0.95/at-most-100/original-resolution/ignore=crowds"
@@ -71,24 +72,29 @@ class ObjectOps:
                 )
 
     def losses(
-        self, forward: Callable[..., RegionOutput | DenseOutput], images_N3HW: Tensor, batch: Batch
+        self, forward: Callable[..., RegionOutput | DenseOutput | QueryOutput], images_N3HW: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
         """A region model's own terms, each of weight 1: it chooses by the truth what it is trained on (`RegionOutput`).
 
-        Of a model of pixels {"main": ...}: cross entropy on the map that the objects paint (`painting.py`).
+        Of a model of pixels {"main": ...}: cross entropy on the map that the objects paint (`painting.py`); of one of
+        queries the terms of `queries.py`, for the things alone.
         """
         device = images_N3HW.device
         output = forward(images_N3HW, region_targets(batch, self.classes, device))
         if isinstance(output, RegionOutput):
             return dict(output.losses)
-        labels_NHW = painted_labels(batch, self.classes, device)
+        if isinstance(output, QueryOutput):
+            return queries.losses(output, batch, classes=self.classes, ignore_index=self.ignore_index, wanted="things")
+        labels_NHW = painted_labels(batch, self.classes, device, ignore_index=self.ignore_index)
         return {"main": cross_entropy(output.logits_NKHW, labels_NHW, weight=None, ignore_index=UNKNOWN)}
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Detections]:
         """The objects of each image, best first, as the model sees it resized by `bundle.input_scale`."""
         images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device)
-        output: RegionOutput | DenseOutput = model(images_N3hw, None)
+        output: RegionOutput | DenseOutput | QueryOutput = model(images_N3hw, None)
         (height, width), (rows, columns) = batch.images_N3HW.shape[-2:], images_N3hw.shape[-2:]
+        if isinstance(output, QueryOutput):
+            return queries.detections(output, batch, classes=self.classes)
         if isinstance(output, DenseOutput):
             return [
                 objects_of_map(logits_KHW, size=(height, width), classes=self.classes, sample_id=sample_id)

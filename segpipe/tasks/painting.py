@@ -22,12 +22,13 @@ from segpipe.refine.watershed import split
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.types import ClassInfo
 
-UNKNOWN = -1  # a pixel of a crowd: some objects are there, and nobody says which
+# What nobody says: which objects of a crowd a pixel shows, or what is there at all (an ignored pixel, padding).
+UNKNOWN = -1
 
 
-def painted_labels(batch: Batch, classes: Sequence[ClassInfo], device: torch.device) -> Tensor:
-    """(N, H, W) int64: 0 where there is no thing, k + 1 for class k, UNKNOWN in a crowd. Raises InputError on a batch
-    without objects.
+def painted_labels(batch: Batch, classes: Sequence[ClassInfo], device: torch.device, *, ignore_index: int) -> Tensor:
+    """(N, H, W) int64: 0 where there is no thing, k + 1 for class k, UNKNOWN in a crowd and, where no object lies, on
+    ignored pixels and padding. Raises InputError on a batch without objects.
 
     Of objects that overlap the smallest is seen, as it is in most photographs.
     """
@@ -35,18 +36,24 @@ def painted_labels(batch: Batch, classes: Sequence[ClassInfo], device: torch.dev
         named = ", ".join(batch.sample_ids[:4])
         raise InputError(f"samples {named}: the batch has no objects, which this task trains on")
     is_thing_K = torch.tensor([info.is_thing for info in classes])
-    return torch.stack([_paint(objects, is_thing_K) for objects in batch.objects]).to(device, non_blocking=True)
+    labels_NHW = torch.zeros((len(batch.objects), *batch.images_N3HW.shape[-2:]), dtype=torch.int64)
+    if batch.labels_NHW is not None:
+        labels_NHW[batch.labels_NHW == ignore_index] = UNKNOWN
+    if batch.outside_NHW is not None:
+        labels_NHW[batch.outside_NHW] = UNKNOWN
+    for labels_HW, objects in zip(labels_NHW, batch.objects, strict=True):
+        _paint(labels_HW, objects, is_thing_K)
+    return labels_NHW.to(device, non_blocking=True)
 
 
-def _paint(objects: Objects, is_thing_K: Tensor) -> Tensor:
-    labels_HW = torch.zeros(objects.masks_NHW.shape[1:], dtype=torch.int64)
+def _paint(labels_HW: Tensor, objects: Objects, is_thing_K: Tensor) -> None:
+    """Objects over what is there, in place."""
     area_N = objects.masks_NHW.flatten(1).sum(1)
     # Crowds first: an object in front of one is known.
     for n in sorted(range(len(objects)), key=lambda n: (not objects.is_crowd_N[n], -int(area_N[n]))):
         class_id = int(objects.class_ids_N[n])
         if is_thing_K[class_id]:
             labels_HW[objects.masks_NHW[n]] = UNKNOWN if objects.is_crowd_N[n] else class_id + 1
-    return labels_HW
 
 
 def objects_of_map(

@@ -23,11 +23,14 @@ from segpipe.predictions import Detections
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.types import ClassInfo
 
+PIXELS_AT_ONCE = 2**21  # of a mask that are looked up together: some 50 MiB with their places
 THRESHOLD = 0.5  # of a mask's probability, as Mask R-CNN (arXiv 1703.06870, section 3.1) has it
 
 
 def region_targets(batch: Batch, classes: Sequence[ClassInfo], device: torch.device) -> list[RegionTarget]:
-    """The things of each crop, on the device; crowds and stuff are left out. Raises InputError on a batch without."""
+    """The things of each crop, on the device but for their masks, which not every model looks at; crowds and stuff are
+    left out. Raises InputError on a batch without.
+    """
     if batch.objects is None:
         raise InputError(
             f"samples {', '.join(batch.sample_ids[:4])}: the batch has no objects, which this task trains on"
@@ -40,7 +43,7 @@ def region_targets(batch: Batch, classes: Sequence[ClassInfo], device: torch.dev
             RegionTarget(
                 boxes_M4=objects.boxes_N4[kept_N].to(device, non_blocking=True),
                 class_ids_M=objects.class_ids_N[kept_N].to(device, non_blocking=True),
-                masks_MHW=objects.masks_NHW[kept_N].to(device, non_blocking=True),
+                masks_MHW=objects.masks_NHW[kept_N],
             )
         )
     return targets
@@ -107,8 +110,15 @@ def mask_in_box(
             return 0, 0, np.zeros((0, 0), dtype=np.bool_)
         places.append((int(inside[0]), share[inside].float() * 2 - 1))
     (top, share_h), (left, share_w) = places
+    rows = max(1, PIXELS_AT_ONCE // len(share_w))
+    strips = [_inside(probabilities_ss, part_h, share_w) for part_h in torch.split(share_h, rows)]
+    return top, left, torch.cat(strips).numpy()
+
+
+def _inside(probabilities_ss: Tensor, share_h: Tensor, share_w: Tensor) -> Tensor:
+    """bool (h, w) of the places in these rows and columns of a box, each in -1..1 of it."""
     grid_hw2 = torch.stack([share_w.expand(len(share_h), -1), share_h[:, None].expand(-1, len(share_w))], dim=-1)
     found = functional.grid_sample(
         probabilities_ss[None, None].float(), grid_hw2[None], padding_mode="border", align_corners=False
     )
-    return top, left, (found[0, 0] > THRESHOLD).numpy()
+    return found[0, 0] > THRESHOLD

@@ -21,8 +21,9 @@ from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
 from segpipe.metrics import ConfusionMeter, first_maximum, interval, resampling_unit, semantic_scores
-from segpipe.models.spec import DenseOutput
+from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import LabelMap, Prediction
+from segpipe.tasks import queries
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -51,9 +52,22 @@ class SemanticOps:
         self._aux_weight = config.aux_weight if config else 0.0
         self._class_weights_K = _class_weights(config, statistics) if config and statistics else None
 
-    def losses(self, forward: Callable[[Tensor], DenseOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """{"main": ..., "<aux head>": ...}: cross entropy in float32 over the pixels that are not ignored."""
+    def losses(
+        self, forward: Callable[[Tensor], DenseOutput | QueryOutput], images_N3HW: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """{"main": ..., "<aux head>": ...}: cross entropy in float32 over the pixels that are not ignored.
+
+        Of a model of queries the terms of `queries.py`, for one mask of each class of a crop. Raises InputError where
+        class weights are asked of it.
+        """
         output = forward(images_N3HW)
+        if isinstance(output, QueryOutput):
+            if self._class_weights_K is not None:
+                raise InputError(
+                    "train.class_weights: weighs pixels, and the loss of masks with a class each has none to weigh: "
+                    "leave it out, or choose an architecture with a class for every pixel"
+                )
+            return queries.losses(output, batch, classes=self.classes, ignore_index=self.ignore_index, wanted="classes")
         labels_NHW = _labels(batch).to(output.logits_NKHW.device, non_blocking=True).long()
         weight_K = self._class_weights_K
         if weight_K is not None:
@@ -69,13 +83,14 @@ class SemanticOps:
 
         The image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. Logits
         are resized back (bilinear) before the arg max, so what is counted is always the original resolution; of
-        several views the class probabilities are summed.
+        several views the class probabilities are summed, or what queries say together.
         """
         mirrorings = (False, True) if bundle.inference.mirror else (False,)
         views = [(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
-        scores = (_logits_NKHW(model, batch, bundle, scale=scale, mirrored=mirrored) for scale, mirrored in views)
-        if len(views) > 1:
-            scores = (logits_NKHW.softmax(1, dtype=torch.float32) for logits_NKHW in scores)
+        scores = (
+            _scores_NKHW(model, batch, bundle, scale=scale, mirrored=mirrored, alone=len(views) == 1)
+            for scale, mirrored in views
+        )
         return [LabelMap(ids_HW=ids_HW) for ids_HW in first_maximum(reduce(Tensor.add_, scores)).cpu().numpy()]
 
     def truth(self, sample: Sample) -> LabelMap | None:
@@ -127,16 +142,21 @@ class SemanticOps:
         }
 
 
-def _logits_NKHW(model: nn.Module, batch: Batch, bundle: ModelBundle, *, scale: float, mirrored: bool) -> Tensor:
-    """The logits of one view of the images, at the images' own size and the right way round."""
+def _scores_NKHW(
+    model: nn.Module, batch: Batch, bundle: ModelBundle, *, scale: float, mirrored: bool, alone: bool
+) -> Tensor:
+    """What one view says of each class at the images' own size, the right way round: logits where it is `alone`, else
+    numbers that add up over views."""
     size = batch.images_N3HW.shape[-2:]
     images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device, scale=scale)
-    logits_NKHW: Tensor = model(images_N3hw.flip(-1) if mirrored else images_N3hw).logits_NKHW
-    if mirrored:
-        logits_NKHW = logits_NKHW.flip(-1)
+    output: DenseOutput | QueryOutput = model(images_N3hw.flip(-1) if mirrored else images_N3hw)
+    if isinstance(output, QueryOutput):
+        scores_NKHW = queries.semantic_scores(output, batch)
+        return scores_NKHW.flip(-1) if mirrored else scores_NKHW
+    logits_NKHW = output.logits_NKHW.flip(-1) if mirrored else output.logits_NKHW
     if logits_NKHW.shape[-2:] != size:
         logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
-    return logits_NKHW
+    return logits_NKHW if alone else logits_NKHW.softmax(1, dtype=torch.float32)
 
 
 def _labels(batch: Batch) -> Tensor:

@@ -59,6 +59,8 @@ def assert_whole(crop: DecodedSample, *, reach: int) -> None:
     assert labels_hw.shape == size
     assert objects.masks_NHW.shape == (len(objects), *size)
     inside_hw = labels_hw != IGNORE
+    assert crop.outside_HW is not None
+    assert torch.equal(crop.outside_HW, ~inside_hw)
     covered_hw = objects.masks_NHW.sum(0)
     assert torch.equal(covered_hw > 0, inside_hw), "every pixel of an image belongs to an object"
     assert covered_hw.max() <= 1, "and to one only"

@@ -12,7 +12,7 @@ from torch import Tensor
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.mask2former import Mask2Former, QueryDecoder, where_to_look
-from segpipe.models.pixel_decoders import DeformablePyramid, FeaturePyramid
+from segpipe.models.pixel_decoders import DeformablePixelDecoder, PlainPixelDecoder
 from segpipe.models.spec import QueryOutput
 
 K, Q, LAYERS = 4, 6, 4
@@ -126,7 +126,7 @@ def test_padding_is_not_looked_at() -> None:
 
 
 def test_cells_of_the_image_do_not_see_padding_in_the_pixel_decoder() -> None:
-    pyramid = DeformablePyramid((4, 6, 8, 10), 32, 4).eval()
+    pyramid = DeformablePixelDecoder((4, 6, 8, 10), 32, 4).eval()
     # The maps are normalised as wholes, so that what lies in the padding is put behind the norm.
     for projection, channels in zip(pyramid.projections, (10, 8, 6), strict=True):
         projection[1] = torch.nn.Identity()
@@ -145,7 +145,7 @@ def test_cells_of_the_image_do_not_see_padding_in_the_pixel_decoder() -> None:
 
 
 def test_the_pyramid_of_features_adds_what_is_coarser() -> None:
-    pyramid = FeaturePyramid((4, 6, 8, 10), 32, 4).eval()
+    pyramid = PlainPixelDecoder((4, 6, 8, 10), 32, 4).eval()
     maps = [torch.randn(1, channels, side, side) for channels, side in ((4, 16), (6, 8), (8, 4), (10, 2))]
     with torch.no_grad():
         levels, pixels = pyramid(maps, [])

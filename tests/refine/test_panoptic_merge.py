@@ -37,7 +37,7 @@ def merged(
     labels_HW = np.array([[int(letter) for letter in row] for row in labels.split()], dtype=np.uint8)
     masks_MHW = np.array([mask(text) for text, _, _ in instances]).reshape(len(instances), *labels_HW.shape)
     ids, scores = [k for _, k, _ in instances], [score for _, _, score in instances]
-    return merge(masks_MHW, ids, scores, labels_HW, IS_THING, stuff_area_limit=stuff_area_limit, **limits)
+    return merge(masks_MHW.__getitem__, ids, scores, labels_HW, IS_THING, stuff_area_limit=stuff_area_limit, **limits)
 
 
 def test_the_surer_instance_keeps_what_both_claim_and_stuff_gets_the_rest() -> None:
@@ -120,7 +120,7 @@ def remerged(truth: PanopticMap, infos: tuple[ClassInfo, ...], *, shift: int = 0
     after = dict(zip(others, others[1:] + others[:1], strict=True))
     ids = [after[s.class_id] if renamed and number % 2 == 0 else s.class_id for number, s in enumerate(things)]
     return merge(
-        masks_MHW.reshape(len(things), *truth.ids_HW.shape),
+        masks_MHW.reshape(len(things), *truth.ids_HW.shape).__getitem__,
         ids,
         random.uniform(0.5, 1.0, len(things)),
         class_of[truth.ids_HW],

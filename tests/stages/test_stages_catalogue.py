@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("shapes")
 @pytest.mark.parametrize(
     ("entries", "names", "fields"),
     [
-        (catalogue.models, list(MODELS), {"task", "paper", "options", "differs", "published"}),
+        (catalogue.models, list(MODELS), {"task", "tasks", "paper", "options", "differs", "published"}),
         (catalogue.sources, list(SOURCES), {"tasks", "summary", "licence", "options", "layout", "known_bad"}),
         (catalogue.tasks, [str(task) for task in TASKS], {"primary", "needs", "models"}),
     ],

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segpipe.data.batch import normalise
+from segpipe.config import AugmentConfig
+from segpipe.data.augment import augment
+from segpipe.data.batch import collate, normalise
+from segpipe.data.decode import decode
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.masks import decode_rle, encode_rle
 from segpipe.models.spec import DenseOutput
@@ -39,7 +42,7 @@ class Pixels(nn.Module):
 
 
 def test_objects_paint_the_map_that_is_learned() -> None:
-    labels_NHW = painted_labels(batch_of(squares(), squares("s/1", segments=())), CLASSES, DEVICE)
+    labels_NHW = painted_labels(batch_of(squares(), squares("s/1", segments=())), CLASSES, DEVICE, ignore_index=IGNORE)
     assert labels_NHW.dtype == torch.int64
     assert np.array_equal(labels_NHW[0].numpy(), PAINTED), "things by class, crowds unknown, stuff background"
     assert not labels_NHW[1].any()
@@ -55,8 +58,40 @@ def test_of_objects_that_overlap_the_smallest_is_seen_and_a_crowd_is_behind(turn
         Segment(segment_id=3, class_id=2, area=1, is_crowd=True, rle=encode_rle(np.ones(SIZE))["counts"]),
     ]
     sample = squares(segments=tuple(segments[::-1] if turned else segments))
-    (labels_HW,) = painted_labels(batch_of(sample), CLASSES, DEVICE).numpy()
+    (labels_HW,) = painted_labels(batch_of(sample), CLASSES, DEVICE, ignore_index=IGNORE).numpy()
     assert np.array_equal(labels_HW, np.where(small, 3, np.where(large, 2, UNKNOWN)))
+
+
+def test_what_nobody_says_is_no_background_and_objects_lie_in_front() -> None:
+    """Ignored pixels of a label map, and the padding of a crop, of which a dataset without label maps tells, too."""
+    ignored, outside = np.zeros(SIZE, dtype=np.uint8), torch.zeros(1, *SIZE, dtype=torch.bool)
+    ignored[:5], outside[:, :, -3:] = IGNORE, True
+    expected_HW = np.where(PAINTED > 0, PAINTED, np.where(ignored == IGNORE, UNKNOWN, PAINTED))
+    labelled = batch_of(squares(label_map=ignored.tobytes()))
+    (labels_HW,) = painted_labels(labelled, CLASSES, DEVICE, ignore_index=IGNORE).numpy()
+    assert np.array_equal(labels_HW, expected_HW)
+    (labels_HW,) = painted_labels(replace(labelled, outside_NHW=outside), CLASSES, DEVICE, ignore_index=IGNORE).numpy()
+    assert np.array_equal(labels_HW, np.where(outside[0].numpy(), UNKNOWN, expected_HW))
+    (labels_HW,) = painted_labels(labelled, CLASSES, DEVICE, ignore_index=77).numpy()
+    assert np.array_equal(labels_HW, PAINTED), "255 is a class where another id is ignored"
+
+
+def test_padding_teaches_nothing() -> None:
+    """Of a crop half of which is padding the loss is that of the other half, whatever the model says of the rest."""
+    ops = InstanceOps(CLASSES, IGNORE)
+    config = AugmentConfig(crop=(40, 60), scale=(1.0, 1.0), flip=0.0, colour=0.0)
+    sample = squares()
+    crop = augment(decode(sample), config, input_scale=1.0, seed=0, epoch=0, ignore_index=IGNORE, source=sample)
+    batch = collate([crop])
+    assert batch.outside_NHW is not None
+    assert int((~batch.outside_NHW).sum()) == SIZE[0] * SIZE[1]
+    scores = torch.randn(1, len(CLASSES) + 1, 40, 60, generator=torch.Generator().manual_seed(1))
+    other = torch.where(batch.outside_NHW[:, None], -scores, scores)
+    one, two = (
+        ops.losses(lambda images, targets, logits=logits: DenseOutput(logits_NKHW=logits), batch.images_N3HW, batch)
+        for logits in (scores, other)
+    )
+    assert float(one["main"]) == float(two["main"]) > 0
 
 
 def test_the_loss_is_cross_entropy_where_it_is_known_what_is_there() -> None:

@@ -86,6 +86,14 @@ def test_targets_are_things_without_crowds_and_each_stuff_class_of_the_labels() 
     assert (tuple(class_ids.shape), tuple(found.shape)) == ((0,), (0, 8, 12))
     with pytest.raises(InputError, match="sample sample-0: has no segments"):
         queries.query_targets(batch_of(labels, None), 0, CLASSES)
+    things, found = queries.query_targets(batch, 0, CLASSES, wanted="things")
+    assert things.tolist() == [BOX, DISC]
+    assert torch.equal(found, masks[:2])
+    shown, found = queries.query_targets(batch_of(labels, None), 0, CLASSES, wanted="classes")
+    assert shown.tolist() == [GROUND, DISC]
+    assert torch.equal(found, torch.stack([labels[0] == GROUND, labels[0] == DISC]))
+    with pytest.raises(InputError, match="sample sample-0: has no label map"):
+        queries.query_targets(unlabelled, 0, CLASSES, wanted="classes")
 
 
 def test_terms_are_summed_over_the_layers() -> None:
@@ -104,7 +112,7 @@ def test_terms_are_summed_over_the_layers() -> None:
     found = queries.losses(output, batch, classes=CLASSES, ignore_index=IGNORE)
     torch.manual_seed(1)
     truth = [torch.tensor([BOX, GROUND])], [torch.stack((masks[0], torch.ones(8, 12, dtype=torch.bool))).float()]
-    each = [query_losses(c, m, *truth) for c, m in layers]
+    each = [query_losses(c, m, *truth, stride=4) for c, m in layers]
     assert list(found) == ["class", "mask", "dice"]
     for name, term in found.items():
         torch.testing.assert_close(term, sum(terms[name] for terms in each))
@@ -186,6 +194,33 @@ def test_detections_are_pairs_of_query_and_thing_by_class_times_mask() -> None:
     stuff = [ClassInfo(name=c.name, colour=c.colour) for c in CLASSES]
     (none,) = queries.detections(output, seen(16, 24), classes=stuff)
     assert (len(none), none.masks, none.boxes_N4.shape) == (0, (), (0, 4))
+
+
+@pytest.mark.parametrize("at_once", [1, 2 * 20 * 28])
+def test_answers_are_the_same_however_many_masks_are_looked_at_together(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    output = QueryOutput(
+        class_logits_NQK=4 * torch.randn(2, 7, 4, generator=generator),
+        mask_logits_NQhw=torch.randn(2, 7, 3, 4, generator=generator),
+        size=(10, 14),
+    )
+    batch = seen(20, 28, count=2)
+
+    def answers() -> tuple[list[object], list[Tensor]]:
+        panoptic = queries.maps(output, batch, classes=CLASSES, score_threshold=0.3, overlap_threshold=0.1)
+        told: list[object] = [(each.ids_HW.tolist(), each.segments) for each in panoptic]
+        objects = queries.detections(output, batch, classes=CLASSES)
+        told += [(each.masks, each.boxes_N4.tolist(), each.class_ids_N.tolist()) for each in objects]
+        return told, [queries.semantic_scores(output, batch), *(torch.from_numpy(each.scores_N) for each in objects)]
+
+    whole, scores = answers()
+    monkeypatch.setattr(queries, "PIXELS_AT_ONCE", at_once)
+    apart, other = answers()
+    assert apart == whole
+    for one, same in zip(scores, other, strict=True):  # a vector's last digit depends on what lies beside it
+        torch.testing.assert_close(one, same, rtol=1e-6, atol=1e-7)
 
 
 def test_a_model_that_has_diverged_is_named_with_the_sample() -> None:

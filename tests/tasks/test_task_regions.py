@@ -14,6 +14,7 @@ from segpipe.data.objects import Objects, boxes_of
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.masks import decode_rle
 from segpipe.models.spec import Regions
+from segpipe.tasks import regions as tasks_regions
 from segpipe.tasks.regions import detections_of, paste, region_targets
 from segpipe.types import ClassInfo
 
@@ -113,6 +114,14 @@ def test_what_a_model_saw_resized_is_told_in_pixels_of_the_original() -> None:
     assert (len(none), none.boxes_N4.shape, none.masks) == (0, (0, 4), ())
 
 
+def test_a_mask_is_the_same_however_many_of_its_pixels_are_looked_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.rand(28, 28, generator=torch.Generator().manual_seed(4))
+    whole = paste(drawn, (3.2, 1.7, 77.9, 58.4), size=(120, 160), seen=(60, 80))
+    for at_once in (1, 500, 5000):
+        monkeypatch.setattr(tasks_regions, "PIXELS_AT_ONCE", at_once)
+        assert paste(drawn, (3.2, 1.7, 77.9, 58.4), size=(120, 160), seen=(60, 80)) == whole
+
+
 @pytest.mark.parametrize("field", ["boxes_M4", "scores_M"])
 def test_a_model_that_has_diverged_is_said_to_have(field: str) -> None:
     found = regions(3, size=(30, 40))
@@ -142,6 +151,8 @@ def test_a_model_learns_of_things_and_of_no_crowd() -> None:
     assert target.class_ids_M.tolist() == [1, 2]
     assert torch.equal(target.masks_MHW, masks_NHW[[0, 3]])
     assert torch.equal(target.boxes_M4, objects.boxes_N4[[0, 3]])
+    (elsewhere,) = region_targets(batch, CLASSES, torch.device("meta"))
+    assert (elsewhere.boxes_M4.device.type, elsewhere.masks_MHW.device.type) == ("meta", "cpu"), "large, not for all"
     bare = Batch(images_N3HW=torch.zeros(1, 3, 5, 6), labels_NHW=None, sample_ids=("s",), original_sizes=((5, 6),))
     with pytest.raises(InputError, match="samples s: the batch has no objects"):
         region_targets(bare, CLASSES, torch.device("cpu"))

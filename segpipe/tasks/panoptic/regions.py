@@ -6,7 +6,7 @@ image, H W original size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -67,26 +67,29 @@ def maps(output: RegionOutput, batch: Batch, *, classes: Sequence[ClassInfo]) ->
 
 def _things(
     regions: Regions, is_thing: Sequence[bool], *, size: tuple[int, int], seen: tuple[int, int], sample_id: str
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Masks (M, H, W), class ids and scores of the regions that the merging may look at; the others need no mask."""
+) -> tuple[Callable[[int], npt.NDArray[np.bool_]], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Masks (H, W) by number, class ids and scores of the regions that the merging may look at."""
     if regions.mask_probabilities_Mss is None:
         raise InputError("the model finds boxes without masks, which say nothing of a pixel: choose panoptic_fpn")
     refuse_non_finite(sample_id, "boxes or scores", regions.boxes_M4, regions.scores_M)
     things_K = torch.tensor(is_thing, device=regions.class_ids_M.device)
     kept_M = (regions.scores_M >= SCORE_THRESHOLD) & things_K[regions.class_ids_M]
-    boxes_M4, probabilities_Mss = regions.boxes_M4[kept_M].cpu(), regions.mask_probabilities_Mss[kept_M].cpu()
-    masks_MHW = np.zeros((len(boxes_M4), *size), dtype=np.bool_)
-    for mask_HW, box_4, probabilities_ss in zip(masks_MHW, boxes_M4, probabilities_Mss, strict=True):
-        paste(mask_HW, probabilities_ss, box_4.tolist(), seen)
-    return masks_MHW, regions.class_ids_M[kept_M].cpu().numpy(), regions.scores_M[kept_M].double().cpu().numpy()
+    boxes, probabilities_Mss = regions.boxes_M4[kept_M].tolist(), regions.mask_probabilities_Mss[kept_M].cpu()
+
+    def mask_of(number: int) -> npt.NDArray[np.bool_]:
+        return paste(probabilities_Mss[number], boxes[number], size=size, seen=seen)
+
+    return mask_of, regions.class_ids_M[kept_M].cpu().numpy(), regions.scores_M[kept_M].double().cpu().numpy()
 
 
 def paste(
-    mask_HW: npt.NDArray[np.bool_], probabilities_ss: Tensor, box: Sequence[float], seen: tuple[int, int]
-) -> None:
-    """Sets the pixels of a mask that covers `box` (x0, y0, x1, y1) of the image as the model saw it, of size `seen`."""
-    top, left, inside_hw = mask_in_box(probabilities_ss, box, size=(len(mask_HW), mask_HW.shape[1]), seen=seen)
+    probabilities_ss: Tensor, box: Sequence[float], *, size: tuple[int, int], seen: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """(H, W) of `size`: a mask that covers `box` (x0, y0, x1, y1) of the image as the model saw it, of size `seen`."""
+    mask_HW = np.zeros(size, dtype=np.bool_)
+    top, left, inside_hw = mask_in_box(probabilities_ss, box, size=size, seen=seen)
     mask_HW[top : top + inside_hw.shape[0], left : left + inside_hw.shape[1]] = inside_hw
+    return mask_HW
 
 
 def _semantic(output: RegionOutput) -> Tensor:
