@@ -1,4 +1,5 @@
-"""Run lengths of objects without painting an image for each: from a map of ids, from the crop of a box; their boxes.
+"""Run lengths of objects without painting an image for each: from a map of ids, from the crop of a box; their boxes and
+pixels.
 
 COCO's runs go down the columns. Part of the room `masks`.
 Letter legend: H W image size in pixels, h w size of a crop of it.
@@ -71,6 +72,14 @@ def box_of_runs(runs: Integers, height: int) -> Box:
     if (starts // height != last // height).any():  # from the foot of a column to the head of the next
         return x0, 0, x1, height
     return x0, int((starts % height).min()), x1, int((last % height).max()) + 1
+
+
+def pixels_of_runs(runs: Integers) -> Integers:
+    """The places of a mask's pixels, int64, rising, in an image that is read down its columns."""
+    inside, ends = runs[1::2], np.cumsum(runs)[1::2]
+    counted = np.cumsum(inside)
+    places: Integers = np.repeat(ends - counted, inside) + np.arange(counted[-1] if counted.size else 0)
+    return places
 
 
 def _spans_by_id(ids_HW: npt.NDArray[Any]) -> dict[int, tuple[Integers, Integers]]:

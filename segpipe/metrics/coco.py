@@ -84,8 +84,14 @@ def summary(
     else:
         scores |= {f"AR{most}": ar(at) for at, most in enumerate(MAX_DETECTIONS[iou_type])}
     scores |= {f"AR{area}": ar(area=area) for area in areas[1:]}
-    scores["per_class"] = {category: _mean(precision_TRKAM[:, :, k, 0, last]) for k, category in enumerate(categories)}
+    scores["per_class"] = {category: category_ap(precision_TRKAM, k) for k, category in enumerate(categories)}
     return scores
+
+
+def category_ap(precision_TRKAM: FloatArray, place: int, *, threshold: float | None = None) -> float:
+    """The AP of one category, or that at one IoU threshold; -1 where it has no truth."""
+    chosen = slice(None) if threshold is None else threshold == IOU_THRESHOLDS
+    return _mean(precision_TRKAM[chosen][:, :, place, 0, -1])
 
 
 def _mean(values: FloatArray) -> float:

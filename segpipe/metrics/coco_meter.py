@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from segpipe.errors import InputError
 from segpipe.metrics.bootstrap_ap import ApEvidence
-from segpipe.metrics.coco import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, RECALLS, FloatArray, check_measure, summary
+from segpipe.metrics.coco import (
+    AREAS,
+    IOU_THRESHOLDS,
+    MAX_DETECTIONS,
+    RECALLS,
+    FloatArray,
+    category_ap,
+    check_measure,
+    summary,
+)
 from segpipe.metrics.coco_entries import CocoIndex, Entry, IouType, read_detections, read_index, read_truths
 from segpipe.metrics.coco_match import ImageMatches, match_image
 from segpipe.metrics.precision import PrecisionRecall, precision_recall
@@ -77,18 +86,22 @@ class DetectionMeter:
 
     def scores(self) -> dict[str, Any]:
         """What `coco_average_precision` gives for the images so far: the same keys, equal to the last bit."""
-        precision, recall = accumulate(self._ordered(), self._num_places(), self.iou_type)
-        return summary(precision, recall, self.iou_type, list(self.categories) if self.use_categories else [])
+        return summary(*self._accumulated(), self.iou_type, self._told_apart())
 
     def metrics(self) -> dict[str, float]:
         """The defined scores under names that say the protocol: "ap/coco/segm", "ap50/coco/segm", "ar100/coco/segm"."""
-        return {name: value for name, value in self.all_metrics().items() if value is not None}
+        return {name: value for name, value in self.tables()[0].items() if value is not None}
 
-    def all_metrics(self) -> dict[str, float | None]:
-        """All scores by those names; None where no truth defines one."""
+    def tables(self) -> tuple[dict[str, float | None], dict[int, dict[str, float | None]]]:
+        """All scores by those names, and {"ap", "ap50"} of each category; None where no truth defines one."""
+        precision, recall = self._accumulated()
+        numbers = summary(precision, recall, self.iou_type, self._told_apart())
+        per_class = {
+            category: {"ap": _defined(ap), "ap50": _defined(category_ap(precision, k, threshold=0.5))}
+            for k, (category, ap) in enumerate(numbers.pop("per_class").items())
+        }
         protocol = f"coco/{self.iou_type}" + ("" if self.use_categories else "/class-agnostic")
-        numbers = {name: value for name, value in self.scores().items() if name != "per_class"}
-        return {f"{name.lower()}/{protocol}": value if value > -1 else None for name, value in numbers.items()}
+        return {f"{name.lower()}/{protocol}": _defined(value) for name, value in numbers.items()}, per_class
 
     def curve(self, category_id: int | None = None, *, iou_threshold: float = 0.5) -> PrecisionRecall:
         """What each score threshold buys in one category, or in all together: detections that match at an IoU (or OKS)
@@ -140,6 +153,12 @@ class DetectionMeter:
             ignored_D=np.concatenate([ignored, *(m.ignored[:, 0] for _, m in counted)]),
             truths_nK=truths,
         )
+
+    def _accumulated(self) -> tuple[FloatArray, FloatArray]:
+        return accumulate(self._ordered(), self._num_places(), self.iou_type)
+
+    def _told_apart(self) -> list[int]:
+        return list(self.categories) if self.use_categories else []
 
     def _order(self) -> list[ImageId]:
         return sorted(self.images, key=lambda image: (isinstance(image, str), image))
@@ -210,6 +229,10 @@ def _curves(
     beyond = np.concatenate((envelopes, np.zeros((len(right), 1))), axis=1)
     at_recalls = [line[np.searchsorted(rising, RECALLS)] for line, rising in zip(beyond, recalls, strict=True)]
     return np.stack(at_recalls), recalls[:, -1] if recalls.shape[1] else np.zeros(len(right))
+
+
+def _defined(value: float) -> float | None:
+    return value if value > -1 else None
 
 
 def _of_image(entries: Sequence[Mapping[str, Any]], image_id: ImageId) -> list[Entry]:

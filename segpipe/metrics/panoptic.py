@@ -19,6 +19,8 @@ from segpipe.metrics.segments import SegmentCounts, count_segments
 
 ImageId = int | str
 
+SCORES = ("pq", "sq", "rq")
+
 
 def panoptic_quality(
     ground_truth: Sequence[Mapping[str, Any]],
@@ -154,6 +156,23 @@ class PanopticMeter:
         }
         return means | {"per_class": per_class}
 
+    def tables(
+        self, image_ids: Sequence[ImageId] | None = None
+    ) -> tuple[dict[str, float | None], dict[int, dict[str, float | None]]]:
+        """The scores as "pq/all", "sq/things", "rq/stuff" and so on, and {"pq", "sq", "rq"} of each category; None
+        where nothing counted."""
+        found, counts_nK4 = self.scores(image_ids), self.counts(image_ids)
+        metrics = {
+            f"{score}/{kind}": found[kind][score] if found[kind]["n"] else None
+            for score in SCORES
+            for kind in ("all", "things", "stuff")
+        }
+        per_class = {
+            category_id: scores if counts_nK4[:, k, 1:].any() else dict.fromkeys(SCORES)
+            for k, (category_id, scores) in enumerate(found["per_class"].items())
+        }
+        return metrics, per_class
+
     def _order(self, image_ids: Sequence[ImageId] | None) -> list[ImageId]:
         if image_ids is None:
             return sorted(self.per_sample, key=lambda image_id: (isinstance(image_id, str), image_id))
@@ -171,7 +190,7 @@ def _mean(classes: Sequence[Mapping[str, float]]) -> dict[str, float | int]:
     n = len(classes)
     # Added one by one: `sum` of Python 3.12 on compensates, and would differ from panopticapi in the last digit.
     means: dict[str, float | int] = {}
-    for name in ("pq", "sq", "rq"):
+    for name in SCORES:
         total = 0.0
         for scores in classes:
             total += scores[name]

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from segpipe.tracking.connect import RunRef, metric_name, talking_to
-from segpipe.tracking.runs import NOTE, set_metrics, shorten_note
+from segpipe.tracking.runs import NOTE, columns, set_metrics, shorten_note
 from segpipe.types import EvalReport
 
 DIGEST_CHARACTERS = 12  # MLflow takes 36 at most and its pages cut long ones; the full version stands in the source
@@ -35,11 +35,11 @@ TITLES = {  # in the order of the columns
     "ap/coco/bbox": "box AP",
     "ap": "AP",
     "ap50": "AP50",
-    "objects": "objects",
     "pq/all": "PQ",
     "pq": "PQ",
     "sq": "SQ",
     "rq": "RQ",
+    "objects": "objects",
     "segments": "segments",
     "pck/box/0.1": "PCK",
     "keypoints": "keypoints",
@@ -103,13 +103,10 @@ def record_evaluation(
 
 
 def headline_metrics(report: EvalReport) -> dict[str, float]:
-    """Every defined metric and the bounds of the primary one, by what `evaluation_metric` calls them."""
+    """The `columns` of its metrics and the bounds of the primary one, by what `evaluation_metric` calls them."""
     bounds = {f"{report.primary}_low": report.low, f"{report.primary}_high": report.high}
-    return {
-        evaluation_metric(report.split, name): float(value)
-        for name, value in {**report.metrics, **bounds}.items()
-        if value is not None
-    }
+    shown = columns({**report.metrics, **bounds})
+    return {evaluation_metric(report.split, name): float(value) for name, value in shown.items()}
 
 
 def evaluation_metric(split: str, name: str) -> str:

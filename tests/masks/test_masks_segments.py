@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segpipe import masks
 from segpipe.data.decode import decode_objects
 from segpipe.errors import BadSampleError
-from segpipe.masks import box_of_runs, encode_crop, encode_rle, rle_runs, segment_runs
+from segpipe.masks import box_of_runs, encode_crop, encode_rle, pixels_of_runs, rle_runs, segment_runs
 from segpipe.types import Sample, Segment
 
 
@@ -44,7 +44,9 @@ def test_a_crop_is_encoded_as_the_image_around_it(
     assert counts == encode_rle(whole)["counts"]
     rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
     box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if rows.size else (0, 0, 0, 0)
-    assert box_of_runs(rle_runs(counts, *whole.shape), len(whole)) == box
+    runs = rle_runs(counts, *whole.shape)
+    assert box_of_runs(runs, len(whole)) == box
+    assert pixels_of_runs(runs).tolist() == np.flatnonzero(whole.T).tolist()
 
 
 def test_a_crop_that_leaves_the_image_is_a_fault_of_the_caller() -> None:
