@@ -74,6 +74,14 @@ def box_of_runs(runs: Integers, height: int) -> Box:
     return x0, int((starts % height).min()), x1, int((last % height).max()) + 1
 
 
+def crop_of_runs(runs: Integers, height: int) -> tuple[int, int, npt.NDArray[np.bool_]]:
+    """(top, left, mask_hw): what `encode_crop` takes, of a mask of `height` rows in its box."""
+    left, top, right, bottom = box_of_runs(runs, height)
+    columns: npt.NDArray[np.bool_] = np.zeros((right - left) * height, dtype=np.bool_)
+    columns[pixels_of_runs(runs) - left * height] = True
+    return top, left, np.ascontiguousarray(columns.reshape(right - left, height).T[top:bottom])
+
+
 def pixels_of_runs(runs: Integers) -> Integers:
     """The places of a mask's pixels, int64, rising, in an image that is read down its columns."""
     inside, ends = runs[1::2], np.cumsum(runs)[1::2]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segpipe import masks
 from segpipe.data.decode import decode_objects
 from segpipe.errors import BadSampleError
-from segpipe.masks import box_of_runs, encode_crop, encode_rle, pixels_of_runs, rle_runs, segment_runs
+from segpipe.masks import box_of_runs, crop_of_runs, encode_crop, encode_rle, pixels_of_runs, rle_runs, segment_runs
 from segpipe.types import Sample, Segment
 
 
@@ -46,6 +46,9 @@ def test_a_crop_is_encoded_as_the_image_around_it(
     box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if rows.size else (0, 0, 0, 0)
     runs = rle_runs(counts, *whole.shape)
     assert box_of_runs(runs, len(whole)) == box
+    top, left, inside_hw = crop_of_runs(runs, len(whole))
+    assert np.array_equal(inside_hw, whole[box[1] : box[3], box[0] : box[2]])
+    assert (left, top) == box[:2]
     assert pixels_of_runs(runs).tolist() == np.flatnonzero(whole.T).tolist()
 
 
