@@ -192,20 +192,20 @@ def test_the_report_survives_json(alone: EvalReport) -> None:
 
 def test_a_share_counted_twice_is_an_error(share: Share) -> None:
     first, second = count(share, 2)
-    with pytest.raises(InputError, match=r"sample 'test/\d+' is counted twice"):
+    with pytest.raises(InputError, match=r"image 'test/\d+' is counted twice"):
         report_of([first, second, first], share)
 
 
 def test_a_missing_share_is_an_error(share: Share) -> None:
     first, second = count(share, 2)
     for part in (first, second):
-        with pytest.raises(InputError, match=rf"{TEST_IMAGES} samples expected, \d+ counted"):
+        with pytest.raises(InputError, match=rf"{TEST_IMAGES} images expected, \d+ counted"):
             report_of([part], share)
 
 
 def test_a_share_of_another_split_is_an_error(share: Share) -> None:
     other = evaluate_share(replace(share, split="val"))
-    with pytest.raises(InputError, match=rf"{TEST_IMAGES} samples expected, {TEST_IMAGES + 2} counted"):
+    with pytest.raises(InputError, match=rf"{TEST_IMAGES} images expected, {TEST_IMAGES + 2} counted"):
         report_of([*count(share, 1), other], share)
 
 

@@ -27,6 +27,7 @@ from segpipe.metrics.coco import (
 )
 from segpipe.metrics.coco_entries import CocoIndex, Entry, IouType, read_detections, read_index, read_truths
 from segpipe.metrics.coco_match import ImageMatches, match_image
+from segpipe.metrics.once import in_order, refuse_twice, refuse_unlike
 from segpipe.metrics.precision import PrecisionRecall, precision_recall
 
 ImageId = int | str
@@ -60,7 +61,7 @@ class DetectionMeter:
         They need no "image_id", but none of another image. Also an image without either is to be given, once. Raises
         InputError as `coco_average_precision` does, naming the image and the entry; nothing is counted then.
         """
-        self._refuse_duplicates([image_id])
+        refuse_twice([image_id], self.images)
         try:
             sized = {"id": 0, "height": size[0], "width": size[1]}
             images = read_index({"images": [sized], "annotations": [], "categories": []}, self.iou_type).images
@@ -75,13 +76,12 @@ class DetectionMeter:
 
     def merge(self, other: DetectionMeter) -> None:
         """Adds what `other` counted. Raises InputError on another measure, other categories, or an image in both."""
-        mine, theirs = ((meter.iou_type, meter.use_categories, meter.categories) for meter in (self, other))
-        if mine != theirs:
-            raise InputError(
-                f"detection meter: measures differ: {mine[:2]} of categories {list(mine[2])} and "
-                f"{theirs[:2]} of {list(theirs[2])}"
-            )
-        self._refuse_duplicates(list(other.images))
+        mine, theirs = (
+            {"measure": meter.iou_type, "by category": meter.use_categories, "categories": list(meter.categories)}
+            for meter in (self, other)
+        )
+        refuse_unlike(mine, theirs)
+        refuse_twice(other.images, self.images)
         self.images.update(other.images)
 
     def scores(self) -> dict[str, Any]:
@@ -132,17 +132,11 @@ class DetectionMeter:
         Detections stand in the order in which `scores` meets them. Raises InputError unless `image_ids` are those that
         were counted.
         """
-        if sorted(map(str, image_ids)) != sorted(map(str, self.images)):
-            odd = sorted({str(image) for image in image_ids} ^ {str(image) for image in self.images})
-            raise InputError(
-                f"detection meter: {len(image_ids)} images expected, {len(self.images)} counted; they differ in "
-                f"{odd[:3] or list(image_ids)[:3]}"
-            )
-        places = {image: place for place, image in enumerate(image_ids)}
+        places = {image: place for place, image in enumerate(in_order(image_ids, self.images))}
         truths = np.zeros((len(places), self._num_places()), dtype=np.int64)
         for image, matches in self.images.items():
             truths[places[image], matches.truths[:, 0]] = matches.truths[:, 1]
-        counted = [(places[image], self.images[image]) for image in self._order()]
+        counted = [(places[image], self.images[image]) for image in in_order(None, self.images)]
         images, classes = (np.zeros(0, dtype=np.int64) for _ in range(2))
         scores, matched, ignored = np.zeros(0), np.zeros(0, dtype=np.uint16), np.zeros(0, dtype=np.uint16)
         return ApEvidence(
@@ -160,21 +154,11 @@ class DetectionMeter:
     def _told_apart(self) -> list[int]:
         return list(self.categories) if self.use_categories else []
 
-    def _order(self) -> list[ImageId]:
-        return sorted(self.images, key=lambda image: (isinstance(image, str), image))
-
     def _ordered(self) -> list[ImageMatches]:
-        return [self.images[image] for image in self._order()]
+        return [self.images[image] for image in in_order(None, self.images)]
 
     def _num_places(self) -> int:
         return len(self.categories) if self.use_categories else 1
-
-    def _refuse_duplicates(self, image_ids: Sequence[ImageId]) -> None:
-        if twice := [image for image in image_ids if image in self.images]:
-            raise InputError(
-                f"detection meter: image {twice[0]!r} is counted twice ({len(twice)} such in this update); every image "
-                "of a split must be evaluated exactly once: look at the reader's sharding by rank"
-            )
 
 
 def accumulate(images: Sequence[ImageMatches], num_places: int, iou_type: str) -> tuple[FloatArray, FloatArray]:

@@ -139,7 +139,7 @@ def test_an_image_counts_once_and_refused_ones_not_at_all() -> None:
     "other", [DetectionMeter([1]), DetectionMeter([1, 2], "bbox"), DetectionMeter([1], "bbox", use_categories=False)]
 )
 def test_other_measures_do_not_merge(other: DetectionMeter) -> None:
-    with pytest.raises(InputError, match="measures differ"):
+    with pytest.raises(InputError, match="meter: parts of a split must be measured alike"):
         DetectionMeter([1], "bbox").merge(other)
     with pytest.raises(InputError, match="measured by category only"):
         DetectionMeter([1], "keypoints", use_categories=False)
