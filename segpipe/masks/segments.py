@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.masks.coco import rle_of_runs, rle_runs
-from segpipe.masks.maps import read_map
+from segpipe.masks.maps import decode_stored, read_map
 from segpipe.types import Sample, Segment
 
 Integers = npt.NDArray[np.int64]
@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 def segment_runs(sample: Sample) -> Iterator[tuple[Segment, Integers]]:
     """Each segment of a sample with its runs (`rle_runs`), in the order stored; those of the map in one pass over it.
 
-    Raises BadSampleError, CorruptError where what is stored is not what ingest had checked.
+    Raises CorruptError where what is stored is not what ingest had checked.
     """
     spans: dict[int, tuple[Integers, Integers]] = {}
     if sample.segment_map is not None:
@@ -32,8 +32,7 @@ def segment_runs(sample: Sample) -> Iterator[tuple[Segment, Integers]]:
     nowhere = np.zeros(0, dtype=np.int64)
     for segment in sample.segments:
         if segment.rle is not None:
-            where = f"sample {sample.sample_id}, segment {segment.segment_id}"
-            yield segment, rle_runs(segment.rle, sample.height, sample.width, file=where)
+            yield segment, decode_stored(segment, sample, rle_runs)
         else:
             starts, ends = spans.get(segment.segment_id, (nowhere, nowhere))
             yield segment, _runs(starts, ends, sample.height * sample.width)

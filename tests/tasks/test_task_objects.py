@@ -11,7 +11,8 @@ from segpipe import reports
 from segpipe.config import InferenceConfig
 from segpipe.data.batch import Batch, collate, normalise
 from segpipe.data.decode import decode
-from segpipe.errors import InputError
+from segpipe.data.objects import decode_objects
+from segpipe.errors import CorruptError, InputError
 from segpipe.masks import encode_rle
 from segpipe.models.spec import Regions, RegionTarget
 from segpipe.predictions import Detections
@@ -167,6 +168,19 @@ def test_masks_are_measured_by_their_pixels_and_boxes_as_stated() -> None:
     assert scores["ap/coco/bbox"] == pytest.approx(0.9), "IoU 33 / 36 with the stated box: at all thresholds but 0.95"
     with pytest.raises(InputError, match="sample s/0: the model found boxes without masks"):
         counted(ops, (sample, replace(said, masks=None)))
+
+
+def test_a_damaged_mask_is_one_fault_in_training_and_in_evaluation() -> None:
+    damaged = squares(segments=(replace(squares().segments[0], rle=b"9"),))
+    ops, batch = InstanceOps(CLASSES, IGNORE), replace(batch_of(squares()), samples=(damaged,))
+    found = ops.truth(squares())
+    for met in (
+        lambda: decode_objects(damaged),
+        lambda: ops.measure(ops.meter(), [found], batch),
+        lambda: ops.truth(damaged),
+    ):
+        with pytest.raises(CorruptError, match="sample s/0, segment 1: the stored mask does not decode"):
+            met()
 
 
 def test_what_cannot_be_counted_is_named() -> None:
