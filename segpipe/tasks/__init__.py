@@ -80,6 +80,11 @@ def trains_on_objects(ops: TaskOps) -> bool:
     return Annotation.SEGMENTS in ops.needs or Annotation.KEYPOINTS in ops.needs
 
 
+def tells_things_from_stuff(ops: TaskOps) -> bool:
+    """Whether it decides what is learnt and scored that a class is a thing: a task that needs segments."""
+    return Annotation.SEGMENTS in ops.needs
+
+
 def trains_on_keypoints(ops: TaskOps) -> bool:
     """Whether those objects are to carry their keypoints, whose left and right a mirror image must then exchange."""
     return Annotation.KEYPOINTS in ops.needs
