@@ -22,8 +22,8 @@ from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
 from segpipe.predictions import Prediction
 from segpipe.shards import open_dataset
-from segpipe.tasks import TASKS, TaskOps
-from segpipe.types import EvalReport, Manifest, ModelBundle
+from segpipe.tasks import TASKS, TaskOps, tells_things_from_stuff
+from segpipe.types import ClassInfo, EvalReport, Manifest, ModelBundle
 from segpipe.version import code_version
 
 
@@ -90,7 +90,8 @@ def evaluate_share(share: Share) -> Counted:
 
 
 def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:
-    """The operations of the model's task, after checking that model and dataset speak of the same classes."""
+    """The operations of the model's task, after checking that model and dataset speak of the same classes and, where
+    the task tells them apart, of the same things."""
     ours, theirs = [c.name for c in bundle.classes], [c.name for c in manifest.classes]
     if ours != theirs:
         raise IncomparableError(
@@ -98,10 +99,24 @@ def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:
             "a model is evaluated on the classes that it was trained for"
         )
     ops = TASKS[bundle.task](manifest.classes, manifest.ignore_index)
+    turned = [
+        f"{old.name!r} was {_kind(old)} and is {_kind(new)}"
+        for old, new in zip(bundle.classes, manifest.classes, strict=True)
+        if old.is_thing != new.is_thing
+    ]
+    if turned and tells_things_from_stuff(ops):
+        raise IncomparableError(
+            f"{origin}: of the model's classes, {', '.join(turned)} in dataset {manifest.dataset!r}; a model of task "
+            f"{bundle.task} is evaluated on the things and the stuff that it was trained for"
+        )
     missing = [need for need in ops.needs if need not in manifest.annotations]
     if missing:
         raise InputError(f"dataset {manifest.dataset!r} lacks {', '.join(missing)}, which task {bundle.task} needs")
     return ops
+
+
+def _kind(info: ClassInfo) -> str:
+    return "a thing" if info.is_thing else "stuff"
 
 
 def assemble(

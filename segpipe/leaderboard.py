@@ -1,6 +1,6 @@
 """Evaluation reports as one ranked table. Pure; standard library only.
 
-Stands between `evaluate.py`, which writes the reports, and `promotion.py`, which judges the first row. Numbers are put
+Stands between `evaluate.py`, which writes the reports, and `promotion/`, which judges the first row. Numbers are put
 side by side only when they answer the same question: everything in `SAME` must be equal, or nothing is ranked.
 """
 

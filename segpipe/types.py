@@ -275,6 +275,10 @@ class AnswerForm:
     columns: tuple[Mapping[str, Any], ...]
 
 
+# What `EvalReport.per_class` says beside scores: how much truth a class has, in what its task counts.
+CLASS_COUNTS = ("pixels", "objects", "segments", "keypoints")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalReport:
     """What one model scored on one split of one dataset version, under one protocol.

@@ -13,7 +13,7 @@ from torch import nn
 from segpipe import checkpoint, models, reports
 from segpipe.data.batch import normalise
 from segpipe.data.decode import decode
-from segpipe.errors import CorruptError, InputError
+from segpipe.errors import CorruptError, IncomparableError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
 from segpipe.predictions import LabelMap
 from segpipe.shards import open_dataset
@@ -192,20 +192,20 @@ def test_the_report_survives_json(alone: EvalReport) -> None:
 
 def test_a_share_counted_twice_is_an_error(share: Share) -> None:
     first, second = count(share, 2)
-    with pytest.raises(InputError, match=r"sample 'test/\d+' is counted twice"):
+    with pytest.raises(InputError, match=r"image 'test/\d+' is counted twice"):
         report_of([first, second, first], share)
 
 
 def test_a_missing_share_is_an_error(share: Share) -> None:
     first, second = count(share, 2)
     for part in (first, second):
-        with pytest.raises(InputError, match=rf"{TEST_IMAGES} samples expected, \d+ counted"):
+        with pytest.raises(InputError, match=rf"{TEST_IMAGES} images expected, \d+ counted"):
             report_of([part], share)
 
 
 def test_a_share_of_another_split_is_an_error(share: Share) -> None:
     other = evaluate_share(replace(share, split="val"))
-    with pytest.raises(InputError, match=rf"{TEST_IMAGES} samples expected, {TEST_IMAGES + 2} counted"):
+    with pytest.raises(InputError, match=rf"{TEST_IMAGES} images expected, {TEST_IMAGES + 2} counted"):
         report_of([*count(share, 1), other], share)
 
 
@@ -245,6 +245,21 @@ def test_colours_of_classes_may_differ(share: Share) -> None:
     manifest, bundle = open_dataset(share.data).manifest, checkpoint.load_bundle(share.checkpoint)
     repainted = tuple(replace(info, colour=(1, 1, 1)) for info in bundle.classes)
     assert task_of(replace(bundle, classes=repainted), manifest, origin="x").primary == "miou"
+
+
+def test_things_and_stuff_may_change_only_where_nobody_looks_at_them(share: Share) -> None:
+    manifest, bundle = open_dataset(share.data).manifest, checkpoint.load_bundle(share.checkpoint)
+    ground, box, disc = bundle.classes
+    turned = replace(bundle, classes=(replace(ground, is_thing=True), box, replace(disc, is_thing=False)))
+    for task in (Task.SEMANTIC, Task.KEYPOINTS):
+        task_of(replace(turned, task=task), replace(manifest, annotations=tuple(Annotation)), origin="x")
+    for task in (Task.INSTANCE, Task.DETECTION, Task.PANOPTIC):
+        task_of(replace(bundle, task=task), replace(manifest, annotations=tuple(Annotation)), origin="x")
+        with pytest.raises(
+            IncomparableError,
+            match=f"'ground' was a thing and is stuff, 'disc' was stuff and is a thing in .*'shapes'.* of task {task}",
+        ):
+            task_of(replace(turned, task=task), manifest, origin="x")
 
 
 def test_a_dataset_without_the_task_s_annotation_is_refused(share: Share) -> None:

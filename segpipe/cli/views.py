@@ -11,13 +11,13 @@ from segpipe.cli.data_views import faults
 from segpipe.cli.drawing import MARKS, say, table
 from segpipe.cli.parts import run_of
 from segpipe.stages.numbers import counted
+from segpipe.types import CLASS_COUNTS
 
 if TYPE_CHECKING:
     from segpipe.stages.results import BoardRow, Check, Record, RetrainResult, Verdict
     from segpipe.types import EvalReport, TrainResult
 
 
-COUNTS = ("pixels", "objects", "segments", "keypoints")  # scores of a class that are none
 KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}  # for a person
 
 
@@ -190,7 +190,7 @@ def _default(value: object) -> str:
 
 
 def _cell(name: str, value: float | None) -> str:
-    return f"{value:.0f}" if name in COUNTS and value is not None else _number(value)
+    return f"{value:.0f}" if name in CLASS_COUNTS and value is not None else _number(value)
 
 
 def _number(value: float | None) -> str:

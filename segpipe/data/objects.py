@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from segpipe import masks
-from segpipe.errors import BadSampleError, CorruptError
 from segpipe.types import Sample, Segment
 
 
@@ -147,16 +146,7 @@ def _mask(
     """One object in the region, or None where it has no pixels of its own."""
     if segment.rle is None:
         return None if ids_HW is None else ids_HW == segment.segment_id
-    where = f"sample {sample.sample_id}, segment {segment.segment_id}"
-    try:
-        strip = masks.decode_rle(
-            segment.rle, sample.height, sample.width, file=where, columns=(region.left, region.right)
-        )
-    except BadSampleError as error:
-        raise CorruptError(
-            f"{where}: the stored mask does not decode ({error.detail}); expected run lengths of "
-            f"{sample.height} x {sample.width} pixels: ingest again"
-        ) from None
+    strip = masks.mask_of(segment, sample, columns=(region.left, region.right))
     return strip[region.top : region.bottom].astype(np.bool_)
 
 

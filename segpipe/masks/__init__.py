@@ -22,7 +22,7 @@ from segpipe.masks.lossless import encode_png, png_of_bitmap
 from segpipe.masks.maps import mask_of, read_map
 from segpipe.masks.outlines import Points, polygon_of_mask
 from segpipe.masks.runs import plain_areas
-from segpipe.masks.segments import box_of_runs, encode_crop, segment_runs
+from segpipe.masks.segments import box_of_runs, crop_of_runs, encode_crop, pixels_of_runs, segment_runs
 
 __all__ = [
     "MAX_PIXELS",
@@ -34,6 +34,7 @@ __all__ = [
     "check_extra",
     "check_header",
     "check_image",
+    "crop_of_runs",
     "decode_rle",
     "encode_crop",
     "encode_png",
@@ -42,6 +43,7 @@ __all__ = [
     "map_labels",
     "mask_of",
     "near_copies",
+    "pixels_of_runs",
     "plain_areas",
     "png_of_bitmap",
     "polygon_of_mask",

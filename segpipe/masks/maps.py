@@ -1,18 +1,24 @@
-"""The maps that a `Sample` carries, as arrays, and the masks of its segments. Part of the room `masks`.
+"""The maps that a stored `Sample` carries, as arrays, and the masks of its segments. Part of the room `masks`.
+
+What is damaged here had been checked by ingest: that is a CorruptError, and no BadSampleError.
 
 Letter legend: H W image size in pixels.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.errors import CorruptError
+from segpipe.errors import BadSampleError, CorruptError
 from segpipe.masks.coco import Mask, decode_rle
 from segpipe.types import Sample, Segment
+
+Decoded = TypeVar("Decoded")
 
 
 def read_map(stored: bytes, sample: Sample, *, what: str = "map") -> npt.NDArray[Any]:
@@ -30,12 +36,25 @@ def read_map(stored: bytes, sample: Sample, *, what: str = "map") -> npt.NDArray
     return np.frombuffer(stored, dtype=f"<u{width}").reshape(sample.height, sample.width)
 
 
-def mask_of(segment: Segment, sample: Sample) -> Mask:
+def mask_of(segment: Segment, sample: Sample, *, columns: tuple[int, int] | None = None) -> Mask:
     """The (H, W) mask of 0 and 1 of one of the sample's segments: its run lengths, or its id in the segment map.
 
-    Raises BadSampleError, CorruptError.
+    Or its `columns` from the first to before the second. Raises CorruptError.
     """
     if segment.rle is not None:
-        return decode_rle(segment.rle, sample.height, sample.width, file=sample.sample_id)
-    inside: Mask = (read_map(sample.segment_map or b"", sample) == segment.segment_id).astype(np.uint8)
+        return decode_stored(segment, sample, partial(decode_rle, columns=columns))
+    ids_HW = read_map(sample.segment_map or b"", sample)[:, slice(*columns or (None,))]
+    inside: Mask = (ids_HW == segment.segment_id).astype(np.uint8)
     return inside
+
+
+def decode_stored(segment: Segment, sample: Sample, decode: Callable[..., Decoded]) -> Decoded:
+    """What `decode_rle` or `rle_runs` makes of a segment's run lengths. Raises CorruptError for a damaged one."""
+    where = f"sample {sample.sample_id}, segment {segment.segment_id}"
+    try:
+        return decode(segment.rle, sample.height, sample.width, file=where)
+    except BadSampleError as error:
+        raise CorruptError(
+            f"{where}: the stored mask does not decode ({error.detail}); expected run lengths of "
+            f"{sample.height} x {sample.width} pixels: ingest again"
+        ) from None

@@ -1,4 +1,5 @@
-"""Run lengths of objects without painting an image for each: from a map of ids, from the crop of a box; their boxes.
+"""Run lengths of objects without painting an image for each: from a map of ids, from the crop of a box; their boxes and
+pixels.
 
 COCO's runs go down the columns. Part of the room `masks`.
 Letter legend: H W image size in pixels, h w size of a crop of it.
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.masks.coco import rle_of_runs, rle_runs
-from segpipe.masks.maps import read_map
+from segpipe.masks.maps import decode_stored, read_map
 from segpipe.types import Sample, Segment
 
 Integers = npt.NDArray[np.int64]
@@ -23,7 +24,7 @@ Box = tuple[int, int, int, int]
 def segment_runs(sample: Sample) -> Iterator[tuple[Segment, Integers]]:
     """Each segment of a sample with its runs (`rle_runs`), in the order stored; those of the map in one pass over it.
 
-    Raises BadSampleError, CorruptError where what is stored is not what ingest had checked.
+    Raises CorruptError where what is stored is not what ingest had checked.
     """
     spans: dict[int, tuple[Integers, Integers]] = {}
     if sample.segment_map is not None:
@@ -31,8 +32,7 @@ def segment_runs(sample: Sample) -> Iterator[tuple[Segment, Integers]]:
     nowhere = np.zeros(0, dtype=np.int64)
     for segment in sample.segments:
         if segment.rle is not None:
-            where = f"sample {sample.sample_id}, segment {segment.segment_id}"
-            yield segment, rle_runs(segment.rle, sample.height, sample.width, file=where)
+            yield segment, decode_stored(segment, sample, rle_runs)
         else:
             starts, ends = spans.get(segment.segment_id, (nowhere, nowhere))
             yield segment, _runs(starts, ends, sample.height * sample.width)
@@ -71,6 +71,22 @@ def box_of_runs(runs: Integers, height: int) -> Box:
     if (starts // height != last // height).any():  # from the foot of a column to the head of the next
         return x0, 0, x1, height
     return x0, int((starts % height).min()), x1, int((last % height).max()) + 1
+
+
+def crop_of_runs(runs: Integers, height: int) -> tuple[int, int, npt.NDArray[np.bool_]]:
+    """(top, left, mask_hw): what `encode_crop` takes, of a mask of `height` rows in its box."""
+    left, top, right, bottom = box_of_runs(runs, height)
+    columns: npt.NDArray[np.bool_] = np.zeros((right - left) * height, dtype=np.bool_)
+    columns[pixels_of_runs(runs) - left * height] = True
+    return top, left, np.ascontiguousarray(columns.reshape(right - left, height).T[top:bottom])
+
+
+def pixels_of_runs(runs: Integers) -> Integers:
+    """The places of a mask's pixels, int64, rising, in an image that is read down its columns."""
+    inside, ends = runs[1::2], np.cumsum(runs)[1::2]
+    counted = np.cumsum(inside)
+    places: Integers = np.repeat(ends - counted, inside) + np.arange(counted[-1] if counted.size else 0)
+    return places
 
 
 def _spans_by_id(ids_HW: npt.NDArray[Any]) -> dict[int, tuple[Integers, Integers]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -60,9 +61,9 @@ def ap_interval(
     numbers = group_numbers(groups, len(evidence.truths_nK))
     if not numbers.size:
         raise InputError("bootstrap: no image to resample; expected at least one")
-    values = []
+    values, by_class = [], _by_class(evidence)
     for weights_RG in draw_weights(int(numbers.max()) + 1, resamples, seed):
-        ap_RKT = resampled_ap(evidence, weights_RG[:, numbers])
+        ap_RKT = _resampled(evidence, by_class, weights_RG[:, numbers])
         values.append(_mean_of_defined(ap_RKT.mean(axis=2)))
     return bounds(np.concatenate(values), level)
 
@@ -70,18 +71,26 @@ def ap_interval(
 def resampled_ap(evidence: ApEvidence, weights_Rn: npt.ArrayLike) -> FloatArray:
     """AP (R, K, T) of resamples that hold each image `weights_Rn` times (whole numbers); nan for a class without
     objects. Weights of 1 give the AP of the images themselves."""
-    weights = np.asarray(weights_Rn, dtype=np.int32)
-    num_images, num_classes = evidence.truths_nK.shape
+    weights = np.asarray(weights_Rn)
+    num_images = len(evidence.truths_nK)
     if weights.ndim != 2 or weights.shape[1] != num_images:
         raise InputError(f"bootstrap: weights of shape {weights.shape} for {num_images} images; expected one of each")
-    truths_RK = weights.astype(np.float64) @ evidence.truths_nK
-    ap_RKT = np.zeros((len(weights), num_classes, len(IOU_THRESHOLDS)))
-    order = np.lexsort((np.arange(len(evidence.scores_D)), -evidence.scores_D))
-    # A stable sort by class keeps the falling scores within each.
+    return _resampled(evidence, _by_class(evidence), weights)
+
+
+def _by_class(evidence: ApEvidence) -> list[IntArray]:
+    """The detections of each class by falling score, equal ones as they come."""
+    order = np.argsort(-evidence.scores_D, kind="stable")
     order = order[np.argsort(evidence.classes_D[order], kind="stable")]
-    ends = np.searchsorted(evidence.classes_D[order], np.arange(num_classes + 1))
-    for k in range(num_classes):
-        mine = order[ends[k] : ends[k + 1]]
+    ends = np.searchsorted(evidence.classes_D[order], np.arange(evidence.truths_nK.shape[1] + 1))
+    return [order[start:end] for start, end in pairwise(ends.tolist())]
+
+
+def _resampled(evidence: ApEvidence, by_class: Sequence[IntArray], weights_Rn: npt.NDArray[np.int64]) -> FloatArray:
+    weights = weights_Rn.astype(np.int32)
+    truths_RK = weights.astype(np.float64) @ evidence.truths_nK
+    ap_RKT = np.zeros((len(weights), len(by_class), len(IOU_THRESHOLDS)))
+    for k, mine in enumerate(by_class):
         step = max(1, BLOCK_CELLS // max(1, len(mine)))
         for at in range(0, len(weights) if len(mine) else 0, step):
             rows = slice(at, at + step)

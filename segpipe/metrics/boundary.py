@@ -1,20 +1,24 @@
-"""How well outlines agree: Boundary IoU, and the boundary of masks and of whole segment maps, which boundary PQ and
-boundary AP need. Pure functions on label maps, without OpenCV.
+"""How well outlines agree: Boundary IoU, and the boundaries of whole segment maps, of which boundary PQ is made
+(`segments.py`), and of run lengths, of which boundary AP is (`coco_match.py`). Pure functions, without OpenCV.
 
 Source: Cheng et al. 2021 (arXiv 2103.16562), `mask_to_boundary` of its published evaluator: a mask's boundary is what
 d erosions by 3x3 take from it, with everything outside the image taken as background; d is the rounded share
 `dilation_ratio` of the image's diagonal, at least 1. d such erosions are one by a square of side 2d + 1, so a pixel is
-inside when that square around it is all of its own segment. Letter legend: H W image size in pixels.
+inside when that square around it is all of its own segment.
+
+Letter legend: H W image size in pixels, h w size of a part of it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segpipe import masks
 from segpipe.errors import InputError
 from segpipe.metrics.arrays import as_array
 
@@ -36,25 +40,39 @@ def boundary_iou(prediction: Any, truth: Any, dilation_ratio: float = COCO_DILAT
 
 
 def mask_boundary(mask: Any, dilation_ratio: float = COCO_DILATION_RATIO) -> Mask:
-    """The boundary of a (H, W) mask, bool (H, W): its pixels within d of the background or of the image's border.
-
-    Boundary AP is COCO's AP with min(mask IoU, IoU of these boundaries) where the truth is no crowd, else mask IoU.
-    """
+    """The boundary of a (H, W) mask, bool (H, W): its pixels within d of the background or of the image's border."""
     inside = _as_mask(mask, "mask")
     return inside & segment_boundaries(inside, dilation_ratio)
 
 
-def segment_boundaries(segments_HW: npt.NDArray[Any], dilation_ratio: float = COCO_DILATION_RATIO) -> Mask:
-    """The boundaries of all segments of a map of ids (H, W) at once, bool (H, W).
+def rle_boundary(rle: Mapping[str, Any], dilation_ratio: float = COCO_DILATION_RATIO) -> dict[str, Any]:
+    """The boundary of a mask as COCO's run lengths, with their size, from such; costs what the mask's rectangle costs.
 
-    A pixel is inside when the rows of its square are each of one id and the column through it is too.
+    Raises BadSampleError where they do not decode.
     """
+    height, width = rle["size"]
+    top, left, inside_hw = masks.crop_of_runs(masks.rle_runs(rle, height, width), height)
+    # Around its rectangle a mask has nothing but background and the image's border, which are alike here.
+    inside_hw &= _boundaries(inside_hw, _dilation(height, width, dilation_ratio))
+    return {"size": [height, width], "counts": masks.encode_crop(inside_hw, top=top, left=left, size=(height, width))}
+
+
+def segment_boundaries(segments_HW: npt.NDArray[Any], dilation_ratio: float = COCO_DILATION_RATIO) -> Mask:
+    """The boundaries of all segments of a map of ids (H, W) at once, bool (H, W)."""
     height, width = segments_HW.shape
-    reach = _dilation(height, width, dilation_ratio)
+    return _boundaries(segments_HW, _dilation(height, width, dilation_ratio))
+
+
+def _boundaries(segments_hw: npt.NDArray[Any], reach: int) -> Mask:
+    """The pixels that lie within `reach` of another segment or of the border.
+
+    Others are those of whose square the rows are each of one id, and the column through them is too.
+    """
+    height, width = segments_hw.shape
     if 2 * reach + 1 > min(height, width):  # no square fits
         return np.ones((height, width), dtype=np.bool_)
-    rows_alike = _run_of(segments_HW[:, 1:] == segments_HW[:, :-1], 2 * reach, axis=1)
-    columns_alike = _run_of(segments_HW[1:] == segments_HW[:-1], 2 * reach, axis=0)
+    rows_alike = _run_of(segments_hw[:, 1:] == segments_hw[:, :-1], 2 * reach, axis=1)
+    columns_alike = _run_of(segments_hw[1:] == segments_hw[:-1], 2 * reach, axis=0)
     square_alike = _run_of(rows_alike, 2 * reach + 1, axis=0) & columns_alike[:, reach : width - reach]
     boundary: Mask = np.ones((height, width), dtype=np.bool_)
     boundary[reach : height - reach, reach : width - reach] = ~square_alike

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import InputError
-from segpipe.metrics.coco_entries import CocoIndex, Entry, IouType, read_detections, read_index, read_truths
+from segpipe.metrics.coco_entries import MASKS, CocoIndex, Entry, IouType, read_detections, read_index, read_truths
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,11 +22,10 @@ RECALLS: FloatArray = np.linspace(0, 1, 101)
 _AREAS = {"all": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 # By measure: the area ranges that are told apart, and the most detections of an image and category.
 AREAS: dict[str, dict[str, tuple[float, float]]] = {
-    "segm": _AREAS,
-    "bbox": _AREAS,
+    **dict.fromkeys((*MASKS, "bbox"), _AREAS),
     "keypoints": {name: bounds for name, bounds in _AREAS.items() if name != "s"},
 }
-MAX_DETECTIONS: dict[str, tuple[int, ...]] = {"segm": (1, 10, 100), "bbox": (1, 10, 100), "keypoints": (20,)}
+MAX_DETECTIONS: dict[str, tuple[int, ...]] = {**dict.fromkeys((*MASKS, "bbox"), (1, 10, 100)), "keypoints": (20,)}
 
 
 def coco_average_precision(
@@ -41,11 +40,13 @@ def coco_average_precision(
 
     `ground_truth` is a COCO document (images, annotations, categories), `detections` a list as in COCO's result files,
     with "segmentation" (run lengths or polygons), "bbox" [x, y, width, height] or "keypoints" (17 x, y, v) by
-    `iou_type`. The numbers are pycocotools' 2.0: equal scores keep their order, crowds and, for keypoints, persons
-    without any are neither found nor missed, and where detections have a "bbox" it is what makes them small, medium or
-    large, also for masks. `use_categories=False` matches across categories; "per_class" is then empty. The arguments
-    stay as they are. Raises InputError naming a bad entry: a malformed mask, one of another size than its image, a
-    score that is not finite, a box of negative extent, an unknown image or category, an id met twice.
+    `iou_type`. "boundary" is boundary AP (Cheng et al. 2021): masks overlap by the smaller of their IoU and that of
+    their boundaries, 0.02 of the image's diagonal wide, but with a crowd as they do for "segm". The numbers are
+    pycocotools' 2.0: equal scores keep their order, crowds and, for keypoints, persons without any are neither found
+    nor missed, and where detections have a "bbox" it is what makes them small, medium or large, also for masks.
+    `use_categories=False` matches across categories; "per_class" is then empty. The arguments stay as they are. Raises
+    InputError naming a bad entry: a malformed mask, one of another size than its image, a score that is not finite, a
+    box of negative extent, an unknown image or category, an id met twice.
     """
     check_measure(iou_type, use_categories)
     index = read_index(ground_truth, iou_type)
@@ -84,8 +85,14 @@ def summary(
     else:
         scores |= {f"AR{most}": ar(at) for at, most in enumerate(MAX_DETECTIONS[iou_type])}
     scores |= {f"AR{area}": ar(area=area) for area in areas[1:]}
-    scores["per_class"] = {category: _mean(precision_TRKAM[:, :, k, 0, last]) for k, category in enumerate(categories)}
+    scores["per_class"] = {category: category_ap(precision_TRKAM, k) for k, category in enumerate(categories)}
     return scores
+
+
+def category_ap(precision_TRKAM: FloatArray, place: int, *, threshold: float | None = None) -> float:
+    """The AP of one category, or that at one IoU threshold; -1 where it has no truth."""
+    chosen = slice(None) if threshold is None else threshold == IOU_THRESHOLDS
+    return _mean(precision_TRKAM[chosen][:, :, place, 0, -1])
 
 
 def _mean(values: FloatArray) -> float:
@@ -119,7 +126,7 @@ def _evaluate(
             entry["id"], entry["image_id"] = place, images[entry["image_id"]]
             entry["category_id"] = categories[entry["category_id"]]
             entry.setdefault("iscrowd", 0)
-            if iou_type == "segm":
+            if iou_type in MASKS:
                 entry["segmentation"] = entry.pop("rle")
         document.createIndex()
         documents.append(document)

@@ -17,9 +17,10 @@ from segpipe.errors import BadSampleError, InputError
 from segpipe.masks import MAX_PIXELS, plain_areas, polygon_points, rle_of_runs, rle_runs
 from segpipe.metrics.precision import finite
 
-IouType = Literal["segm", "bbox", "keypoints"]
+IouType = Literal["segm", "boundary", "bbox", "keypoints"]
 Entry = dict[str, Any]
 
+MASKS = ("segm", "boundary")  # the measures that read masks
 NUM_KEYPOINTS = 17  # COCO gives the tolerances of a person's 17 joints, and of nothing else
 MAX_COORDINATE = 1e7  # pixels; beyond, products overflow to inf, and inf / inf matches everything
 
@@ -41,8 +42,8 @@ def read_index(ground_truth: Mapping[str, Any], iou_type: IouType) -> CocoIndex:
     images: dict[int, tuple[int, int]] = {}
     for where, entry in _entries("images", ground_truth["images"]):
         image = _new(images, entry, where)
-        size = (_whole(entry, "height", where), _whole(entry, "width", where)) if iou_type == "segm" else (0, 0)
-        if iou_type == "segm" and (min(size) < 1 or size[0] * size[1] > MAX_PIXELS):
+        size = (_whole(entry, "height", where), _whole(entry, "width", where)) if iou_type in MASKS else (0, 0)
+        if iou_type in MASKS and (min(size) < 1 or size[0] * size[1] > MAX_PIXELS):
             raise InputError(f"{where}: size {size[0]} x {size[1]}; expected 1 to {MAX_PIXELS} pixels")
         images[image] = size
     categories: dict[int, None] = {}
@@ -65,14 +66,14 @@ def read_truths(annotations: Sequence[Any], index: CocoIndex, iou_type: IouType)
         truth |= {"iscrowd": crowd, "ignore": crowd, "area": _number(entry, "area", where)}
         if truth["area"] < 0:
             raise InputError(f"{where}: area {truth['area']}; expected pixels, 0 or more")
-        if iou_type != "segm":
+        if iou_type not in MASKS:
             truth["bbox"] = _box(entry, where)
         if iou_type == "keypoints":
             truth["keypoints"] = _keypoints(entry, where)
             truth["num_keypoints"] = _whole(entry, "num_keypoints", where)
             truth["ignore"] = int(crowd or truth["num_keypoints"] == 0)
         truths.append(truth)
-    if iou_type == "segm":
+    if iou_type in MASKS:
         for truth, (rle, _) in zip(truths, _masks(named, truths, index), strict=True):
             truth["rle"] = rle
     return truths
@@ -99,7 +100,7 @@ def read_detections(detections: Sequence[Any], index: CocoIndex, iou_type: IouTy
         if found and ("bbox" in detection) != ("bbox" in found[0]):
             raise InputError(f"{where}: some detections have a bbox and some have none; sizes would not compare")
         found.append(detection)
-    if iou_type == "segm":
+    if iou_type in MASKS:
         for detection, (rle, area) in zip(found, _masks(named, found, index), strict=True):
             detection["rle"] = rle
             detection.setdefault("area", area)

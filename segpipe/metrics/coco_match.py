@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.metrics.boundary import rle_boundary
 from segpipe.metrics.coco import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, FloatArray
-from segpipe.metrics.coco_entries import NUM_KEYPOINTS, Entry
+from segpipe.metrics.coco_entries import MASKS, NUM_KEYPOINTS, Entry
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -107,16 +108,30 @@ def _chosen(open_nAT: BoolArray, overlap_n: FloatArray, ignored_An: BoolArray) -
 
 
 def overlaps(truths: Sequence[Entry], found: Sequence[Entry], iou_type: str) -> FloatArray:
-    """(D, G) in 0..1: IoU of masks or boxes, for a crowd the share of the detection inside it; OKS of keypoints."""
+    """(D, G) in 0..1: IoU of masks or boxes, for a crowd the share of the detection inside it; OKS of keypoints.
+
+    By boundary the smaller of the IoU of masks and of boundaries; where no threshold is reached by masks, theirs.
+    """
     if not truths or not found:
         return np.zeros((len(found), len(truths)))
     if iou_type == "keypoints":
         return np.stack([object_keypoint_similarity(truth, found) for truth in truths], axis=1)
     from faster_coco_eval.core import mask as compiled
 
-    field = "rle" if iou_type == "segm" else "bbox"
+    field = "rle" if iou_type in MASKS else "bbox"
     crowds = [truth["iscrowd"] for truth in truths]
-    return np.asarray(compiled.iou([entry[field] for entry in found], [truth[field] for truth in truths], crowds))
+    overlaps_DG = np.asarray(
+        compiled.iou([entry[field] for entry in found], [truth[field] for truth in truths], crowds)
+    )
+    if iou_type == "boundary":
+        # Boundaries cost more than all the rest: only those that decide are looked at.
+        near_DG = (overlaps_DG >= _LEAST[0]) & (np.array(crowds) == 0)
+        near_d, near_g = np.flatnonzero(near_DG.any(axis=1)), np.flatnonzero(near_DG.any(axis=0))
+        edges_d = [rle_boundary(found[d]["rle"]) for d in near_d.tolist()]
+        edges_g = [rle_boundary(truths[g]["rle"]) for g in near_g.tolist()]
+        edges_dg = np.asarray(compiled.iou(edges_d, edges_g, [0] * len(edges_g))).reshape(len(edges_d), len(edges_g))
+        overlaps_DG[np.ix_(near_d, near_g)] = np.minimum(overlaps_DG[np.ix_(near_d, near_g)], edges_dg)
+    return overlaps_DG
 
 
 def object_keypoint_similarity(truth: Entry, found: Sequence[Entry]) -> FloatArray:

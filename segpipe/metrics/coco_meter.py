@@ -15,9 +15,19 @@ import numpy.typing as npt
 
 from segpipe.errors import InputError
 from segpipe.metrics.bootstrap_ap import ApEvidence
-from segpipe.metrics.coco import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, RECALLS, FloatArray, check_measure, summary
+from segpipe.metrics.coco import (
+    AREAS,
+    IOU_THRESHOLDS,
+    MAX_DETECTIONS,
+    RECALLS,
+    FloatArray,
+    category_ap,
+    check_measure,
+    summary,
+)
 from segpipe.metrics.coco_entries import CocoIndex, Entry, IouType, read_detections, read_index, read_truths
 from segpipe.metrics.coco_match import ImageMatches, match_image
+from segpipe.metrics.once import in_order, refuse_twice, refuse_unlike
 from segpipe.metrics.precision import PrecisionRecall, precision_recall
 
 ImageId = int | str
@@ -51,7 +61,7 @@ class DetectionMeter:
         They need no "image_id", but none of another image. Also an image without either is to be given, once. Raises
         InputError as `coco_average_precision` does, naming the image and the entry; nothing is counted then.
         """
-        self._refuse_duplicates([image_id])
+        refuse_twice([image_id], self.images)
         try:
             sized = {"id": 0, "height": size[0], "width": size[1]}
             images = read_index({"images": [sized], "annotations": [], "categories": []}, self.iou_type).images
@@ -66,29 +76,32 @@ class DetectionMeter:
 
     def merge(self, other: DetectionMeter) -> None:
         """Adds what `other` counted. Raises InputError on another measure, other categories, or an image in both."""
-        mine, theirs = ((meter.iou_type, meter.use_categories, meter.categories) for meter in (self, other))
-        if mine != theirs:
-            raise InputError(
-                f"detection meter: measures differ: {mine[:2]} of categories {list(mine[2])} and "
-                f"{theirs[:2]} of {list(theirs[2])}"
-            )
-        self._refuse_duplicates(list(other.images))
+        mine, theirs = (
+            {"measure": meter.iou_type, "by category": meter.use_categories, "categories": list(meter.categories)}
+            for meter in (self, other)
+        )
+        refuse_unlike(mine, theirs)
+        refuse_twice(other.images, self.images)
         self.images.update(other.images)
 
     def scores(self) -> dict[str, Any]:
         """What `coco_average_precision` gives for the images so far: the same keys, equal to the last bit."""
-        precision, recall = accumulate(self._ordered(), self._num_places(), self.iou_type)
-        return summary(precision, recall, self.iou_type, list(self.categories) if self.use_categories else [])
+        return summary(*self._accumulated(), self.iou_type, self._told_apart())
 
     def metrics(self) -> dict[str, float]:
         """The defined scores under names that say the protocol: "ap/coco/segm", "ap50/coco/segm", "ar100/coco/segm"."""
-        return {name: value for name, value in self.all_metrics().items() if value is not None}
+        return {name: value for name, value in self.tables()[0].items() if value is not None}
 
-    def all_metrics(self) -> dict[str, float | None]:
-        """All scores by those names; None where no truth defines one."""
+    def tables(self) -> tuple[dict[str, float | None], dict[int, dict[str, float | None]]]:
+        """All scores by those names, and {"ap", "ap50"} of each category; None where no truth defines one."""
+        precision, recall = self._accumulated()
+        numbers = summary(precision, recall, self.iou_type, self._told_apart())
+        per_class = {
+            category: {"ap": _defined(ap), "ap50": _defined(category_ap(precision, k, threshold=0.5))}
+            for k, (category, ap) in enumerate(numbers.pop("per_class").items())
+        }
         protocol = f"coco/{self.iou_type}" + ("" if self.use_categories else "/class-agnostic")
-        numbers = {name: value for name, value in self.scores().items() if name != "per_class"}
-        return {f"{name.lower()}/{protocol}": value if value > -1 else None for name, value in numbers.items()}
+        return {f"{name.lower()}/{protocol}": _defined(value) for name, value in numbers.items()}, per_class
 
     def curve(self, category_id: int | None = None, *, iou_threshold: float = 0.5) -> PrecisionRecall:
         """What each score threshold buys in one category, or in all together: detections that match at an IoU (or OKS)
@@ -119,17 +132,11 @@ class DetectionMeter:
         Detections stand in the order in which `scores` meets them. Raises InputError unless `image_ids` are those that
         were counted.
         """
-        if sorted(map(str, image_ids)) != sorted(map(str, self.images)):
-            odd = sorted({str(image) for image in image_ids} ^ {str(image) for image in self.images})
-            raise InputError(
-                f"detection meter: {len(image_ids)} images expected, {len(self.images)} counted; they differ in "
-                f"{odd[:3] or list(image_ids)[:3]}"
-            )
-        places = {image: place for place, image in enumerate(image_ids)}
+        places = {image: place for place, image in enumerate(in_order(image_ids, self.images))}
         truths = np.zeros((len(places), self._num_places()), dtype=np.int64)
         for image, matches in self.images.items():
             truths[places[image], matches.truths[:, 0]] = matches.truths[:, 1]
-        counted = [(places[image], self.images[image]) for image in self._order()]
+        counted = [(places[image], self.images[image]) for image in in_order(None, self.images)]
         images, classes = (np.zeros(0, dtype=np.int64) for _ in range(2))
         scores, matched, ignored = np.zeros(0), np.zeros(0, dtype=np.uint16), np.zeros(0, dtype=np.uint16)
         return ApEvidence(
@@ -141,21 +148,17 @@ class DetectionMeter:
             truths_nK=truths,
         )
 
-    def _order(self) -> list[ImageId]:
-        return sorted(self.images, key=lambda image: (isinstance(image, str), image))
+    def _accumulated(self) -> tuple[FloatArray, FloatArray]:
+        return accumulate(self._ordered(), self._num_places(), self.iou_type)
+
+    def _told_apart(self) -> list[int]:
+        return list(self.categories) if self.use_categories else []
 
     def _ordered(self) -> list[ImageMatches]:
-        return [self.images[image] for image in self._order()]
+        return [self.images[image] for image in in_order(None, self.images)]
 
     def _num_places(self) -> int:
         return len(self.categories) if self.use_categories else 1
-
-    def _refuse_duplicates(self, image_ids: Sequence[ImageId]) -> None:
-        if twice := [image for image in image_ids if image in self.images]:
-            raise InputError(
-                f"detection meter: image {twice[0]!r} is counted twice ({len(twice)} such in this update); every image "
-                "of a split must be evaluated exactly once: look at the reader's sharding by rank"
-            )
 
 
 def accumulate(images: Sequence[ImageMatches], num_places: int, iou_type: str) -> tuple[FloatArray, FloatArray]:
@@ -210,6 +213,10 @@ def _curves(
     beyond = np.concatenate((envelopes, np.zeros((len(right), 1))), axis=1)
     at_recalls = [line[np.searchsorted(rising, RECALLS)] for line, rising in zip(beyond, recalls, strict=True)]
     return np.stack(at_recalls), recalls[:, -1] if recalls.shape[1] else np.zeros(len(right))
+
+
+def _defined(value: float) -> float | None:
+    return value if value > -1 else None
 
 
 def _of_image(entries: Sequence[Mapping[str, Any]], image_id: ImageId) -> list[Entry]:

@@ -6,7 +6,7 @@ on the order of images, the batches or the number of workers. Letter legend: N i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segpipe.errors import InputError
 from segpipe.metrics.arrays import as_array
+from segpipe.metrics.once import in_order, refuse_twice, refuse_unlike
 
 IntArray = npt.NDArray[np.int64]
 UINT16_VALUES = 1 << 16
@@ -138,41 +139,25 @@ class ConfusionMeter:
             counts = confusion_matrix(prediction, labels, self.num_classes, self.ignore_index)
         except InputError as error:
             raise InputError(f"sample {sample_id}: {error}") from None
-        self._refuse_duplicates([sample_id])
+        refuse_twice([sample_id], self.per_sample)
         confusion = as_array(counts)
         self.confusion += confusion
         self.per_sample[sample_id] = np.stack((np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)), 1)
 
     def merge(self, other: ConfusionMeter) -> None:
         """Adds what `other` counted. Raises InputError on other classes or ignore index, or a sample in both."""
-        if (self.num_classes, self.ignore_index) != (other.num_classes, other.ignore_index):
-            raise InputError(
-                f"meter: {self.num_classes} classes with ignore {self.ignore_index} cannot take "
-                f"{other.num_classes} with ignore {other.ignore_index}"
-            )
-        self._refuse_duplicates(other.per_sample)
+        mine, theirs = ({"classes": meter.num_classes, "ignored id": meter.ignore_index} for meter in (self, other))
+        refuse_unlike(mine, theirs)
+        refuse_twice(other.per_sample, self.per_sample)
         self.confusion += other.confusion
         self.per_sample.update(other.per_sample)
-
-    def _refuse_duplicates(self, sample_ids: Iterable[str]) -> None:
-        twice = sorted(sample_id for sample_id in sample_ids if sample_id in self.per_sample)
-        if twice:
-            raise InputError(
-                f"meter: sample {twice[0]!r} is counted twice ({len(twice)} such in this update); every sample of a "
-                "split must be evaluated exactly once: look at the reader's sharding by rank"
-            )
 
     def counts(self, sample_ids: Sequence[str] | None = None) -> IntArray:
         """(n, K, 3) int64: intersection, truth and predicted pixels, in the order of `sample_ids` (default: sorted).
 
         Raises InputError when one of them was not counted, or one that was counted is not among them.
         """
-        wanted = sorted(self.per_sample) if sample_ids is None else list(sample_ids)
-        if sorted(wanted) != sorted(self.per_sample):
-            odd = sorted(set(wanted) ^ set(self.per_sample)) or wanted
-            raise InputError(
-                f"meter: {len(wanted)} samples expected, {len(self.per_sample)} counted; they differ in {odd[:3]}"
-            )
+        wanted = in_order(sample_ids, self.per_sample)
         if not wanted:
             return np.zeros((0, self.num_classes, 3), dtype=np.int64)
         return np.stack([self.per_sample[sample_id] for sample_id in wanted])

@@ -10,7 +10,7 @@ Letter legend: N objects, P keypoints, K classes, T thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from segpipe.errors import InputError
 from segpipe.metrics.coco_meter import DetectionMeter
+from segpipe.metrics.once import in_order, refuse_twice, refuse_unlike
 
 IntArray = npt.NDArray[np.int64]
 
@@ -88,7 +89,7 @@ class KeypointMeter:
     ) -> None:
         """Counts one image, also one without objects: what each keypoint is, where it is said to be, and for COCO's
         persons `annotations` and `detections` as in COCO's files (category 1). Raises InputError naming the sample."""
-        self._refuse_duplicates([sample_id])
+        refuse_twice([sample_id], self.per_sample)
         counts = np.zeros((self.num_classes, len(THRESHOLDS) + 1), dtype=np.int64)
         try:
             measured = [pck(points_NP2, truths_NP3, lengths_N, alpha=alpha) for alpha in THRESHOLDS]
@@ -102,9 +103,8 @@ class KeypointMeter:
 
     def merge(self, other: KeypointMeter) -> None:
         """Adds what `other` counted. Raises InputError on another number of classes, or a sample in both."""
-        if self.num_classes != other.num_classes:
-            raise InputError(f"meter: {self.num_classes} classes cannot take {other.num_classes}")
-        self._refuse_duplicates(other.per_sample)
+        refuse_unlike({"classes": self.num_classes}, {"classes": other.num_classes})
+        refuse_twice(other.per_sample, self.per_sample)
         self.per_sample.update(other.per_sample)
         self._add(other.per_keypoint)
         self.persons.merge(other.persons)
@@ -117,23 +117,11 @@ class KeypointMeter:
     def counts(self, sample_ids: Sequence[str]) -> IntArray:
         """(n, K, 2): correct at the deciding threshold, and labelled, in the order of `sample_ids`. Raises InputError
         unless these are the samples that were counted."""
-        if sorted(sample_ids) != sorted(self.per_sample):
-            odd = sorted(set(sample_ids) ^ set(self.per_sample)) or list(sample_ids)
-            raise InputError(
-                f"meter: {len(sample_ids)} samples expected, {len(self.per_sample)} counted; they differ in {odd[:3]}"
-            )
-        if not sample_ids:
+        wanted = in_order(sample_ids, self.per_sample)
+        if not wanted:
             return np.zeros((0, self.num_classes, 2), dtype=np.int64)
-        return np.stack([self.per_sample[sample_id][:, [DECIDING, -1]] for sample_id in sample_ids])
+        return np.stack([self.per_sample[sample_id][:, [DECIDING, -1]] for sample_id in wanted])
 
     def _add(self, per_keypoint: Mapping[int, IntArray]) -> None:
         for place, counts in per_keypoint.items():
             self.per_keypoint[place] = self.per_keypoint.get(place, 0) + counts
-
-    def _refuse_duplicates(self, sample_ids: Iterable[str]) -> None:
-        twice = sorted(sample_id for sample_id in sample_ids if sample_id in self.per_sample)
-        if twice:
-            raise InputError(
-                f"meter: sample {twice[0]!r} is counted twice ({len(twice)} such in this update); every sample of a "
-                "split must be evaluated exactly once: look at the reader's sharding by rank"
-            )

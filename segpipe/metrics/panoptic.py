@@ -7,7 +7,7 @@ several processes add in another order). `segments.py` counts one image. Letter 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,12 @@ import numpy.typing as npt
 
 from segpipe.errors import InputError
 from segpipe.metrics.bootstrap import mean_ratio
+from segpipe.metrics.once import in_order, refuse_twice, refuse_unlike
 from segpipe.metrics.segments import SegmentCounts, count_segments
 
 ImageId = int | str
+
+SCORES = ("pq", "sq", "rq")
 
 
 def panoptic_quality(
@@ -91,34 +94,27 @@ class PanopticMeter:
                     f"panoptic quality: truth of image {image_id!r} stands beside the prediction of image "
                     f"{prediction['image_id']!r}; expected both lists in one order"
                 )
-            self._refuse_duplicates([image_id], part)
+            refuse_twice([image_id], part)
             part[image_id] = count_segments(truth, prediction, positions, self.dilation_ratio)
-        self._refuse_duplicates(part, self.per_sample)
+        refuse_twice(part, self.per_sample)
         self.per_sample.update(part)
 
     def merge(self, other: PanopticMeter) -> None:
         """Adds what `other` counted. Raises InputError on other categories or boundaries, or an image in both."""
-        if list(self.is_thing.items()) != list(other.is_thing.items()) or self.dilation_ratio != other.dilation_ratio:
-            raise InputError(
-                f"panoptic quality: a meter of {len(self.is_thing)} categories, dilation_ratio {self.dilation_ratio}, "
-                f"cannot take one of {len(other.is_thing)}, {other.dilation_ratio}; expected the same on all workers"
-            )
-        self._refuse_duplicates(other.per_sample, self.per_sample)
+        mine, theirs = (
+            {"categories": list(meter.is_thing.items()), "dilation_ratio": meter.dilation_ratio}
+            for meter in (self, other)
+        )
+        refuse_unlike(mine, theirs)
+        refuse_twice(other.per_sample, self.per_sample)
         self.per_sample.update(other.per_sample)
-
-    def _refuse_duplicates(self, image_ids: Iterable[ImageId], counted: Mapping[ImageId, object]) -> None:
-        if twice := [image_id for image_id in image_ids if image_id in counted]:
-            raise InputError(
-                f"panoptic quality: image {twice[0]!r} is counted twice ({len(twice)} such); every image of a split "
-                "must be evaluated exactly once: look at the reader's sharding by rank"
-            )
 
     def counts(self, image_ids: Sequence[ImageId] | None = None) -> npt.NDArray[np.float64]:
         """(n, K, 4): sum of the matches' IoU, true positives, false positives and false negatives, by image.
 
         In the order of `image_ids` (default: sorted). Raises InputError when these are not the images counted.
         """
-        wanted = self._order(image_ids)
+        wanted = in_order(image_ids, self.per_sample)
         table: npt.NDArray[np.float64] = np.zeros((len(wanted), len(self.is_thing), 4))
         for row, image_id in zip(table, wanted, strict=True):
             counted = self.per_sample[image_id]
@@ -129,7 +125,7 @@ class PanopticMeter:
 
     def scores(self, image_ids: Sequence[ImageId] | None = None) -> dict[str, Any]:
         """The scores of `panoptic_quality`. Floats are added in the order of `image_ids` (default: sorted)."""
-        wanted = self._order(image_ids)
+        wanted = in_order(image_ids, self.per_sample)
         iou = dict.fromkeys(range(len(self.is_thing)), 0.0)
         for image_id in wanted:
             # One match after the other, since sums of sums would differ from panopticapi's in the last digits.
@@ -154,24 +150,29 @@ class PanopticMeter:
         }
         return means | {"per_class": per_class}
 
-    def _order(self, image_ids: Sequence[ImageId] | None) -> list[ImageId]:
-        if image_ids is None:
-            return sorted(self.per_sample, key=lambda image_id: (isinstance(image_id, str), image_id))
-        wanted = list(image_ids)
-        if len(wanted) != len(self.per_sample) or set(wanted) != self.per_sample.keys():
-            odd = sorted(map(repr, set(wanted) ^ self.per_sample.keys())) or wanted
-            raise InputError(
-                f"panoptic quality: {len(wanted)} images expected, {len(self.per_sample)} counted; "
-                f"they differ in {odd[:3]}"
-            )
-        return wanted
+    def tables(
+        self, image_ids: Sequence[ImageId] | None = None
+    ) -> tuple[dict[str, float | None], dict[int, dict[str, float | None]]]:
+        """The scores as "pq/all", "sq/things", "rq/stuff" and so on, and {"pq", "sq", "rq"} of each category; None
+        where nothing counted."""
+        found, counts_nK4 = self.scores(image_ids), self.counts(image_ids)
+        metrics = {
+            f"{score}/{kind}": found[kind][score] if found[kind]["n"] else None
+            for score in SCORES
+            for kind in ("all", "things", "stuff")
+        }
+        per_class = {
+            category_id: scores if counts_nK4[:, k, 1:].any() else dict.fromkeys(SCORES)
+            for k, (category_id, scores) in enumerate(found["per_class"].items())
+        }
+        return metrics, per_class
 
 
 def _mean(classes: Sequence[Mapping[str, float]]) -> dict[str, float | int]:
     n = len(classes)
     # Added one by one: `sum` of Python 3.12 on compensates, and would differ from panopticapi in the last digit.
     means: dict[str, float | int] = {}
-    for name in ("pq", "sq", "rq"):
+    for name in SCORES:
         total = 0.0
         for scores in classes:
             total += scores[name]

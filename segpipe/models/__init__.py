@@ -28,7 +28,7 @@ from segpipe.models import (
     unet_watershed,
 )
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
-from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 __all__ = [
@@ -94,8 +94,7 @@ def create(
     UnreachableError when weights cannot be downloaded; CorruptError when a download has the wrong hash.
     """
     found = spec(name)
-    _check_count("num_classes", num_classes)
-    _check_count("in_channels", in_channels)
+    check_counts(num_classes=num_classes, in_channels=in_channels)
     model: nn.Module = found.build(num_classes=num_classes, in_channels=in_channels, **complete(name, options))
     if pretrained is not None:
         load_pretrained(_receiver(name, options, model), pretrained)
@@ -153,8 +152,3 @@ def _receiver(name: str, options: Mapping[str, Any], model: nn.Module) -> Receiv
         builders = (name,) if name in torchvision.models.list_models() else ()
     class_keys = frozenset(key for key, tensor in few.items() if tensor.shape != more[key].shape)
     return Receiver(spec=found, model=model, builders=builders, class_keys=class_keys.union(found.heads))
-
-
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name}: expected a whole number of at least 1, found {value!r}")

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from segpipe.errors import InputError
 from segpipe.models.backbones import Backbone, build_backbone
 from segpipe.models.layers import conv_norm_relu, resize, separable_conv
-from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 # The rates double with the resolution of the map, so that they span the same part of the image.
@@ -73,8 +73,7 @@ def build(*, num_classes: int, in_channels: int, backbone: str, output_stride: i
     """
     if output_stride not in RATES:
         raise InputError(f"output_stride: {output_stride} is not one of 8, 16 (the paper's rates are for these)")
-    if channels < 1:
-        raise InputError(f"channels: {channels} is not a positive number; the default is 256")
+    check_counts(channels=channels)
     body = build_backbone(backbone, in_channels=in_channels, output_stride=output_stride)
     return DeepLabV3Plus(body, num_classes, rates=RATES[output_stride], channels=channels)
 

@@ -33,11 +33,10 @@ from segpipe.models.regions import (
     build_box_head,
     build_roi_heads,
     build_rpn,
-    check_counts,
     check_min_score,
 )
 from segpipe.models.released_regions import adapt_two_stage
-from segpipe.models.spec import ModelSpec, Published
+from segpipe.models.spec import ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 FORMS = ("v1", "v2", "mobile")

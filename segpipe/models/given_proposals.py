@@ -29,13 +29,12 @@ from segpipe.models.backbones import Backbone, build_backbone
 from segpipe.models.regions import (
     BOX_SIZE,
     build_roi_heads,
-    check_counts,
     check_min_score,
     classify,
     pad_images,
     region_truth,
 )
-from segpipe.models.spec import RegionOutput, RegionTarget
+from segpipe.models.spec import RegionOutput, RegionTarget, check_counts
 
 POOLINGS = ("align", "pool")
 OUTPUT_STRIDE = 16

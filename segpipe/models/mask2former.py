@@ -24,7 +24,7 @@ from segpipe.models.attention import Attention, FeedForward, check_heads, sine_p
 from segpipe.models.backbones import Backbone, build_backbone
 from segpipe.models.layers import resize
 from segpipe.models.pixel_decoders import STRIDES, DeformablePixelDecoder, Extents, PlainPixelDecoder
-from segpipe.models.spec import MASK_STRIDE, ModelSpec, Published, QueryOutput, RegionTarget
+from segpipe.models.spec import MASK_STRIDE, ModelSpec, Published, QueryOutput, RegionTarget, check_counts
 from segpipe.types import Task
 
 DIVISOR = STRIDES[0]
@@ -159,9 +159,7 @@ def build(
     """A Mask2Former with random weights. Raises InputError on an unknown backbone or decoder, or on unfit numbers."""
     if decoder not in PIXEL_DECODERS:
         raise InputError(f"decoder: unknown {decoder!r}; expected one of: {', '.join(PIXEL_DECODERS)}")
-    for name, value in (("num_queries", num_queries), ("layers", layers)):
-        if value < 1:
-            raise InputError(f"{name}: {value} is not a positive number; the paper's is {SPEC.options[name]}")
+    check_counts(num_queries=num_queries, layers=layers)
     check_heads("mask2former", hidden, heads)
     body = build_backbone(backbone, in_channels=in_channels)
     return Mask2Former(

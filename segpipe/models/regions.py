@@ -264,13 +264,6 @@ def add_mask_branch(heads: RoIHeads, channels: int, num_classes: int, *, form: s
     heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
 
 
-def check_counts(**counts: int) -> None:
-    """Raises InputError, with the option's name, on a number below one."""
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name}: {count} is not a whole number of at least 1")
-
-
 def check_min_score(min_score: float) -> None:
     """Raises InputError on a share outside 0..1."""
     if not 0.0 <= min_score < 1.0:

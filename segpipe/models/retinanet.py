@@ -31,13 +31,12 @@ from segpipe.models.regions import (
     ANCHORS_DIFFER,
     ASPECT_RATIOS,
     SIZE_DIVISOR,
-    check_counts,
     check_min_score,
     pad_images,
     region_truth,
 )
 from segpipe.models.released_regions import adapt_retinanet
-from segpipe.models.spec import ModelSpec, Published, RegionOutput, Regions, RegionTarget
+from segpipe.models.spec import ModelSpec, Published, RegionOutput, Regions, RegionTarget, check_counts
 from segpipe.types import Task
 
 FORMS = ("v1", "v2")

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from segpipe.errors import InputError
 from segpipe.types import Task
 
 MASK_STRIDE = 4  # of the masks of a mask-classification model
@@ -149,3 +150,10 @@ class ModelSpec:
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()
+
+
+def check_counts(**counts: object) -> None:
+    """Raises InputError, with the option's name, on what is no whole number of at least 1."""
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise InputError(f"{name}: expected a whole number of at least 1, found {count!r}")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from segpipe.errors import InputError
 from segpipe.models.backbones import Backbone, build_backbone
 from segpipe.models.layers import conv_norm_relu, resize
-from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 HEAD_STRIDES = (1, 2, 4)
@@ -70,8 +70,7 @@ def build(*, num_classes: int, in_channels: int, backbone: str, head_stride: int
     """A U-Net with random weights. Raises InputError on an unknown backbone or head stride, or a width below 1."""
     if head_stride not in HEAD_STRIDES:
         raise InputError(f"head_stride: {head_stride} is not one of {', '.join(map(str, HEAD_STRIDES))}")
-    if width < 1:
-        raise InputError(f"width: {width} is not a positive number of channels; the default is 16")
+    check_counts(width=width)
     return UNet(build_backbone(backbone, in_channels=in_channels), num_classes, head_stride=head_stride, width=width)
 
 

@@ -1,21 +1,22 @@
-"""Instances and a label map of one image, which contradict each other, as one panoptic map that does not.
+"""Instances of one image, and perhaps a label map, which contradict each other, as one panoptic map that does not.
 
 The heuristic of Kirillov et al. 2019 (Panoptic Segmentation, arXiv 1801.00868, section 6; Panoptic Feature Pyramid
 Networks, arXiv 1901.02446, section 4), with the rules of panopticapi's `combine_semantic_and_instance_predictions.py`
-where the papers leave them open. `tasks/panoptic/` calls it.
+where the papers leave them open. `tasks/panoptic/` calls it, and `tasks/thing_maps.py`, where there are things alone.
 
-Legend: M instances of an image, K classes, H W size in pixels.
+Legend: M instances of an image, K classes, H W size in pixels, P all of the pixels in one row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.predictions import PanopticMap
+from segpipe import masks
+from segpipe.predictions import Detections, PanopticMap
 from segpipe.types import Segment
 
 VOID = 0
@@ -48,22 +49,51 @@ def merge(
     is free then goes to the stuff that `labels_HW` names, a segment a class, unless that has fewer than
     `stuff_area_limit` free pixels. Free pixels of anything else, things that no instance covers among it, are void.
     """
-    class_ids, scores = np.asarray(class_ids_M, dtype=np.int64), np.asarray(scores_M, dtype=np.float64)
-    ids_HW = np.full(labels_HW.shape, VOID, dtype=np.int32)
-    classes: list[int] = []
-    for m in np.argsort(-scores, kind="stable"):
-        if scores[m] < score_threshold:
-            break
-        mask_HW = mask_of(int(m))
-        area = np.count_nonzero(mask_HW)
-        free_HW = mask_HW & (ids_HW == VOID)
-        free = np.count_nonzero(free_HW)
-        if not free or (area - free) / area > overlap_limit:
-            continue
-        classes.append(int(class_ids[m]))
-        ids_HW[free_HW] = len(classes)
+    order = _by_score(scores_M, score_threshold)
+    ids_P, kept = stack((np.flatnonzero(mask_of(int(m))) for m in order), labels_HW.size, overlap_limit=overlap_limit)
+    classes: list[int] = np.asarray(class_ids_M, dtype=np.int64)[order[kept]].tolist()
+    ids_HW = ids_P.reshape(labels_HW.shape)
     add_stuff(ids_HW, classes, labels_HW, is_thing_K, stuff_area_limit=stuff_area_limit)
     return panoptic_map(ids_HW, classes)
+
+
+def merge_detections(
+    found: Detections, *, score_threshold: float = SCORE_THRESHOLD, overlap_limit: float = OVERLAP_LIMIT
+) -> PanopticMap:
+    """`merge` of detections with masks, without stuff. Raises BadSampleError where a mask does not decode."""
+    if found.masks is None:
+        raise ValueError("merge_detections: detections without masks say nothing of a pixel")
+    height, width = found.size
+    order = _by_score(found.scores_N, score_threshold)
+    runs = (masks.rle_runs(found.masks[m], height, width, file="detection") for m in order)
+    ids_P, kept = stack(map(masks.pixels_of_runs, runs), height * width, overlap_limit=overlap_limit)
+    # Run lengths go down the columns.
+    return panoptic_map(ids_P.reshape(width, height).T, found.class_ids_N[order[kept]].tolist())
+
+
+def stack(
+    places_M: Iterable[Integers], num_pixels: int, *, overlap_limit: float = 1.0
+) -> tuple[npt.NDArray[np.int32], list[int]]:
+    """(ids_P, kept): each instance, as the places of its pixels, takes those that none before it took.
+
+    One of which more than `overlap_limit` is taken is left out, as is one without a free pixel. What is left of the
+    i-th of `kept`, by their places in `places_M`, has the id i + 1.
+    """
+    ids_P = np.full(num_pixels, VOID, dtype=np.int32)
+    kept: list[int] = []
+    for m, places in enumerate(places_M):
+        free = places[ids_P[places] == VOID]
+        if free.size and (places.size - free.size) / places.size <= overlap_limit:
+            kept.append(m)
+            ids_P[free] = len(kept)
+    return ids_P, kept
+
+
+def _by_score(scores_M: npt.ArrayLike, score_threshold: float) -> npt.NDArray[np.int64]:
+    """The instances that are sure enough, by falling score."""
+    scores = np.asarray(scores_M, dtype=np.float64)
+    order = np.argsort(-scores, kind="stable")
+    return order[scores[order] >= score_threshold]
 
 
 def add_stuff(

@@ -71,7 +71,7 @@ def draw_sheet(
 
     Where the dataset has `label_maps`, a sample without one and without objects is one that nobody has labelled: such
     images are drawn alone, three a row. The legend has every class: it also names those that none of these samples
-    shows. Raises BadSampleError where an image or run lengths do not decode.
+    shows. Raises BadSampleError where an image does not decode, CorruptError where maps or run lengths do not.
     """
     rows, seen = list[_Row](), set[int]()
     for heading, samples in splits.items():
@@ -188,7 +188,7 @@ def _class_map(sample: Sample, ignore_index: int) -> Labels:
         classes_HW = np.where(labels_HW == ignore_index, _NOTHING, labels_HW)
     for segment in sorted(sample.segments, key=lambda each: -each.area):
         if segment.rle is not None:
-            inside_HW = masks.decode_rle(segment.rle, *shape, file=sample.sample_id) > 0
+            inside_HW = masks.mask_of(segment, sample) > 0
             classes_HW[inside_HW] = _CROWD if segment.is_crowd else segment.class_id
     return classes_HW
 
@@ -201,7 +201,7 @@ def _object_map(sample: Sample) -> Labels:
     objects_HW = np.zeros(shape, dtype=np.int64)
     for segment in sorted(sample.segments, key=lambda each: -each.area):
         if segment.rle is not None:
-            objects_HW[masks.decode_rle(segment.rle, *shape, file=sample.sample_id) > 0] = segment.segment_id
+            objects_HW[masks.mask_of(segment, sample) > 0] = segment.segment_id
     return objects_HW
 
 

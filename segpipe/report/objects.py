@@ -91,15 +91,7 @@ def _mask(rle: bytes, size: tuple[int, int], what: str) -> Patch:
         runs = masks.rle_runs(rle, height, width, file=what)
     except BadSampleError as error:
         raise InputError(f"{what}: a mask does not decode: {error.detail}") from None
-    ends = np.cumsum(runs)
-    full = np.flatnonzero(runs[1::2])
-    if not full.size:
-        return Patch(0, 0, np.zeros((0, 0), dtype=bool))
-    # Runs go down the columns: the first pixel inside is in the leftmost of them, the last in the rightmost.
-    left, right = int(ends[2 * full[0]]) // height, (int(ends[2 * full[-1] + 1]) - 1) // height + 1
-    strip = masks.decode_rle({"counts": runs.tolist()}, height, width, columns=(left, right)).astype(bool)
-    rows = np.flatnonzero(strip.any(axis=1))
-    return Patch(int(rows[0]), left, strip[rows[0] : rows[-1] + 1])
+    return Patch(*masks.crop_of_runs(runs, height))
 
 
 def _box(box: NDArray[Any], size: tuple[int, int]) -> Patch:

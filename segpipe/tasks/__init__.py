@@ -1,8 +1,7 @@
 """The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
-One file per task, one line in `TASKS`; `objects.py`, `painting.py`, `regions.py` and `queries.py` are what several are
-made of.
-The training and the evaluation loop know no task by name.
+One file per task, one line in `TASKS`; `objects.py`, `painting.py`, `regions.py`, `queries.py` and `thing_maps.py`
+are what they are made of. The training and the evaluation loop know no task by name.
 """
 
 from __future__ import annotations
@@ -79,6 +78,11 @@ TASKS: Mapping[Task, type[TaskOps]] = {
 def trains_on_objects(ops: TaskOps) -> bool:
     """Whether training batches are to carry the objects of each crop: a task that needs segments or keypoints."""
     return Annotation.SEGMENTS in ops.needs or Annotation.KEYPOINTS in ops.needs
+
+
+def tells_things_from_stuff(ops: TaskOps) -> bool:
+    """Whether it decides what is learnt and scored that a class is a thing: a task that needs segments."""
+    return Annotation.SEGMENTS in ops.needs
 
 
 def trains_on_keypoints(ops: TaskOps) -> bool:

@@ -18,24 +18,29 @@ from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
-from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval, resampled_ap, resampling_unit
+from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval, resampling_unit
 from segpipe.models.spec import DenseOutput, QueryOutput, RegionOutput
 from segpipe.predictions import Detections, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
 from segpipe.tasks.regions import detections_of, region_targets
-from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
+from segpipe.tasks.thing_maps import Runs, count_things, thing_meter
+from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Segment, Split
 
 
 class ObjectMeter:
-    """A `DetectionMeter` for each measure; meters of parts of a split merge in any order to equal scores."""
+    """A `DetectionMeter` for each measure, and where masks are measured a `PanopticMeter` of them; meters of parts of a
+    split merge in any order to equal scores."""
 
-    def __init__(self, class_ids: Sequence[int], measures: Sequence[str]) -> None:
+    def __init__(self, class_ids: Sequence[int], measures: Sequence[str], *, background: int) -> None:
         self.of = {measure: DetectionMeter(class_ids, measure) for measure in measures}  # type: ignore[arg-type]
+        self.segments = thing_meter(class_ids, background=background) if "segm" in measures else None
 
     def merge(self, other: ObjectMeter) -> None:
         for measure, meter in self.of.items():
             meter.merge(other.of[measure])
+        if self.segments is not None and other.segments is not None:
+            self.segments.merge(other.segments)
 
 
 class ObjectOps:
@@ -107,7 +112,7 @@ class ObjectOps:
 
     def truth(self, sample: Sample) -> Detections:
         """The things of a stored sample without its crowds; none where it has none."""
-        found = [entry for entry in _annotations(sample, set(self._things)) if not entry["iscrowd"]]
+        found = [entry for entry in _annotations(self._true_things(sample), sample) if not entry["iscrowd"]]
         boxes_M4 = np.array([entry["bbox"] for entry in found], dtype=np.float64).reshape(-1, 4)
         boxes_M4[:, 2:] += boxes_M4[:, :2]
         with_masks = "segm" in self.measures
@@ -120,7 +125,7 @@ class ObjectOps:
         )
 
     def meter(self) -> ObjectMeter:
-        return ObjectMeter(self._things, self.measures)
+        return ObjectMeter(self._things, self.measures, background=len(self.classes))
 
     def measure(self, meter: ObjectMeter, predictions: Sequence[Detections], batch: Batch) -> None:
         """Counts detections against the rows as stored: areas and boxes as stated, crowds, masks to the pixel."""
@@ -129,17 +134,25 @@ class ObjectOps:
                 f"samples {', '.join(batch.sample_ids[:4])}: have no stored rows, which they are scored by"
             )
         for sample, found in zip(batch.samples, predictions, strict=True):
-            truths = list(_annotations(sample, set(self._things)))
+            things = self._true_things(sample)
+            truths = list(_annotations(things, sample))
             for measure, one in meter.of.items():
                 one.update(sample.sample_id, found.size, truths, _entries(found, measure, sample.sample_id))
+            if meter.segments is not None:
+                count_things(meter.segments, sample.sample_id, things, found, background=len(self.classes))
+
+    def _true_things(self, sample: Sample) -> list[tuple[Segment, Runs]]:
+        return [each for each in masks.segment_runs(sample) if self.classes[each[0].class_id].is_thing]
 
     def scores(self, meter: ObjectMeter) -> dict[str, float]:
-        """COCO's twelve numbers of each measure by the names of `DetectionMeter.metrics`, without the undefined."""
-        return {name: value for one in meter.of.values() for name, value in one.metrics().items()}
+        """COCO's twelve numbers of each measure by the names of `DetectionMeter.metrics`, and where there are masks
+        `pq/things`, `sq/things` and `rq/things` (`thing_maps.py`); without the undefined."""
+        metrics, _ = self._tables(meter)
+        return {name: value for name, value in metrics.items() if value is not None}
 
     def report_fields(self, meter: ObjectMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
         """The evidence is that of the measure that decides."""
-        metrics = {name: value for one in meter.of.values() for name, value in one.all_metrics().items()}
+        metrics, per_class = self._tables(meter)
         value = metrics[self.primary]
         if value is None:
             raise InputError(
@@ -151,6 +164,7 @@ class ObjectOps:
         low, high = ap_interval(evidence, groups=groups if unit == "groups" else None)
         truths_NK = np.zeros((len(sample_ids), len(self.classes)), dtype=np.int64)
         truths_NK[:, self._things] = evidence.truths_nK
+        truths_K = truths_NK.sum(axis=0).tolist()
         return {
             "primary": self.primary,
             "protocol": self.protocol,
@@ -159,25 +173,28 @@ class ObjectOps:
             "high": high,
             "resampled": unit,
             "metrics": metrics,
-            "per_class": self._per_class(evidence),
-            "truth_counts": tuple(truths_NK.sum(axis=0).tolist()),
+            "per_class": {
+                info.name: {**per_class[k], "objects": float(objects)}
+                for k, (info, objects) in enumerate(zip(self.classes, truths_K, strict=True))
+            },
+            "truth_counts": tuple(truths_K),
             "confusion": (),
             "count_names": ("truths",),
             "sample_counts": tuple(tuple((count,) for count in counts_K) for counts_K in truths_NK.tolist()),
             "detections": self._by_image(evidence, len(sample_ids)),
         }
 
-    def _per_class(self, evidence: ApEvidence) -> dict[str, dict[str, float | None]]:
-        ap_KT = resampled_ap(evidence, np.ones((1, len(evidence.truths_nK))))[0]
-        objects_K = evidence.truths_nK.sum(axis=0)
-        found: dict[str, dict[str, float | None]] = {
-            info.name: {"ap": None, "ap50": None, "objects": 0.0} for info in self.classes
-        }
-        for k, ap_T, objects in zip(self._things, ap_KT, objects_K.tolist(), strict=True):
-            if objects:
-                scores = {"ap": float(ap_T.mean()), "ap50": float(ap_T[0]), "objects": float(objects)}
-                found[self.classes[k].name] |= scores
-        return found
+    def _tables(self, meter: ObjectMeter) -> tuple[dict[str, float | None], dict[int, dict[str, float | None]]]:
+        """All metrics, and what a report says of each class: AP by the measure that decides and, of masks, PQ."""
+        tables = {measure: one.tables() for measure, one in meter.of.items()}
+        metrics = {name: value for found, _ in tables.values() for name, value in found.items()}
+        by_thing = tables[self.measures[0]][1]
+        if meter.segments is not None:
+            qualities, quality_of = meter.segments.tables()
+            metrics |= {name: value for name, value in qualities.items() if name.endswith("/things")}
+            by_thing = {k: {**scores, "pq": quality_of[k]["pq"]} for k, scores in by_thing.items()}
+        names = next(iter(by_thing.values()), {})
+        return metrics, {k: by_thing.get(k, dict.fromkeys(names)) for k in range(len(self.classes))}
 
     def _by_image(self, evidence: ApEvidence, num_images: int) -> tuple[tuple[tuple[int, float, int, int], ...], ...]:
         """The detections of each image, as `EvalReport` has them."""
@@ -189,11 +206,9 @@ class ObjectOps:
         return tuple(map(tuple, found))
 
 
-def _annotations(sample: Sample, things: set[int]) -> Iterator[dict[str, Any]]:
+def _annotations(things: Sequence[tuple[Segment, Runs]], sample: Sample) -> Iterator[dict[str, Any]]:
     """The things of a sample as in COCO's files, crowds too; a box that is not stated is tight around the mask."""
-    for segment, runs in masks.segment_runs(sample):
-        if segment.class_id not in things:
-            continue
+    for segment, runs in things:
         x0, y0, x1, y1 = masks.box_of_runs(runs, sample.height)
         yield {
             "id": segment.segment_id,

@@ -15,7 +15,7 @@ from typing import Any
 
 from segpipe.errors import UnreachableError
 from segpipe.tracking.connect import RefusedError, RunRef, metric_name, talking_to
-from segpipe.tracking.runs import METRICS_PER_CALL, RecordedSteps
+from segpipe.tracking.runs import METRICS_PER_CALL, RecordedSteps, columns
 
 _log = logging.getLogger(__name__)
 Value = tuple[str, float, int, int]  # name, value, timestamp in ms, step
@@ -50,7 +50,7 @@ class MetricLogger:
         """Queues the values of one step."""
         now = int(time.time() * 1000)
         with self._lock:
-            for name, value in metrics.items():
+            for name, value in columns(metrics).items():
                 try:
                     self._pending.append((metric_name(name), float(value), now, int(step)))
                 except (TypeError, ValueError) as error:

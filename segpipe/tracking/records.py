@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from segpipe.tracking.connect import RunRef, metric_name, talking_to
-from segpipe.tracking.runs import NOTE, set_metrics, shorten_note
-from segpipe.types import EvalReport
+from segpipe.tracking.runs import NOTE, columns, set_metrics, shorten_note
+from segpipe.types import CLASS_COUNTS, EvalReport
 
 DIGEST_CHARACTERS = 12  # MLflow takes 36 at most and its pages cut long ones; the full version stands in the source
 CLASS_TABLE = "evaluation/per_class.json"
@@ -35,16 +35,15 @@ TITLES = {  # in the order of the columns
     "ap/coco/bbox": "box AP",
     "ap": "AP",
     "ap50": "AP50",
-    "objects": "objects",
     "pq/all": "PQ",
     "pq": "PQ",
     "sq": "SQ",
     "rq": "RQ",
+    "objects": "objects",
     "segments": "segments",
     "pck/box/0.1": "PCK",
     "keypoints": "keypoints",
 }
-COUNTS = ("objects", "segments", "keypoints")
 
 
 def record_dataset(
@@ -103,13 +102,10 @@ def record_evaluation(
 
 
 def headline_metrics(report: EvalReport) -> dict[str, float]:
-    """Every defined metric and the bounds of the primary one, by what `evaluation_metric` calls them."""
+    """The `columns` of its metrics and the bounds of the primary one, by what `evaluation_metric` calls them."""
     bounds = {f"{report.primary}_low": report.low, f"{report.primary}_high": report.high}
-    return {
-        evaluation_metric(report.split, name): float(value)
-        for name, value in {**report.metrics, **bounds}.items()
-        if value is not None
-    }
+    shown = columns({**report.metrics, **bounds})
+    return {evaluation_metric(report.split, name): float(value) for name, value in shown.items()}
 
 
 def evaluation_metric(split: str, name: str) -> str:
@@ -196,21 +192,19 @@ def _class_table(report: EvalReport) -> tuple[list[str], list[list[Any]]]:
     names = sorted(measured, key=[*TITLES, *sorted(measured)].index)
     total = sum(values.get("pixels") or 0.0 for values in report.per_class.values())
     columns = ["class", *(TITLES.get(name, name) for name in names)]
-    rows: list[list[Any]] = []
-    for label in report.classes:
-        values = report.per_class[label]
-        cells = [values.get(name) for name in names]
-        shares = [
-            100 * value / total if name == "pixels" and value is not None and total else value
-            for name, value in zip(names, cells, strict=True)
-        ]
-        cells = [_rounded(name, value) for name, value in zip(names, shares, strict=True)]
-        rows.append([label, *cells])
+    rows = [
+        [label, *(_class_cell(name, report.per_class[label].get(name), pixels=total) for name in names)]
+        for label in report.classes
+    ]
     return columns, rows
 
 
-def _rounded(name: str, value: float | None) -> float | None:
-    return None if value is None else int(value) if name in COUNTS else round(value, 4)
+def _class_cell(name: str, value: float | None, *, pixels: float) -> float | None:
+    if value is None:
+        return None
+    if name == "pixels":
+        return round(100 * value / (pixels or 1), 4)
+    return int(value) if name in CLASS_COUNTS else round(value, 4)
 
 
 def _cell(value: Any) -> str:

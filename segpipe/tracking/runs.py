@@ -6,6 +6,7 @@ One `retrain` is a parent run; each training of the comparison is a child of it.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ PARENT = "mlflow.parentRunId"
 KIND = "mlflow.experimentKind"  # makes MLflow's pages show training runs instead of chat traces
 # What MLflow stores of a tag; a longer text would be cut in the middle of a table.
 NOTE_CHARACTERS = 8000
+# COCO's sizes and recalls: with those of masks and boxes, in validation and test, a table of runs has 36 columns more.
+_NO_COLUMN = re.compile(r"(.+/)?(ap[sml]|ar\w*)/coco/\w+")
 
 
 def open_parent(
@@ -84,7 +87,7 @@ def open_child(
 def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
     """Logs the values of `history` that the run does not have yet (by metric and step); returns how many those were.
 
-    A row is {"step": int, "epoch": int, "metrics": {name: value}}; a value of None means undefined and is left out.
+    A row is {"step": int, "epoch": int, "metrics": {name: value}}, of which `columns` are logged.
     """
     with talking_to(run.tracking_uri) as client:
         from mlflow.entities import Metric
@@ -94,8 +97,8 @@ def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
         missing = [
             Metric(metric_name(name), float(value), now, int(row["step"]))
             for row in history
-            for name, value in row["metrics"].items()
-            if value is not None and not known.has(metric_name(name), int(row["step"]))
+            for name, value in columns(row["metrics"]).items()
+            if not known.has(metric_name(name), int(row["step"]))
         ]
         log_metrics(client, run.run_id, missing)
         return len(missing)
@@ -114,6 +117,12 @@ def describe(run: RunRef, *, section: str, metrics: Mapping[str, float], tags: M
         note = shorten_note(f"{before}\n\n{section}".strip())
         for key, value in {**tags, NOTE: note}.items():
             client.set_tag(run.run_id, key, value)
+
+
+def columns(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """The metrics that runs show, each as a column of the page that compares them: those that are defined, without
+    COCO's sizes and recalls, which reports and the run's own files have."""
+    return {name: value for name, value in metrics.items() if value is not None and not _NO_COLUMN.fullmatch(name)}
 
 
 def finish(run: RunRef, *, failed: bool) -> None:

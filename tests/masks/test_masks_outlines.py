@@ -71,5 +71,15 @@ def test_maps_of_every_width_are_read(kind: str) -> None:
 
 def test_run_lengths_come_before_the_map() -> None:
     rle = encode_rle([[0, 1, 1], [0, 0, 1]])["counts"]
-    found = mask_of(Segment(segment_id=1, class_id=0, area=3, rle=rle), sample())
-    np.testing.assert_array_equal(found, [[0, 1, 1], [0, 0, 1]])
+    segment = Segment(segment_id=1, class_id=0, area=3, rle=rle)
+    np.testing.assert_array_equal(mask_of(segment, sample()), [[0, 1, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(mask_of(segment, sample(), columns=(1, 2)), [[1], [0]])
+    with pytest.raises(CorruptError, match=r"sample a, segment 1: the stored mask does not decode .*ingest again"):
+        mask_of(segment, sample(height=3))
+
+
+def test_columns_of_a_map_are_cut_as_those_of_run_lengths() -> None:
+    stored = sample(segment_map=bytes([0, 4, 4, 0, 0, 4]))
+    segment = Segment(segment_id=4, class_id=0, area=3)
+    np.testing.assert_array_equal(mask_of(segment, stored, columns=(1, 3)), [[1, 1], [0, 1]])
+    np.testing.assert_array_equal(mask_of(segment, stored), [[0, 1, 1], [0, 0, 1]])

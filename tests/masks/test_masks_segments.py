@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from segpipe import masks
 from segpipe.data.decode import decode_objects
-from segpipe.errors import BadSampleError
-from segpipe.masks import box_of_runs, encode_crop, encode_rle, rle_runs, segment_runs
+from segpipe.errors import CorruptError
+from segpipe.masks import box_of_runs, crop_of_runs, encode_crop, encode_rle, pixels_of_runs, rle_runs, segment_runs
 from segpipe.types import Sample, Segment
 
 
@@ -44,7 +44,12 @@ def test_a_crop_is_encoded_as_the_image_around_it(
     assert counts == encode_rle(whole)["counts"]
     rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
     box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if rows.size else (0, 0, 0, 0)
-    assert box_of_runs(rle_runs(counts, *whole.shape), len(whole)) == box
+    runs = rle_runs(counts, *whole.shape)
+    assert box_of_runs(runs, len(whole)) == box
+    top, left, inside_hw = crop_of_runs(runs, len(whole))
+    assert np.array_equal(inside_hw, whole[box[1] : box[3], box[0] : box[2]])
+    assert (left, top) == box[:2]
+    assert pixels_of_runs(runs).tolist() == np.flatnonzero(whole.T).tolist()
 
 
 def test_a_crop_that_leaves_the_image_is_a_fault_of_the_caller() -> None:
@@ -70,6 +75,6 @@ def test_the_runs_of_a_map_are_those_of_each_mask(kind: type) -> None:
 
 def test_what_does_not_decode_names_the_segment() -> None:
     sample = sample_of(np.zeros((2, 2), np.uint8), Segment(segment_id=3, class_id=0, area=1, rle=b"9"))
-    with pytest.raises(BadSampleError, match="sample s, segment 3"):
+    with pytest.raises(CorruptError, match=r"sample s, segment 3: the stored mask does not decode .*ingest again"):
         list(segment_runs(sample))
     assert list(segment_runs(replace(sample, segments=()))) == []

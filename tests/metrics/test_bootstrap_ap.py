@@ -117,6 +117,6 @@ def test_wrong_use_of_an_interval_is_named(options: dict[str, Any], message: str
 def test_a_meter_gives_evidence_of_all_that_it_counted_and_of_nothing_else() -> None:
     meter = DetectionMeter(CLASSES, "bbox")
     meter.update("a", (9, 9), [], [])
-    with pytest.raises(InputError, match=r"2 images expected, 1 counted; they differ in \['b'\]"):
+    with pytest.raises(InputError, match=r"2 images expected, 1 counted; they differ in 'b'"):
         meter.evidence(["a", "b"])
     assert meter.evidence(["a"]).truths_nK.tolist() == [[0, 0, 0, 0]]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segpipe.errors import InputError
+from segpipe.masks import decode_rle, encode_rle
 from segpipe.metrics import boundary_iou, mask_boundary
-from segpipe.metrics.boundary import segment_boundaries
+from segpipe.metrics.boundary import rle_boundary, segment_boundaries
 
 
 def slow_boundary(mask: np.ndarray, ratio: float) -> np.ndarray:
@@ -41,6 +42,7 @@ def test_a_boundary_is_what_erosions_take(mask: np.ndarray, ratio: float) -> Non
     found = mask_boundary(mask, ratio)
     assert found.dtype == np.bool_
     assert np.array_equal(found, slow_boundary(mask, ratio))
+    assert np.array_equal(decode_rle(rle_boundary(encode_rle(mask), ratio), *mask.shape), found)
 
 
 @settings(max_examples=60, deadline=None)

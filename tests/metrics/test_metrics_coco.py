@@ -128,6 +128,21 @@ MADE_SCORES: list[Known] = [
 ]  # fmt: skip
 
 
+def test_boundaries_find_fault_where_masks_hardly_do() -> None:
+    """In 100 x 100 a boundary is 3 wide: of a square of 20 it is 400 - 14 * 14 = 204 pixels.
+
+    Moved by one, masks have 380 of 420 in common. Of the boundaries it is 19 x 3 above and below, and in the 14 rows
+    between them 2 columns on each side: 2 * 57 + 14 * 4 = 170 of 2 * 204 - 170 = 238.
+    """
+    assert coco_average_precision(squares(0), [square(1)])["AP"] == pytest.approx(0.9), "380 / 420 = 0.905"
+    assert coco_average_precision(squares(0), [square(1)], "boundary")["AP"] == pytest.approx(0.5), "170 / 238 = 0.714"
+    assert coco_average_precision(squares(0), [square(0)], "boundary")["AP"] == 1.0
+    crowd = squares(40, 0)
+    crowd["annotations"][1]["iscrowd"] = 1
+    scores = coco_average_precision(crowd, [square(40, 0.5), square(1, 0.9)], "boundary")
+    assert scores["AP"] == 1.0, "19 of 20 columns lie on the crowd"
+
+
 @pytest.mark.parametrize(("made", "iou_type", "expected"), MADE_SCORES + (MINI_SCORES if MINI.is_dir() else []))
 def test_known_scores(made: Callable[[], Any], iou_type: Any, expected: dict[str, float]) -> None:
     scores = coco_average_precision(*made(), iou_type)
@@ -280,7 +295,7 @@ def test_a_bad_ground_truth_is_named(change: Callable[[dict[str, Any]], object],
     ("detections", "options", "message"),
     [
         ({}, {}, "COCO detections: expected a list, found dict"),
-        ([square(0)], {"iou_type": "mask"}, "iou_type 'mask'; expected one of segm, bbox, keypoints"),
+        ([square(0)], {"iou_type": "mask"}, "iou_type 'mask'; expected one of segm, boundary, bbox, keypoints"),
         ([square(0)], {"iou_type": "keypoints", "use_categories": False}, "keypoints are measured by category only"),
         ([square(0), {k: v for k, v in square(0).items() if k != "bbox"}], {}, "some detections have a bbox and some"),
         ([JOINT], {"iou_type": "bbox"}, "bbox is None; expected 4 numbers"),

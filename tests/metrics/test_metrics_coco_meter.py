@@ -14,7 +14,15 @@ from segpipe.metrics import DetectionMeter, coco_average_precision
 from tests.fixtures.random_coco import HEIGHT, WIDTH, random_coco
 from tests.metrics.test_metrics_coco import MINI, mini_detections
 
-CASES = [("segm", True), ("segm", False), ("bbox", True), ("bbox", False), ("keypoints", True)]
+CASES = [
+    ("segm", True),
+    ("segm", False),
+    ("boundary", True),
+    ("boundary", False),
+    ("bbox", True),
+    ("bbox", False),
+    ("keypoints", True),
+]
 
 
 def by_workers(
@@ -44,15 +52,17 @@ def test_any_number_of_workers_gives_the_evaluators_bits(iou_type: Any, use_cate
         assert by_workers(truth, detections, workers, iou_type, use_categories).scores() == expected
 
 
-def test_real_photographs_give_the_evaluators_bits_too() -> None:
+@pytest.mark.parametrize("iou_type", ["segm", "boundary"])
+def test_real_photographs_give_the_evaluators_bits_too(iou_type: Any) -> None:
     """COCO mini where it is there, else a larger drawn document."""
-    truth, detections = mini_detections(3) if MINI.is_dir() else random_coco(7, "segm", num_images=30)
+    truth, detections = mini_detections(3) if MINI.is_dir() else random_coco(7, iou_type, num_images=30)
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    meter = DetectionMeter([category["id"] for category in truth["categories"]])
+    meter = DetectionMeter([category["id"] for category in truth["categories"]], iou_type)
     for image, size in sizes.items():
         mine = [[entry for entry in kind if entry["image_id"] == image] for kind in (truth["annotations"], detections)]
         meter.update(image, size, *mine)
-    assert meter.scores() == coco_average_precision(truth, detections)
+    assert meter.scores() == coco_average_precision(truth, detections, iou_type)
+    assert f"ap/coco/{iou_type}" in meter.metrics()
 
 
 def test_no_images_and_empty_images_have_no_score() -> None:
@@ -129,7 +139,7 @@ def test_an_image_counts_once_and_refused_ones_not_at_all() -> None:
     "other", [DetectionMeter([1]), DetectionMeter([1, 2], "bbox"), DetectionMeter([1], "bbox", use_categories=False)]
 )
 def test_other_measures_do_not_merge(other: DetectionMeter) -> None:
-    with pytest.raises(InputError, match="measures differ"):
+    with pytest.raises(InputError, match="meter: parts of a split must be measured alike"):
         DetectionMeter([1], "bbox").merge(other)
     with pytest.raises(InputError, match="measured by category only"):
         DetectionMeter([1], "keypoints", use_categories=False)

@@ -201,7 +201,7 @@ def test_a_network_of_given_proposals_learns_which_is_which() -> None:
     ("build", "options", "message"),
     [
         (build_fast_rcnn, {"pooling": "max"}, r"pooling: 'max' is not one of align, pool"),
-        (build_fast_rcnn, {"head_width": 0}, r"head_width: 0 is not a whole number of at least 1"),
+        (build_fast_rcnn, {"head_width": 0}, r"head_width: expected a whole number of at least 1, found 0"),
         (build_rcnn, {"size": 32, "context": 16}, r"context: 16 on each side leaves nothing of a crop of 32 pixels"),
         (build_rcnn, {"min_score": 1.5}, r"min_score: 1.5 is not in 0..1"),
         (build_rcnn, {"norm": "layer"}, r"norm: 'layer' is not one of batch, frozen"),

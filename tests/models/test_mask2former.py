@@ -173,8 +173,8 @@ def test_the_order_of_the_queries_is_the_order_of_the_answers(decoder: str) -> N
     ("options", "message"),
     [
         ({"decoder": "bifpn"}, r"decoder: unknown 'bifpn'; expected one of: deformable, fpn"),
-        ({"num_queries": 0}, r"num_queries: 0 is not a positive number; the paper's is 100"),
-        ({"layers": -1}, r"layers: -1 is not a positive number; the paper's is 9"),
+        ({"num_queries": 0}, r"num_queries: expected a whole number of at least 1, found 0"),
+        ({"layers": -1}, r"layers: expected a whole number of at least 1, found -1"),
         ({"hidden": 100}, r"mask2former: hidden=100 with heads=8; expected a positive multiple of 8"),
         ({"backbone": "swin"}, r"backbone: unknown 'swin'"),
         ({"heads": 2.0}, r"option heads: expected int, found 2.0"),

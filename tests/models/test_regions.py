@@ -203,10 +203,10 @@ def test_targets_that_cannot_be_learned_are_refused() -> None:
         ("retinanet", {"form": "mobile"}, r"form: 'mobile' is not one of v1, v2"),
         ("faster_rcnn", {"form": "mobile"}, r"made of mobilenet_v3_large, found backbone: 'resnet50'"),
         ("mask_rcnn", {"norm": "group"}, r"norm: 'group' is not one of batch, frozen"),
-        ("mask_rcnn", {"detections": 0}, r"detections: 0 is not a whole number of at least 1"),
+        ("mask_rcnn", {"detections": 0}, r"detections: expected a whole number of at least 1, found 0"),
         ("mask_rcnn", {"min_score": 1.0}, r"min_score: 1.0 is not in 0..1"),
         ("retinanet", {"form": "v2", "channels": 32}, r"channels: 32 is not a multiple of 64"),
-        ("retinanet", {"smallest_anchor": 0}, r"smallest_anchor: 0 is not"),
+        ("retinanet", {"smallest_anchor": 0}, r"smallest_anchor: expected a whole number of at least 1, found 0"),
         ("mask_rcnn", {"backbone": "resnet19"}, r"unknown 'resnet19'"),
     ],
 )

@@ -70,7 +70,13 @@ def test_it_is_reported_by_coco_in_masks_and_boxes(home: Path, night: Told) -> N
         _, found = nights.last("toy-objects")
     assert {report.task for report in found} == {"instance"}
     for report in found:
-        assert {"ap/coco/segm", "ap50/coco/segm", "ap/coco/bbox", "ar100/coco/bbox"} <= report.metrics.keys()
+        assert {
+            "ap/coco/segm",
+            "ap50/coco/segm",
+            "ap/coco/bbox",
+            "ar100/coco/bbox",
+            "pq/things",
+        } <= report.metrics.keys()
         assert len(report.sample_counts) == len(report.detections) == report.num_samples == 3
         assert sum(report.truth_counts) == sum(counts for image in report.sample_counts for (counts,) in image) > 0
         assert report.low <= report.value <= report.high
@@ -81,13 +87,15 @@ def test_mlflow_shows_the_night_with_curves_classes_and_pictures(client: MlflowC
     run = runs["mask_rcnn"]
     metrics = run.data.metrics
     assert {"test/ap/coco/segm", "test/ap/coco/segm_low", "val/ap/coco/segm", "train/losses/rpn_box"} <= metrics.keys()
+    assert {"val/pq/things", "test/pq/things", "test/sq/things", "test/ap75/coco/bbox"} <= metrics.keys()
+    assert len(metrics) < 30, "as many columns of a table as can be looked at"
     names = {tuple(name.split("/")) for name in metrics}
     folders = {name[:end] for name in names for end in range(1, len(name))}
     assert not names & folders, "a file store has a metric as a file, and no file is a folder"
     pictures = client.list_artifacts(run.info.run_id, "pictures")
     assert len(pictures) == 2
     table = json.loads(Path(client.download_artifacts(run.info.run_id, "evaluation/per_class.json")).read_text())
-    assert table["columns"] == ["class", "AP", "AP50", "objects"]
+    assert table["columns"] == ["class", "AP", "AP50", "PQ", "objects"]
     note = run.data.tags["mlflow.note.content"]
     assert "**mask AP " in note
     assert "| car" in note

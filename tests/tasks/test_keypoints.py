@@ -310,7 +310,7 @@ def test_the_report_holds_counts_in_the_order_of_the_dataset(samples: list[Sampl
     assert fields["low"] <= fields["value"] <= fields["high"]
     assert fields["truth_counts"] == (all_, 0)
     assert fields["per_class"]["box"] == {"pck/box/0.1": None, "keypoints": 0.0}
-    with pytest.raises(InputError, match="samples expected, 5 counted"):
+    with pytest.raises(InputError, match="images expected, 5 counted"):
         OPS.report_fields(meter, order[:3], order[:3])
 
 

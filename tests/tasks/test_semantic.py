@@ -357,7 +357,7 @@ def test_the_report_holds_counts_in_the_order_of_the_dataset() -> None:
 @pytest.mark.parametrize("order", [["s/0", "s/1", "s/2"], ["s/0", "s/1", "s/2", "s/3", "s/4"], ["s/0"] * 4])
 def test_a_report_needs_each_sample_exactly_once(order: list[str]) -> None:
     ops, meter, *_ = counted()
-    with pytest.raises(InputError, match="samples expected, 4 counted"):
+    with pytest.raises(InputError, match="images expected, 4 counted"):
         ops.report_fields(meter, order, order)
 
 

@@ -11,7 +11,8 @@ from segpipe import reports
 from segpipe.config import InferenceConfig
 from segpipe.data.batch import Batch, collate, normalise
 from segpipe.data.decode import decode
-from segpipe.errors import InputError
+from segpipe.data.objects import decode_objects
+from segpipe.errors import CorruptError, InputError
 from segpipe.masks import encode_rle
 from segpipe.models.spec import Regions, RegionTarget
 from segpipe.predictions import Detections
@@ -129,11 +130,13 @@ def test_a_report_of_each_task(kind: type[InstanceOps | DetectionOps], measures:
     assert fields["value"] == fields["metrics"][ops.primary] == ops.scores(meter)[ops.primary]
     assert fields["metrics"][f"ap50/coco/{measures[0]}"] == pytest.approx((26 + 25 * 2 / 3) / 101)
     assert fields["metrics"][f"apl/coco/{measures[0]}"] is None, "no large object"
-    assert {name.rpartition("/")[2] for name in fields["metrics"]} == set(measures)
-    assert len(fields["metrics"]) == 12 * len(measures)
+    qualities = {"pq/things", "sq/things", "rq/things"} if "segm" in measures else set()
+    assert {name.rpartition("/")[2] for name in fields["metrics"].keys() - qualities} == set(measures)
+    assert len(fields["metrics"]) == 12 * len(measures) + len(qualities)
     assert fields["per_class"]["box"]["ap50"] == pytest.approx(fields["metrics"][f"ap50/coco/{measures[0]}"])
     assert fields["per_class"]["box"]["objects"] == 4
-    assert fields["per_class"]["ground"] == fields["per_class"]["disc"] == {"ap": None, "ap50": None, "objects": 0}
+    nothing = {"ap": None, "ap50": None, "objects": 0} | ({"pq": None} if qualities else {})
+    assert fields["per_class"]["ground"] == fields["per_class"]["disc"] == nothing
     assert fields["truth_counts"] == (0, 4, 0)
     assert fields["sample_counts"] == (((0,), (2,), (0,)),) * 2
     assert fields["count_names"] == ("truths",)
@@ -165,6 +168,19 @@ def test_masks_are_measured_by_their_pixels_and_boxes_as_stated() -> None:
     assert scores["ap/coco/bbox"] == pytest.approx(0.9), "IoU 33 / 36 with the stated box: at all thresholds but 0.95"
     with pytest.raises(InputError, match="sample s/0: the model found boxes without masks"):
         counted(ops, (sample, replace(said, masks=None)))
+
+
+def test_a_damaged_mask_is_one_fault_in_training_and_in_evaluation() -> None:
+    damaged = squares(segments=(replace(squares().segments[0], rle=b"9"),))
+    ops, batch = InstanceOps(CLASSES, IGNORE), replace(batch_of(squares()), samples=(damaged,))
+    found = ops.truth(squares())
+    for met in (
+        lambda: decode_objects(damaged),
+        lambda: ops.measure(ops.meter(), [found], batch),
+        lambda: ops.truth(damaged),
+    ):
+        with pytest.raises(CorruptError, match="sample s/0, segment 1: the stored mask does not decode"):
+            met()
 
 
 def test_what_cannot_be_counted_is_named() -> None:

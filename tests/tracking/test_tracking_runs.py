@@ -8,7 +8,7 @@ import pytest
 from segpipe import tracking
 from segpipe.errors import InputError
 from segpipe.tracking import RunRef
-from segpipe.tracking.runs import NOTE_CHARACTERS, shorten_note
+from segpipe.tracking.runs import NOTE_CHARACTERS, columns, shorten_note
 
 HISTORY = [
     {"step": 10, "epoch": 0, "metrics": {"train/loss": 2.0, "val/miou": 0.1}},
@@ -154,3 +154,9 @@ def test_nothing_is_printed(open_run, capfd: pytest.CaptureFixture[str]) -> None
     tracking.mirror_history(run, HISTORY)
     tracking.finish(run, failed=False)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_table_of_runs_is_spared_what_nobody_compares() -> None:
+    kept = {"train/loss": 1.0, "val/ap/coco/segm": 0.5, "ap50/coco/bbox": 0.6, "pq/things": 0.4, "val/iou/arm": 0.2}
+    left_out = ["val/aps/coco/segm", "apl/coco/bbox", "ar100/coco/segm", "val/ar1/coco/bbox", "ar/coco/keypoints"]
+    assert columns(kept | dict.fromkeys(left_out, 0.1) | {"miou": None}) == kept

@@ -9,7 +9,6 @@ Legend: N batch, K classes, H W original size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -112,46 +111,30 @@ class PanopticOps:
 
     def scores(self, meter: PanopticMeter) -> dict[str, float]:
         """PQ, SQ and RQ over all classes, things and stuff, and `pq/class/<class>` of every class that occurs."""
-        found = meter.scores()
-        named = {
-            f"{score}/{kind}": float(found[kind][score])
-            for score in ("pq", "sq", "rq")
-            for kind in ("all", "things", "stuff")
-        }
-        occurs_K = meter.counts()[:, :, 1:].sum(axis=(0, 2)) > 0
-        named |= {f"pq/class/{c.name}": found["per_class"][k]["pq"] for k, c in enumerate(self.classes) if occurs_K[k]}
-        return {name: value for name, value in named.items() if math.isfinite(value)}
+        metrics, per_class = meter.tables()
+        named = metrics | {f"pq/class/{c.name}": per_class[k]["pq"] for k, c in enumerate(self.classes)}
+        return {name: value for name, value in named.items() if value is not None}
 
     def report_fields(self, meter: PanopticMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-        found, counts_NK4 = meter.scores(sample_ids), meter.counts(sample_ids)
-        if not found["all"]["n"]:
+        (metrics, per_class), counts_NK4 = meter.tables(sample_ids), meter.counts(sample_ids)
+        value = metrics[self.primary]
+        if value is None:
             raise InputError(
                 f"{self.primary} of these {len(sample_ids)} images is undefined: they hold no segment that counts, and "
                 "none was found (crowds and ignored pixels do not count); choose another evaluate.split"
             )
         unit = resampling_unit(groups)
         low, high = interval(counts_NK4, statistic=dataset_pq, groups=list(groups) if unit == "groups" else None)
-        occurs_K = counts_NK4[:, :, 1:].sum(axis=(0, 2)) > 0
         truths_K = counts_NK4[:, :, [1, 3]].sum(axis=(0, 2)).astype(int).tolist()
         return {
             "primary": self.primary,
             "protocol": self.protocol,
-            "value": float(found["all"]["pq"]),
+            "value": value,
             "low": low,
             "high": high,
             "resampled": unit,
-            "metrics": {
-                f"{score}/{kind}": _defined(found[kind][score])
-                for score in ("pq", "sq", "rq")
-                for kind in ("all", "things", "stuff")
-            },
-            "per_class": {
-                c.name: {
-                    **{name: value if occurs_K[k] else None for name, value in found["per_class"][k].items()},
-                    "segments": float(truths_K[k]),
-                }
-                for k, c in enumerate(self.classes)
-            },
+            "metrics": metrics,
+            "per_class": {c.name: {**per_class[k], "segments": float(truths_K[k])} for k, c in enumerate(self.classes)},
             "truth_counts": tuple(truths_K),
             "confusion": (),
             "count_names": ("iou", "true_positives", "false_positives", "false_negatives"),
@@ -170,10 +153,6 @@ def _kind(output: object) -> Kind:
             "of this task (`segpipe list models`)"
         )
     return KINDS[type(output)]
-
-
-def _defined(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _refuse_ignored(config: TrainConfig) -> None:
