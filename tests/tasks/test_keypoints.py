@@ -214,9 +214,9 @@ def test_large_images_of_one_object_go_in_tiles(samples: list[Sample]) -> None:
 
 def test_served_images_come_without_boxes() -> None:
     batch = dataclasses.replace(evaluated(list(figure_samples("test", 2))), samples=None)
-    with pytest.raises(InputError, match=r"framing objects, 2 classes of objects: .* told by boxes"):
+    with pytest.raises(InputError, match=r"framing objects: .* told by boxes .* send the boxes of each image"):
         OPS.predict(network(), batch, bundle())
-    with pytest.raises(InputError, match=r"framing image, 2 classes"):
+    with pytest.raises(InputError, match=r"framing image: .* of 2 classes \(person, box\)"):
         OPS.predict(network(framing="image"), batch, bundle(framing="image"))
     ops = KeypointsOps(CLASSES[:1], IGNORE)
     found = ops.predict(network(framing="image"), batch, bundle(framing="image"))

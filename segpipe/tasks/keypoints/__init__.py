@@ -28,6 +28,7 @@ from segpipe.metrics import KeypointMeter, interval, mean_ratio, resampling_unit
 from segpipe.metrics.keypoints import DECIDING, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses, Prediction
+from segpipe.tasks.keypoints.given import given_poses
 from segpipe.tasks.keypoints.limits import check_config, checked_pairs
 from segpipe.tasks.keypoints.looks import Looks, heatmaps_of
 from segpipe.tasks.keypoints.truth import annotations_of, detections_of, poses_of
@@ -84,7 +85,7 @@ class KeypointsOps:
 
     @torch.inference_mode()
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Poses]:
-        """The keypoints of the truth's objects, in its order; without a truth, of what each image is said to show.
+        """The keypoints of the truth's objects, in its order; without a truth, of those that came with the images.
 
         Raises InputError where nobody gave boxes to a model that needs them.
         """
@@ -99,7 +100,7 @@ class KeypointsOps:
         if batch.samples is not None:
             framed = [self.truth(sample) for sample in batch.samples]
         else:
-            framed = [self._whole(H, W, options["framing"]) for _ in batch.sample_ids]
+            framed = given_poses(batch, self.classes, options["framing"])
         crowded = [name for name, each in zip(batch.sample_ids, framed, strict=True) if looks.whole and len(each) > 1]
         if crowded:
             raise InputError(
@@ -191,23 +192,6 @@ class KeypointsOps:
             "sample_counts": tuple(tuple((int(c), int(n)) for c, n in counts_K2) for counts_K2 in counts_NK2),
             "detections": (),
         }
-
-    def _whole(self, height: int, width: int, framing: str) -> Poses:
-        """An image as the box of the one object that it shows."""
-        things = [k for k, info in enumerate(self.classes) if info.is_thing] or list(range(len(self.classes)))
-        if framing != "image" or len(things) != 1:
-            raise InputError(
-                f"framing {framing}, {len(things)} classes of objects: a model of keypoints is told by boxes where the "
-                "objects are and of what class, and these images came without; only with framing image and one class "
-                "of objects does it find them alone"
-            )
-        return Poses(
-            size=(height, width),
-            class_ids_N=np.array(things),
-            scores_N=np.ones(1),
-            boxes_N4=np.array([[0.0, 0.0, width, height]]),
-            points_NP3=np.zeros((1, 0, 3)),
-        )
 
 
 def _size(output: HeatmapOutput) -> tuple[int, int]:
