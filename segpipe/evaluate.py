@@ -23,6 +23,7 @@ from segpipe.errors import IncomparableError, InputError
 from segpipe.predictions import Prediction
 from segpipe.shards import open_dataset
 from segpipe.tasks import TASKS, TaskOps
+from segpipe.tasks.refusals import unfilled
 from segpipe.types import EvalReport, Manifest, ModelBundle
 from segpipe.version import code_version
 
@@ -98,9 +99,9 @@ def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:
             "a model is evaluated on the classes that it was trained for"
         )
     ops = TASKS[bundle.task](manifest.classes, manifest.ignore_index)
-    missing = [need for need in ops.needs if need not in manifest.annotations]
+    missing = unfilled(bundle.task, ops.needs, manifest.annotations, where=f"dataset {manifest.dataset!r}")
     if missing:
-        raise InputError(f"dataset {manifest.dataset!r} lacks {', '.join(missing)}, which task {bundle.task} needs")
+        raise InputError(missing)
     return ops
 
 

@@ -249,7 +249,7 @@ def test_colours_of_classes_may_differ(share: Share) -> None:
 
 def test_a_dataset_without_the_task_s_annotation_is_refused(share: Share) -> None:
     manifest, bundle = open_dataset(share.data).manifest, checkpoint.load_bundle(share.checkpoint)
-    with pytest.raises(InputError, match="dataset 'shapes' lacks label_map, which task semantic needs"):
+    with pytest.raises(InputError, match="task semantic needs label_map, which dataset 'shapes' does not fill"):
         task_of(bundle, replace(manifest, annotations=(Annotation.KEYPOINTS,)), origin="x")
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from segpipe import models, serving, tracking
 from segpipe.checkpoint import model_uri, save_model
+from segpipe.stages.identity import resolve
 from segpipe.stages.registration import answer_form
 from segpipe.types import ClassInfo, LabelCoding, ModelBundle, Task
 from tests.fixtures.figures import CLASSES, HEIGHT, WIDTH, figure_run
@@ -27,7 +28,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, HEIGHT, WIDTH, 3), dtype=
 
 def make_pose_bundle(folder: Path, classes: tuple[ClassInfo, ...], **options: Any) -> tuple[str, ModelBundle]:
     torch.manual_seed(0)
-    given = {**figure_run().options, **options}
+    usual = {} if options.get("framing") == "image" else resolve(figure_run()).options
+    given = {**usual, **options}
     network: nn.Module = models.create("hrnet_pose_tiny", len(classes), **given)
     nn.init.normal_(network.get_parameter("final_layer.weight"), std=1.0)
     bundle = ModelBundle(

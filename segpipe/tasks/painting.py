@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from segpipe.data.batch import Batch
 from segpipe.data.objects import Objects
-from segpipe.errors import InputError
 from segpipe.masks import encode_crop
 from segpipe.predictions import Detections
 from segpipe.refine.watershed import split
 from segpipe.tasks.finite import refuse_non_finite
+from segpipe.tasks.refusals import objects_of
 from segpipe.types import ClassInfo
 
 UNKNOWN = -1  # a pixel of a crowd: some objects are there, and nobody says which
@@ -31,11 +31,8 @@ def painted_labels(batch: Batch, classes: Sequence[ClassInfo], device: torch.dev
 
     Of objects that overlap the smallest is seen, as it is in most photographs.
     """
-    if batch.objects is None:
-        named = ", ".join(batch.sample_ids[:4])
-        raise InputError(f"samples {named}: the batch has no objects, which this task trains on")
     is_thing_K = torch.tensor([info.is_thing for info in classes])
-    return torch.stack([_paint(objects, is_thing_K) for objects in batch.objects]).to(device, non_blocking=True)
+    return torch.stack([_paint(objects, is_thing_K) for objects in objects_of(batch)]).to(device, non_blocking=True)
 
 
 def _paint(objects: Objects, is_thing_K: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from segpipe import masks
 from segpipe.data.batch import Batch
-from segpipe.errors import InputError
 from segpipe.losses import query_losses
 from segpipe.models.spec import QueryOutput
 from segpipe.predictions import Detections, PanopticMap
 from segpipe.tasks.finite import refuse_non_finite
+from segpipe.tasks.refusals import objects_of
 from segpipe.types import ClassInfo, Segment
 
 MASK_STRIDE = 4
@@ -49,9 +49,7 @@ def losses(output: QueryOutput, batch: Batch, *, classes: Sequence[ClassInfo], i
 
 def query_targets(batch: Batch, image: int, classes: Sequence[ClassInfo]) -> tuple[Tensor, Tensor]:
     """Class ids (M,) int64 and bool masks (M, H, W) of what the queries are to find in one crop of the batch."""
-    if batch.objects is None:
-        raise InputError(f"sample {batch.sample_ids[image]}: has no segments, from which queries learn")
-    objects = batch.objects[image]
+    objects = objects_of(batch)[image]
     is_thing_K = torch.tensor([c.is_thing for c in classes])
     kept_M = is_thing_K[objects.class_ids_N] & ~objects.is_crowd_N
     class_ids, found = [objects.class_ids_N[kept_M]], [objects.masks_NHW[kept_M]]

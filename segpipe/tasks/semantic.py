@@ -23,6 +23,7 @@ from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
 from segpipe.metrics import ConfusionMeter, first_maximum, interval, resampling_unit, semantic_scores
 from segpipe.models.spec import DenseOutput
 from segpipe.predictions import LabelMap, Prediction
+from segpipe.tasks.refusals import labels_of
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -54,7 +55,7 @@ class SemanticOps:
     def losses(self, forward: Callable[[Tensor], DenseOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """{"main": ..., "<aux head>": ...}: cross entropy in float32 over the pixels that are not ignored."""
         output = forward(images_N3HW)
-        labels_NHW = _labels(batch).to(output.logits_NKHW.device, non_blocking=True).long()
+        labels_NHW = labels_of(batch).to(output.logits_NKHW.device, non_blocking=True).long()
         weight_K = self._class_weights_K
         if weight_K is not None:
             weight_K = weight_K.to(labels_NHW.device)
@@ -85,7 +86,7 @@ class SemanticOps:
         return ConfusionMeter(len(self.classes), self.ignore_index)
 
     def measure(self, meter: ConfusionMeter, predictions: Sequence[LabelMap], batch: Batch) -> None:
-        meter.update([p.ids_HW for p in predictions], list(_labels(batch).numpy()), batch.sample_ids)
+        meter.update([p.ids_HW for p in predictions], list(labels_of(batch).numpy()), batch.sample_ids)
 
     def scores(self, meter: ConfusionMeter) -> dict[str, float]:
         """mIoU and the other means, and `iou/<class>` for every class that occurs."""
@@ -137,12 +138,6 @@ def _logits_NKHW(model: nn.Module, batch: Batch, bundle: ModelBundle, *, scale: 
     if logits_NKHW.shape[-2:] != size:
         logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
     return logits_NKHW
-
-
-def _labels(batch: Batch) -> Tensor:
-    if batch.labels_NHW is None:
-        raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: have no label map, which this task needs")
-    return batch.labels_NHW
 
 
 def _defined(value: float) -> float | None:

@@ -8,6 +8,7 @@ import safetensors.torch
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.stages import layout
+from segpipe.stages.identity import options_of, resolve
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.preflight import check, check_evaluation, check_splits
 from segpipe.stages.retrain import retrain
@@ -173,3 +174,24 @@ def test_a_split_that_ingest_refused_as_a_whole_is_missing() -> None:
     )
     with pytest.raises(InputError, match=r"train.validation_split is 'val', but dataset 'streets' has the splits test"):
         check_splits(recipe(), ingested)
+
+
+POSES = "architectures=[{arch: hrnet_pose_tiny, options: {keypoints: 5}}]"
+
+
+def test_pairs_of_keypoints_are_said_once_and_follow_into_the_models_options() -> None:
+    both = ("train.augment.keypoint_pairs=[[1, 2], [3, 4]]", "train.inference={mirror: true}")
+    said = recipe("task=keypoints", POSES, *both)
+    check(said)
+    assert options_of(said.run_config(0))["keypoint_pairs"] == [[1, 2], [3, 4]]
+    assert resolve(resolve(said.run_config(0))) == resolve(said.run_config(0))
+    for more, message in (
+        (
+            ("architectures.0.options.keypoint_pairs=[[1, 2]]",),
+            r"option keypoint_pairs is \[\[1, 2\]\], and train.augm",
+        ),
+        (("train.augment.keypoint_pairs=[[1, 7]]",), r"keypoint_pairs: \[\[1, 7\]\]; expected .* from 0 to 4: the opt"),
+        (("train.augment.keypoint_pairs=null",), r"train.augment.flip and train.inference.mirror: in a mirror image"),
+    ):
+        with pytest.raises(InputError, match=f"architectures.0: .*{message}"):
+            check(recipe("task=keypoints", POSES, *both, *more))

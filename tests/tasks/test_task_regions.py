@@ -143,5 +143,5 @@ def test_a_model_learns_of_things_and_of_no_crowd() -> None:
     assert torch.equal(target.masks_MHW, masks_NHW[[0, 3]])
     assert torch.equal(target.boxes_M4, objects.boxes_N4[[0, 3]])
     bare = Batch(images_N3HW=torch.zeros(1, 3, 5, 6), labels_NHW=None, sample_ids=("s",), original_sizes=((5, 6),))
-    with pytest.raises(InputError, match="samples s: the batch has no objects"):
+    with pytest.raises(InputError, match="samples s: came without objects"):
         region_targets(bare, CLASSES, torch.device("cpu"))

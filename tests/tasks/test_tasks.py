@@ -12,7 +12,7 @@ from segpipe.types import Annotation, ClassInfo, Task
 from tests.fixtures.small import CLASSES, IGNORE
 
 ROOM = Path(tasks.__file__).parent
-SHARED = ("finite", "objects", "painting", "queries", "regions")  # what several tasks are made of
+SHARED = ("finite", "refusals", "objects", "painting", "queries", "regions")  # what several tasks are made of
 every_task = pytest.mark.parametrize("task", TASKS)
 
 

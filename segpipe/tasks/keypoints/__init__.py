@@ -1,7 +1,7 @@
 """Keypoints: where the named points of each object lie, its box being given. Behind the task door of `tasks/`.
 
-Top-down, with the truth's boxes, as the protocol says: what is measured is the pose, not a detector. A model of framing
-"image" is given whole images instead, in tiles where they are large, and finds the one set of points of each.
+Top-down, of the truth's objects, as the protocol says: what is measured is the pose, not a detector. A model of framing
+"image" sees whole images instead of boxes, in tiles where they are large, and finds the one set of points of each.
 
 Legend: N images of a batch, M objects of an image, n objects of a batch, P keypoints, H W image size, h w of a heatmap.
 """
@@ -28,10 +28,12 @@ from segpipe.metrics import KeypointMeter, interval, mean_ratio, resampling_unit
 from segpipe.metrics.keypoints import DECIDING, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses, Prediction
+from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.keypoints.given import given_poses
-from segpipe.tasks.keypoints.limits import check_config, checked_pairs
+from segpipe.tasks.keypoints.limits import check_config
 from segpipe.tasks.keypoints.looks import Looks, heatmaps_of
 from segpipe.tasks.keypoints.truth import annotations_of, detections_of, poses_of
+from segpipe.tasks.refusals import objects_of, required
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 REGIONS_PER_PASS = 64
@@ -59,18 +61,17 @@ class KeypointsOps:
             check_config(config)
         self.classes = tuple(classes)
         self._person = next((k for k, info in enumerate(self.classes) if info.name == "person"), None)
-        self.protocol = f"{self.primary}/mean-of-classes/boxes=truth/original-resolution"
+        # A model is told which objects there are, by their boxes; one of framing "image" makes no other use of them.
+        self.protocol = f"{self.primary}/mean-of-classes/objects=truth/original-resolution"
 
     def losses(self, forward: Callable[..., HeatmapOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """{"heatmaps": ...}: squared error of the heatmaps of labelled keypoints, one set an object of the crop."""
-        if batch.objects is None:
-            raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: have no objects, which this task needs")
-        objects = [_labelled(each) for each in batch.objects]
+        objects = [_labelled(each) for each in objects_of(batch)]
         output = forward(images_N3HW, [each.boxes_N4 for each in objects])
         heatmaps_nPhw = output.heatmaps_NPhw
-        n, num_keypoints = heatmaps_nPhw.shape[:2]
+        num_keypoints = heatmaps_nPhw.shape[1]
         # An input without an object still has one answer, of weight 0.
-        truths_nP3 = torch.zeros(n, num_keypoints, 3)
+        truths_nP3 = torch.zeros(max(1, sum(map(len, objects))), num_keypoints, 3)
         row = 0
         for each in objects:
             if each.keypoints_NP3 is not None:
@@ -78,6 +79,8 @@ class KeypointsOps:
                 truths_nP3[row : row + len(each), : each.keypoints_NP3.shape[1]] = each.keypoints_NP3
                 row += len(each)
         truths_nP3 = truths_nP3.to(heatmaps_nPhw.device, non_blocking=True)
+        if output.chosen_N is not None:
+            truths_nP3 = truths_nP3[output.chosen_N]
         size = _size(output)
         cells_nP2 = to_cells(truths_nP3[..., :2], output.regions_N4, size)
         weights_nP = (truths_nP3[..., 2] > 0) & inside(cells_nP2, size)
@@ -87,14 +90,14 @@ class KeypointsOps:
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Poses]:
         """The keypoints of the truth's objects, in its order; without a truth, of those that came with the images.
 
-        Raises InputError where nobody gave boxes to a model that needs them.
+        Raises InputError where nobody gave boxes to a model that needs them, NonFiniteError for one that has diverged.
         """
         options = models.complete(bundle.arch, bundle.options)
         looks = Looks(
             whole=options["framing"] == "image",
             tile=options["tile"],
             overlap=options["overlap"],
-            pairs=checked_pairs(bundle.inference, options["keypoint_pairs"]),
+            pairs=options["keypoint_pairs"] if bundle.inference.mirror else None,
         )
         H, W = batch.images_N3HW.shape[-2:]
         if batch.samples is not None:
@@ -116,6 +119,8 @@ class KeypointsOps:
             part = slice(start, start + REGIONS_PER_PASS)
             entering_n4 = torch.from_numpy(boxes_n4[part]).float() * factors_4
             output = heatmaps_of(model, images_N3hw, [image for image, _ in places[part]], entering_n4, looks)
+            for (image, _), heatmaps_Phw in zip(places[part], output.heatmaps_NPhw, strict=True):
+                refuse_non_finite(batch.sample_ids[image], "heatmaps", heatmaps_Phw)
             cells_nP2, scores_nP = decode(output.heatmaps_NPhw)
             regions_n4 = output.regions_N4 / factors_4.to(output.regions_N4.device)
             points_nP2 = to_pixels(cells_nP2, regions_n4, _size(output))
@@ -134,11 +139,8 @@ class KeypointsOps:
         return KeypointMeter(len(self.classes))
 
     def measure(self, meter: KeypointMeter, predictions: Sequence[Poses], batch: Batch) -> None:
-        if batch.samples is None:
-            raise InputError(
-                f"samples {', '.join(batch.sample_ids[:4])}: came without their rows, which hold the truth"
-            )
-        for found, sample in zip(predictions, batch.samples, strict=True):
+        stored = required(batch.samples, "their stored rows", batch.sample_ids)
+        for found, sample in zip(predictions, stored, strict=True):
             truth = self.truth(sample)
             num_keypoints = truth.points_NP3.shape[1]
             _check_places(num_keypoints, found.points_NP3.shape[1], (sample.sample_id,))
