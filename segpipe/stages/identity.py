@@ -30,9 +30,11 @@ def options_of(run: RunConfig) -> dict[str, Any]:
     """Every option of the run's architecture: as the recipe says, else its default.
 
     Pairs of keypoints are said once, in `train.augment`, for its mirror images as for those that the model looks at.
-    Raises InputError on an unknown architecture or option, and on other pairs among the options.
+    Raises InputError on an unknown architecture or option, on other pairs among the options, and on options that ask
+    for pretrained weights where there are none.
     """
     options = models.complete(run.arch, run.options)
+    models.require_weights(run.arch, options, run.pretrained)
     if PAIRS in options:
         pairs = [list(pair) for pair in run.train.augment.keypoint_pairs or ()]
         if run.options.get(PAIRS, pairs) != pairs:

@@ -71,6 +71,11 @@ def test_everything_that_a_recipe_names_wrongly_is_said_at_once(
             "architectures.1: pretrained: 'IMAGENET' is not known for deeplab_v3plus",
         ),
         ("architectures.0.options.width=wide", "option width: expected int, found 'wide'"),
+        ("architectures.0.options.width=1.0", "option width: expected int, found 1.0"),
+        (
+            "architectures=[{arch: mask_rcnn, options: {norm: frozen}}]",
+            "architectures.0: mask_rcnn: option norm: frozen",
+        ),
     ],
 )
 def test_each_fault_of_a_recipe_is_refused_before_any_work(override: str, message: str) -> None:
@@ -174,6 +179,14 @@ def test_a_split_that_ingest_refused_as_a_whole_is_missing() -> None:
     )
     with pytest.raises(InputError, match=r"train.validation_split is 'val', but dataset 'streets' has the splits test"):
         check_splits(recipe(), ingested)
+
+
+def test_whole_numbers_are_floats_and_frozen_norms_need_weights() -> None:
+    run = recipe("architectures=[{arch: mask_rcnn, options: {min_score: 0, norm: frozen}, pretrained: DEFAULT}]")
+    options = options_of(run.run_config(0))
+    assert (options["min_score"], type(options["min_score"]), options["norm"]) == (0.0, float, "frozen")
+    with pytest.raises(InputError, match="option min_score: expected float, found True"):
+        options_of(recipe("architectures=[{arch: mask_rcnn, options: {min_score: true}}]").run_config(0))
 
 
 POSES = "architectures=[{arch: hrnet_pose_tiny, options: {keypoints: 5}}]"
