@@ -25,7 +25,7 @@ from segpipe.errors import InputError
 from segpipe.heatmaps import decode, gaussian_targets, inside, to_cells, to_pixels
 from segpipe.losses import heatmap_loss
 from segpipe.metrics import KeypointMeter, interval, mean_ratio, resampling_unit
-from segpipe.metrics.keypoints import DECIDING, THRESHOLDS
+from segpipe.metrics.keypoints import DECIDING, DOUBT, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses, Prediction
 from segpipe.tasks.finite import refuse_non_finite
@@ -37,8 +37,6 @@ from segpipe.tasks.refusals import objects_of, required
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 REGIONS_PER_PASS = 64
-# As the authors' evaluation has it: the score of an object is the mean peak of the keypoints that are not in doubt.
-DOUBT = 0.2
 
 
 class KeypointsOps:
