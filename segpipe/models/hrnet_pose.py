@@ -33,7 +33,7 @@ OPTIONS: Mapping[str, Any] = {
     "input_size": [256, 192],
     "padding": 1.25,
     "jitter": 0.35,
-    # Of one worker's micro-batch: twice the authors' batch of a GPU, which fits into its memory.
+    # Of one worker's micro-batch; the authors have 32 on a GPU, and most crops show fewer.
     "most_objects": 64,
     "framing": "objects",
     "keypoint_pairs": [],
@@ -236,6 +236,7 @@ DIFFERS = (
     "not by a quarter of a cell; the loss is the mean over labelled keypoints",
     "convolutions of the body start from He's normal instead of a standard deviation of 0.001, since no training on "
     "ImageNet is taken for granted; keypoints of every class share the heatmaps",
+    "batches are of images: their objects are learnt from together, at most most_objects of them, drawn anew each time",
 )
 
 _TINY: dict[str, Any] = {"stem": 16, "blocks": 1, "modules": (1, 1, 1)}
