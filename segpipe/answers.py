@@ -1,22 +1,37 @@
-"""What a model answers to whoever asks it from outside: predictions as plain data, and the form that they have.
+"""What a model answers to whoever asks it from outside: predictions as plain data, and the form of both.
 
     prediction -> plain data -> MLflow's pyfunc, JSON
     type of prediction -> AnswerForm -> signature and description of the registered model
 
-Beside `predictions.py`, whose types it goes by; a new type is a line in FORMS and one in `answer_of`.
+Beside `predictions.py`, whose types it goes by; a new type is a line in _ANSWERS and one in `answer_of`.
 
 Legend: N images or objects, H W size in pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Prediction
 from segpipe.types import AnswerForm
 
 _INPUT = "uint8 (N, H, W, 3) RGB of any size"
+_IMAGES = [[[[0, 0, 0], [255, 255, 255]]]]  # one, of a black and a white pixel
+
+
+class _Told(NamedTuple):
+    """What is told beside images: what it means, and of the image above."""
+
+    meaning: str
+    example: Any
+
+
+_TOLD = {
+    "boxes": _Told("of each image a list of [x0, y0, x1, y1] in pixels", [[[0, 0, 2, 1]]]),
+    "class_ids": _Told("of each image a list, one a box", [[0]]),
+}
 
 
 def answer_of(found: Prediction) -> Any:
@@ -36,16 +51,36 @@ def answer_of(found: Prediction) -> Any:
     return answer | ({} if found.masks is None else {"masks": [_run_lengths(found, mask) for mask in found.masks]})
 
 
-def form_of(kind: type[Prediction], num_classes: int) -> AnswerForm:
-    """The form of the answers of a model that gives predictions of this kind."""
+def form_of(kind: type[Prediction], num_classes: int, *, told: Sequence[str] = ()) -> AnswerForm:
+    """The form of the questions and answers of a model that gives predictions of this kind.
+
+    `told` names what it must be told beside the images (`tasks.told_with_images`), a list an image: "boxes", [x0, y0,
+    x1, y1] in pixels of each object, and "class_ids" of these.
+    """
+    name, said, columns = _ANSWERS[kind]
     if kind is LabelMap:
         # One array of all images, and not a dict of each: MLflow calls it a tensor.
         labels = {"dtype": "uint8" if num_classes <= 255 else "int32", "shape": [-1, -1, -1]}
+        columns = ({"type": "tensor", "tensor-spec": labels, "name": "labels"},)
+    images = {"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, -1, -1, 3]}}
+    if not told:
+        # Without a name, so that a plain array and a plain JSON list are taken as they are.
         return AnswerForm(
-            usage=f"labels = model.predict(images)  # {_INPUT} -> class ids (N, H, W)",
-            columns=({"type": "tensor", "tensor-spec": labels, "name": "labels"},),
+            usage=f"{name} = model.predict(images)  # {_INPUT} -> {said}",
+            request=json.dumps({"inputs": _IMAGES}),
+            inputs=(images,),
+            columns=columns,
         )
-    return FORMS[kind]
+    # Images have objects of any number: a list for each of them, which MLflow calls an array of anything.
+    lists = {"type": "tensor", "tensor-spec": {"dtype": "object", "shape": [-1]}}
+    asked = ", ".join(f'"{each}": {each}' for each in ("images", *told))
+    notes = "; ".join(f"{each}: {_TOLD[each].meaning}" for each in told)
+    return AnswerForm(
+        usage=f"{name} = model.predict({{{asked}}})  # {_INPUT}; {notes}; arrays -> {said}",
+        request=json.dumps({"inputs": {"images": _IMAGES, **{each: _TOLD[each].example for each in told}}}),
+        inputs=({**images, "name": "images"}, *({**lists, "name": each} for each in told)),
+        columns=columns,
+    )
 
 
 def _list_of(items: Mapping[str, Any], **column: Any) -> dict[str, Any]:
@@ -62,26 +97,30 @@ def _run_lengths(found: Detections, mask: bytes) -> dict[str, Any]:
 
 _WHOLE, _REAL, _TEXT = ({"type": name} for name in ("long", "double", "string"))
 # As MLflow writes a signature: https://mlflow.org/docs/latest/ml/model/signatures/
-FORMS: Mapping[type[Prediction], AnswerForm] = {
-    Detections: AnswerForm(
-        usage=f"objects = model.predict(images)  # {_INPUT} -> class_ids, scores, boxes (and masks) of each image",
-        columns=(
+_ANSWERS: Mapping[type[Prediction], tuple[str, str, tuple[Mapping[str, Any], ...]]] = {
+    LabelMap: ("labels", "class ids (N, H, W)", ()),
+    Detections: (
+        "objects",
+        "class_ids, scores, boxes (and masks) of each image",
+        (
             _list_of(_WHOLE, name="class_ids", required=True),
             _list_of(_REAL, name="scores", required=True),
             _list_of(_list_of(_REAL), name="boxes", required=True),
             _list_of(_object_of(size=_list_of(_WHOLE), counts=_TEXT), name="masks", required=False),
         ),
     ),
-    PanopticMap: AnswerForm(
-        usage=f"panoptic = model.predict(images)  # {_INPUT} -> map of segment ids and segments of each image",
-        columns=(
+    PanopticMap: (
+        "panoptic",
+        "map of segment ids and segments of each image",
+        (
             _list_of(_list_of(_WHOLE), name="map", required=True),
             _list_of(_object_of(id=_WHOLE, class_id=_WHOLE, area=_REAL), name="segments", required=True),
         ),
     ),
-    Poses: AnswerForm(
-        usage=f"poses = model.predict(images)  # {_INPUT} -> class_ids, scores, boxes and points of each image",
-        columns=(
+    Poses: (
+        "poses",
+        "class_ids, scores, boxes and points of each image",
+        (
             _list_of(_WHOLE, name="class_ids", required=True),
             _list_of(_REAL, name="scores", required=True),
             _list_of(_list_of(_REAL), name="boxes", required=True),

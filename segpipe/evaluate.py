@@ -23,6 +23,7 @@ from segpipe.errors import IncomparableError, InputError
 from segpipe.predictions import Prediction
 from segpipe.shards import open_dataset
 from segpipe.tasks import TASKS, TaskOps, tells_things_from_stuff
+from segpipe.tasks.refusals import unfilled
 from segpipe.types import ClassInfo, EvalReport, Manifest, ModelBundle
 from segpipe.version import code_version
 
@@ -109,9 +110,9 @@ def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:
             f"{origin}: of the model's classes, {', '.join(turned)} in dataset {manifest.dataset!r}; a model of task "
             f"{bundle.task} is evaluated on the things and the stuff that it was trained for"
         )
-    missing = [need for need in ops.needs if need not in manifest.annotations]
+    missing = unfilled(bundle.task, ops.needs, manifest.annotations, where=f"dataset {manifest.dataset!r}")
     if missing:
-        raise InputError(f"dataset {manifest.dataset!r} lacks {', '.join(missing)}, which task {bundle.task} needs")
+        raise InputError(missing)
     return ops
 
 

@@ -10,13 +10,10 @@ Letter legend: N heatmaps' regions, P keypoints, h w size of a heatmap in cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-Refinement = Literal["taylor", "quarter", "none"]
 
 SIGMA = 2.0  # cells, at 64 x 48 of them: the authors' setting (their paper says 1)
 _LEAST = 1e-10  # below, a logarithm would lead away
@@ -34,17 +31,14 @@ def to_pixels(cells_NP2: Tensor, regions_N4: Tensor, size: tuple[int, int]) -> T
     return (cells_NP2 + 0.5) / cells_N12 + origin_N12 - 0.5
 
 
-def gaussian_targets(
-    cells_NP2: Tensor, size: tuple[int, int], *, sigma: float = SIGMA, quantised: bool = False
-) -> Tensor:
+def gaussian_targets(cells_NP2: Tensor, size: tuple[int, int], *, sigma: float = SIGMA) -> Tensor:
     """(N, P, h, w) float32: exp(-d^2 / (2 sigma^2)), d the distance in cells of a cell's middle to the keypoint.
 
-    The peak is 1 where a keypoint lies in the middle of a cell. Sun et al. 2019 round the centre to a cell first, which
-    `quantised` does: half a cell of it, two pixels at stride 4, is lost before anything is learnt (Zhang et al. 2020,
-    arXiv:1910.06278, section 3.2); and they cut off beyond 3 sigma, where 1.1 % of the peak are left.
+    The peak is 1 where a keypoint lies in the middle of a cell. Sun et al. 2019 round the centre to a cell first: half
+    a cell of it, two pixels at stride 4, is lost before anything is learnt (Zhang et al. 2020, arXiv:1910.06278,
+    section 3.2); and they cut off beyond 3 sigma, where 1.1 % of the peak are left.
     """
-    centres_NP2 = (cells_NP2 + 0.5).floor() if quantised else cells_NP2
-    x_NP1, y_NP1 = centres_NP2.float().unsqueeze(-1).unbind(-2)
+    x_NP1, y_NP1 = cells_NP2.float().unsqueeze(-1).unbind(-2)
     h, w = size
     along_x_NPw = torch.exp(-((torch.arange(w, device=x_NP1.device) - x_NP1) ** 2) / (2 * sigma**2))
     along_y_NPh = torch.exp(-((torch.arange(h, device=y_NP1.device) - y_NP1) ** 2) / (2 * sigma**2))
@@ -58,39 +52,28 @@ def inside(cells_NP2: Tensor, size: tuple[int, int]) -> Tensor:
     return (x_NP >= -0.5) & (x_NP <= w - 0.5) & (y_NP >= -0.5) & (y_NP <= h - 0.5)
 
 
-def decode(
-    heatmaps_NPhw: Tensor, *, refinement: Refinement = "taylor", smoothing: float = SIGMA
-) -> tuple[Tensor, Tensor]:
+def decode(heatmaps_NPhw: Tensor, *, smoothing: float = SIGMA) -> tuple[Tensor, Tensor]:
     """Where the heatmaps peak: (N, P, 2) x, y in cells, and the peaks' values (N, P), both float32.
 
-    "none" is the middle of the highest cell, of equals the first; "quarter" goes a quarter of a cell towards the higher
-    neighbour along each axis (Newell et al. 2016; used by Sun et al. 2019). "taylor" takes the logarithm for a parabola
-    and steps to its top (DARK, Zhang et al. 2020, arXiv:1910.06278, equations 4 to 9): exact for a Gaussian. What a
-    model says has more than one bump, so that it is smoothed before, by a Gaussian of `smoothing` cells (0: not at
-    all) wherever that does not reach beyond the edge, since what it would find there instead of zeros draws a peak up
-    to a cell inwards; the value is always that of the map as it came. Where the parabola has no top within a cell of
-    the highest one, or neighbours are missing, the middle of the cell stays.
+    From the middle of the highest cell, of equals the first, it steps to the top of the parabola that the logarithm is
+    taken for (DARK, Zhang et al. 2020, arXiv:1910.06278, equations 4 to 9): exact for a Gaussian. What a model says has
+    more than one bump, so that it is smoothed before, by a Gaussian of `smoothing` cells (0: not at all) wherever that
+    does not reach beyond the edge, since what it would find there instead of zeros draws a peak up to a cell inwards;
+    the value is always that of the map as it came. Where the parabola has no top within a cell of the highest one, or
+    neighbours are missing, the middle of the cell stays.
     """
     h, w = heatmaps_NPhw.shape[2:]
     maps_NPhw = heatmaps_NPhw.float()
     scores_NP, place_NP = maps_NPhw.flatten(2).max(2)
     column_NP, row_NP = place_NP % w, place_NP // w
     cells_NP2 = torch.stack([column_NP, row_NP], dim=-1).float()
-    if refinement == "quarter":
-        left, right, up, down = (_at(maps_NPhw, row_NP, column_NP, *by) for by in ((0, -1), (0, 1), (-1, 0), (1, 0)))
-        # Beyond the edge `_at` repeats the edge: a cell without a neighbour must not be drawn to the one it has.
-        has_x, has_y = (column_NP > 0) & (column_NP < w - 1), (row_NP > 0) & (row_NP < h - 1)
-        shift_NP2 = torch.stack([(right - left).sign() * has_x, (down - up).sign() * has_y], dim=-1)
-        return cells_NP2 + 0.25 * shift_NP2, scores_NP
-    if refinement == "taylor":
-        step_NP2 = _newton_step(maps_NPhw, row_NP, column_NP)
-        if smoothing > 0:
-            radius = round(2.5 * smoothing)  # DARK's kernel of 11 for a sigma of 2
-            smooth_NP2 = _newton_step(_smoothed(maps_NPhw, smoothing, radius), row_NP, column_NP)
-            edge_NP = torch.stack([column_NP, row_NP, w - 1 - column_NP, h - 1 - row_NP]).amin(0)
-            step_NP2 = torch.where((edge_NP > radius)[..., None], smooth_NP2, step_NP2)
-        return cells_NP2 + step_NP2, scores_NP
-    return cells_NP2, scores_NP
+    step_NP2 = _newton_step(maps_NPhw, row_NP, column_NP)
+    if smoothing > 0:
+        radius = round(2.5 * smoothing)  # DARK's kernel of 11 for a sigma of 2
+        smooth_NP2 = _newton_step(_smoothed(maps_NPhw, smoothing, radius), row_NP, column_NP)
+        edge_NP = torch.stack([column_NP, row_NP, w - 1 - column_NP, h - 1 - row_NP]).amin(0)
+        step_NP2 = torch.where((edge_NP > radius)[..., None], smooth_NP2, step_NP2)
+    return cells_NP2 + step_NP2, scores_NP
 
 
 def mirrored(heatmaps_NPhw: Tensor, pairs: Sequence[Sequence[int]]) -> Tensor:

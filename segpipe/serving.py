@@ -3,12 +3,12 @@
 MLflow imports this module (where segpipe is not installed, from the copy that was logged with the model) and calls
 `_load_pyfunc` with the folder of the bundle: `weights.safetensors` and a strict `model.json`. Nothing is unpickled.
 
-Legend: N images, H W size in pixels, K classes.
+Legend: N images, H W size in pixels, K classes, M objects of an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from segpipe.answers import answer_of
 from segpipe.checkpoint import load_model
-from segpipe.data.batch import Batch
+from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
 from segpipe.predictions import LabelMap, Prediction
-from segpipe.tasks import TASKS
+from segpipe.tasks import TASKS, told_with_images
 from segpipe.types import IGNORE_8BIT, ModelBundle
 
 # Bounds what one request may take: what one forward pass holds at once (1 GiB as float32), and the size of one image.
@@ -38,27 +38,34 @@ class Predictor:
     def __init__(self, model: nn.Module, bundle: ModelBundle) -> None:
         self._model, self._bundle = model, bundle
         self._ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
+        self._told = told_with_images(bundle)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """What the model says of images: uint8 array (N, H, W, 3), RGB 0..255, any N, H, W.
 
         Class ids of a semantic model go back as uint8 (N, H, W), int32 if K > 255; every other task answers with a list
         of one dict an image (`answers.py`). Images of several sizes come as a one-dimensional object array or a list of
-        (H, W, 3) arrays, and their answers go back as a list. Raises MlflowException (HTTP 400 when served) for any
-        other shape or type.
+        (H, W, 3) arrays, and their answers go back as a list. A model that must be told of objects takes a dict of
+        "images", "boxes" ([x0, y0, x1, y1] in pixels of each object, a list an image) and, where it knows objects of
+        several classes, "class_ids". Raises MlflowException (HTTP 400 when served) for any other shape or type.
         """
         if params:
             raise _refusal(f"unknown parameters {sorted(params)}; this model takes none")
-        if isinstance(model_input, list) or getattr(model_input, "ndim", 0) == 1:
-            return [answer_of(self._predictions(_images_NHW3(image, 3)[None])[0]) for image in model_input]
-        images_NHW3 = _images_NHW3(model_input, 4)
-        answers = [answer_of(found) for found in self._predictions(images_NHW3)]
-        if self._ops.prediction is not LabelMap:
+        images, *told = _parted(model_input, self._told) if self._told else (model_input,)
+        of_sizes = isinstance(images, list) or getattr(images, "ndim", 0) == 1
+        parts = [_images_NHW3(image, 3)[None] for image in images] if of_sizes else [_images_NHW3(images, 4)]
+        sizes = [(part.shape[1], part.shape[2]) for part in parts for _ in part]
+        given = _given(told, sizes, len(self._bundle.classes)) if self._told else None
+        answers: list[Any] = []
+        for part in parts:
+            own = None if given is None else given[len(answers) : len(answers) + len(part)]
+            answers += [answer_of(found) for found in self._predictions(part, own)]
+        if of_sizes or self._ops.prediction is not LabelMap:
             return answers
         ids = np.uint8 if len(self._bundle.classes) <= IGNORE_8BIT else np.int32
-        return np.stack(answers) if answers else np.empty((0, *images_NHW3.shape[1:3]), dtype=ids)
+        return np.stack(answers) if answers else np.empty((0, *parts[0].shape[1:3]), dtype=ids)
 
-    def _predictions(self, images_NHW3: Tensor) -> list[Prediction]:
+    def _predictions(self, images_NHW3: Tensor, given: Sequence[GivenObjects] | None) -> list[Prediction]:
         num_images, height, width, _ = images_NHW3.shape
         scale = self._bundle.input_scale * max(self._bundle.inference.scales)
         per_pixel = len(self._bundle.classes) + NUMBERS_PER_PIXEL * scale**2
@@ -72,6 +79,7 @@ class Predictor:
                     labels_NHW=None,
                     sample_ids=tuple(str(start + i) for i in range(len(part))),
                     original_sizes=((height, width),) * len(part),
+                    given=None if given is None else tuple(given[start : start + per_pass]),
                 )
                 try:
                     found += self._ops.predict(self._model, batch, self._bundle)
@@ -100,6 +108,69 @@ def _images_NHW3(value: Any, dimensions: int) -> Tensor:
             f"images of {height} x {width} pixels; expected 1 to {MAX_IMAGE_PIXELS} pixels: send smaller tiles"
         )
     return torch.as_tensor(value if value.flags.writeable else value.copy())
+
+
+def _parted(value: Any, told: Sequence[str]) -> list[Any]:
+    """The images of a request and what it tells of them, in the order of `told`. Raises MlflowException."""
+    names = ("images", *told)
+    if not isinstance(value, Mapping) or set(value) != set(names):
+        found = f"the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__
+        raise _refusal(
+            f"input of {found}; this model is told which objects to look at: expected the keys {', '.join(names)}"
+        )
+    return [value[name] for name in names]
+
+
+def _given(told: Sequence[Any], sizes: Sequence[tuple[int, int]], num_classes: int) -> list[GivenObjects]:
+    """What a request tells of images of `sizes` (H, W): boxes, and class ids where it must. Raises MlflowException."""
+    boxes, *class_ids = (_plain(each) for each in told)
+    for name, lists in (("boxes", boxes), *(("class_ids", each) for each in class_ids)):
+        if not isinstance(lists, list) or len(lists) != len(sizes):
+            found = f"{len(lists)} lists" if isinstance(lists, list) else f"{lists!r:.80}"
+            raise _refusal(f"{name}: {found} for {len(sizes)} images; expected a list for each image, empty or not")
+    given = []
+    for at, (size, boxes_M4) in enumerate(zip(sizes, boxes, strict=True)):
+        is_list = isinstance(boxes_M4, list)
+        wrong = [box for box in boxes_M4 if not _is_box(box, size)] if is_list else [boxes_M4]
+        if wrong:
+            raise _refusal(
+                f"boxes of image {at}: {wrong[0]!r:.80}; expected [x0, y0, x1, y1] of each object in pixels, x0 < x1 "
+                f"and y0 < y1, not outside of its {size[0]} x {size[1]} pixels"
+            )
+        ids_M = class_ids[0][at] if class_ids else None
+        if ids_M is not None and not _are_classes(ids_M, len(boxes_M4), num_classes):
+            raise _refusal(
+                f"class_ids of image {at}: {ids_M!r:.80}; expected one for each of its {len(boxes_M4)} boxes, from 0 "
+                f"to {num_classes - 1}"
+            )
+        given.append(
+            GivenObjects(
+                boxes_M4=torch.tensor(boxes_M4, dtype=torch.float64).reshape(-1, 4),
+                class_ids_M=None if ids_M is None else torch.tensor(ids_M, dtype=torch.int64),
+            )
+        )
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """Arrays, and tuples, as the lists that JSON has; all else as it is."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_box(box: Any, size: tuple[int, int]) -> bool:
+    if not isinstance(box, list) or len(box) != 4 or any(type(side) not in (int, float) for side in box):
+        return False
+    x0, y0, x1, y1 = box
+    most = MAX_IMAGE_PIXELS  # beyond lie infinity, and whole numbers that no float holds; NaN is nowhere
+    is_one = -most < x0 < x1 < most and -most < y0 < y1 < most
+    return bool(is_one and x0 < size[1] and y0 < size[0] and x1 > 0 and y1 > 0)
+
+
+def _are_classes(ids_M: Any, num_boxes: int, num_classes: int) -> bool:
+    fits = isinstance(ids_M, list) and len(ids_M) == num_boxes
+    return fits and all(type(k) is int and 0 <= k < num_classes for k in ids_M)
 
 
 def _refusal(message: str) -> MlflowException:

@@ -268,10 +268,13 @@ class ModelBundle:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerForm:
-    """How a registered model answers: `usage` is the line of Python that asks it, with a comment; `columns` are the
-    outputs of its signature, as MLflow spells them."""
+    """How a registered model is asked, and answers: `usage` is the line of Python that asks it, with a comment, and
+    `request` a small request in JSON; `inputs` and `columns` are its signature's inputs and outputs, as MLflow spells
+    them."""
 
     usage: str
+    request: str
+    inputs: tuple[Mapping[str, Any], ...]
     columns: tuple[Mapping[str, Any], ...]
 
 

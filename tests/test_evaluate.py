@@ -264,7 +264,7 @@ def test_things_and_stuff_may_change_only_where_nobody_looks_at_them(share: Shar
 
 def test_a_dataset_without_the_task_s_annotation_is_refused(share: Share) -> None:
     manifest, bundle = open_dataset(share.data).manifest, checkpoint.load_bundle(share.checkpoint)
-    with pytest.raises(InputError, match="dataset 'shapes' lacks label_map, which task semantic needs"):
+    with pytest.raises(InputError, match="task semantic needs label_map, which dataset 'shapes' does not fill"):
         task_of(bundle, replace(manifest, annotations=(Annotation.KEYPOINTS,)), origin="x")
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from segpipe.heatmaps import Refinement, decode, gaussian_targets, inside, mirrored, to_cells, to_pixels
+from segpipe.heatmaps import decode, gaussian_targets, inside, mirrored, to_cells, to_pixels
 from segpipe.losses import heatmap_loss
 
 SIZE = (12, 16)
@@ -44,20 +44,12 @@ def test_targets_are_gaussians_around_the_point_itself() -> None:
     )
 
 
-def test_quantised_targets_are_those_of_the_paper() -> None:
-    points = torch.tensor([[[4.4, 3.0], [4.5, 2.6]]])
-    rounded = torch.tensor([[[4.0, 3.0], [5.0, 3.0]]])
-    assert torch.equal(gaussian_targets(points, SIZE, quantised=True), gaussian_targets(rounded, SIZE))
-
-
-def test_the_three_ways_to_read_a_peak_by_hand() -> None:
-    """One Gaussian at x = 6.3, y = 5.1: its highest cell is (6, 5), its right and lower neighbours the higher ones."""
+def test_a_peak_is_read_by_hand() -> None:
+    """One Gaussian at x = 6.3, y = 5.1: its highest cell is (6, 5)."""
     heatmaps = 0.8 * gaussian_targets(torch.tensor([[[6.3, 5.1]]]), SIZE)
-    expected: dict[Refinement, list[float]] = {"none": [6.0, 5.0], "quarter": [6.25, 5.25], "taylor": [6.3, 5.1]}
-    for refinement, place in expected.items():
-        cells, scores = decode(heatmaps, refinement=refinement, smoothing=0)
-        assert cells[0, 0].tolist() == pytest.approx(place, abs=1e-4)
-        assert float(scores) == pytest.approx(0.8 * math.exp(-(0.3**2 + 0.1**2) / 8))
+    cells, scores = decode(heatmaps, smoothing=0)
+    assert cells[0, 0].tolist() == pytest.approx([6.3, 5.1], abs=1e-4)
+    assert float(scores) == pytest.approx(0.8 * math.exp(-(0.3**2 + 0.1**2) / 8))
 
 
 @pytest.mark.parametrize(("smoothing", "close"), [(0.0, 1e-3), (2.0, 0.03)])
@@ -65,11 +57,10 @@ def test_the_top_of_a_gaussian_is_found_within_a_fraction_of_a_cell(smoothing: f
     draw = torch.Generator().manual_seed(1)
     points_NP2 = 8 + torch.rand(100, 3, 2, generator=draw) * torch.tensor([32.0, 48.0])
     heatmaps = gaussian_targets(points_NP2, (64, 48))
-    error = {name: (decode(heatmaps, refinement=name)[0] - points_NP2).norm(dim=-1) for name in ("none", "quarter")}
-    taylor = (decode(heatmaps, smoothing=smoothing)[0] - points_NP2).norm(dim=-1)
-    assert float(taylor.max()) < close
-    assert float(taylor.mean()) < float(error["quarter"].mean()) < float(error["none"].mean())
-    assert 0.3 < float(error["none"].mean()) < 0.45, "0.383 of a cell is the mean distance to its middle"
+    error = (decode(heatmaps, smoothing=smoothing)[0] - points_NP2).norm(dim=-1)
+    assert float(error.max()) < close
+    middles = (points_NP2.round() - points_NP2).norm(dim=-1)
+    assert 0.3 < float(middles.mean()) < 0.45, "0.383 of a cell is the mean distance to its middle"
 
 
 def test_near_an_edge_nothing_is_smoothed_away() -> None:
@@ -89,14 +80,11 @@ def test_smoothing_takes_out_noise_of_which_the_raw_map_makes_a_step() -> None:
     assert float(score) == float(same) == float((heatmaps + noise).max())
 
 
-@pytest.mark.parametrize("refinement", ["taylor", "quarter", "none"])
 @pytest.mark.parametrize(
     ("point", "size"), [((0.0, 0.0), SIZE), ((15.0, 11.0), SIZE), ((0.0, 0.0), (1, 1)), ((1.0, 0.0), (1, 2))]
 )
-def test_at_an_edge_the_middle_of_the_cell_stays(
-    refinement: Refinement, point: tuple[float, float], size: tuple[int, int]
-) -> None:
-    cells, scores = decode(gaussian_targets(torch.tensor([[point]]), size), refinement=refinement)
+def test_at_an_edge_the_middle_of_the_cell_stays(point: tuple[float, float], size: tuple[int, int]) -> None:
+    cells, scores = decode(gaussian_targets(torch.tensor([[point]]), size))
     assert cells[0, 0].tolist() == list(point)
     assert float(scores) == 1.0
 

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import normalise
 from segpipe.errors import CorruptError
 from segpipe.tracking.model_folder import REQUIREMENTS
-from tests.fixtures.mlflow_store import FORM, free_port, make_bundle, mlflow_process
+from tests.fixtures.mlflow_store import FORM, ask, free_port, make_bundle, mlflow_process
 
 
 @pytest.fixture(scope="module")
@@ -167,27 +165,13 @@ def test_a_served_model_answers_and_refuses(store: str, bundle_uri: str, tmp_pat
     batch = images(2, 13, 21)
     command = ("models", "serve", "-m", "models:/served/1", "--env-manager", "local", "--workers", "1")
     with mlflow_process(*command, port=port, folder=tmp_path, tracking_uri=store):
-        status, answer = _post(port, {"inputs": batch.tolist()})
+        status, answer = ask(port, {"inputs": batch.tolist()})
         assert status == 200
         np.testing.assert_array_equal(np.array(answer["predictions"]), direct(bundle_uri, batch))
-        status, answer = _post(port, {"inputs": batch[:, :, :, :2].tolist()})
+        status, answer = ask(port, {"inputs": batch[:, :, :, :2].tolist()})
         assert (status, "does not match expected shape" in answer["message"]) == (400, True)
-        status, answer = _post(port, {"inputs": [[[[300, 0, 0]]]]})
+        status, answer = ask(port, {"inputs": [[[[300, 0, 0]]]]})
         assert (status, "300" in answer["message"]) == (400, True)
-        status, answer = _post(port, {"inputs": np.zeros((1, 0, 4, 3)).tolist()})
+        status, answer = ask(port, {"inputs": np.zeros((1, 0, 4, 3)).tolist()})
         assert status == 400
-        assert _post(port, {"inputs": images(1, 4, 4).tolist()})[0] == 200
-
-
-def _post(port: int, document: Any) -> tuple[int, Any]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations",
-        data=json.dumps(document).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+        assert ask(port, {"inputs": images(1, 4, 4).tolist()})[0] == 200

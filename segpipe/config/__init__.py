@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 Scale = Annotated[float, Field(gt=0, le=4)]
+TaskName = Literal["semantic", "instance", "detection", "panoptic", "keypoints"]  # of `Task`, those that can be trained
 # Keys of `train` that reach no weight: batches come in the same order from any number of threads (data/loader.py), and
 # a checkpoint only reads (train/session.py). They may differ between two attempts at the same run.
 WITHOUT_EFFECT = ("checkpoint_every", "loader_threads")
@@ -60,8 +61,8 @@ class DatasetConfig(Strict):
 class InferenceConfig(Strict):
     """How the trained model looks at an image, wherever it is used: in validation, on the board and when served.
 
-    Every view costs one forward pass; the model's answer is the mean of their class probabilities (DeepLabv3, arXiv
-    1706.05587, section 4).
+    Every view costs one forward pass; the model's answer is the mean of what they say: of class probabilities
+    (DeepLabv3, arXiv 1706.05587, section 4), or of the heatmaps of keypoints, which have a mirror image alone.
     """
 
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
@@ -162,7 +163,7 @@ class Recipe(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="experiment, registered model and ledger name")
     description: str = ""
-    task: Literal["semantic", "instance", "detection", "panoptic", "keypoints"] = Field(
+    task: TaskName = Field(
         default="semantic", description="what the models are asked for; `segpipe list tasks` says what each needs"
     )
     dataset: DatasetConfig
@@ -249,7 +250,7 @@ class RunConfig(Strict):
     """
 
     experiment: str
-    task: Literal["semantic", "instance", "detection", "panoptic", "keypoints"]
+    task: TaskName
     arch: str
     label: str
     options: dict[str, Any]

@@ -1,6 +1,6 @@
 """What a model is fed: `Batch`, made of equal-sized samples; and what happens to its images on the device.
 
-Legend: N images of a batch, H W size in pixels.
+Legend: N images of a batch, M objects of an image, H W size in pixels.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GivenObjects:
+    """M objects of an image that whoever asks knows of: `boxes_M4` float64 x0, y0, x1, y1 in pixels; `class_ids_M`
+    int64, None where objects are of one class."""
+
+    boxes_M4: Tensor
+    class_ids_M: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """`images_N3HW` uint8 RGB; `labels_NHW` class ids with the ignore index, or None where there are none.
 
@@ -30,7 +39,8 @@ class Batch:
     training batch (see `colour.py`), made there too, or None. `objects` are what each crop shows, where the task trains
     on objects, and bool `outside_NHW` is where it shows nothing of its image: padding. `samples` are the rows as
     stored, in evaluation: the truth that no crop has touched, run lengths, crowds and stated areas. `original_sizes`
-    holds (height, width) of each image as ingested; in evaluation H and W are those.
+    holds (height, width) of each image as ingested; in evaluation H and W are those. `given` are objects that came with
+    images of which nothing is stored: with a request to a served model.
     """
 
     images_N3HW: Tensor
@@ -41,6 +51,7 @@ class Batch:
     objects: tuple[Objects, ...] | None = None
     outside_NHW: Tensor | None = None
     samples: tuple[Sample, ...] | None = None
+    given: tuple[GivenObjects, ...] | None = None
 
 
 def collate(samples: Sequence[DecodedSample]) -> Batch:

@@ -24,7 +24,10 @@ IntArray = npt.NDArray[np.int64]
 
 THRESHOLDS = (0.05, 0.1, 0.2)  # of the longer side of the box; the middle one decides
 DECIDING = 1
-PERSON = 1  # the one category of COCO's keypoints
+PERSON, COCO_JOINTS = 1, 17  # the one category of COCO's keypoints, and how many its objects have
+# A peak of a heatmap, 1 at its best, that is no higher says little: as the authors of HRNet evaluate, the score of an
+# object is the mean of the others.
+DOUBT = 0.2
 NO_SIZE = (0, 0)  # of images: keypoints are measured without
 
 

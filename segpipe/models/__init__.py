@@ -40,6 +40,7 @@ __all__ = [
     "complete",
     "create",
     "names",
+    "require_weights",
     "spec",
     "weights_id",
 ]
@@ -97,7 +98,7 @@ def create(
     check_counts(num_classes=num_classes, in_channels=in_channels)
     model: nn.Module = found.build(num_classes=num_classes, in_channels=in_channels, **complete(name, options))
     if pretrained is not None:
-        load_pretrained(_receiver(name, options, model), pretrained)
+        load_pretrained(_receiver(name, options, model, num_classes, in_channels), pretrained)
     return model
 
 
@@ -114,17 +115,29 @@ def check(name: str, options: Mapping[str, Any], *, pretrained: str | None = Non
 def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """`options` with the defaults of those left out: what means the same model is equal afterwards.
 
-    Raises InputError on an unknown architecture, an unknown option or a value of another type than its default.
+    A whole number is one where a float is expected, too. Raises InputError on an unknown architecture, an unknown
+    option or a value of another type than its default.
     """
-    found = spec(name)
+    found, given = spec(name), dict(options)
     for key, value in options.items():
         if key not in found.options:
             known = ", ".join(f"{option}={default!r}" for option, default in found.options.items())
             raise InputError(f"{found.name}: unknown option {key!r}; known, with their defaults: {known}")
         expected = type(found.options[key])
-        if type(value) is not expected:
+        if expected is float and type(value) is int and abs(value) < 2**53:
+            given[key] = float(value)
+        elif type(value) is not expected:
             raise InputError(f"{found.name}: option {key}: expected {expected.__name__}, found {value!r}")
-    return {**found.options, **options}
+    return {**found.options, **given}
+
+
+def require_weights(name: str, options: Mapping[str, Any], pretrained: str | None) -> None:
+    """Raises InputError where a training that starts with `options` makes sense with weights from outside alone."""
+    if pretrained is None and complete(name, options).get("norm") == "frozen":
+        raise InputError(
+            f"{name}: option norm: frozen keeps the statistics of pretrained weights, and there are none; set "
+            "pretrained, or leave norm out"
+        )
 
 
 def weights_id(name: str, options: Mapping[str, Any], pretrained: str) -> str:
@@ -135,20 +148,28 @@ def weights_id(name: str, options: Mapping[str, Any], pretrained: str) -> str:
     return identify_pretrained(_receiver(name, options, _outline(name, options)), pretrained)
 
 
-def _outline(name: str, options: Mapping[str, Any], *, num_classes: int = _OUTLINE_CLASSES) -> nn.Module:
+def _outline(
+    name: str, options: Mapping[str, Any], *, num_classes: int = _OUTLINE_CLASSES, in_channels: int = 3
+) -> nn.Module:
     """The model without its numbers: modules, names and shapes alone."""
     with torch.device("meta"):
-        model: nn.Module = spec(name).build(num_classes=num_classes, in_channels=3, **complete(name, options))
+        model: nn.Module = spec(name).build(num_classes=num_classes, in_channels=in_channels, **complete(name, options))
     return model
 
 
-def _receiver(name: str, options: Mapping[str, Any], model: nn.Module) -> Receiver:
+def _receiver(
+    name: str,
+    options: Mapping[str, Any],
+    model: nn.Module,
+    num_classes: int = _OUTLINE_CLASSES,
+    in_channels: int = 3,
+) -> Receiver:
     """The model with what must be known of it to give it weights from outside."""
     found = spec(name)
-    few, more = (_outline(name, options, num_classes=n).state_dict() for n in (_OUTLINE_CLASSES, _OUTLINE_CLASSES + 1))
+    more = _outline(name, options, num_classes=num_classes + 1, in_channels=in_channels).state_dict()
     if found.released is not None:
         builders = found.released(complete(name, options))
     else:
         builders = (name,) if name in torchvision.models.list_models() else ()
-    class_keys = frozenset(key for key, tensor in few.items() if tensor.shape != more[key].shape)
+    class_keys = frozenset(key for key, tensor in model.state_dict().items() if tensor.shape != more[key].shape)
     return Receiver(spec=found, model=model, builders=builders, class_keys=class_keys.union(found.heads))

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from segpipe.models.layers import BatchNorm2d
 
@@ -33,7 +34,7 @@ class HRNet(nn.Module):
 
     `width` channels in the finest branch, twice as many in each coarser one; `channels` says them. `stem` channels
     before that, 64 in the papers; `blocks` residual blocks a branch and exchange unit, 4 there. With `finest_only` the
-    last fusion makes the map of stride 4 alone, as the pose networks have it.
+    last fusion makes the map of stride 4 alone, as the pose networks have it; without, as those for pixels will.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class HRNet(nn.Module):
         self.bn1 = BatchNorm2d(stem)
         self.conv2 = nn.Conv2d(stem, stem, 3, stride=2, padding=1, bias=False)
         self.bn2 = BatchNorm2d(stem)
-        self.layer1 = nn.Sequential(*(Bottleneck(stem if at == 0 else 4 * stem, stem) for at in range(blocks)))
+        first = Bottleneck(stem, stem, downsample=_conv_norm(stem, 4 * stem, 1), norm_layer=BatchNorm2d)
+        others = (Bottleneck(4 * stem, stem, norm_layer=BatchNorm2d) for _ in range(blocks - 1))
+        self.layer1 = nn.Sequential(first, *others)
         before: tuple[int, ...] = (4 * stem,)
         for stage, num_modules in zip(STAGES, modules, strict=True):
             channels = tuple(width << branch for branch in range(stage))
@@ -88,7 +91,9 @@ class ExchangeUnit(nn.Module):
 
     def __init__(self, channels: Sequence[int], *, blocks: int, finest_only: bool) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(c, c, norm_layer=BatchNorm2d) for _ in range(blocks))) for c in channels
+        )
         outputs = 1 if finest_only else len(channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(_path(channels, source, target) for source in range(len(channels)))
@@ -106,40 +111,6 @@ class ExchangeUnit(nn.Module):
                 total = total + (moved if moved.shape[-2:] == size else F.interpolate(moved, size=size, mode="nearest"))
             fused.append(F.relu(total))
         return tuple(fused)
-
-
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions around a shortcut; channels and size stay."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = BatchNorm2d(channels)
-
-    def forward(self, features_NChw: Tensor) -> Tensor:
-        inner_NChw = F.relu(self.bn1(self.conv1(features_NChw)))
-        return F.relu(self.bn2(self.conv2(inner_NChw)) + features_NChw)
-
-
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions to four times `inner` channels, around a shortcut."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
-        self.bn1 = BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
-        self.bn2 = BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, 4 * inner, 1, bias=False)
-        self.bn3 = BatchNorm2d(4 * inner)
-        self.downsample = nn.Identity() if channels == 4 * inner else _conv_norm(channels, 4 * inner, 1)
-
-    def forward(self, features_NChw: Tensor) -> Tensor:
-        inner_NChw = F.relu(self.bn1(self.conv1(features_NChw)))
-        inner_NChw = F.relu(self.bn2(self.conv2(inner_NChw)))
-        return F.relu(self.bn3(self.conv3(inner_NChw)) + self.downsample(features_NChw))
 
 
 def _transition(before: Sequence[int], channels: Sequence[int]) -> nn.ModuleList:

@@ -28,7 +28,21 @@ from segpipe.models.spec import HeatmapOutput, ModelSpec, Published
 from segpipe.types import Task
 
 STRIDE, DIVISOR = 4, 32
-FRAMINGS = ("objects", "image")
+OPTIONS: Mapping[str, Any] = {
+    "keypoints": 17,
+    "input_size": [256, 192],
+    "padding": 1.25,
+    "jitter": 0.35,
+    # Of one worker's micro-batch; the authors have 32 on a GPU, and most crops show fewer.
+    "most_objects": 64,
+    "framing": "objects",
+    "keypoint_pairs": [],
+    "tile": 1024,
+    "overlap": 256,
+}
+# By framing, the options that it makes no use of.
+UNUSED = {"objects": ("tile", "overlap"), "image": ("input_size", "padding", "jitter", "most_objects")}
+TASKS_OWN = ("keypoint_pairs", "tile", "overlap")
 # What the authors' classifiers for ImageNet have behind the body.
 CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 
@@ -39,7 +53,8 @@ class HRNetPose(nn.Module):
     `boxes` holds (M, 4) x0, y0, x1, y1 in pixels for each image; with `framing` "image" at most one an image, which
     says no more than that there is an object. Without `boxes` every image is one region. An input without a region
     shows the whole first image, so that batch norm has something to normalise and every parameter a gradient: the
-    output then has one region more than there are boxes.
+    output then has one region more than there are boxes. In training at most `most_objects` boxes of an input are
+    looked at (`HeatmapOutput.chosen_N`): a crowd of them would take more memory than any batch of images.
     """
 
     def __init__(
@@ -51,6 +66,7 @@ class HRNetPose(nn.Module):
         padding: float,
         jitter: float,
         framing: str,
+        most_objects: int,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -59,26 +75,31 @@ class HRNetPose(nn.Module):
         assert self.final_layer.bias is not None
         nn.init.zeros_(self.final_layer.bias)
         self.size, self.padding, self.jitter, self.framing = size, padding, jitter, framing
+        self.most_objects = most_objects
 
     def forward(self, images_NCHW: Tensor, boxes: Sequence[Tensor] | None = None) -> HeatmapOutput:
         if boxes is None or self.framing == "image" or not sum(map(len, boxes)):
             return self._whole(images_NCHW if boxes is None else _pictured(images_NCHW, boxes))
         boxes = [each.to(images_NCHW.device, torch.float32) for each in boxes]
         boxes_n4 = torch.cat(list(boxes))
-        if self.training and self.jitter:
-            # From the generator that dropout draws from, which the loop seeds anew in every step.
-            factors_n1 = 1 + self.jitter * (2 * torch.rand(len(boxes_n4), 1) - 1)
-            boxes_n4 = scaled(boxes_n4, factors_n1.to(boxes_n4.device))
-        regions_n4 = regions_of(boxes_n4, aspect=self.size[1] / self.size[0], padding=self.padding)
         of_n = torch.repeat_interleave(
             torch.arange(len(boxes), device=boxes_n4.device),
             torch.tensor(list(map(len, boxes)), device=boxes_n4.device),
         )
+        # Drawn from the generator that dropout draws from, which the loop seeds anew in every step.
+        chosen_n = None
+        if self.training and len(boxes_n4) > self.most_objects:
+            chosen_n = torch.randperm(len(boxes_n4))[: self.most_objects].sort().values.to(boxes_n4.device)
+            boxes_n4, of_n = boxes_n4[chosen_n], of_n[chosen_n]
+        if self.training and self.jitter:
+            factors_n1 = 1 + self.jitter * (2 * torch.rand(len(boxes_n4), 1) - 1)
+            boxes_n4 = scaled(boxes_n4, factors_n1.to(boxes_n4.device))
+        regions_n4 = regions_of(boxes_n4, aspect=self.size[1] / self.size[0], padding=self.padding)
         places_n5 = torch.cat([of_n[:, None].to(regions_n4.dtype), regions_n4], dim=1)
         # Averages over as many places a pixel as the region is larger; outside of the image there is the mean colour.
         crops_nCHW = roi_align(images_NCHW.float(), places_n5, self.size, aligned=True)
         (maps_nChw,) = self.backbone(crops_nCHW)
-        return HeatmapOutput(heatmaps_NPhw=self.final_layer(maps_nChw), regions_N4=regions_n4)
+        return HeatmapOutput(heatmaps_NPhw=self.final_layer(maps_nChw), regions_N4=regions_n4, chosen_N=chosen_n)
 
     def _whole(self, images_NCHW: Tensor) -> HeatmapOutput:
         H, W = images_NCHW.shape[-2:]
@@ -128,54 +149,66 @@ def build(
     *,
     num_classes: int,
     in_channels: int,
+    **options: Any,
+) -> HRNetPose:
+    """The model with random weights, for `options` as OPTIONS has them; those of TASKS_OWN are only checked here.
+
+    Heatmaps are those of an object's keypoints whatever its class, so that `num_classes` decides nothing. Raises
+    InputError on an option that is out of range, or that the framing makes no use of.
+    """
+    _check(**options)
+    own = {key: value for key, value in options.items() if key not in TASKS_OWN}
+    height, width_of_input = own.pop("input_size")
+    return HRNetPose(
+        HRNet(name, width, in_channels=in_channels, finest_only=True, **body), size=(height, width_of_input), **own
+    )
+
+
+def _check(
+    *,
     keypoints: int,
     input_size: list[int],
     padding: float,
     jitter: float,
+    most_objects: int,
     framing: str,
     keypoint_pairs: list[list[int]],
     tile: int,
     overlap: int,
-) -> HRNetPose:
-    """The model with random weights. `keypoint_pairs`, `tile` and `overlap` are the task's, and only checked here.
-
-    Heatmaps are those of an object's keypoints whatever its class, so that `num_classes` decides nothing. Raises
-    InputError on an option that is out of range.
-    """
-    paired = all(isinstance(pair, list) and len(pair) == 2 for pair in keypoint_pairs)
-    places = [place for pair in keypoint_pairs for place in pair] if paired else []
-    faults = {
-        "keypoints: {!r}; expected 1 or more": (keypoints, keypoints < 1),
-        f"input_size: {{!r}}; expected [height, width] in multiples of {DIVISOR}": (
-            input_size,
-            len(input_size) != 2 or any(type(side) is not int or side < 1 or side % DIVISOR for side in input_size),
+) -> None:
+    sides = [side for side in input_size if type(side) is int and side >= 1 and not side % DIVISOR]
+    pairs = [pair for pair in keypoint_pairs if isinstance(pair, list) and len(pair) == 2]
+    places = [place for pair in pairs for place in pair if type(place) is int and 0 <= place < keypoints]
+    wrong_pairs = not len(set(places)) == len(places) == 2 * len(keypoint_pairs)
+    faults = (
+        (keypoints < 1, f"keypoints: {keypoints}; expected 1 or more"),
+        (
+            len(input_size) != 2 or sides != input_size,
+            f"input_size: {input_size}; expected [height, width] in multiples of {DIVISOR}",
         ),
-        "padding: {!r}; expected 1 or more": (padding, not 1 <= padding < math.inf),
-        "jitter: {!r}; expected 0 or more, below 1": (jitter, not 0 <= jitter < 1),
-        f"framing: {{!r}} is not one of {', '.join(FRAMINGS)}": (framing, framing not in FRAMINGS),
-        f"keypoint_pairs: {{!r}}; expected pairs of places, each once, from 0 to {keypoints - 1}": (
-            keypoint_pairs,
-            not paired
-            or any(type(place) is not int or not 0 <= place < keypoints for place in places)
-            or len(set(places)) != len(places),
+        (not 1 <= padding < math.inf, f"padding: {padding}; expected 1 or more"),
+        (not 0 <= jitter < 1, f"jitter: {jitter}; expected 0 or more, below 1"),
+        (most_objects < 1, f"most_objects: {most_objects}; expected 1 or more"),
+        (framing not in UNUSED, f"framing: {framing!r} is not one of {', '.join(UNUSED)}"),
+        (
+            wrong_pairs,
+            f"keypoint_pairs: {keypoint_pairs}; expected pairs of places, each once, from 0 to {keypoints - 1}: the "
+            f"option keypoints is {keypoints}",
         ),
-        f"tile: {{!r}}; expected a multiple of {DIVISOR}": (tile, tile < DIVISOR or tile % DIVISOR),
-        f"overlap: {{!r}}; expected a multiple of {DIVISOR}, at most half of tile ({tile})": (
-            overlap,
-            overlap % DIVISOR or not 0 <= 2 * overlap <= tile,
+        (tile < DIVISOR or tile % DIVISOR > 0, f"tile: {tile}; expected a multiple of {DIVISOR}"),
+        (
+            overlap % DIVISOR > 0 or not 0 <= 2 * overlap <= tile,
+            f"overlap: {overlap}; expected a multiple of {DIVISOR}, at most half of tile ({tile})",
         ),
-    }
-    for message, (value, is_wrong) in faults.items():
-        if is_wrong:
-            raise InputError(message.format(value))
-    return HRNetPose(
-        HRNet(name, width, in_channels=in_channels, finest_only=True, **body),
-        keypoints=keypoints,
-        size=(input_size[0], input_size[1]),
-        padding=padding,
-        jitter=jitter,
-        framing=framing,
     )
+    for is_wrong, message in faults:
+        if is_wrong:
+            raise InputError(message)
+    given = {"input_size": input_size, "padding": padding, "jitter": jitter, "most_objects": most_objects}
+    given |= {"tile": tile, "overlap": overlap}
+    for key in UNUSED[framing]:
+        if given[key] != OPTIONS[key]:
+            raise InputError(f"{key}: {given[key]}; a model of framing {framing} makes no use of it: leave it out")
 
 
 def adapt(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -203,6 +236,7 @@ DIFFERS = (
     "not by a quarter of a cell; the loss is the mean over labelled keypoints",
     "convolutions of the body start from He's normal instead of a standard deviation of 0.001, since no training on "
     "ImageNet is taken for granted; keypoints of every class share the heatmaps",
+    "batches are of images: their objects are learnt from together, at most most_objects of them, drawn anew each time",
 )
 
 _TINY: dict[str, Any] = {"stem": 16, "blocks": 1, "modules": (1, 1, 1)}
@@ -227,16 +261,7 @@ def _spec(
         task=Task.KEYPOINTS,
         paper=PAPER,
         build=partial(build, f"hrnet_{name}", width, body),
-        options={
-            "keypoints": 17,
-            "input_size": [256, 192],
-            "padding": 1.25,
-            "jitter": 0.35,
-            "framing": "objects",
-            "keypoint_pairs": [],
-            "tile": 1024,
-            "overlap": 256,
-        },
+        options=OPTIONS,
         size_divisor=DIVISOR,
         differs=DIFFERS + differs,
         published=published,

@@ -92,10 +92,11 @@ class PanopticDeepLab(nn.Module):
         offsets_N2hw = self.offset_head(instance)
         pixels_in_a_cell = [full / cells for full, cells in zip((height, width), offsets_N2hw.shape[-2:], strict=True)]
         pixels_211 = torch.tensor(pixels_in_a_cell, device=offsets_N2hw.device)[:, None, None]
+        # Places are float32 from here on, also where the heads are not: in bfloat16 neighbours of a centre equal it.
         return CentreOutput(
             logits_NKHW=resize(self.semantic_head(self.semantic_decoder(maps)), height, width),
-            centres_N1HW=resize(self.centre_head(instance), height, width),
-            offsets_N2HW=resize(offsets_N2hw * pixels_211, height, width),
+            centres_N1HW=resize(self.centre_head(instance).float(), height, width),
+            offsets_N2HW=resize(offsets_N2hw.float() * pixels_211, height, width),
         )
 
 

@@ -106,11 +106,13 @@ class HeatmapOutput:
 
     Each shows one region of an image: `regions_N4` x0, y0, x1, y1 in pixels of the image, from edge to edge, so that
     cell (row 0, column 0) of a heatmap lies between x0 and x0 + (x1 - x0) / w. A top-down model is called with
-    (images_NCHW, boxes): (M, 4) an image, or None for whole images; N then counts the boxes of all images, in order.
+    (images_NCHW, boxes): (M, 4) an image, or None for whole images; N then counts the boxes of all images, in order. In
+    training it may learn of some alone: `chosen_N` are then their places among all boxes, rising.
     """
 
     heatmaps_NPhw: Tensor
     regions_N4: Tensor
+    chosen_N: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

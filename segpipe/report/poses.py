@@ -1,7 +1,8 @@
 """Keypoints as a picture: image, truth, prediction, and how far each keypoint lies from where it should. Pillow.
 
 `draw` returns PNG bytes that depend on nothing but its arguments. With 17 keypoints they are COCO's, and drawn as a
-person's limbs; other sets are dots. A keypoint that a model hardly sees (below `DRAWN_SCORE`) is left out.
+person's limbs; other sets are dots, each of its own colour until these begin again. A keypoint that a model hardly sees
+(below `DOUBT`) is left out.
 
 Legend: N objects, P keypoints, H W size of the image in pixels, h w size of a panel.
 """
@@ -15,17 +16,16 @@ from PIL import Image, ImageDraw
 
 from segpipe.errors import InputError
 from segpipe.metrics import pck
+from segpipe.metrics.keypoints import COCO_JOINTS, DECIDING, DOUBT, THRESHOLDS
 from segpipe.predictions import Floats, Poses
-from segpipe.report.drawing import Entry, Pixels, panel_size, png
-from segpipe.report.objects import Colour
+from segpipe.report.drawing import INK, PAPER, Entry, Pixels, panel_size, png
+from segpipe.report.objects import FOUND, MISSED, OBJECT_COLOURS, Colour
 from segpipe.report.panels import check_image, compose, pale, photograph
 from segpipe.types import ClassInfo
 
 PANEL_WIDTH = 640  # and the greatest height of one
-DRAWN_SCORE = 0.2  # of a peak that is 1 at its best; what the score of a whole pose counts, too
-ALPHA = 0.1  # of the longer side of the box: as far off as a keypoint may be, as the measure has it
-RIGHT, WRONG = (46, 160, 67), (214, 40, 57)
-BOX, JOINT, OUTLINE = (225, 229, 234), (255, 255, 255), (32, 36, 42)
+ALPHA = THRESHOLDS[DECIDING]  # of the longer side of the box: as far off as a keypoint may be
+BOX = (225, 229, 234)
 # COCO's edges, by the side of the person that they are of: left, right, and between.
 LIMBS: dict[Colour, tuple[tuple[int, int], ...]] = {
     (66, 165, 245): ((5, 7), (7, 9), (11, 13), (13, 15), (0, 1), (1, 3), (3, 5)),
@@ -33,18 +33,6 @@ LIMBS: dict[Colour, tuple[tuple[int, int], ...]] = {
     (190, 120, 240): ((5, 6), (11, 12), (5, 11), (6, 12), (1, 2)),
 }
 SIDES = ("left", "right", "between")
-COCO_JOINTS = 17
-# Of other sets, each keypoint in its own colour; beyond these they begin again.
-DOTS: tuple[Colour, ...] = (
-    (255, 209, 67),
-    (66, 165, 245),
-    (236, 100, 75),
-    (102, 217, 123),
-    (190, 120, 240),
-    (64, 224, 208),
-    (255, 140, 190),
-    (180, 200, 80),
-)
 
 
 def draw(
@@ -64,18 +52,21 @@ def draw(
     shown = photograph(image_HW3, size)
     panels = [
         ("image", np.asarray(shown)),
-        (f"prediction: {_count(prediction)}", _skeletons(shown, prediction, scale, least=DRAWN_SCORE)),
+        (f"prediction: {_count(prediction)}", _skeletons(shown, prediction, scale, least=DOUBT)),
     ]
     persons = prediction.points_NP3.shape[1] == COCO_JOINTS
     if persons:
         entries: list[Entry] = [(side, colour) for side, colour in zip(SIDES, LIMBS, strict=True)]
     else:
-        entries = [(f"keypoint {p}", DOTS[p]) for p in range(min(prediction.points_NP3.shape[1], len(DOTS)))]
+        entries = [
+            (f"keypoint {p}", OBJECT_COLOURS[p])
+            for p in range(min(prediction.points_NP3.shape[1], len(OBJECT_COLOURS)))
+        ]
     if truth is not None:
         panels.insert(1, (f"truth: {_count(truth)}", _skeletons(shown, truth, scale, least=0)))
         if len(truth) == len(prediction):
             panels.append(_distances(shown, prediction, truth, scale))
-            entries += [(f"within {ALPHA:g} of the box", RIGHT), ("further off", WRONG)]
+            entries += [(f"within {ALPHA:g} of the box", FOUND), ("further off", MISSED)]
     return png(compose(panels, entries, f"{title}   {width} x {height}"))
 
 
@@ -114,10 +105,10 @@ def _skeletons(shown: Image.Image, found: Poses, scale: float, *, least: float) 
                         pen.line([*places[a], *places[b]], colour, width=thick)
         for p in np.flatnonzero(seen):
             jointed = len(points_P3) == COCO_JOINTS
-            colour = JOINT if jointed else DOTS[p % len(DOTS)]
+            colour = PAPER if jointed else OBJECT_COLOURS[p % len(OBJECT_COLOURS)]
             hidden = least == 0 and points_P3[p, 2] == 1
             radius = thick if jointed else thick + 2
-            _dot(pen, places[p], radius, None if hidden else colour, colour if hidden else OUTLINE)
+            _dot(pen, places[p], radius, None if hidden else colour, colour if hidden else INK)
     return np.asarray(picture)
 
 
@@ -130,7 +121,7 @@ def _distances(shown: Image.Image, prediction: Poses, truth: Poses, scale: float
     lengths_N = (truth.boxes_N4[:, 2:] - truth.boxes_N4[:, :2]).max(axis=1, initial=1)
     counted = pck(points_NP2, truths_NP3, lengths_N, alpha=ALPHA)
     for n, p in np.argwhere(counted["labelled"]):
-        colour = RIGHT if counted["correct"][n, p] else WRONG
+        colour = FOUND if counted["correct"][n, p] else MISSED
         start, end = ((each + 0.5) * scale for each in (truths_NP3[n, p, :2], points_NP2[n, p]))
         pen.line([*start, *end], colour, width=max(1, thick // 2))
         _dot(pen, end, max(2, thick // 2), colour, colour)

@@ -166,6 +166,11 @@ class Dataset:
         rows = self._rows(split, "group", "label_map_width", peeking=True)
         return [(row["group"], row["label_map_width"] is not None) for row in rows]
 
+    def num_keypoints(self, split: str) -> int:
+        """How many keypoints an object has at most, marked or not; 0 where none has any. Fetched as `sizes`."""
+        rows = self._rows(split, "keypoints", peeking=True)
+        return max((len(each["points"]) for row in rows for each in row["keypoints"]), default=0)
+
     def image_hashes(self, split: str) -> list[str]:
         """SHA-256 of each image file in hex, in the stored order."""
         return [row["image_sha256"].hex() for row in self._rows(split, "image_sha256")]

@@ -5,8 +5,13 @@ Between `config`, which knows no architecture, and the stages, which name folder
 
 from __future__ import annotations
 
+from typing import Any
+
 from segpipe import models
 from segpipe.config import RunConfig
+from segpipe.errors import InputError
+
+PAIRS = "keypoint_pairs"
 
 
 def resolve(run: RunConfig) -> RunConfig:
@@ -15,7 +20,27 @@ def resolve(run: RunConfig) -> RunConfig:
     Done once for a run and kept: a weights file that is replaced while a night goes on must not rename the run. Raises
     InputError on an unknown architecture, option or weights name, and on a weights file that cannot be read.
     """
-    written_out: dict[str, object] = {"options": models.complete(run.arch, run.options)}
+    written_out: dict[str, object] = {"options": options_of(run)}
     if run.pretrained is not None and run.pretrained_id is None:
         written_out["pretrained_id"] = models.weights_id(run.arch, run.options, run.pretrained)
     return run.model_copy(update=written_out)
+
+
+def options_of(run: RunConfig) -> dict[str, Any]:
+    """Every option of the run's architecture: as the recipe says, else its default.
+
+    Pairs of keypoints are said once, in `train.augment`, for its mirror images as for those that the model looks at.
+    Raises InputError on an unknown architecture or option, on other pairs among the options, and on options that ask
+    for pretrained weights where there are none.
+    """
+    options = models.complete(run.arch, run.options)
+    models.require_weights(run.arch, options, run.pretrained)
+    if PAIRS in options:
+        pairs = [list(pair) for pair in run.train.augment.keypoint_pairs or ()]
+        if run.options.get(PAIRS, pairs) != pairs:
+            raise InputError(
+                f"{run.arch}: option {PAIRS} is {run.options[PAIRS]}, and train.augment.{PAIRS} {pairs}; leave the "
+                "option out: it follows"
+            )
+        options[PAIRS] = pairs
+    return options

@@ -6,8 +6,9 @@ images, a few.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from segpipe import storage
@@ -19,6 +20,7 @@ from segpipe.stages.numbers import split_order
 from segpipe.types import Annotation, Manifest, Sample, SplitFingerprint
 
 SHEET_ROWS = 3
+Outline = Sequence[tuple[str, bool]]  # of a split: (group, whether there is a label map) of each sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +92,8 @@ def inspect(
     dataset = open_dataset(uri, version=version)
     manifest, seen = dataset.manifest, fingerprints.load(uri, dataset.version)
     proposal = fingerprints.propose(manifest, seen)
-    drawn = None if sheet is None else _draw(dataset, layout.absolute(sheet), split, rows)
+    outline = cache(dataset.outline)
+    drawn = None if sheet is None else _draw(dataset, layout.absolute(sheet), split, rows, outline)
     return Inspection(
         name=manifest.dataset,
         uri=uri,
@@ -102,7 +105,7 @@ def inspect(
         ignored_values=tuple(raw for raw, mapped in manifest.coding.values if mapped == manifest.ignore_index),
         rules=manifest.coding.rules,
         classes=tuple(_classes(manifest, seen.splits)),
-        splits=tuple(_split(name, dataset, seen.splits[name]) for name in split_order(manifest.splits)),
+        splits=tuple(_split(name, dataset, seen.splits[name], outline(name)) for name in split_order(manifest.splits)),
         warnings=seen.warnings,
         quarantined=manifest.quarantined,
         proposal=proposal.values,
@@ -129,8 +132,8 @@ def _classes(manifest: Manifest, seen: Mapping[str, SplitFingerprint]) -> Iterat
         )
 
 
-def _split(name: str, dataset: Dataset, seen: SplitFingerprint) -> SplitRow:
-    split, outline = dataset.manifest.splits[name], dataset.outline(name)
+def _split(name: str, dataset: Dataset, seen: SplitFingerprint, outline: Outline) -> SplitRow:
+    split = dataset.manifest.splits[name]
     mean, std = fingerprints.mean_and_std(seen)
     labelled = sum(split.class_pixels) + split.ignored_pixels
     return SplitRow(
@@ -147,7 +150,7 @@ def _split(name: str, dataset: Dataset, seen: SplitFingerprint) -> SplitRow:
     )
 
 
-def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
+def _draw(dataset: Dataset, to: str, split: str | None, rows: int, outline: Callable[[str], Outline]) -> str:
     """The contact sheet of samples that lie evenly over each split, or over the one that is asked for."""
     from segpipe.report.contact_sheet import draw_sheet
 
@@ -156,7 +159,7 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
     if storage.exists(to):
         raise InputError(f"{to}: is there already; name another file for the contact sheet, or remove it")
     picture = draw_sheet(
-        dict(_spread(dataset, name, rows) for name in names),
+        dict(_spread(dataset, name, rows, outline) for name in names),
         classes=manifest.classes,
         ignore_index=manifest.ignore_index,
         title=f"{manifest.dataset}, version {dataset.version[:8]}",
@@ -166,16 +169,16 @@ def _draw(dataset: Dataset, to: str, split: str | None, rows: int) -> str:
     return to
 
 
-def _unlabelled(dataset: Dataset, outline: Sequence[tuple[str, bool]]) -> list[int]:
+def _unlabelled(dataset: Dataset, outline: Outline) -> list[int]:
     """The rows without label map, in a dataset that has label maps: an image without objects lacks nothing."""
     if Annotation.LABEL_MAP not in dataset.manifest.annotations:
         return []
     return [row for row, (_, labelled) in enumerate(outline) if not labelled]
 
 
-def _spread(dataset: Dataset, split: str, rows: int) -> tuple[str, list[Sample]]:
+def _spread(dataset: Dataset, split: str, rows: int, outline: Callable[[str], Outline]) -> tuple[str, list[Sample]]:
     """The heading of a split, and samples that lie evenly over it: over the labelled ones, where there are any."""
-    every, bare = range(dataset.rows(split)), _unlabelled(dataset, dataset.outline(split))
+    every, bare = range(dataset.rows(split)), _unlabelled(dataset, outline(split))
     places = sorted(set(every) - set(bare)) or every
     heading = f"split {split}"
     if bare:

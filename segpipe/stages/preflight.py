@@ -17,11 +17,12 @@ from segpipe.sources import Source, open_source
 from segpipe.stages import layout
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
-from segpipe.stages.identity import resolve
+from segpipe.stages.identity import options_of, resolve
 from segpipe.stages.ingest import IngestResult, nothing_usable
 from segpipe.stages.names import escaped
 from segpipe.stages.train import finished, run_location
 from segpipe.tasks import TASKS
+from segpipe.tasks.refusals import unfilled
 from segpipe.types import Task
 
 
@@ -69,7 +70,7 @@ def _architecture_faults(recipe: Recipe) -> Iterator[str]:
     for index in range(len(recipe.architectures)):
         run = recipe.run_config(index)
         try:
-            models.check(run.arch, run.options, pretrained=run.pretrained)
+            models.check(run.arch, options_of(run), pretrained=run.pretrained)
             yield from _foreign(index, run)
         except InputError as error:
             yield f"architectures.{index}: {error}"
@@ -123,12 +124,9 @@ def _listed(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False
 def _task_faults(recipe: Recipe, source: Source, where: str, *, training: bool) -> Iterator[str]:
     """What the task lacks in the source, and what it says of a training's config and classes, once for all
     architectures of which it says the same."""
-    missing = [need for need in TASKS[Task(recipe.task)].needs if need not in source.annotations]
+    missing = unfilled(recipe.task, TASKS[Task(recipe.task)].needs, source.annotations, where=where)
     if missing:
-        yield (
-            f"task {recipe.task} needs {' and '.join(missing)}, which {where} does not fill (it fills: "
-            f"{', '.join(source.annotations)}); choose another task, or a format of `segpipe list sources` that does"
-        )
+        yield missing
     if missing or not training:
         return
     if any(run.train.augment.copy_paste for run in recipe.run_configs()):

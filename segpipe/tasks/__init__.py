@@ -1,7 +1,7 @@
 """The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
-One file per task, one line in `TASKS`; `objects.py`, `painting.py`, `regions.py`, `queries.py` and `thing_maps.py`
-are what they are made of. The training and the evaluation loop know no task by name.
+One file per task, one line in `TASKS`; `objects.py`, `painting.py`, `regions.py`, `queries.py`, `thing_maps.py`,
+`finite.py` and `refusals.py` are what several are made of. The training and the evaluation loop know no task by name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from segpipe.predictions import Prediction
 from segpipe.tasks.detection import DetectionOps
 from segpipe.tasks.instance import InstanceOps
 from segpipe.tasks.keypoints import KeypointsOps
+from segpipe.tasks.keypoints.given import told_of_objects
 from segpipe.tasks.panoptic import PanopticOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
@@ -73,6 +74,14 @@ TASKS: Mapping[Task, type[TaskOps]] = {
     Task.PANOPTIC: PanopticOps,
     Task.KEYPOINTS: KeypointsOps,
 }
+
+
+def told_with_images(bundle: ModelBundle) -> tuple[str, ...]:
+    """What a served model must be told beside each image, by name and in this order; most want nothing.
+
+    "boxes" of the objects that it is to look at; "class_ids" of these, where they may be of several classes.
+    """
+    return told_of_objects(bundle) if bundle.task is Task.KEYPOINTS else ()
 
 
 def trains_on_objects(ops: TaskOps) -> bool:

@@ -23,6 +23,7 @@ from segpipe.models.spec import DenseOutput, QueryOutput, RegionOutput
 from segpipe.predictions import Detections, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
+from segpipe.tasks.refusals import refuse_ignored
 from segpipe.tasks.regions import detections_of, region_targets
 from segpipe.tasks.thing_maps import Runs, count_things, thing_meter
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Segment, Split
@@ -68,7 +69,7 @@ class ObjectOps:
         # What COCO's evaluator does and its metrics' names do not say.
         self.protocol = f"{self.primary}/iou=0.50:0.95/at-most-100/original-resolution/ignore=crowds"
         if config is not None:
-            _refuse_what_is_ignored(config)
+            refuse_ignored(config)
             if not self._things:
                 raise InputError(
                     f"none of the classes {', '.join(info.name for info in self.classes)} is a thing, so there is no "
@@ -237,24 +238,3 @@ def _entries(found: Detections, measure: str, sample_id: str) -> list[dict[str, 
         {"category_id": class_id, "score": score, **shape}
         for class_id, score, shape in zip(*columns, shapes, strict=True)
     ]
-
-
-def _refuse_what_is_ignored(config: TrainConfig) -> None:
-    """Raises InputError naming every key of `train` that would not do what it says."""
-    faults = []
-    if config.class_weights != "none":
-        faults.append(
-            f"class_weights is {config.class_weights}: weights come from pixels of label maps, and this loss has none; "
-            "leave it out"
-        )
-    if config.aux_weight != config.default("aux_weight"):
-        faults.append(f"aux_weight is {config.aux_weight:g}: these models have no auxiliary heads; leave it out")
-    views = len(config.inference.scales) * (1 + config.inference.mirror)
-    if views > 1 or config.inference.scales != (1.0,):
-        faults.append(
-            f"inference asks for scales {list(config.inference.scales)}{' and mirror' * config.inference.mirror}: the "
-            "objects of several views have no mean, so this task takes one of scale 1; leave inference out, and set "
-            "input_scale to enlarge or reduce what the model sees"
-        )
-    if faults:
-        raise InputError("train: " + "; ".join(faults))

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from segpipe.data.batch import Batch
 from segpipe.data.objects import Objects
-from segpipe.errors import InputError
 from segpipe.masks import encode_crop
 from segpipe.predictions import Detections
 from segpipe.refine.watershed import split
 from segpipe.tasks.finite import refuse_non_finite
+from segpipe.tasks.refusals import objects_of
 from segpipe.types import ClassInfo
 
 # What nobody says: which objects of a crowd a pixel shows, or what is there at all (an ignored pixel, padding).
@@ -32,16 +32,14 @@ def painted_labels(batch: Batch, classes: Sequence[ClassInfo], device: torch.dev
 
     Of objects that overlap the smallest is seen, as it is in most photographs.
     """
-    if batch.objects is None:
-        named = ", ".join(batch.sample_ids[:4])
-        raise InputError(f"samples {named}: the batch has no objects, which this task trains on")
     is_thing_K = torch.tensor([info.is_thing for info in classes])
-    labels_NHW = torch.zeros((len(batch.objects), *batch.images_N3HW.shape[-2:]), dtype=torch.int64)
+    found = objects_of(batch)
+    labels_NHW = torch.zeros((len(found), *batch.images_N3HW.shape[-2:]), dtype=torch.int64)
     if batch.labels_NHW is not None:
         labels_NHW[batch.labels_NHW == ignore_index] = UNKNOWN
     if batch.outside_NHW is not None:
         labels_NHW[batch.outside_NHW] = UNKNOWN
-    for labels_HW, objects in zip(labels_NHW, batch.objects, strict=True):
+    for labels_HW, objects in zip(labels_NHW, found, strict=True):
         _paint(labels_HW, objects, is_thing_K)
     return labels_NHW.to(device, non_blocking=True)
 

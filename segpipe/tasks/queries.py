@@ -21,11 +21,11 @@ from torch.nn import functional as F
 
 from segpipe import masks
 from segpipe.data.batch import Batch
-from segpipe.errors import InputError
 from segpipe.losses import query_losses
 from segpipe.models.spec import MASK_STRIDE, QueryOutput
 from segpipe.predictions import Detections, PanopticMap
 from segpipe.tasks.finite import refuse_non_finite
+from segpipe.tasks.refusals import labels_of, objects_of
 from segpipe.types import ClassInfo, Segment
 
 SCORE_THRESHOLD, OVERLAP_THRESHOLD = 0.8, 0.8
@@ -72,16 +72,12 @@ def query_targets(
     class_ids: list[int] = []
     found = [torch.zeros((0, *batch.images_N3HW.shape[-2:]), dtype=torch.bool)]
     if wanted != "classes":
-        if batch.objects is None:
-            raise InputError(f"sample {batch.sample_ids[image]}: has no segments, from which queries learn")
-        objects = batch.objects[image]
+        objects = objects_of(batch)[image]
         kept_M = torch.tensor([c.is_thing for c in classes])[objects.class_ids_N] & ~objects.is_crowd_N
         class_ids += objects.class_ids_N[kept_M].tolist()
         found.append(objects.masks_NHW[kept_M])
-    elif batch.labels_NHW is None:
-        raise InputError(f"sample {batch.sample_ids[image]}: has no label map, from which queries learn")
-    if wanted != "things" and batch.labels_NHW is not None:
-        labels_HW = batch.labels_NHW[image]
+    if wanted == "classes" or (wanted == "segments" and batch.labels_NHW is not None):
+        labels_HW = labels_of(batch)[image]
         for class_id in torch.unique(labels_HW).tolist():
             if class_id < len(classes) and (wanted == "classes" or not classes[class_id].is_thing):
                 class_ids.append(class_id)

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpipe.data.batch import Batch
-from segpipe.errors import InputError
 from segpipe.masks import encode_crop
 from segpipe.models.spec import Regions, RegionTarget
 from segpipe.predictions import Detections
 from segpipe.tasks.finite import refuse_non_finite
+from segpipe.tasks.refusals import objects_of
 from segpipe.types import ClassInfo
 
 PIXELS_AT_ONCE = 2**21  # of a mask that are looked up together: some 50 MiB with their places
@@ -31,13 +31,9 @@ def region_targets(batch: Batch, classes: Sequence[ClassInfo], device: torch.dev
     """The things of each crop, on the device but for their masks, which not every model looks at; crowds and stuff are
     left out. Raises InputError on a batch without.
     """
-    if batch.objects is None:
-        raise InputError(
-            f"samples {', '.join(batch.sample_ids[:4])}: the batch has no objects, which this task trains on"
-        )
     is_thing_K = torch.tensor([info.is_thing for info in classes])
     targets = []
-    for objects in batch.objects:
+    for objects in objects_of(batch):
         kept_N = is_thing_K[objects.class_ids_N] & ~objects.is_crowd_N
         targets.append(
             RegionTarget(

@@ -24,6 +24,7 @@ from segpipe.metrics import ConfusionMeter, first_maximum, interval, resampling_
 from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import queries
+from segpipe.tasks.refusals import labels_of
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -68,7 +69,7 @@ class SemanticOps:
                     "leave it out, or choose an architecture with a class for every pixel"
                 )
             return queries.losses(output, batch, classes=self.classes, ignore_index=self.ignore_index, wanted="classes")
-        labels_NHW = _labels(batch).to(output.logits_NKHW.device, non_blocking=True).long()
+        labels_NHW = labels_of(batch).to(output.logits_NKHW.device, non_blocking=True).long()
         weight_K = self._class_weights_K
         if weight_K is not None:
             weight_K = weight_K.to(labels_NHW.device)
@@ -100,7 +101,7 @@ class SemanticOps:
         return ConfusionMeter(len(self.classes), self.ignore_index)
 
     def measure(self, meter: ConfusionMeter, predictions: Sequence[LabelMap], batch: Batch) -> None:
-        meter.update([p.ids_HW for p in predictions], list(_labels(batch).numpy()), batch.sample_ids)
+        meter.update([p.ids_HW for p in predictions], list(labels_of(batch).numpy()), batch.sample_ids)
 
     def scores(self, meter: ConfusionMeter) -> dict[str, float]:
         """mIoU and the other means, and `iou/<class>` for every class that occurs."""
@@ -157,12 +158,6 @@ def _scores_NKHW(
     if logits_NKHW.shape[-2:] != size:
         logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
     return logits_NKHW if alone else logits_NKHW.softmax(1, dtype=torch.float32)
-
-
-def _labels(batch: Batch) -> Tensor:
-    if batch.labels_NHW is None:
-        raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: have no label map, which this task needs")
-    return batch.labels_NHW
 
 
 def _defined(value: float) -> float | None:

@@ -67,14 +67,11 @@ def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_
 
 
 def signature(form: AnswerForm) -> ModelSignature:
-    """uint8 images (any number, any size, RGB) -> what the model answers. The input has no name, so that a plain array
-    and a plain JSON list are taken as they are.
-    """
+    """What the model is asked with -> what it answers."""
     from mlflow.models import ModelSignature
 
-    images = {"dtype": "uint8", "shape": [-1, -1, -1, 3]}
     document = {
-        "inputs": json.dumps([{"type": "tensor", "tensor-spec": images}]),
+        "inputs": json.dumps(form.inputs),
         "outputs": json.dumps(form.columns),
         "params": None,
     }

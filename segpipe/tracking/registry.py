@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 WEIGHTS_TAG = "segpipe.weights_sha256"
-USAGE_TAG = "segpipe.usage"
-_UNNOTED_USAGE = "answers = model.predict(images)  # uint8 (N, H, W, 3) RGB of any size"
+USAGE_TAG, REQUEST_TAG = "segpipe.usage", "segpipe.request"
+# Of a version that was registered before these were noted, nobody wrote down what it answers.
+_UNNOTED = {
+    USAGE_TAG: "answers = model.predict(images)  # uint8 (N, H, W, 3) RGB of any size",
+    REQUEST_TAG: '{"inputs": [[[[0, 0, 0], [255, 255, 255]]]]}',
+}
 
 
 def registered_version(uri: str, name: str, weights_sha256: str) -> int | None:
@@ -71,12 +75,12 @@ def register(
             name,
             source,
             run.run_id,
-            tags={**tags, WEIGHTS_TAG: digest, USAGE_TAG: form.usage},
+            tags={**tags, WEIGHTS_TAG: digest, **_asking(form)},
             description=description,
             model_id=model_id,
         )
         number = int(created.version)
-        page_text = with_usage(description, run.tracking_uri, f"{name}/{number}", form.usage)
+        page_text = with_usage(description, run.tracking_uri, f"{name}/{number}", _asking(form))
         client.update_model_version(name, str(number), page_text)
         # What MLflow's own register_model leaves: without it the model's page says "not registered".
         client.set_logged_model_tags(
@@ -108,16 +112,16 @@ def alias_version(uri: str, name: str, alias: str) -> int | None:
 def describe_version(uri: str, name: str, version: int, description: str) -> None:
     """Replaces a version's markdown description; how to load and serve it is appended."""
     with talking_to(uri) as client:
-        usage = _usage(client, name, version)
-        client.update_model_version(name, str(version), with_usage(description, uri, f"{name}/{version}", usage))
+        asking = _noted(client, name, version)
+        client.update_model_version(name, str(version), with_usage(description, uri, f"{name}/{version}", asking))
 
 
 def describe_model(uri: str, name: str, description: str, *, alias: str, version: int) -> None:
     """Replaces the markdown description of a registered model; how to load and serve `alias`, which `version` has or is
     about to have, is appended."""
     with talking_to(uri) as client:
-        usage = _usage(client, name, version)
-        client.update_registered_model(name, with_usage(description, uri, f"{name}@{alias}", usage))
+        asking = _noted(client, name, version)
+        client.update_registered_model(name, with_usage(description, uri, f"{name}@{alias}", asking))
 
 
 def version_url(uri: str, name: str, version: int) -> str | None:
@@ -125,8 +129,9 @@ def version_url(uri: str, name: str, version: int) -> str | None:
     return page(uri, "models", name, "versions", str(version))
 
 
-def with_usage(description: str, uri: str, which: str, usage: str) -> str:
-    """`description` with how to load, ask (`usage`) and serve `which` behind it: "name/version" or "name@alias"."""
+def with_usage(description: str, uri: str, which: str, asking: Mapping[str, str]) -> str:
+    """`description` with how to load, ask and serve `which` behind it: "name/version" or "name@alias". `asking` are the
+    two tags that say how."""
     model = f"models:/{which}"
     store = without_password(uri)
     return f"""{description.rstrip()}
@@ -138,14 +143,14 @@ import mlflow
 
 mlflow.set_tracking_uri("{store}")
 model = mlflow.pyfunc.load_model("{model}")
-{usage}
+{asking[USAGE_TAG]}
 ```
 
 ```sh
 export MLFLOW_TRACKING_URI={store}
 mlflow models serve -m {model} --env-manager local --port 5001
 curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
-  -d '{{"inputs": [[[[0, 0, 0], [255, 255, 255]]]]}}'
+  -d '{asking[REQUEST_TAG]}'
 ```""".lstrip()
 
 
@@ -159,10 +164,14 @@ def _verified_digest(bundle_uri: str) -> str:
     return found
 
 
-def _usage(client: MlflowClient, name: str, version: int) -> str:
-    """How a version is asked. Of one that was registered before this was noted, nobody wrote down what it answers."""
-    usage: str = client.get_model_version(name, str(version)).tags.get(USAGE_TAG, _UNNOTED_USAGE)
-    return usage
+def _asking(form: AnswerForm) -> dict[str, str]:
+    return {USAGE_TAG: form.usage, REQUEST_TAG: form.request}
+
+
+def _noted(client: MlflowClient, name: str, version: int) -> dict[str, str]:
+    """How a version is asked, by the tags that it was registered with."""
+    tags = client.get_model_version(name, str(version)).tags
+    return {tag: tags.get(tag, unnoted) for tag, unnoted in _UNNOTED.items()}
 
 
 def _version_of(client: MlflowClient, name: str, digest: str) -> int | None:

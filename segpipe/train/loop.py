@@ -13,7 +13,6 @@ import hashlib
 import time
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from segpipe.errors import InputError, NonFiniteError
 from segpipe.evaluate import count
 from segpipe.train.optim import schedule_factor, set_learning_rate, update_average
 from segpipe.train.runtime import Runtime
-from segpipe.train.session import Session, TrainJob, bundle_of
+from segpipe.train.session import InPrecision, Session, TrainJob, bundle_of
 from segpipe.types import TrainProgress, TrainResult
 
 
@@ -82,12 +81,7 @@ def _losses(s: Session, batch: Batch) -> dict[str, Tensor]:
     images_N3HW = training_inputs(batch, device)
     if s.config.channels_last:
         images_N3HW = images_N3HW.contiguous(memory_format=torch.channels_last)
-
-    def forward(*inputs: Any) -> Any:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
-            return s.forward(*inputs)
-
-    return s.ops.losses(forward, images_N3HW, batch)
+    return s.ops.losses(s.forward, images_N3HW, batch)
 
 
 def _mean_losses(s: Session) -> dict[str, float]:
@@ -142,8 +136,8 @@ def _validate(s: Session) -> dict[str, float]:
     runtime, split = s.runtime, s.config.validation_split
     _share_statistics(s)
     batches = EvalBatches(s.dataset, split, batch_size=8, rank=runtime.rank, world_size=runtime.world_size)
-    with torch.autocast(runtime.device.type, dtype=torch.bfloat16, enabled=s.config.precision == "bfloat16"):
-        meter, _ = count(s.predictor.eval(), s.ops, bundle_of(s), batches)
+    model = InPrecision(s.predictor.eval(), runtime.device.type, s.config.precision)
+    meter, _ = count(model, s.ops, bundle_of(s), batches)
     s.model.train()
     parts = runtime.gather(meter)
     for part in parts[1:]:

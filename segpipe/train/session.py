@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,8 @@ from segpipe.data.loader import TrainBatches
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps, trains_on_keypoints, trains_on_objects
+from segpipe.tasks.keypoints.limits import check_places
+from segpipe.tasks.refusals import unfilled
 from segpipe.train.optim import (
     build_optimizer,
     optimizer_tensors,
@@ -63,6 +66,22 @@ class Position:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
+class InPrecision(nn.Module):
+    """A model whose forward pass runs in the configured precision, and nothing of what is made of its output.
+
+    Places have no room in bfloat16, where 511.3 is 512; and autocast, around all of a validation, smoothed heatmaps in
+    it before their peaks were read.
+    """
+
+    def __init__(self, model: Callable[..., Any], device_type: str, precision: str) -> None:
+        super().__init__()
+        self.model, self.device_type, self.is_mixed = model, device_type, precision == "bfloat16"
+
+    def forward(self, *inputs: Any) -> Any:
+        with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.is_mixed):
+            return self.model(*inputs)
+
+
 class Session:
     """Everything one rank holds while it trains; made anew at every start, then brought to the last checkpoint."""
 
@@ -95,7 +114,9 @@ class Session:
         self.at = self._resume()
         self.resumed_at = self.at.step
         wrapped = runtime.wrap(self.model)
-        self.forward = torch.compile(wrapped) if config.compile else wrapped
+        self.forward = InPrecision(
+            torch.compile(wrapped) if config.compile else wrapped, runtime.device.type, config.precision
+        )
 
     def _resume(self) -> Position:
         found = checkpoint.latest(self.job.run_uri)
@@ -173,11 +194,11 @@ def _open_task(dataset: Dataset, run: RunConfig) -> TaskOps:
             known = {name: s.samples for name, s in manifest.splits.items()}
             raise InputError(f"{dataset.uri}: split {split!r} is missing or empty; the dataset has {known}")
     task = TASKS[run.task_kind]
-    missing = [need for need in task.needs if need not in manifest.annotations]
+    missing = unfilled(run.task, task.needs, manifest.annotations, where=f"dataset {dataset.uri}")
     if missing:
-        raise InputError(
-            f"{dataset.uri}: task {run.task!r} needs {', '.join(missing)}, which dataset {manifest.dataset!r} does not "
-            f"fill (it fills: {', '.join(manifest.annotations)}); choose another task or source"
-        )
-    statistics = manifest.splits[run.train.train_split]
-    return task(manifest.classes, manifest.ignore_index, config=run.train, statistics=statistics)
+        raise InputError(missing)
+    split = run.train.train_split
+    ops = task(manifest.classes, manifest.ignore_index, config=run.train, statistics=manifest.splits[split])
+    if trains_on_keypoints(ops):
+        check_places(run, dataset.num_keypoints(split), where=f"split {split!r} of {dataset.uri}")
+    return ops

@@ -19,7 +19,8 @@ BOX = torch.tensor([[10.0, 20.0, 40.0, 60.0]])
 
 def tiny(**options: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    return models.create("hrnet_pose_tiny", 3, **{"keypoints": 5, "input_size": [64, 32], **options})
+    usual: dict[str, Any] = {} if options.get("framing") == "image" else {"input_size": [64, 32]}
+    return models.create("hrnet_pose_tiny", 3, **{"keypoints": 5, **usual, **options})
 
 
 def images(batch: int = 1, size: tuple[int, int] = (70, 90)) -> Tensor:
@@ -224,6 +225,13 @@ def test_there_are_no_weights_by_name() -> None:
         ({"framing": "boxes"}, "framing: 'boxes' is not one of objects, image"),
         ({"keypoint_pairs": [[1, 17]]}, r"keypoint_pairs: \[\[1, 17\]\]; expected pairs of places, each once, from 0"),
         ({"keypoint_pairs": [[1, 2], [2, 3]]}, "keypoint_pairs: "),
+        ({"most_objects": 0}, "most_objects: 0; expected 1 or more"),
+        ({"tile": 512}, "tile: 512; a model of framing objects makes no use of it: leave it out"),
+        ({"framing": "image", "jitter": 0.1}, "jitter: 0.1; a model of framing image makes no use of it: leave it out"),
+        (
+            {"framing": "image", "input_size": [64, 64]},
+            r"input_size: \[64, 64\]; a model of framing image makes no use",
+        ),
         ({"tile": 100}, r"tile: 100; expected a multiple of 32"),
         ({"tile": 128, "overlap": 96}, r"overlap: 96; expected a multiple of 32, at most half of tile"),
     ],

@@ -45,6 +45,18 @@ def test_offsets_are_learnt_in_cells_and_come_out_in_pixels() -> None:
     assert float(uneven_2HW[0, 0, 0]) == pytest.approx(65 / 17), "the map of stride 4 has 17 rows"
 
 
+def test_centres_and_offsets_are_enlarged_in_float32_whatever_the_heads_run_in() -> None:
+    """In bfloat16 pixels beside a centre would equal it: of what is enlarged, rounding would leave less than half."""
+    torch.manual_seed(0)
+    model, images = models.create("panoptic_deeplab", K, **TINY).eval(), torch.randn(1, 3, 64, 96)
+    nn.init.normal_(model.centre_head[1].weight)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model(images)
+    assert mixed.centres_N1HW.dtype == mixed.offsets_N2HW.dtype == torch.float32
+    rounded = mixed.centres_N1HW.bfloat16().unique()
+    assert len(mixed.centres_N1HW.unique()) > 2 * len(rounded)
+
+
 def test_targets_change_nothing() -> None:
     torch.manual_seed(0)
     model, images = models.create("panoptic_deeplab", K, **TINY).eval(), torch.randn(1, 3, 32, 48)

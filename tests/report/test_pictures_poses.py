@@ -10,8 +10,9 @@ from PIL import Image
 
 from segpipe.errors import InputError
 from segpipe.predictions import Poses
+from segpipe.report.objects import FOUND, MISSED, OBJECT_COLOURS
 from segpipe.report.pictures import draw
-from segpipe.report.poses import DOTS, LIMBS, RIGHT, WRONG
+from segpipe.report.poses import LIMBS
 from segpipe.types import ClassInfo
 from tests.fixtures.figures import CLASSES, figure_samples
 
@@ -52,10 +53,10 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
 def test_only_cocos_joints_have_limbs(num_keypoints: int, limbs: bool) -> None:
     found = page(poses(num_keypoints), None)
     assert (pixels(found, (255, 160, 60)) > 300) == limbs, "the right side's colour, beyond the legend"
-    assert (pixels(found, DOTS[0]) > 0) != limbs
+    assert (pixels(found, OBJECT_COLOURS[0]) > 0) != limbs
 
 
-@pytest.mark.parametrize(("shift", "colour", "other"), [(7.0, RIGHT, WRONG), (9.0, WRONG, RIGHT)])
+@pytest.mark.parametrize(("shift", "colour", "other"), [(7.0, FOUND, MISSED), (9.0, MISSED, FOUND)])
 def test_what_is_a_tenth_of_the_box_away_is_right(
     shift: float, colour: tuple[int, int, int], other: tuple[int, int, int]
 ) -> None:
@@ -67,14 +68,14 @@ def test_what_is_a_tenth_of_the_box_away_is_right(
 def test_a_keypoint_in_doubt_is_not_drawn() -> None:
     sure, doubtful = poses(5), poses(5)
     doubtful.points_NP3[:, 1:, 2] = 0.1
-    shown = [sum(pixels(page(each, None), colour) for colour in DOTS[1:5]) for each in (sure, doubtful)]
+    shown = [sum(pixels(page(each, None), colour) for colour in OBJECT_COLOURS[1:5]) for each in (sure, doubtful)]
     assert shown[0] > shown[1] + 200, "the legend alone is left"
 
 
 def test_without_truth_there_are_two_panels_and_of_another_number_three() -> None:
     alone, both, other = page(poses(5), None), page(poses(5), poses(5)), page(poses(5), poses(5, objects=2))
     assert alone.shape[0] < both.shape[0]
-    assert pixels(both, RIGHT) > pixels(other, RIGHT) == 0
+    assert pixels(both, FOUND) > pixels(other, FOUND) == 0
 
 
 @pytest.mark.parametrize("objects", [0, 1, 30])
@@ -111,4 +112,4 @@ def test_a_figure_as_the_fixture_draws_it() -> None:
     data = draw(image_HW3, truth, truth, classes=CLASSES, ignore_index=255, title=sample.sample_id)
     found = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert pixels(found, LEFT) > 500
-    assert pixels(found, RIGHT) > 300 > pixels(found, WRONG)
+    assert pixels(found, FOUND) > 300 > pixels(found, MISSED)

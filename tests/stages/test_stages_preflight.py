@@ -8,6 +8,7 @@ import safetensors.torch
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.stages import layout
+from segpipe.stages.identity import options_of, resolve
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.preflight import check, check_evaluation, check_splits
 from segpipe.stages.retrain import retrain
@@ -70,6 +71,11 @@ def test_everything_that_a_recipe_names_wrongly_is_said_at_once(
             "architectures.1: pretrained: 'IMAGENET' is not known for deeplab_v3plus",
         ),
         ("architectures.0.options.width=wide", "option width: expected int, found 'wide'"),
+        ("architectures.0.options.width=1.0", "option width: expected int, found 1.0"),
+        (
+            "architectures=[{arch: mask_rcnn, options: {norm: frozen}}]",
+            "architectures.0: mask_rcnn: option norm: frozen",
+        ),
     ],
 )
 def test_each_fault_of_a_recipe_is_refused_before_any_work(override: str, message: str) -> None:
@@ -173,3 +179,32 @@ def test_a_split_that_ingest_refused_as_a_whole_is_missing() -> None:
     )
     with pytest.raises(InputError, match=r"train.validation_split is 'val', but dataset 'streets' has the splits test"):
         check_splits(recipe(), ingested)
+
+
+def test_whole_numbers_are_floats_and_frozen_norms_need_weights() -> None:
+    run = recipe("architectures=[{arch: mask_rcnn, options: {min_score: 0, norm: frozen}, pretrained: DEFAULT}]")
+    options = options_of(run.run_config(0))
+    assert (options["min_score"], type(options["min_score"]), options["norm"]) == (0.0, float, "frozen")
+    with pytest.raises(InputError, match="option min_score: expected float, found True"):
+        options_of(recipe("architectures=[{arch: mask_rcnn, options: {min_score: true}}]").run_config(0))
+
+
+POSES = "architectures=[{arch: hrnet_pose_tiny, options: {keypoints: 5}}]"
+
+
+def test_pairs_of_keypoints_are_said_once_and_follow_into_the_models_options() -> None:
+    both = ("train.augment.keypoint_pairs=[[1, 2], [3, 4]]", "train.inference={mirror: true}")
+    said = recipe("task=keypoints", POSES, *both)
+    check(said)
+    assert options_of(said.run_config(0))["keypoint_pairs"] == [[1, 2], [3, 4]]
+    assert resolve(resolve(said.run_config(0))) == resolve(said.run_config(0))
+    for more, message in (
+        (
+            ("architectures.0.options.keypoint_pairs=[[1, 2]]",),
+            r"option keypoint_pairs is \[\[1, 2\]\], and train.augm",
+        ),
+        (("train.augment.keypoint_pairs=[[1, 7]]",), r"keypoint_pairs: \[\[1, 7\]\]; expected .* from 0 to 4: the opt"),
+        (("train.augment.keypoint_pairs=null",), r"train.augment.flip and train.inference.mirror: in a mirror image"),
+    ):
+        with pytest.raises(InputError, match=f"architectures.0: .*{message}"):
+            check(recipe("task=keypoints", POSES, *both, *more))

@@ -12,14 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpipe import models
+from segpipe.config import InferenceConfig
 from segpipe.data.augment import augment
-from segpipe.data.batch import Batch, collate, training_inputs
+from segpipe.data.batch import Batch, GivenObjects, collate, training_inputs
 from segpipe.data.decode import decode
-from segpipe.errors import InputError
-from segpipe.heatmaps import gaussian_targets, to_cells
+from segpipe.errors import InputError, NonFiniteError
+from segpipe.heatmaps import gaussian_targets, inside, to_cells
 from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses
+from segpipe.stages.identity import resolve
 from segpipe.tasks.keypoints import KeypointsOps
+from segpipe.tasks.keypoints.limits import check_places
+from segpipe.train.session import InPrecision
 from segpipe.types import ClassInfo, Inference, Keypoints, LabelCoding, ModelBundle, Sample, Segment, Task
 from tests.fixtures.figures import CLASSES, HEIGHT, IGNORE, PAIRS, WIDTH, figure_run, figure_samples
 from tests.fixtures.small import ONE_VIEW
@@ -27,10 +31,18 @@ from tests.fixtures.small import ONE_VIEW
 OPS = KeypointsOps(CLASSES, IGNORE)
 
 
+def options_for(options: dict[str, Any]) -> dict[str, Any]:
+    """The figures' model with some options changed, and without those that do not go with framing image."""
+    usual = resolve(figure_run()).options
+    if options.get("framing") == "image":
+        usual = {"keypoint_pairs": usual["keypoint_pairs"]}
+    return {**usual, **options}
+
+
 def bundle(inference: Inference = ONE_VIEW, input_scale: float = 1.0, **options: Any) -> ModelBundle:
     return ModelBundle(
         arch="hrnet_pose_tiny",
-        options={**figure_run().options, **options},
+        options=options_for(options),
         task=Task.KEYPOINTS,
         classes=CLASSES,
         ignore_index=IGNORE,
@@ -49,7 +61,7 @@ def bundle(inference: Inference = ONE_VIEW, input_scale: float = 1.0, **options:
 
 def network(**options: Any) -> nn.Module:
     torch.manual_seed(0)
-    found: nn.Module = models.create("hrnet_pose_tiny", len(CLASSES), **{**figure_run().options, **options}).eval()
+    found: nn.Module = models.create("hrnet_pose_tiny", len(CLASSES), **options_for(options)).eval()
     # Its maps are almost flat before training, so that rounding would decide where they peak.
     nn.init.normal_(found.get_parameter("final_layer.weight"), std=1.0)
     return found
@@ -214,9 +226,9 @@ def test_large_images_of_one_object_go_in_tiles(samples: list[Sample]) -> None:
 
 def test_served_images_come_without_boxes() -> None:
     batch = dataclasses.replace(evaluated(list(figure_samples("test", 2))), samples=None)
-    with pytest.raises(InputError, match=r"framing objects, 2 classes of objects: .* told by boxes"):
+    with pytest.raises(InputError, match=r"framing objects: .* told by boxes .* send the boxes of each image"):
         OPS.predict(network(), batch, bundle())
-    with pytest.raises(InputError, match=r"framing image, 2 classes"):
+    with pytest.raises(InputError, match=r"framing image: .* of 2 classes \(person, box\)"):
         OPS.predict(network(framing="image"), batch, bundle(framing="image"))
     ops = KeypointsOps(CLASSES[:1], IGNORE)
     found = ops.predict(network(framing="image"), batch, bundle(framing="image"))
@@ -260,19 +272,107 @@ def test_what_does_not_fit_is_said(samples: list[Sample]) -> None:
     images = training_inputs(batch, torch.device("cpu"))
     with pytest.raises(InputError, match=r"objects have 17 keypoints, and the model finds 5; set its option keypoints"):
         OPS.losses(network(keypoints=5, keypoint_pairs=[]), images, batch)
-    with pytest.raises(InputError, match="have no objects, which this task needs"):
+    with pytest.raises(InputError, match="came without objects, which this task needs"):
         OPS.losses(network(), images, dataclasses.replace(batch, objects=None))
-    with pytest.raises(InputError, match="came without their rows"):
+    with pytest.raises(InputError, match="came without their stored rows"):
         OPS.measure(OPS.meter(), [], batch)
-    with pytest.raises(InputError, match=r"train.inference.scales: \(0.5, 1.0\)"):
+    with pytest.raises(InputError, match=r"train: inference asks for scales \[0.5, 1.0\]: "):
         KeypointsOps(CLASSES, IGNORE, config=figure_run(inference={"scales": (0.5, 1.0)}).train)
-    with pytest.raises(InputError, match=r"train.class_weights: enet counts pixels"):
+    with pytest.raises(InputError, match=r"train: class_weights is enet: "):
         KeypointsOps(CLASSES, IGNORE, config=figure_run(class_weights="enet").train)
-    with pytest.raises(InputError, match=r"train.aux_weight: a model of keypoints has no auxiliary head"):
+    with pytest.raises(InputError, match=r"train: aux_weight is 0.1: these models have no auxiliary heads"):
         KeypointsOps(CLASSES, IGNORE, config=figure_run(aux_weight=0.1).train)
-    mirror = bundle(Inference(scales=(1.0,), mirror=True), keypoint_pairs=[])
-    with pytest.raises(InputError, match=r"train\.inference\.mirror: .* option keypoint_pairs"):
-        OPS.predict(network(), evaluated(samples[:1]), mirror)
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"inference": InferenceConfig(mirror=True)}, "train.augment.flip and train.inference.mirror: "),
+        ({"flip": 0.0, "inference": InferenceConfig(mirror=True)}, "train.inference.mirror: "),
+        ({"flip": 0.0, "vertical_flip": 0.5}, "train.augment.vertical_flip: "),
+    ],
+)
+def test_a_mirror_image_needs_to_know_left_from_right(keys: dict[str, Any], named: str) -> None:
+    """Said before any work, and once: the model's option follows (`stages/identity.py`)."""
+    inference = keys.get("inference", InferenceConfig())
+    changes = {key: value for key, value in keys.items() if key != "inference"}
+    unsaid = figure_run().train.augment.model_copy(update={"keypoint_pairs": None, **changes})
+    with pytest.raises(InputError, match=f"^{named}in a mirror image .* say in train.augment.keypoint_pairs"):
+        KeypointsOps(CLASSES, IGNORE, config=figure_run(augment=unsaid, inference=inference).train)
+    for pairs in ((), PAIRS):
+        said = unsaid.model_copy(update={"keypoint_pairs": pairs})
+        KeypointsOps(CLASSES, IGNORE, config=figure_run(augment=said, inference=inference).train)
+
+
+def test_a_model_has_a_heatmap_for_each_keypoint_of_the_data_and_no_more() -> None:
+    run = figure_run()
+    check_places(run, 17, where="split 'train'")
+    for number in (5, 18):
+        with pytest.raises(InputError, match=rf"option keypoints is 17, and objects of split .* up to {number} keyp"):
+            check_places(run, number, where="split 'train'")
+    with pytest.raises(InputError, match="split 'train': no object has a keypoint, so there is nothing to learn"):
+        check_places(run, 0, where="split 'train'")
+
+
+def test_a_model_that_has_diverged_is_refused(samples: list[Sample]) -> None:
+    model = network()
+    nn.init.constant_(model.get_parameter("final_layer.bias"), float("nan"))
+    with pytest.raises(NonFiniteError, match=rf"sample {samples[0].sample_id}: the model's heatmaps are not finite"):
+        OPS.predict(model, evaluated(samples), bundle())
+
+
+def test_of_a_crowd_some_are_learnt_of_and_their_own_truth_counts(samples: list[Sample]) -> None:
+    batch, model = trained(samples), network(most_objects=2, jitter=0.0).train()
+    images = training_inputs(batch, torch.device("cpu"))
+    outputs: list[HeatmapOutput] = []
+
+    def forward(*inputs: Any) -> HeatmapOutput:
+        outputs.append(model(*inputs))
+        return outputs[-1]
+
+    chosen, losses = [], []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        losses.append(float(OPS.losses(forward, images, batch)["heatmaps"].detach()))
+        assert outputs[-1].chosen_N is not None
+        chosen.append(outputs[-1].chosen_N.tolist())
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert losses[0] == losses[1]
+    assert all(len(each) == 2 and each == sorted(each) for each in chosen)
+    truths = torch.cat([o.keypoints_NP3[~o.is_crowd_N] for o in batch.objects or () if o.keypoints_NP3 is not None])
+    truths = truths[(truths[..., 2] > 0).any(1)][chosen[2]]
+    found = outputs[-1]
+    cells = to_cells(truths[..., :2], found.regions_N4, (24, 16))
+    counted = (truths[..., 2] > 0) & inside(cells, (24, 16))
+    expected = functional.mse_loss(found.heatmaps_NPhw[counted], gaussian_targets(cells, (24, 16))[counted])
+    assert losses[2] == pytest.approx(float(expected.detach()))
+
+
+class Saying(nn.Module):
+    """Says where one point lies, in heatmaps of bfloat16 as every model's are in that precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images_N3HW: Tensor, boxes: Sequence[Tensor]) -> HeatmapOutput:
+        regions_N4 = torch.cat(list(boxes))
+        cells = to_cells(torch.tensor([[[511.3, 40.6]]]), regions_N4, (48, 64))
+        return HeatmapOutput(heatmaps_NPhw=gaussian_targets(cells, (48, 64)).bfloat16(), regions_N4=regions_N4)
+
+
+def test_places_are_read_in_float32_whatever_the_model_runs_in() -> None:
+    """511.3 is 512 in bfloat16, whose step there is 2. Heatmaps of 8 bits move a peak by a thousandth of a pixel; to
+    smooth them in bfloat16, too, moved it by a hundredth."""
+    batch = Batch(
+        images_N3HW=torch.zeros(1, 3, 96, 640, dtype=torch.uint8),
+        labels_NHW=None,
+        sample_ids=("s",),
+        original_sizes=((96, 640),),
+        given=(GivenObjects(boxes_M4=torch.tensor([[480.0, 0, 544, 96]]).double(), class_ids_M=torch.tensor([0])),),
+    )
+    (found,) = OPS.predict(InPrecision(Saying(), "cpu", "bfloat16"), batch, bundle(keypoints=1, keypoint_pairs=[]))
+    assert found.points_NP3[0, 0, :2].tolist() == pytest.approx([511.3, 40.6], abs=0.003)
 
 
 def test_objects_with_fewer_keypoints_than_the_model(samples: list[Sample]) -> None:

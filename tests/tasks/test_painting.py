@@ -103,7 +103,7 @@ def test_the_loss_is_cross_entropy_where_it_is_known_what_is_there() -> None:
     by_hand = -scores.log_softmax(1)[0].numpy()[PAINTED[known_HW], *known_HW.nonzero()]
     assert list(terms) == ["main"]
     assert float(terms["main"]) == pytest.approx(by_hand.mean(), rel=1e-5)
-    with pytest.raises(InputError, match="samples s/0: the batch has no objects"):
+    with pytest.raises(InputError, match="samples s/0: came without objects"):
         ops.losses(Pixels(PAINTED.clip(0)), images_N3HW, replace(batch, objects=None))
 
 

@@ -216,10 +216,10 @@ def test_parts_merge_in_any_order_to_the_same_bits(parts: tuple[tuple[int, ...],
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"class_weights": "enet"}, r"train.class_weights: enet is of the semantic task"),
-        ({"aux_weight": 0.1}, r"train.aux_weight: 0.1 is for auxiliary heads of the semantic"),
-        ({"inference": InferenceConfig(mirror=True)}, r"train.inference: .*'mirror': True.*no mean"),
-        ({"inference": InferenceConfig(scales=(0.5, 1.0))}, r"train.inference: .*no mean"),
+        ({"class_weights": "enet"}, r"class_weights is enet: .* leave it out"),
+        ({"aux_weight": 0.1}, r"aux_weight is 0.1: .* leave it out"),
+        ({"inference": InferenceConfig(mirror=True)}, r"inference asks for scales \[1.0\] and mirror: .*no mean"),
+        ({"inference": InferenceConfig(scales=(0.5, 1.0))}, r"inference asks for scales \[0.5, 1.0\]: .*no mean"),
     ],
 )
 def test_what_it_would_not_make_use_of_is_refused(settings: dict[str, object], message: str) -> None:
@@ -309,7 +309,7 @@ def test_a_batch_without_objects_does_not_train() -> None:
         sample_ids=("s/0",),
         original_sizes=(tuple(decoded.image_3HW.shape[1:]),),  # type: ignore[arg-type]
     )
-    with pytest.raises(InputError, match=r"samples s/0: lack a label map or segments"):
+    with pytest.raises(InputError, match=r"samples s/0: came without a label map"):
         PanopticOps(CLASSES, IGNORE).losses(lambda *_: None, torch.zeros(1), lacking)
 
 

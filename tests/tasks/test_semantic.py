@@ -123,7 +123,7 @@ def test_a_batch_without_labels_predicts_but_neither_trains_nor_counts() -> None
         lambda: losses(ops, DenseOutput(logits_NKHW=torch.zeros(1, K, 4, 5)), batch),
         lambda: ops.measure(ops.meter(), predictions, batch),
     ):
-        with pytest.raises(InputError, match="samples s/0: have no label map"):
+        with pytest.raises(InputError, match="samples s/0: came without a label map"):
             refused()
 
 

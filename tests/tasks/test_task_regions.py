@@ -154,5 +154,5 @@ def test_a_model_learns_of_things_and_of_no_crowd() -> None:
     (elsewhere,) = region_targets(batch, CLASSES, torch.device("meta"))
     assert (elsewhere.boxes_M4.device.type, elsewhere.masks_MHW.device.type) == ("meta", "cpu"), "large, not for all"
     bare = Batch(images_N3HW=torch.zeros(1, 3, 5, 6), labels_NHW=None, sample_ids=("s",), original_sizes=((5, 6),))
-    with pytest.raises(InputError, match="samples s: the batch has no objects"):
+    with pytest.raises(InputError, match="samples s: came without objects"):
         region_targets(bare, CLASSES, torch.device("cpu"))

@@ -45,6 +45,7 @@ def test_a_version_shows_where_it_comes_from(open_run, tmp_path: Path, capfd: py
         "arch": "fcn",
         "segpipe.weights_sha256": bundle.weights_sha256,
         "segpipe.usage": FORM.usage,
+        "segpipe.request": FORM.request,
     }
     assert stored.description.startswith("mIoU 0.5\n\n## Use it")
     assert f"models:/origin/{version}" in stored.description

@@ -11,6 +11,10 @@ import torch
 
 from segpipe import checkpoint, storage
 from segpipe.config import AugmentConfig, InferenceConfig, RunConfig
+from segpipe.models.spec import DenseOutput
+from segpipe.models.unet import UNet
+from segpipe.predictions import LabelMap
+from segpipe.tasks.semantic import SemanticOps
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
@@ -241,6 +245,26 @@ def test_bfloat16_trains(job: TrainJob) -> None:
     found = checkpoint.latest(job.run_uri)
     assert found is not None
     assert found.weights["head.weight"].dtype == torch.float32
+
+
+def test_validation_reads_in_float32_what_the_model_says_in_bfloat16(
+    job: TrainJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, outside = [], []
+    forward, predict = UNet.forward, SemanticOps.predict
+
+    def model(self: UNet, images_NCHW: torch.Tensor) -> DenseOutput:
+        inside.append(torch.is_autocast_enabled("cpu"))
+        return forward(self, images_NCHW)
+
+    def read(self: SemanticOps, network: torch.nn.Module, *rest: Any) -> list[LabelMap]:
+        outside.append(torch.is_autocast_enabled("cpu"))
+        return predict(self, network, *rest)
+
+    monkeypatch.setattr(UNet, "forward", model)
+    monkeypatch.setattr(SemanticOps, "predict", read)
+    train(replace(job, run=small_run(epochs=1, precision="bfloat16", train_split="val")))
+    assert (set(inside), set(outside)) == ({True}, {False})
 
 
 # When it stops.

@@ -16,6 +16,7 @@ from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
 from segpipe.types import Annotation, Manifest
+from tests.fixtures.figures import figure_run, publish_figures
 from tests.fixtures.small import publish_small, small_run, small_samples
 from tests.fixtures.train_worker import CPU, train
 
@@ -140,7 +141,7 @@ def test_a_dataset_without_what_the_task_needs_is_refused(tmp_path: Path, class_
     version = published_without_labels(uri, split="train", annotations=[])
     run = small_run(class_weights=class_weights)
     job = TrainJob(run=run, data=uri, version=version, run_uri=str(tmp_path / "run"), code_version="test")
-    with pytest.raises(InputError, match=r"task 'semantic' needs label_map, which dataset 'shapes' does not fill"):
+    with pytest.raises(InputError, match=r"task semantic needs label_map, which dataset .* does not fill"):
         train(job)
 
 
@@ -151,4 +152,15 @@ def test_a_validation_split_without_a_label_is_refused(tmp_path: Path) -> None:
         run=small_run(epochs=1), data=uri, version=version, run_uri=str(tmp_path / "run"), code_version="test"
     )
     with pytest.raises(InputError, match=r"miou of split 'val' is undefined, since nothing in it is labelled"):
+        train(job)
+
+
+@pytest.mark.parametrize("heatmaps", [5, 18])
+def test_other_heatmaps_than_the_data_has_keypoints_are_refused(tmp_path: Path, heatmaps: int) -> None:
+    uri = str(tmp_path / "data")
+    version = publish_figures(uri, train=2, val=1)
+    assert open_dataset(uri).num_keypoints("train") == 17
+    run = figure_run(options={"keypoints": heatmaps})
+    job = TrainJob(run=run, data=uri, version=version, run_uri=str(tmp_path / "run"), code_version="test")
+    with pytest.raises(InputError, match=rf"option keypoints is {heatmaps}, and objects of split 'train' .* 17 keyp"):
         train(job)

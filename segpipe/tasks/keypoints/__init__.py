@@ -1,7 +1,7 @@
 """Keypoints: where the named points of each object lie, its box being given. Behind the task door of `tasks/`.
 
-Top-down, with the truth's boxes, as the protocol says: what is measured is the pose, not a detector. A model of framing
-"image" is given whole images instead, in tiles where they are large, and finds the one set of points of each.
+Top-down, of the truth's objects, as the protocol says: what is measured is the pose, not a detector. A model of framing
+"image" sees whole images instead of boxes, in tiles where they are large, and finds the one set of points of each.
 
 Legend: N images of a batch, M objects of an image, n objects of a batch, P keypoints, H W image size, h w of a heatmap.
 """
@@ -25,17 +25,18 @@ from segpipe.errors import InputError
 from segpipe.heatmaps import decode, gaussian_targets, inside, to_cells, to_pixels
 from segpipe.losses import heatmap_loss
 from segpipe.metrics import KeypointMeter, interval, mean_ratio, resampling_unit
-from segpipe.metrics.keypoints import DECIDING, THRESHOLDS
+from segpipe.metrics.keypoints import DECIDING, DOUBT, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses, Prediction
-from segpipe.tasks.keypoints.limits import check_config, checked_pairs
+from segpipe.tasks.finite import refuse_non_finite
+from segpipe.tasks.keypoints.given import given_poses
+from segpipe.tasks.keypoints.limits import check_config
 from segpipe.tasks.keypoints.looks import Looks, heatmaps_of
 from segpipe.tasks.keypoints.truth import annotations_of, detections_of, poses_of
+from segpipe.tasks.refusals import objects_of, required
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 REGIONS_PER_PASS = 64
-# As the authors' evaluation has it: the score of an object is the mean peak of the keypoints that are not in doubt.
-DOUBT = 0.2
 
 
 class KeypointsOps:
@@ -58,18 +59,17 @@ class KeypointsOps:
             check_config(config)
         self.classes = tuple(classes)
         self._person = next((k for k, info in enumerate(self.classes) if info.name == "person"), None)
-        self.protocol = f"{self.primary}/mean-of-classes/boxes=truth/original-resolution"
+        # A model is told which objects there are, by their boxes; one of framing "image" makes no other use of them.
+        self.protocol = f"{self.primary}/mean-of-classes/objects=truth/original-resolution"
 
     def losses(self, forward: Callable[..., HeatmapOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """{"heatmaps": ...}: squared error of the heatmaps of labelled keypoints, one set an object of the crop."""
-        if batch.objects is None:
-            raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: have no objects, which this task needs")
-        objects = [_labelled(each) for each in batch.objects]
+        objects = [_labelled(each) for each in objects_of(batch)]
         output = forward(images_N3HW, [each.boxes_N4 for each in objects])
         heatmaps_nPhw = output.heatmaps_NPhw
-        n, num_keypoints = heatmaps_nPhw.shape[:2]
+        num_keypoints = heatmaps_nPhw.shape[1]
         # An input without an object still has one answer, of weight 0.
-        truths_nP3 = torch.zeros(n, num_keypoints, 3)
+        truths_nP3 = torch.zeros(max(1, sum(map(len, objects))), num_keypoints, 3)
         row = 0
         for each in objects:
             if each.keypoints_NP3 is not None:
@@ -77,6 +77,8 @@ class KeypointsOps:
                 truths_nP3[row : row + len(each), : each.keypoints_NP3.shape[1]] = each.keypoints_NP3
                 row += len(each)
         truths_nP3 = truths_nP3.to(heatmaps_nPhw.device, non_blocking=True)
+        if output.chosen_N is not None:
+            truths_nP3 = truths_nP3[output.chosen_N]
         size = _size(output)
         cells_nP2 = to_cells(truths_nP3[..., :2], output.regions_N4, size)
         weights_nP = (truths_nP3[..., 2] > 0) & inside(cells_nP2, size)
@@ -84,22 +86,22 @@ class KeypointsOps:
 
     @torch.inference_mode()
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Poses]:
-        """The keypoints of the truth's objects, in its order; without a truth, of what each image is said to show.
+        """The keypoints of the truth's objects, in its order; without a truth, of those that came with the images.
 
-        Raises InputError where nobody gave boxes to a model that needs them.
+        Raises InputError where nobody gave boxes to a model that needs them, NonFiniteError for one that has diverged.
         """
         options = models.complete(bundle.arch, bundle.options)
         looks = Looks(
             whole=options["framing"] == "image",
             tile=options["tile"],
             overlap=options["overlap"],
-            pairs=checked_pairs(bundle.inference, options["keypoint_pairs"]),
+            pairs=options["keypoint_pairs"] if bundle.inference.mirror else None,
         )
         H, W = batch.images_N3HW.shape[-2:]
         if batch.samples is not None:
             framed = [self.truth(sample) for sample in batch.samples]
         else:
-            framed = [self._whole(H, W, options["framing"]) for _ in batch.sample_ids]
+            framed = given_poses(batch, self.classes, options["framing"])
         crowded = [name for name, each in zip(batch.sample_ids, framed, strict=True) if looks.whole and len(each) > 1]
         if crowded:
             raise InputError(
@@ -115,6 +117,8 @@ class KeypointsOps:
             part = slice(start, start + REGIONS_PER_PASS)
             entering_n4 = torch.from_numpy(boxes_n4[part]).float() * factors_4
             output = heatmaps_of(model, images_N3hw, [image for image, _ in places[part]], entering_n4, looks)
+            for (image, _), heatmaps_Phw in zip(places[part], output.heatmaps_NPhw, strict=True):
+                refuse_non_finite(batch.sample_ids[image], "heatmaps", heatmaps_Phw)
             cells_nP2, scores_nP = decode(output.heatmaps_NPhw)
             regions_n4 = output.regions_N4 / factors_4.to(output.regions_N4.device)
             points_nP2 = to_pixels(cells_nP2, regions_n4, _size(output))
@@ -133,11 +137,8 @@ class KeypointsOps:
         return KeypointMeter(len(self.classes))
 
     def measure(self, meter: KeypointMeter, predictions: Sequence[Poses], batch: Batch) -> None:
-        if batch.samples is None:
-            raise InputError(
-                f"samples {', '.join(batch.sample_ids[:4])}: came without their rows, which hold the truth"
-            )
-        for found, sample in zip(predictions, batch.samples, strict=True):
+        stored = required(batch.samples, "their stored rows", batch.sample_ids)
+        for found, sample in zip(predictions, stored, strict=True):
             truth = self.truth(sample)
             num_keypoints = truth.points_NP3.shape[1]
             _check_places(num_keypoints, found.points_NP3.shape[1], (sample.sample_id,))
@@ -191,23 +192,6 @@ class KeypointsOps:
             "sample_counts": tuple(tuple((int(c), int(n)) for c, n in counts_K2) for counts_K2 in counts_NK2),
             "detections": (),
         }
-
-    def _whole(self, height: int, width: int, framing: str) -> Poses:
-        """An image as the box of the one object that it shows."""
-        things = [k for k, info in enumerate(self.classes) if info.is_thing] or list(range(len(self.classes)))
-        if framing != "image" or len(things) != 1:
-            raise InputError(
-                f"framing {framing}, {len(things)} classes of objects: a model of keypoints is told by boxes where the "
-                "objects are and of what class, and these images came without; only with framing image and one class "
-                "of objects does it find them alone"
-            )
-        return Poses(
-            size=(height, width),
-            class_ids_N=np.array(things),
-            scores_N=np.ones(1),
-            boxes_N4=np.array([[0.0, 0.0, width, height]]),
-            points_NP3=np.zeros((1, 0, 3)),
-        )
 
 
 def _size(output: HeatmapOutput) -> tuple[int, int]:

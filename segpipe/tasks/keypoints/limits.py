@@ -1,40 +1,35 @@
-"""What a recipe or a bundle may ask for and this task cannot do: refused by name. Part of the task of `__init__.py`."""
+"""What a recipe may ask for and this task cannot do: refused by name. Part of the task of `__init__.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from segpipe.config import TrainConfig
+from segpipe import models
+from segpipe.config import RunConfig, TrainConfig
 from segpipe.errors import InputError
-from segpipe.types import Inference
+from segpipe.tasks.refusals import refuse_ignored
 
 
 def check_config(config: TrainConfig) -> None:
-    """Raises InputError on keys of `train` that a loss of heatmaps would ignore."""
-    if config.class_weights != "none":
+    """Raises InputError on keys of `train` that a loss of heatmaps would ignore, and for a mirror image in which nobody
+    says which keypoints change sides."""
+    refuse_ignored(config, averages_mirrored=True)
+    augment = config.augment
+    mirroring = {"augment.flip": augment.flip, "augment.vertical_flip": augment.vertical_flip}
+    mirroring["inference.mirror"] = config.inference.mirror
+    if augment.keypoint_pairs is None and any(mirroring.values()):
         raise InputError(
-            f"train.class_weights: {config.class_weights} counts pixels of label maps, and heatmaps have none; leave "
-            "it out"
+            f"train.{' and train.'.join(key for key, on in mirroring.items() if on)}: in a mirror image a left "
+            "keypoint is a right one; say in train.augment.keypoint_pairs which places belong together ([] where none "
+            "has a side)"
         )
-    if config.aux_weight != config.default("aux_weight"):
-        raise InputError("train.aux_weight: a model of keypoints has no auxiliary head; leave it out")
-    # The pairs are an option of the model, which is not here.
-    checked_pairs(Inference(scales=config.inference.scales, mirror=False), ())
 
 
-def checked_pairs(inference: Inference, pairs: Sequence[Sequence[int]]) -> Sequence[Sequence[int]] | None:
-    """The pairs that a mirror image exchanges, None where it is not looked at.
-
-    Raises InputError for a mirror image without pairs, and for views of several sizes.
-    """
-    if inference.scales != (1.0,):
+def check_places(run: RunConfig, num_keypoints: int, *, where: str) -> None:
+    """Raises InputError where a model has not one heatmap for each of the keypoints that objects of `where` have."""
+    heatmaps = models.complete(run.arch, run.options)["keypoints"]
+    if heatmaps != num_keypoints:
         raise InputError(
-            f"train.inference.scales: {inference.scales}; a model of keypoints sees every object at one size: leave it "
-            "out"
+            f"{run.label}: the model's option keypoints is {heatmaps}, and objects of {where} have up to "
+            f"{num_keypoints} keypoints; set it to {num_keypoints}"
+            if num_keypoints
+            else f"{where}: no object has a keypoint, so there is nothing to learn; choose another train.train_split"
         )
-    if inference.mirror and not pairs:
-        raise InputError(
-            "train.inference.mirror: in the mirror image a left keypoint is a right one; say which belong together in "
-            "the model's option keypoint_pairs"
-        )
-    return pairs if inference.mirror else None

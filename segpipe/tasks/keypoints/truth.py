@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from segpipe import masks
-from segpipe.metrics.keypoints import PERSON
+from segpipe.metrics.keypoints import COCO_JOINTS, PERSON
 from segpipe.predictions import Poses
 from segpipe.types import Sample
-
-COCO_JOINTS = 17
 
 
 def poses_of(sample: Sample) -> Poses:

@@ -23,6 +23,7 @@ from segpipe.predictions import PanopticMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.panoptic import centres, regions
 from segpipe.tasks.panoptic.truth import panoptic_truth
+from segpipe.tasks.refusals import labels_of, refuse_ignored
 from segpipe.tasks.regions import region_targets
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
@@ -74,12 +75,11 @@ class PanopticOps:
         # A class without a segment in truth and prediction of the whole split has no PQ and drops out of the mean.
         self.protocol = f"pq/panopticapi/original-resolution/ignore={ignore_index}/absent=excluded"
         if config is not None:
-            _refuse_ignored(config)
+            refuse_ignored(config)
 
     def losses(self, forward: Callable[..., Any], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The terms that the model's kind of output has, in float32."""
-        if batch.labels_NHW is None or batch.objects is None:
-            raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: lack a label map or segments, and need both")
+        labels_of(batch)  # before any work, and also where a model of queries would learn of things alone
         output = forward(images_N3HW, region_targets(batch, self.classes, images_N3HW.device))
         return _kind(output).losses(output, batch, classes=self.classes, ignore_index=self.ignore_index)
 
@@ -153,21 +153,3 @@ def _kind(output: object) -> Kind:
             "of this task (`segpipe list models`)"
         )
     return KINDS[type(output)]
-
-
-def _refuse_ignored(config: TrainConfig) -> None:
-    """What other tasks make use of and this one would pass over in silence."""
-    if config.class_weights != "none":
-        raise InputError(
-            f"train.class_weights: {config.class_weights} is of the semantic task; panoptic losses have weights of "
-            "their own: leave it out"
-        )
-    if config.aux_weight != config.default("aux_weight"):
-        raise InputError(
-            f"train.aux_weight: {config.aux_weight} is for auxiliary heads of the semantic task: leave it out"
-        )
-    if config.inference.mirror or config.inference.scales != (1.0,):
-        raise InputError(
-            f"train.inference: {config.inference.model_dump()}; segments of several views have no mean, and a panoptic "
-            "model looks once: leave it out, or set train.input_scale for another size"
-        )

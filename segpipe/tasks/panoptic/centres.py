@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from segpipe.data.batch import Batch
 from segpipe.data.objects import Objects
-from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, mean_over
 from segpipe.metrics import first_maximum
 from segpipe.models.spec import CentreOutput
@@ -22,6 +21,7 @@ from segpipe.predictions import PanopticMap
 from segpipe.refine.centre_grouping import group_by_centre
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.panoptic.limits import stuff_area_limit
+from segpipe.tasks.refusals import labels_of, objects_of
 from segpipe.types import ClassInfo
 
 CENTRE_WEIGHT, OFFSET_WEIGHT = 200.0, 0.01
@@ -35,11 +35,9 @@ def losses(output: CentreOutput, batch: Batch, *, classes: Sequence[ClassInfo], 
     The heatmap counts where something is labelled that is no crowd, offsets on the pixels of things that are none.
     """
     device = output.logits_NKHW.device
-    if batch.labels_NHW is None or batch.objects is None:
-        raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: have no label map or no objects")
-    labels_NHW = batch.labels_NHW.to(device, non_blocking=True).long()
+    labels_NHW = labels_of(batch).to(device, non_blocking=True).long()
     heats, offsets, owned, crowded = zip(
-        *(centre_targets(each, classes, device) for each in batch.objects), strict=True
+        *(centre_targets(each, classes, device) for each in objects_of(batch)), strict=True
     )
     counted_NHW = (labels_NHW != ignore_index) & ~torch.stack(crowded)
     centre_errors_NHW = (output.centres_N1HW[:, 0].float() - torch.stack(heats)).square()

@@ -23,6 +23,7 @@ from segpipe.predictions import PanopticMap
 from segpipe.refine.panoptic_merge import SCORE_THRESHOLD, merge
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.panoptic.limits import stuff_area_limit
+from segpipe.tasks.refusals import labels_of
 from segpipe.tasks.regions import mask_in_box
 from segpipe.types import ClassInfo
 
@@ -33,9 +34,7 @@ SEMANTIC_WEIGHT = 0.5
 def losses(output: RegionOutput, batch: Batch, *, classes: Sequence[ClassInfo], ignore_index: int) -> dict[str, Tensor]:
     """The model's own terms of regions, and "semantic": cross entropy over the labelled pixels."""
     logits_NKHW = _semantic(output)
-    if batch.labels_NHW is None:
-        raise InputError(f"samples {', '.join(batch.sample_ids[:4])}: have no label map")
-    labels_NHW = batch.labels_NHW.to(logits_NKHW.device, non_blocking=True).long()
+    labels_NHW = labels_of(batch).to(logits_NKHW.device, non_blocking=True).long()
     semantic = SEMANTIC_WEIGHT * cross_entropy(logits_NKHW, labels_NHW, ignore_index=ignore_index)
     return {**output.losses, "semantic": semantic}
 
