@@ -10,6 +10,7 @@
     order.py     the order of an epoch: a pure function
     ahead.py     what comes next, in threads, while the present is in use
     row_groups.py  the files behind a version: checked once, row groups in use kept
+    rows.py      the rows of a row group, small values at hand, large ones still packed
     peek.py      small columns of a shard that was not fetched yet, to plan by
     counting.py  which class holds how many pixels of a sample
     tables.py    Parquet files that others wrote -> rows, for sources
