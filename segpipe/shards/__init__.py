@@ -23,6 +23,7 @@ record names the current version. Writers only ever add files; what no version t
 from segpipe.shards.manifest import manifest_from_json, manifest_to_json, manifest_version
 from segpipe.shards.order import epoch_order, generator, shuffled
 from segpipe.shards.reader import Dataset, open_dataset
+from segpipe.shards.rows import StoredRow
 from segpipe.shards.schema import SCHEMA, SCHEMA_VERSION, row_to_sample, sample_to_row
 from segpipe.shards.tables import TableInfo, TableRows, describe_table
 from segpipe.shards.versions import publish
@@ -33,6 +34,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Dataset",
     "ShardResult",
+    "StoredRow",
     "TableInfo",
     "TableRows",
     "describe_table",

@@ -34,6 +34,11 @@ class Rows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[number] for number in range(len(self)))
 
+    def pixels(self, number: int) -> int:
+        """Height times width of the image of one row."""
+        pixels: int = self._small[number]["height"] * self._small[number]["width"]
+        return pixels
+
     def __getitem__(self, number: int) -> dict[str, Any]:
         """One row as plain Python, for `row_to_sample`."""
         large = {name: column[number].as_py() for name, column in self._large.items()}
@@ -45,6 +50,11 @@ class StoredRow(NamedTuple):
 
     rows: Rows
     number: int
+
+    @property
+    def pixels(self) -> int:
+        """Height times width of its image."""
+        return self.rows.pixels(self.number)
 
     def sample(self) -> Sample:
         """Raises CorruptError, naming the sample, when a map does not unpack to its size."""
