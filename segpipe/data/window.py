@@ -69,14 +69,18 @@ def cut_image(image_3HW: Tensor, window: Window) -> Tensor:
     """uint8 (3, h, w); `PADDING` where the source has nothing."""
     region = window.region
     inner_3hw = image_3HW[:, region.top : region.bottom, region.left : region.right]
-    return _placed(resize_image(inner_3hw, (window.height, window.width)), window, PADDING)
+    size = (window.height, window.width)
+    turned_3hw = resize_image(inner_3hw, size, mirrored=window.mirrored, upside_down=window.upside_down)
+    return _placed(turned_3hw, window, PADDING)
 
 
 def cut_labels(labels_HW: Tensor, window: Window, ignore_index: int) -> Tensor:
     """Ids (h, w); `ignore_index` where the source has nothing."""
     region = window.region
     inner_hw = labels_HW[region.top : region.bottom, region.left : region.right]
-    return _placed(resize_labels(inner_hw, (window.height, window.width)), window, ignore_index)
+    size = (window.height, window.width)
+    turned_hw = resize_labels(inner_hw, size, mirrored=window.mirrored, upside_down=window.upside_down)
+    return _placed(turned_hw, window, ignore_index)
 
 
 def cut_outside(window: Window) -> Tensor:
@@ -90,14 +94,13 @@ def cut_objects(objects: Objects, window: Window, pairs: Sequence[tuple[int, int
     `pairs` are places of keypoints that a mirror image exchanges. Raises InputError for a place that is not there.
     """
     size = (window.height, window.width)
-    masks = [resize_labels(mask.view(torch.uint8), size).view(torch.bool) for mask in objects.masks_NHW]
-    inner_Nhw = torch.stack(masks) if masks else torch.zeros((0, *size), dtype=torch.bool)
+    turned_Nhw = resize_labels(objects.masks_NHW, size, mirrored=window.mirrored, upside_down=window.upside_down)
     keypoints_NP3 = objects.keypoints_NP3
     if keypoints_NP3 is not None:
         keypoints_NP3 = _cut_keypoints(keypoints_NP3, window)
         if window.mirrored != window.upside_down:  # both together turn by 180 degrees: a left hand stays one
             keypoints_NP3 = _exchanged(keypoints_NP3, pairs)
-    return moved(objects, _placed(inner_Nhw, window, False), keypoints_NP3)
+    return moved(objects, _placed(turned_Nhw, window, False), keypoints_NP3)
 
 
 def _cut_keypoints(keypoints_NP3: Tensor, window: Window) -> Tensor:
@@ -122,18 +125,18 @@ def _exchanged(keypoints_NP3: Tensor, pairs: Sequence[tuple[int, int]]) -> Tenso
     return keypoints_NP3[:, order]
 
 
-def _placed(inner: Tensor, window: Window, fill: int) -> Tensor:
-    """(..., height, width) in its place of a crop that is else `fill`, turned as the window says."""
-    if tuple(inner.shape[-2:]) == window.size:
-        outer = inner
+def _placed(turned: Tensor, window: Window, fill: int) -> Tensor:
+    """(..., height, width), already turned, in its place of a crop that is else `fill`."""
+    if tuple(turned.shape[-2:]) == window.size:
+        return turned
+    if turned.dim() == 3 and turned.stride(0) == 1:  # an image, whose channels lie together (see `DecodedSample`)
+        crop = torch.full((*window.size, len(turned)), fill, dtype=turned.dtype).permute(2, 0, 1)
     else:
-        if inner.dim() == 3 and inner.stride(0) == 1:  # an image, whose channels lie together (see `DecodedSample`)
-            outer = torch.full((*window.size, len(inner)), fill, dtype=inner.dtype).permute(2, 0, 1)
-        else:
-            outer = torch.full((*inner.shape[:-2], *window.size), fill, dtype=inner.dtype)
-        outer[..., window.y : window.y + window.height, window.x : window.x + window.width] = inner
-    axes = [axis for axis, turned in ((-1, window.mirrored), (-2, window.upside_down)) if turned]
-    return outer.flip(axes) if axes else outer
+        crop = torch.full((*turned.shape[:-2], *window.size), fill, dtype=turned.dtype)
+    y = window.size[0] - window.height - window.y if window.upside_down else window.y
+    x = window.size[1] - window.width - window.x if window.mirrored else window.x
+    crop[..., y : y + window.height, x : x + window.width] = turned
+    return crop
 
 
 def _span(source: int, out: int, scale: float, draw: random.Random) -> tuple[int, int, int, int]:

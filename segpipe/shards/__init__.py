@@ -10,6 +10,7 @@
     order.py     the order of an epoch: a pure function
     ahead.py     what comes next, in threads, while the present is in use
     row_groups.py  the files behind a version: checked once, row groups in use kept
+    rows.py      the rows of a row group, small values at hand, large ones still packed
     peek.py      small columns of a shard that was not fetched yet, to plan by
     counting.py  which class holds how many pixels of a sample
     tables.py    Parquet files that others wrote -> rows, for sources
@@ -22,6 +23,7 @@ record names the current version. Writers only ever add files; what no version t
 from segpipe.shards.manifest import manifest_from_json, manifest_to_json, manifest_version
 from segpipe.shards.order import epoch_order, generator, shuffled
 from segpipe.shards.reader import Dataset, open_dataset
+from segpipe.shards.rows import StoredRow
 from segpipe.shards.schema import SCHEMA, SCHEMA_VERSION, row_to_sample, sample_to_row
 from segpipe.shards.tables import TableInfo, TableRows, describe_table
 from segpipe.shards.versions import publish
@@ -32,6 +34,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Dataset",
     "ShardResult",
+    "StoredRow",
     "TableInfo",
     "TableRows",
     "describe_table",

@@ -18,6 +18,7 @@ from segpipe import storage
 from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.shards.ahead import Flights
 from segpipe.shards.order import BLOCK_BYTES, GROUPS_PER_BLOCK, LEAST_GROUPS
+from segpipe.shards.rows import Rows
 from segpipe.shards.schema import SCHEMA
 from segpipe.storage import RetryBudget
 from segpipe.types import Shard
@@ -50,23 +51,23 @@ class RowGroups:
         self._is_local = storage.local_path(uri) is not None
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._verified: set[str] = set()
-        self._tables: OrderedDict[Key, pa.Table] = OrderedDict()
+        self._groups: OrderedDict[Key, Rows] = OrderedDict()
         self._held: Counter[Key] = Counter()
         self._bytes = 0
         self._lock = threading.Lock()
         self._flights = Flights()
         self.loads = 0
 
-    def get(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> pa.Table:
+    def get(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> Rows:
         """One row group, kept for the next call; without `extras` that column is not read.
 
         Raises CorruptError, and what `storage` raises.
         """
-        if (table := self._kept((shard.path, group, extras))) is not None:
-            return table
+        if (rows := self._kept((shard.path, group, extras))) is not None:
+            return rows
         return self._flights.run((shard.path, group, extras), lambda: self._keep(shard, group, budget, extras=extras))
 
-    def hold(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> pa.Table:
+    def hold(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> Rows:
         """As `get`; until `release` the row group is forgotten only where all others are held too.
 
         What is read ahead was used longer ago than what is exhausted: by age alone it would go first.
@@ -82,12 +83,14 @@ class RowGroups:
             if not self._held[shard.path, group, extras]:
                 del self._held[shard.path, group, extras]
 
-    def load(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> pa.Table:
+    def load(self, shard: Shard, group: int, budget: RetryBudget | None = None, *, extras: bool = True) -> Rows:
         """One row group, read now and not kept. Raises as `get`."""
         columns = [name for name in SCHEMA.names if extras or name != "extras"]
         with self._lock:
             self.loads += 1
-        return self._read(shard, lambda file: file.read_row_group(group, columns=columns, use_threads=False), budget)
+        return self._read(
+            shard, lambda file: Rows(file.read_row_group(group, columns=columns, use_threads=False)), budget
+        )
 
     def columns(self, shard: Shard, names: Sequence[str], budget: RetryBudget | None = None) -> list[dict[str, Any]]:
         """Some columns of each row of a shard, without reading the others. Raises as `get`."""
@@ -108,27 +111,27 @@ class RowGroups:
         """Raises CorruptError when the file (a remote one, not its copy) is not the one that the manifest names."""
         self._compare(shard, lambda: storage.sha256_file(self._locate(shard)))
 
-    def _kept(self, key: Key) -> pa.Table | None:
+    def _kept(self, key: Key) -> Rows | None:
         with self._lock:
-            if key in self._tables:
-                self._tables.move_to_end(key)
-            return self._tables.get(key)
+            if key in self._groups:
+                self._groups.move_to_end(key)
+            return self._groups.get(key)
 
-    def _keep(self, shard: Shard, group: int, budget: RetryBudget | None, *, extras: bool) -> pa.Table:
+    def _keep(self, shard: Shard, group: int, budget: RetryBudget | None, *, extras: bool) -> Rows:
         # Looked up once more: it may have come between the look in `get` and this flight.
         key = (shard.path, group, extras)
-        if (table := self._kept(key)) is not None:
-            return table
-        table = self.load(shard, group, budget, extras=extras)
+        if (rows := self._kept(key)) is not None:
+            return rows
+        rows = self.load(shard, group, budget, extras=extras)
         with self._lock:
-            self._tables[key] = table
-            self._bytes += table.nbytes
-            while len(self._tables) > self._max_groups or (
-                len(self._tables) > self._least_groups and self._bytes > self._max_bytes
+            self._groups[key] = rows
+            self._bytes += rows.nbytes
+            while len(self._groups) > self._max_groups or (
+                len(self._groups) > self._least_groups and self._bytes > self._max_bytes
             ):
-                oldest = next((key for key in self._tables if key not in self._held), next(iter(self._tables)))
-                self._bytes -= self._tables.pop(oldest).nbytes
-        return table
+                oldest = next((key for key in self._groups if key not in self._held), next(iter(self._groups)))
+                self._bytes -= self._groups.pop(oldest).nbytes
+        return rows
 
     def _read(self, shard: Shard, read: Callable[[pq.ParquetFile], R], budget: RetryBudget | None) -> R:
         if shard.path not in self._verified:

@@ -10,12 +10,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from segpipe.config import TrainConfig
+from segpipe.data import loader
 from segpipe.data.augment import augment
 from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD, Batch, normalise
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.data.loader import EvalBatches, TrainBatches
 from segpipe.errors import CorruptError, InputError
-from segpipe.shards import Dataset, epoch_order, open_dataset
+from segpipe.shards import Dataset, StoredRow, epoch_order, open_dataset
 from tests.fixtures.small import IGNORE, publish_small, small_run
 
 
@@ -133,6 +134,35 @@ class LikeADataset:
 
     def order(self, split: str, *, seed: int, epoch: int) -> list[int]:
         return epoch_order(self.groups, seed=seed, epoch=epoch, version="v")
+
+
+def test_a_thread_decodes_few_images_at_once_and_large_ones_alone(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many are in hand together changes no batch."""
+    expected, real, taken = list(train_batches(dataset).epoch(2)), loader._parts, list[int]()
+
+    def parts(batch: Sequence[tuple[StoredRow, int]], most: int) -> list[list[tuple[StoredRow, int]]]:
+        found = real(batch, most)
+        taken.extend(len(part) for part in found)
+        return found
+
+    monkeypatch.setattr(loader, "_parts", parts)
+    for at_once, pixels, lengths in ((8, 4_000_000, {4}), (3, 4_000_000, {3, 1}), (8, 1, {1})):
+        monkeypatch.setattr(loader, "_TOGETHER", at_once)
+        monkeypatch.setattr(loader, "_PIXELS_TOGETHER", pixels)
+        taken.clear()
+        assert_equal(list(train_batches(dataset).epoch(2)), expected)
+        assert set(taken) == lengths
+
+
+def test_no_thread_is_left_without_a_part_of_a_batch(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, most = loader._parts, set[int]()
+    monkeypatch.setattr(loader, "_parts", lambda batch, number: most.add(number) or real(batch, number))
+    for threads, number in ((1, 8), (3, 4), (6, 2), (40, 1)):
+        most.clear()
+        assert len(list(train_batches(dataset, loader_threads=threads).epoch(0))) == 4
+        assert most == {number}
 
 
 def test_more_threads_change_nothing(dataset: Dataset) -> None:

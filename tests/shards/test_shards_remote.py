@@ -88,7 +88,7 @@ def test_an_epoch_that_the_cache_cannot_hold_is_read_in_parts(
     for epoch, most in ((0, 2.1), (1, 1.1)):
         slow_store.reads.clear()
         order = dataset.order("train", seed=0, epoch=epoch)
-        dataset._row_groups._tables.clear()
+        dataset._row_groups._groups.clear()
         assert list(dataset.read("train", order)) == [samples[row] for row in order]
         fetched = sum(end - start for _, start, end in slow_store.reads)
         assert fetched <= most * whole, f"epoch {epoch}"

@@ -25,7 +25,7 @@ def test_a_long_epoch_reads_each_row_group_once_and_keeps_two_blocks(
     for row, sample in zip(order, dataset.read("train", order), strict=True):
         assert sample == samples[row]
         with kept._lock:  # one comes before another goes
-            assert len(kept._tables) <= 8
+            assert len(kept._groups) <= 8
     assert kept.loads == blocks * 4
     assert not kept._held
 
@@ -44,7 +44,7 @@ def test_a_block_of_long_clips_is_read_once(tmp_path: Path) -> None:
         for row, sample in zip(order, dataset.read("train", order), strict=True):
             assert sample == samples[row]
             with kept._lock:  # one comes before another goes
-                assert len(kept._tables) <= row_groups.LEAST_KEPT == 5
+                assert len(kept._groups) <= row_groups.LEAST_KEPT == 5
     assert kept.loads == 24
 
 
@@ -60,6 +60,6 @@ def test_what_is_held_goes_last_but_the_bound_stands(tmp_path: Path) -> None:
     kept.release(result.shard, 0)
     kept.hold(result.shard, 3)
     kept.hold(result.shard, 4)
-    assert set(kept._tables) == {(result.shard.path, 3, True), (result.shard.path, 4, True)}
+    assert set(kept._groups) == {(result.shard.path, 3, True), (result.shard.path, 4, True)}
     kept.release(result.shard, 0)
     assert set(kept._held) == {(result.shard.path, 3, True), (result.shard.path, 4, True)}
