@@ -24,9 +24,10 @@ from segpipe.data.batch import Batch
 from segpipe.losses import query_losses
 from segpipe.models.spec import MASK_STRIDE, QueryOutput
 from segpipe.predictions import Detections, PanopticMap
+from segpipe.refine.panoptic_merge import panoptic_map
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.refusals import labels_of, objects_of
-from segpipe.types import ClassInfo, Segment
+from segpipe.types import ClassInfo
 
 SCORE_THRESHOLD, OVERLAP_THRESHOLD = 0.8, 0.8
 MOST_DETECTIONS = 100
@@ -152,14 +153,7 @@ def _share_out(
         segment_of_q[query] = segment_id
     ids_HW = segment_of_q[winner_HW]
     ids_HW[~inside_HW] = 0
-    areas = np.bincount(ids_HW.ravel(), minlength=len(class_of) + 1)
-    return PanopticMap(
-        ids_HW=ids_HW,
-        segments=tuple(
-            Segment(segment_id=segment_id, class_id=class_id, area=float(areas[segment_id]))
-            for segment_id, class_id in class_of.items()
-        ),
-    )
+    return panoptic_map(ids_HW, list(class_of.values()))
 
 
 def detections(
