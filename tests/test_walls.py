@@ -128,7 +128,7 @@ SIBLINGS = {
         "pixel_decoders",
         "__init__",
     },
-    "tasks": {"finite", "objects", "painting", "regions", "queries", "thing_maps", "__init__"},
+    "tasks": {"finite", "headline", "objects", "painting", "regions", "queries", "thing_maps", "__init__"},
     "exports": {"spec", "naming", "__init__"},
 }
 # An architecture made of another one's parts: its file may import the other's.

@@ -12,7 +12,15 @@ from segpipe.types import Annotation, ClassInfo, Task
 from tests.fixtures.small import CLASSES, IGNORE
 
 ROOM = Path(tasks.__file__).parent
-SHARED = ("finite", "objects", "painting", "queries", "regions", "thing_maps")  # what several tasks are made of
+SHARED = (
+    "finite",
+    "headline",
+    "objects",
+    "painting",
+    "queries",
+    "regions",
+    "thing_maps",
+)  # what several tasks are made of
 every_task = pytest.mark.parametrize("task", TASKS)
 
 
