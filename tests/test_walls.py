@@ -128,7 +128,17 @@ SIBLINGS = {
         "pixel_decoders",
         "__init__",
     },
-    "tasks": {"finite", "refusals", "objects", "painting", "regions", "queries", "thing_maps", "__init__"},
+    "tasks": {
+        "finite",
+        "headline",
+        "refusals",
+        "objects",
+        "painting",
+        "regions",
+        "queries",
+        "thing_maps",
+        "__init__",
+    },
     "exports": {"spec", "naming", "__init__"},
 }
 # An architecture made of another one's parts: its file may import the other's.

@@ -57,16 +57,17 @@ def merge(
     return panoptic_map(ids_HW, classes)
 
 
-def merge_detections(
-    found: Detections, *, score_threshold: float = SCORE_THRESHOLD, overlap_limit: float = OVERLAP_LIMIT
-) -> PanopticMap:
-    """`merge` of detections with masks, without stuff. Raises BadSampleError where a mask does not decode."""
+def merge_detections(found: Detections) -> PanopticMap:
+    """`merge` of detections with masks, by the limits above and without stuff.
+
+    Raises BadSampleError where a mask does not decode.
+    """
     if found.masks is None:
         raise ValueError("merge_detections: detections without masks say nothing of a pixel")
     height, width = found.size
-    order = _by_score(found.scores_N, score_threshold)
+    order = _by_score(found.scores_N, SCORE_THRESHOLD)
     runs = (masks.rle_runs(found.masks[m], height, width, file="detection") for m in order)
-    ids_P, kept = stack(map(masks.pixels_of_runs, runs), height * width, overlap_limit=overlap_limit)
+    ids_P, kept = stack(map(masks.pixels_of_runs, runs), height * width, overlap_limit=OVERLAP_LIMIT)
     # Run lengths go down the columns.
     return panoptic_map(ids_P.reshape(width, height).T, found.class_ids_N[order[kept]].tolist())
 

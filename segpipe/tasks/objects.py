@@ -8,6 +8,7 @@ Legend: N images, K classes, M objects of an image, H W original size, h w size 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,10 +19,11 @@ from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
-from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval, resampling_unit
+from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval
 from segpipe.models.spec import DenseOutput, QueryOutput, RegionOutput
 from segpipe.predictions import Detections, Prediction
 from segpipe.tasks import queries
+from segpipe.tasks.headline import headline
 from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
 from segpipe.tasks.refusals import refuse_ignored
 from segpipe.tasks.regions import detections_of, region_targets
@@ -154,32 +156,17 @@ class ObjectOps:
     def report_fields(self, meter: ObjectMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
         """The evidence is that of the measure that decides."""
         metrics, per_class = self._tables(meter)
-        value = metrics[self.primary]
-        if value is None:
-            raise InputError(
-                f"{self.primary} of these {len(sample_ids)} images is undefined: no object in them is to be found "
-                "(crowds and classes that are no things do not count); choose another evaluate.split"
-            )
         evidence = meter.of[self.measures[0]].evidence(sample_ids)
-        unit = resampling_unit(groups)
-        low, high = ap_interval(evidence, groups=groups if unit == "groups" else None)
         truths_NK = np.zeros((len(sample_ids), len(self.classes)), dtype=np.int64)
         truths_NK[:, self._things] = evidence.truths_nK
         truths_K = truths_NK.sum(axis=0).tolist()
-        return {
-            "primary": self.primary,
-            "protocol": self.protocol,
-            "value": value,
-            "low": low,
-            "high": high,
-            "resampled": unit,
-            "metrics": metrics,
+        lacking = "no object in them is to be found (crowds and classes that are no things do not count)"
+        return headline(self, metrics, partial(ap_interval, evidence), groups=groups, lacking=lacking) | {
             "per_class": {
                 info.name: {**per_class[k], "objects": float(objects)}
                 for k, (info, objects) in enumerate(zip(self.classes, truths_K, strict=True))
             },
             "truth_counts": tuple(truths_K),
-            "confusion": (),
             "count_names": ("truths",),
             "sample_counts": tuple(tuple((count,) for count in counts_K) for counts_K in truths_NK.tolist()),
             "detections": self._by_image(evidence, len(sample_ids)),

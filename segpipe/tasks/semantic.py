@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,10 +20,11 @@ from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
-from segpipe.metrics import ConfusionMeter, first_maximum, interval, resampling_unit, semantic_scores
+from segpipe.metrics import ConfusionMeter, first_maximum, interval, semantic_scores
 from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import queries
+from segpipe.tasks.headline import headline
 from segpipe.tasks.refusals import labels_of
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
@@ -114,17 +115,9 @@ class SemanticOps:
         confusion_KK = np.asarray(meter.confusion, dtype=np.int64)
         scores = semantic_scores(confusion_KK)
         counts_NK3 = meter.counts(sample_ids)
-        unit = resampling_unit(groups)
-        low, high = interval(counts_NK3, groups=list(groups) if unit == "groups" else None)
-        means = {name: value for name, value in scores.items() if name not in ("iou", "dice")}
-        return {
-            "primary": self.primary,
-            "protocol": self.protocol,
-            "value": float(scores["miou"]),
-            "low": low,
-            "high": high,
-            "resampled": unit,
-            "metrics": {name: _defined(value) for name, value in means.items()},
+        metrics = {name: _defined(value) for name, value in scores.items() if name not in ("iou", "dice")}
+        bounds = partial(interval, counts_NK3)
+        return headline(self, metrics, bounds, groups=groups, lacking="none of their pixels is labelled") | {
             "per_class": {
                 c.name: {
                     "iou": _defined(scores["iou"][k]),
@@ -139,7 +132,6 @@ class SemanticOps:
             "sample_counts": tuple(
                 tuple((int(i), int(t), int(p)) for i, t, p in counts_K3) for counts_K3 in counts_NK3
             ),
-            "detections": (),
         }
 
 

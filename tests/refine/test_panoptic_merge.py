@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from segpipe.masks import encode_rle
 from segpipe.metrics import panoptic_quality
-from segpipe.predictions import PanopticMap
-from segpipe.refine.panoptic_merge import merge
+from segpipe.predictions import Detections, PanopticMap
+from segpipe.refine.panoptic_merge import merge, merge_detections
 from segpipe.tasks.panoptic.truth import panoptic_truth
 from segpipe.types import ClassInfo
 from tests.fixtures.panoptic_truths import truths
@@ -75,6 +78,26 @@ def test_things_that_no_instance_covers_are_void_as_is_what_has_no_class() -> No
     found = merged([("#... ....", 2, 0.9)], "2233 0099")
     assert drawn(found) == "1000 2200"
     assert classes(found) == [(1, 2, 1.0), (2, 0, 2.0)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_detections_are_merged_as_their_masks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks_MHW = np.kron(rng.random((7, 4, 5)) < 0.4, np.ones((1, 2, 3))) > 0
+    class_ids_M, scores_M = rng.integers(2, 4, 7), rng.choice([0.4, 0.5, 0.7, 0.9], 7)
+    found = Detections(
+        size=(8, 15),
+        class_ids_N=class_ids_M,
+        scores_N=scores_M,
+        boxes_N4=np.zeros((7, 4)),
+        masks=tuple(encode_rle(mask_HW)["counts"] for mask_HW in masks_MHW),
+    )
+    nothing_HW = np.full((8, 15), 9, dtype=np.uint8)
+    expected, merged = merge(masks_MHW, class_ids_M, scores_M, nothing_HW, IS_THING), merge_detections(found)
+    assert drawn(merged) == drawn(expected)
+    assert merged.segments == expected.segments
+    with pytest.raises(ValueError, match="detections without masks"):
+        merge_detections(replace(found, masks=None))
 
 
 def test_an_image_without_instances_and_one_without_anything() -> None:

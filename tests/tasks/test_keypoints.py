@@ -421,7 +421,7 @@ def test_a_split_without_a_keypoint_has_no_report() -> None:
     assert [len(each) for each in predictions] == [0]
     assert predictions[0].points_NP3.shape == (0, 17, 3)
     OPS.measure(meter, predictions, batch)
-    with pytest.raises(InputError, match="undefined: none of 1 samples has a labelled keypoint"):
+    with pytest.raises(InputError, match="of these 1 images is undefined: none of them has a labelled keypoint"):
         OPS.report_fields(meter, [sample.sample_id], ["g"])
 
 

@@ -1,6 +1,7 @@
 """Semantic segmentation behind the task door: loss, prediction at original resolution, counting, the report."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -367,3 +368,12 @@ def test_an_undefined_class_is_none_in_the_report() -> None:
     fields = ops.report_fields(meter, ["s/0"], ["s/0"])
     assert fields["per_class"]["disc"] == {"iou": None, "dice": None, "pixels": 0.0}
     assert fields["value"] == 1.0
+
+
+def test_where_nothing_is_labelled_there_is_no_report() -> None:
+    ops, meter = SemanticOps(CLASSES, IGNORE), SemanticOps(CLASSES, IGNORE).meter()
+    batch = painted(torch.zeros(1, 2, 3, dtype=torch.long))
+    batch = replace(batch, labels_NHW=torch.full((1, 2, 3), IGNORE))
+    ops.measure(meter, [LabelMap(ids_HW=np.zeros((2, 3), np.uint8))], batch)
+    with pytest.raises(InputError, match=r"miou of these 1 images is undefined: none of their pixels is labelled"):
+        ops.report_fields(meter, ["s/0"], ["s/0"])

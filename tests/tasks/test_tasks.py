@@ -14,6 +14,7 @@ from tests.fixtures.small import CLASSES, IGNORE
 ROOM = Path(tasks.__file__).parent
 SHARED = (  # what several tasks are made of
     "finite",
+    "headline",
     "objects",
     "painting",
     "queries",

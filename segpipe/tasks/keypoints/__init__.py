@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,11 +25,12 @@ from segpipe.data.objects import Objects, take
 from segpipe.errors import InputError
 from segpipe.heatmaps import decode, gaussian_targets, inside, to_cells, to_pixels
 from segpipe.losses import heatmap_loss
-from segpipe.metrics import KeypointMeter, interval, mean_ratio, resampling_unit
+from segpipe.metrics import KeypointMeter, interval, mean_ratio
 from segpipe.metrics.keypoints import DECIDING, DOUBT, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses, Prediction
 from segpipe.tasks.finite import refuse_non_finite
+from segpipe.tasks.headline import headline
 from segpipe.tasks.keypoints.given import given_poses
 from segpipe.tasks.keypoints.limits import check_config
 from segpipe.tasks.keypoints.looks import Looks, heatmaps_of
@@ -169,28 +171,17 @@ class KeypointsOps:
 
     def report_fields(self, meter: KeypointMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
         scores, totals_KT, counts_NK2 = self.scores(meter), meter.totals(), meter.counts(sample_ids)
-        if self.primary not in scores:
-            raise InputError(f"{self.primary} is undefined: none of {len(sample_ids)} samples has a labelled keypoint")
-        unit = resampling_unit(groups)
-        low, high = interval(counts_NK2, groups=list(groups) if unit == "groups" else None, statistic=mean_ratio)
         by_class = {f"pck/class/{info.name}" for info in self.classes}
-        return {
-            "primary": self.primary,
-            "protocol": self.protocol,
-            "value": scores[self.primary],
-            "low": low,
-            "high": high,
-            "resampled": unit,
-            "metrics": {name: value for name, value in scores.items() if name not in by_class},
+        metrics = {self.primary: None} | {name: value for name, value in scores.items() if name not in by_class}
+        bounds = partial(interval, counts_NK2, statistic=mean_ratio)
+        return headline(self, metrics, bounds, groups=groups, lacking="none of them has a labelled keypoint") | {
             "per_class": {
                 info.name: {self.primary: scores.get(f"pck/class/{info.name}"), "keypoints": float(counts[-1])}
                 for info, counts in zip(self.classes, totals_KT, strict=True)
             },
             "truth_counts": tuple(int(counts[-1]) for counts in totals_KT),
-            "confusion": (),
             "count_names": ("correct", "labelled"),
             "sample_counts": tuple(tuple((int(c), int(n)) for c, n in counts_K2) for counts_K2 in counts_NK2),
-            "detections": (),
         }
 
 

@@ -10,6 +10,7 @@ Legend: N batch, K classes, H W original size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from segpipe.config import TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
-from segpipe.metrics import PanopticMeter, dataset_pq, interval, panoptic_item, resampling_unit
+from segpipe.metrics import PanopticMeter, dataset_pq, interval, panoptic_item
 from segpipe.models.spec import CentreOutput, QueryOutput, RegionOutput
 from segpipe.predictions import PanopticMap, Prediction
 from segpipe.tasks import queries
+from segpipe.tasks.headline import headline
 from segpipe.tasks.panoptic import centres, regions
 from segpipe.tasks.panoptic.truth import panoptic_truth
 from segpipe.tasks.refusals import labels_of, refuse_ignored
@@ -117,31 +119,16 @@ class PanopticOps:
 
     def report_fields(self, meter: PanopticMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
         (metrics, per_class), counts_NK4 = meter.tables(sample_ids), meter.counts(sample_ids)
-        value = metrics[self.primary]
-        if value is None:
-            raise InputError(
-                f"{self.primary} of these {len(sample_ids)} images is undefined: they hold no segment that counts, and "
-                "none was found (crowds and ignored pixels do not count); choose another evaluate.split"
-            )
-        unit = resampling_unit(groups)
-        low, high = interval(counts_NK4, statistic=dataset_pq, groups=list(groups) if unit == "groups" else None)
         truths_K = counts_NK4[:, :, [1, 3]].sum(axis=(0, 2)).astype(int).tolist()
-        return {
-            "primary": self.primary,
-            "protocol": self.protocol,
-            "value": value,
-            "low": low,
-            "high": high,
-            "resampled": unit,
-            "metrics": metrics,
+        lacking = "they hold no segment that counts, and none was found (crowds and ignored pixels do not count)"
+        bounds = partial(interval, counts_NK4, statistic=dataset_pq)
+        return headline(self, metrics, bounds, groups=groups, lacking=lacking) | {
             "per_class": {c.name: {**per_class[k], "segments": float(truths_K[k])} for k, c in enumerate(self.classes)},
             "truth_counts": tuple(truths_K),
-            "confusion": (),
             "count_names": ("iou", "true_positives", "false_positives", "false_negatives"),
             "sample_counts": tuple(
                 tuple((iou, *map(int, numbers)) for iou, *numbers in counts_K4) for counts_K4 in counts_NK4.tolist()
             ),
-            "detections": (),
         }
 
 
