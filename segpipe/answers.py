@@ -1,4 +1,4 @@
-"""What a model answers to whoever asks it from outside: predictions as plain data, and the form of both.
+"""What a model answers to whoever asks it from outside: predictions as plain data, and the form of question and answer.
 
     prediction -> plain data -> MLflow's pyfunc, JSON
     type of prediction -> AnswerForm -> signature and description of the registered model

@@ -51,9 +51,13 @@ class Coco(Documented):
     @property
     def annotations(self) -> tuple[Annotation, ...]:
         """Keypoints where a category has them."""
+        return (Annotation.SEGMENTS, *((Annotation.KEYPOINTS,) if self.num_keypoints else ()))
+
+    @property
+    def num_keypoints(self) -> int:
+        """As the categories say."""
         documents = self.read_documents().values()
-        has_keypoints = any(c.num_keypoints for document in documents for c in document.categories.values())
-        return (Annotation.SEGMENTS, *((Annotation.KEYPOINTS,) if has_keypoints else ()))
+        return max((c.num_keypoints for document in documents for c in document.categories.values()), default=0)
 
     def index(self) -> Index:
         """Every listed image with its annotations. Raises InputError where a document is missing or not COCO's."""

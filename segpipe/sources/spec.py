@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Annotated, Any, NamedTuple, Protocol, get_type_hints
+from typing import Annotated, Any, NamedTuple, Protocol, get_type_hints, runtime_checkable
 
 from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, Sample, SampleRef, Task
 
@@ -69,6 +69,15 @@ class Source(Protocol):
 
         Raises BadSampleError; its neighbours are not affected.
         """
+
+
+@runtime_checkable
+class PosedSource(Protocol):
+    """A source of keypoints: it knows before it reads a sample how many an object has."""
+
+    @property
+    def num_keypoints(self) -> int:
+        """The most that an object of any class may have; 0 where no class has any."""
 
 
 class Option(NamedTuple):

@@ -14,6 +14,7 @@ from segpipe.config import Recipe, RunConfig, expand_root
 from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
 from segpipe.sources import Source, open_source
+from segpipe.sources.spec import PosedSource
 from segpipe.stages import layout
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
@@ -22,15 +23,20 @@ from segpipe.stages.ingest import IngestResult, nothing_usable
 from segpipe.stages.names import escaped
 from segpipe.stages.train import finished, run_location
 from segpipe.tasks import TASKS
+from segpipe.tasks.keypoints.limits import check_places
 from segpipe.tasks.refusals import unfilled
 from segpipe.types import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """What the source's listing told: samples by split, what it passed over (`spec.Index`), and what is wrong."""
+    """What the source's listing told: samples by split, what it passed over (`spec.Index`), and what is wrong.
+
+    `num_keypoints` are the most that an object may have, None where the source does not say.
+    """
 
     samples: Mapping[str, int] = field(default_factory=dict)
+    num_keypoints: int | None = None
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
@@ -41,7 +47,7 @@ def check(recipe: Recipe) -> Listed:
     Raises InputError with every fault found, each with its path in the recipe.
     """
     listed = _listed(recipe, _splits_of_a_night(recipe), training=True)
-    _refuse(recipe, [*_architecture_faults(recipe), *listed.faults])
+    _refuse(recipe, [*_architecture_faults(recipe, listed.num_keypoints), *listed.faults])
     return listed
 
 
@@ -66,12 +72,15 @@ def _refuse(recipe: Recipe, faults: Sequence[str]) -> None:
         raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(faults))
 
 
-def _architecture_faults(recipe: Recipe) -> Iterator[str]:
+def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[str]:
     for index in range(len(recipe.architectures)):
         run = recipe.run_config(index)
         try:
             models.check(run.arch, options_of(run), pretrained=run.pretrained)
             yield from _foreign(index, run)
+            # Fewer than a class may have can be right, where no sample shows that class: the dataset tells.
+            if num_keypoints and models.complete(run.arch, run.options).get("keypoints", 0) > num_keypoints:
+                check_places(run, num_keypoints, where=f"the source {recipe.dataset.root or recipe.dataset.format}")
         except InputError as error:
             yield f"architectures.{index}: {error}"
         workers = recipe.resources.workers
@@ -118,7 +127,8 @@ def _listed(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False
         return Listed(faults=(f"dataset.root: {nothing_usable(root or dataset.format, refused, notes)}",))
     where, samples = f"the source {root or dataset.format}", Counter(ref.split for ref in refs)
     faults = [*_split_faults(where, samples, wanted), *_task_faults(recipe, source, where, training=training)]
-    return Listed(samples=samples, notes=notes, faults=tuple(faults))
+    posed = source.num_keypoints if isinstance(source, PosedSource) else None
+    return Listed(samples=samples, num_keypoints=posed, notes=notes, faults=tuple(faults))
 
 
 def _task_faults(recipe: Recipe, source: Source, where: str, *, training: bool) -> Iterator[str]:

@@ -197,8 +197,9 @@ def _open_task(dataset: Dataset, run: RunConfig) -> TaskOps:
     missing = unfilled(run.task, task.needs, manifest.annotations, where=f"dataset {dataset.uri}")
     if missing:
         raise InputError(missing)
-    split = run.train.train_split
-    ops = task(manifest.classes, manifest.ignore_index, config=run.train, statistics=manifest.splits[split])
+    statistics = manifest.splits[run.train.train_split]
+    ops = task(manifest.classes, manifest.ignore_index, config=run.train, statistics=statistics)
     if trains_on_keypoints(ops):
-        check_places(run, dataset.num_keypoints(split), where=f"split {split!r} of {dataset.uri}")
+        # Of all splits: what is trained on one is scored on the others.
+        check_places(run, max(map(dataset.num_keypoints, manifest.splits)), where=dataset.uri)
     return ops

@@ -204,6 +204,10 @@ def test_pairs_of_keypoints_are_said_once_and_follow_into_the_models_options() -
             r"option keypoint_pairs is \[\[1, 2\]\], and train.augm",
         ),
         (("train.augment.keypoint_pairs=[[1, 7]]",), r"keypoint_pairs: \[\[1, 7\]\]; expected .* from 0 to 4: the opt"),
+        (
+            ("architectures.0.options.keypoints=6",),
+            r"option keypoints is 6, and objects of the source scenes have up to 5",
+        ),
         (("train.augment.keypoint_pairs=null",), r"train.augment.flip and train.inference.mirror: in a mirror image"),
     ):
         with pytest.raises(InputError, match=f"architectures.0: .*{message}"):

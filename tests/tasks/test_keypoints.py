@@ -306,12 +306,12 @@ def test_a_mirror_image_needs_to_know_left_from_right(keys: dict[str, Any], name
 
 def test_a_model_has_a_heatmap_for_each_keypoint_of_the_data_and_no_more() -> None:
     run = figure_run()
-    check_places(run, 17, where="split 'train'")
+    check_places(run, 17, where="data")
     for number in (5, 18):
-        with pytest.raises(InputError, match=rf"option keypoints is 17, and objects of split .* up to {number} keyp"):
-            check_places(run, number, where="split 'train'")
-    with pytest.raises(InputError, match="split 'train': no object has a keypoint, so there is nothing to learn"):
-        check_places(run, 0, where="split 'train'")
+        with pytest.raises(InputError, match=rf"option keypoints is 17, and objects of data have up to {number}; set"):
+            check_places(run, number, where="data")
+    with pytest.raises(InputError, match="data: no object has a keypoint, so there is nothing to learn"):
+        check_places(run, 0, where="data")
 
 
 def test_a_model_that_has_diverged_is_refused(samples: list[Sample]) -> None:

@@ -72,6 +72,11 @@ class Scenes:
         Annotation.CLIPS,
     )
 
+    @property
+    def num_keypoints(self) -> int:
+        """Those of a person."""
+        return len(KEYPOINT_NAMES)
+
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float, float]] = {
             "train": (0, 10**7),

@@ -26,10 +26,10 @@ def check_config(config: TrainConfig) -> None:
 def check_places(run: RunConfig, num_keypoints: int, *, where: str) -> None:
     """Raises InputError where a model has not one heatmap for each of the keypoints that objects of `where` have."""
     heatmaps = models.complete(run.arch, run.options)["keypoints"]
+    if not num_keypoints:
+        raise InputError(f"{where}: no object has a keypoint, so there is nothing to learn; choose another dataset")
     if heatmaps != num_keypoints:
         raise InputError(
-            f"{run.label}: the model's option keypoints is {heatmaps}, and objects of {where} have up to "
-            f"{num_keypoints} keypoints; set it to {num_keypoints}"
-            if num_keypoints
-            else f"{where}: no object has a keypoint, so there is nothing to learn; choose another train.train_split"
+            f"{run.arch}: the option keypoints is {heatmaps}, and objects of {where} have up to {num_keypoints}; set "
+            f"it to {num_keypoints}"
         )
