@@ -249,8 +249,8 @@ def test_semantic_scores_are_the_sum_over_queries_of_class_times_mask() -> None:
         torch.testing.assert_close(scores[:, k], expected)
 
 
-def test_a_tiny_model_learns_two_images_by_heart() -> None:
-    """PQ above 0.8 on what it was trained on."""
+def learnt_by_heart(wanted: queries.Wanted) -> tuple[QueryOutput, Batch, Tensor]:
+    """What a tiny model says of the two images that it was trained on, their batch and their labels."""
     samples = list(small_samples("train", 2))
     labels = torch.stack(
         [torch.frombuffer(bytearray(s.label_map or b""), dtype=torch.uint8).view(s.height, s.width) for s in samples]
@@ -277,13 +277,18 @@ def test_a_tiny_model_learns_two_images_by_heart() -> None:
         torch.manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 10) * (1 - step / 60)
-        terms = queries.losses(model(inputs), batch, classes=CLASSES, ignore_index=IGNORE)
+        terms = queries.losses(model(inputs), batch, classes=CLASSES, ignore_index=IGNORE, wanted=wanted)
         torch.stack(list(terms.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
-        found = queries.maps(model.eval()(inputs), batch, classes=CLASSES)
+        return model.eval()(inputs), batch, labels
+
+
+def test_a_tiny_model_learns_the_segments_of_two_images_by_heart() -> None:
+    output, batch, labels = learnt_by_heart("segments")
+    found = queries.maps(output, batch, classes=CLASSES)
     truth = torch.where(labels == IGNORE, 0, labels + 1)
     scores = panoptic_quality(
         [
@@ -301,3 +306,20 @@ def test_a_tiny_model_learns_two_images_by_heart() -> None:
         [{"id": k, "isthing": int(c.is_thing)} for k, c in enumerate(CLASSES)],
     )
     assert scores["all"]["pq"] > 0.8, scores["all"]
+
+
+def test_and_the_things_of_them() -> None:
+    output, batch, labels = learnt_by_heart("things")
+    for found, labels_HW in zip(queries.detections(output, batch, classes=CLASSES), labels.numpy(), strict=True):
+        assert found.masks is not None
+        assert sorted(found.class_ids_N[:2].tolist()) == [BOX, DISC]
+        assert found.scores_N[1] > 2 * found.scores_N[2], "one of each is surely there, and no more"
+        for class_id, counts in zip(found.class_ids_N[:2].tolist(), found.masks, strict=False):
+            inside_HW, truth_HW = decode_rle(counts, 32, 40) > 0, labels_HW == class_id
+            assert (inside_HW & truth_HW).sum() > 0.7 * (inside_HW | truth_HW).sum()
+
+
+def test_and_their_classes() -> None:
+    output, batch, labels = learnt_by_heart("classes")
+    found = queries.semantic_scores(output, batch).argmax(1)
+    assert float((found == labels)[labels != IGNORE].float().mean()) > 0.9
