@@ -14,8 +14,8 @@ Each pixel then belongs to one object or to the background, by these rules:
   classes. What is found there is a false positive, and its pixels there are part of the union. The background, which
   is also what stuff is here, is a segment of a class of its own, which is not scored.
 
-So masks that overlap are no perfect answer: the truth of 79 photographs of COCO, fed back with equal scores, has PQ 0.85
-where its AP is 1; that of nuclei, which do not overlap, has 1.
+So masks that overlap are no perfect answer: the truth of 79 photographs of COCO, fed back with equal scores, has PQ
+0.85 where its AP is 1; that of nuclei, which do not overlap, has PQ 1.
 
 Matching and counting are those of `metrics/panoptic.py`. No task itself. Legend: H W size of the image, P its pixels in
 one row, down its columns.

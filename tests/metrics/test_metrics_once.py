@@ -40,6 +40,6 @@ def test_what_is_wanted_and_what_was_counted_must_be_the_same(wanted: list[Any],
 def test_meters_that_would_not_add_up_say_in_what_they_differ() -> None:
     refuse_unlike({"classes": 3}, {"classes": 3})
     with pytest.raises(
-        InputError, match="measured alike, and these differ in classes: 3 and 4; ignored id: 255 and 0$"
+        InputError, match=r"measured alike, and these differ in classes: 3 and 4; ignored id: 255 and 0$"
     ):
         refuse_unlike({"classes": 3, "ignored id": 255}, {"classes": 4, "ignored id": 0})
