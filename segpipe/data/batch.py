@@ -5,6 +5,7 @@ Legend: N images of a batch, H W size in pixels.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,15 +42,25 @@ class Batch:
     samples: tuple[Sample, ...] | None = None
 
 
-def collate(samples: Sequence[DecodedSample]) -> Batch:
-    """Decoded samples of one size -> a batch. What one of them lacks (labels, colours, objects), the batch lacks."""
+def laid(sample: DecodedSample, image_HW3: Tensor) -> DecodedSample:
+    """The sample with its image in that place, which is one of a batch's."""
+    image_3HW = image_HW3.permute(2, 0, 1)
+    return dataclasses.replace(sample, image_3HW=image_3HW.copy_(sample.image_3HW))
+
+
+def collate(samples: Sequence[DecodedSample], *, images_N3HW: Tensor | None = None) -> Batch:
+    """Decoded samples of one size -> a batch. What one of them lacks (labels, colours, objects), the batch lacks.
+
+    `images_N3HW` are all their images where these lie together already.
+    """
+    if images_N3HW is None:  # stacked as they lie in memory, pixel by pixel
+        images_N3HW = torch.stack([sample.image_3HW.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
     labels = [sample.labels_HW for sample in samples if sample.labels_HW is not None]
     colours = [sample.colour for sample in samples if sample.colour is not None]
     objects = tuple(sample.objects for sample in samples if sample.objects is not None)
     stored = tuple(sample.stored for sample in samples if sample.stored is not None)
     return Batch(
-        # Stacked as they lie in memory, pixel by pixel.
-        images_N3HW=torch.stack([sample.image_3HW.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
+        images_N3HW=images_N3HW,
         labels_NHW=torch.stack(labels) if len(labels) == len(samples) else None,
         colours_N3=torch.tensor(colours) if len(colours) == len(samples) else None,
         objects=objects if len(objects) == len(samples) else None,
