@@ -29,8 +29,9 @@ class Batch:
 
     Both are as narrow as they were stored, and are widened on the device. `colours_N3` are the colour changes of a
     training batch (see `colour.py`), made there too, or None. `objects` are what each crop shows, where the task trains
-    on objects. `samples` are the rows as stored, in evaluation: the truth that no crop has touched, run lengths, crowds
-    and stated areas. `original_sizes` holds (height, width) of each image as ingested; in evaluation H and W are those.
+    on objects: things and crowds, since stuff is in the labels. `samples` are the rows as stored, in evaluation: the
+    truth that no crop has touched, run lengths, crowds and stated areas. `original_sizes` holds (height, width) of each
+    image as ingested; in evaluation H and W are those.
     """
 
     images_N3HW: Tensor

@@ -39,9 +39,11 @@ _TOGETHER, _PIXELS_TOGETHER = 8, 4_000_000
 class TrainBatches:
     """The micro-batches of one rank. `batch_size` images make a global micro-batch; the incomplete last one is dropped.
 
-    With `objects`, a crop has those that it shows, and with `keypoints` theirs, too: where nobody asks for them, no
-    mirror image has to exchange left and right. Raises InputError when the batch does not divide over the ranks, the
-    split is smaller than one batch, or there is nothing to copy and paste.
+    With `objects`, a crop has the things and crowds that it shows, and with `keypoints` theirs, too: where nobody asks
+    for them, no mirror image has to exchange left and right. Without `labels` no label map is unpacked.
+
+    Raises InputError when the batch does not divide over the ranks, the split is smaller than one batch, or there is
+    nothing to copy and paste.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class TrainBatches:
         world_size: int,
         objects: bool = False,
         keypoints: bool = False,
+        labels: bool = True,
     ) -> None:
         if config.batch_size % world_size:
             raise InputError(
@@ -70,7 +73,8 @@ class TrainBatches:
         fault = unfit(dataset.manifest.annotations, dataset.manifest.classes) if config.augment.copy_paste else None
         if fault:
             raise InputError(f"dataset {dataset.uri} {fault}")
-        self._dataset, self._config, self._objects, self._keypoints = dataset, config, objects, keypoints
+        self._dataset, self._config = dataset, config
+        self._objects, self._keypoints, self._labels = objects, keypoints, labels
         self._rank, self._world_size = rank, world_size
 
     def sample_ids(self, epoch: int, position: int) -> list[str]:
@@ -102,7 +106,7 @@ class TrainBatches:
             )
 
         def prepare(rows: Sequence[StoredRow], places: Sequence[int]) -> Iterator[DecodedSample]:
-            samples = [row.sample() for row in rows]
+            samples = [row.sample(labels=self._labels) for row in rows]
             return map(crop, samples, [decode(sample) for sample in samples], places)
 
         shapes = [(share, *config.augment.crop)] * (self.micro_batches - start)
@@ -127,7 +131,16 @@ class TrainBatches:
         return pasteable(self._needed(sample), self._dataset.manifest.classes)
 
     def _needed(self, sample: Sample) -> Sample:
-        return sample if self._keypoints else dataclasses.replace(sample, keypoints=())
+        """The sample without what no task wants of a crop: stuff is decoded as labels, not as objects once more."""
+        keypoints = sample.keypoints if self._keypoints else ()
+        posed, classes = {each.segment_id for each in keypoints}, self._dataset.manifest.classes
+        segments = tuple(
+            each
+            for each in sample.segments
+            if classes[each.class_id].is_thing or each.is_crowd or each.segment_id in posed
+        )
+        label_map = sample.label_map if self._labels else None
+        return dataclasses.replace(sample, segments=segments, keypoints=keypoints, label_map=label_map)
 
     def _order(self, epoch: int) -> list[int]:
         return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)

@@ -56,9 +56,11 @@ class StoredRow(NamedTuple):
         """Height times width of its image."""
         return self.rows.pixels(self.number)
 
-    def sample(self) -> Sample:
-        """Raises CorruptError, naming the sample, when a map does not unpack to its size."""
-        return row_to_sample(self.rows[self.number])
+    def sample(self, *, labels: bool = True) -> Sample:
+        """Without its label map where nobody wants the `labels`. Raises CorruptError, naming the sample, when a map
+        does not unpack to its size."""
+        row = self.rows[self.number]
+        return row_to_sample(row if labels else {**row, "label_map": None, "label_map_width": None})
 
 
 def _fills(column: pa.ChunkedArray) -> bool:

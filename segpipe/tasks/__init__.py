@@ -84,3 +84,8 @@ def trains_on_objects(ops: TaskOps) -> bool:
 def trains_on_keypoints(ops: TaskOps) -> bool:
     """Whether those objects are to carry their keypoints, whose left and right a mirror image must then exchange."""
     return Annotation.KEYPOINTS in ops.needs
+
+
+def trains_on_labels(ops: TaskOps) -> bool:
+    """Whether training batches are to carry the label map of each crop."""
+    return Annotation.LABEL_MAP in ops.needs

@@ -21,7 +21,7 @@ from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from segpipe.data.loader import TrainBatches
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
-from segpipe.tasks import TASKS, TaskOps, trains_on_keypoints, trains_on_objects
+from segpipe.tasks import TASKS, TaskOps, trains_on_keypoints, trains_on_labels, trains_on_objects
 from segpipe.train.optim import (
     build_optimizer,
     optimizer_tensors,
@@ -88,6 +88,7 @@ class Session:
             world_size=runtime.world_size,
             objects=trains_on_objects(self.ops),
             keypoints=trains_on_keypoints(self.ops),
+            labels=trains_on_labels(self.ops),
         )
         self.steps_per_epoch = self.batches.micro_batches // config.accumulate
         self.total_steps = self.steps_per_epoch * config.epochs
