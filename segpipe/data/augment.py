@@ -54,7 +54,8 @@ def augment(
     key = f"{seed}/{epoch}/{sample.sample_id}"
     draw = _generator(key)
     cut = partial(_cut, config=config, input_scale=input_scale, ignore_index=ignore_index)
-    crop = cut(sample, source, draw, _generator(f"turn/{key}"))
+    turns = config.vertical_flip or config.rotation or config.elastic
+    crop = cut(sample, source, draw, _generator(f"turn/{key}") if turns else None)
     if config.copy_paste:
         chance = _generator(f"paste/{key}")
         if partner is None:
@@ -76,7 +77,7 @@ def _cut(
     sample: DecodedSample,
     source: Sample | None,
     draw: random.Random,
-    turn: random.Random,
+    turn: random.Random | None,
     *,
     config: AugmentConfig,
     input_scale: float,
@@ -84,15 +85,17 @@ def _cut(
 ) -> DecodedSample:
     """What moves pixels, on image, labels and, given the stored sample, objects.
 
-    From `draw` come scale, place and mirroring, in this order: recorded trainings depend on it.
+    From `draw` come scale, place and mirroring, in this order: recorded trainings depend on it. From `turn` comes what
+    turns the crop any other way; None where nothing does.
     """
     low, high = config.scale
     scale = input_scale * math.exp(draw.uniform(math.log(low), math.log(high)))
     height, width = sample.image_3HW.shape[1:]
     window = draw_window((height, width), config.crop, scale, draw)
     mirrored = draw.random() < config.flip
-    window = dataclasses.replace(window, mirrored=mirrored, upside_down=turn.random() < config.vertical_flip)
-    field = draw_warp(config, turn)
+    upside_down = turn is not None and turn.random() < config.vertical_flip
+    window = dataclasses.replace(window, mirrored=mirrored, upside_down=upside_down)
+    field = None if turn is None else draw_warp(config, turn)
     if field is not None:
         window = widened(window, (height, width), field.margin)
     objects = None

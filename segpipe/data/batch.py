@@ -5,6 +5,7 @@ Legend: N images of a batch, M objects of an image, H W size in pixels.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,10 +38,10 @@ class Batch:
 
     Both are as narrow as they were stored, and are widened on the device. `colours_N3` are the colour changes of a
     training batch (see `colour.py`), made there too, or None. `objects` are what each crop shows, where the task trains
-    on objects, and bool `outside_NHW` is where it shows nothing of its image: padding. `samples` are the rows as
-    stored, in evaluation: the truth that no crop has touched, run lengths, crowds and stated areas. `original_sizes`
-    holds (height, width) of each image as ingested; in evaluation H and W are those. `given` are objects that came with
-    images of which nothing is stored: with a request to a served model.
+    on objects: things and crowds, since stuff is in the labels; bool `outside_NHW` is where it shows nothing of its
+    image: padding. `samples` are the rows as stored, in evaluation: the truth that no crop has touched, run lengths,
+    crowds and stated areas. `original_sizes` holds (height, width) of each image as ingested; in evaluation H and W are
+    those. `given` are objects that came with images of which nothing is stored: with a request to a served model.
     """
 
     images_N3HW: Tensor
@@ -54,16 +55,26 @@ class Batch:
     given: tuple[GivenObjects, ...] | None = None
 
 
-def collate(samples: Sequence[DecodedSample]) -> Batch:
-    """Decoded samples of one size -> a batch. What one of them lacks (labels, colours, objects), the batch lacks."""
+def laid(sample: DecodedSample, image_HW3: Tensor) -> DecodedSample:
+    """The sample with its image in that place, which is one of a batch's."""
+    image_3HW = image_HW3.permute(2, 0, 1)
+    return dataclasses.replace(sample, image_3HW=image_3HW.copy_(sample.image_3HW))
+
+
+def collate(samples: Sequence[DecodedSample], *, images_N3HW: Tensor | None = None) -> Batch:
+    """Decoded samples of one size -> a batch. What one of them lacks (labels, colours, objects), the batch lacks.
+
+    `images_N3HW` are all their images where these lie together already.
+    """
+    if images_N3HW is None:  # stacked as they lie in memory, pixel by pixel
+        images_N3HW = torch.stack([sample.image_3HW.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
     labels = [sample.labels_HW for sample in samples if sample.labels_HW is not None]
     colours = [sample.colour for sample in samples if sample.colour is not None]
     objects = tuple(sample.objects for sample in samples if sample.objects is not None)
     outside = [sample.outside_HW for sample in samples if sample.outside_HW is not None]
     stored = tuple(sample.stored for sample in samples if sample.stored is not None)
     return Batch(
-        # Stacked as they lie in memory, pixel by pixel.
-        images_N3HW=torch.stack([sample.image_3HW.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
+        images_N3HW=images_N3HW,
         labels_NHW=torch.stack(labels) if len(labels) == len(samples) else None,
         colours_N3=torch.tensor(colours) if len(colours) == len(samples) else None,
         objects=objects if len(objects) == len(samples) else None,

@@ -6,7 +6,8 @@ fixed first and dealt to ranks second, so every image meets the same neighbours 
 
 Unpacking, decoding and augmenting run in threads (all leave Python's lock), a few batches ahead; what they need is read
 further ahead, by the reader's own threads. A thread takes a part of a batch through one step after the other: the code
-of a step is then at hand in the core's cache, where decoding a JPEG between any two would drive it out.
+of a step is then at hand in the core's cache, where decoding a JPEG between any two would drive it out. Each image is
+laid into its batch as soon as it is made, for the same reason.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, islice
 
+import torch
+from torch import Tensor
+
 from segpipe.config import TrainConfig
 from segpipe.data.annotated import annotated
 from segpipe.data.augment import augment
-from segpipe.data.batch import Batch, collate
+from segpipe.data.batch import Batch, collate, laid
 from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import CorruptError, InputError
@@ -36,9 +40,9 @@ _TOGETHER, _PIXELS_TOGETHER = 8, 4_000_000
 class TrainBatches:
     """The micro-batches of one rank. `batch_size` images make a global micro-batch; the incomplete last one is dropped.
 
-    With `objects`, a crop has those that it shows, and with `keypoints` theirs, too: where nobody asks for them, no
-    mirror image has to exchange left and right. Raises InputError when the batch does not divide over the ranks, the
-    split is smaller than one batch, or there is nothing to copy and paste.
+    With `objects`, a crop has the things and crowds that it shows, and with `keypoints` theirs, too: where nobody asks
+    for them, no mirror image has to exchange left and right. Raises InputError when the batch does not divide over the
+    ranks, the split is smaller than one batch, or there is nothing to copy and paste.
     """
 
     def __init__(
@@ -98,14 +102,14 @@ class TrainBatches:
                 partner=lambda: self._partner(order, place),
             )
 
-        def prepare(rows: Sequence[StoredRow], places: Sequence[int]) -> list[DecodedSample]:
+        def prepare(rows: Sequence[StoredRow], places: Sequence[int]) -> Iterator[DecodedSample]:
             samples = [annotated(row.sample(), self._dataset, config.train_split) for row in rows]
-            return [crop(*each) for each in zip(samples, [decode(sample) for sample in samples], places, strict=True)]
+            return map(crop, samples, [decode(sample) for sample in samples], places)
 
-        sizes = [share] * (self.micro_batches - start)
+        shapes = [(share, *config.augment.crop)] * (self.micro_batches - start)
         places = self._places(start)
         rows = self._dataset.stored(config.train_split, [order[place] for place in places], extras=False)
-        return _in_threads(rows, places, sizes, prepare, threads=config.loader_threads)
+        return _in_threads(rows, places, shapes, prepare, threads=config.loader_threads)
 
     def _places(self, start: int) -> list[int]:
         """Where in an epoch's order this rank's samples stand, from global micro-batch `start` on."""
@@ -125,7 +129,15 @@ class TrainBatches:
         return pasteable(self._needed(sample), self._dataset.manifest.classes)
 
     def _needed(self, sample: Sample) -> Sample:
-        return sample if self._keypoints else dataclasses.replace(sample, keypoints=())
+        """The sample without what no task wants of a crop: stuff is decoded as labels, not as objects once more."""
+        keypoints = sample.keypoints if self._keypoints else ()
+        posed, classes = {each.segment_id for each in keypoints}, self._dataset.manifest.classes
+        segments = tuple(
+            each
+            for each in sample.segments
+            if classes[each.class_id].is_thing or each.is_crowd or each.segment_id in posed
+        )
+        return dataclasses.replace(sample, segments=segments, keypoints=keypoints)
 
     def _order(self, epoch: int) -> list[int]:
         return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)
@@ -154,11 +166,12 @@ class EvalBatches:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        numbers, sizes = [row for batch in self._batches for row in batch], [len(batch) for batch in self._batches]
+        numbers = [row for batch in self._batches for row in batch]
+        shapes = [(len(batch), *self._sizes[batch[0]]) for batch in self._batches]
         rows = self._dataset.stored(self._split, numbers, extras=False)
-        return _in_threads(rows, numbers, sizes, self._prepare, threads=2)
+        return _in_threads(rows, numbers, shapes, self._prepare, threads=2)
 
-    def _prepare(self, rows: Sequence[StoredRow], numbers: Sequence[int]) -> list[DecodedSample]:
+    def _prepare(self, rows: Sequence[StoredRow], numbers: Sequence[int]) -> Iterator[DecodedSample]:
         """Whole images. Their sizes were looked up before their shards were hashed."""
         samples = [annotated(row.sample(), self._dataset, self._split) for row in rows]
         for sample, number in zip(samples, numbers, strict=True):
@@ -167,39 +180,48 @@ class EvalBatches:
                     f"{self._dataset.uri}: {self._split} {sample.sample_id!r} is {sample.height} x {sample.width}, and "
                     f"was {self._sizes[number]} when it was looked up; check the network and the store, and run again"
                 )
-        return [decode(sample) for sample in samples]
+        return map(decode, samples)
 
 
 def _in_threads(
     rows: Generator[StoredRow],
     places: Sequence[int],
-    sizes: Sequence[int],
-    prepare: Callable[[Sequence[StoredRow], Sequence[int]], list[DecodedSample]],
+    shapes: Sequence[tuple[int, int, int]],
+    prepare: Callable[[Sequence[StoredRow], Sequence[int]], Iterator[DecodedSample]],
     *,
     threads: int,
 ) -> Generator[Batch]:
-    """Cuts `rows`, each at its place, into batches of `sizes`; they are prepared a few batches ahead in threads, in
-    order. Closes `rows`."""
-    waiting: deque[list[Future[list[DecodedSample]]]] = deque()
+    """Cuts `rows`, each at its place, into batches of `shapes` (number of images, height, width); they are prepared a
+    few batches ahead in threads, in order. Closes `rows`."""
+    waiting: deque[tuple[Tensor, list[Future[list[DecodedSample]]]]] = deque()
     items = zip(rows, places, strict=True)
-    most = max(1, _BATCHES_AHEAD * max(sizes, default=1) // threads)  # or some thread would find nothing to do
+    largest = max((number for number, _, _ in shapes), default=1)
+    most = max(1, _BATCHES_AHEAD * largest // threads)  # or some thread would find nothing to do
+
+    def work(part: Sequence[tuple[StoredRow, int]], images_NHW3: Tensor) -> list[DecodedSample]:
+        part_rows, part_places = zip(*part, strict=True)
+        return [laid(*each) for each in zip(prepare(part_rows, part_places), images_NHW3, strict=True)]
+
     with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
         try:
-            for size in sizes:
-                parts = _parts(list(islice(items, size)), min(_TOGETHER, most))
-                waiting.append([pool.submit(prepare, *zip(*part, strict=True)) for part in parts])
+            for shape in shapes:
+                images_NHW3 = torch.empty((*shape, 3), dtype=torch.uint8)
+                parts = _parts(list(islice(items, shape[0])), min(_TOGETHER, most))
+                shares = torch.split(images_NHW3, [len(part) for part in parts])
+                waiting.append((images_NHW3, [pool.submit(work, *each) for each in zip(parts, shares, strict=True)]))
                 if len(waiting) > _BATCHES_AHEAD:
-                    yield _collected(waiting.popleft())
+                    yield _collected(*waiting.popleft())
             while waiting:
-                yield _collected(waiting.popleft())
+                yield _collected(*waiting.popleft())
         finally:
-            for future in (f for batch in waiting for f in batch):
+            for future in (f for _, batch in waiting for f in batch):
                 future.cancel()
             rows.close()
 
 
-def _collected(parts: Sequence[Future[list[DecodedSample]]]) -> Batch:
-    return collate([sample for part in parts for sample in part.result()])
+def _collected(images_NHW3: Tensor, parts: Sequence[Future[list[DecodedSample]]]) -> Batch:
+    samples = [sample for part in parts for sample in part.result()]
+    return collate(samples, images_N3HW=images_NHW3.permute(0, 3, 1, 2))
 
 
 def _parts(batch: Sequence[tuple[StoredRow, int]], most: int) -> list[list[tuple[StoredRow, int]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -132,16 +132,17 @@ def _ends(any_NL: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDAr
     return any_NL.argmax(1) * some_N, (any_NL.shape[1] - any_NL[:, ::-1].argmax(1)) * some_N
 
 
-def _ids(sample: Sample, region: Region) -> npt.NDArray[np.int64] | None:
-    """The region of the segment map, None where the sample has none."""
+def _ids(sample: Sample, region: Region) -> npt.NDArray[Any] | None:
+    """The region of the segment map, as narrow as it is stored; None where the sample has none."""
     if sample.segment_map is None:
         return None
     ids_HW = masks.read_map(sample.segment_map, sample, what="segment map")
-    return ids_HW[region.top : region.bottom, region.left : region.right].astype(np.int64)
+    region_HW: npt.NDArray[Any] = ids_HW[region.top : region.bottom, region.left : region.right]
+    return region_HW
 
 
 def _mask(
-    sample: Sample, segment: Segment, ids_HW: npt.NDArray[np.int64] | None, region: Region
+    sample: Sample, segment: Segment, ids_HW: npt.NDArray[Any] | None, region: Region
 ) -> npt.NDArray[np.bool_] | None:
     """One object in the region, or None where it has no pixels of its own."""
     if segment.rle is None:

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from segpipe.config import AugmentConfig
+from segpipe.data.augment import augment
+from segpipe.data.decode import decode
 from segpipe.data.loader import TrainBatches
+from segpipe.data.objects import take
 from segpipe.errors import InputError
 from segpipe.shards import Dataset, open_dataset, publish, write_shard
 from segpipe.types import Annotation, Sample
@@ -79,6 +82,54 @@ def test_crops_have_objects_if_asked_for(streets: Dataset) -> None:
         assert unasked.colours_N3 is not None
         assert torch.equal(asked.colours_N3, unasked.colours_N3)
         assert torch.equal(asked.images_N3HW, unasked.images_N3HW)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """8 images of cells of which classes 0 and 1 are stuff; every third cell is a crowd, every fifth has a keypoint."""
+    uri = str(tmp_path_factory.mktemp("mixed"))
+    samples = [cells(30, 36, sample_id=f"drive/{n:02d}", crowds=True) for n in range(8)]
+    samples = [
+        dataclasses.replace(each, keypoints=tuple(k for k in each.keypoints if k.segment_id % 5 == 0))
+        for each in samples
+    ]
+    manifest = dataclasses.replace(
+        manifest_of([write_shard(samples, uri, "train")], num_classes=4),
+        annotations=(Annotation.LABEL_MAP, Annotation.SEGMENTS, Annotation.KEYPOINTS),
+        classes=tuple(dataclasses.replace(info, is_thing=k > 1) for k, info in enumerate(CELL_CLASSES)),
+        quarantined={},
+        quarantine_path=None,
+    )
+    publish(uri, manifest)
+    return open_dataset(uri)
+
+
+@pytest.mark.parametrize("keypoints", [True, False])
+def test_objects_are_things_and_crowds_and_what_has_keypoints_that_are_asked_for(
+    mixed: Dataset, keypoints: bool
+) -> None:
+    augment_config = AugmentConfig(crop=(24, 28), keypoint_pairs=())
+    config = small_run(augment=augment_config).train
+    batches = TrainBatches(mixed, config, rank=0, world_size=1, objects=True, keypoints=keypoints)
+    rows = {sample.sample_id: sample for sample in mixed.samples("train")}
+    left_out = 0
+    for batch in batches.epoch(0):
+        assert batch.objects is not None
+        for sample_id, found in zip(batch.sample_ids, batch.objects, strict=True):
+            stored = rows[sample_id] if keypoints else dataclasses.replace(rows[sample_id], keypoints=())
+            draws = {"input_scale": config.input_scale, "seed": config.seed, "epoch": 0, "ignore_index": 255}
+            every = augment(decode(stored), augment_config, source=stored, **draws).objects  # type: ignore[arg-type]
+            assert every is not None
+            posed = torch.tensor([keypoints and n % 5 == 0 for n in every.segment_ids_N.tolist()], dtype=torch.bool)
+            kept_N = (every.class_ids_N > 1) | every.is_crowd_N | posed
+            expected = take(every, kept_N)
+            left_out += int((~kept_N).sum())
+            for field in ("class_ids_N", "segment_ids_N", "is_crowd_N", "masks_NHW", "boxes_N4"):
+                assert torch.equal(getattr(found, field), getattr(expected, field))
+            assert (found.keypoints_NP3 is None) == (expected.keypoints_NP3 is None)
+            if found.keypoints_NP3 is not None and expected.keypoints_NP3 is not None:
+                assert torch.equal(found.keypoints_NP3, expected.keypoints_NP3)
+    assert left_out > 8, "some stuff was there to be left out"
 
 
 def test_pasting_from_a_dataset_without_objects_is_refused(streets: Dataset) -> None:
