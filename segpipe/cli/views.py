@@ -114,8 +114,9 @@ def history(console: Console, records: Sequence[Record]) -> None:
 
 
 def catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
-    names = [name for name in entries[0] if not isinstance(entries[0][name], list | dict)]
-    table(console, "", names, [[entry[name] for name in names] for entry in entries])
+    """The architectures, each with the tasks that it serves and its paper."""
+    rows = [(entry["name"], ", ".join(entry["tasks"]), entry["paper"]) for entry in entries]
+    table(console, "", ("name", "tasks", "paper"), rows)
 
 
 def tasks(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
