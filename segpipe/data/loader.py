@@ -26,6 +26,7 @@ from segpipe.data.augment import augment
 from segpipe.data.batch import Batch, collate, laid
 from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
+from segpipe.data.objects import wanted
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, StoredRow
 from segpipe.types import Sample
@@ -131,16 +132,8 @@ class TrainBatches:
         return pasteable(self._needed(sample), self._dataset.manifest.classes)
 
     def _needed(self, sample: Sample) -> Sample:
-        """The sample without what no task wants of a crop: stuff is decoded as labels, not as objects once more."""
-        keypoints = sample.keypoints if self._keypoints else ()
-        posed, classes = {each.segment_id for each in keypoints}, self._dataset.manifest.classes
-        segments = tuple(
-            each
-            for each in sample.segments
-            if classes[each.class_id].is_thing or each.is_crowd or each.segment_id in posed
-        )
-        label_map = sample.label_map if self._labels else None
-        return dataclasses.replace(sample, segments=segments, keypoints=keypoints, label_map=label_map)
+        found = wanted(sample, self._dataset.manifest.classes, with_keypoints=self._keypoints)
+        return found if self._labels else dataclasses.replace(found, label_map=None)
 
     def _order(self, epoch: int) -> list[int]:
         return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)
@@ -208,7 +201,8 @@ def _in_threads(
     with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
         try:
             for shape in shapes:
-                images_NHW3 = torch.empty((*shape, 3), dtype=torch.uint8)
+                with torch.inference_mode(False):  # which may be on here, and is off in the threads that fill it
+                    images_NHW3 = torch.empty((*shape, 3), dtype=torch.uint8)
                 parts = _parts(list(islice(items, shape[0])), min(_TOGETHER, most))
                 shares = torch.split(images_NHW3, [len(part) for part in parts])
                 waiting.append((images_NHW3, [pool.submit(work, *each) for each in zip(parts, shares, strict=True)]))
