@@ -12,7 +12,6 @@ laid into its batch as soon as it is made, for the same reason.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,7 @@ from segpipe.data.augment import augment
 from segpipe.data.batch import Batch, collate, laid
 from segpipe.data.copy_paste import pasteable, unfit
 from segpipe.data.decode import DecodedSample, decode
+from segpipe.data.objects import wanted
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, StoredRow
 from segpipe.types import Sample
@@ -129,15 +129,7 @@ class TrainBatches:
         return pasteable(self._needed(sample), self._dataset.manifest.classes)
 
     def _needed(self, sample: Sample) -> Sample:
-        """The sample without what no task wants of a crop: stuff is decoded as labels, not as objects once more."""
-        keypoints = sample.keypoints if self._keypoints else ()
-        posed, classes = {each.segment_id for each in keypoints}, self._dataset.manifest.classes
-        segments = tuple(
-            each
-            for each in sample.segments
-            if classes[each.class_id].is_thing or each.is_crowd or each.segment_id in posed
-        )
-        return dataclasses.replace(sample, segments=segments, keypoints=keypoints)
+        return wanted(sample, self._dataset.manifest.classes, with_keypoints=self._keypoints)
 
     def _order(self, epoch: int) -> list[int]:
         return self._dataset.order(self._config.train_split, seed=self._config.seed, epoch=epoch)
@@ -205,7 +197,8 @@ def _in_threads(
     with ThreadPoolExecutor(threads, thread_name_prefix="segpipe-loader") as pool:
         try:
             for shape in shapes:
-                images_NHW3 = torch.empty((*shape, 3), dtype=torch.uint8)
+                with torch.inference_mode(False):  # which may be on here, and is off in the threads that fill it
+                    images_NHW3 = torch.empty((*shape, 3), dtype=torch.uint8)
                 parts = _parts(list(islice(items, shape[0])), min(_TOGETHER, most))
                 shares = torch.split(images_NHW3, [len(part) for part in parts])
                 waiting.append((images_NHW3, [pool.submit(work, *each) for each in zip(parts, shares, strict=True)]))

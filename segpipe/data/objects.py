@@ -9,6 +9,7 @@ Legend: N objects, P keypoints of an object, H W size of the image or crop in pi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from segpipe import masks
-from segpipe.types import Sample, Segment
+from segpipe.types import ClassInfo, Sample, Segment
 
 
 class Region(NamedTuple):
@@ -75,6 +76,17 @@ def decode_objects(sample: Sample, region: Region | None = None) -> Objects:
         boxes_N4=boxes_of(masks_NHW),
         keypoints_NP3=_keypoints(sample, [segment.segment_id for segment, _ in shown], region),
     )
+
+
+def wanted(sample: Sample, classes: Sequence[ClassInfo], *, with_keypoints: bool) -> Sample:
+    """The sample with only those objects that some task trains on: things, crowds, and what has keypoints, if asked
+    for. Stuff is learnt from labels, and there is most of it."""
+    keypoints = sample.keypoints if with_keypoints else ()
+    posed = {each.segment_id for each in keypoints}
+    segments = tuple(
+        each for each in sample.segments if classes[each.class_id].is_thing or each.is_crowd or each.segment_id in posed
+    )
+    return dataclasses.replace(sample, segments=segments, keypoints=keypoints)
 
 
 def boxes_of(masks_NHW: Tensor) -> Tensor:

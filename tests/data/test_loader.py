@@ -245,6 +245,14 @@ def test_evaluation_gives_whole_images_at_their_own_size(dataset: Dataset) -> No
     assert sizes == {(32, 40), (40, 32)}
 
 
+def test_batches_are_made_under_inference_mode_too(dataset: Dataset) -> None:
+    expected = list(EvalBatches(dataset, "test", batch_size=4)), list(train_batches(dataset).epoch(0))
+    with torch.inference_mode():
+        found = list(EvalBatches(dataset, "test", batch_size=4)), list(train_batches(dataset).epoch(0))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_equal(ours, theirs)
+
+
 def test_a_rank_reads_the_rows_that_follow_each_other(dataset: Dataset) -> None:
     """So it fetches the shards of its share alone."""
     dealt = [EvalBatches(dataset, "test", batch_size=2, rank=rank, world_size=3) for rank in range(3)]
