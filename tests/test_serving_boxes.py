@@ -93,7 +93,7 @@ def test_images_of_several_sizes_bring_theirs(bundle: tuple[str, ModelBundle]) -
 
 def test_parts_of_a_batch_keep_their_boxes(bundle: tuple[str, ModelBundle], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = serving._load_pyfunc(bundle[0]).predict({"images": IMAGES, "boxes": BOXES})
-    monkeypatch.setattr(serving, "LOGITS_PER_PASS", 1)
+    monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 1)
     parts = serving._load_pyfunc(bundle[0]).predict({"images": IMAGES, "boxes": BOXES})
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(np.array(one["points"]), np.array(other["points"]), atol=1e-3)

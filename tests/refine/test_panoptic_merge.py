@@ -93,7 +93,8 @@ def test_detections_are_merged_as_their_masks(seed: int) -> None:
         masks=tuple(encode_rle(mask_HW)["counts"] for mask_HW in masks_MHW),
     )
     nothing_HW = np.full((8, 15), 9, dtype=np.uint8)
-    expected, merged = merge(masks_MHW, class_ids_M, scores_M, nothing_HW, IS_THING), merge_detections(found)
+    expected = merge(masks_MHW.__getitem__, class_ids_M, scores_M, nothing_HW, IS_THING)
+    merged = merge_detections(found)
     assert drawn(merged) == drawn(expected)
     assert merged.segments == expected.segments
     with pytest.raises(ValueError, match="detections without masks"):
