@@ -57,6 +57,12 @@ camvid: install ## the real run: server, worker, MLflow, then the deployed CamVi
 nuclei: install ## the same on nuclei: Mask R-CNN beside U-Net and watershed (about half an hour on 2 cores)
 	infra/local/night.sh nuclei
 
+panoptic: install ## panoptic maps of made-up scenes: Panoptic FPN beside Panoptic-DeepLab (about 5 minutes on 2 cores)
+	$(BIN)/python -m flows flows/recipes/scenes_panoptic.yaml
+
+coco-mini: install ## a few COCO photographs from JSON to registered Mask R-CNN, on coco_mini in SEGPIPE_DATA (2 minutes)
+	$(BIN)/python -m flows flows/recipes/coco_mini.yaml
+
 bench: install ## what orchestration costs beside bare training
 	$(BIN)/python benchmarks/orchestration.py
 
@@ -89,4 +95,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak check format ui camvid nuclei bench bench-metrics bench-detection bench-data lock clean clean-results
+.PHONY: help install demo test soak check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-detection bench-data lock clean clean-results
