@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from segpipe.predictions import Detections, PanopticMap
 from segpipe.refine.panoptic_merge import merge, merge_detections
 from segpipe.tasks.panoptic.truth import panoptic_truth
 from segpipe.types import ClassInfo
+from tests.fixtures.drawn_scenes import overlapping
 from tests.fixtures.panoptic_truths import truths
 
 # Classes: 0 and 1 are stuff, 2 and 3 things; 9 is no class.
@@ -168,3 +170,38 @@ def test_truth_fed_back_has_no_fault_and_a_perturbed_one_has(tmp_path: Path) -> 
         assert confused["things"]["rq"] < 0.8 or sum(info.is_thing for info in infos) == 1, name
     assert "scenes" in names
     assert len(names) >= 3
+
+
+# (seed, stuff_area_limit, class and area of each segment, SHA-256 of the map of their numbers)
+# fmt: off
+COMBINED: list[tuple[int, int, list[tuple[int, int]], str]] = [
+    (28, 400, [(4, 642), (3, 1901), (4, 999), (4, 303), (0, 4692), (1, 424)],
+        "faa9d95f8d3ab735e9a39bdbad971d6d2bb7b1ff39c117848b0da99004f04d41"),
+    (36, 400, [(3, 2102), (4, 839), (3, 661), (4, 327)],
+        "403f85729f962797db05b65f6edc51551b40129930b62114098e498376d86e39"),
+    (48, 400, [(4, 324), (4, 215), (3, 1600), (3, 390), (4, 505), (4, 995), (0, 563), (2, 418)],
+        "c77b4d004aeeae1913cf8fb417a07fbc0b264580ea13276ce0a1a7e87ea25c40"),
+    (48, 1200, [(4, 324), (4, 215), (3, 1600), (3, 390), (4, 505), (4, 995)],
+        "47c3317392c3cbdae82ca512129c91a0d1c1307799a4a45d107804b9c149adec"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("seed", "stuff_area_limit", "segments", "sha256"), COMBINED)
+def test_overlapping_instances_are_merged_as_by_panopticapi(
+    seed: int, stuff_area_limit: int, segments: list[tuple[int, int]], sha256: str
+) -> None:
+    """What combine_semantic_and_instance_predictions.py of github.com/cocodataset/panopticapi (commit d676543) made of
+    images drawn from a seed; the ids it draws at random were numbered in the order of its segments_info."""
+    image = overlapping(seed)
+    is_thing = (False, False, False, True, True)
+    found = merge(
+        image.masks_MHW.__getitem__,
+        image.classes_M,
+        image.scores_M,
+        image.labels_HW,
+        is_thing,
+        stuff_area_limit=stuff_area_limit,
+    )
+    assert [(s.class_id, s.area) for s in found.segments] == segments
+    assert hashlib.sha256(found.ids_HW.astype("<i4").tobytes()).hexdigest() == sha256
