@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from segpipe.errors import InputError
@@ -18,17 +18,18 @@ class Ranked(Protocol):
     def protocol(self) -> str: ...
 
 
-class Bounds(Protocol):
-    """The interval of the metric that decides, over whole groups (one entry an image), or over images."""
-
-    def __call__(self, *, groups: Sequence[str] | None) -> tuple[float, float]: ...
-
-
 def headline(
-    ops: Ranked, metrics: Mapping[str, float | None], bounds: Bounds, *, groups: Sequence[str], lacking: str
+    ops: Ranked,
+    metrics: Mapping[str, float | None],
+    bounds: Callable[..., tuple[float, float]],
+    *,
+    groups: Sequence[str],
+    lacking: str,
 ) -> dict[str, Any]:
     """The fields of an `EvalReport` that say what was measured; those of evidence that only some tasks have are empty.
 
+    `bounds(groups=...)` is the interval of the metric that decides, over whole groups (one entry an image), or over
+    images where it is given None.
     Raises InputError, with what the images are `lacking`, where the metric that decides is undefined.
     """
     value = metrics[ops.primary]

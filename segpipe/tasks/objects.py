@@ -35,9 +35,10 @@ class ObjectMeter:
     """A `DetectionMeter` for each measure, and where masks are measured a `PanopticMeter` of them; meters of parts of a
     split merge in any order to equal scores."""
 
-    def __init__(self, class_ids: Sequence[int], measures: Sequence[str], *, background: int) -> None:
-        self.of = {measure: DetectionMeter(class_ids, measure) for measure in measures}  # type: ignore[arg-type]
-        self.segments = thing_meter(class_ids, background=background) if "segm" in measures else None
+    def __init__(self, classes: Sequence[ClassInfo], measures: Sequence[str]) -> None:
+        things = [k for k, info in enumerate(classes) if info.is_thing]
+        self.of = {measure: DetectionMeter(things, measure) for measure in measures}  # type: ignore[arg-type]
+        self.segments = thing_meter(classes) if "segm" in measures else None
 
     def merge(self, other: ObjectMeter) -> None:
         for measure, meter in self.of.items():
@@ -128,7 +129,7 @@ class ObjectOps:
         )
 
     def meter(self) -> ObjectMeter:
-        return ObjectMeter(self._things, self.measures, background=len(self.classes))
+        return ObjectMeter(self.classes, self.measures)
 
     def measure(self, meter: ObjectMeter, predictions: Sequence[Detections], batch: Batch) -> None:
         """Counts detections against the rows as stored: areas and boxes as stated, crowds, masks to the pixel."""
@@ -142,7 +143,7 @@ class ObjectOps:
             for measure, one in meter.of.items():
                 one.update(sample.sample_id, found.size, truths, _entries(found, measure, sample.sample_id))
             if meter.segments is not None:
-                count_things(meter.segments, sample.sample_id, things, found, background=len(self.classes))
+                count_things(meter.segments, sample, things, found, classes=self.classes)
 
     def _true_things(self, sample: Sample) -> list[tuple[Segment, Runs]]:
         return [each for each in masks.segment_runs(sample) if self.classes[each[0].class_id].is_thing]

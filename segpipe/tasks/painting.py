@@ -28,15 +28,18 @@ UNKNOWN = -1
 
 def painted_labels(batch: Batch, classes: Sequence[ClassInfo], device: torch.device, *, ignore_index: int) -> Tensor:
     """(N, H, W) int64: 0 where there is no thing, k + 1 for class k, UNKNOWN in a crowd and, where no object lies, on
-    ignored pixels and padding. Raises InputError on a batch without objects.
+    padding and where the label map ignores a pixel or has a thing. Raises InputError on a batch without objects.
 
-    Of objects that overlap the smallest is seen, as it is in most photographs.
+    Of objects that overlap the smallest is seen, as it is in most photographs. What the label map alone has of a thing
+    is no background: a crop drops the objects of which it shows less than `min_area`, and their pixels stay.
     """
     is_thing_K = torch.tensor([info.is_thing for info in classes])
     found = objects_of(batch)
     labels_NHW = torch.zeros((len(found), *batch.images_N3HW.shape[-2:]), dtype=torch.int64)
     if batch.labels_NHW is not None:
-        labels_NHW[batch.labels_NHW == ignore_index] = UNKNOWN
+        things = is_thing_K.nonzero().ravel().tolist()
+        unknown = torch.tensor([ignore_index, *things], dtype=batch.labels_NHW.dtype)
+        labels_NHW[torch.isin(batch.labels_NHW, unknown)] = UNKNOWN
     if batch.outside_NHW is not None:
         labels_NHW[batch.outside_NHW] = UNKNOWN
     for labels_HW, objects in zip(labels_NHW, found, strict=True):

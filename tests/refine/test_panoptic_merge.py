@@ -13,7 +13,7 @@ from segpipe.masks import encode_rle
 from segpipe.metrics import panoptic_quality
 from segpipe.predictions import Detections, PanopticMap
 from segpipe.refine.panoptic_merge import merge, merge_detections
-from segpipe.tasks.panoptic.truth import panoptic_truth
+from segpipe.tasks.thing_maps import true_map
 from segpipe.types import ClassInfo
 from tests.fixtures.drawn_scenes import overlapping
 from tests.fixtures.panoptic_truths import truths
@@ -160,7 +160,7 @@ def test_truth_fed_back_has_no_fault_and_a_perturbed_one_has(tmp_path: Path) -> 
     names = []
     for name, infos, samples in truths(tmp_path):
         names.append(name)
-        truth = [found for sample in samples if (found := panoptic_truth(sample, infos))]
+        truth = [true_map(sample, infos) for sample in samples]
         perfect = scored([remerged(each, infos) for each in truth], truth, infos)["all"]
         assert {key: perfect[key] for key in ("pq", "sq", "rq")} == {"pq": 1.0, "sq": 1.0, "rq": 1.0}, name
         moved = scored([remerged(each, infos, shift=3) for each in truth], truth, infos)["all"]

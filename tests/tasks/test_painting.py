@@ -18,6 +18,7 @@ from segpipe.models.spec import DenseOutput
 from segpipe.tasks.instance import InstanceOps
 from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
 from segpipe.types import Segment
+from tests.fixtures.cells import CELL_CLASSES, cells
 from tests.fixtures.regions import bundle
 from tests.fixtures.small import CLASSES, IGNORE
 from tests.tasks.test_task_objects import SIZE, SQUARES, batch_of, mask_of, squares
@@ -74,6 +75,21 @@ def test_what_nobody_says_is_no_background_and_objects_lie_in_front() -> None:
     assert np.array_equal(labels_HW, np.where(outside[0].numpy(), UNKNOWN, expected_HW))
     (labels_HW,) = painted_labels(labelled, CLASSES, DEVICE, ignore_index=77).numpy()
     assert np.array_equal(labels_HW, PAINTED), "255 is a class where another id is ignored"
+
+
+def test_a_thing_is_no_background_where_its_object_was_dropped() -> None:
+    """Every pixel of the cells is a thing's; a crop drops those of which it shows too little."""
+    config = AugmentConfig(crop=(24, 30), scale=(1.0, 1.0), flip=0.0, colour=0.0, min_area=10)
+    sample, shown, dropped = cells(48, 60), 0, 0
+    for epoch in range(8):
+        crop = augment(decode(sample), config, input_scale=1.0, seed=0, epoch=epoch, ignore_index=IGNORE, source=sample)
+        assert crop.objects is not None
+        assert crop.labels_HW is not None
+        (labels_HW,) = painted_labels(collate([crop]), CELL_CLASSES, DEVICE, ignore_index=IGNORE)
+        kept_HW = crop.objects.masks_NHW.any(0)
+        assert torch.equal(labels_HW, torch.where(kept_HW, crop.labels_HW.long() + 1, UNKNOWN))
+        shown, dropped = shown + int(kept_HW.sum()), dropped + int((~kept_HW).sum())
+    assert shown > dropped > 0
 
 
 def test_padding_teaches_nothing() -> None:

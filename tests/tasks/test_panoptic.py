@@ -22,7 +22,7 @@ from segpipe.metrics import dataset_pq
 from segpipe.models.spec import CentreOutput, DenseOutput
 from segpipe.predictions import PanopticMap
 from segpipe.tasks.panoptic import PanopticOps
-from segpipe.tasks.panoptic.truth import panoptic_truth
+from segpipe.tasks.thing_maps import true_map
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
@@ -62,8 +62,7 @@ def segment(number: int, class_id: int, *, is_crowd: bool = False, mask: str = "
     return Segment(segment_id=number, class_id=class_id, area=1.0, is_crowd=is_crowd, rle=rle)
 
 
-def said(found: PanopticMap | None) -> tuple[str, list[tuple[int, int, bool]]]:
-    assert found is not None
+def said(found: PanopticMap) -> tuple[str, list[tuple[int, int, bool]]]:
     rows = " ".join("".join(map(str, row)) for row in found.ids_HW.tolist())
     return rows, [(s.segment_id, s.class_id, s.is_crowd) for s in found.segments]
 
@@ -73,36 +72,40 @@ def said(found: PanopticMap | None) -> tuple[str, list[tuple[int, int, bool]]]:
 
 def test_the_segment_map_is_the_truth_and_crowds_stay_in_it() -> None:
     stored = sample("0022 0022", "3311 3322", (segment(1, 2), segment(2, 2, is_crowd=True), segment(3, 0)))
-    assert said(panoptic_truth(stored, CLASSES)) == ("3311 3322", [(1, 2, False), (2, 2, True), (3, 0, False)])
+    assert said(true_map(stored, CLASSES)) == ("3311 3322", [(1, 2, False), (2, 2, True), (3, 0, False)])
 
 
 def test_stuff_that_only_the_label_map_tells_is_a_segment_of_its_class() -> None:
     stored = sample("0122 0192", "0050 0050", (segment(5, 2),))
-    rows, segments = said(panoptic_truth(stored, CLASSES))
+    rows, segments = said(true_map(stored, CLASSES))
     assert rows == "6750 6750"
     assert segments == [(5, 2, False), (6, 0, False), (7, 1, False)], "a thing that is no object is void"
 
 
-def test_masks_of_their_own_take_what_is_free_crowds_last() -> None:
+def test_of_masks_of_their_own_the_smaller_is_on_top_and_crowds_come_last() -> None:
     stored = sample(
-        "0222 0222",
+        "02222 02222",
         None,
         (
-            segment(9, 2, is_crowd=True, mask="0111 0111"),
-            segment(8, 2, mask="0110 0000"),
-            segment(7, 2, mask="0010 0010"),
-            segment(6, 2, mask="0100 0000"),
+            segment(9, 2, is_crowd=True, mask="01110 01110"),
+            segment(8, 2, mask="01100 00000"),
+            segment(7, 2, mask="00100 00100"),
+            segment(6, 2, mask="01000 00000"),
+            segment(5, 2, mask="01000 00000"),
+            segment(4, 2, is_crowd=True, mask="00001 00001"),
+            segment(3, 0, mask="11111 11111"),
         ),
     )
-    rows, segments = said(panoptic_truth(stored, CLASSES))
-    assert rows == "4113 4323"
-    assert segments == [(1, 2, False), (2, 2, False), (3, 2, True), (4, 0, False)], "the covered one is not there"
+    rows, segments = said(true_map(stored, CLASSES))
+    assert rows == "51244 54344"
+    things = [(number, 2, False) for number in (1, 2, 3)]
+    assert segments == [*things, (4, 2, True), (5, 0, False)], "the covered one is not there, stuff is the label map's"
 
 
 def test_a_sample_without_a_label_map_has_no_truth() -> None:
     stored = dataclasses.replace(sample("0"), label_map=None)
-    assert panoptic_truth(stored, CLASSES) is None
     ops = PanopticOps(CLASSES, IGNORE)
+    assert ops.truth(stored) is None
     nothing = PanopticMap(ids_HW=np.zeros((1, 1), np.int32), segments=())
     with pytest.raises(InputError, match=r"samples s/0: lack a label map or segments"):
         ops.measure(ops.meter(), [nothing], batch([stored]))
@@ -115,8 +118,7 @@ def test_label_maps_of_panoptic_sources_agree_with_their_segments(tmp_path: Path
         for stored in samples:
             assert stored.label_map is not None
             labels_HW = masks.read_map(stored.label_map, stored)
-            found = panoptic_truth(stored, classes)
-            assert found is not None
+            found = true_map(stored, classes)
             assert [s.segment_id for s in found.segments] == [s.segment_id for s in stored.segments], "none is made up"
             class_of = np.full(int(found.ids_HW.max()) + 1, IGNORE)
             for each in found.segments:

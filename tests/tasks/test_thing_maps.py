@@ -16,8 +16,10 @@ from segpipe.data.batch import Batch
 from segpipe.errors import InputError
 from segpipe.masks import encode_rle
 from segpipe.predictions import Detections
+from segpipe.refine.panoptic_merge import merge_detections
 from segpipe.tasks.detection import DetectionOps
 from segpipe.tasks.instance import InstanceOps
+from segpipe.tasks.panoptic import PanopticOps
 from segpipe.types import ClassInfo, Sample, Segment
 from tests.fixtures.slow_panoptic import CAR, PERSON, SKY, item, slow_quality
 
@@ -163,10 +165,14 @@ def row(text: str) -> np.ndarray:
     return np.array([[letter == "#" for letter in text]])
 
 
-def quality(truths: list[tuple[str, int, bool]], found: list[tuple[str, int, float]]) -> tuple[float, ...]:
+def quality(
+    truths: list[tuple[str, int, bool]], found: list[tuple[str, int, float]], labels: str = ""
+) -> tuple[float, ...]:
     """Of persons: IoU of the matches, true positives, false positives, false negatives."""
     size = (1, len((truths or found)[0][0]))
     image = sample_of("s", size, [(row(text), k, crowd) for text, k, crowd in truths])
+    if labels:
+        image = replace(image, label_map=bytes(255 if letter == "?" else int(letter) for letter in labels))
     meter = counted([(image, detections(size, [(row(text), k, score) for text, k, score in found]))])
     return tuple(meter.segments.counts()[0, 0].tolist())
 
@@ -205,6 +211,37 @@ def quality(truths: list[tuple[str, int, bool]], found: list[tuple[str, int, flo
 )
 def test_each_rule_on_one_row(truths: Any, found: Any, expected: tuple[float, ...]) -> None:
     assert quality(truths, found) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ("######.", (1, 1, 0, 0)),  # no part of the union
+        ("....##.", (0, 0, 0, 1)),  # and no mistake
+        ("..##...", (0, 0, 0, 1)),  # nor where the label map alone knows of persons: of how many, it does not say
+        ("...##.#", (0, 0, 0, 1)),
+        ("...#..#", (0, 0, 1, 1)),  # by a half of it is not enough
+    ],
+)
+def test_where_a_label_map_leaves_open_what_is_there_nothing_counts(found: str, expected: tuple[float, ...]) -> None:
+    assert quality([("##.....", 0, False)], [(found, 0, 0.9)], "0000??1") == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_that_of_the_panoptic_task(seed: int) -> None:
+    """The same truth and the same pixels found, of samples that both tasks take."""
+    instance, panoptic = InstanceOps(CLASSES, 255), PanopticOps(CLASSES, 255)
+    meters = instance.meter(), panoptic.meter()
+    rng = np.random.default_rng(seed)
+    for number in range(3):
+        size, truths, found = made(10 * seed + number)
+        labels_HW = rng.choice(np.array([0, 1, 1, 2, 255], dtype=np.uint8), size)
+        image, said = sample_of(f"s{number}", size, truths), detections(size, found)
+        batch = batch_of(replace(image, label_map=labels_HW.tobytes()))
+        instance.measure(meters[0], [said], batch)
+        panoptic.measure(meters[1], [merge_detections(said)], batch)
+    one, other = instance.scores(meters[0]), panoptic.scores(meters[1])
+    assert {name: one.get(name) for name in QUALITIES} == {name: other.get(name) for name in QUALITIES}
 
 
 def test_a_report_tells_it_beside_ap_and_by_class() -> None:

@@ -24,9 +24,9 @@ from segpipe.predictions import PanopticMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
 from segpipe.tasks.panoptic import centres, regions
-from segpipe.tasks.panoptic.truth import panoptic_truth
 from segpipe.tasks.refusals import labels_of, refuse_ignored
 from segpipe.tasks.regions import region_targets
+from segpipe.tasks.thing_maps import true_map
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -91,8 +91,8 @@ class PanopticOps:
         return _kind(output).maps(output, batch, classes=self.classes)
 
     def truth(self, sample: Sample) -> PanopticMap | None:
-        """The stored segments, crowds among them; None for a sample without a label map."""
-        return panoptic_truth(sample, self.classes)
+        """A segment a pixel, crowds among them (`thing_maps.py`); None for a sample without a label map."""
+        return None if sample.label_map is None else true_map(sample, self.classes)
 
     def meter(self) -> PanopticMeter:
         return PanopticMeter([{"id": k, "isthing": int(c.is_thing)} for k, c in enumerate(self.classes)])
