@@ -25,10 +25,12 @@ from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import TASKS, told_with_images
 from segpipe.types import IGNORE_8BIT, ModelBundle
 
-# Bounds what one request may take: what one forward pass holds at once (1 GiB as float32), and the size of one image.
+# Bounds what one request may take: what a forward pass of several images holds at once (1 GiB as float32; one image
+# always goes through), and the size of one image.
 NUMBERS_PER_PASS = 2**28
-# Beside the logits, for each pixel that enters: 111 (RetinaNet) to 463 (Mask R-CNN) were seen, most of them below 192.
-NUMBERS_PER_PIXEL = 192
+# Beside the logits: of each pixel that enters 112 (RetinaNet) to 202 (Panoptic-DeepLab) were seen; for the regions of
+# an image, whatever its size, 76 million (Mask R-CNN with all the objects that it may find).
+NUMBERS_PER_PIXEL, NUMBERS_PER_IMAGE = 208, 80_000_000
 MAX_IMAGE_PIXELS = 2**25
 # A box is a few bytes of a request and costs a look. All pixels of what is cut out for it are averaged: a side of
 # 8,192 (the width of the largest image of 2:1) took 4 s of one core and 4.4 GiB, and both grow with its square.
@@ -76,7 +78,7 @@ class Predictor:
         num_images, height, width, _ = images_NHW3.shape
         scale = self._bundle.input_scale * max(self._bundle.inference.scales)
         per_pixel = len(self._bundle.classes) + NUMBERS_PER_PIXEL * scale**2
-        per_pass = max(1, int(NUMBERS_PER_PASS / (height * width * per_pixel)))
+        per_pass = max(1, int(NUMBERS_PER_PASS / (NUMBERS_PER_IMAGE + height * width * per_pixel)))
         found: list[Prediction] = []
         with torch.inference_mode():
             for start in range(0, num_images, per_pass):
