@@ -22,7 +22,7 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
 from segpipe.predictions import LabelMap, Prediction
-from segpipe.tasks import TASKS, told_with_images
+from segpipe.tasks import TASKS
 from segpipe.types import IGNORE_8BIT, ModelBundle
 
 # Bounds what one request may take: what a forward pass of several images holds at once (1 GiB as float32; one image
@@ -44,7 +44,7 @@ class Predictor:
     def __init__(self, model: nn.Module, bundle: ModelBundle) -> None:
         self._model, self._bundle = model, bundle
         self._ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
-        self._told = told_with_images(bundle)
+        self._told = self._ops.told(bundle)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """What the model says of images: uint8 array (N, H, W, 3), RGB 0..255, any N, H, W.
