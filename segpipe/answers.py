@@ -54,7 +54,7 @@ def answer_of(found: Prediction) -> Any:
 def form_of(kind: type[Prediction], num_classes: int, *, told: Sequence[str] = ()) -> AnswerForm:
     """The form of the questions and answers of a model that gives predictions of this kind.
 
-    `told` names what it must be told beside the images (`tasks.told_with_images`), a list an image: "boxes", [x0, y0,
+    `told` names what it must be told beside the images (`TaskOps.told`), a list an image: "boxes", [x0, y0,
     x1, y1] in pixels of each object, and "class_ids" of these.
     """
     name, said, columns = _ANSWERS[kind]

@@ -22,7 +22,7 @@ from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
 from segpipe.predictions import Prediction
 from segpipe.shards import open_dataset
-from segpipe.tasks import TASKS, TaskOps, tells_things_from_stuff
+from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
 from segpipe.types import ClassInfo, EvalReport, Manifest, ModelBundle
 from segpipe.version import code_version
@@ -105,7 +105,7 @@ def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:
         for old, new in zip(bundle.classes, manifest.classes, strict=True)
         if old.is_thing != new.is_thing
     ]
-    if turned and tells_things_from_stuff(ops):
+    if turned and ops.tells_things_from_stuff:
         raise IncomparableError(
             f"{origin}: of the model's classes, {', '.join(turned)} in dataset {manifest.dataset!r}; a model of task "
             f"{bundle.task} is evaluated on the things and the stuff that it was trained for"

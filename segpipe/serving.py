@@ -22,14 +22,20 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
 from segpipe.predictions import LabelMap, Prediction
-from segpipe.tasks import TASKS, told_with_images
+from segpipe.tasks import TASKS
 from segpipe.types import IGNORE_8BIT, ModelBundle
 
-# Bounds what one request may take: what one forward pass holds at once (1 GiB as float32), and the size of one image.
+# Bounds what one request may take: what a forward pass of several images holds at once (1 GiB as float32; one image
+# always goes through), and the size of one image.
 NUMBERS_PER_PASS = 2**28
-# Beside the logits, for each pixel that enters: 111 (RetinaNet) to 463 (Mask R-CNN) were seen, most of them below 192.
-NUMBERS_PER_PIXEL = 192
+# Beside the logits: of each pixel that enters 112 (RetinaNet) to 202 (Panoptic-DeepLab) were seen; for the regions of
+# an image, whatever its size, 76 million (Mask R-CNN with all the objects that it may find).
+NUMBERS_PER_PIXEL, NUMBERS_PER_IMAGE = 208, 80_000_000
 MAX_IMAGE_PIXELS = 2**25
+# A box is a few bytes of a request and costs a look. All pixels of what is cut out for it are averaged: a side of
+# 8,192 (the width of the largest image of 2:1) took 4 s of one core and 4.4 GiB, and both grow with its square.
+MAX_BOX_SIDE = 2**13
+MAX_BOXES = 512
 
 
 class Predictor:
@@ -38,7 +44,7 @@ class Predictor:
     def __init__(self, model: nn.Module, bundle: ModelBundle) -> None:
         self._model, self._bundle = model, bundle
         self._ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
-        self._told = told_with_images(bundle)
+        self._told = self._ops.told(bundle)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """What the model says of images: uint8 array (N, H, W, 3), RGB 0..255, any N, H, W.
@@ -47,7 +53,10 @@ class Predictor:
         of one dict an image (`answers.py`). Images of several sizes come as a one-dimensional object array or a list of
         (H, W, 3) arrays, and their answers go back as a list. A model that must be told of objects takes a dict of
         "images", "boxes" ([x0, y0, x1, y1] in pixels of each object, a list an image) and, where it knows objects of
-        several classes, "class_ids". Raises MlflowException (HTTP 400 when served) for any other shape or type.
+        several classes, "class_ids". A box shares pixels with its image, reaches at most once the image's size beyond
+        each edge and has no side above MAX_BOX_SIDE; a request has at most MAX_BOXES of them.
+
+        Raises MlflowException (HTTP 400 when served) for any other shape or type.
         """
         if params:
             raise _refusal(f"unknown parameters {sorted(params)}; this model takes none")
@@ -69,7 +78,7 @@ class Predictor:
         num_images, height, width, _ = images_NHW3.shape
         scale = self._bundle.input_scale * max(self._bundle.inference.scales)
         per_pixel = len(self._bundle.classes) + NUMBERS_PER_PIXEL * scale**2
-        per_pass = max(1, int(NUMBERS_PER_PASS / (height * width * per_pixel)))
+        per_pass = max(1, int(NUMBERS_PER_PASS / (NUMBERS_PER_IMAGE + height * width * per_pixel)))
         found: list[Prediction] = []
         with torch.inference_mode():
             for start in range(0, num_images, per_pass):
@@ -128,14 +137,19 @@ def _given(told: Sequence[Any], sizes: Sequence[tuple[int, int]], num_classes: i
         if not isinstance(lists, list) or len(lists) != len(sizes):
             found = f"{len(lists)} lists" if isinstance(lists, list) else f"{lists!r:.80}"
             raise _refusal(f"{name}: {found} for {len(sizes)} images; expected a list for each image, empty or not")
+    num_boxes = sum(len(each) for each in boxes if isinstance(each, list))
+    if num_boxes > MAX_BOXES:
+        raise _refusal(f"boxes: {num_boxes} in one request; expected at most {MAX_BOXES}: send fewer images at a time")
     given = []
     for at, (size, boxes_M4) in enumerate(zip(sizes, boxes, strict=True)):
         is_list = isinstance(boxes_M4, list)
         wrong = [box for box in boxes_M4 if not _is_box(box, size)] if is_list else [boxes_M4]
         if wrong:
+            height, width = size
             raise _refusal(
                 f"boxes of image {at}: {wrong[0]!r:.80}; expected [x0, y0, x1, y1] of each object in pixels, x0 < x1 "
-                f"and y0 < y1, not outside of its {size[0]} x {size[1]} pixels"
+                f"and y0 < y1, not outside of its {height} x {width} pixels, x from {-width} to {2 * width}, y from "
+                f"{-height} to {2 * height}, and no side above {MAX_BOX_SIDE}"
             )
         ids_M = class_ids[0][at] if class_ids else None
         if ids_M is not None and not _are_classes(ids_M, len(boxes_M4), num_classes):
@@ -160,12 +174,14 @@ def _plain(value: Any) -> Any:
 
 
 def _is_box(box: Any, size: tuple[int, int]) -> bool:
+    height, width = size
     if not isinstance(box, list) or len(box) != 4 or any(type(side) not in (int, float) for side in box):
         return False
     x0, y0, x1, y1 = box
-    most = MAX_IMAGE_PIXELS  # beyond lie infinity, and whole numbers that no float holds; NaN is nowhere
-    is_one = -most < x0 < x1 < most and -most < y0 < y1 < most
-    return bool(is_one and x0 < size[1] and y0 < size[0] and x1 > 0 and y1 > 0)
+    return all(  # NaN is nowhere
+        -extent <= low < high <= 2 * extent and low < extent and high > 0 and high - low <= MAX_BOX_SIDE
+        for low, high, extent in ((x0, x1, width), (y0, y1, height))
+    )
 
 
 def _are_classes(ids_M: Any, num_boxes: int, num_classes: int) -> bool:

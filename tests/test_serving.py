@@ -69,7 +69,8 @@ def test_a_batch_is_split_to_bound_its_memory(bundle_uri: str, monkeypatch: pyte
     whole = predictor.predict(batch)
     sizes: list[int] = []
     predictor._model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * 16 * 24 * (3 + serving.NUMBERS_PER_PIXEL))
+    per_image = serving.NUMBERS_PER_IMAGE + 16 * 24 * (3 + serving.NUMBERS_PER_PIXEL)
+    monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     np.testing.assert_array_equal(predictor.predict(batch), whole)
     assert sizes == [2, 2, 1]
 

@@ -22,7 +22,7 @@ from tests.fixtures.mlflow_store import ask, free_port, mlflow_process
 from tests.fixtures.small import ONE_VIEW
 
 PERSONS = CLASSES[:1]
-BOXES = [[[10.0, 4.0, 60.0, 90.0], [-5.0, 20, 40, 200]], [], [[70, 10, 110.5, 80.0]]]
+BOXES = [[[10.0, 4.0, 60.0, 90.0], [-5.0, 20, 40, 190]], [], [[70, 10, 110.5, 80.0]]]
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -116,13 +116,34 @@ def test_parts_of_a_batch_keep_their_boxes(bundle: tuple[str, ModelBundle], monk
         ({"images": IMAGES[:1], "boxes": [[[1, 2, np.nan, 4]]]}, r"boxes of image 0: \[1, 2, nan, 4\]"),
         ({"images": IMAGES[:1], "boxes": [[[1, 2, 10**400, 4]]]}, r"boxes of image 0: \[1, 2, 1000"),
         ({"images": IMAGES[:1], "boxes": [[[128, 0, 130, 4]]]}, r"not outside of its 96 x 128 pixels"),
+        (
+            {"images": IMAGES[:1], "boxes": [[[-20_000, -20_000, 20_000, 20_000]]]},
+            "boxes of image 0: .* 96 x 128 pixels, x from -128 to 256, y from -96 to 192, and no side above 8192$",
+        ),
+        ({"images": IMAGES[:1], "boxes": [[[-128.5, 0, 4, 4]]]}, r"boxes of image 0: \[-128.5, 0, 4, 4\]; expected"),
+        ({"images": IMAGES[:1], "boxes": [[[0, 0, 4, 192.5]]]}, r"boxes of image 0: \[0, 0, 4, 192.5\]; expected"),
+        (
+            {"images": np.zeros((1, 1, 9000, 3), dtype=np.uint8), "boxes": [[[0, 0, 8193, 1]]]},
+            r"\[0, 0, 8193, 1\]; .* no side above 8192",
+        ),
+        (
+            {"images": IMAGES, "boxes": [[[0, 0, 4, 4]] * 500, [], [[0, 0, 4, 4]] * 13]},
+            "boxes: 513 in one request; expected at most 512: send fewer images at a time",
+        ),
     ],
-    ids=range(14),
+    ids=range(19),
 )
 def test_wrong_boxes_are_refused_with_a_sentence(bundle: tuple[str, ModelBundle], given: Any, sentence: str) -> None:
     with pytest.raises(MlflowException, match=sentence) as caught:
         serving._load_pyfunc(bundle[0]).predict(given)
     assert caught.value.get_http_status_code() == 400
+
+
+def test_a_box_may_reach_one_size_of_the_image_beyond_each_edge(bundle: tuple[str, ModelBundle]) -> None:
+    widest = [[-WIDTH, -HEIGHT, 2 * WIDTH, 2 * HEIGHT]]
+    (answer,) = serving._load_pyfunc(bundle[0]).predict({"images": IMAGES[:1], "boxes": [widest]})
+    assert answer["boxes"] == widest
+    assert np.isfinite(answer["points"]).all()
 
 
 def test_of_several_classes_a_request_says_which(tmp_path: Path) -> None:

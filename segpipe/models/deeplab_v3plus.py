@@ -92,6 +92,7 @@ def _published(dataset: str, value: float, backbone: str) -> Published:
 SPEC = ModelSpec(
     name="deeplab_v3plus",
     task=Task.SEMANTIC,
+    output=DenseOutput,
     paper=(
         "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation, "
         "Chen, Zhu, Papandreou, Schroff, Adam, 2018, arXiv:1802.02611"

@@ -36,7 +36,7 @@ from segpipe.models.regions import (
     check_min_score,
 )
 from segpipe.models.released_regions import adapt_two_stage
-from segpipe.models.spec import ModelSpec, Published, check_counts
+from segpipe.models.spec import ModelSpec, Published, RegionOutput, check_counts
 from segpipe.types import Task
 
 FORMS = ("v1", "v2", "mobile")
@@ -169,6 +169,7 @@ def _published(box_ap: float, weights: str) -> Published:
 SPEC = ModelSpec(
     name="faster_rcnn",
     task=Task.DETECTION,
+    output=RegionOutput,
     paper=(
         "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
         "Ren, He, Girshick, Sun, 2015, arXiv:1506.01497"

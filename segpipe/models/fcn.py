@@ -92,6 +92,7 @@ def _spec(backbone: str, *, differs: tuple[str, ...] = (), published: tuple[Publ
     return ModelSpec(
         name=f"fcn_{backbone}",
         task=Task.SEMANTIC,
+        output=DenseOutput,
         paper=PAPER,
         build=partial(build, backbone),
         options={"aux": False, "output_stride": 8},

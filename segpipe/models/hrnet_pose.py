@@ -259,6 +259,7 @@ def _spec(
     return ModelSpec(
         name=f"hrnet_pose_{name}",
         task=Task.KEYPOINTS,
+        output=HeatmapOutput,
         paper=PAPER,
         build=partial(build, f"hrnet_{name}", width, body),
         options=OPTIONS,

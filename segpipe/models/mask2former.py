@@ -183,6 +183,7 @@ def _published(dataset: str, split: str, metric: str, value: float) -> Published
 SPEC = ModelSpec(
     name="mask2former",
     task=Task.PANOPTIC,
+    output=QueryOutput,
     also=(Task.INSTANCE, Task.SEMANTIC),
     paper=(
         "Masked-attention Mask Transformer for Universal Image Segmentation, "

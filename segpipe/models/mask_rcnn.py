@@ -20,7 +20,7 @@ from segpipe.errors import InputError
 from segpipe.models import faster_rcnn
 from segpipe.models.regions import ANCHORS_DIFFER, SIZE_DIVISOR, RegionNetwork, add_mask_branch
 from segpipe.models.released_regions import adapt_two_stage
-from segpipe.models.spec import ModelSpec, Published
+from segpipe.models.spec import ModelSpec, Published, RegionOutput
 from segpipe.types import Task
 
 FORMS = ("v1", "v2")
@@ -58,6 +58,7 @@ def _published(metric: str, value: float, weights: str) -> Published:
 SPEC = ModelSpec(
     name="mask_rcnn",
     task=Task.INSTANCE,
+    output=RegionOutput,
     paper="Mask R-CNN, He, Gkioxari, Dollar, Girshick, 2017, arXiv:1703.06870",
     build=build,
     options=faster_rcnn.OPTIONS,

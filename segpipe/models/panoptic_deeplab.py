@@ -116,6 +116,7 @@ def build(*, num_classes: int, in_channels: int, backbone: str, output_stride: i
 SPEC = ModelSpec(
     name="panoptic_deeplab",
     task=Task.PANOPTIC,
+    output=CentreOutput,
     paper=(
         "Panoptic-DeepLab: A Simple, Strong, and Fast Baseline for Bottom-Up Panoptic Segmentation, "
         "Cheng, Collins, Zhu, Liu, Huang, Adam, Chen, 2020, arXiv:1911.10194"

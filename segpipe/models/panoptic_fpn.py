@@ -100,6 +100,7 @@ def _upward(in_channels: int, channels: int, steps: int) -> nn.Sequential:
 SPEC = ModelSpec(
     name="panoptic_fpn",
     task=Task.PANOPTIC,
+    output=RegionOutput,
     paper="Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446",
     build=build,
     options=mask_rcnn.SPEC.options,

@@ -201,6 +201,7 @@ def _published(box_ap: float, weights: str) -> Published:
 SPEC = ModelSpec(
     name="retinanet",
     task=Task.DETECTION,
+    output=RegionOutput,
     paper="Focal Loss for Dense Object Detection, Lin, Goyal, Girshick, He, Dollar, 2017, arXiv:1708.02002",
     build=build,
     options={

@@ -131,8 +131,8 @@ class Published:
 class ModelSpec:
     """One architecture.
 
-    `task` is what it was made for, `also` are others that it answers with the same output. `build(num_classes=,
-    in_channels=, **options)` makes the module with random weights. `options` are its keyword
+    `task` is what it was made for, `also` are others that it answers with the same `output`, a type of this file.
+    `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
     options with their defaults; anything else is refused before it is called. `differs` lists every knowing departure
     from the paper. `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names
     torchvision's builders whose weights are meant, where they are not called as the architecture is. `heads` are
@@ -142,6 +142,7 @@ class ModelSpec:
 
     name: str
     task: Task
+    output: type[Any]
     paper: str
     build: Callable[..., nn.Module]
     options: Mapping[str, Any]

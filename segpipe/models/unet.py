@@ -88,6 +88,7 @@ def _published(dataset: str, value: float) -> Published:
 SPEC = ModelSpec(
     name="unet",
     task=Task.SEMANTIC,
+    output=DenseOutput,
     paper=(
         "U-Net: Convolutional Networks for Biomedical Image Segmentation, Ronneberger, Fischer, Brox, 2015, "
         "arXiv:1505.04597"

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from segpipe.models import unet
-from segpipe.models.spec import ModelSpec
+from segpipe.models.spec import DenseOutput, ModelSpec
 from segpipe.types import Task
 
 
@@ -28,6 +28,7 @@ def build(*, num_classes: int, **options: Any) -> unet.UNet:
 SPEC = ModelSpec(
     name="unet_watershed",
     task=Task.INSTANCE,
+    output=DenseOutput,
     paper=unet.SPEC.paper,
     build=build,
     options=unet.SPEC.options,

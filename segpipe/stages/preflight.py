@@ -23,7 +23,6 @@ from segpipe.stages.ingest import IngestResult, nothing_usable
 from segpipe.stages.names import escaped
 from segpipe.stages.train import finished, run_location
 from segpipe.tasks import TASKS
-from segpipe.tasks.keypoints.limits import check_places
 from segpipe.tasks.refusals import unfilled
 from segpipe.types import Task
 
@@ -77,10 +76,11 @@ def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[
         run = recipe.run_config(index)
         try:
             models.check(run.arch, options_of(run), pretrained=run.pretrained)
-            yield from _foreign(index, run)
-            # Fewer than a class may have can be right, where no sample shows that class: the dataset tells.
-            if num_keypoints and models.complete(run.arch, run.options).get("keypoints", 0) > num_keypoints:
-                check_places(run, num_keypoints, where=f"the source {recipe.dataset.root or recipe.dataset.format}")
+            foreign = [*_foreign(index, run)]
+            yield from foreign
+            if not foreign:
+                where = f"the source {recipe.dataset.root or recipe.dataset.format}"
+                TASKS[run.task_kind].check_run(run, num_keypoints=num_keypoints, is_counted=False, where=where)
         except InputError as error:
             yield f"architectures.{index}: {error}"
         workers = recipe.resources.workers

@@ -12,7 +12,7 @@ from segpipe import checkpoint, storage, tracking
 from segpipe.answers import form_of
 from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout
-from segpipe.tasks import TASKS, told_with_images
+from segpipe.tasks import TASKS
 from segpipe.types import AnswerForm, ModelBundle
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -89,7 +89,8 @@ def model_page(experiment: str, standing: Record, version: int, since: str) -> s
 
 def answer_form(bundle: ModelBundle) -> AnswerForm:
     """How a model answers when MLflow has loaded it."""
-    return form_of(TASKS[bundle.task].prediction, len(bundle.classes), told=told_with_images(bundle))
+    task = TASKS[bundle.task]
+    return form_of(task.prediction, len(bundle.classes), told=task.told(bundle))
 
 
 def model_tags(bundle: ModelBundle, label: str) -> dict[str, str]:

@@ -12,13 +12,12 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from segpipe.config import TrainConfig
+from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch
 from segpipe.predictions import Prediction
 from segpipe.tasks.detection import DetectionOps
 from segpipe.tasks.instance import InstanceOps
 from segpipe.tasks.keypoints import KeypointsOps
-from segpipe.tasks.keypoints.given import told_of_objects
 from segpipe.tasks.panoptic import PanopticOps
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split, Task
@@ -30,6 +29,11 @@ class TaskOps(Protocol):
     needs: ClassVar[tuple[Annotation, ...]]
     prediction: ClassVar[type[Prediction]]
     primary: ClassVar[str]
+    # Whether training batches are to carry the objects of each crop, and these their keypoints.
+    trains_on_objects: ClassVar[bool]
+    trains_on_keypoints: ClassVar[bool]
+    # Whether it decides what is learnt and scored that a class is a thing.
+    tells_things_from_stuff: ClassVar[bool]
     protocol: str
 
     def __init__(
@@ -40,7 +44,25 @@ class TaskOps(Protocol):
         config: TrainConfig | None = None,
         statistics: Split | None = None,
     ) -> None:
-        """For a set of classes; training adds its config and the statistics of its split."""
+        """For a set of classes; training adds its config and the statistics of its split.
+
+        Raises InputError on a config or on classes with which the task cannot be trained, whatever the architecture.
+        """
+
+    @classmethod
+    def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
+        """Raises InputError on what an architecture of the task cannot do with the run's config or with the data.
+
+        `num_keypoints` are the most that an object of `where` has, None where nobody knows; `is_counted` where they
+        were counted over all samples, else a source says that there may be so many.
+        """
+
+    @classmethod
+    def told(cls, bundle: ModelBundle) -> tuple[str, ...]:
+        """What a served model must be told beside each image, by name and in this order; most want nothing.
+
+        "boxes" of the objects that it is to look at; "class_ids" of these, where they may be of several classes.
+        """
 
     def losses(self, forward: Callable[..., Any], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The terms of the training loss, already weighted; their sum is what is minimised, and each is logged.
@@ -75,26 +97,3 @@ TASKS: Mapping[Task, type[TaskOps]] = {
     Task.PANOPTIC: PanopticOps,
     Task.KEYPOINTS: KeypointsOps,
 }
-
-
-def told_with_images(bundle: ModelBundle) -> tuple[str, ...]:
-    """What a served model must be told beside each image, by name and in this order; most want nothing.
-
-    "boxes" of the objects that it is to look at; "class_ids" of these, where they may be of several classes.
-    """
-    return told_of_objects(bundle) if bundle.task is Task.KEYPOINTS else ()
-
-
-def trains_on_objects(ops: TaskOps) -> bool:
-    """Whether training batches are to carry the objects of each crop: a task that needs segments or keypoints."""
-    return Annotation.SEGMENTS in ops.needs or Annotation.KEYPOINTS in ops.needs
-
-
-def tells_things_from_stuff(ops: TaskOps) -> bool:
-    """Whether it decides what is learnt and scored that a class is a thing: a task that needs segments."""
-    return Annotation.SEGMENTS in ops.needs
-
-
-def trains_on_keypoints(ops: TaskOps) -> bool:
-    """Whether those objects are to carry their keypoints, whose left and right a mirror image must then exchange."""
-    return Annotation.KEYPOINTS in ops.needs

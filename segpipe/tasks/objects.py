@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from segpipe import masks
-from segpipe.config import TrainConfig
+from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
@@ -58,6 +58,9 @@ class ObjectOps:
     prediction: ClassVar[type[Prediction]] = Detections
     primary: ClassVar[str]
     measures: ClassVar[tuple[str, ...]]
+    trains_on_objects: ClassVar[bool] = True
+    trains_on_keypoints: ClassVar[bool] = False
+    tells_things_from_stuff: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -79,6 +82,14 @@ class ObjectOps:
                     'object to detect; say which are (in the classes file of source `folder`: "thing": true), or '
                     "choose another task or source"
                 )
+
+    @classmethod
+    def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
+        """Nothing beyond what `__init__` refuses."""
+
+    @classmethod
+    def told(cls, bundle: ModelBundle) -> tuple[str, ...]:
+        return ()
 
     def losses(
         self, forward: Callable[..., RegionOutput | DenseOutput | QueryOutput], images_N3HW: Tensor, batch: Batch

@@ -47,11 +47,8 @@ def objects_of(batch: Batch) -> tuple[Objects, ...]:
     return required(batch.objects, "objects", batch.sample_ids)
 
 
-def refuse_ignored(config: TrainConfig, *, averages_mirrored: bool = False) -> None:
-    """Raises InputError naming every key of `train` that a task of objects would pass over.
-
-    With `averages_mirrored` it can make use of a mirror image, and of no other view.
-    """
+def ignored_by_loss(config: TrainConfig) -> list[str]:
+    """What to say of each key of `train` that a loss which counts no pixels would pass over."""
     faults = []
     if config.class_weights != "none":
         faults.append(
@@ -60,6 +57,15 @@ def refuse_ignored(config: TrainConfig, *, averages_mirrored: bool = False) -> N
         )
     if config.aux_weight != config.default("aux_weight"):
         faults.append(f"aux_weight is {config.aux_weight:g}: these models have no auxiliary heads; leave it out")
+    return faults
+
+
+def refuse_ignored(config: TrainConfig, *, averages_mirrored: bool = False) -> None:
+    """Raises InputError naming every key of `train` that a task of objects would pass over.
+
+    With `averages_mirrored` it can make use of a mirror image, and of no other view.
+    """
+    faults = ignored_by_loss(config)
     mirror = config.inference.mirror and not averages_mirrored
     if mirror or config.inference.scales != (1.0,):
         faults.append(

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segpipe import masks
-from segpipe.config import TrainConfig
+from segpipe import masks, models
+from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
@@ -25,7 +25,7 @@ from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
-from segpipe.tasks.refusals import labels_of
+from segpipe.tasks.refusals import ignored_by_loss, labels_of
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -39,6 +39,9 @@ class SemanticOps:
     needs: ClassVar[tuple[Annotation, ...]] = (Annotation.LABEL_MAP,)
     prediction: ClassVar[type[Prediction]] = LabelMap
     primary: ClassVar[str] = "miou"
+    trains_on_objects: ClassVar[bool] = False
+    trains_on_keypoints: ClassVar[bool] = False
+    tells_things_from_stuff: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -54,21 +57,26 @@ class SemanticOps:
         self._aux_weight = config.aux_weight if config else 0.0
         self._class_weights_K = _class_weights(config, statistics) if config and statistics else None
 
+    @classmethod
+    def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
+        """Refuses what a loss of masks with a class each would pass over."""
+        faults = ignored_by_loss(run.train) if models.spec(run.arch).output is QueryOutput else []
+        if faults:
+            raise InputError(f"{run.arch}: train: {'; '.join(faults)}")
+
+    @classmethod
+    def told(cls, bundle: ModelBundle) -> tuple[str, ...]:
+        return ()
+
     def losses(
         self, forward: Callable[[Tensor], DenseOutput | QueryOutput], images_N3HW: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
         """{"main": ..., "<aux head>": ...}: cross entropy in float32 over the pixels that are not ignored.
 
-        Of a model of queries the terms of `queries.py`, for one mask of each class of a crop. Raises InputError where
-        class weights are asked of it.
+        Of a model of queries the terms of `queries.py`, for one mask of each class of a crop.
         """
         output = forward(images_N3HW)
         if isinstance(output, QueryOutput):
-            if self._class_weights_K is not None:
-                raise InputError(
-                    "train.class_weights: weighs pixels, and the loss of masks with a class each has none to weigh: "
-                    "leave it out, or choose an architecture with a class for every pixel"
-                )
             return queries.losses(output, batch, classes=self.classes, ignore_index=self.ignore_index, wanted="classes")
         labels_NHW = labels_of(batch).to(output.logits_NKHW.device, non_blocking=True).long()
         weight_K = self._class_weights_K

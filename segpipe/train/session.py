@@ -22,8 +22,7 @@ from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from segpipe.data.loader import TrainBatches
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
-from segpipe.tasks import TASKS, TaskOps, trains_on_keypoints, trains_on_objects
-from segpipe.tasks.keypoints.limits import check_places
+from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
 from segpipe.train.optim import (
     build_optimizer,
@@ -105,8 +104,8 @@ class Session:
             config,
             rank=runtime.rank,
             world_size=runtime.world_size,
-            objects=trains_on_objects(self.ops),
-            keypoints=trains_on_keypoints(self.ops),
+            objects=self.ops.trains_on_objects,
+            keypoints=self.ops.trains_on_keypoints,
         )
         self.steps_per_epoch = self.batches.micro_batches // config.accumulate
         self.total_steps = self.steps_per_epoch * config.epochs
@@ -198,8 +197,8 @@ def _open_task(dataset: Dataset, run: RunConfig) -> TaskOps:
     if missing:
         raise InputError(missing)
     statistics = manifest.splits[run.train.train_split]
+    # Of all splits: what is trained on one is scored on the others.
+    num_keypoints = max(map(dataset.num_keypoints, manifest.splits)) if task.trains_on_keypoints else None
     ops = task(manifest.classes, manifest.ignore_index, config=run.train, statistics=statistics)
-    if trains_on_keypoints(ops):
-        # Of all splits: what is trained on one is scored on the others.
-        check_places(run, max(map(dataset.num_keypoints, manifest.splits)), where=dataset.uri)
+    task.check_run(run, num_keypoints=num_keypoints, is_counted=True, where=dataset.uri)
     return ops

@@ -52,6 +52,7 @@ def ready(name: str) -> nn.Module:
 def kind_of(name: str) -> Kind:
     with torch.no_grad():
         output = ready(name)(images(1, 1))
+    assert type(output) is models.spec(name).output
     assert type(output) in KINDS, f"{name}: returns {type(output)}; say in KINDS what is to hold of it"
     return KINDS[type(output)]
 

@@ -160,6 +160,17 @@ def test_what_a_task_would_ignore_is_refused_once_for_all_that_ask_for_it() -> N
     assert line.startswith("  architectures.0, architectures.1: train: aux_weight is 1: ")
 
 
+def test_weights_that_masks_with_a_class_each_would_ignore_are_refused() -> None:
+    both = "architectures=[{arch: unet}, {arch: mask2former}]"
+    check(recipe(both))
+    with pytest.raises(InputError) as caught:
+        check(recipe(both, "train.class_weights=enet", "train.aux_weight=0.1"))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.startswith("  architectures.1: mask2former: train: class_weights is enet: ")
+    assert "; aux_weight is 0.1: " in line
+    check(recipe(both, "train.class_weights=enet", "architectures.1.train={class_weights: none}"))
+
+
 def test_an_evaluation_asks_for_its_own_split_only() -> None:
     check_evaluation(recipe("dataset.options.train=0", "architectures=[{arch: unett}]"))
     with pytest.raises(InputError, match=r"evaluate.split is 'test', but the source scenes has the splits train \(8\)"):

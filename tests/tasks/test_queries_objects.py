@@ -63,7 +63,16 @@ def test_it_is_trained_and_scored_as_any_model_of_the_task(
     assert reports[0].primary == TASKS[Task(task)].primary
 
 
-def test_weights_of_classes_are_no_part_of_its_loss(job: TrainJob, tmp_path_factory: pytest.TempPathFactory) -> None:
-    run = street_run("mask2former", task="semantic", class_weights="enet")
-    with pytest.raises(InputError, match=r"train.class_weights: .* masks with a class each .* leave it out"):
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"class_weights": "enet"}, "mask2former: train: class_weights is enet: .* leave it out"),
+        ({"aux_weight": 0.1}, "mask2former: train: aux_weight is 0.1: .* leave it out"),
+    ],
+)
+def test_weights_of_pixels_and_heads_are_no_part_of_its_loss(
+    job: TrainJob, keys: dict[str, object], message: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = street_run("mask2former", task="semantic", **keys)
+    with pytest.raises(InputError, match=message):
         fit(replace(job, run=run, run_uri=str(tmp_path_factory.mktemp("weighted"))), LocalRuntime(torch.device("cpu")))

@@ -42,11 +42,26 @@ def test_a_recipe_can_ask_for_every_task() -> None:
 
 def test_the_loops_know_no_task_by_name() -> None:
     names = {str(task) for task in Task} | {task.name for task in Task}
-    for file in ("train/loop.py", "train/session.py", "train/optim.py", "evaluate.py", "data/loader.py"):
+    for file in (
+        "train/loop.py",
+        "train/session.py",
+        "train/optim.py",
+        "evaluate.py",
+        "data/loader.py",
+        "stages/preflight.py",
+    ):
         tree = ast.parse((ROOM.parent / file).read_text())
         said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
         said |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         assert not said & names, file
+
+
+def test_nobody_outside_of_the_room_enters_a_task_but_by_the_door() -> None:
+    names = tuple(f"segpipe.tasks.{task}" for task in TASKS)
+    for file in (*ROOM.parent.glob("**/*.py"), *ROOM.parents[1].glob("flows/**/*.py")):
+        if not file.is_relative_to(ROOM):
+            modules = [node.module for node in ast.walk(ast.parse(file.read_text())) if hasattr(node, "module")]
+            assert [each for each in modules if each and each.startswith(names)] == [], file
 
 
 @every_task
@@ -62,7 +77,7 @@ def test_a_task_says_what_it_needs_and_what_decides(task: Task) -> None:
 
 @every_task
 def test_a_task_has_every_operation_of_the_door(task: Task) -> None:
-    operations = [name for name, value in vars(TaskOps).items() if callable(value) and not name.startswith("_")]
+    operations = [name for name in vars(TaskOps) if callable(getattr(TaskOps, name)) and not name.startswith("_")]
     assert len(operations) >= 7
     assert [name for name in operations if not callable(getattr(TASKS[task], name, None))] == []
 

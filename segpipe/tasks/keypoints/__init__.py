@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe import models
-from segpipe.config import TrainConfig
+from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.data.objects import Objects, take
 from segpipe.errors import InputError
@@ -31,8 +31,8 @@ from segpipe.models.spec import HeatmapOutput
 from segpipe.predictions import Poses, Prediction
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.headline import headline
-from segpipe.tasks.keypoints.given import given_poses
-from segpipe.tasks.keypoints.limits import check_config
+from segpipe.tasks.keypoints.given import given_poses, told_of_objects
+from segpipe.tasks.keypoints.limits import check_config, check_places
 from segpipe.tasks.keypoints.looks import Looks, heatmaps_of
 from segpipe.tasks.keypoints.truth import annotations_of, detections_of, poses_of
 from segpipe.tasks.refusals import objects_of, required
@@ -48,6 +48,9 @@ class KeypointsOps:
     prediction: ClassVar[type[Prediction]] = Poses
     # OKS is defined for COCO's persons alone; this is defined wherever there are boxes.
     primary: ClassVar[str] = f"pck/box/{THRESHOLDS[DECIDING]:g}"
+    trains_on_objects: ClassVar[bool] = True
+    trains_on_keypoints: ClassVar[bool] = True
+    tells_things_from_stuff: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -63,6 +66,18 @@ class KeypointsOps:
         self._person = next((k for k, info in enumerate(self.classes) if info.name == "person"), None)
         # A model is told which objects there are, by their boxes; one of framing "image" makes no other use of them.
         self.protocol = f"{self.primary}/mean-of-classes/objects=truth/original-resolution"
+
+    @classmethod
+    def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
+        """Refuses a model with another number of heatmaps than objects have keypoints."""
+        heatmaps = models.complete(run.arch, run.options)["keypoints"]
+        # Fewer than a class may have can be right, where no sample shows that class: the dataset tells.
+        if is_counted or (num_keypoints and heatmaps > num_keypoints):
+            check_places(run, num_keypoints or 0, where=where)
+
+    @classmethod
+    def told(cls, bundle: ModelBundle) -> tuple[str, ...]:
+        return told_of_objects(bundle)
 
     def losses(self, forward: Callable[..., HeatmapOutput], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """{"heatmaps": ...}: squared error of the heatmaps of labelled keypoints, one set an object of the crop."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from segpipe.config import TrainConfig
+from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.metrics import PanopticMeter, dataset_pq, interval, panoptic_item
@@ -64,6 +64,9 @@ class PanopticOps:
     needs: ClassVar[tuple[Annotation, ...]] = (Annotation.LABEL_MAP, Annotation.SEGMENTS)
     prediction: ClassVar[type[Prediction]] = PanopticMap
     primary: ClassVar[str] = "pq/all"
+    trains_on_objects: ClassVar[bool] = True
+    trains_on_keypoints: ClassVar[bool] = False
+    tells_things_from_stuff: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -78,6 +81,14 @@ class PanopticOps:
         self.protocol = f"pq/panopticapi/original-resolution/ignore={ignore_index}/absent=excluded"
         if config is not None:
             refuse_ignored(config)
+
+    @classmethod
+    def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
+        """Nothing beyond what `__init__` refuses."""
+
+    @classmethod
+    def told(cls, bundle: ModelBundle) -> tuple[str, ...]:
+        return ()
 
     def losses(self, forward: Callable[..., Any], images_N3HW: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The terms that the model's kind of output has, in float32."""
