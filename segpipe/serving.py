@@ -17,10 +17,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
+from segpipe import models
 from segpipe.answers import answer_of
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
+from segpipe.models.spec import RegionOutput
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import TASKS
 from segpipe.types import IGNORE_8BIT, ModelBundle
@@ -28,8 +30,8 @@ from segpipe.types import IGNORE_8BIT, ModelBundle
 # Bounds what one request may take: what a forward pass of several images holds at once (1 GiB as float32; one image
 # always goes through), and the size of one image.
 NUMBERS_PER_PASS = 2**28
-# Beside the logits: of each pixel that enters 112 (RetinaNet) to 202 (Panoptic-DeepLab) were seen; for the regions of
-# an image, whatever its size, 76 million (Mask R-CNN with all the objects that it may find).
+# Beside the logits: of each pixel that enters 112 (RetinaNet) to 202 (Panoptic-DeepLab) were seen, and where a model
+# finds regions, 76 million for those of an image, whatever its size (Mask R-CNN with all that it may find).
 NUMBERS_PER_PIXEL, NUMBERS_PER_IMAGE = 208, 80_000_000
 MAX_IMAGE_PIXELS = 2**25
 # A box is a few bytes of a request and costs a look. All pixels of what is cut out for it are averaged: a side of
@@ -78,7 +80,8 @@ class Predictor:
         num_images, height, width, _ = images_NHW3.shape
         scale = self._bundle.input_scale * max(self._bundle.inference.scales)
         per_pixel = len(self._bundle.classes) + NUMBERS_PER_PIXEL * scale**2
-        per_pass = max(1, int(NUMBERS_PER_PASS / (NUMBERS_PER_IMAGE + height * width * per_pixel)))
+        per_image = NUMBERS_PER_IMAGE if models.spec(self._bundle.arch).output is RegionOutput else 0
+        per_pass = max(1, int(NUMBERS_PER_PASS / (per_image + height * width * per_pixel)))
         found: list[Prediction] = []
         with torch.inference_mode():
             for start in range(0, num_images, per_pass):

@@ -24,12 +24,11 @@ VOID = 0
 OVERLAP_LIMIT, STUFF_AREA_LIMIT = 0.5, 64 * 64
 SCORE_THRESHOLD = 0.5  # Detectron2's; the paper searches one on a grid
 
-Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.integer[Any]]
 
 
 def merge(
-    mask_of: Callable[[int], Bools],
+    places_of: Callable[[int], Integers],
     class_ids_M: npt.ArrayLike,
     scores_M: npt.ArrayLike,
     labels_HW: Integers,
@@ -41,8 +40,8 @@ def merge(
 ) -> PanopticMap:
     """One segment a pixel, from instances and class ids (H, W) of the same image.
 
-    `mask_of(m)` is the mask (H, W) of instance m. It is asked for once, and then forgotten: a hundred masks of a large
-    photograph would take gigabytes.
+    `places_of(m)` are the places of instance m's pixels in the image read row by row. They are asked for once, and then
+    forgotten: a hundred masks of a large photograph would take gigabytes.
 
     Instances are looked at by falling score (equal ones in the order given). One below `score_threshold` is left out;
     so is one of which more than `overlap_limit` of the pixels are taken already; any other takes its free pixels. What
@@ -50,7 +49,7 @@ def merge(
     `stuff_area_limit` free pixels. Free pixels of anything else, things that no instance covers among it, are void.
     """
     order = _by_score(scores_M, score_threshold)
-    ids_P, kept = stack((np.flatnonzero(mask_of(int(m))) for m in order), labels_HW.size, overlap_limit=overlap_limit)
+    ids_P, kept = stack((places_of(int(m)) for m in order), labels_HW.size, overlap_limit=overlap_limit)
     classes: list[int] = np.asarray(class_ids_M, dtype=np.int64)[order[kept]].tolist()
     ids_HW = ids_P.reshape(labels_HW.shape)
     add_stuff(ids_HW, classes, labels_HW, is_thing_K, stuff_area_limit=stuff_area_limit)

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from segpipe.errors import InputError
 from segpipe.metrics import resampling_unit
 
 
-class Ranked(Protocol):
-    """The metric that decides, and the protocol by which it is measured: a `TaskOps`."""
-
-    @property
-    def primary(self) -> str: ...
-    @property
-    def protocol(self) -> str: ...
-
-
 def headline(
-    ops: Ranked,
+    primary: str,
+    protocol: str,
     metrics: Mapping[str, float | None],
     bounds: Callable[..., tuple[float, float]],
     *,
@@ -32,16 +24,16 @@ def headline(
     images where it is given None.
     Raises InputError, with what the images are `lacking`, where the metric that decides is undefined.
     """
-    value = metrics[ops.primary]
+    value = metrics[primary]
     if value is None:
         raise InputError(
-            f"{ops.primary} of these {len(groups)} images is undefined: {lacking}; choose another evaluate.split"
+            f"{primary} of these {len(groups)} images is undefined: {lacking}; choose another evaluate.split"
         )
     unit = resampling_unit(groups)
     low, high = bounds(groups=groups if unit == "groups" else None)
     return {
-        "primary": ops.primary,
-        "protocol": ops.protocol,
+        "primary": primary,
+        "protocol": protocol,
         "value": value,
         "low": low,
         "high": high,

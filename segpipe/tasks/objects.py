@@ -173,7 +173,9 @@ class ObjectOps:
         truths_NK[:, self._things] = evidence.truths_nK
         truths_K = truths_NK.sum(axis=0).tolist()
         lacking = "no object in them is to be found (crowds and classes that are no things do not count)"
-        return headline(self, metrics, partial(ap_interval, evidence), groups=groups, lacking=lacking) | {
+        return headline(
+            self.primary, self.protocol, metrics, partial(ap_interval, evidence), groups=groups, lacking=lacking
+        ) | {
             "per_class": {
                 info.name: {**per_class[k], "objects": float(objects)}
                 for k, (info, objects) in enumerate(zip(self.classes, truths_K, strict=True))

@@ -50,8 +50,8 @@ def detections_of(
 ) -> Detections:
     """What a model found in an image of `size` (H, W) that it saw at size `seen`, in pixels of the original.
 
-    Boxes are scaled back and cut at the border; masks are pasted (`paste`) there. Objects of a class that is no thing
-    are left out. Raises NonFiniteError where a box or score is not finite.
+    Boxes are scaled back and cut at the border; masks are looked up there (`mask_in_box`). Objects of a class that is
+    no thing are left out. Raises NonFiniteError where a box or score is not finite.
     """
     scale_4 = torch.tensor([size[1] / seen[1], size[0] / seen[0]] * 2, dtype=torch.float64)
     limit_4 = torch.tensor([size[1], size[0]] * 2, dtype=torch.float64)
@@ -64,10 +64,11 @@ def detections_of(
     masks = None
     if regions.mask_probabilities_Mss is not None:
         probabilities_Mss = regions.mask_probabilities_Mss.detach().cpu().float()
-        masks = tuple(
-            paste(probabilities_Mss[m], seen_M4[m].tolist(), size=size, seen=seen)
+        pasted = (
+            mask_in_box(probabilities_Mss[m], seen_M4[m].tolist(), size=size, seen=seen)
             for m in kept_M.nonzero().ravel().tolist()
         )
+        masks = tuple(encode_crop(mask_hw, top=top, left=left, size=size) for top, left, mask_hw in pasted)
     return Detections(
         size=size,
         class_ids_N=class_ids_M[kept_M].numpy(),
@@ -77,19 +78,12 @@ def detections_of(
     )
 
 
-def paste(probabilities_ss: Tensor, box: Sequence[float], *, size: tuple[int, int], seen: tuple[int, int]) -> bytes:
-    """COCO's run lengths, in an image of `size` (H, W), of a mask that covers a box of it as seen at another size.
-
-    No more than the box is ever held: 300 masks of a large photograph would take gigabytes.
-    """
-    top, left, mask_hw = mask_in_box(probabilities_ss, box, size=size, seen=seen)
-    return encode_crop(mask_hw, top=top, left=left, size=size)
-
-
 def mask_in_box(
     probabilities_ss: Tensor, box: Sequence[float], *, size: tuple[int, int], seen: tuple[int, int]
 ) -> tuple[int, int, npt.NDArray[np.bool_]]:
     """(top, left, mask_hw): the part of an image of `size` that lies in `box` (x0, y0, x1, y1) of it as seen at `seen`.
+
+    No more than the box is ever held: 300 masks of a large photograph would take gigabytes.
 
     A pixel is inside where the mask's probability, bilinear, exceeds THRESHOLD at that pixel's place in the box. The
     place is where RoIAlign looked it up when the mask was learnt: it counts from the middle of the first pixel. The

@@ -125,7 +125,9 @@ class SemanticOps:
         counts_NK3 = meter.counts(sample_ids)
         metrics = {name: _defined(value) for name, value in scores.items() if name not in ("iou", "dice")}
         bounds = partial(interval, counts_NK3)
-        return headline(self, metrics, bounds, groups=groups, lacking="none of their pixels is labelled") | {
+        return headline(
+            self.primary, self.protocol, metrics, bounds, groups=groups, lacking="none of their pixels is labelled"
+        ) | {
             "per_class": {
                 c.name: {
                     "iou": _defined(scores["iou"][k]),

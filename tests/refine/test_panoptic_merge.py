@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,10 @@ def mask(text: str) -> np.ndarray:
     return np.array([[letter == "#" for letter in row] for row in text.split()])
 
 
+def places_of(masks_MHW: np.ndarray) -> Callable[[int], np.ndarray]:
+    return lambda m: np.flatnonzero(masks_MHW[m])
+
+
 def drawn(found: PanopticMap) -> str:
     """The map as rows of ids, the way the tests write them."""
     return " ".join("".join(map(str, row)) for row in found.ids_HW.tolist())
@@ -42,7 +47,7 @@ def merged(
     labels_HW = np.array([[int(letter) for letter in row] for row in labels.split()], dtype=np.uint8)
     masks_MHW = np.array([mask(text) for text, _, _ in instances]).reshape(len(instances), *labels_HW.shape)
     ids, scores = [k for _, k, _ in instances], [score for _, _, score in instances]
-    return merge(masks_MHW.__getitem__, ids, scores, labels_HW, IS_THING, stuff_area_limit=stuff_area_limit, **limits)
+    return merge(places_of(masks_MHW), ids, scores, labels_HW, IS_THING, stuff_area_limit=stuff_area_limit, **limits)
 
 
 def test_the_surer_instance_keeps_what_both_claim_and_stuff_gets_the_rest() -> None:
@@ -95,7 +100,7 @@ def test_detections_are_merged_as_their_masks(seed: int) -> None:
         masks=tuple(encode_rle(mask_HW)["counts"] for mask_HW in masks_MHW),
     )
     nothing_HW = np.full((8, 15), 9, dtype=np.uint8)
-    expected = merge(masks_MHW.__getitem__, class_ids_M, scores_M, nothing_HW, IS_THING)
+    expected = merge(places_of(masks_MHW), class_ids_M, scores_M, nothing_HW, IS_THING)
     merged = merge_detections(found)
     assert drawn(merged) == drawn(expected)
     assert merged.segments == expected.segments
@@ -146,7 +151,7 @@ def remerged(truth: PanopticMap, infos: tuple[ClassInfo, ...], *, shift: int = 0
     after = dict(zip(others, others[1:] + others[:1], strict=True))
     ids = [after[s.class_id] if renamed and number % 2 == 0 else s.class_id for number, s in enumerate(things)]
     return merge(
-        masks_MHW.reshape(len(things), *truth.ids_HW.shape).__getitem__,
+        places_of(masks_MHW),
         ids,
         random.uniform(0.5, 1.0, len(things)),
         class_of[truth.ids_HW],
@@ -196,7 +201,7 @@ def test_overlapping_instances_are_merged_as_by_panopticapi(
     image = overlapping(seed)
     is_thing = (False, False, False, True, True)
     found = merge(
-        image.masks_MHW.__getitem__,
+        places_of(image.masks_MHW),
         image.classes_M,
         image.scores_M,
         image.labels_HW,

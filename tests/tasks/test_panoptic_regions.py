@@ -19,6 +19,7 @@ from segpipe.models.spec import RegionOutput, Regions
 from segpipe.tasks.panoptic import PanopticOps, regions
 from segpipe.types import ClassInfo, Sample
 from tests.fixtures.panoptic_truths import truths
+from tests.fixtures.regions import pasted
 
 CLASSES = (
     ClassInfo(name="ground", colour=(90, 90, 90)),
@@ -114,13 +115,13 @@ def test_a_full_mask_is_its_box_to_the_pixel(box: tuple[float, ...], inside: tup
     top, bottom, left, right = inside
     truth_HW[top:bottom, left:right] = 1.0
     learnt_ss = roi_align(truth_HW[None, None], torch.tensor([[0.0, *box]]), (28, 28), 1.0)[0, 0]
-    mask_HW = regions.paste(learnt_ss, box, size=(6, 7), seen=(6, 7))
+    mask_HW = pasted(learnt_ss, box, size=(6, 7), seen=(6, 7))
     assert np.array_equal(mask_HW, truth_HW.numpy() > 0)
 
 
 def test_boxes_without_area_or_outside_of_the_image_leave_no_pixel() -> None:
     for box in ((3.0, 3.0, 3.0, 5.0), (20.0, 1.0, 24.0, 3.0), (1.0, -9.0, 3.0, -4.0)):
-        assert not regions.paste(torch.ones(28, 28), box, size=(6, 7), seen=(6, 7)).any(), box
+        assert not pasted(torch.ones(28, 28), box, size=(6, 7), seen=(6, 7)).any(), box
 
 
 def perfect(sample: Sample, classes: tuple[ClassInfo, ...]) -> RegionOutput:

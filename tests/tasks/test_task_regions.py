@@ -15,8 +15,9 @@ from segpipe.errors import InputError, NonFiniteError
 from segpipe.masks import decode_rle
 from segpipe.models.spec import Regions
 from segpipe.tasks import regions as tasks_regions
-from segpipe.tasks.regions import detections_of, paste, region_targets
+from segpipe.tasks.regions import detections_of, region_targets
 from segpipe.types import ClassInfo
+from tests.fixtures.regions import pasted
 
 CLASSES = (
     ClassInfo(name="ground", colour=(0, 0, 0)),
@@ -47,7 +48,7 @@ def test_what_roi_align_took_from_a_mask_is_pasted_where_it_was(seed: int) -> No
     targets = project_masks_on_boxes(masks_NHW.float(), boxes_N4, torch.arange(len(boxes_N4)), 28)
     ours, usual = [], []
     for mask_HW, box_4, target_ss in zip(masks_NHW.numpy(), boxes_N4, targets, strict=True):
-        found = decode_rle(paste(target_ss, box_4.tolist(), size=size, seen=size), *size) > 0
+        found = pasted(target_ss, box_4.tolist(), size=size, seen=size)
         theirs = paste_masks_in_image(target_ss[None, None], box_4[None], size)[0, 0].numpy() > 0.5
         ours.append((found & mask_HW).sum() / (found | mask_HW).sum())
         usual.append((theirs & mask_HW).sum() / (theirs | mask_HW).sum())
@@ -66,7 +67,7 @@ def test_no_box_is_too_thin_or_too_near_the_border_to_paste(
 ) -> None:
     (left, right), (top, bottom) = sorted(corners[:2]), sorted(corners[2:])
     box = [left * seen[1], top * seen[0], right * seen[1], bottom * seen[0]]
-    found = decode_rle(paste(torch.ones(28, 28), box, size=size, seen=seen), *size)
+    found = pasted(torch.ones(28, 28), box, size=size, seen=seen)
     rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
     for at, (inside, first, last) in enumerate(((rows, top, bottom), (columns, left, right))):
         if len(inside):
@@ -116,10 +117,11 @@ def test_what_a_model_saw_resized_is_told_in_pixels_of_the_original() -> None:
 
 def test_a_mask_is_the_same_however_many_of_its_pixels_are_looked_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = torch.rand(28, 28, generator=torch.Generator().manual_seed(4))
-    whole = paste(drawn, (3.2, 1.7, 77.9, 58.4), size=(120, 160), seen=(60, 80))
+    whole = pasted(drawn, (3.2, 1.7, 77.9, 58.4), size=(120, 160), seen=(60, 80))
     for at_once in (1, 500, 5000):
         monkeypatch.setattr(tasks_regions, "PIXELS_AT_ONCE", at_once)
-        assert paste(drawn, (3.2, 1.7, 77.9, 58.4), size=(120, 160), seen=(60, 80)) == whole
+        again = pasted(drawn, (3.2, 1.7, 77.9, 58.4), size=(120, 160), seen=(60, 80))
+        assert np.array_equal(again, whole)
 
 
 @pytest.mark.parametrize("field", ["boxes_M4", "scores_M"])

@@ -189,7 +189,9 @@ class KeypointsOps:
         by_class = {f"pck/class/{info.name}" for info in self.classes}
         metrics = {self.primary: None} | {name: value for name, value in scores.items() if name not in by_class}
         bounds = partial(interval, counts_NK2, statistic=mean_ratio)
-        return headline(self, metrics, bounds, groups=groups, lacking="none of them has a labelled keypoint") | {
+        return headline(
+            self.primary, self.protocol, metrics, bounds, groups=groups, lacking="none of them has a labelled keypoint"
+        ) | {
             "per_class": {
                 info.name: {self.primary: scores.get(f"pck/class/{info.name}"), "keypoints": float(counts[-1])}
                 for info, counts in zip(self.classes, totals_KT, strict=True)

@@ -133,7 +133,7 @@ class PanopticOps:
         truths_K = counts_NK4[:, :, [1, 3]].sum(axis=(0, 2)).astype(int).tolist()
         lacking = "they hold no segment that counts, and none was found (crowds and ignored pixels do not count)"
         bounds = partial(interval, counts_NK4, statistic=dataset_pq)
-        return headline(self, metrics, bounds, groups=groups, lacking=lacking) | {
+        return headline(self.primary, self.protocol, metrics, bounds, groups=groups, lacking=lacking) | {
             "per_class": {c.name: {**per_class[k], "segments": float(truths_K[k])} for k, c in enumerate(self.classes)},
             "truth_counts": tuple(truths_K),
             "count_names": ("iou", "true_positives", "false_positives", "false_negatives"),

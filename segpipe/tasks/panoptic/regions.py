@@ -66,8 +66,8 @@ def maps(output: RegionOutput, batch: Batch, *, classes: Sequence[ClassInfo]) ->
 
 def _things(
     regions: Regions, is_thing: Sequence[bool], *, size: tuple[int, int], seen: tuple[int, int], sample_id: str
-) -> tuple[Callable[[int], npt.NDArray[np.bool_]], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Masks (H, W) by number, class ids and scores of the regions that the merging may look at."""
+) -> tuple[Callable[[int], npt.NDArray[np.int64]], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Places of pixels by number, class ids and scores of the regions that the merging may look at."""
     if regions.mask_probabilities_Mss is None:
         raise InputError("the model finds boxes without masks, which say nothing of a pixel: choose panoptic_fpn")
     refuse_non_finite(sample_id, "boxes or scores", regions.boxes_M4, regions.scores_M)
@@ -75,20 +75,14 @@ def _things(
     kept_M = (regions.scores_M >= SCORE_THRESHOLD) & things_K[regions.class_ids_M]
     boxes, probabilities_Mss = regions.boxes_M4[kept_M].tolist(), regions.mask_probabilities_Mss[kept_M].cpu()
 
-    def mask_of(number: int) -> npt.NDArray[np.bool_]:
-        return paste(probabilities_Mss[number], boxes[number], size=size, seen=seen)
+    def places_of(number: int) -> npt.NDArray[np.int64]:
+        top, left, mask_hw = mask_in_box(probabilities_Mss[number], boxes[number], size=size, seen=seen)
+        places = np.flatnonzero(mask_hw)
+        if places.size:
+            places += places // mask_hw.shape[1] * (size[1] - mask_hw.shape[1]) + top * size[1] + left
+        return places
 
-    return mask_of, regions.class_ids_M[kept_M].cpu().numpy(), regions.scores_M[kept_M].double().cpu().numpy()
-
-
-def paste(
-    probabilities_ss: Tensor, box: Sequence[float], *, size: tuple[int, int], seen: tuple[int, int]
-) -> npt.NDArray[np.bool_]:
-    """(H, W) of `size`: a mask that covers `box` (x0, y0, x1, y1) of the image as the model saw it, of size `seen`."""
-    mask_HW = np.zeros(size, dtype=np.bool_)
-    top, left, inside_hw = mask_in_box(probabilities_ss, box, size=size, seen=seen)
-    mask_HW[top : top + inside_hw.shape[0], left : left + inside_hw.shape[1]] = inside_hw
-    return mask_HW
+    return places_of, regions.class_ids_M[kept_M].cpu().numpy(), regions.scores_M[kept_M].double().cpu().numpy()
 
 
 def _semantic(output: RegionOutput) -> Tensor:
