@@ -21,6 +21,8 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import normalise
 from segpipe.errors import CorruptError
 from segpipe.tracking.model_folder import REQUIREMENTS
+from tests.fixtures import regions
+from tests.fixtures.cells import CELL_CLASSES
 from tests.fixtures.mlflow_store import FORM, ask, free_port, make_bundle, mlflow_process
 
 
@@ -69,10 +71,20 @@ def test_a_batch_is_split_to_bound_its_memory(bundle_uri: str, monkeypatch: pyte
     whole = predictor.predict(batch)
     sizes: list[int] = []
     predictor._model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    per_image = serving.NUMBERS_PER_IMAGE + 16 * 24 * (3 + serving.NUMBERS_PER_PIXEL)
+    per_image = 16 * 24 * (3 + serving.NUMBERS_PER_PIXEL)
     monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     np.testing.assert_array_equal(predictor.predict(batch), whole)
     assert sizes == [2, 2, 1]
+
+
+def test_regions_of_an_image_count_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = serving.Predictor(regions.OneOfEach(3), regions.bundle(CELL_CLASSES[:3], arch="mask_rcnn"))
+    sizes: list[int] = []
+    predictor._model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    per_image = serving.NUMBERS_PER_IMAGE + 32 * 32 * (3 + serving.NUMBERS_PER_PIXEL)
+    monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
+    predictor.predict(images(3, 32, 32))
+    assert sizes == [2, 1]
 
 
 def test_images_of_several_sizes_come_as_a_list(bundle_uri: str) -> None:
