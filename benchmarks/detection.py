@@ -177,6 +177,7 @@ def main() -> None:
         ingest(DatasetConfig(name="coco", format="coco", root=str(options.root)), to=uri)
         for _, name in itertools.product(range(options.rounds), CONTENDERS):
             rates[name].append(run(name, options, uri))
+            print(f"{name}: {rates[name][-1]:.2f} images/s", file=sys.stderr, flush=True)
     median = {name: statistics.median(found) for name, found in rates.items()}
     ratio = {own: median[f"segpipe, {own}"] / median[peer] for own, peer in PRECISIONS.items()}
     if options.json:
