@@ -53,7 +53,8 @@ def refuse_above_limit(
     raise QuarantineLimitError(
         f"{len(bad)} of {found - known} samples {are} bad{besides} ({share:.{digits}%}; the limit is "
         f"{config.max_quarantine:.{digits}%}): {counts}. First: {bad[0].file}: {bad[0].detail}. All of them: "
-        f"{listed}. Mend them or raise dataset.max_quarantine (--max-quarantine); nothing was published",
+        f"{listed}. Mend them or raise dataset.max_quarantine (segpipe ingest: --max-quarantine); "
+        "nothing was published",
         entries,
         notes,
     )
