@@ -30,7 +30,7 @@ def test_hostile_inputs_end_as_they_should_and_soon(trials: Trials, tmp_path: Pa
         for text in (*answer["texts"], answer["message"]):
             assert not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text.replace("\n", " ")), text
         if case.action == REFUSED:
-            assert answer["error"] == "InputError", (case.name, answer)
+            assert answer["error"] in ("InputError", "TooLargeError"), (case.name, answer)
             assert case.words in answer["message"], (case.name, answer)
             check_dataset.judge(to, allowed=([],))
             return
