@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.backbones import Backbone, build_backbone
-from segpipe.models.layers import conv_norm_relu, resize, separable_conv
+from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.layers import conv_norm_relu, resize, separable_conv
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
@@ -99,6 +99,7 @@ SPEC = ModelSpec(
     ),
     build=build,
     options={"backbone": "resnet50", "output_stride": 16, "channels": 256},
+    tiny={"backbone": "resnet18", "channels": 16},
     size_divisor=1,
     differs=(
         "torchvision's ResNets and MobileNetV3 instead of the modified Aligned Xception; their stem is one 7x7 "

@@ -21,10 +21,10 @@ from torch import nn
 from torchvision.ops import MultiScaleRoIAlign
 
 from segpipe.errors import InputError
-from segpipe.models.backbones import Backbone, build_backbone
-from segpipe.models.layers import BatchNorm2d
-from segpipe.models.pyramid import BottomUpPass, FeaturePyramid, TopMaxPool
-from segpipe.models.regions import (
+from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.layers import BatchNorm2d
+from segpipe.models.parts.pyramid import BottomUpPass, FeaturePyramid, TopMaxPool
+from segpipe.models.parts.regions import (
     ANCHORS_DIFFER,
     BOX_SIZE,
     POOLED_LEVELS,
@@ -35,7 +35,7 @@ from segpipe.models.regions import (
     build_rpn,
     check_min_score,
 )
-from segpipe.models.released_regions import adapt_two_stage
+from segpipe.models.parts.released_regions import adapt_two_stage
 from segpipe.models.spec import ModelSpec, Published, RegionOutput, check_counts
 from segpipe.types import Task
 
@@ -176,6 +176,16 @@ SPEC = ModelSpec(
     ),
     build=build,
     options=OPTIONS,
+    tiny={
+        "backbone": "resnet18",
+        "channels": 16,
+        "head_width": 16,
+        "smallest_anchor": 8,
+        "proposals": 20,
+        "samples": 16,
+        "detections": 5,
+        "min_score": 0.0,
+    },
     size_divisor=SIZE_DIVISOR,
     differs=DIFFERS,
     published=(

@@ -16,9 +16,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from segpipe.models.backbones import Backbone, build_backbone
-from segpipe.models.layers import fcn_head, resize
-from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.layers import fcn_head, resize
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published
 from segpipe.types import Task
 
 
@@ -88,7 +88,18 @@ def _published(miou: float, pixel_accuracy: float) -> tuple[Published, ...]:
     )
 
 
-def _spec(backbone: str, *, differs: tuple[str, ...] = (), published: tuple[Published, ...] = ()) -> ModelSpec:
+def _counted(parameters: int) -> Counted:
+    return Counted(
+        parameters=parameters,
+        num_classes=21,
+        options={"aux": True},
+        source="torchvision, weights COCO_WITH_VOC_LABELS_V1, num_params",
+    )
+
+
+def _spec(
+    backbone: str, *, differs: tuple[str, ...] = (), published: tuple[Published, ...] = (), counted: int = 0
+) -> ModelSpec:
     return ModelSpec(
         name=f"fcn_{backbone}",
         task=Task.SEMANTIC,
@@ -96,9 +107,11 @@ def _spec(backbone: str, *, differs: tuple[str, ...] = (), published: tuple[Publ
         paper=PAPER,
         build=partial(build, backbone),
         options={"aux": False, "output_stride": 8},
+        tiny={},
         size_divisor=1,
         differs=DIFFERS + differs,
         published=published,
+        counted=(_counted(counted),) if counted else (),
         adapt=adapt,
     )
 
@@ -106,7 +119,7 @@ def _spec(backbone: str, *, differs: tuple[str, ...] = (), published: tuple[Publ
 SPECS = (
     _spec("resnet18", differs=(_BASIC_BLOCK,)),
     _spec("resnet34", differs=(_BASIC_BLOCK,)),
-    _spec("resnet50", published=_published(0.605, 0.914)),
-    _spec("resnet101", published=_published(0.637, 0.919)),
+    _spec("resnet50", published=_published(0.605, 0.914), counted=35_322_218),
+    _spec("resnet101", published=_published(0.637, 0.919), counted=54_314_346),
     _spec("mobilenet_v3_large", differs=(_MOBILENET,)),
 )

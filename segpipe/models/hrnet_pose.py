@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from segpipe.errors import InputError
-from segpipe.models.hrnet import MODULES, HRNet
+from segpipe.models.parts.hrnet import MODULES, HRNet
 from segpipe.models.spec import HeatmapOutput, ModelSpec, Published
 from segpipe.types import Task
 
@@ -263,6 +263,7 @@ def _spec(
         paper=PAPER,
         build=partial(build, f"hrnet_{name}", width, body),
         options=OPTIONS,
+        tiny={"input_size": [64, 32]},
         size_divisor=DIVISOR,
         differs=DIFFERS + differs,
         published=published,

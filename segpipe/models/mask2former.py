@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.attention import Attention, FeedForward, check_heads, sine_positions
-from segpipe.models.backbones import Backbone, build_backbone
-from segpipe.models.layers import resize
-from segpipe.models.pixel_decoders import STRIDES, DeformablePixelDecoder, Extents, PlainPixelDecoder
+from segpipe.models.parts.attention import Attention, FeedForward, check_heads, sine_positions
+from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.layers import resize
+from segpipe.models.parts.pixel_decoders import STRIDES, DeformablePixelDecoder, Extents, PlainPixelDecoder
 from segpipe.models.spec import MASK_STRIDE, ModelSpec, Published, QueryOutput, RegionTarget, check_counts
 from segpipe.types import Task
 
@@ -198,6 +198,7 @@ SPEC = ModelSpec(
         "hidden": 256,
         "heads": 8,
     },
+    tiny={"backbone": "resnet18", "num_queries": 6, "layers": 4, "hidden": 32},
     size_divisor=DIVISOR,
     differs=(
         'decoder="fpn" is no part of the best model: it is the plain pyramid that the paper compares with, and what a '

@@ -18,8 +18,8 @@ from typing import Any
 
 from segpipe.errors import InputError
 from segpipe.models import faster_rcnn
-from segpipe.models.regions import ANCHORS_DIFFER, SIZE_DIVISOR, RegionNetwork, add_mask_branch
-from segpipe.models.released_regions import adapt_two_stage
+from segpipe.models.parts.regions import ANCHORS_DIFFER, SIZE_DIVISOR, RegionNetwork, add_mask_branch
+from segpipe.models.parts.released_regions import adapt_two_stage
 from segpipe.models.spec import ModelSpec, Published, RegionOutput
 from segpipe.types import Task
 
@@ -62,6 +62,7 @@ SPEC = ModelSpec(
     paper="Mask R-CNN, He, Gkioxari, Dollar, Girshick, 2017, arXiv:1703.06870",
     build=build,
     options=faster_rcnn.OPTIONS,
+    tiny=faster_rcnn.SPEC.tiny,
     size_divisor=SIZE_DIVISOR,
     differs=(
         "as torchvision: the background has a mask of its own, which nothing trains or reads",

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.backbones import Backbone, build_backbone
 from segpipe.models.deeplab_v3plus import ASPP, RATES
-from segpipe.models.layers import conv_norm_relu, resize
+from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.layers import conv_norm_relu, resize
 from segpipe.models.spec import CentreOutput, ModelSpec, Published, RegionTarget
 from segpipe.types import Task
 
@@ -123,6 +123,7 @@ SPEC = ModelSpec(
     ),
     build=build,
     options={"backbone": "resnet50", "output_stride": 16, "channels": 256},
+    tiny={"backbone": "resnet18", "channels": 16},
     size_divisor=1,
     differs=(
         "torchvision's ResNets and MobileNetV3: one 7x7 convolution as stem, no multi-grid rates, so that ImageNet "

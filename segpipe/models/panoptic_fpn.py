@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from segpipe.errors import InputError
 from segpipe.models import mask_rcnn
-from segpipe.models.regions import SIZE_DIVISOR, RegionNetwork, find_regions, pad_images
+from segpipe.models.parts.regions import SIZE_DIVISOR, RegionNetwork, find_regions, pad_images
 from segpipe.models.spec import ModelSpec, Published, RegionOutput, RegionTarget
 from segpipe.types import Task
 
@@ -104,6 +104,7 @@ SPEC = ModelSpec(
     paper="Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446",
     build=build,
     options=mask_rcnn.SPEC.options,
+    tiny=mask_rcnn.SPEC.tiny,
     size_divisor=SIZE_DIVISOR,
     differs=(
         *mask_rcnn.SPEC.differs,

@@ -28,8 +28,8 @@ import torchvision
 from torch import Tensor, nn
 
 from segpipe.errors import CorruptError, InputError, UnreachableError
-from segpipe.models.backbones import Backbone
-from segpipe.models.hrnet import HRNet
+from segpipe.models.parts.backbones import Backbone
+from segpipe.models.parts.hrnet import HRNet
 from segpipe.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)

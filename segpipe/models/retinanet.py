@@ -25,9 +25,9 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from segpipe.errors import InputError
-from segpipe.models.backbones import Backbone, build_backbone
-from segpipe.models.pyramid import BottomUpPass, FeaturePyramid, TopConvolutions
-from segpipe.models.regions import (
+from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.pyramid import BottomUpPass, FeaturePyramid, TopConvolutions
+from segpipe.models.parts.regions import (
     ANCHORS_DIFFER,
     ASPECT_RATIOS,
     SIZE_DIVISOR,
@@ -35,7 +35,7 @@ from segpipe.models.regions import (
     pad_images,
     region_truth,
 )
-from segpipe.models.released_regions import adapt_retinanet
+from segpipe.models.parts.released_regions import adapt_retinanet
 from segpipe.models.spec import ModelSpec, Published, RegionOutput, Regions, RegionTarget, check_counts
 from segpipe.types import Task
 
@@ -214,6 +214,14 @@ SPEC = ModelSpec(
         "candidates": 1000,
         "detections": 300,
         "min_score": 0.05,
+    },
+    tiny={
+        "backbone": "resnet18",
+        "channels": 16,
+        "smallest_anchor": 8,
+        "candidates": 20,
+        "detections": 5,
+        "min_score": 0.0,
     },
     size_divisor=SIZE_DIVISOR,
     differs=(

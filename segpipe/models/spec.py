@@ -128,16 +128,33 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Counted:
+    """How many parameters an architecture has according to somebody else: a paper, or a reference implementation.
+
+    With `options` (those that differ from the defaults) and `num_classes`, for images of three channels. `published` is
+    the figure as printed there where that is rounded or counts something else, and then says so; "" where it is exact.
+    """
+
+    parameters: int
+    num_classes: int
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    published: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """One architecture.
 
     `task` is what it was made for, `also` are others that it answers with the same `output`, a type of this file.
     `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
-    options with their defaults; anything else is refused before it is called. `differs` lists every knowing departure
-    from the paper. `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names
-    torchvision's builders whose weights are meant, where they are not called as the architecture is. `heads` are
-    tensors which, beside those that the number of classes decides, are left out of a file that has them in another
-    length. `size_divisor` is what H and W are padded to inside the model; callers may pass any size.
+    options with their defaults; anything else is refused before it is called. `tiny` are the options of its smallest
+    member: all of its parts, for tests and for a first run on a laptop. `differs` lists every knowing departure from
+    the paper. `counted` pins its size, and is empty where no other count of it is known. `adapt(state_dict)` renames
+    the keys of released weights to ours; `released(options)` names torchvision's builders whose weights are meant,
+    where they are not called as the architecture is. `heads` are tensors which, beside those that the number of classes
+    decides, are left out of a file that has them in another length. `size_divisor` is what H and W are padded to inside
+    the model; callers may pass any size.
     """
 
     name: str
@@ -147,9 +164,11 @@ class ModelSpec:
     build: Callable[..., nn.Module]
     options: Mapping[str, Any]
     size_divisor: int
+    tiny: Mapping[str, Any]
     also: tuple[Task, ...] = ()
     differs: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
+    counted: tuple[Counted, ...] = ()
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()

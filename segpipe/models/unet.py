@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.backbones import Backbone, build_backbone
-from segpipe.models.layers import conv_norm_relu, resize
+from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.layers import conv_norm_relu, resize
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
@@ -95,6 +95,7 @@ SPEC = ModelSpec(
     ),
     build=build,
     options={"backbone": "resnet34", "head_stride": 1, "width": 16},
+    tiny={"backbone": "resnet18", "width": 4},
     size_divisor=1,
     differs=(
         "the encoder is a torchvision classifier down to stride 32 instead of max-pooled pairs of convolutions",

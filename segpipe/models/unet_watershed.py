@@ -32,6 +32,7 @@ SPEC = ModelSpec(
     paper=unet.SPEC.paper,
     build=build,
     options=unet.SPEC.options,
+    tiny=unet.SPEC.tiny,
     size_divisor=unet.SPEC.size_divisor,
     differs=(
         *unet.SPEC.differs,

@@ -15,37 +15,37 @@ from torch import Tensor, nn
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.spec import DenseOutput
+from segpipe.models.spec import Counted, DenseOutput
 from segpipe.types import Task
-from tests.fixtures.model_kinds import KINDS, SMALL, Kind
+from tests.fixtures.model_kinds import KINDS, Kind
 
 K = 4
-SIZES = [(1, 1), (1, 6), (7, 1), (33, 32), (65, 47)]
+SIZES = [(1, 1), (1, 6), (7, 1), (33, 65), (375, 500)]
 ROOM = Path(models.__file__).parent
-SUPPORT = {
-    "__init__",
-    "spec",
-    "layers",
-    "backbones",
-    "hrnet",
-    "upsampling",
-    "pretrained",
-    "pyramid",
-    "regions",
-    "released_regions",
-    "attention",
-    "pixel_decoders",
-    "given_proposals",
-}
+SUPPORT = {"__init__", "spec", "pretrained"}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
+DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]
+every_dense = pytest.mark.parametrize("name", DENSE)
+
+
+class Logits(nn.Module):
+    """A dense model whose answer is tensors alone: `torch.export` knows no types of ours."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(images_NCHW)
+        return (output.logits_NKHW, *output.aux.values())
 
 
 @functools.cache
 def ready(name: str) -> nn.Module:
     """One model per architecture, made once; tests that change a model copy it."""
     torch.manual_seed(0)
-    return models.create(name, K, **usual_options(name)).eval()
+    return models.create(name, K, **tiny(name)).eval()
 
 
 @functools.cache
@@ -67,14 +67,9 @@ def images(height: int, width: int, *, batch: int = 1, channels: int = 3) -> Ten
     return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
 
 
-def options_with(name: str) -> dict[str, object]:
-    """The smallest members of an architecture, where only the plumbing is looked at."""
-    return {option: value for option, value in SMALL.items() if option in models.spec(name).options}
-
-
-def usual_options(name: str) -> dict[str, object]:
-    """Dense models as they come; the others are too heavy for two cores."""
-    return {} if models.spec(name).task is Task.SEMANTIC else options_with(name)
+def tiny(name: str) -> dict[str, object]:
+    """The smallest member has all the parts, and two cores need not wait for it."""
+    return dict(models.spec(name).tiny)
 
 
 @every_architecture
@@ -123,11 +118,63 @@ def test_evaluation_is_deterministic_and_independent_of_neighbours_and_memory_fo
 
 
 @every_architecture
+@pytest.mark.parametrize("num_classes", [1, 2, 19, 150])
+def test_any_number_of_classes(name: str, num_classes: int) -> None:
+    model = models.create(name, num_classes, **tiny(name)).eval()
+    with torch.no_grad():
+        kind_of(name).check(model(images(17, 33)), images(17, 33), rows_of(name, num_classes))
+
+
+@every_architecture
+def test_half_precision_says_nearly_the_same(name: str) -> None:
+    """As training and served models run on hardware that has it."""
+    tensors = kind_of(name).tensors
+    with torch.no_grad():
+        exact = tensors(ready(name)(images(33, 65)))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = tensors(ready(name)(images(33, 65)))
+    assert half.keys() == exact.keys()
+    assert all(bool(value.float().isfinite().all()) for value in half.values())
+    if kind_of(name) is KINDS[DenseOutput]:
+        scale = float(exact["logits"].abs().max())
+        torch.testing.assert_close(half["logits"].float(), exact["logits"], rtol=0, atol=0.1 * scale)
+
+
+@every_dense
+def test_the_exported_model_says_the_same(name: str) -> None:
+    plain = Logits(ready(name))
+    with torch.no_grad():
+        program = torch.export.export(plain, (images(33, 65),))
+        torch.testing.assert_close(program.module()(images(33, 65)), plain(images(33, 65)))
+
+
+@every_dense
+def test_the_whole_architecture_fits_an_image_of_any_size(name: str) -> None:
+    """Shapes alone, of the architecture as it comes: nothing is computed."""
+    with torch.device("meta"):
+        model = models.create(name, K).eval()
+        for height, width in ((33, 65), (375, 500)):
+            assert model(torch.empty(1, 3, height, width)).logits_NKHW.shape == (1, rows_of(name), height, width)
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"),
+    [(name, counted) for name, spec in models.MODELS.items() for counted in spec.counted],
+    ids=lambda value: value if isinstance(value, str) else value.source[:40],
+)
+def test_it_has_as_many_parameters_as_others_count(name: str, counted: Counted) -> None:
+    with torch.device("meta"):
+        model = models.create(name, counted.num_classes, **counted.options)
+    assert sum(parameter.numel() for parameter in model.parameters()) == counted.parameters
+    assert counted.source
+
+
+@every_architecture
 def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
     model, file = ready(name), io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
-    other = models.create(name, K, **usual_options(name)).eval()
+    other = models.create(name, K, **tiny(name)).eval()
     other.load_state_dict(torch.load(file, weights_only=True), strict=True)
     with torch.no_grad():
         theirs, ours = (kind_of(name).tensors(each(images(9, 9))) for each in (other, model))
@@ -137,7 +184,7 @@ def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
 @every_architecture
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_numbers_of_input_channels(name: str, channels: int) -> None:
-    model = models.create(name, 2, in_channels=channels, **options_with(name)).eval()
+    model = models.create(name, 2, in_channels=channels, **tiny(name)).eval()
     with torch.no_grad():
         kind_of(name).check(model(images(8, 9, channels=channels)), images(8, 9), rows_of(name, 2))
 
@@ -154,7 +201,7 @@ def test_the_same_seed_makes_the_same_weights(name: str) -> None:
     twice = []
     for _ in range(2):
         torch.manual_seed(3)
-        twice.append(models.create(name, K, **options_with(name)).state_dict())
+        twice.append(models.create(name, K, **tiny(name)).state_dict())
     assert all(torch.equal(value, twice[1][key]) for key, value in twice[0].items())
 
 

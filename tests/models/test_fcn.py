@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from segpipe import models
-from segpipe.models.layers import fcn_head
+from segpipe.models.parts.layers import fcn_head
 
 RELEASED = {
     "fcn_resnet50": torchvision.models.segmentation.FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1,

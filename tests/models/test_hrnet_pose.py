@@ -10,8 +10,8 @@ from torch import Tensor
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.hrnet import HRNet
 from segpipe.models.hrnet_pose import regions_of, scaled
+from segpipe.models.parts.hrnet import HRNet
 from segpipe.models.spec import HeatmapOutput
 
 BOX = torch.tensor([[10.0, 20.0, 40.0, 60.0]])

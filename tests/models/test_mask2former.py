@@ -12,7 +12,7 @@ from torch import Tensor
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.mask2former import Mask2Former, QueryDecoder, where_to_look
-from segpipe.models.pixel_decoders import DeformablePixelDecoder, PlainPixelDecoder
+from segpipe.models.parts.pixel_decoders import DeformablePixelDecoder, PlainPixelDecoder
 from segpipe.models.spec import QueryOutput
 
 K, Q, LAYERS = 4, 6, 4

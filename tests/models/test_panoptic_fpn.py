@@ -9,9 +9,9 @@ from torch import nn
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.panoptic_fpn import SemanticBranch
-from tests.fixtures.model_kinds import SMALL, region_tensors, whole_image
+from tests.fixtures.model_kinds import region_tensors, whole_image
 
-OPTIONS = {name: value for name, value in SMALL.items() if name in models.spec("panoptic_fpn").options}
+OPTIONS = dict(models.spec("panoptic_fpn").tiny)
 
 
 def test_widths_and_steps_are_those_of_the_paper() -> None:

@@ -23,7 +23,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.released_regions import COCO_ROWS
+from segpipe.models.parts.released_regions import COCO_ROWS
 from segpipe.models.spec import Regions
 
 K, PROPOSALS, DETECTIONS = 3, 16, 8

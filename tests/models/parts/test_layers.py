@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segpipe.models.layers import BatchNorm2d, resize
+from segpipe.models.parts.layers import BatchNorm2d, resize
 
 
 def test_a_single_value_is_normalised_by_the_running_statistics() -> None:

@@ -14,9 +14,9 @@ from torchvision.models import detection
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.regions import pad_images
+from segpipe.models.parts.regions import pad_images
 from segpipe.models.spec import RegionTarget
-from tests.fixtures.model_kinds import SMALL, whole_image
+from tests.fixtures.model_kinds import whole_image
 
 K = 3
 TERMS = {
@@ -29,7 +29,7 @@ every_form = pytest.mark.parametrize(("name", "form"), FORMS)
 
 
 def small(name: str, **options: Any) -> dict[str, Any]:
-    wanted = {**SMALL, "channels": 64 if name == "retinanet" else 32, **options}
+    wanted = {**models.spec(name).tiny, "channels": 64 if name == "retinanet" else 32, **options}
     return {option: value for option, value in wanted.items() if option in models.spec(name).options}
 
 

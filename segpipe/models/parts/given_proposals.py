@@ -25,8 +25,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import roi_align, roi_pool
 
 from segpipe.errors import InputError
-from segpipe.models.backbones import Backbone, build_backbone
-from segpipe.models.regions import (
+from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.regions import (
     BOX_SIZE,
     build_roi_heads,
     check_min_score,

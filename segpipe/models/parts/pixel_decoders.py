@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segpipe.models.attention import DeformableAttention, FeedForward, sine_positions
-from segpipe.models.layers import resize
+from segpipe.models.parts.attention import DeformableAttention, FeedForward, sine_positions
+from segpipe.models.parts.layers import resize
 
 STRIDES = (32, 16, 8)  # of the maps that queries look at, in this order
 ENCODER_LAYERS, ENCODER_POINTS = 6, 4

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segpipe.errors import InputError
-from segpipe.models.attention import Attention, DeformableAttention, check_heads, look, sine_positions
+from segpipe.models.parts.attention import Attention, DeformableAttention, check_heads, look, sine_positions
 
 
 def slow_attention(attention: Attention, queries: Tensor, keys: Tensor, values: Tensor, attend: Tensor) -> Tensor:

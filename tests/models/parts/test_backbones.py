@@ -8,8 +8,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
-from segpipe.models.backbones import BACKBONES, Backbone, build_backbone
-from segpipe.models.layers import BatchNorm2d
+from segpipe.models.parts.backbones import BACKBONES, Backbone, build_backbone
+from segpipe.models.parts.layers import BatchNorm2d
 
 RESNETS = ["resnet18", "resnet34", "resnet50"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.given_proposals import CropAndWarp, RegionPool, build_fast_rcnn, build_rcnn
+from segpipe.models.parts.given_proposals import CropAndWarp, RegionPool, build_fast_rcnn, build_rcnn
 from segpipe.models.spec import RegionTarget
 
 MAP_HW = torch.tensor(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import feature_pyramid_network as theirs
 
-from segpipe.models.pyramid import BottomUpPass, FeaturePyramid, TopConvolutions, TopMaxPool
+from segpipe.models.parts.pyramid import BottomUpPass, FeaturePyramid, TopConvolutions, TopMaxPool
 
 IN_CHANNELS, CHANNELS = (4, 6, 10), 8
 

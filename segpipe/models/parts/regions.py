@@ -35,9 +35,9 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import MultiScaleRoIAlign
 
 from segpipe.errors import InputError
-from segpipe.models.backbones import Backbone
-from segpipe.models.layers import BatchNorm2d
-from segpipe.models.pyramid import FeaturePyramid
+from segpipe.models.parts.backbones import Backbone
+from segpipe.models.parts.layers import BatchNorm2d
+from segpipe.models.parts.pyramid import FeaturePyramid
 from segpipe.models.spec import RegionOutput, Regions, RegionTarget
 
 SIZE_DIVISOR = 32

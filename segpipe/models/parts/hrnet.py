@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from segpipe.models.layers import BatchNorm2d
+from segpipe.models.parts.layers import BatchNorm2d
 
 STAGES = (2, 3, 4)
 MODULES = (1, 4, 3)  # exchange units of stages 2, 3 and 4

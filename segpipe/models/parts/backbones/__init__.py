@@ -1,0 +1,104 @@
+"""Classifiers as feature extractors: one class, five maps, output stride 8, 16 or 32.
+
+Below every architecture of `models/`. Weights keep the keys of torchvision's classifiers ("backbone." is added by the
+owner), so that released files fit without renaming. A family is one file here and its line in `BACKBONES`.
+
+Letter legend: N batch, C channels, H W image size. A map "of stride s" has ceil(H / s) x ceil(W / s) cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from segpipe.errors import InputError
+from segpipe.models.parts.backbones import mobilenet, resnet
+from segpipe.models.parts.backbones.dilation import stride_to_dilation
+from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
+
+__all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone"]
+
+BACKBONES: dict[str, Layout] = {
+    **resnet.LAYOUTS,
+    **mobilenet.LAYOUTS,
+}
+
+
+class Backbone(nn.Sequential):
+    """Maps images_NCHW to five maps, finest first.
+
+    Their strides are 2, 4, 8, 16, 32, none above `output_stride`: the stages beyond it are dilated instead of strided.
+    (A backbone built with `taps` gives those maps instead.) A network that begins at stride 4 gives a first map of no
+    channels: what joins it by concatenation need not know. `channels` are the maps' channels, `stem` the name of the
+    first convolution.
+    """
+
+    def __init__(self, name: str, layers: Mapping[str, nn.Module], layout: Layout) -> None:
+        super().__init__(OrderedDict(layers))
+        self.name = name
+        self.channels = layout.channels
+        self.stem = layout.stem
+        self._taps = frozenset(layout.taps)
+
+    def forward(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
+        height, width = images_NCHW.shape[-2:]
+        maps: list[Tensor] = []
+        if self.channels[0] == 0:
+            maps.append(images_NCHW.new_empty(len(images_NCHW), 0, -(-height // 2), -(-width // 2)))
+        features = images_NCHW
+        for name, layer in self.named_children():
+            features = layer(features)
+            if name in self._taps:
+                maps.append(features)
+        return tuple(maps)
+
+
+def build_backbone(
+    name: str,
+    *,
+    in_channels: int = 3,
+    output_stride: int = 32,
+    norm: str = "batch",
+    taps: Mapping[str, int] | None = None,
+) -> Backbone:
+    """A backbone with random weights. Raises InputError on an unknown name, or an output stride or norm it cannot have.
+
+    `norm` is one of NORMS. `taps` are the layers to take maps after, with their channels, instead of the usual five.
+    """
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name, BACKBONES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"backbone: unknown {name!r}{hint} Expected one of: {', '.join(BACKBONES)}")
+    layout = BACKBONES[name]
+    if output_stride not in layout.output_strides:
+        known = ", ".join(map(str, layout.output_strides))
+        raise InputError(f"output_stride: {output_stride!r} is not one of {known}, which {name} can have")
+    if norm not in layout.norms:
+        raise InputError(f"norm: {norm!r} is not one of {', '.join(layout.norms)}, which {name} can have")
+    if taps is not None:
+        layout = dataclasses.replace(layout, taps=tuple(taps), channels=tuple(taps.values()))
+    layers = layout.layers(norm)
+    stride_to_dilation(layers, output_stride)
+    backbone = Backbone(name, layers, layout)
+    if in_channels != 3:
+        _replace_stem(backbone, in_channels)
+    return backbone
+
+
+def _replace_stem(backbone: Backbone, in_channels: int) -> None:
+    old = backbone.get_submodule(backbone.stem)
+    assert isinstance(old, nn.Conv2d)
+    new = nn.Conv2d(
+        in_channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        stride=old.stride,  # type: ignore[arg-type]
+        padding=old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    backbone.set_submodule(backbone.stem, new)
