@@ -17,7 +17,8 @@ from segpipe.errors import CorruptError, IncomparableError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
 from segpipe.predictions import LabelMap
 from segpipe.shards import open_dataset
-from segpipe.types import Annotation, ClassInfo, EvalReport, Inference, LabelCoding, ModelBundle, Task
+from segpipe.types import Annotation, ClassInfo, EvalReport, Inference, Task
+from tests.fixtures.bundles import bundle_of
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, publish_small, small_run, small_samples
 
 TEST_IMAGES = 11
@@ -38,22 +39,14 @@ def save_model(
         deviation_K = model.eval()(images_N3HW).logits_NKHW.std((0, 2, 3))
         model.head.weight /= deviation_K[:, None, None, None]
         model.head.bias -= model(images_N3HW).logits_NKHW.mean((0, 2, 3))
-    bundle = ModelBundle(
-        arch="unet",
+    bundle = bundle_of(
+        "unet",
+        classes,
         options=OPTIONS["unet"],
-        task=Task.SEMANTIC,
-        classes=tuple(classes),
-        ignore_index=IGNORE,
-        coding=LabelCoding(values=((0, 0), (1, 1))),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
         input_scale=input_scale,
         inference=inference,
-        dataset="shapes",
-        dataset_version="0" * 64,
         config_digest=small_run().digest,
         code_version="test",
-        weights_sha256="",
     )
     checkpoint.save_model(str(folder), model.state_dict(), bundle)
     return checkpoint.model_uri(str(folder))

@@ -9,10 +9,11 @@ from torch import nn
 
 from segpipe import checkpoint, models, reports
 from segpipe.config import DatasetConfig
-from segpipe.evaluate import Share, assemble, evaluate_share
+from segpipe.evaluate import Share
 from segpipe.shards import open_dataset
 from segpipe.stages.ingest import ingest
 from segpipe.types import EvalReport
+from tests.fixtures.bundles import parts_of, report_of
 from tests.fixtures.regions import bundle
 
 TINY = {"backbone": "mobilenet_v3_large", "head_stride": 4, "width": 1}
@@ -44,16 +45,10 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Share:
     )
 
 
-def report_of(share: Share, world_size: int, *, turned: bool = False) -> EvalReport:
-    counted = [evaluate_share(replace(share, rank=rank, world_size=world_size)) for rank in range(world_size)]
-    return assemble(counted[::-1] if turned else counted, share=share, experiment="streets", label="tiny")
-
-
 def test_one_two_and_three_workers_give_the_same_report_bit_for_bit(share: Share) -> None:
-    alone = report_of(share, 1)
+    alone = report_of(share, parts_of(share, 1))
     assert sum(map(len, alone.detections)) > 20, "something was found"
     assert alone.primary == "ap/coco/segm"
     for world_size in (2, 3):
-        report = report_of(share, world_size, turned=True)
-        assert replace(report, seconds=alone.seconds) == alone
+        assert report_of(share, parts_of(share, world_size)[::-1]) == alone
     assert reports.from_plain(EvalReport, reports.to_plain(alone), origin="x") == alone

@@ -16,10 +16,10 @@ from segpipe import models, serving, tracking
 from segpipe.checkpoint import model_uri, save_model
 from segpipe.stages.identity import resolve
 from segpipe.stages.registration import answer_form
-from segpipe.types import ClassInfo, LabelCoding, ModelBundle, Task
+from segpipe.types import ClassInfo, ModelBundle, Task
+from tests.fixtures.bundles import bundle_of
 from tests.fixtures.figures import CLASSES, HEIGHT, WIDTH, figure_run
 from tests.fixtures.mlflow_store import ask, free_port, mlflow_process
-from tests.fixtures.small import ONE_VIEW
 
 PERSONS = CLASSES[:1]
 BOXES = [[[10.0, 4.0, 60.0, 90.0], [-5.0, 20, 40, 190]], [], [[70, 10, 110.5, 80.0]]]
@@ -32,23 +32,7 @@ def make_pose_bundle(folder: Path, classes: tuple[ClassInfo, ...], **options: An
     given = {**usual, **options}
     network: nn.Module = models.create("hrnet_pose_tiny", len(classes), **given)
     nn.init.normal_(network.get_parameter("final_layer.weight"), std=1.0)
-    bundle = ModelBundle(
-        arch="hrnet_pose_tiny",
-        options=given,
-        task=Task.KEYPOINTS,
-        classes=classes,
-        ignore_index=255,
-        coding=LabelCoding(values=((0, 0),)),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        input_scale=1.0,
-        inference=ONE_VIEW,
-        dataset="figures",
-        dataset_version="0" * 64,
-        config_digest="",
-        code_version="",
-        weights_sha256="",
-    )
+    bundle = bundle_of("hrnet_pose_tiny", classes, task=Task.KEYPOINTS, options=given, dataset="figures")
     saved = save_model(str(folder), network.state_dict(), bundle)
     return model_uri(str(folder)), saved
 

@@ -17,7 +17,6 @@ from segpipe.config import InferenceConfig
 from segpipe.data.batch import Batch
 from segpipe.data.decode import decode
 from segpipe.errors import InputError
-from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.metrics import dataset_pq
 from segpipe.models.spec import CentreOutput, DenseOutput
 from segpipe.predictions import PanopticMap
@@ -26,7 +25,8 @@ from segpipe.tasks.thing_maps import true_map
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
-from segpipe.types import ClassInfo, Inference, LabelCoding, ModelBundle, Sample, Segment, Task, TrainResult
+from segpipe.types import ClassInfo, ModelBundle, Sample, Segment, Task, TrainResult
+from tests.fixtures.bundles import bundle_of, parts_of, report_of, share_of
 from tests.fixtures.panoptic_truths import truths
 from tests.fixtures.small_streets import publish_streets, street_run
 
@@ -254,23 +254,7 @@ class Drawing(nn.Module):
 
 
 def bundle(input_scale: float = 1.0) -> ModelBundle:
-    return ModelBundle(
-        arch="panoptic_deeplab",
-        options={},
-        task=Task.PANOPTIC,
-        classes=CLASSES,
-        ignore_index=IGNORE,
-        coding=LabelCoding(values=()),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        input_scale=input_scale,
-        inference=Inference(scales=(1.0,), mirror=False),
-        dataset="streets",
-        dataset_version="0" * 64,
-        config_digest="",
-        code_version="",
-        weights_sha256="",
-    )
+    return bundle_of("panoptic_deeplab", CLASSES, task=Task.PANOPTIC, input_scale=input_scale, ignore_index=IGNORE)
 
 
 @pytest.mark.parametrize("input_scale", [0.5, 1.0, 2.0])
@@ -353,21 +337,12 @@ def test_the_loop_trains_it_with_flips_though_the_streets_have_keypoints(trained
 
 def test_reports_are_bit_equal_for_any_number_of_workers(streets: TrainJob, trained: TrainResult) -> None:
     found = []
+    share = share_of(streets, trained, keep=("test-0000003",))
     for workers in (1, 2, 3):
-        share = Share(
-            checkpoint=trained.model_uri,
-            data=streets.data,
-            version=streets.version,
-            split="test",
-            batch_size=2,
-            rank=0,
-            world_size=workers,
-            keep=("test-0000003",),
-        )
-        counted = [evaluate_share(dataclasses.replace(share, rank=rank)) for rank in range(workers)]
-        kept = [prediction for part in counted for prediction in part.predictions.values()]
+        parts = parts_of(share, workers)
+        kept = [prediction for part in parts for prediction in part.predictions.values()]
         assert [type(each) for each in kept] == [PanopticMap]
-        found.append(dataclasses.replace(assemble(counted, share=share, experiment="e", label="l"), seconds=0.0))
+        found.append(report_of(share, parts))
     assert found[0] == found[1] == found[2]
     assert found[0].num_samples == len(found[0].sample_counts) == 7
     document = json.loads(json.dumps(reports.to_plain(found[0])))

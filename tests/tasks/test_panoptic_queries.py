@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
 from segpipe.types import TrainResult
+from tests.fixtures.bundles import parts_of, report_of, share_of
 from tests.fixtures.small_streets import publish_streets, street_run
 
 
@@ -52,20 +52,8 @@ def test_a_second_training_draws_the_same_points(job: TrainJob, trained: TrainRe
 
 
 def test_reports_are_bit_equal_for_any_number_of_workers(job: TrainJob, trained: TrainResult) -> None:
-    share = Share(
-        checkpoint=trained.model_uri,
-        data=job.data,
-        version=job.version,
-        split="test",
-        batch_size=2,
-        rank=0,
-        world_size=1,
-    )
-    found = []
-    for workers in (1, 3):
-        parts = [dataclasses.replace(share, world_size=workers, rank=rank) for rank in range(workers)]
-        report = assemble([evaluate_share(part) for part in parts], share=share, experiment="e", label="l")
-        found.append(dataclasses.replace(report, seconds=0.0))
+    share = share_of(job, trained)
+    found = [report_of(share, parts_of(share, workers)) for workers in (1, 3)]
     assert found[0] == found[1]
     assert found[0].num_samples == 7
     assert found[0].primary == "pq/all"

@@ -10,12 +10,12 @@ import torch
 
 from segpipe.config import InferenceConfig
 from segpipe.errors import InputError
-from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.tasks import TASKS
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
 from segpipe.types import Task
+from tests.fixtures.bundles import parts_of, report_of, share_of
 from tests.fixtures.small_streets import publish_streets, street_run
 
 TWO_VIEWS = InferenceConfig(scales=(1.0,), mirror=True)
@@ -44,20 +44,8 @@ def test_it_is_trained_and_scored_as_any_model_of_the_task(
             f"train/losses/{n}" for n in ("class", "mask", "dice")
         }
         assert all(math.isfinite(value) for value in metrics.values())
-    share = Share(
-        checkpoint=result.model_uri,
-        data=job.data,
-        version=job.version,
-        split="test",
-        batch_size=2,
-        rank=0,
-        world_size=1,
-    )
-    reports = []
-    for workers in (1, 3):
-        parts = [replace(share, world_size=workers, rank=rank) for rank in range(workers)]
-        report = assemble([evaluate_share(part) for part in parts], share=share, experiment="e", label="l")
-        reports.append(replace(report, seconds=0.0))
+    share = share_of(job, result)
+    reports = [report_of(share, parts_of(share, workers)) for workers in (1, 3)]
     assert reports[0] == reports[1]
     assert (reports[0].task, reports[0].num_samples) == (task, 7)
     assert reports[0].primary == TASKS[Task(task)].primary

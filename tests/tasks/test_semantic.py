@@ -17,7 +17,8 @@ from segpipe.losses import cross_entropy
 from segpipe.models import DenseOutput
 from segpipe.predictions import LabelMap
 from segpipe.tasks.semantic import SemanticOps
-from segpipe.types import ClassInfo, Inference, LabelCoding, ModelBundle, Split, Task
+from segpipe.types import ClassInfo, Inference, ModelBundle, Split
+from tests.fixtures.bundles import bundle_of
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, small_run
 
 K = len(CLASSES)
@@ -46,23 +47,7 @@ class NearestColour(nn.Module):
 def bundle(
     input_scale: float = 1.0, classes: tuple[ClassInfo, ...] = CLASSES, inference: Inference = ONE_VIEW
 ) -> ModelBundle:
-    return ModelBundle(
-        arch="unet",
-        options={},
-        task=Task.SEMANTIC,
-        classes=classes,
-        ignore_index=IGNORE,
-        coding=LabelCoding(values=((0, 0), (1, 1))),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        input_scale=input_scale,
-        inference=inference,
-        dataset="shapes",
-        dataset_version="0" * 64,
-        config_digest="",
-        code_version="",
-        weights_sha256="",
-    )
+    return bundle_of("unet", classes, input_scale=input_scale, inference=inference, ignore_index=IGNORE)
 
 
 def losses(ops: SemanticOps, output: DenseOutput, batch: Batch) -> dict[str, Tensor]:
