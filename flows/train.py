@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect import flow, get_run_logger, task
+from prefect import allow_failure, flow, get_run_logger, task
+from prefect.futures import PrefectFuture
 
 from flows.hooks import ANNOUNCED
 from flows.ingest import ingest
@@ -27,6 +28,17 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
     told = training_lines(log.info, label)
     with slot_for_training():
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
+
+
+def submit_all(recipe: Recipe, night: night_stage.OpenNight) -> dict[str, PrefectFuture[EvalReport]]:
+    """Every architecture as a task of its own; one that starts from another waits until that one has ended, somehow."""
+    submitted: dict[str, PrefectFuture[EvalReport]] = {}
+    for index, run in enumerate(recipe.run_configs()):
+        awaited = [] if run.start_from is None else [allow_failure(submitted[run.start_from.label])]
+        submitted[run.label] = train_architecture.submit(
+            recipe, index, run.label, night, return_state=False, wait_for=awaited
+        )
+    return submitted
 
 
 @contextmanager

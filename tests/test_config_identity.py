@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from segpipe.config import WITHOUT_EFFECT, AugmentConfig, Recipe, RunConfig, TrainConfig, digest
+from segpipe.errors import InputError
 from tests.fixtures.recipes import MINIMAL, recipe_with
 
 
@@ -78,7 +79,7 @@ def test_every_other_key_of_train_is_part_of_the_identity() -> None:
     identity = Recipe.parse(MINIMAL, origin="my.yaml").run_config(0).identity
     assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT)
     assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
-    assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id"}
+    assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id", "start_from"}
 
 
 def test_an_augmentation_that_is_off_is_no_part_of_the_identity_and_one_that_is_on_is() -> None:
@@ -120,3 +121,39 @@ def test_the_digest_is_pinned() -> None:
         "cc88dcf59e28971a6d23d3120c7207dd1bf5bc57ac78f5f6cc032134680d48f6",
         "3f0ce01752af80c754e3ece2efe37cbcd90d409be10d22345eae20cd9d194a0a",
     ]
+
+
+def test_what_a_training_starts_from_is_part_of_it_to_the_first_one() -> None:
+    chain = [
+        {"arch": "unet", "label": "a"},
+        {"arch": "unet", "label": "b", "start_from": "a"},
+        {"arch": "unet", "label": "c", "start_from": "b"},
+    ]
+    document = recipe_with("architectures", chain)
+    first, second, third = digests(document)
+    assert third != digests(recipe_with("architectures", [chain[0], {"arch": "unet", "label": "c"}]))[1]
+    assert digests(document, "architectures.0.train={seed: 1}")[0] != first
+    assert digests(document, "architectures.0.train={seed: 1}")[1] != second
+    assert digests(document, "architectures.0.train={seed: 1}")[2] != third
+    assert digests(document, "architectures.2.train={seed: 1}")[:2] == [first, second]
+    run = Recipe.parse(document, origin="my.yaml").run_config(2)
+    assert RunConfig.model_validate_json(run.model_dump_json()) == run
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{"arch": "unet", "start_from": "unet"}], "architectures.0.start_from: 'unet' is not .*; there are: none"),
+        (
+            [{"arch": "unet"}, {"arch": "fcn_resnet18", "start_from": "unett"}],
+            "architectures.1.start_from: 'unett' is not the label of an entry above; there are: unet",
+        ),
+        (
+            [{"arch": "unet"}, {"arch": "unet", "label": "b", "start_from": "unet", "pretrained": "DEFAULT"}],
+            "architectures.1: starts from 'unet' and is pretrained; take one",
+        ),
+    ],
+)
+def test_a_start_is_an_entry_above(entries: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Recipe.parse(recipe_with("architectures", entries), origin="my.yaml")

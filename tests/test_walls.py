@@ -114,7 +114,7 @@ ONE_ROOM = {
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
 SIBLINGS = {
     "sources": {"spec", "reading", "__init__"},
-    "models": {"spec", "parts", "pretrained", "__init__"},
+    "models": {"spec", "parts", "pretrained", "start", "__init__"},
     "tasks": {
         "finite",
         "headline",

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from segpipe.config.augment import AugmentConfig
+from segpipe.config.grid import expand_grids
 from segpipe.config.strict import Fraction, Positive, Strict, apply_override, dump_yaml, read_yaml, validate
 from segpipe.errors import InputError
 from segpipe.types import Task
@@ -155,7 +156,16 @@ class ArchitectureConfig(Strict):
     label: str = Field(default="", pattern=r"^[a-z0-9_-]{0,63}$", description="name on the board; default: the arch")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the architecture")
     pretrained: str | None = Field(default=None, description="torchvision weights by name, or a local file")
+    start_from: str | None = Field(
+        default=None,
+        description="label of an entry above, from whose finished weights the training starts, as far as they fit",
+    )
     train: dict[str, Any] = Field(default_factory=dict, description="overrides of keys of `train`")
+
+    @property
+    def known_as(self) -> str:
+        """What the board calls it, and an entry below that starts from it."""
+        return self.label or self.arch
 
 
 class Recipe(Strict):
@@ -175,10 +185,23 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def labels_are_unique(self) -> Self:
-        labels = [a.label or a.arch for a in self.architectures]
+        labels = [entry.known_as for entry in self.architectures]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"architectures with the same label {twice}: give each a different `label`")
+        return self
+
+    @model_validator(mode="after")
+    def starts_are_above(self) -> Self:
+        for index, entry in enumerate(self.architectures):
+            above = [entry.known_as for entry in self.architectures[:index]]
+            if entry.start_from is not None and entry.start_from not in above:
+                raise ValueError(
+                    f"architectures.{index}.start_from: {entry.start_from!r} is not the label of an entry above; "
+                    f"there are: {', '.join(above) or 'none'}"
+                )
+            if entry.start_from is not None and entry.pretrained is not None:
+                raise ValueError(f"architectures.{index}: starts from {entry.start_from!r} and is pretrained; take one")
         return self
 
     @classmethod
@@ -198,7 +221,7 @@ class Recipe(Strict):
             document = copy.deepcopy(document)
         for override in overrides:
             apply_override(document, override)
-        recipe = validate(cls, document, origin)
+        recipe = validate(cls, expand_grids(document, origin=origin), origin)
         faults = []
         for index in range(len(recipe.architectures)):
             try:
@@ -219,7 +242,7 @@ class Recipe(Strict):
 
     def index_of(self, label: str) -> int:
         """The place of the architecture with this label. Raises InputError with the labels there are."""
-        labels = [run.label for run in self.run_configs()]
+        labels = [entry.known_as for entry in self.architectures]
         if label not in labels:
             raise InputError(
                 f"recipe {self.name!r}: no architecture is labelled {label!r}; there are: {', '.join(labels)}"
@@ -231,13 +254,15 @@ class Recipe(Strict):
         architecture = self.architectures[index]
         merged = _deep_merge(self.train.model_dump(mode="json"), architecture.train)
         train = validate(TrainConfig, merged, origin, below=f"architectures.{index}.train.")
+        parent = architecture.start_from
         return RunConfig(
             experiment=self.name,
             task=self.task,
             arch=architecture.arch,
-            label=architecture.label or architecture.arch,
+            label=architecture.known_as,
             options=architecture.options,
             pretrained=architecture.pretrained,
+            start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin),
             train=train,
         )
 
@@ -259,6 +284,7 @@ class RunConfig(Strict):
         default=None,
         description="which weights `pretrained` means, wherever they lie: a full name, or a file's SHA-256",
     )
+    start_from: RunConfig | None = Field(default=None, description="the training whose weights this one starts from")
     train: TrainConfig
 
     @property
@@ -266,11 +292,14 @@ class RunConfig(Strict):
         """What decides the result, as plain data: two runs with the same identity are the same training.
 
         `train` is without the keys that have no effect on it, its `augment` without the options that are off, and
-        `pretrained` says which weights, not where they lie.
+        `pretrained` says which weights, not where they lie, and `start_from` which training, to its first weights.
         """
-        document = self.model_dump(mode="json", exclude={"pretrained_id": True, "train": set(WITHOUT_EFFECT)})
+        document = self.model_dump(
+            mode="json", exclude={"pretrained_id": True, "start_from": True, "train": set(WITHOUT_EFFECT)}
+        )
         document["train"]["augment"] = self.train.augment.identity
-        return {**document, "pretrained": self.pretrained_id or self.pretrained}
+        document["pretrained"] = self.pretrained_id or self.pretrained
+        return document if self.start_from is None else {**document, "start_from": self.start_from.identity}
 
     @property
     def digest(self) -> str:

@@ -29,6 +29,7 @@ from segpipe.models import (
 )
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.start import fitting, start_from
 from segpipe.types import Task
 
 __all__ = [
@@ -37,11 +38,13 @@ __all__ = [
     "ModelSpec",
     "Published",
     "check",
+    "check_start",
     "complete",
     "create",
     "names",
     "require_weights",
     "spec",
+    "start_from",
     "weights_id",
 ]
 
@@ -110,6 +113,11 @@ def check(name: str, options: Mapping[str, Any], *, pretrained: str | None = Non
     model = _outline(name, options)
     if pretrained is not None:
         check_pretrained(_receiver(name, options, model), pretrained)
+
+
+def check_start(name: str, options: Mapping[str, Any], parent: str, parent_options: Mapping[str, Any]) -> None:
+    """Raises InputError where a model cannot start from the weights of `parent`, at little cost, as `check`."""
+    fitting(_outline(name, options).state_dict(), _outline(parent, parent_options).state_dict(), start=parent)
 
 
 def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

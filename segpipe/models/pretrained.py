@@ -65,7 +65,7 @@ def load_pretrained(receiver: Receiver, pretrained: str) -> None:
     receiver.model.load_state_dict(state, strict=False)  # strictness is _check_fit's, with a message that helps
     logger.info("%s: loaded %d tensors from %s", receiver.spec.name, len(state), pretrained)
     if dropped:
-        logger.warning("%s: not loaded from %s, on purpose: %s", receiver.spec.name, pretrained, _some(dropped))
+        logger.warning("%s: not loaded from %s, on purpose: %s", receiver.spec.name, pretrained, some(dropped))
 
 
 def check_pretrained(receiver: Receiver, pretrained: str) -> None:
@@ -245,7 +245,7 @@ def _check_fit(state: Mapping[str, Tensor], model: nn.Module, dropped: list[str]
         if key in ours and value.shape != ours[key].shape
     ]
     faults = [
-        f"{count} {what} ({_some(keys)})"
+        f"{count} {what} ({some(keys)})"
         for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         if (count := len(keys))
     ]
@@ -256,6 +256,7 @@ def _check_fit(state: Mapping[str, Tensor], model: nn.Module, dropped: list[str]
         )
 
 
-def _some(keys: list[str], limit: int = 4) -> str:
+def some(keys: list[str], limit: int = 4) -> str:
+    """The first keys of a list, and how many more there are."""
     rest = f" and {len(keys) - limit} more" if len(keys) > limit else ""
     return ", ".join(keys[:limit]) + rest

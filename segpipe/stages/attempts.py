@@ -15,16 +15,21 @@ _log = logging.getLogger(__name__)
 Outcome = EvalReport | Exception
 
 
-def attempt_all(attempts: Mapping[str, Callable[[], EvalReport]], *, side_by_side: bool) -> dict[str, Outcome]:
+def attempt_all(
+    attempts: Mapping[str, Callable[[], EvalReport]], *, side_by_side: bool, after: Mapping[str, str] | None = None
+) -> dict[str, Outcome]:
     """What each attempt came to, in the order given: its report, or the exception that ended it.
 
-    One that fails does not stop the others. Ctrl-C ends the wait at once, and the process may end while attempts of
-    `side_by_side` still run: what they wait for in another process (Ray's workers) is not theirs to tidy up.
+    `after` names for some the one, given before, whose ending they wait for. One that fails does not stop the others,
+    nor those that waited for it: they see for themselves what it left. Ctrl-C ends the wait at once, and the process
+    may end while attempts of `side_by_side` still run: what they wait for in another process (Ray's workers) is not
+    theirs to tidy up.
     """
-    if not side_by_side:
-        return {label: _outcome(label, attempt) for label, attempt in attempts.items()}
-    started = {label: _started(partial(_outcome, label, attempt)) for label, attempt in attempts.items()}
-    return {label: ending.result() for label, ending in started.items()}
+    endings: dict[str, Future[Outcome]] = {}
+    for label, attempt in attempts.items():
+        work = partial(_outcome, label, attempt, endings.get((after or {}).get(label, "")))
+        endings[label] = _started(work) if side_by_side else _ended(work)
+    return {label: ending.result() for label, ending in endings.items()}
 
 
 def message_of(error: Exception) -> str:
@@ -35,13 +40,21 @@ def message_of(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line} (no fault that segpipe knows; its traceback is in the log)"
 
 
-def _outcome(label: str, attempt: Callable[[], EvalReport]) -> Outcome:
+def _outcome(label: str, attempt: Callable[[], EvalReport], awaited: Future[Outcome] | None) -> Outcome:
+    if awaited is not None:
+        awaited.result()
     try:
         return attempt()
     except Exception as error:  # noqa: BLE001 - out of memory, a wrong shape, a bug: the night goes on without it
         unknown = not isinstance(error, SegpipeError)
         _log.log(logging.ERROR if unknown else logging.INFO, "%s failed", label, exc_info=error if unknown else None)
         return error
+
+
+def _ended(work: Callable[[], Outcome]) -> Future[Outcome]:
+    ending: Future[Outcome] = Future()
+    ending.set_result(work())
+    return ending
 
 
 def _started(work: Callable[[], Outcome]) -> Future[Outcome]:

@@ -21,6 +21,8 @@ def resolve(run: RunConfig) -> RunConfig:
     InputError on an unknown architecture, option or weights name, and on a weights file that cannot be read.
     """
     written_out: dict[str, object] = {"options": options_of(run)}
+    if run.start_from is not None:
+        written_out["start_from"] = resolve(run.start_from)
     if run.pretrained is not None and run.pretrained_id is None:
         written_out["pretrained_id"] = models.weights_id(run.arch, run.options, run.pretrained)
     return run.model_copy(update=written_out)
@@ -34,7 +36,8 @@ def options_of(run: RunConfig) -> dict[str, Any]:
     for pretrained weights where there are none.
     """
     options = models.complete(run.arch, run.options)
-    models.require_weights(run.arch, options, run.pretrained)
+    if run.start_from is None:
+        models.require_weights(run.arch, options, run.pretrained)
     if PAIRS in options:
         pairs = [list(pair) for pair in run.train.augment.keypoint_pairs or ()]
         if run.options.get(PAIRS, pairs) != pairs:

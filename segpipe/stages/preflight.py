@@ -76,6 +76,8 @@ def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[
         run = recipe.run_config(index)
         try:
             models.check(run.arch, options_of(run), pretrained=run.pretrained)
+            if run.start_from is not None:
+                models.check_start(run.arch, options_of(run), run.start_from.arch, options_of(run.start_from))
             foreign = [*_foreign(index, run)]
             yield from foreign
             if not foreign:

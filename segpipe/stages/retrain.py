@@ -99,9 +99,12 @@ def retrain(
         on_step(f"training {label}")
         return train_and_evaluate(recipe, index, night, runtime=runtime, on_progress=partial(on_progress, label))
 
-    attempts = {run.label: partial(attempt, index, run.label) for index, run in enumerate(recipe.run_configs())}
+    runs = recipe.run_configs()
+    attempts = {run.label: partial(attempt, index, run.label) for index, run in enumerate(runs)}
+    after = {run.label: run.start_from.label for run in runs if run.start_from is not None}
     # Locally one after the other: they share this process's cores and torch's one random generator.
-    candidates, failures = sort_outcomes(attempt_all(attempts, side_by_side=runtime != "local"))
+    outcomes = attempt_all(attempts, side_by_side=runtime != "local", after=after)
+    candidates, failures = sort_outcomes(outcomes)
     on_step("choosing the champion")
     verdict = choose(recipe, night, candidates, failures, runtime=runtime)
     return conclude(recipe, night, candidates, verdict, failures, seconds=time.perf_counter() - started)

@@ -38,7 +38,8 @@ def train(
     An attempt that was killed is continued from its newest valid checkpoint; what is found damaged is made again.
     `parent` is the MLflow run under which live metrics appear; without one, or when MLflow does not answer, training
     goes on all the same. `on_progress` is called in this process, from another thread, as training goes. Raises before
-    any work as `_write_config` and ConflictError when another process works on this run; then what training raises.
+    any work as `_write_config`, InputError where a training that it starts from is not finished, and ConflictError when
+    another process works on this run; then what training raises.
     """
     run, data = resolve(run), datasets.found(data)
     run_uri = run_location(run, version=version, to=to)
@@ -50,7 +51,10 @@ def train(
         if (done := finished(run_uri)) is not None:
             return done
         _remove_damage(run_uri)
-        job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
+        start_uri = None if run.start_from is None else _started_from(run.start_from, version=version, to=to)
+        job = TrainJob(
+            run=run, data=data, version=version, run_uri=run_uri, code_version=code_version(), start_uri=start_uri
+        )
         with at_work.reading(data, version), mirror.live_metrics(parent, run, version=version) as sink:
             result = _fit(job, resources, sink, runtime, on_progress)
         try:
@@ -76,6 +80,18 @@ def _write_config(run_uri: str, run: RunConfig, version: str) -> None:
                 f"{file}: does not hold what its folder is named for; it was changed or damaged. Delete this file and "
                 "run the same command again: it is written anew, and training goes on from its checkpoints"
             ) from error
+
+
+def _started_from(parent: RunConfig, *, version: str, to: str) -> str:
+    """The model that another training of the same dataset version left. Raises InputError when it is not there."""
+    run_uri = run_location(parent, version=version, to=to)
+    result = finished(run_uri)
+    if result is None:
+        raise InputError(
+            f"start_from: {run_uri} holds no finished training of {parent.label} on this dataset version: it has "
+            "failed, or was not trained yet; mend it, or train it first by its own label"
+        )
+    return result.model_uri
 
 
 def _remove_damage(run_uri: str) -> None:

@@ -38,13 +38,17 @@ _POINTS_ON_A_LOSS_CURVE = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainJob:
-    """What `fit` needs besides a runtime: picklable, and the same on every rank."""
+    """What `fit` needs besides a runtime: picklable, and the same on every rank.
+
+    `start_uri` is the model bundle whose weights a run with `start_from` begins with.
+    """
 
     run: RunConfig
     data: str
     version: str
     run_uri: str
     code_version: str
+    start_uri: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -89,11 +93,7 @@ class Session:
         self.job, self.runtime, self.config = job, runtime, config
         self.dataset = open_dataset(job.data, version=job.version)
         self.ops = _open_task(self.dataset, job.run)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.model = models.create(
-                job.run.arch, len(self.dataset.manifest.classes), pretrained=job.run.pretrained, **job.run.options
-            )
+        self.model = _fresh_model(job, len(self.dataset.manifest.classes))
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.model.to(runtime.device)
@@ -145,6 +145,20 @@ class Session:
             point = Checkpoint(step=self.at.step, weights=weights, training=training, state=vars(self.at))
             checkpoint.save(self.job.run_uri, point, keep_step=self.at.best_step)
         self.runtime.barrier()
+
+
+def _fresh_model(job: TrainJob, num_classes: int) -> nn.Module:
+    """The model before its first step: random weights by the seed, then those that it starts from."""
+    run = job.run
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.train.seed)
+        model = models.create(run.arch, num_classes, pretrained=run.pretrained, **run.options)
+    if run.start_from is not None:
+        if job.start_uri is None:
+            raise InputError(f"{run.label}: starts from {run.start_from.label}, and no model of it was given")
+        parent, _ = checkpoint.load_model(job.start_uri)
+        models.start_from(model, parent.state_dict(), start=run.start_from.label)
+    return model
 
 
 def lost_best(run_uri: str) -> int | None:

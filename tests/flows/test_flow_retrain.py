@@ -80,6 +80,15 @@ def test_a_failed_architecture_does_not_stop_the_others_but_the_night_ends_red(s
     assert stages.trained.count("second") == 1  # a NaN is not tried again
 
 
+def test_one_that_starts_from_another_waits_for_it_even_where_it_fails(stages: Stages, recipe: str) -> None:
+    stages.outcomes["second"] = NonFiniteError("a NaN")
+    starts = ("architectures.1.start_from=first", "architectures.2.start_from=second")
+    state = retrain(recipe, starts, return_state=True)
+    assert stages.trained == ["first", "second", "third"]
+    assert stages.judged == ["first", "third"]
+    assert state.type == StateType.FAILED
+
+
 def test_a_wrong_recipe_fails_before_any_work(stages: Stages, recipe: str) -> None:
     with pytest.raises(InputError, match="no_such_key"):
         retrain(recipe, ("train.no_such_key=1",))

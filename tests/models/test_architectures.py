@@ -22,7 +22,7 @@ from tests.fixtures.model_kinds import KINDS, Kind
 K = 4
 SIZES = [(1, 1), (1, 6), (7, 1), (33, 65), (375, 500)]
 ROOM = Path(models.__file__).parent
-SUPPORT = {"__init__", "spec", "pretrained"}
+SUPPORT = {"__init__", "spec", "pretrained", "start"}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
 DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]

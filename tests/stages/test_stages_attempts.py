@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,24 @@ def raising(error: BaseException) -> Callable[[], EvalReport]:
         raise error
 
     return attempt
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_one_that_starts_from_another_waits_for_its_ending(side_by_side: bool) -> None:
+    ended: list[str] = []
+
+    def attempt(label: str) -> EvalReport:
+        time.sleep(0.05 if label == "parent" else 0.0)
+        ended.append(label)
+        if label == "parent":
+            raise InputError("the parent failed")
+        return scored(0.5, label)
+
+    attempts = {label: partial(attempt, label) for label in ("parent", "child", "grandchild")}
+    after = {"child": "parent", "grandchild": "child"}
+    outcomes = attempt_all(attempts, side_by_side=side_by_side, after=after)
+    assert ended == ["parent", "child", "grandchild"]
+    assert [type(outcome).__name__ for outcome in outcomes.values()] == ["InputError", "EvalReport", "EvalReport"]
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])

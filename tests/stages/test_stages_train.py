@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from segpipe import checkpoint, models, storage
 from segpipe.config import ResourceConfig
@@ -198,3 +199,19 @@ def test_a_training_that_blows_up_names_step_and_samples(shapes: Shapes, tmp_pat
     with pytest.raises(NonFiniteError, match=r"^loss .* at step \d+ .*in samples train/00\d\d, .*Lower train"):
         shapes.train(tmp_path, run)
     assert finished(run_location(run, version=shapes.version, to=str(tmp_path))) is None
+
+
+def test_a_training_starts_from_the_finished_weights_of_another(shapes: Shapes) -> None:
+    """Whose steps are too small to move it: what is trained is the parent, but for what batches leave in its norms."""
+    still = shapes.run.train.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0, "epochs": 1})
+    child = shapes.run.model_copy(update={"label": "child", "train": still, "start_from": shapes.run})
+    result = shapes.train(run=child)
+    model, _ = checkpoint.load_model(result.model_uri)
+    parent, _ = checkpoint.load_model(shapes.result.model_uri)
+    named = dict(parent.named_parameters())
+    moved = {key: float((value - named[key]).detach().abs().max()) for key, value in model.named_parameters()}
+    assert max(moved.values()) < 1e-28, moved  # a weight of exactly 0 moves by as much as a step is long
+    assert json.loads((Path(result.run_uri) / "run.json").read_text())["start_from"] == shapes.run.identity
+    orphan = child.model_copy(update={"start_from": shapes.run.model_copy(update={"label": "nobody"})})
+    with pytest.raises(InputError, match=r"start_from: .*/nobody-\w+ holds no finished training of nobody on this"):
+        shapes.train(run=orphan)
