@@ -18,6 +18,7 @@ from segpipe.models import (
     deeplab_v3plus,
     faster_rcnn,
     fcn,
+    fcn_vgg,
     hrnet_pose,
     mask2former,
     mask_rcnn,
@@ -50,6 +51,7 @@ MODELS: dict[str, ModelSpec] = {
     for found in (
         unet.SPEC,
         *fcn.SPECS,
+        *fcn_vgg.SPECS,
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,

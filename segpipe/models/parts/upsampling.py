@@ -105,8 +105,10 @@ class MaxUnpool(nn.Module):
             raise InputError(
                 "upsampling: max_unpool needs the switches of the pooling that it undoes, and was given none"
             )
-        fine = coarse_NChw.new_zeros(*coarse_NChw.shape[:2], height * width)
-        return fine.scatter(2, switches_NChw.flatten(2), coarse_NChw.flatten(2)).unflatten(2, (height, width))
+        images, channels = coarse_NChw.shape[:2]
+        fine = coarse_NChw.new_zeros(images, channels, height * width)
+        fine = fine.scatter(2, switches_NChw.flatten(2), coarse_NChw.flatten(2))
+        return fine.reshape(images, channels, height, width)
 
 
 class Transposed(nn.Module):
@@ -144,7 +146,7 @@ class Transposed(nn.Module):
             dilation=dilation,
             bias=False,
         )
-        bilinear_(self.convolution.weight, stride)
+        bilinear_(self.convolution)
 
     def forward(self, coarse_NChw: Tensor, height: int, width: int, switches_NChw: Tensor | None = None) -> Tensor:
         return self.convolution(coarse_NChw)[..., :height, :width]  # type: ignore[no-any-return]
@@ -205,19 +207,20 @@ def bilinear_kernel(size: int, stride: int) -> Tensor:
     """
     distance = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2).abs()
     tent = (1 - distance / stride).clamp(min=0)
-    total = F.pad(tent, (0, -size % stride)).unflatten(0, (-1, stride)).sum(0)
-    tent = tent / total.repeat(-(-size // stride))[:size]
-    return tent[:, None] * tent[None, :]
+    total = F.pad(tent, (0, -size % stride)).reshape(-1, stride).sum(0)
+    scaled = tent / total.repeat(-(-size // stride))[:size]
+    return scaled[:, None] * scaled[None, :]
 
 
-def bilinear_(weight_CCKK: Tensor, stride: int) -> Tensor:
-    """Fills the weight of a transposed convolution, in place: channel c to channel c bilinearly, the others zero."""
-    kernel = bilinear_kernel(weight_CCKK.shape[-1], stride).to(weight_CCKK)
+def bilinear_(layer: nn.ConvTranspose2d) -> None:
+    """Fills its weight in place: channel c to channel c (of its group) bilinearly for its stride, the others zero."""
+    kernel = bilinear_kernel(layer.kernel_size[0], layer.stride[0])
     with torch.no_grad():
-        weight_CCKK.zero_()
-        for channel in range(min(weight_CCKK.shape[:2])):
-            weight_CCKK[channel, channel] = kernel
-    return weight_CCKK
+        layer.weight.zero_()
+        ins, outs = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+        for channel in range(layer.in_channels):
+            if channel % ins < outs:
+                layer.weight[channel, channel % ins] = kernel
 
 
 def warn_of_checkerboard(kernel_size: int, stride: int) -> None:

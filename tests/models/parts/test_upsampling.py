@@ -15,6 +15,7 @@ from segpipe.models.parts.layers import resize
 from segpipe.models.parts.upsampling import (
     UPSAMPLERS,
     FixedBilinear,
+    bilinear_,
     bilinear_kernel,
     bilinear_size,
     transposed_size,
@@ -124,7 +125,7 @@ def test_a_transposed_convolution_begins_as_bilinear_interpolation(stride: int) 
 
 
 def test_bilinear_kernels_are_those_of_the_authors_of_fcn() -> None:
-    """Their surgery.py: 1 - |x - c| / f along each axis; f = (K + 1) // 2, c = f - 1 of an odd K, f - 0.5 of an even."""
+    """Their surgery.py: 1 - |x - c| / f along each axis; f = (K + 1) // 2; c = f - 1 of odd K, else f - 0.5."""
     for size, stride in ((4, 2), (16, 8), (32, 16), (64, 32), (63, 32)):
         factor = (size + 1) // 2
         along = 1 - (torch.arange(size) - (factor - (1 if size % 2 else 0.5))).abs() / factor
@@ -146,6 +147,15 @@ def test_fixed_bilinear_has_nothing_to_learn_or_to_load() -> None:
     assert not list(module.parameters())
     assert not module.state_dict()
     assert module(torch.ones(1, 3, 2, 2)).shape == (1, 3, 96, 96)
+
+
+def test_each_group_begins_as_bilinear_interpolation() -> None:
+    maps = noise(1, 4, 5, 5)
+    for groups in (1, 2, 4):
+        layer = nn.ConvTranspose2d(4, 4, 4, stride=2, padding=1, groups=groups, bias=False)
+        bilinear_(layer)
+        expected = upsample("transposed", 4, 4)(maps, 10, 10)
+        torch.testing.assert_close(layer(maps), expected)
 
 
 def test_pixel_shuffling_begins_as_repetition() -> None:
