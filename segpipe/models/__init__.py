@@ -15,6 +15,7 @@ from torch import nn
 
 from segpipe.errors import InputError
 from segpipe.models import (
+    deconvnet,
     deeplab_v3plus,
     faster_rcnn,
     fcn,
@@ -52,6 +53,7 @@ MODELS: dict[str, ModelSpec] = {
         unet.SPEC,
         *fcn.SPECS,
         *fcn_vgg.SPECS,
+        deconvnet.SPEC,
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
