@@ -15,9 +15,11 @@ from torch import nn
 
 from segpipe.errors import InputError
 from segpipe.models import (
+    deconvnet,
     deeplab_v3plus,
     faster_rcnn,
     fcn,
+    fcn_vgg,
     hrnet_pose,
     mask2former,
     mask_rcnn,
@@ -53,6 +55,8 @@ MODELS: dict[str, ModelSpec] = {
     for found in (
         unet.SPEC,
         *fcn.SPECS,
+        *fcn_vgg.SPECS,
+        deconvnet.SPEC,
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,

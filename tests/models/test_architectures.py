@@ -25,6 +25,9 @@ ROOM = Path(models.__file__).parent
 SUPPORT = {"__init__", "spec", "pretrained", "start"}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
+# Rounding may move a maximum to the next cell, and what is unpooled there with it: a few values are then quite others.
+SWITCHED = {"deconvnet", "segnet", "segnet_basic", "bayesian_segnet"}
+MOVED_SHARE = 0.05
 DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]
 every_dense = pytest.mark.parametrize("name", DENSE)
 
@@ -137,7 +140,8 @@ def test_half_precision_says_nearly_the_same(name: str) -> None:
     assert all(bool(value.float().isfinite().all()) for value in half.values())
     if kind_of(name) is KINDS[DenseOutput]:
         scale = float(exact["logits"].abs().max())
-        torch.testing.assert_close(half["logits"].float(), exact["logits"], rtol=0, atol=0.1 * scale)
+        far = (half["logits"].float() - exact["logits"]).abs() > 0.1 * scale
+        assert float(far.float().mean()) <= (MOVED_SHARE if name in SWITCHED else 0)
 
 
 @every_dense

@@ -74,6 +74,19 @@ def test_a_dilated_mobilenet_without_squeeze_is_the_strided_one(output_stride: i
     torch.testing.assert_close(dense[..., ::step, ::step], sparse, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["vgg11", "vgg16_bn_slim"])
+@pytest.mark.parametrize(("output_stride", "step"), [(16, 2), (8, 4)])
+@pytest.mark.parametrize("size", [(65, 47), (64, 96), (33, 1)])
+def test_a_dilated_vgg_read_sparsely_is_the_strided_one(
+    name: str, output_stride: int, step: int, size: tuple[int, int]
+) -> None:
+    strided, dilated = same_weights(name, 32, output_stride)
+    with torch.no_grad():
+        sparse, dense = strided(images(*size))[-1], dilated(images(*size))[-1]
+    assert dense.shape[-2:] == tuple(-(-length // output_stride) for length in size)
+    torch.testing.assert_close(dense[..., ::step, ::step], sparse, rtol=1e-4, atol=1e-5 * float(sparse.abs().max()))
+
+
 def test_norm_layers_keep_each_familys_constants() -> None:
     for name, (eps, momentum) in {"resnet18": (1e-5, 0.1), "mobilenet_v3_large": (1e-3, 0.01)}.items():
         norms = [module for module in build_backbone(name).modules() if isinstance(module, nn.BatchNorm2d)]
@@ -81,7 +94,7 @@ def test_norm_layers_keep_each_familys_constants() -> None:
         assert all(type(norm) is BatchNorm2d and (norm.eps, norm.momentum) == (eps, momentum) for norm in norms)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_large", "resnext50_32x4d"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_large", "resnext50_32x4d", "vgg16_bn_slim"])
 def test_frozen_norms_are_those_of_evaluation_and_have_nothing_to_train(name: str) -> None:
     trained = build_backbone(name).eval()
     for module in trained.modules():

@@ -16,15 +16,16 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import mobilenet, resnet
+from segpipe.models.parts.backbones import mobilenet, resnet, vgg
 from segpipe.models.parts.backbones.dilation import stride_to_dilation
 from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
 
-__all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone"]
+__all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone", "replace_stem"]
 
 BACKBONES: dict[str, Layout] = {
     **resnet.LAYOUTS,
     **mobilenet.LAYOUTS,
+    **vgg.LAYOUTS,
 }
 
 
@@ -62,12 +63,13 @@ def build_backbone(
     *,
     in_channels: int = 3,
     output_stride: int = 32,
-    norm: str = "batch",
+    norm: str | None = None,
     taps: Mapping[str, int] | None = None,
 ) -> Backbone:
     """A backbone with random weights. Raises InputError on an unknown name, or an output stride or norm it cannot have.
 
-    `norm` is one of NORMS. `taps` are the layers to take maps after, with their channels, instead of the usual five.
+    `norm` is one of those that its `Layout` has, and by default the first of them: "batch", or "none" of a network
+    without any. `taps` are the layers to take maps after, with their channels, instead of the usual five.
     """
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
@@ -77,6 +79,7 @@ def build_backbone(
     if output_stride not in layout.output_strides:
         known = ", ".join(map(str, layout.output_strides))
         raise InputError(f"output_stride: {output_stride!r} is not one of {known}, which {name} can have")
+    norm = layout.norms[0] if norm is None else norm
     if norm not in layout.norms:
         raise InputError(f"norm: {norm!r} is not one of {', '.join(layout.norms)}, which {name} can have")
     if taps is not None:
@@ -85,11 +88,12 @@ def build_backbone(
     stride_to_dilation(layers, output_stride)
     backbone = Backbone(name, layers, layout)
     if in_channels != 3:
-        _replace_stem(backbone, in_channels)
+        replace_stem(backbone, in_channels)
     return backbone
 
 
-def _replace_stem(backbone: Backbone, in_channels: int) -> None:
+def replace_stem(backbone: Backbone, in_channels: int) -> None:
+    """Puts a random first convolution for images of `in_channels` in the place of that for three, all else equal."""
     old = backbone.get_submodule(backbone.stem)
     assert isinstance(old, nn.Conv2d)
     new = nn.Conv2d(

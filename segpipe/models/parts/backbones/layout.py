@@ -21,9 +21,10 @@ class Layout:
     """A classifier's layers up to its last map, and the five of them after which a map is taken.
 
     `layers(norm)` are its children in the order in which they are called, without pooling to one cell and classifier,
-    under torchvision's names; `norm` is one of `norms`. The maps of `taps` lie at strides 2, 4, 8, 16, 32 of the
-    undilated network and have `channels`. A network that begins at stride 4 has four taps, and 0 as its first number of
-    channels. `stem` is the name of the first convolution. `output_strides` are those that it can be dilated to.
+    under torchvision's names; `norm` is one of `norms`, the first of which is the default. The maps of `taps` lie at
+    strides 2, 4, 8, 16, 32 of the undilated network and have `channels`. A network that begins at stride 4 has four
+    taps, and 0 as its first number of channels. `stem` is the name of the first convolution. `output_strides` are those
+    that it can be dilated to.
     """
 
     layers: Callable[[str], Mapping[str, nn.Module]]
