@@ -15,6 +15,8 @@ from torch import nn
 
 from segpipe.errors import InputError
 from segpipe.models import (
+    deeplab_v3,
+    deeplab_v3_cascade,
     deeplab_v3plus,
     faster_rcnn,
     fcn,
@@ -50,6 +52,8 @@ MODELS: dict[str, ModelSpec] = {
     for found in (
         unet.SPEC,
         *fcn.SPECS,
+        deeplab_v3.SPEC,
+        deeplab_v3_cascade.SPEC,
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
