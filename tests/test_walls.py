@@ -131,7 +131,6 @@ SIBLINGS = {
 # An architecture made of another one's parts: its file may import the other's.
 PARENTS = {
     "mask_rcnn": {"faster_rcnn"},
-    "panoptic_deeplab": {"deeplab_v3plus"},
     "panoptic_fpn": {"mask_rcnn"},
     "unet_watershed": {"unet"},
 }

@@ -14,35 +14,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from segpipe.errors import InputError
+from segpipe.models.parts.aspp import ASPP, rates_for
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu, resize, separable_conv
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
-# The rates double with the resolution of the map, so that they span the same part of the image.
-RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 LOW_LEVEL_CHANNELS = 48
-
-
-class ASPP(nn.Module):
-    """Five views of one map, side by side: 1x1, 3x3 atrous separable at each of `rates`, and the mean of the image."""
-
-    def __init__(self, in_channels: int, channels: int, rates: tuple[int, ...]) -> None:
-        super().__init__()
-        self.point = conv_norm_relu(in_channels, channels, 1)
-        self.atrous = nn.ModuleList(separable_conv(in_channels, channels, dilation=rate) for rate in rates)
-        self.image = conv_norm_relu(in_channels, channels, 1)
-        self.project = conv_norm_relu(channels * (len(rates) + 2), channels, 1)
-        self.dropout = nn.Dropout(0.1)
-
-    def forward(self, features_NCHW: Tensor) -> Tensor:
-        height, width = features_NCHW.shape[-2:]
-        image = self.image(F.adaptive_avg_pool2d(features_NCHW, 1)).expand(-1, -1, height, width)
-        views = (self.point(features_NCHW), *(atrous(features_NCHW) for atrous in self.atrous), image)
-        return self.dropout(self.project(torch.cat(views, dim=1)))  # type: ignore[no-any-return]
 
 
 class DeepLabV3Plus(nn.Module):
@@ -51,7 +30,7 @@ class DeepLabV3Plus(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, *, rates: tuple[int, ...], channels: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.aspp = ASPP(backbone.channels[4], channels, rates)
+        self.aspp = ASPP(backbone.channels[4], channels, rates, separable=True)
         self.low_level = conv_norm_relu(backbone.channels[1], LOW_LEVEL_CHANNELS, 1)
         self.decoder = nn.Sequential(
             separable_conv(channels + LOW_LEVEL_CHANNELS, channels), separable_conv(channels, channels)
@@ -71,11 +50,10 @@ def build(*, num_classes: int, in_channels: int, backbone: str, output_stride: i
 
     Raises InputError on an unknown backbone, an output stride other than 8 and 16, or fewer than one channel.
     """
-    if output_stride not in RATES:
-        raise InputError(f"output_stride: {output_stride} is not one of 8, 16 (the paper's rates are for these)")
+    rates = rates_for(output_stride)
     check_counts(channels=channels)
     body = build_backbone(backbone, in_channels=in_channels, output_stride=output_stride)
-    return DeepLabV3Plus(body, num_classes, rates=RATES[output_stride], channels=channels)
+    return DeepLabV3Plus(body, num_classes, rates=rates, channels=channels)
 
 
 def _published(dataset: str, value: float, backbone: str) -> Published:

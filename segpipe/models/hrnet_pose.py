@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from segpipe.errors import InputError
-from segpipe.models.parts.hrnet import MODULES, HRNet
+from segpipe.models.parts.hrnet import MODULES, HRNet, adapt_keys
 from segpipe.models.spec import HeatmapOutput, ModelSpec, Published
 from segpipe.types import Task
 
@@ -43,8 +43,7 @@ OPTIONS: Mapping[str, Any] = {
 # By framing, the options that it makes no use of.
 UNUSED = {"objects": ("tile", "overlap"), "image": ("input_size", "padding", "jitter", "most_objects")}
 TASKS_OWN = ("keypoint_pairs", "tile", "overlap")
-# What the authors' classifiers for ImageNet have behind the body.
-CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
+HEAD = ("final_layer.weight", "final_layer.bias")
 
 
 class HRNetPose(nn.Module):
@@ -213,13 +212,7 @@ def _check(
 
 def adapt(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' pose networks, their classifiers for ImageNet (the body alone) and MMPose's files -> our keys."""
-    adapted = {}
-    for key, value in state_dict.items():
-        name = key.removeprefix("module.").removeprefix("keypoint_head.").removeprefix("head.")
-        if name in ("final_layer.weight", "final_layer.bias"):
-            adapted[name] = value
-        elif not name.startswith(CLASSIFIER):
-            adapted[f"backbone.{name.removeprefix('backbone.')}"] = value
+    adapted = adapt_keys(state_dict, wrappers=("module.", "keypoint_head.", "head."), heads=HEAD)
     # A classifier makes all four maps; of its last fusion a pose network has the finest alone.
     last = f"backbone.stage4.{MODULES[-1] - 1}.fuse_layers."
     return {key: value for key, value in adapted.items() if not key.startswith((f"{last}1", f"{last}2", f"{last}3"))}
@@ -268,7 +261,7 @@ def _spec(
         differs=DIFFERS + differs,
         published=published,
         adapt=adapt,
-        heads=("final_layer.weight", "final_layer.bias"),
+        heads=HEAD,
     )
 
 

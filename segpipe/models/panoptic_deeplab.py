@@ -1,7 +1,7 @@
 """Panoptic-DeepLab: classes, centres of things, and from each pixel the way to its centre, by two decoders.
 
 Panoptic-DeepLab: A Simple, Strong, and Fast Baseline for Bottom-Up Panoptic Segmentation, Cheng, Collins, Zhu, Liu,
-Huang, Adam, Chen, CVPR 2020, arXiv:1911.10194, figure 2. The pyramid (ASPP) is that of `deeplab_v3plus.py`.
+Huang, Adam, Chen, CVPR 2020, arXiv:1911.10194, figure 2. The pyramid (ASPP) is that of DeepLabV3+, in `parts/`.
 
     images -> backbone -> ASPP -> up, concat stride 8, 5x5 -> up, concat stride 4, 5x5 -> 5x5 -> 1x1, K     classes
                     `---> ASPP -> up, concat stride 8, 5x5 -> up, concat stride 4, 5x5 -> 5x5 -> 1x1, 1     centres
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.deeplab_v3plus import ASPP, RATES
+from segpipe.models.parts.aspp import ASPP, rates_for
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu, resize
 from segpipe.models.spec import CentreOutput, ModelSpec, Published, RegionTarget
@@ -53,7 +53,7 @@ class Decoder(nn.Module):
         self, backbone: Backbone, channels: tuple[int, int], low_channels: tuple[int, int], rates: tuple[int, ...]
     ) -> None:
         super().__init__()
-        self.aspp = ASPP(backbone.channels[4], channels[0], rates)
+        self.aspp = ASPP(backbone.channels[4], channels[0], rates, separable=True)
         self.project = nn.ModuleList(
             conv_norm_relu(backbone.channels[level], low, 1) for level, low in zip((2, 1), low_channels, strict=True)
         )
@@ -105,12 +105,11 @@ def build(*, num_classes: int, in_channels: int, backbone: str, output_stride: i
 
     Raises InputError on an unknown backbone, an output stride other than 8 and 16, or channels that do not divide.
     """
-    if output_stride not in RATES:
-        raise InputError(f"output_stride: {output_stride} is not one of 8, 16 (the paper's rates are for these)")
+    rates = rates_for(output_stride)
     if channels < 16 or channels % 16:
         raise InputError(f"channels: {channels} is not a positive multiple of 16; the default is 256")
     body = build_backbone(backbone, in_channels=in_channels, output_stride=output_stride)
-    return PanopticDeepLab(body, num_classes, rates=RATES[output_stride], channels=channels)
+    return PanopticDeepLab(body, num_classes, rates=rates, channels=channels)
 
 
 SPEC = ModelSpec(
@@ -128,7 +127,7 @@ SPEC = ModelSpec(
     differs=(
         "torchvision's ResNets and MobileNetV3: one 7x7 convolution as stem, no multi-grid rates, so that ImageNet "
         "weights fit; the authors' best numbers are of Xception-71",
-        "atrous separable convolutions in the pyramid, those of deeplab_v3plus.py; the authors' are not separable",
+        "atrous separable convolutions in the pyramid, those of DeepLabV3+; the authors' are not separable",
         "plain cross entropy over the labelled pixels; the authors train on the hardest 15 % of them and weigh by 3 "
         "those of objects below 64 x 64 pixels",
         "Gaussians of 8 pixels shrink in crops of fewer than 512 pixels: a 64th of the longer side",

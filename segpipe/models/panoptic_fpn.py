@@ -20,32 +20,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segpipe.errors import InputError
 from segpipe.models import mask_rcnn
 from segpipe.models.parts.regions import SIZE_DIVISOR, RegionNetwork, find_regions, pad_images
+from segpipe.models.parts.semantic_branch import NUM_LEVELS, SemanticBranch, semantic_branch
 from segpipe.models.spec import ModelSpec, Published, RegionOutput, RegionTarget
 from segpipe.types import Task
-
-# P2 to P5; the levels above them are for proposals alone.
-NUM_LEVELS = 4
-CHANNELS_IN_A_GROUP = 4  # 32 groups of the paper's 128 channels
-
-
-class SemanticBranch(nn.Module):
-    """P2..P5, finest first, each half as large as the one before -> logits at the size of P2 (N, K, h, w)."""
-
-    def __init__(self, in_channels: int, channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.levels = nn.ModuleList(_upward(in_channels, channels, steps) for steps in range(NUM_LEVELS))
-        self.head = nn.Conv2d(channels, num_classes, 1)
-
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        upward = [branch(level_NCHW) for branch, level_NCHW in zip(self.levels, levels, strict=True)]
-        return self.head(torch.stack(upward).sum(0))  # type: ignore[no-any-return]
 
 
 class PanopticFPN(nn.Module):
@@ -77,24 +59,8 @@ def build(*, num_classes: int, channels: int, **options: Any) -> PanopticFPN:
 
     Raises InputError on channels that are no multiple of 8, and as `mask_rcnn.build`.
     """
-    if channels < 8 or channels % 8:
-        raise InputError(f"channels: {channels} is not a positive multiple of 8; the default is 256")
-    network = mask_rcnn.build(num_classes=num_classes, channels=channels, **options)
-    return PanopticFPN(network, SemanticBranch(channels, channels // 2, num_classes))
-
-
-def _upward(in_channels: int, channels: int, steps: int) -> nn.Sequential:
-    """From a level `steps` above P2 down to its size: a convolution for each doubling, and one for P2 itself."""
-    blocks: list[nn.Module] = []
-    for number in range(max(1, steps)):
-        blocks += [
-            nn.Conv2d(channels if number else in_channels, channels, 3, padding=1, bias=False),
-            nn.GroupNorm(channels // CHANNELS_IN_A_GROUP, channels),
-            nn.ReLU(inplace=True),
-        ]
-        if steps:
-            blocks.append(nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False))
-    return nn.Sequential(*blocks)
+    semantic = semantic_branch(channels, num_classes)
+    return PanopticFPN(mask_rcnn.build(num_classes=num_classes, channels=channels, **options), semantic)
 
 
 SPEC = ModelSpec(

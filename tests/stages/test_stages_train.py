@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from segpipe import checkpoint, models, storage
 from segpipe.config import ResourceConfig

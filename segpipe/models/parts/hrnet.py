@@ -1,7 +1,7 @@
 """HRNet's body: maps of four resolutions side by side, which never leaves the finest and mixes all of them often.
 
 Deep High-Resolution Representation Learning, Sun et al. 2019 (arXiv:1902.09212, for poses) and Wang et al. 2020
-(arXiv:1908.07919, for everything). `hrnet_pose.py` stands on it, as may every architecture that wants these maps.
+(arXiv:1908.07919, for everything). `hrnet_pose.py` and `hrnet.py` stand on it.
 
     images -> conv1, conv2 (stride 4) -> layer1 -> stage2 -> stage3 -> stage4 -> maps
                      C   ------------------+----------+--------+--------+---  stride  4
@@ -16,7 +16,7 @@ Letter legend: N batch, C channels (the width of the finest branch), H W image s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ from segpipe.models.parts.layers import BatchNorm2d
 
 STAGES = (2, 3, 4)
 MODULES = (1, 4, 3)  # exchange units of stages 2, 3 and 4
+# What the authors' classifiers for ImageNet have behind the body, and their networks for pixels beside it.
+NO_PART_OF_OURS = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.", "loss.")
 
 
 class HRNet(nn.Module):
@@ -34,7 +36,8 @@ class HRNet(nn.Module):
 
     `width` channels in the finest branch, twice as many in each coarser one; `channels` says them. `stem` channels
     before that, 64 in the papers; `blocks` residual blocks a branch and exchange unit, 4 there. With `finest_only` the
-    last fusion makes the map of stride 4 alone, as the pose networks have it; without, as those for pixels will.
+    last fusion makes the map of stride 4 alone, as the pose networks have it. `enlargement` is how a coarser map comes
+    up in a fusion: "nearest" in the authors' pose networks, "bilinear" in their networks for pixels.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class HRNet(nn.Module):
         blocks: int = 4,
         modules: Sequence[int] = MODULES,
         finest_only: bool = False,
+        enlargement: str = "nearest",
     ) -> None:
         super().__init__()
         self.name = name
@@ -64,7 +68,9 @@ class HRNet(nn.Module):
             channels = tuple(width << branch for branch in range(stage))
             self.add_module(f"transition{stage - 1}", _transition(before, channels))
             single = [finest_only and stage == 4 and at == num_modules - 1 for at in range(num_modules)]
-            units = (ExchangeUnit(channels, blocks=blocks, finest_only=alone) for alone in single)
+            units = (
+                ExchangeUnit(channels, blocks=blocks, finest_only=alone, enlargement=enlargement) for alone in single
+            )
             self.add_module(f"stage{stage}", nn.Sequential(*units))
             before = channels
         for module in self.modules():
@@ -83,14 +89,34 @@ class HRNet(nn.Module):
         return maps
 
 
+def adapt_keys(
+    state_dict: Mapping[str, Tensor], *, wrappers: Sequence[str], heads: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """A released state dict under our keys: "backbone." and the body's names, which are the authors', and `heads`.
+
+    `wrappers` are the prefixes to take off, in order. What else the authors' classifiers and losses have is left out.
+    """
+    adapted = {}
+    for key, value in state_dict.items():
+        name = key
+        for wrapper in wrappers:
+            name = name.removeprefix(wrapper)
+        if name.startswith(heads):
+            adapted[name] = value
+        elif not name.startswith(NO_PART_OF_OURS):
+            adapted[f"backbone.{name.removeprefix('backbone.')}"] = value
+    return adapted
+
+
 class ExchangeUnit(nn.Module):
     """Residual blocks in every branch, then each branch becomes the sum of all of them, brought to its size.
 
-    Coarser maps come up by 1 x 1 and nearest neighbour, finer ones go down by 3 x 3 of stride 2, one a halving.
+    Coarser maps come up by 1 x 1 and `enlargement`, finer ones go down by 3 x 3 of stride 2, one a halving.
     """
 
-    def __init__(self, channels: Sequence[int], *, blocks: int, finest_only: bool) -> None:
+    def __init__(self, channels: Sequence[int], *, blocks: int, finest_only: bool, enlargement: str) -> None:
         super().__init__()
+        self.enlargement = enlargement
         self.branches = nn.ModuleList(
             nn.Sequential(*(BasicBlock(c, c, norm_layer=BatchNorm2d) for _ in range(blocks))) for c in channels
         )
@@ -108,7 +134,9 @@ class ExchangeUnit(nn.Module):
             total = torch.zeros_like(maps[target])
             for path, features in zip(paths.children(), maps, strict=True):
                 moved = path(features)
-                total = total + (moved if moved.shape[-2:] == size else F.interpolate(moved, size=size, mode="nearest"))
+                if moved.shape[-2:] != size:
+                    moved = F.interpolate(moved, size=size, mode=self.enlargement)
+                total = total + moved
             fused.append(F.relu(total))
         return tuple(fused)
 

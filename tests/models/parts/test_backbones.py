@@ -117,3 +117,21 @@ def test_maps_may_be_taken_after_other_children() -> None:
         maps = backbone(torch.empty(2, 3, 64, 96))
     assert backbone.channels == (160, 960)
     assert [tuple(features.shape) for features in maps] == [(2, 160, 2, 3), (2, 960, 2, 3)]
+
+
+@pytest.mark.parametrize(("output_stride", "rates"), [(16, {2}), (8, {4})])
+def test_a_widened_stage_has_one_rate(output_stride: int, rates: set[int]) -> None:
+    """As in the authors' code of DeepLabV3 and PSPNet, and torchvision's dilated MobileNetV3."""
+    with torch.device("meta"):
+        resnet = build_backbone("resnet50", output_stride=output_stride, widened=True)
+        maps = resnet(torch.empty(2, 3, 65, 47))
+    assert {unit.conv2.dilation[0] for unit in resnet.layer4} == rates
+    assert tuple(maps[-1].shape[-2:]) == (-(-65 // output_stride), -(-47 // output_stride))
+
+
+def test_a_widened_mobilenet_is_torchvisions_dilated_one() -> None:
+    theirs = torchvision.models.mobilenet_v3_large(weights=None, dilated=True).features.eval()
+    ours = build_backbone("mobilenet_v3_large", output_stride=16, widened=True).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    with torch.no_grad():
+        assert torch.equal(ours(images())[-1], theirs(images()))

@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import mobilenet, resnet, vgg
-from segpipe.models.parts.backbones.dilation import stride_to_dilation
+from segpipe.models.parts.backbones.dilation import set_multi_grid, stride_to_dilation, units_between
 from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
 
 __all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone", "replace_stem"]
@@ -65,11 +65,15 @@ def build_backbone(
     output_stride: int = 32,
     norm: str | None = None,
     taps: Mapping[str, int] | None = None,
+    widened: bool = False,
+    multi_grid: Sequence[int] = (),
 ) -> Backbone:
     """A backbone with random weights. Raises InputError on an unknown name, or an output stride or norm it cannot have.
 
     `norm` is one of those that its `Layout` has, and by default the first of them: "batch", or "none" of a network
-    without any. `taps` are the layers to take maps after, with their channels, instead of the usual five.
+    without any. `taps` are the layers to take maps after, with their channels, instead of the usual five. `widened` and
+    `multi_grid`, the rates of the units of the last stage as multiples of that stage's own, are `dilation.py`'s; none
+    means the atrous rule alone.
     """
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
@@ -82,10 +86,13 @@ def build_backbone(
     norm = layout.norms[0] if norm is None else norm
     if norm not in layout.norms:
         raise InputError(f"norm: {norm!r} is not one of {', '.join(layout.norms)}, which {name} can have")
+    layers = layout.layers(norm)
+    stride_to_dilation(layers, output_stride, widened=widened)
+    if multi_grid:
+        units = units_between(layers, *layout.taps[-2:])
+        set_multi_grid(units, multi_grid, layout.output_strides[-1] // output_stride)
     if taps is not None:
         layout = dataclasses.replace(layout, taps=tuple(taps), channels=tuple(taps.values()))
-    layers = layout.layers(norm)
-    stride_to_dilation(layers, output_stride)
     backbone = Backbone(name, layers, layout)
     if in_channels != 3:
         replace_stem(backbone, in_channels)
