@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segpipe.losses.reading import logits_of_classes
+
 
 def cross_entropy(
     logits_NKHW: Tensor, labels_NHW: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
@@ -19,12 +21,14 @@ def cross_entropy(
 
     Labels are class ids (any integer type); `weight` is (K,), and weighted means divide by the sum of the weights of
     the pixels' classes, as torch's does. Where torch divides zero by zero (every pixel ignored, or of weight 0) the
-    loss is 0 with a zero gradient, so that one empty crop cannot poison a run. Computed in float32 whatever the logits.
+    loss is 0 with a zero gradient, so that one empty crop cannot poison a run. One logit stands for two classes (see
+    `reading.py`), which have two weights. Computed in float32 whatever the logits, but in float64 of such.
     """
     labels = labels_NHW.long()
-    weight = None if weight is None else weight.to(device=logits_NKHW.device, dtype=torch.float32)
-    total = F.cross_entropy(logits_NKHW.float(), labels, weight=weight, ignore_index=ignore_index, reduction="sum")
-    counted = (labels != ignore_index).float()
+    logits = logits_of_classes(logits_NKHW)
+    weight = None if weight is None else weight.to(logits)
+    total = F.cross_entropy(logits, labels, weight=weight, ignore_index=ignore_index, reduction="sum")
+    counted = (labels != ignore_index).to(logits)
     if weight is not None:
         counted = counted * weight[labels.masked_fill(counted == 0, 0)]
     divisor = counted.sum()
