@@ -127,7 +127,16 @@ def test_a_wrong_command_is_found(line: str, fault: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["segpipe/utils.py", "nowhere/", "retrain/weekly", "--quick", "SEGPIPE_HOUSE", "residualnet", "{worker: 1}", "http://a"],
+    [
+        "segpipe/utils.py",
+        "nowhere/",
+        "retrain/weekly",
+        "--quick",
+        "SEGPIPE_HOUSE",
+        "residualnet",
+        "{worker: 1}",
+        "http://a",
+    ],
 )
 def test_a_wrong_name_is_found(name: str) -> None:
     with pytest.raises((AssertionError, ValueError)):

@@ -16,7 +16,9 @@ from torch import nn
 from segpipe.errors import InputError
 from segpipe.models import (
     deeplab_v3plus,
+    enet,
     faster_rcnn,
+    fc_densenet,
     fcn,
     hrnet_pose,
     mask2former,
@@ -51,6 +53,8 @@ MODELS: dict[str, ModelSpec] = {
         unet.SPEC,
         *fcn.SPECS,
         deeplab_v3plus.SPEC,
+        enet.SPEC,
+        *fc_densenet.SPECS,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
         retinanet.SPEC,

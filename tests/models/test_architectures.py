@@ -137,7 +137,9 @@ def test_half_precision_says_nearly_the_same(name: str) -> None:
     assert all(bool(value.float().isfinite().all()) for value in half.values())
     if kind_of(name) is KINDS[DenseOutput]:
         scale = float(exact["logits"].abs().max())
-        torch.testing.assert_close(half["logits"].float(), exact["logits"], rtol=0, atol=0.1 * scale)
+        apart = (half["logits"].float() - exact["logits"]).abs() > 0.1 * scale
+        # Rounding may move a maximum by a cell, and what is unpooled goes where it was.
+        assert float(apart.float().mean()) < 1e-3
 
 
 @every_dense
