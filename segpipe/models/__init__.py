@@ -27,6 +27,7 @@ from segpipe.models import (
     panoptic_fpn,
     retinanet,
     unet,
+    unet_valid,
     unet_watershed,
 )
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
@@ -51,6 +52,7 @@ MODELS: dict[str, ModelSpec] = {
     found.name: found
     for found in (
         unet.SPEC,
+        unet_valid.SPEC,
         *fcn.SPECS,
         deeplab_v3plus.SPEC,
         enet.SPEC,
