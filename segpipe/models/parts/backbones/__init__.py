@@ -64,10 +64,12 @@ def build_backbone(
     output_stride: int = 32,
     norm: str = "batch",
     taps: Mapping[str, int] | None = None,
+    widened: bool = False,
 ) -> Backbone:
     """A backbone with random weights. Raises InputError on an unknown name, or an output stride or norm it cannot have.
 
     `norm` is one of NORMS. `taps` are the layers to take maps after, with their channels, instead of the usual five.
+    `widened` is `dilation.py`'s.
     """
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
@@ -82,7 +84,7 @@ def build_backbone(
     if taps is not None:
         layout = dataclasses.replace(layout, taps=tuple(taps), channels=tuple(taps.values()))
     layers = layout.layers(norm)
-    stride_to_dilation(layers, output_stride)
+    stride_to_dilation(layers, output_stride, widened=widened)
     backbone = Backbone(name, layers, layout)
     if in_channels != 3:
         _replace_stem(backbone, in_channels)

@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from torch import nn
 
 
-def stride_to_dilation(stages: Mapping[str, nn.Module], output_stride: int) -> None:
+def stride_to_dilation(stages: Mapping[str, nn.Module], output_stride: int, *, widened: bool = False) -> None:
     """Turns the strides beyond `output_stride` into dilation, in place, by the atrous rule.
 
     A convolution that loses its stride keeps its own dilation, since its input has not changed; every larger kernel
     behind it reaches twice as far. The result, read at every second cell, is that of the strided network exactly (but
     for squeeze-and-excitation, which averages over more cells). For Bottleneck this is torchvision's
-    `replace_stride_with_dilation`; its BasicBlock refuses dilation, and its dilated MobileNetV3 also widens the
-    convolution that loses the stride, so that ImageNet weights would see their inputs at another spacing.
+    `replace_stride_with_dilation`; its BasicBlock refuses dilation.
+
+    `widened`, the convolution that loses its stride reaches twice as far, too, so that a stage has one rate: so have it
+    torchvision's dilated MobileNetV3 and the authors of DeepLabV3 and PSPNet. Weights of a strided network then see
+    their inputs at another spacing.
     """
     stride, dilation = 1, 1
     for module in (m for stage in stages.values() for m in stage.modules()):
@@ -33,6 +36,7 @@ def stride_to_dilation(stages: Mapping[str, nn.Module], output_stride: int) -> N
             stride *= 2
         else:
             module.stride = (1, 1)
-            module.dilation = (dilation, dilation)
-            module.padding = (dilation * (kernel // 2), dilation * (kernel // 2))
+            rate = dilation * 2 if strided and widened else dilation
+            module.dilation = (rate, rate)
+            module.padding = (rate * (kernel // 2), rate * (kernel // 2))
             dilation *= 2 if strided else 1
