@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -28,8 +28,6 @@ import torchvision
 from torch import Tensor, nn
 
 from segpipe.errors import CorruptError, InputError, UnreachableError
-from segpipe.models.parts.backbones import Backbone
-from segpipe.models.parts.hrnet import HRNet
 from segpipe.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -125,9 +123,19 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _backbone_of(model: nn.Module) -> Backbone | HRNet:
+@runtime_checkable
+class Encoder(Protocol):
+    """What is asked of a model's `backbone`: `name` of the family member, `stem` the name of its first convolution."""
+
+    name: str
+    stem: str
+
+    def get_parameter(self, target: str) -> nn.Parameter: ...
+
+
+def _backbone_of(model: nn.Module) -> Encoder:
     backbone = model.get_submodule("backbone")
-    assert isinstance(backbone, Backbone | HRNet)
+    assert isinstance(backbone, Encoder)
     return backbone
 
 
@@ -200,7 +208,7 @@ def _backbone_keys(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"backbone.{key.removeprefix('features.')}": value for key, value in kept.items()}
 
 
-def _fit_stem(state: dict[str, Tensor], backbone: Backbone | HRNet, *, origin: str) -> dict[str, Tensor]:
+def _fit_stem(state: dict[str, Tensor], backbone: Encoder, *, origin: str) -> dict[str, Tensor]:
     """RGB kernels for another number of channels: their mean, repeated, scaled to keep the response's size."""
     key = f"backbone.{backbone.stem}.weight"
     wanted = backbone.get_parameter(f"{backbone.stem}.weight").shape

@@ -1,10 +1,12 @@
 """U-Net: a contracting classifier and an expanding decoder that joins the encoder's maps stride by stride.
 
 U-Net: Convolutional Networks for Biomedical Image Segmentation, Ronneberger, Fischer, Brox, MICCAI 2015,
-arXiv:1505.04597. Here the encoder is a torchvision classifier.
+arXiv:1505.04597. Here the encoder is a torchvision classifier; the paper's own network is `unet_valid.py`.
 
     stride   32 --up--> 16 --up--> 8 --up--> 4 --up--> 2 (--up--> 1)      decoder: two 3x3 convolutions at each
     encoder  `           |         |         |         |                  joined by concatenation; nothing at stride 1
+
+Encoder (`backbone`), how maps grow (`upsampling`) and how they join (`skips`) are chosen apart from each other.
 
 Letter legend: N batch, K classes, H W image size, C channels.
 """
@@ -22,21 +24,38 @@ from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 HEAD_STRIDES = (1, 2, 4)
+UPSAMPLINGS = ("nearest", "bilinear")
+SKIPS = ("concatenation", "addition")
 
 
 class UpBlock(nn.Module):
-    """Doubles the coarse map by repetition, joins the encoder's map of that stride, two 3x3 convolutions."""
+    """Doubles the coarse map, joins the encoder's map of that stride, two 3x3 convolutions.
 
-    def __init__(self, coarse_channels: int, skip_channels: int, out_channels: int) -> None:
+    To be added, the encoder's map is brought to as many channels by 1x1. One without channels changes nothing.
+    """
+
+    def __init__(
+        self,
+        coarse_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        *,
+        upsampling: str = "nearest",
+        skips: str = "concatenation",
+    ) -> None:
         super().__init__()
-        self.first = conv_norm_relu(coarse_channels + skip_channels, out_channels, 3)
+        self.upsampling = upsampling
+        self.add = nn.Conv2d(skip_channels, coarse_channels, 1) if skips == "addition" and skip_channels else None
+        joined_channels = coarse_channels + (skip_channels if self.add is None else 0)
+        self.first = conv_norm_relu(joined_channels, out_channels, 3)
         self.second = conv_norm_relu(out_channels, out_channels, 3)
 
     def forward(self, coarse_NCHW: Tensor, skip_NCHW: Tensor | None, height: int, width: int) -> Tensor:
         # Cell i of a map lies on cells 2i and 2i + 1 of the next finer one, so an odd size is a crop, not a stretch.
-        up = F.interpolate(coarse_NCHW, scale_factor=2.0, mode="nearest")[..., :height, :width]
-        joined = up if skip_NCHW is None else torch.cat((up, skip_NCHW), dim=1)
-        return self.second(self.first(joined))  # type: ignore[no-any-return]
+        up = F.interpolate(coarse_NCHW, scale_factor=2.0, mode=self.upsampling)[..., :height, :width]
+        if skip_NCHW is not None:
+            up = torch.cat((up, skip_NCHW), dim=1) if self.add is None else up + self.add(skip_NCHW)
+        return self.second(self.first(up))  # type: ignore[no-any-return]
 
 
 class UNet(nn.Module):
@@ -46,14 +65,19 @@ class UNet(nn.Module):
     `head_stride`; its logits are then resized to the input. At stride s it is `width * s` wide.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, head_stride: int, width: int) -> None:
+    def __init__(
+        self, backbone: Backbone, num_classes: int, *, head_stride: int, width: int, upsampling: str, skips: str
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         strides = [stride for stride in (16, 8, 4, 2, 1) if stride >= head_stride]
-        skips = (*backbone.channels[3::-1], 0)
+        joined = (*backbone.channels[3::-1], 0)
         outs = [width * stride for stride in strides]
         coarse = (backbone.channels[4], *outs)
-        self.decoder = nn.ModuleList(UpBlock(*channels) for channels in zip(coarse, skips, outs, strict=False))
+        self.decoder = nn.ModuleList(
+            UpBlock(*channels, upsampling=upsampling, skips=skips)
+            for channels in zip(coarse, joined, outs, strict=False)
+        )
         self.head = nn.Conv2d(outs[-1], num_classes, 1)
 
     def forward(self, images_NCHW: Tensor, targets: object = None) -> DenseOutput:
@@ -66,12 +90,21 @@ class UNet(nn.Module):
         return DenseOutput(logits_NKHW=resize(self.head(features), height, width))
 
 
-def build(*, num_classes: int, in_channels: int, backbone: str, head_stride: int, width: int) -> UNet:
-    """A U-Net with random weights. Raises InputError on an unknown backbone or head stride, or a width below 1."""
+def build(
+    *, num_classes: int, in_channels: int, backbone: str, head_stride: int, width: int, upsampling: str, skips: str
+) -> UNet:
+    """A U-Net with random weights.
+
+    Raises InputError on an unknown backbone, head stride, upsampling or way to join, or a width below 1.
+    """
     if head_stride not in HEAD_STRIDES:
         raise InputError(f"head_stride: {head_stride} is not one of {', '.join(map(str, HEAD_STRIDES))}")
+    for option, value, known in (("upsampling", upsampling, UPSAMPLINGS), ("skips", skips, SKIPS)):
+        if value not in known:
+            raise InputError(f"{option}: {value!r} is not one of {', '.join(known)}")
     check_counts(width=width)
-    return UNet(build_backbone(backbone, in_channels=in_channels), num_classes, head_stride=head_stride, width=width)
+    body = build_backbone(backbone, in_channels=in_channels)
+    return UNet(body, num_classes, head_stride=head_stride, width=width, upsampling=upsampling, skips=skips)
 
 
 def _published(dataset: str, value: float) -> Published:
@@ -94,13 +127,20 @@ SPEC = ModelSpec(
         "arXiv:1505.04597"
     ),
     build=build,
-    options={"backbone": "resnet34", "head_stride": 1, "width": 16},
+    options={
+        "backbone": "resnet34",
+        "head_stride": 1,
+        "width": 16,
+        "upsampling": "nearest",
+        "skips": "concatenation",
+    },
     tiny={"backbone": "resnet18", "width": 4},
     size_divisor=1,
     differs=(
         "the encoder is a torchvision classifier down to stride 32 instead of max-pooled pairs of convolutions",
         "padded convolutions: logits at input size instead of valid ones with mirrored tiles",
         "batch norm everywhere; no dropout at the end of the contracting path",
+        "skips='addition' is no part of the paper, and neither is upsampling='bilinear'",
         "up-convolution is repetition followed by the block's 3x3 convolution instead of a transposed 2x2 convolution",
         "no encoder map joins at stride 1, since the classifiers have none; head_stride=2 or 4 leaves the last stages "
         "out and resizes the logits",

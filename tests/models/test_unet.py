@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from segpipe import models
+from segpipe.errors import InputError
 from segpipe.models.unet import UNet, UpBlock
 
 
@@ -35,3 +36,41 @@ def test_upsampling_repeats_cells_and_crops_to_an_odd_size() -> None:
     coarse = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     expected = torch.tensor([[[[1.0, 1.0, 2.0], [1.0, 1.0, 2.0], [3.0, 3.0, 4.0]]]])
     assert torch.equal(block(coarse, None, 3, 3), expected)
+
+
+def test_bilinear_upsampling_is_torchs_and_cropped() -> None:
+    block = UpBlock(1, 0, 1, upsampling="bilinear")
+    block.first = block.second = torch.nn.Identity()
+    coarse = torch.tensor([[[[0.0, 4.0]]]])
+    assert torch.equal(block(coarse, None, 1, 3), torch.tensor([[[[0.0, 1.0, 3.0]]]]))
+
+
+def test_encoder_maps_may_be_added() -> None:
+    model = models.create("unet", 3, backbone="resnet50", width=8, skips="addition").eval()
+    assert [block.first[0].in_channels for block in model.decoder] == [2048, 128, 64, 32, 16]
+    assert [None if block.add is None else tuple(block.add.weight.shape[:2]) for block in model.decoder] == [
+        (2048, 1024),
+        (128, 512),
+        (64, 256),
+        (32, 64),
+        None,
+    ]
+    block = UpBlock(1, 2, 1, skips="addition")
+    block.first = block.second = torch.nn.Identity()
+    torch.nn.init.ones_(block.add.weight)
+    torch.nn.init.zeros_(block.add.bias)
+    skip = torch.tensor([[[[1.0, 2.0]], [[10.0, 20.0]]]])
+    assert torch.equal(block(torch.tensor([[[[100.0]]]]), skip, 1, 2), torch.tensor([[[[111.0, 122.0]]]]))
+
+
+@pytest.mark.parametrize("skips", ["concatenation", "addition"])
+def test_an_encoder_that_begins_at_stride_4_has_nothing_to_join_at_stride_2(skips: str) -> None:
+    block = UpBlock(3, 0, 2, skips=skips)
+    assert block.first[0].in_channels == 3
+    assert block(torch.zeros(1, 3, 2, 2), torch.zeros(1, 0, 3, 4), 3, 4).shape == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("option", ["upsampling", "skips"])
+def test_an_unknown_choice_is_named(option: str) -> None:
+    with pytest.raises(InputError, match=rf"{option}: 'other' is not one of .*, "):
+        models.create("unet", 2, **{option: "other"})
