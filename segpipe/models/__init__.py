@@ -36,6 +36,7 @@ __all__ = [
     "DenseOutput",
     "ModelSpec",
     "Published",
+    "aux_heads",
     "check",
     "complete",
     "create",
@@ -110,6 +111,16 @@ def check(name: str, options: Mapping[str, Any], *, pretrained: str | None = Non
     model = _outline(name, options)
     if pretrained is not None:
         check_pretrained(_receiver(name, options, model), pretrained)
+
+
+def aux_heads(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the auxiliary heads that a dense model would have, found by a forward pass without numbers.
+
+    Raises InputError as `create`.
+    """
+    with torch.no_grad():
+        output: DenseOutput = _outline(name, options).eval()(torch.zeros(1, 3, 64, 64, device="meta"))
+    return tuple(output.aux)
 
 
 def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
