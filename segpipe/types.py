@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 IGNORE_8BIT = 255
 IGNORE_16BIT = 65535
+# Of a field that came when there were files without it: where it has its default it is not written (`reports.py`), so
+# that a file says what it said, and has the hash that it had.
+LATER: Mapping[str, Any] = {"later": True}
 
 
 class Task(StrEnum):
@@ -228,14 +231,25 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """The height and width in pixels of the windows in which a model sees a larger image, and the least share of one
+    that the next one sees, too."""
+
+    size: tuple[int, int]
+    overlap: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Inference:
     """The views of an image whose scores a model averages: one of each scale, and with `mirror` its mirror image too.
 
-    `scales` are relative to the bundle's `input_scale`; (1.0,) without `mirror` is one forward pass.
+    `scales` are relative to the bundle's `input_scale`; (1.0,) without `mirror` is one forward pass. A view larger than
+    `window`, where there is one, enters the model window by window.
     """
 
     scales: tuple[float, ...]
     mirror: bool
+    window: Window | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,7 +258,8 @@ class ModelBundle:
 
     `mean` and `std` normalise RGB in 0..1; `input_scale` is the factor by which an image is resized before it enters
     the model (predictions always come back at the image's own size); `inference` says how often it enters. `coding` is
-    the label contract of its data: which raw value each class had there.
+    the label contract of its data: which raw value each class had there. With `sigmoid` the model has one output for
+    two classes, the logit of the second one.
     `weights_sha256` is the hash of the weights' file, whose header repeats all that decides a prediction: it names a
     model.
     """
@@ -264,6 +279,7 @@ class ModelBundle:
     config_digest: str
     code_version: str
     weights_sha256: str
+    sigmoid: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,6 +44,14 @@ def test_every_recipe_that_ships_is_valid_and_survives_being_written_out(path: P
     assert path.read_text().startswith("#"), "the head comment says hypothesis and sources"
 
 
+def test_an_architecture_may_have_another_loss_and_not_further_terms_of_the_common_one() -> None:
+    document = recipe_with("train.loss", {"cross_entropy": 1.0, "dice": {"weight": 0.5, "smooth": 1.0}})
+    document["architectures"][1]["train"] = {"loss": {"focal": {"gamma": 3}}}
+    common, own = (run.train.loss for run in Recipe.parse(document, origin="my.yaml").run_configs())
+    assert {name: term.weight for name, term in common.terms.items()} == {"cross_entropy": 1.0, "dice": 0.5}
+    assert own.model_dump() == {"focal": {"weight": 1.0, "gamma": 3.0, "alpha": None}}
+
+
 def test_there_are_recipes_to_test() -> None:
     assert {path.stem for path in RECIPES} >= {"scenes", "camvid"}
 
@@ -70,6 +78,37 @@ def test_there_are_recipes_to_test() -> None:
         ("train.learning_rate", float("-inf"), "train.learning_rate: -inf is not a number"),
         ("train.momentum", 0.8, "  train: momentum is sgd's, adamw would ignore it: leave it out"),
         ("train.class_weight_power", 0.5, "  train: class_weight_power without class weights does nothing"),
+        ("train.loss", {}, "  train.loss: without a term there is nothing to learn: name one of cross_entropy, boot"),
+        ("train.loss", "dice", "  train.loss: expected terms with their weights, such as {dice: 1.0} (found 'dice')"),
+        ("train.loss.dise", 1.0, "  train.loss.dise: unknown key; expected one of: bootstrapped_cross_entropy, bound"),
+        ("train.loss.dice", 0, "  train.loss.dice.weight: Input should be greater than 0 (found 0)"),
+        ("train.loss.dice", "much", "  train.loss.dice: Input should be an object (found 'much')"),
+        ("train.loss.dice", {"gamma": 2}, "  train.loss.dice.gamma: unknown key; expected one of: per_image, smooth,"),
+        ("train.loss.focal", {"alpha": 2}, "  train.loss.focal.alpha: Input should be less than or equal to 1 (found"),
+        ("train.loss.tversky", {"alpha": 0, "beta": 0}, "  train.loss.tversky: alpha and beta are both 0, so that "),
+        ("train.loss.bootstrapped_cross_entropy", 1, "  train.loss.bootstrapped_cross_entropy: without threshold and"),
+        ("train.loss.bootstrapped_cross_entropy", {"top_k": 0}, ".top_k: Input should be greater than 0 (found 0)"),
+        (
+            "train",
+            {**MINIMAL["train"], "loss": {"dice": 1, "lovasz": 1}, "class_weights": "enet"},
+            "  train: class_weights is enet, and of the loss dice, lovasz no term knows of them (cross_entropy and ",
+        ),
+        (
+            "train",
+            {**MINIMAL["train"], "loss": {"focal": {"alpha": 0.25}}, "class_weights": "enet"},
+            "  train: class_weights and the alpha of focal both weigh classes: leave one of them out",
+        ),
+        ("train.inference.window", {"size": [64]}, "  train.inference.window.size.1: missing; this key is required"),
+        (
+            "train.inference.window",
+            {"size": [64, 0]},
+            "  train.inference.window.size.1: Input should be greater than 0",
+        ),
+        (
+            "train.inference.window",
+            {"size": [64, 64], "overlap": 1},
+            "  train.inference.window.overlap: Input should be less than or equal to 0.9 (found 1)",
+        ),
         ("train.momentum", 1.5, "  train.momentum: Input should be less than or equal to 1 (found 1.5)"),
         ("train.optimizer", "adam", "  train.optimizer: Input should be 'sgd' or 'adamw' (found 'adam')"),
         ("train.augment.crop", [64], "  train.augment.crop.1: missing"),

@@ -77,7 +77,8 @@ def test_a_change_of_one_architecture_changes_its_digest_only() -> None:
 
 def test_every_other_key_of_train_is_part_of_the_identity() -> None:
     identity = Recipe.parse(MINIMAL, origin="my.yaml").run_config(0).identity
-    assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT)
+    assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT) - {"loss", "sigmoid"}
+    assert set(identity["train"]["inference"]) == {"scales", "mirror"}
     assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
     assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id", "start_from"}
 
@@ -100,6 +101,23 @@ def test_an_augmentation_that_is_off_is_no_part_of_the_identity_and_one_that_is_
     on += [digests(MINIMAL, "train.augment.blur=0.1", "train.augment.blur_sigma=[1, 2]")[0], digests(MINIMAL)[0]]
     assert len(set(on)) == len(on)
     assert {*off, *values, "blur_sigma"} == set(AugmentConfig.model_fields)
+
+
+def test_what_came_later_is_part_of_the_identity_where_it_is_used() -> None:
+    unused = ("train.loss={cross_entropy: 1}", "train.loss={cross_entropy: {weight: 1.0}}", "train.sigmoid=false")
+    assert all(digests(MINIMAL, override) == digests(MINIMAL) for override in (*unused, "train.inference.window=null"))
+    used = [
+        "train.loss={dice: 1}",
+        "train.loss={dice: 1, cross_entropy: 1}",
+        "train.loss={dice: {smooth: 1}}",
+        "train.loss={cross_entropy: 0.5}",
+        "train.sigmoid=true",
+        "train.inference.window={size: [64, 64]}",
+        "train.inference.window={size: [64, 64], overlap: 0.25}",
+    ]
+    assert len({digests(MINIMAL, override)[0] for override in [*used, "train.seed=0"]}) == len(used) + 1
+    same = ["train.loss={cross_entropy: 1, dice: {weight: 1.0, smooth: 0}}", "train.loss={dice: 1.0, cross_entropy: 1}"]
+    assert digests(MINIMAL, same[0]) == digests(MINIMAL, same[1])
 
 
 def test_the_identity_holds_which_weights_and_not_where_they_lie() -> None:

@@ -162,3 +162,17 @@ def test_a_pickle_is_never_opened(run: str, trained: dict[str, Tensor]) -> None:
     (uri / BUNDLE).write_text(json.dumps(document))
     with pytest.raises(CorruptError, match="not a safetensors file"):
         checkpoint.load_model(str(uri))
+
+
+def test_a_model_of_one_logit_comes_back_as_one(run: str) -> None:
+    weights = models.create("unet", 1, **OPTIONS["unet"]).state_dict()
+    written = checkpoint.save_model(run, weights, bundle_of(small_run(), classes=CLASSES[:2], sigmoid=True))
+    model, bundle = checkpoint.load_model(checkpoint.model_uri(run))
+    assert bundle == written
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
+    path = Path(checkpoint.model_uri(run), BUNDLE)
+    plain = json.loads(path.read_text())
+    del plain["sigmoid"]
+    path.write_text(json.dumps(plain))
+    with pytest.raises(CorruptError, match="describes another use than the one that the header"):
+        checkpoint.load_model(checkpoint.model_uri(run))

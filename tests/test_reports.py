@@ -22,6 +22,7 @@ from segpipe.types import (
     Split,
     Task,
     TrainResult,
+    Window,
 )
 from tests.fixtures.example_reports import eval_report
 
@@ -92,6 +93,18 @@ def bundle() -> ModelBundle:
 def test_survives_json(value: Any) -> None:
     text = json.dumps(to_plain(value), allow_nan=False)
     assert from_plain(type(value), json.loads(text), origin="x") == value
+
+
+def test_what_came_later_is_written_where_it_is_used_and_may_be_absent() -> None:
+    """So the model.json of an earlier segpipe is read, and one that uses nothing new is the same to the byte."""
+    plain = to_plain(bundle())
+    assert "sigmoid" not in plain
+    assert set(plain["inference"]) == {"scales", "mirror"}
+    windowed = Inference(scales=(1.0,), mirror=False, window=Window(size=(64, 96), overlap=0.5))
+    used = replace(bundle(), sigmoid=True, inference=windowed)
+    assert to_plain(used)["sigmoid"] is True
+    assert to_plain(used)["inference"]["window"] == {"size": [64, 96], "overlap": 0.5}
+    assert from_plain(ModelBundle, json.loads(json.dumps(to_plain(used))), origin="x") == used
 
 
 def test_types_are_restored_not_only_values() -> None:

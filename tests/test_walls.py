@@ -121,6 +121,7 @@ SIBLINGS = {
         "refusals",
         "objects",
         "painting",
+        "pixel_losses",
         "regions",
         "queries",
         "thing_maps",

@@ -72,7 +72,7 @@ def load_model(uri: str, *, device: torch.device | str = "cpu") -> tuple[nn.Modu
             f"{error}. Restore it from a copy, or run the same training again, which makes the model anew from its "
             "checkpoints"
         ) from error
-    model = models.create(bundle.arch, len(bundle.classes), **bundle.options)
+    model = models.create(bundle.arch, 1 if bundle.sigmoid else len(bundle.classes), **bundle.options)
     try:
         model.load_state_dict(dict(weights), strict=True)
     except RuntimeError as error:
@@ -83,7 +83,9 @@ def load_model(uri: str, *, device: torch.device | str = "cpu") -> tuple[nn.Modu
 def _use_of(bundle: ModelBundle) -> dict[str, str]:
     """Everything besides the weights that decides a prediction, as the header of a safetensors file takes it."""
     names = ("arch", "options", "classes", "mean", "std", "input_scale", "inference")
-    used = reports.to_plain({name: getattr(bundle, name) for name in names})
+    used = reports.to_plain(
+        {name: getattr(bundle, name) for name in names} | ({"sigmoid": True} if bundle.sigmoid else {})
+    )
     return {"segpipe": storage.canonical_json(used).decode()}
 
 

@@ -18,7 +18,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from segpipe.config.augment import AugmentConfig
+<<<<<<< HEAD
 from segpipe.config.grid import expand_grids
+=======
+from segpipe.config.inference import InferenceConfig, Scale, WindowConfig
+from segpipe.config.loss import CROSS_ENTROPY, LossConfig
+>>>>>>> w10/loss
 from segpipe.config.strict import Fraction, Positive, Strict, apply_override, dump_yaml, read_yaml, validate
 from segpipe.errors import InputError
 from segpipe.types import Task
@@ -29,22 +34,26 @@ __all__ = [
     "DatasetConfig",
     "EvaluateConfig",
     "InferenceConfig",
+    "LossConfig",
     "PromoteConfig",
     "Recipe",
     "ResourceConfig",
     "RunConfig",
     "Strict",
     "TrainConfig",
+    "WindowConfig",
     "digest",
     "expand_root",
     "validate",
 ]
 
-Scale = Annotated[float, Field(gt=0, le=4)]
 TaskName = Literal["semantic", "instance", "detection", "panoptic", "keypoints"]  # of `Task`, those that can be trained
 # Keys of `train` that reach no weight: batches come in the same order from any number of threads (data/loader.py), and
 # a checkpoint only reads (train/session.py). They may differ between two attempts at the same run.
 WITHOUT_EFFECT = ("checkpoint_every", "loader_threads")
+# Keys of `train` that came later: part of a run's identity only where they are used, so that a new one leaves the
+# digests of finished runs as they are.
+_LATER = ("loss", "sigmoid")
 
 
 class DatasetConfig(Strict):
@@ -57,19 +66,6 @@ class DatasetConfig(Strict):
         default_factory=dict, description="options of the source; `segpipe list sources FORMAT` explains them"
     )
     max_quarantine: Fraction = Field(default=0.01, description="refuse the version above this share of bad samples")
-
-
-class InferenceConfig(Strict):
-    """How the trained model looks at an image, wherever it is used: in validation, on the board and when served.
-
-    Every view costs one forward pass; the model's answer is the mean of what they say: of class probabilities
-    (DeepLabv3, arXiv 1706.05587, section 4), or of the heatmaps of keypoints, which have a mirror image alone.
-    """
-
-    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
-        default=(1.0,), description="sizes at which the model sees an image, relative to input_scale"
-    )
-    mirror: bool = Field(default=False, description="whether it sees each one mirrored left to right, too")
 
 
 class TrainConfig(Strict):
@@ -98,11 +94,19 @@ class TrainConfig(Strict):
     channels_last: bool = True
     compile: bool = False
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    loss: LossConfig = Field(
+        default=CROSS_ENTROPY, description="terms of a loss of pixels with their weights, such as {dice: 1.0}"
+    )
+    sigmoid: bool = Field(
+        default=False, description="one output for two classes, the logit of the second one, instead of one for each"
+    )
     class_weights: Literal["none", "enet", "median_frequency"] = "none"
     class_weight_power: Fraction = Field(
         default=1.0, description="class weights are raised to it; 0.5 makes rare classes spread less over common ones"
     )
-    aux_weight: Annotated[float, Field(ge=0)] = 0.4
+    aux_weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.4, description="factor of the loss of auxiliary heads, where the architecture has any"
+    )
     evaluate_every: Positive = Field(default=1, description="epochs between evaluations on the validation split")
     patience: Positive | None = Field(default=None, description="evaluations without a better value before stopping")
     checkpoint_every: Positive | None = Field(default=None, description="optimiser steps between checkpoints")
@@ -117,11 +121,25 @@ class TrainConfig(Strict):
             raise ValueError(f"momentum is sgd's, {self.optimizer} would ignore it: leave it out")
         if self.class_weights == "none" and self.class_weight_power != self.default("class_weight_power"):
             raise ValueError("class_weight_power without class weights does nothing: set class_weights or leave it out")
+        if self.class_weights != "none" and not self.loss.weighs_classes:
+            raise ValueError(
+                f"class_weights is {self.class_weights}, and of the loss {', '.join(self.loss.terms)} no term knows of "
+                "them (cross_entropy and focal do): leave it out"
+            )
+        if self.class_weights != "none" and self.loss.two_classes:
+            raise ValueError("class_weights and the alpha of focal both weigh classes: leave one of them out")
         return self
 
     @classmethod
     def default(cls, key: str) -> Any:
         return cls.model_fields[key].default
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights, as plain data: without keys that have no effect, and options that are off."""
+        unused = {key for key in _LATER if getattr(self, key) == self.default(key)}
+        document = self.model_dump(mode="json", exclude=unused.union(WITHOUT_EFFECT))
+        return {**document, "augment": self.augment.identity, "inference": self.inference.identity}
 
 
 class ResourceConfig(Strict):
@@ -156,11 +174,17 @@ class ArchitectureConfig(Strict):
     label: str = Field(default="", pattern=r"^[a-z0-9_-]{0,63}$", description="name on the board; default: the arch")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the architecture")
     pretrained: str | None = Field(default=None, description="torchvision weights by name, or a local file")
+<<<<<<< HEAD
     start_from: str | None = Field(
         default=None,
         description="label of an entry above, from whose finished weights the training starts, as far as they fit",
     )
     train: dict[str, Any] = Field(default_factory=dict, description="overrides of keys of `train`")
+=======
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="overrides of keys of `train`; a `loss` takes the place of the whole one"
+    )
+>>>>>>> w10/loss
 
     @property
     def known_as(self) -> str:
@@ -252,7 +276,10 @@ class Recipe(Strict):
     def run_config(self, index: int, *, origin: str = "recipe") -> RunConfig:
         """The training of architecture `index`, its overrides applied. Raises InputError on an unknown override."""
         architecture = self.architectures[index]
-        merged = _deep_merge(self.train.model_dump(mode="json"), architecture.train)
+        common = self.train.model_dump(mode="json")
+        if "loss" in architecture.train:  # of another loss, not further terms of the common one
+            del common["loss"]
+        merged = _deep_merge(common, architecture.train)
         train = validate(TrainConfig, merged, origin, below=f"architectures.{index}.train.")
         parent = architecture.start_from
         return RunConfig(
@@ -291,6 +318,7 @@ class RunConfig(Strict):
     def identity(self) -> dict[str, Any]:
         """What decides the result, as plain data: two runs with the same identity are the same training.
 
+<<<<<<< HEAD
         `train` is without the keys that have no effect on it, its `augment` without the options that are off, and
         `pretrained` says which weights, not where they lie, and `start_from` which training, to its first weights.
         """
@@ -300,6 +328,12 @@ class RunConfig(Strict):
         document["train"]["augment"] = self.train.augment.identity
         document["pretrained"] = self.pretrained_id or self.pretrained
         return document if self.start_from is None else {**document, "start_from": self.start_from.identity}
+=======
+        `pretrained` says which weights, not where they lie.
+        """
+        document = self.model_dump(mode="json", exclude={"pretrained_id", "train"})
+        return {**document, "train": self.train.identity, "pretrained": self.pretrained_id or self.pretrained}
+>>>>>>> w10/loss
 
     @property
     def digest(self) -> str:

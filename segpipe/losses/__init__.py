@@ -13,6 +13,7 @@ from segpipe.losses.overlap import dice_loss, jaccard_loss, tversky_loss
 from segpipe.losses.pixels import cross_entropy, enet_weights, mean_over, median_frequency_weights
 from segpipe.losses.points import read_points, uncertain_points
 from segpipe.losses.queries import match_queries, matching_cost, query_losses
+from segpipe.losses.reading import logits_of_classes
 
 __all__ = [
     "bootstrapped_cross_entropy",
@@ -23,6 +24,7 @@ __all__ = [
     "focal_loss",
     "heatmap_loss",
     "jaccard_loss",
+    "logits_of_classes",
     "lovasz_loss",
     "match_queries",
     "matching_cost",

@@ -55,8 +55,9 @@ def _steps(members_P: Tensor, dtype: torch.dtype) -> Tensor:
     """By how much 1 - IoU grows with each further pixel that is wrong (algorithm 1 of the paper).
 
     The paper, and its code, subtract neighbouring values of 1 - IoU, of whose seven digits little is left where an
-    image has a million pixels: there half of the differences are 2 % off or more. Here is the difference itself: a missed pixel takes 1 / union away; a false alarm makes
-    the union one larger, and intersection / union falls by intersection / (union x (union - 1)).
+    image has a million pixels: there half of the differences are 2 % off or more. Here is the difference itself: a
+    missed pixel takes 1 / union away; a false alarm makes the union one larger, and intersection / union falls by
+    intersection / (union x (union - 1)).
     """
     wrong_P = torch.arange(1, len(members_P) + 1, device=members_P.device)
     missed_P = members_P.cumsum(0)

@@ -48,8 +48,15 @@ def objects_of(batch: Batch) -> tuple[Objects, ...]:
 
 
 def ignored_by_loss(config: TrainConfig) -> list[str]:
-    """What to say of each key of `train` that a loss which counts no pixels would pass over."""
+    """What to say of each key of `train` that a loss which is not chosen by `train.loss` would pass over."""
     faults = []
+    if config.loss != config.default("loss"):
+        faults.append(
+            f"loss is {', '.join(config.loss.terms)}: that is for a model with logits for every pixel and nothing "
+            "else, and this one's losses are its paper's; leave it out"
+        )
+    if config.sigmoid:
+        faults.append("sigmoid is true: only a model with logits for every pixel and nothing else can be made so")
     if config.class_weights != "none":
         faults.append(
             f"class_weights is {config.class_weights}: weights come from pixels of label maps, and this loss has none; "

@@ -19,12 +19,13 @@ from segpipe import masks, models
 from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
-from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
+from segpipe.losses import enet_weights, logits_of_classes, median_frequency_weights
 from segpipe.metrics import ConfusionMeter, first_maximum, interval, semantic_scores
 from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
+from segpipe.tasks.pixel_losses import pixel_losses
 from segpipe.tasks.refusals import ignored_by_loss, labels_of
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
@@ -32,8 +33,8 @@ from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 class SemanticOps:
     """The task's operations for one set of classes.
 
-    `config` and `statistics` (of the training split) are given when training: they decide class weights and the weight
-    of auxiliary heads.
+    `config` and `statistics` (of the training split) are given when training: they decide the loss, class weights and
+    the weight of auxiliary heads.
     """
 
     needs: ClassVar[tuple[Annotation, ...]] = (Annotation.LABEL_MAP,)
@@ -54,13 +55,22 @@ class SemanticOps:
         self.classes, self.ignore_index = tuple(classes), ignore_index
         # A class in neither truth nor prediction of the whole split has no IoU and drops out of the mean.
         self.protocol = f"miou/dataset/original-resolution/ignore={ignore_index}/absent=excluded"
+        if config:
+            _check_two(config, self.classes)
+        self._loss = config.loss if config else TrainConfig.default("loss")
         self._aux_weight = config.aux_weight if config else 0.0
         self._class_weights_K = _class_weights(config, statistics) if config and statistics else None
 
     @classmethod
     def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
-        """Refuses what a loss of masks with a class each would pass over."""
-        faults = ignored_by_loss(run.train) if models.spec(run.arch).output is QueryOutput else []
+        """Refuses what a loss of masks with a class each would pass over, and a weight of heads that are not there."""
+        if models.spec(run.arch).output is QueryOutput:
+            faults = ignored_by_loss(run.train)
+        elif run.train.aux_weight != run.train.default("aux_weight") and not models.aux_heads(run.arch, run.options):
+            with_heads = " (or set its option aux: true)" if "aux" in models.spec(run.arch).options else ""
+            faults = [f"aux_weight is {run.train.aux_weight:g}: it has no auxiliary heads; leave it out{with_heads}"]
+        else:
+            faults = []
         if faults:
             raise InputError(f"{run.arch}: train: {'; '.join(faults)}")
 
@@ -71,9 +81,10 @@ class SemanticOps:
     def losses(
         self, forward: Callable[[Tensor], DenseOutput | QueryOutput], images_N3HW: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
-        """{"main": ..., "<aux head>": ...}: cross entropy in float32 over the pixels that are not ignored.
+        """{"main": ..., "<aux head>": ...}: the recipe's loss, in float32, over the pixels that are not ignored.
 
-        Of a model of queries the terms of `queries.py`, for one mask of each class of a crop.
+        Of several terms each is "<head>/<term>". Of a model of queries they are those of `queries.py`, for one mask of
+        each class of a crop.
         """
         output = forward(images_N3HW)
         if isinstance(output, QueryOutput):
@@ -82,10 +93,12 @@ class SemanticOps:
         weight_K = self._class_weights_K
         if weight_K is not None:
             weight_K = weight_K.to(labels_NHW.device)
-        terms = {"main": cross_entropy(output.logits_NKHW, labels_NHW, weight=weight_K, ignore_index=self.ignore_index)}
-        for name, logits_NKHW in output.aux.items():
-            aux = cross_entropy(logits_NKHW, labels_NHW, weight=weight_K, ignore_index=self.ignore_index)
-            terms[name] = self._aux_weight * aux
+        terms = {}
+        for head, logits_NKHW in {"main": output.logits_NKHW, **output.aux}.items():
+            factor = 1.0 if head == "main" else self._aux_weight
+            found = pixel_losses(logits_NKHW, labels_NHW, self._loss, weight_K=weight_K, ignore_index=self.ignore_index)
+            for name, term in found.items():
+                terms[head if len(found) == 1 else f"{head}/{name}"] = factor * term
         return terms
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
@@ -156,7 +169,8 @@ def _scores_NKHW(
     if isinstance(output, QueryOutput):
         scores_NKHW = queries.semantic_scores(output, batch)
         return scores_NKHW.flip(-1) if mirrored else scores_NKHW
-    logits_NKHW = output.logits_NKHW.flip(-1) if mirrored else output.logits_NKHW
+    logits_NKHW = logits_of_classes(output.logits_NKHW) if bundle.sigmoid else output.logits_NKHW
+    logits_NKHW = logits_NKHW.flip(-1) if mirrored else logits_NKHW
     if logits_NKHW.shape[-2:] != size:
         logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
     return logits_NKHW if alone else logits_NKHW.softmax(1, dtype=torch.float32)
@@ -164,6 +178,17 @@ def _scores_NKHW(
 
 def _defined(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _check_two(config: TrainConfig, classes: Sequence[ClassInfo]) -> None:
+    """Raises InputError where what is made for two classes is asked of another number."""
+    asked = {"sigmoid is true": config.sigmoid, "loss: focal.alpha is set": config.loss.two_classes}
+    found = [what for what, is_asked in asked.items() if is_asked and len(classes) != 2]
+    if found:
+        raise InputError(
+            f"train: {' and '.join(found)}: that is for two classes, and the dataset has {len(classes)} "
+            f"({', '.join(c.name for c in classes[:8])}{', ...' * (len(classes) > 8)}); leave it out"
+        )
 
 
 def _class_weights(config: TrainConfig, statistics: Split) -> Tensor | None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from segpipe import checkpoint, models
 from segpipe.checkpoint import Checkpoint
-from segpipe.config import RunConfig
+from segpipe.config import InferenceConfig, RunConfig
 from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from segpipe.data.loader import TrainBatches
 from segpipe.errors import CorruptError, InputError
@@ -30,7 +30,7 @@ from segpipe.train.optim import (
     restore_optimizer,
 )
 from segpipe.train.runtime import Runtime
-from segpipe.types import Inference, ModelBundle
+from segpipe.types import Inference, ModelBundle, Window
 
 _log = logging.getLogger(__name__)
 _POINTS_ON_A_LOSS_CURVE = 200
@@ -93,7 +93,14 @@ class Session:
         self.job, self.runtime, self.config = job, runtime, config
         self.dataset = open_dataset(job.data, version=job.version)
         self.ops = _open_task(self.dataset, job.run)
+<<<<<<< HEAD
         self.model = _fresh_model(job, len(self.dataset.manifest.classes))
+=======
+        num_outputs = 1 if config.sigmoid else len(self.dataset.manifest.classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = models.create(job.run.arch, num_outputs, pretrained=job.run.pretrained, **job.run.options)
+>>>>>>> w10/loss
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.model.to(runtime.device)
@@ -190,13 +197,19 @@ def bundle_of(s: Session) -> ModelBundle:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         input_scale=s.config.input_scale,
-        inference=Inference(scales=s.config.inference.scales, mirror=s.config.inference.mirror),
+        inference=_inference_of(s.config.inference),
         dataset=manifest.dataset,
         dataset_version=s.dataset.version,
         config_digest=s.job.run.digest,
         code_version=s.job.code_version,
         weights_sha256="",
+        sigmoid=s.config.sigmoid,
     )
+
+
+def _inference_of(config: InferenceConfig) -> Inference:
+    window = Window(size=config.window.size, overlap=config.window.overlap) if config.window else None
+    return Inference(scales=config.scales, mirror=config.mirror, window=window)
 
 
 def _open_task(dataset: Dataset, run: RunConfig) -> TaskOps:

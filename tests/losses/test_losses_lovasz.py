@@ -12,8 +12,8 @@ from tests.fixtures.pixel_losses import example
 
 
 def slow_extension(errors: list[float], members: list[bool]) -> float:
-    """The definition in Berman et al.: errors from the largest down, each times what its pixel, joining the wrong ones, adds
-    to the loss of the set: 1 - |members without the wrong| / |members with the wrong|."""
+    """The definition in Berman et al.: errors from the largest down, each times what its pixel, joining the wrong ones,
+    adds to the loss of the set: 1 - |members without the wrong| / |members with the wrong|."""
 
     def set_loss(wrong: list[int]) -> Fraction:
         hits = sum(is_member and i not in wrong for i, is_member in enumerate(members))

@@ -165,10 +165,20 @@ def test_weights_that_masks_with_a_class_each_would_ignore_are_refused() -> None
     check(recipe(both))
     with pytest.raises(InputError) as caught:
         check(recipe(both, "train.class_weights=enet", "train.aux_weight=0.1"))
-    (line,) = str(caught.value).splitlines()[1:]
+    first, line = str(caught.value).splitlines()[1:]
+    assert first == "  architectures.0: unet: train: aux_weight is 0.1: it has no auxiliary heads; leave it out"
     assert line.startswith("  architectures.1: mask2former: train: class_weights is enet: ")
     assert "; aux_weight is 0.1: " in line
     check(recipe(both, "train.class_weights=enet", "architectures.1.train={class_weights: none}"))
+
+
+def test_a_loss_that_cannot_be_is_refused_before_any_work() -> None:
+    with pytest.raises(InputError) as caught:
+        check(recipe("train.sigmoid=true", "train.loss={focal: {alpha: 0.25}}"))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert ": train: sigmoid is true and loss: focal.alpha is set: that is for two classes, and the dataset" in line
+    with pytest.raises(InputError, match="train: loss is dice: that is for a model with logits for every pixel"):
+        check(recipe(*OBJECTS, "train.loss={dice: 1}"))
 
 
 def test_an_evaluation_asks_for_its_own_split_only() -> None:

@@ -362,3 +362,32 @@ def test_where_nothing_is_labelled_there_is_no_report() -> None:
     ops.measure(meter, [LabelMap(ids_HW=np.zeros((2, 3), np.uint8))], batch)
     with pytest.raises(InputError, match=r"miou of these 1 images is undefined: none of their pixels is labelled"):
         ops.report_fields(meter, ["s/0"], ["s/0"])
+
+
+def test_one_logit_is_class_one_above_a_half_in_every_way_of_looking() -> None:
+    """Against the same network with two outputs, of which the first says 0."""
+
+    class Both(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images_NCHW: Tensor) -> DenseOutput:
+            logits_N1HW = self.network(images_NCHW).logits_NKHW
+            return DenseOutput(logits_NKHW=torch.cat([torch.zeros_like(logits_N1HW), logits_N1HW], dim=1))
+
+    torch.manual_seed(0)
+    network = models.create("unet", 1, **OPTIONS["unet"]).eval()
+    batch = painted(halves(33, 47))
+    with torch.inference_mode():
+        middle = float(network(normalise(batch.images_N3HW)).logits_NKHW.median())
+        network.head.bias -= middle
+        logits_NHW = network(normalise(batch.images_N3HW)).logits_NKHW[:, 0]
+        for inference in (ONE_VIEW, Inference(scales=(0.5, 1.0), mirror=True)):
+            two = bundle(classes=CLASSES[:2], inference=inference)
+            found = predicted(network, batch, replace(two, sigmoid=True))
+            assert torch.equal(found, predicted(Both(network), batch, two))
+            assert set(found.unique().tolist()) == {0, 1}
+            if inference is ONE_VIEW:
+                clear = logits_NHW.abs() > 1e-4
+                assert torch.equal(found[clear] == 1, logits_NHW[clear].sigmoid() > 0.5)

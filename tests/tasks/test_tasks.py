@@ -17,6 +17,7 @@ SHARED = (  # what several tasks are made of
     "headline",
     "objects",
     "painting",
+    "pixel_losses",
     "queries",
     "refusals",
     "regions",

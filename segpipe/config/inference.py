@@ -1,0 +1,43 @@
+"""How a trained model looks at images: the `train.inference` of a recipe. Part of the room `config`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from segpipe.config.strict import Positive, Strict
+
+Scale = Annotated[float, Field(gt=0, le=4)]
+
+
+class WindowConfig(Strict):
+    """Windows in which a model sees an image that is larger than one; a smaller image is seen as a whole."""
+
+    size: tuple[Positive, Positive] = Field(
+        description="height, width in pixels of what the model sees, after the image was resized"
+    )
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        default=0.5, description="least share of a window that the next one sees, too"
+    )
+
+
+class InferenceConfig(Strict):
+    """How the trained model looks at an image, wherever it is used: in validation, on the board and when served.
+
+    Every view costs one forward pass; the model's answer is the mean of what they say: of class probabilities
+    (DeepLabv3, arXiv 1706.05587, section 4), or of the heatmaps of keypoints, which have a mirror image alone.
+    With `window` a view costs one pass a window, and an image may have any size: what overlapping windows say is
+    blended, each counting most in its middle (nnU-Net, Isensee et al., 2021, Nature Methods 18).
+    """
+
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
+        default=(1.0,), description="sizes at which the model sees an image, relative to input_scale"
+    )
+    mirror: bool = Field(default=False, description="whether it sees each one mirrored left to right, too")
+    window: WindowConfig | None = Field(default=None, description="see large images window by window")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides how a model looks, as plain data: windows only where there are any, as they came later."""
+        return self.model_dump(mode="json", exclude=None if self.window else {"window"})
