@@ -18,12 +18,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from segpipe.config.augment import AugmentConfig
-<<<<<<< HEAD
 from segpipe.config.grid import expand_grids
-=======
 from segpipe.config.inference import InferenceConfig, Scale, WindowConfig
 from segpipe.config.loss import CROSS_ENTROPY, LossConfig
->>>>>>> w10/loss
 from segpipe.config.strict import Fraction, Positive, Strict, apply_override, dump_yaml, read_yaml, validate
 from segpipe.errors import InputError
 from segpipe.types import Task
@@ -174,17 +171,13 @@ class ArchitectureConfig(Strict):
     label: str = Field(default="", pattern=r"^[a-z0-9_-]{0,63}$", description="name on the board; default: the arch")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the architecture")
     pretrained: str | None = Field(default=None, description="torchvision weights by name, or a local file")
-<<<<<<< HEAD
     start_from: str | None = Field(
         default=None,
         description="label of an entry above, from whose finished weights the training starts, as far as they fit",
     )
-    train: dict[str, Any] = Field(default_factory=dict, description="overrides of keys of `train`")
-=======
     train: dict[str, Any] = Field(
         default_factory=dict, description="overrides of keys of `train`; a `loss` takes the place of the whole one"
     )
->>>>>>> w10/loss
 
     @property
     def known_as(self) -> str:
@@ -318,22 +311,11 @@ class RunConfig(Strict):
     def identity(self) -> dict[str, Any]:
         """What decides the result, as plain data: two runs with the same identity are the same training.
 
-<<<<<<< HEAD
-        `train` is without the keys that have no effect on it, its `augment` without the options that are off, and
         `pretrained` says which weights, not where they lie, and `start_from` which training, to its first weights.
         """
-        document = self.model_dump(
-            mode="json", exclude={"pretrained_id": True, "start_from": True, "train": set(WITHOUT_EFFECT)}
-        )
-        document["train"]["augment"] = self.train.augment.identity
-        document["pretrained"] = self.pretrained_id or self.pretrained
+        document = self.model_dump(mode="json", exclude={"pretrained_id", "start_from", "train"})
+        document |= {"train": self.train.identity, "pretrained": self.pretrained_id or self.pretrained}
         return document if self.start_from is None else {**document, "start_from": self.start_from.identity}
-=======
-        `pretrained` says which weights, not where they lie.
-        """
-        document = self.model_dump(mode="json", exclude={"pretrained_id", "train"})
-        return {**document, "train": self.train.identity, "pretrained": self.pretrained_id or self.pretrained}
->>>>>>> w10/loss
 
     @property
     def digest(self) -> str:

@@ -138,11 +138,11 @@ def check(name: str, options: Mapping[str, Any], *, pretrained: str | None = Non
         check_pretrained(_receiver(name, options, model), pretrained)
 
 
-<<<<<<< HEAD
 def check_start(name: str, options: Mapping[str, Any], parent: str, parent_options: Mapping[str, Any]) -> None:
     """Raises InputError where a model cannot start from the weights of `parent`, at little cost, as `check`."""
     fitting(_outline(name, options).state_dict(), _outline(parent, parent_options).state_dict(), start=parent)
-=======
+
+
 def aux_heads(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the auxiliary heads that a dense model would have, found by a forward pass without numbers.
 
@@ -151,7 +151,6 @@ def aux_heads(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     with torch.no_grad():
         output: DenseOutput = _outline(name, options).eval()(torch.zeros(1, 3, 64, 64, device="meta"))
     return tuple(output.aux)
->>>>>>> w10/loss
 
 
 def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

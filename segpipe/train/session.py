@@ -93,14 +93,7 @@ class Session:
         self.job, self.runtime, self.config = job, runtime, config
         self.dataset = open_dataset(job.data, version=job.version)
         self.ops = _open_task(self.dataset, job.run)
-<<<<<<< HEAD
-        self.model = _fresh_model(job, len(self.dataset.manifest.classes))
-=======
-        num_outputs = 1 if config.sigmoid else len(self.dataset.manifest.classes)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.model = models.create(job.run.arch, num_outputs, pretrained=job.run.pretrained, **job.run.options)
->>>>>>> w10/loss
+        self.model = _fresh_model(job, 1 if config.sigmoid else len(self.dataset.manifest.classes))
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.model.to(runtime.device)
@@ -154,12 +147,12 @@ class Session:
         self.runtime.barrier()
 
 
-def _fresh_model(job: TrainJob, num_classes: int) -> nn.Module:
+def _fresh_model(job: TrainJob, num_outputs: int) -> nn.Module:
     """The model before its first step: random weights by the seed, then those that it starts from."""
     run = job.run
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.train.seed)
-        model = models.create(run.arch, num_classes, pretrained=run.pretrained, **run.options)
+        model = models.create(run.arch, num_outputs, pretrained=run.pretrained, **run.options)
     if run.start_from is not None:
         if job.start_uri is None:
             raise InputError(f"{run.label}: starts from {run.start_from.label}, and no model of it was given")
