@@ -77,6 +77,9 @@ bench-metrics: install ## what counting for metrics costs beside the common ways
 bench-detection: install ## how fast Mask R-CNN trains beside torchvision's own loop, on COCO images in SEGPIPE_DATA
 	$(BIN)/python benchmarks/detection.py
 
+bench-step: install .cache/peers/installed ## training steps and forward passes beside other people's networks (an hour on 2 cores)
+	$(BIN)/python benchmarks/step.py --peers .cache/peers/bin/python
+
 bench-data: install .cache/peers/installed ## what ingest and training input cost beside other libraries, on CamVid in SEGPIPE_DATA
 	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/ingest.py --peers .cache/peers/bin/python
@@ -95,4 +98,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-detection bench-data lock clean clean-results
+.PHONY: help install demo test soak check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-detection bench-step bench-data lock clean clean-results

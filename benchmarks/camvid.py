@@ -1,0 +1,286 @@
+"""One table of every semantic architecture on CamVid, 11 classes, 360x480, SegNet's split (367, 101, 233).
+
+    SEGPIPE_DATA=... python benchmarks/camvid.py run --to FOLDER [--archs unet,segnet] [--seeds 0,1,2] [--pretrained]
+        [--epochs N | --seconds S] [--scale 0.5] [--crop 160x208] [--batch 4] [--part 0/2] [--whole]
+    python benchmarks/camvid.py table --to FOLDER
+
+`run` trains and scores, an architecture after the other, with `train.loop.fit` and the evaluation loop, and leaves a
+JSON file for each beside its run: what is there is not done again, so that a run may be cut off, or dealt out
+(`--part`). It needs no Ray, Prefect or MLflow, and uses a GPU where there is one. `table` prints the files as one table
+of Markdown, the published numbers with their protocols below it.
+
+All are trained alike: random weights (or ImageNet's, `--pretrained`), AdamW, poly schedule, flips, scales 0.75 to 1.5,
+square-rooted ENet weights, the last epoch's average of weights; the split of the test is looked at once. `--epochs`
+gives all of them the same number of images; `--seconds` the same CPU time, at least one epoch, which is what a bounded
+run on a CPU can be: such a table says what learns quickly, and nothing of what the architectures come to in the end.
+Images enter at `--scale` and are scored at 360x480. Backbones are ResNet-18 unless `--whole` takes what the papers have.
+
+Boundary IoU is of each class over the split, at a fiftieth of the diagonal (arXiv:2103.16562), averaged over classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+MEASURES = ("miou", "mean_accuracy", "pixel_accuracy", "boundary_iou")
+
+
+def options_of(name: str, *, whole: bool) -> dict[str, Any]:
+    """The paper's, or with the smallest ResNet where it takes one."""
+    from segpipe import models
+
+    usual = models.spec(name).options
+    small = not whole and str(usual.get("backbone", "")).startswith("resnet")
+    return {"backbone": "resnet18"} if small else {}
+
+
+def recipe_of(name: str, seed: int, epochs: int, options: argparse.Namespace) -> Any:
+    from segpipe.config import Recipe
+
+    height, width = (int(part) for part in options.crop.split("x"))
+    entry: dict[str, Any] = {"arch": name, "options": options_of(name, whole=options.whole)}
+    if options.pretrained:
+        entry["pretrained"] = "DEFAULT"
+    return Recipe.parse(
+        {
+            "name": "camvid_table",
+            "dataset": {"name": "camvid", "format": "camvid"},
+            "architectures": [entry],
+            "train": {
+                "seed": seed,
+                "epochs": epochs,
+                "batch_size": options.batch,
+                "input_scale": options.scale,
+                "augment": {"crop": [height, width], "scale": [0.75, 1.5], "colour": 0.3},
+                "optimizer": "adamw",
+                "learning_rate": 0.001,
+                "weight_decay": 0.02,
+                "schedule": "poly",
+                "warmup_steps": 20,
+                "clip_norm": 1.0,
+                "precision": "bfloat16",
+                "ema_decay": 0.98,
+                "class_weights": "enet",
+                "class_weight_power": 0.5,
+                "evaluate_every": epochs,
+                "loader_threads": 1,
+            },
+        },
+        origin="benchmarks/camvid.py",
+    )
+
+
+def seconds_of_a_step(job: Any, batch: int) -> float:
+    """Of a training step as `fit` makes it, by a few of them on the first batches."""
+    from segpipe.train.loop import _losses
+    from segpipe.train.runtime import LocalRuntime
+    from segpipe.train.session import Session
+
+    session = Session(job, LocalRuntime())
+    taken = []
+    for number, found in enumerate(session.batches.epoch(0, start=0)):
+        started = time.process_time()
+        sum(_losses(session, found).values()).backward()
+        session.optimizer.step()
+        session.optimizer.zero_grad(set_to_none=True)
+        taken.append(time.process_time() - started)
+        if number == 3:
+            break
+    return statistics.median(taken[1:])
+
+
+def boundary_iou(maps: Any, dataset: Any, num_classes: int, ignore_index: int) -> float:
+    """Of each class over the split, averaged over the classes that truth or predictions have."""
+    import numpy as np
+
+    from segpipe import masks
+    from segpipe.metrics.boundary import segment_boundaries
+
+    both, either = np.zeros(num_classes), np.zeros(num_classes)
+    for sample in dataset.samples("test"):
+        truth, found = masks.read_map(sample.label_map, sample), maps[sample.sample_id].ids_HW
+        counted = truth != ignore_index
+        true, said = segment_boundaries(truth) & counted, segment_boundaries(found) & counted
+        agreed = true & said & (truth == found)
+        both += np.bincount(truth[agreed], minlength=num_classes)[:num_classes]
+        either += np.bincount(truth[true], minlength=num_classes)[:num_classes]
+        either += np.bincount(found[said], minlength=num_classes)[:num_classes]
+        either -= np.bincount(truth[agreed], minlength=num_classes)[:num_classes]
+    return float((both[either > 0] / either[either > 0]).mean())
+
+
+def measured(name: str, seed: int, options: argparse.Namespace, data: str, version: str) -> dict[str, Any]:
+    """Trains and scores one architecture once."""
+    import torch
+
+    from segpipe.evaluate import Share, assemble, evaluate_share
+    from segpipe.shards import open_dataset
+    from segpipe.stages.identity import resolve
+    from segpipe.train.loop import fit
+    from segpipe.train.runtime import LocalRuntime
+    from segpipe.train.session import TrainJob
+    from segpipe.version import code_version
+
+    dataset = open_dataset(data, version=version)
+    steps = dataset.manifest.splits["train"].samples // options.batch
+
+    def job_of(epochs: int) -> TrainJob:
+        run = resolve(recipe_of(name, seed, epochs, options).run_config(0))
+        uri = f"{options.to}/runs/{name}-{seed}-{run.digest[:12]}"
+        return TrainJob(run=run, data=data, version=version, run_uri=uri, code_version=code_version())
+
+    epochs = options.epochs
+    if epochs is None:
+        epochs = max(1, round(options.seconds / (seconds_of_a_step(job_of(1), options.batch) * steps)))
+    job = job_of(epochs)
+    result = fit(job, LocalRuntime())
+    share = Share(
+        checkpoint=result.model_uri,
+        data=data,
+        version=version,
+        split="test",
+        batch_size=4,
+        rank=0,
+        world_size=1,
+        keep=tuple(dataset.sample_ids("test")),
+    )
+    counted = evaluate_share(share)
+    report = assemble([counted], share=share, experiment="camvid_table", label=name)
+    edges = boundary_iou(counted.predictions, dataset, len(dataset.manifest.classes), dataset.manifest.ignore_index)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU core"
+    return {
+        "name": name,
+        "seed": seed,
+        "options": dict(job.run.options),
+        "epochs": epochs,
+        "pretrained": options.pretrained,
+        "train_seconds": result.train_seconds,
+        "parameters": result.parameters,
+        "images_per_second": report.num_samples / counted.seconds,
+        "metrics": {**report.metrics, "boundary_iou": edges},
+        "low": report.low,
+        "high": report.high,
+        "device": device,
+        "day": time.strftime("%Y-%m-%d"),
+        "setting": {key: getattr(options, key) for key in ("seconds", "epochs", "scale", "crop", "batch", "whole")},
+    }
+
+
+def run(options: argparse.Namespace) -> None:
+    import torch
+
+    from segpipe import models
+    from segpipe.config import DatasetConfig
+    from segpipe.models.spec import DenseOutput
+    from segpipe.stages.ingest import ingest
+    from segpipe.types import Task
+
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    root = str(Path(os.environ.get("SEGPIPE_DATA", "data")).resolve() / "camvid")
+    found = ingest(DatasetConfig(name="camvid", format="camvid", root=root), to=f"{options.to}/data")
+    names = [name for name in models.names(Task.SEMANTIC) if models.spec(name).output is DenseOutput]
+    names = options.archs.split(",") if options.archs else names
+    part, parts = (int(number) for number in options.part.split("/"))
+    for seed in map(int, options.seeds.split(",")):
+        for name in names[part::parts]:
+            file = Path(options.to) / f"{name}-{seed}{'-pretrained' * options.pretrained}.json"
+            if file.exists():
+                continue
+            print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
+            outcome = measured(name, seed, options, found.uri, found.version)
+            file.write_text(json.dumps(outcome))
+            print(f"{name}, seed {seed}: mIoU {outcome['metrics']['miou']:.4f}", file=sys.stderr, flush=True)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Prints the table of all outcomes in the folder, best first."""
+    from segpipe import models
+
+    groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    for file in sorted(Path(options.to).glob("*.json")):
+        outcome = json.loads(file.read_text())
+        groups.setdefault((outcome["name"], outcome["pretrained"]), []).append(outcome)
+    if not groups:
+        sys.exit(f"{options.to}: holds no outcomes; `run` makes them")
+    titles = (
+        "architecture",
+        "test mIoU",
+        "class acc.",
+        "global acc.",
+        "boundary IoU",
+        "parameters",
+        "GFLOPs",
+        "images/s",
+    )
+    print("| " + " | ".join((*titles, "epochs", "seeds")) + " |\n|---|" + "---:|" * (len(titles) + 1))
+    rows = sorted(groups.items(), key=lambda item: -statistics.mean(o["metrics"]["miou"] for o in item[1]))
+    for (name, pretrained), outcomes in rows:
+        cells = [", ".join([name, *map(str, (outcomes[0]["setting"]["whole"] and []) or backbones(outcomes[0]))])]
+        cells[0] += " (ImageNet)" * pretrained
+        for measure in MEASURES:
+            values = [100 * outcome["metrics"][measure] for outcome in outcomes]
+            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.1f}{spread}")
+        first = outcomes[0]
+        cells += [f"{first['parameters'] / 1e6:.2f} M", f"{gflops(name, first['options']):.1f}"]
+        cells += [f"{statistics.median(outcome['images_per_second'] for outcome in outcomes):.1f}"]
+        cells += [str(first["epochs"]), str(len(outcomes))]
+        print("| " + " | ".join(cells) + " |")
+    first = rows[0][1][0]
+    print(f"\n{first['day']}, {first['device']}; {json.dumps(first['setting'])}")
+    print("\nPublished, each under its own protocol:\n")
+    for name in dict.fromkeys(name for name, _ in groups):
+        for number in models.spec(name).published:
+            said = f"{number.metric} {100 * number.value:.1f} on {number.dataset} {number.split}: {number.protocol}"
+            print(f"- {name}: {said} ({number.source})")
+
+
+def backbones(outcome: dict[str, Any]) -> list[str]:
+    return [outcome["options"]["backbone"]] if "backbone" in outcome["options"] else []
+
+
+def gflops(name: str, options: dict[str, Any]) -> float:
+    """Of a forward pass at 360x480, two operations for a product and its sum."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from segpipe import models
+
+    with torch.device("meta"):
+        model = models.create(name, 11, **options).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, 360, 480))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "table"))
+    parser.add_argument("--to", required=True, help="folder of datasets, runs and outcomes")
+    parser.add_argument("--archs", help="names with commas between them; default: every semantic architecture")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seconds", type=float, default=90.0, help="CPU time of training, without --epochs")
+    parser.add_argument("--scale", type=float, default=0.5)
+    parser.add_argument("--crop", default="160x208", help="HEIGHTxWIDTH of training crops, after --scale")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--part", default="0/1", help="I/N: every Nth architecture from the Ith on")
+    parser.add_argument("--pretrained", action="store_true")
+    parser.add_argument("--whole", action="store_true")
+    options = parser.parse_args()
+    options.to = str(Path(options.to).resolve())
+    {"run": run, "table": table}[options.command](options)
+
+
+if __name__ == "__main__":
+    main()

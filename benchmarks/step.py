@@ -1,0 +1,213 @@
+"""What a training step and a forward pass of each semantic architecture cost, beside the same network of others.
+
+    python benchmarks/step.py [--peers PYTHON] [--archs unet,fcn_resnet50] [--size 256x256] [--batch 2] [--rounds 3]
+        [--steps 6] [--threads 1] [--json]
+
+On a GPU where there is one. Of each architecture three things are timed in turns, each in a fresh process and each
+round anew: the peer (torchvision's or segmentation_models.pytorch's network) and ours in one and the same plain loop
+(float32, contiguous, SGD, the loss read every step, as reference scripts have it), and ours as `train/loop.py` steps
+(bfloat16, channels last, fused AdamW, no wait for the device). The forward pass is timed the same way, in `eval`.
+Told are images per second of wall time (medians, with the range), what ours is of the peer, and the share of this
+machine's bfloat16 or float32 matrix product, measured in the same process, that the floating-point operations of the
+step come to. Compare numbers of one session only; architectures without a peer have their own numbers alone.
+
+Peers other than torchvision are run by the Python given (`make bench-step` makes it an environment).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+NUM_CLASSES = 21
+# Ours -> (package, name, options there, options here): the same computation but for what is said in `DEPARTS`.
+PEERS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "fcn_resnet50": ("torchvision", "fcn_resnet50", {}, {}),
+    "fcn_resnet101": ("torchvision", "fcn_resnet101", {}, {}),
+    "deeplab_v3": ("torchvision", "deeplabv3_resnet50", {}, {}),
+    "lraspp": ("torchvision", "lraspp_mobilenet_v3_large", {}, {}),
+    "unet": ("smp", "Unet", {"encoder_name": "resnet34"}, {"backbone": "resnet34"}),
+    "deeplab_v3plus": ("smp", "DeepLabV3Plus", {"encoder_name": "resnet50"}, {"backbone": "resnet50"}),
+    "fpn": ("smp", "FPN", {"encoder_name": "resnet50"}, {"backbone": "resnet50"}),
+    "upernet": ("smp", "UPerNet", {"encoder_name": "resnet50"}, {"backbone": "resnet50"}),
+    "segformer_b0": ("smp", "Segformer", {"encoder_name": "mit_b0"}, {}),
+}
+DEPARTS = {
+    "fpn": "smp's has group norm and 128 channels behind a pyramid of 256, as Panoptic FPN's",
+    "upernet": "smp's decoder is 256 channels wide, ours 512 as in the paper",
+}
+
+
+def built(name: str, side: str) -> tuple[Any, Callable[[Any], Any]]:
+    """The network, and what gives the logits of its output."""
+    package, theirs, options, own = PEERS.get(name, ("", "", {}, {}))
+    if side != "peer":
+        from segpipe import models
+
+        return models.create(name, NUM_CLASSES, **own), lambda output: output.logits_NKHW
+    if package == "torchvision":
+        import torchvision
+
+        builder = getattr(torchvision.models.segmentation, theirs)
+        return builder(weights=None, weights_backbone=None, num_classes=NUM_CLASSES, **options), lambda out: out["out"]
+    import segmentation_models_pytorch as smp
+
+    return getattr(smp, theirs)(encoder_weights=None, classes=NUM_CLASSES, **options), lambda output: output
+
+
+def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
+    """Images per second of training and inference, and the shares of the matrix product's speed."""
+    import torch
+    from torch.nn import functional as F
+    from torch.utils.flop_counter import FlopCounterMode
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fast = side == "ours, as trained"
+    dtype = torch.bfloat16 if fast else torch.float32
+    model, logits_of = built(name, side)
+    model = model.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
+    height, width = (int(part) for part in options.size.split("x"))
+    images = torch.randn(options.batch, 3, height, width, device=device)
+    if fast:
+        images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, NUM_CLASSES, (options.batch, height, width), device=device)
+    parameters = model.parameters()
+    if fast:
+        optimizer: Any = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    else:
+        optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9)
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
+            logits = logits_of(model(images))
+        loss = F.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if not fast:
+            float(loss.detach())
+
+    def forward() -> None:
+        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
+            logits_of(model(images)).float().sum().item()
+
+    model.eval()
+    with FlopCounterMode(display=False) as counter:
+        forward()
+    operations = {"inference": counter.get_total_flops()}
+    # A backward pass is two products for each of the forward's. (torch's counter has depthwise ones many times over.)
+    operations["training"] = 3 * operations["inference"]
+    found: dict[str, float] = {}
+    peak = product_speed(torch, device, dtype)
+    for what, work in (("training", step), ("inference", forward)):
+        model.train(what == "training")
+        work()
+        seconds = timed(torch, device, work, options.steps)
+        found[what] = options.batch / seconds
+        found[f"{what} share"] = operations[what] / seconds / peak
+    return found
+
+
+def timed(torch: Any, device: Any, work: Callable[[], None], times: int) -> float:
+    """Seconds of one call, the median of several."""
+    taken = []
+    for _ in range(times):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def product_speed(torch: Any, device: Any, dtype: Any) -> float:
+    """Floating-point operations per second of one large matrix product."""
+    side = 8192 if device.type == "cuda" else 1536
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    torch.mm(left, right)
+    return float(2 * side**3 / timed(torch, device, lambda: torch.mm(left, right), 5))
+
+
+def run(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
+    """One contender's numbers, in a fresh process of the Python that has it."""
+    package = PEERS[name][0] if side == "peer" else ""
+    python = options.peers if package == "smp" else sys.executable
+    command = [str(python), __file__, "--one", name, "--side", side]
+    for key in ("size", "batch", "steps", "threads"):
+        command += [f"--{key}", str(getattr(options, key))]
+    environment = {**os.environ, "PYTHONPATH": "" if package == "smp" else str(ROOT)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, help="Python with segmentation_models_pytorch")
+    parser.add_argument("--archs", help="names with commas between them; default: every semantic architecture")
+    parser.add_argument("--size", default="256x256", help="HEIGHTxWIDTH")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(options.one, options.side, options)))
+        return
+    sys.path.insert(0, str(ROOT))
+    from segpipe import models
+    from segpipe.models.spec import DenseOutput
+    from segpipe.types import Task
+
+    dense = [name for name in models.names(Task.SEMANTIC) if models.spec(name).output is DenseOutput]
+    names = options.archs.split(",") if options.archs else dense
+    results: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for name in names:
+        has_peer = name in PEERS and (PEERS[name][0] == "torchvision" or options.peers)
+        sides = [*(["peer"] if has_peer else []), "ours", "ours, as trained"]
+        results[name] = {side: [] for side in sides}
+        for _ in range(options.rounds):
+            for side in sides:
+                results[name][side].append(run(name, side, options))
+        print(told(name, results[name]), file=sys.stderr, flush=True)
+    if options.json:
+        print(json.dumps({"options": {key: str(value) for key, value in vars(options).items()}, "results": results}))
+        return
+    print(f"{options.size}, batches of {options.batch}, {options.threads} threads, {options.rounds} rounds")
+    for name, found in results.items():
+        print(told(name, found))
+
+
+def told(name: str, found: dict[str, list[dict[str, float]]]) -> str:
+    """One architecture's lines of the table."""
+    lines = [name + (f"  ({DEPARTS[name]})" if name in DEPARTS else "")]
+    for what in ("training", "inference"):
+        median = {side: statistics.median(each[what] for each in rounds) for side, rounds in found.items()}
+        for side, rounds in found.items():
+            low, high = min(each[what] for each in rounds), max(each[what] for each in rounds)
+            share = statistics.median(each[f"{what} share"] for each in rounds)
+            ratio = f"{median[side] / median['peer']:5.2f}x" if "peer" in median and side != "peer" else " " * 6
+            lines.append(
+                f"  {what:9} {side:17} {median[side]:8.2f} images/s ({low:.2f}-{high:.2f}) {ratio} {share:6.1%} of peak"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
