@@ -15,6 +15,7 @@ from torch import nn
 
 from segpipe.errors import InputError
 from segpipe.models import (
+    bayesian_segnet,
     deconvnet,
     deeplab_v3plus,
     faster_rcnn,
@@ -26,6 +27,7 @@ from segpipe.models import (
     panoptic_deeplab,
     panoptic_fpn,
     retinanet,
+    segnet,
     unet,
     unet_watershed,
 )
@@ -54,6 +56,8 @@ MODELS: dict[str, ModelSpec] = {
         *fcn.SPECS,
         *fcn_vgg.SPECS,
         deconvnet.SPEC,
+        *segnet.SPECS,
+        bayesian_segnet.SPEC,
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segpipe import models
 from segpipe.errors import InputError
+from segpipe.models.parts.backbones.vgg import Pool
 from segpipe.models.spec import Counted, DenseOutput
 from segpipe.types import Task
 from tests.fixtures.model_kinds import KINDS, Kind
@@ -25,9 +26,6 @@ ROOM = Path(models.__file__).parent
 SUPPORT = {"__init__", "spec", "pretrained"}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
-# Rounding may move a maximum to the next cell, and what is unpooled there with it: a few values are then quite others.
-SWITCHED = {"deconvnet", "segnet", "segnet_basic", "bayesian_segnet"}
-MOVED_SHARE = 0.05
 DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]
 every_dense = pytest.mark.parametrize("name", DENSE)
 
@@ -129,9 +127,25 @@ def test_any_number_of_classes(name: str, num_classes: int) -> None:
 
 
 @every_architecture
-def test_half_precision_says_nearly_the_same(name: str) -> None:
-    """As training and served models run on hardware that has it."""
+def test_half_precision_says_nearly_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As training and served models run on hardware that has it.
+
+    Rounding may make another cell of a pooling its maximum, and what is unpooled there moves by a cell: right, and no
+    small difference. So the places of the exact run are kept.
+    """
     tensors = kind_of(name).tensors
+    places: list[Tensor] = []
+    found_places = Pool.with_switches
+
+    def kept_places(self: Pool, maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, switches = found_places(self, maps_NCHW)
+        if maps_NCHW.dtype != torch.bfloat16:
+            places.append(switches)
+            return pooled, switches
+        switches = places.pop(0)
+        return maps_NCHW.flatten(2).gather(2, switches.flatten(2)).reshape(switches.shape), switches
+
+    monkeypatch.setattr(Pool, "with_switches", kept_places)
     with torch.no_grad():
         exact = tensors(ready(name)(images(33, 65)))
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -140,8 +154,7 @@ def test_half_precision_says_nearly_the_same(name: str) -> None:
     assert all(bool(value.float().isfinite().all()) for value in half.values())
     if kind_of(name) is KINDS[DenseOutput]:
         scale = float(exact["logits"].abs().max())
-        far = (half["logits"].float() - exact["logits"]).abs() > 0.1 * scale
-        assert float(far.float().mean()) <= (MOVED_SHARE if name in SWITCHED else 0)
+        torch.testing.assert_close(half["logits"].float(), exact["logits"], rtol=0, atol=0.1 * scale)
 
 
 @every_dense
