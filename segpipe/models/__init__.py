@@ -17,6 +17,7 @@ from segpipe.errors import InputError
 from segpipe.models import (
     bayesian_segnet,
     deconvnet,
+    deeplab_v1,
     deeplab_v3plus,
     faster_rcnn,
     fcn,
@@ -58,6 +59,7 @@ MODELS: dict[str, ModelSpec] = {
         deconvnet.SPEC,
         *segnet.SPECS,
         bayesian_segnet.SPEC,
+        deeplab_v1.SPEC,
         deeplab_v3plus.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
