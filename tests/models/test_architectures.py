@@ -228,7 +228,8 @@ def test_the_spec_says_what_the_model_is(name: str) -> None:
     assert spec.name == name
     assert {spec.task, *spec.also} <= set(Task)
     assert spec.task not in spec.also
-    assert re.search(r", \d{4}, arXiv:\d{4}\.\d{5}$|, \d{4}, arXiv:\d{4}\.\d{4}$", spec.paper), spec.paper
+    # An arXiv number, or the journal's or conference's volume of papers that have none.
+    assert re.search(r", \d{4}, (arXiv:\d{4}\.\d{4,5}|[A-Z][A-Za-z ]+ \d+(\(\d+\))?)$", spec.paper), spec.paper
     assert spec.differs
     assert all(len(text) > 20 for text in spec.differs)
     assert spec.size_divisor >= 1
