@@ -12,8 +12,8 @@ of Markdown, the published numbers with their protocols below it.
 All are trained alike: random weights (or ImageNet's, `--pretrained`), AdamW, poly schedule, flips, scales 0.75 to 1.5,
 square-rooted ENet weights, the last epoch's average of weights; the split of the test is looked at once. `--epochs`
 gives all of them the same number of images; `--seconds` the same CPU time, at least one epoch, which is what a bounded
-run on a CPU can be: such a table says what learns quickly, and nothing of what the architectures come to in the end.
-Images enter at `--scale` and are scored at 360x480. Backbones are ResNet-18 unless `--whole` takes what the papers have.
+run on a CPU can be: such a table says what learns quickly, and nothing of what architectures come to in the end.
+Images enter at `--scale` and are scored at 360x480. Backbones are ResNet-18 unless `--whole` takes those of the papers.
 
 Boundary IoU is of each class over the split, at a fiftieth of the diagonal (arXiv:2103.16562), averaged over classes.
 """

@@ -131,6 +131,7 @@ SIBLINGS = {
 }
 # An architecture made of another one's parts: its file may import the other's.
 PARENTS = {
+    "bayesian_segnet": {"segnet"},
     "mask_rcnn": {"faster_rcnn"},
     "panoptic_fpn": {"mask_rcnn"},
     "unet_watershed": {"unet"},

@@ -15,11 +15,14 @@ from torch import nn
 
 from segpipe.errors import InputError
 from segpipe.models import (
+    bayesian_segnet,
     deconvnet,
+    deeplab_v1,
     deeplab_v3,
     deeplab_v3_cascade,
     deeplab_v3plus,
     enet,
+    farabet,
     faster_rcnn,
     fc_densenet,
     fcn,
@@ -32,8 +35,11 @@ from segpipe.models import (
     mask_rcnn,
     panoptic_deeplab,
     panoptic_fpn,
+    patch_classifier,
     pspnet,
+    rcnn_pinheiro,
     retinanet,
+    segnet,
     unet,
     unet_valid,
     unet_watershed,
@@ -63,13 +69,19 @@ __all__ = [
 MODELS: dict[str, ModelSpec] = {
     found.name: found
     for found in (
+        patch_classifier.SPEC,
+        farabet.SPEC,
+        rcnn_pinheiro.SPEC,
         *fcn_vgg.SPECS,
         *fcn.SPECS,
         deconvnet.SPEC,
+        *segnet.SPECS,
+        bayesian_segnet.SPEC,
         unet.SPEC,
         unet_valid.SPEC,
         enet.SPEC,
         *fc_densenet.SPECS,
+        deeplab_v1.SPEC,
         deeplab_v3.SPEC,
         deeplab_v3_cascade.SPEC,
         deeplab_v3plus.SPEC,

@@ -81,7 +81,7 @@ def _deconvolution(in_channels: int, out_channels: int, kernel_size: int, *, pad
 
 
 def build(*, num_classes: int, in_channels: int, backbone: str, fc_channels: int) -> DeconvNet:
-    """A DeconvNet with random weights. Raises InputError on another backbone and on fewer than one channel."""
+    """A DeconvNet of random weights. Raises InputError on a backbone without batch norm, and on no fc channel."""
     if backbone not in BACKBONES:
         raise InputError(f"backbone: {backbone!r} is not one of {', '.join(BACKBONES)}, which a DeconvNet mirrors")
     check_counts(fc_channels=fc_channels)

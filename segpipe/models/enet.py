@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
+from segpipe.models.parts import upsampling
 from segpipe.models.parts.layers import BatchNorm2d
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published
 from segpipe.types import Task
@@ -80,7 +81,7 @@ class Down(nn.Module):
         self.activation = nn.PReLU(out_channels)
 
     def forward(self, maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-        pooled_NCHW, places_NCHW = F.max_pool2d(maps_NCHW, 2, return_indices=True)
+        pooled_NCHW, places_NCHW = upsampling.pool_with_places(maps_NCHW)
         found_NCHW = self.extension(maps_NCHW)
         pooled_NCHW = F.pad(pooled_NCHW, (0, 0, 0, 0, 0, found_NCHW.shape[1] - pooled_NCHW.shape[1]))
         return self.activation(pooled_NCHW + found_NCHW), places_NCHW
@@ -95,10 +96,12 @@ class Up(nn.Module):
         middle = nn.ConvTranspose2d(inner, inner, 3, stride=2, padding=1, output_padding=1)
         self.extension = _extension(_point(in_channels, inner), middle, out_channels, activation=activation)
         self.beside = nn.Sequential(_point(in_channels, out_channels), _norm(out_channels))
+        self.unpool = upsampling.MaxUnpool()
         self.activation = activation(out_channels)
 
     def forward(self, maps_NCHW: Tensor, places_NCHW: Tensor) -> Tensor:
-        unpooled_NCHW = F.max_unpool2d(self.beside(maps_NCHW), places_NCHW, (2, 2))
+        height, width = maps_NCHW.shape[-2:]
+        unpooled_NCHW = self.unpool(self.beside(maps_NCHW), 2 * height, 2 * width, places_NCHW)
         return self.activation(unpooled_NCHW + self.extension(maps_NCHW))  # type: ignore[no-any-return]
 
 

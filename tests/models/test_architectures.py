@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segpipe import models
 from segpipe.errors import InputError
+from segpipe.models.parts import upsampling
 from segpipe.models.spec import Counted, DenseOutput
 from segpipe.types import Task
 from tests.fixtures.model_kinds import KINDS, Kind
@@ -25,9 +26,6 @@ ROOM = Path(models.__file__).parent
 SUPPORT = {"__init__", "spec", "pretrained", "start"}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large"]
 every_architecture = pytest.mark.parametrize("name", models.names())
-# Rounding may move a maximum to the next cell, and what is unpooled there with it: a few values are then quite others.
-SWITCHED = {"deconvnet", "segnet", "segnet_basic", "bayesian_segnet", "enet"}
-MOVED_SHARE = 0.05
 DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]
 every_dense = pytest.mark.parametrize("name", DENSE)
 
@@ -129,9 +127,25 @@ def test_any_number_of_classes(name: str, num_classes: int) -> None:
 
 
 @every_architecture
-def test_half_precision_says_nearly_the_same(name: str) -> None:
-    """As training and served models run on hardware that has it."""
+def test_half_precision_says_nearly_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As training and served models run on hardware that has it.
+
+    Rounding may make another cell of a pooling its maximum, and what is unpooled there moves by a cell: right, and no
+    small difference. So the places of the exact run are kept.
+    """
     tensors = kind_of(name).tensors
+    places: list[Tensor] = []
+    found_places = upsampling.pool_with_places
+
+    def kept_places(maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, switches = found_places(maps_NCHW)
+        if maps_NCHW.dtype != torch.bfloat16:
+            places.append(switches)
+            return pooled, switches
+        switches = places.pop(0)
+        return maps_NCHW.flatten(2).gather(2, switches.flatten(2)).reshape(switches.shape), switches
+
+    monkeypatch.setattr(upsampling, "pool_with_places", kept_places)
     with torch.no_grad():
         exact = tensors(ready(name)(images(33, 65)))
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -140,8 +154,7 @@ def test_half_precision_says_nearly_the_same(name: str) -> None:
     assert all(bool(value.float().isfinite().all()) for value in half.values())
     if kind_of(name) is KINDS[DenseOutput]:
         scale = float(exact["logits"].abs().max())
-        far = (half["logits"].float() - exact["logits"]).abs() > 0.1 * scale
-        assert float(far.float().mean()) <= (MOVED_SHARE if name in SWITCHED else 0)
+        torch.testing.assert_close(half["logits"].float(), exact["logits"], rtol=0, atol=0.1 * scale)
 
 
 @every_dense
@@ -215,7 +228,8 @@ def test_the_spec_says_what_the_model_is(name: str) -> None:
     assert spec.name == name
     assert {spec.task, *spec.also} <= set(Task)
     assert spec.task not in spec.also
-    assert re.search(r", \d{4}, arXiv:\d{4}\.\d{5}$|, \d{4}, arXiv:\d{4}\.\d{4}$", spec.paper), spec.paper
+    # An arXiv number, or the journal's or conference's volume of papers that have none.
+    assert re.search(r", \d{4}, (arXiv:\d{4}\.\d{4,5}|[A-Z][A-Za-z ]+ \d+(\(\d+\))?)$", spec.paper), spec.paper
     assert spec.differs
     assert all(len(text) > 20 for text in spec.differs)
     assert spec.size_divisor >= 1

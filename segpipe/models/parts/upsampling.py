@@ -94,6 +94,11 @@ class BedOfNails(nn.Module):
         return fine[..., :height, :width]
 
 
+def pool_with_places(maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """2 x 2 maxima (N, C, ceil(H / 2), ceil(W / 2)), and where each came from: int64 switches, row * W + column."""
+    return F.max_pool2d(maps_NCHW, 2, stride=2, ceil_mode=True, return_indices=True)
+
+
 class MaxUnpool(nn.Module):
     """Each value back to where the maximum of its window stood, zero elsewhere.
 

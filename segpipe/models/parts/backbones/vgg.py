@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
+from segpipe.models.parts import upsampling
 from segpipe.models.parts.backbones.layout import NORMS, Layout
 from segpipe.models.parts.layers import BatchNorm2d
 
@@ -49,7 +50,7 @@ class Pool(nn.MaxPool2d):
 
     def with_switches(self, maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The pooled maps_NChw and where each value came from: int64 switches_NChw, row * W + column."""
-        return F.max_pool2d(maps_NCHW, 2, stride=2, ceil_mode=True, return_indices=True)
+        return upsampling.pool_with_places(maps_NCHW)
 
 
 def _layers(norm: str, *, depths: tuple[int, ...], width: int) -> Mapping[str, nn.Module]:

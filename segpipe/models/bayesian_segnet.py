@@ -1,0 +1,97 @@
+"""Bayesian SegNet: SegNet with dropout at its centre, which stays on to sample what the model is unsure of.
+
+Bayesian SegNet: Model Uncertainty in Deep Convolutional Encoder-Decoder Architectures for Scene Understanding, Kendall,
+Badrinarayanan, Cipolla, BMVC 2017, arXiv:1511.02680, "central four encoder-decoder"; layers as in the authors'
+SegNet-Tutorial (`Models/bayesian_segnet_inference.prototxt`), with dropout behind six blocks.
+
+    conv1 - conv2 - conv3 - drop - conv4 - drop - conv5 - drop     encoder, each block with its pooling
+    conv1 - conv2 - drop - conv3 - drop - conv4 - drop - conv5     decoder, read from right to left
+
+Child of `segnet.py`, whose network it is: the weights of one fit the other. As a model it answers like any other, with
+dropout off in evaluation (the paper's "weight averaging"); `refine.dropout_sampling` takes the samples.
+
+Letter legend: K classes, C channels.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from segpipe.errors import InputError
+from segpipe.models import segnet
+from segpipe.models.parts.backbones import BACKBONES, Backbone
+from segpipe.models.parts.backbones.vgg import Pool
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published
+from segpipe.types import Task
+
+CENTRAL = (3, 4, 5)  # blocks, counted from 1, behind which a share of the values is dropped
+
+
+def _dropping(backbone: Backbone, dropout: float) -> Backbone:
+    """The same layers, with dropout behind the poolings of the central blocks."""
+    layers: dict[str, nn.Module] = {}
+    block = 1
+    for name, layer in backbone.named_children():
+        layers[name] = layer
+        if isinstance(layer, Pool):
+            if block in CENTRAL:
+                layers[f"encdrop{block}"] = nn.Dropout(dropout)
+            block += 1
+    return Backbone(backbone.name, layers, BACKBONES[backbone.name])
+
+
+def build(*, num_classes: int, in_channels: int, backbone: str, dropout: float) -> segnet.SegNet:
+    """A SegNet with dropout. Raises InputError as `segnet.build` and on a dropout outside 0..1, 1 excluded."""
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout: expected a share of at least 0 and below 1, found {dropout}")
+    plain = segnet.build(num_classes=num_classes, in_channels=in_channels, backbone=backbone)
+    # The decoder begins with block 5; its dropout adds no tensors, and so changes no key, at the end of a block.
+    for block, stage in zip((5, 4, 3, 2, 1), plain.decoder, strict=True):
+        if block in CENTRAL:
+            assert isinstance(stage, nn.Sequential)
+            stage.add_module("decdrop", nn.Dropout(dropout))
+    return segnet.SegNet(_dropping(plain.backbone, dropout), list(plain.decoder), plain.classifier)
+
+
+def _published(dataset: str, protocol: str, value: float, source: str) -> Published:
+    return Published(
+        dataset=dataset,
+        split="test",
+        protocol=f"{protocol}; the mean of sampled probabilities",
+        metric="miou",
+        value=value,
+        source=source,
+    )
+
+
+SPEC = ModelSpec(
+    name="bayesian_segnet",
+    task=Task.SEMANTIC,
+    output=DenseOutput,
+    paper=(
+        "Bayesian SegNet: Model Uncertainty in Deep Convolutional Encoder-Decoder Architectures for Scene "
+        "Understanding, Kendall, Badrinarayanan, Cipolla, 2015, arXiv:1511.02680"
+    ),
+    build=build,
+    options={"backbone": "vgg16_bn", "dropout": 0.5},
+    tiny={"backbone": "vgg16_bn_slim"},
+    size_divisor=1,
+    differs=(
+        "a prediction is one pass with dropout off; the mean of samples and their variance are made by "
+        "refine.dropout_sampling, on demand",
+        "dropout behind encoders 3, 4, 5 and decoders 5, 4, 3, as the authors' prototxt has it; the paper "
+        "counts four central encoder-decoder units",
+        *segnet.SPECS[0].differs,
+    ),
+    published=(
+        _published("CamVid", "11 classes, 360 x 480", 0.631, "paper, table 2"),
+        _published("PASCAL VOC 2012", "trained on SBD", 0.605, "paper, table 4"),
+    ),
+    counted=(
+        Counted(
+            parameters=segnet.SPECS[0].counted[0].parameters,
+            num_classes=11,
+            source="the layers of the authors' Models/bayesian_segnet_inference.prototxt: those of SegNet and dropout",
+        ),
+    ),
+)
