@@ -57,7 +57,7 @@ MODELS: dict[str, ModelSpec] = {
         *fcn.SPECS,
         deeplab_v3.SPEC,
         deeplab_v3_cascade.SPEC,
-        deeplab_v3plus.SPEC,
+        *deeplab_v3plus.SPECS,
         pspnet.SPEC,
         fpn.SPEC,
         *hrnet.SPECS,

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import mobilenet, resnet
+from segpipe.models.parts.backbones import mobilenet, resnet, xception
 from segpipe.models.parts.backbones.dilation import set_multi_grid, stride_to_dilation, units_between
 from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
 
@@ -25,6 +25,7 @@ __all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_
 BACKBONES: dict[str, Layout] = {
     **resnet.LAYOUTS,
     **mobilenet.LAYOUTS,
+    **xception.LAYOUTS,
 }
 
 
@@ -51,9 +52,10 @@ class Backbone(nn.Sequential):
             maps.append(images_NCHW.new_empty(len(images_NCHW), 0, -(-height // 2), -(-width // 2)))
         features = images_NCHW
         for name, layer in self.named_children():
-            features = layer(features)
+            given = layer(features)
+            taken, features = given if isinstance(given, tuple) else (given, given)
             if name in self._taps:
-                maps.append(features)
+                maps.append(taken)
         return tuple(maps)
 
 
