@@ -15,6 +15,7 @@ from torch import nn
 
 from segpipe.errors import InputError
 from segpipe.models import (
+    deeplab_v2,
     deeplab_v3,
     deeplab_v3_cascade,
     deeplab_v3plus,
@@ -55,6 +56,7 @@ MODELS: dict[str, ModelSpec] = {
     for found in (
         unet.SPEC,
         *fcn.SPECS,
+        deeplab_v2.SPEC,
         deeplab_v3.SPEC,
         deeplab_v3_cascade.SPEC,
         *deeplab_v3plus.SPECS,
