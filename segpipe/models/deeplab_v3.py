@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from segpipe.errors import InputError
 from segpipe.models.parts.aspp import ASPP, rates_for
 from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
 from segpipe.models.parts.layers import conv_norm_relu, fcn_head, resize
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
@@ -55,7 +57,7 @@ RENAMED = {
 }
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(EvaluationStride):
     """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput; `aux` holds "aux" when `aux_classifier` is given."""
 
     def __init__(
@@ -78,22 +80,26 @@ class DeepLabV3(nn.Module):
         return DenseOutput(logits_NKHW=resize(logits, height, width), aux=aux)
 
 
-def build(
+def build(*, output_stride: int, evaluation_stride: int, **options: Any) -> DeepLabV3:
+    """A DeepLabV3 with random weights.
+
+    Raises InputError on an unknown backbone or form, an output stride other than 8 and 16 (in evaluation also 0: the
+    same one), unit rates that do not fit the last stage, or fewer than one channel.
+    """
+    return at_strides(partial(_at_stride, **options), output_stride, evaluation_stride)
+
+
+def _at_stride(
+    output_stride: int,
     *,
     num_classes: int,
     in_channels: int,
     backbone: str,
-    output_stride: int,
     multi_grid: list[int],
     form: str,
     channels: int,
     aux: bool,
 ) -> DeepLabV3:
-    """A DeepLabV3 with random weights.
-
-    Raises InputError on an unknown backbone or form, an output stride other than 8 and 16, unit rates that do not fit
-    the last stage, or fewer than one channel.
-    """
     if form not in FORMS:
         raise InputError(f"form: {form!r} is not one of {', '.join(FORMS)}")
     check_counts(channels=channels)
@@ -182,12 +188,13 @@ SPEC = ModelSpec(
     options={
         "backbone": "resnet101",
         "output_stride": 16,
+        "evaluation_stride": 0,
         "multi_grid": [1, 2, 4],
         "form": "paper",
         "channels": 256,
         "aux": False,
     },
-    tiny={"backbone": "resnet18", "channels": 16, "aux": True},
+    tiny={"backbone": "resnet18", "evaluation_stride": 8, "channels": 16, "aux": True},
     size_divisor=1,
     differs=(
         "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "
@@ -199,7 +206,7 @@ SPEC = ModelSpec(
         "aux is torchvision's: the paper trains without an auxiliary head",
         "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
         "a single value per channel (image pooling with batch 1) is normalised by the running statistics",
-        "one output stride for training and evaluation; weights of stride 16 load into a model of stride 8 as they are",
+        "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
     ),
     published=(
         _published_voc("val", "trained and evaluated at output stride 16, one scale", 0.7721, "paper, table 6"),

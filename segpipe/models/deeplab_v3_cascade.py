@@ -13,12 +13,15 @@ Letter legend: N batch, K classes, H W image size, C channels.
 from __future__ import annotations
 
 import copy
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.backbones.dilation import set_multi_grid
+from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
 from segpipe.models.parts.layers import resize
 from segpipe.models.spec import DenseOutput, ModelSpec, Published
 from segpipe.types import Task
@@ -28,7 +31,7 @@ MOST_BLOCKS = 7
 OUTPUT_STRIDES = (8, 16)
 
 
-class DeepLabV3Cascade(nn.Module):
+class DeepLabV3Cascade(EvaluationStride):
     """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput without auxiliary logits."""
 
     def __init__(self, backbone: Backbone, num_classes: int, *, rates: list[int], multi_grid: list[int]) -> None:
@@ -56,14 +59,18 @@ def _copied_stage(backbone: Backbone, rate: int, multi_grid: list[int]) -> nn.Se
     return nn.Sequential(*units)
 
 
-def build(
-    *, num_classes: int, in_channels: int, backbone: str, output_stride: int, blocks: int, multi_grid: list[int]
-) -> DeepLabV3Cascade:
+def build(*, output_stride: int, evaluation_stride: int, **options: Any) -> DeepLabV3Cascade:
     """The cascade with random weights.
 
-    Raises InputError on a backbone that is no ResNet, an output stride other than 8 and 16, blocks outside 5..7, and
-    unit rates that do not fit a stage.
+    Raises InputError on a backbone that is no ResNet, an output stride other than 8 and 16 (in evaluation also 0: the
+    same one), blocks outside 5..7, and unit rates that do not fit a stage.
     """
+    return at_strides(partial(_at_stride, **options), output_stride, evaluation_stride)
+
+
+def _at_stride(
+    output_stride: int, *, num_classes: int, in_channels: int, backbone: str, blocks: int, multi_grid: list[int]
+) -> DeepLabV3Cascade:
     if output_stride not in OUTPUT_STRIDES:
         raise InputError(f"output_stride: {output_stride} is not one of 8, 16")
     if not LAST_STAGE < blocks <= MOST_BLOCKS:
@@ -99,7 +106,13 @@ SPEC = ModelSpec(
         "arXiv:1706.05587"
     ),
     build=build,
-    options={"backbone": "resnet101", "output_stride": 16, "blocks": 7, "multi_grid": [1, 2, 1]},
+    options={
+        "backbone": "resnet101",
+        "output_stride": 16,
+        "evaluation_stride": 0,
+        "blocks": 7,
+        "multi_grid": [1, 2, 1],
+    },
     tiny={"backbone": "resnet18"},
     size_divisor=1,
     differs=(
@@ -109,7 +122,7 @@ SPEC = ModelSpec(
         "with fewer units in a stage than rates (ResNet-18) the first rates are taken",
         "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
         "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
-        "one output stride for training and evaluation; weights of stride 16 load into a model of stride 8 as they are",
+        "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
     ),
     published=(
         _published("evaluated at 16, one scale", 0.7666, "paper, table 3"),

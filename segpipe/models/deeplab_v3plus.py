@@ -1,7 +1,7 @@
 """DeepLabV3+: atrous spatial pyramid pooling on a dilated classifier, and a decoder that joins its stride-4 map.
 
 Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation, Chen, Zhu, Papandreou, Schroff, Adam,
-ECCV 2018, arXiv:1802.02611, figure 2.
+ECCV 2018, arXiv:1802.02611, figure 2. `deeplab_v3plus_xception` is the same on the paper's own classifier, figure 4.
 
     images -> backbone -> ASPP (1x1; 3x3 at three rates; image pooling) -> 1x1 -> bilinear to stride 4 -.
                   `------------- stride-4 map -> 1x1, 48 channels ----------------------------------- concat
@@ -12,19 +12,23 @@ Letter legend: N batch, K classes, H W image size, C channels.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from segpipe.models.parts.aspp import ASPP, rates_for
 from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
 from segpipe.models.parts.layers import conv_norm_relu, resize, separable_conv
-from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 LOW_LEVEL_CHANNELS = 48
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(EvaluationStride):
     """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput without auxiliary logits."""
 
     def __init__(self, backbone: Backbone, num_classes: int, *, rates: tuple[int, ...], channels: int) -> None:
@@ -45,50 +49,115 @@ class DeepLabV3Plus(nn.Module):
         return DenseOutput(logits_NKHW=resize(self.head(joined), height, width))
 
 
-def build(*, num_classes: int, in_channels: int, backbone: str, output_stride: int, channels: int) -> DeepLabV3Plus:
+def build(*, output_stride: int, evaluation_stride: int, **options: Any) -> DeepLabV3Plus:
     """A DeepLabV3+ with random weights.
 
-    Raises InputError on an unknown backbone, an output stride other than 8 and 16, or fewer than one channel.
+    Raises InputError on an unknown backbone, an output stride other than 8 and 16 (in evaluation also 0: the same one),
+    unit rates that do not fit the last stage, or fewer than one channel.
     """
+    return at_strides(partial(_at_stride, **options), output_stride, evaluation_stride)
+
+
+def _at_stride(
+    output_stride: int, *, num_classes: int, in_channels: int, backbone: str, multi_grid: list[int], channels: int
+) -> DeepLabV3Plus:
     rates = rates_for(output_stride)
     check_counts(channels=channels)
-    body = build_backbone(backbone, in_channels=in_channels, output_stride=output_stride)
+    body = build_backbone(
+        backbone,
+        in_channels=in_channels,
+        output_stride=output_stride,
+        widened=bool(multi_grid),
+        multi_grid=multi_grid,
+    )
     return DeepLabV3Plus(body, num_classes, rates=rates, channels=channels)
 
 
-def _published(dataset: str, value: float, backbone: str) -> Published:
-    return Published(
-        dataset=dataset,
-        split="test",
-        protocol=f"{backbone}, test server, no post-processing; not this file's backbones",
-        metric="miou",
-        value=value,
-        source="paper, abstract",
+PAPER = (
+    "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation, "
+    "Chen, Zhu, Papandreou, Schroff, Adam, 2018, arXiv:1802.02611"
+)
+
+DIFFERS = (
+    "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
+    "a single value per channel (image pooling with batch 1) is normalised by the running statistics: a lone value "
+    "has no variance, torch refuses it, and zeroing it would cut the gradient",
+    "evaluation_stride: 0 evaluates at the output stride of training; 8 after training at 16 is the paper's for its "
+    "best numbers",
+)
+_RESNETS = (
+    "torchvision's ResNets and MobileNetV3 instead of the modified Aligned Xception of deeplab_v3plus_xception; "
+    "their stem is one 7x7 convolution, and multi_grid is empty, so that ImageNet weights fit"
+)
+_XCEPTION = (
+    "Xception as the authors' code has it: ReLU before each separable convolution and none behind the depthwise one "
+    "but in the last three; the paper's text has one behind every depthwise convolution",
+    "batch norm follows the batches as everywhere here (momentum 0.1); the authors' decay is 0.9997",
+)
+
+
+def _published(dataset: str, split: str, value: float, protocol: str, source: str = "paper, abstract") -> Published:
+    return Published(dataset=dataset, split=split, protocol=protocol, metric="miou", value=value, source=source)
+
+
+def _spec(
+    name: str,
+    backbone: str,
+    tiny: str,
+    differs: tuple[str, ...],
+    published: tuple[Published, ...],
+    counted: tuple[Counted, ...] = (),
+) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        task=Task.SEMANTIC,
+        output=DenseOutput,
+        paper=PAPER,
+        build=build,
+        options={
+            "backbone": backbone,
+            "output_stride": 16,
+            "evaluation_stride": 0,
+            "multi_grid": [],
+            "channels": 256,
+        },
+        tiny={"backbone": tiny, "channels": 16},
+        size_divisor=1,
+        differs=(*differs, *DIFFERS),
+        published=published,
+        counted=counted,
     )
 
 
-SPEC = ModelSpec(
-    name="deeplab_v3plus",
-    task=Task.SEMANTIC,
-    output=DenseOutput,
-    paper=(
-        "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation, "
-        "Chen, Zhu, Papandreou, Schroff, Adam, 2018, arXiv:1802.02611"
+_TEST = "test server, no post-processing"
+SPECS = (
+    _spec(
+        "deeplab_v3plus",
+        "resnet50",
+        "resnet18",
+        (_RESNETS,),
+        (
+            _published("PASCAL VOC 2012", "test", 0.890, f"Xception, also pretrained on JFT-300M, {_TEST}"),
+            _published("Cityscapes", "test", 0.821, f"Xception, fine annotations and coarse ones, {_TEST}"),
+        ),
     ),
-    build=build,
-    options={"backbone": "resnet50", "output_stride": 16, "channels": 256},
-    tiny={"backbone": "resnet18", "channels": 16},
-    size_divisor=1,
-    differs=(
-        "torchvision's ResNets and MobileNetV3 instead of the modified Aligned Xception; their stem is one 7x7 "
-        "convolution, and no multi-grid rates are set in the last stage, so that ImageNet weights fit",
-        "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
-        "a single value per channel (image pooling with batch 1) is normalised by the running statistics: a lone value "
-        "has no variance, torch refuses it, and zeroing it would cut the gradient",
-        "one output stride for training and evaluation; the paper also evaluates at 8 after training at 16",
-    ),
-    published=(
-        _published("PASCAL VOC 2012", 0.890, "Xception, also pretrained on JFT-300M"),
-        _published("Cityscapes", 0.821, "Xception, fine annotations and coarse ones"),
+    _spec(
+        "deeplab_v3plus_xception",
+        "xception65",
+        "xception_tiny",
+        _XCEPTION,
+        (
+            _published("PASCAL VOC 2012", "test", 0.890, f"also pretrained on JFT-300M, {_TEST}"),
+            _published("Cityscapes", "test", 0.821, f"Xception-71, fine annotations and coarse ones, {_TEST}"),
+        ),
+        (
+            Counted(
+                parameters=41_055_413,
+                num_classes=21,
+                source="bonlime/keras-deeplab-v3-plus, which carries the authors' weights, as counted by "
+                "github.com/ZFTurbo/Keras-inference-time-optimizer, README.md",
+                published="41,258,213 with the running statistics of norms, which are no parameters here",
+            ),
+        ),
     ),
 )

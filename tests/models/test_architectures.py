@@ -257,6 +257,27 @@ def test_every_backbone_in_every_architecture_that_takes_one(name: str, backbone
         assert model(images(17, 33)).logits_NKHW.shape == (1, 2, 17, 33)
 
 
+def refused(name: str, backbone: str) -> str:
+    """Why an architecture does not take a backbone; "" where it does."""
+    try:
+        models.check(name, {"backbone": backbone})
+    except InputError as refusal:
+        return str(refusal)
+    return ""
+
+
+@pytest.mark.parametrize("name", [name for name in DENSE if "backbone" in models.spec(name).options])
+@pytest.mark.parametrize("backbone", ["resnet50_deep", "mobilenet_v3_large", "xception_tiny"])
+def test_a_backbone_of_each_family_fits_or_is_refused(name: str, backbone: str) -> None:
+    """Shapes alone: nothing is computed. A refusal names the option that stands in the way."""
+    if why := refused(name, backbone):
+        assert re.match("backbone: |output_stride: ", why), why
+        return
+    with torch.device("meta"):
+        model = models.create(name, K, backbone=backbone).eval()
+        assert model(torch.empty(1, 3, 33, 65)).logits_NKHW.shape == (1, rows_of(name), 33, 65)
+
+
 def test_every_file_of_the_room_is_in_the_table() -> None:
     known = {spec.build.__module__ for spec in models.MODELS.values() if hasattr(spec.build, "__module__")}
     known |= {

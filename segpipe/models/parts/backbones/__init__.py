@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import mobilenet, resnet, vgg
+from segpipe.models.parts.backbones import mobilenet, resnet, vgg, xception
 from segpipe.models.parts.backbones.dilation import set_multi_grid, stride_to_dilation, units_between
 from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
 
@@ -26,6 +26,7 @@ BACKBONES: dict[str, Layout] = {
     **resnet.LAYOUTS,
     **mobilenet.LAYOUTS,
     **vgg.LAYOUTS,
+    **xception.LAYOUTS,
 }
 
 
@@ -52,9 +53,10 @@ class Backbone(nn.Sequential):
             maps.append(images_NCHW.new_empty(len(images_NCHW), 0, -(-height // 2), -(-width // 2)))
         features = images_NCHW
         for name, layer in self.named_children():
-            features = layer(features)
+            given = layer(features)
+            taken, features = given if isinstance(given, tuple) else (given, given)
             if name in self._taps:
-                maps.append(features)
+                maps.append(taken)
         return tuple(maps)
 
 

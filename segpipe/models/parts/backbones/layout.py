@@ -23,8 +23,8 @@ class Layout:
     `layers(norm)` are its children in the order in which they are called, without pooling to one cell and classifier,
     under torchvision's names; `norm` is one of `norms`, the first of which is the default. The maps of `taps` lie at
     strides 2, 4, 8, 16, 32 of the undilated network and have `channels`. A network that begins at stride 4 has four
-    taps, and 0 as its first number of channels. `stem` is the name of the first convolution. `output_strides` are those
-    that it can be dilated to.
+    taps, and 0 as its first number of channels. A layer may return two maps: the one to take, and the one that the next
+    layer sees. `stem` is the name of the first convolution. `output_strides` are those that it can be dilated to.
     """
 
     layers: Callable[[str], Mapping[str, nn.Module]]
