@@ -51,7 +51,8 @@ class LRASPP(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, channels: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = Head(*backbone.channels, num_classes, channels)
+        low, high = backbone.channels
+        self.classifier = Head(low, high, num_classes, channels)
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         scores_NKhw = self.classifier(*self.backbone(images_NCHW))

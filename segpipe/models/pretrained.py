@@ -28,6 +28,7 @@ import torchvision
 from torch import Tensor, nn
 
 from segpipe.errors import CorruptError, InputError, UnreachableError
+from segpipe.models.parts.backbones import MAP_NORMS
 from segpipe.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".pth", ".pt")
 CONNECT_SECONDS = 30.0
 # torchvision's classifiers: what lies behind the last map that a backbone keeps.
-CLASSIFIER_PREFIXES = ("fc.", "classifier.")
+CLASSIFIER_PREFIXES = ("fc.", "classifier.", "head.", "norm.")
 OPTIONAL_HEADS = ("aux_classifier.",)
 
 
@@ -242,7 +243,7 @@ def _check_fit(state: Mapping[str, Tensor], model: nn.Module, dropped: list[str]
         for key in ours
         if key not in state
         and key not in dropped
-        and (whole or key.startswith("backbone."))
+        and (whole or (key.startswith("backbone.") and not key.startswith(f"backbone.{MAP_NORMS}.")))
         and not key.endswith("num_batches_tracked")  # absent from torchvision's oldest files; torch starts it at 0
     ]
     # A norm that is frozen counts no batches.

@@ -16,16 +16,20 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import mobilenet, resnet
+from segpipe.models.parts.backbones import convnext, mobilenet, resnet, swin
 from segpipe.models.parts.backbones.dilation import stride_to_dilation
 from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
 
-__all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone"]
+__all__ = ["BACKBONES", "MAP_NORMS", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone"]
 
 BACKBONES: dict[str, Layout] = {
     **resnet.LAYOUTS,
     **mobilenet.LAYOUTS,
+    **convnext.LAYOUTS,
+    **swin.LAYOUTS,
 }
+# Of each map, beside the classifier's layers, where a family has any: no classifier's file can hold them.
+MAP_NORMS = "norms"
 
 
 class Backbone(nn.Sequential):
@@ -42,7 +46,11 @@ class Backbone(nn.Sequential):
         self.name = name
         self.channels = layout.channels
         self.stem = layout.stem
-        self._taps = frozenset(layout.taps)
+        self._taps = layout.taps
+        self._layers = tuple(layers)
+        if layout.finish is not None:
+            norms = (layout.finish(channels) for channels in layout.channels if channels)
+            self.add_module(MAP_NORMS, nn.ModuleList(norms))
 
     def forward(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
         height, width = images_NCHW.shape[-2:]
@@ -50,11 +58,15 @@ class Backbone(nn.Sequential):
         if self.channels[0] == 0:
             maps.append(images_NCHW.new_empty(len(images_NCHW), 0, -(-height // 2), -(-width // 2)))
         features = images_NCHW
-        for name, layer in self.named_children():
-            features = layer(features)
+        for name in self._layers:
+            features = self.get_submodule(name)(features)
             if name in self._taps:
-                maps.append(features)
+                maps.append(self._finished(features, self._taps.index(name)))
         return tuple(maps)
+
+    def _finished(self, features: Tensor, number: int) -> Tensor:
+        norms = self._modules.get(MAP_NORMS)
+        return features if norms is None else norms.get_submodule(str(number))(features)  # type: ignore[no-any-return]
 
 
 def build_backbone(
@@ -62,13 +74,14 @@ def build_backbone(
     *,
     in_channels: int = 3,
     output_stride: int = 32,
-    norm: str = "batch",
+    norm: str | None = None,
     taps: Mapping[str, int] | None = None,
     widened: bool = False,
 ) -> Backbone:
     """A backbone with random weights. Raises InputError on an unknown name, or an output stride or norm it cannot have.
 
-    `norm` is one of NORMS. `taps` are the layers to take maps after, with their channels, instead of the usual five.
+    `norm` is one of those that its `Layout` has, and by default the first of them: "batch", or "layer" of a network
+    without any. `taps` are the layers to take maps after, with their channels, instead of the usual five.
     `widened` is `dilation.py`'s.
     """
     if name not in BACKBONES:
@@ -79,6 +92,7 @@ def build_backbone(
     if output_stride not in layout.output_strides:
         known = ", ".join(map(str, layout.output_strides))
         raise InputError(f"output_stride: {output_stride!r} is not one of {known}, which {name} can have")
+    norm = layout.norms[0] if norm is None else norm
     if norm not in layout.norms:
         raise InputError(f"norm: {norm!r} is not one of {', '.join(layout.norms)}, which {name} can have")
     if taps is not None:
@@ -94,7 +108,7 @@ def build_backbone(
 def _replace_stem(backbone: Backbone, in_channels: int) -> None:
     old = backbone.get_submodule(backbone.stem)
     assert isinstance(old, nn.Conv2d)
-    new = nn.Conv2d(
+    new = type(old)(
         in_channels,
         old.out_channels,
         old.kernel_size,  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ OUTPUT_STRIDES = (8, 16, 32)
 # "frozen": statistics and affine parameters as loaded, never trained, since batches of one or two large images say
 # little about either. From random weights it is no norm at all.
 NORMS = ("batch", "frozen")
+LAYER_NORM = ("layer",)  # of networks that have no other
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,7 @@ class Layout:
     under torchvision's names; `norm` is one of `norms`. The maps of `taps` lie at strides 2, 4, 8, 16, 32 of the
     undilated network and have `channels`. A network that begins at stride 4 has four taps, and 0 as its first number of
     channels. `stem` is the name of the first convolution. `output_strides` are those that it can be dilated to.
+    `finish(channels)` makes what is done to each map on its way out, beside the layers; None leaves maps as they are.
     """
 
     layers: Callable[[str], Mapping[str, nn.Module]]
@@ -32,3 +34,4 @@ class Layout:
     stem: str
     norms: tuple[str, ...] = NORMS
     output_strides: tuple[int, ...] = OUTPUT_STRIDES
+    finish: Callable[[int], nn.Module] | None = None
