@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import convnext, mobilenet, resnet, swin
+from segpipe.models.parts.backbones import convnext, mobilenet, resnet, swin, timm_features
 from segpipe.models.parts.backbones.dilation import stride_to_dilation
 from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
 
@@ -60,13 +60,15 @@ class Backbone(nn.Sequential):
         features = images_NCHW
         for name in self._layers:
             features = self.get_submodule(name)(features)
-            if name in self._taps:
+            if isinstance(features, tuple):  # all maps at once
+                maps.extend(features)
+            elif name in self._taps:
                 maps.append(self._finished(features, self._taps.index(name)))
         return tuple(maps)
 
     def _finished(self, features: Tensor, number: int) -> Tensor:
         norms = self._modules.get(MAP_NORMS)
-        return features if norms is None else norms.get_submodule(str(number))(features)  # type: ignore[no-any-return]
+        return features if norms is None else norms.get_submodule(str(number))(features)
 
 
 def build_backbone(
@@ -82,12 +84,17 @@ def build_backbone(
 
     `norm` is one of those that its `Layout` has, and by default the first of them: "batch", or "layer" of a network
     without any. `taps` are the layers to take maps after, with their channels, instead of the usual five.
-    `widened` is `dilation.py`'s.
+    `widened` is `dilation.py`'s. "timm/NAME" is a network of timm (`timm_features.py`), as it comes.
     """
+    if name.startswith(timm_features.PREFIX):
+        if norm not in (None, "batch") or taps is not None or widened:
+            raise InputError(f"backbone: {name} has timm's norms, maps and dilation; choose another, or leave them out")
+        layout = timm_features.layout(name, in_channels=in_channels, output_stride=output_stride)
+        return Backbone(name, layout.layers(layout.norms[0]), layout)
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"backbone: unknown {name!r}{hint} Expected one of: {', '.join(BACKBONES)}")
+        raise InputError(f"backbone: unknown {name!r}{hint} Expected one of: {', '.join(BACKBONES)}, timm/NAME")
     layout = BACKBONES[name]
     if output_stride not in layout.output_strides:
         known = ", ".join(map(str, layout.output_strides))
