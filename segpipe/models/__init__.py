@@ -30,6 +30,7 @@ from segpipe.models import (
     unet,
     unet_valid,
     unet_watershed,
+    upernet,
 )
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
@@ -59,6 +60,7 @@ MODELS: dict[str, ModelSpec] = {
         enet.SPEC,
         *fc_densenet.SPECS,
         lraspp.SPEC,
+        upernet.SPEC,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
         retinanet.SPEC,
