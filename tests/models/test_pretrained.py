@@ -81,6 +81,19 @@ def test_a_classifiers_file_fills_all_but_the_norms_of_maps(backbone: str, tmp_p
     assert len(others) == (0 if backbone == "mobilenet_v2" else 8)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "found"),
+    [
+        ("mobilenet_v2", "MobileNet_V2_Weights.IMAGENET1K_V1"),
+        ("mobilenet_v3_small", "MobileNet_V3_Small_Weights.IMAGENET1K_V1"),
+        ("convnext_large", "ConvNeXt_Large_Weights.IMAGENET1K_V1"),
+        ("swin_b", "Swin_B_Weights.IMAGENET1K_V1"),
+    ],
+)
+def test_every_familys_imagenet_weights_are_known_by_name(backbone: str, found: str) -> None:
+    assert models.weights_id("unet", {"backbone": backbone}, "IMAGENET1K_V1") == found
+
+
 def test_a_whole_model_must_have_the_norms_of_its_maps(tmp_path: Path) -> None:
     state = models.create("unet", 3, backbone="convnext_tiny").state_dict()
     del state["backbone.norms.0.weight"]
