@@ -100,7 +100,11 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "flows": ({"stages", "config", "types", "errors", "cli"}, {"prefect", "typer", "rich"}),
 }
 # A part of a room that may import more than its room.
-DOORS = {"segpipe/train/on_ray/": {"ray"}, "segpipe/sources/reading/hdf5.py": {"h5py"}}
+DOORS = {
+    "segpipe/train/on_ray/": {"ray"},
+    "segpipe/sources/reading/hdf5.py": {"h5py"},
+    "segpipe/models/parts/backbones/timm_features.py": {"timm"},  # an optional extra, imported when it is asked for
+}
 # Each of these is met in one room only (mlflow's types also in `serving`, which MLflow loads).
 ONE_ROOM = {
     "prefect": {"flows"},
@@ -108,6 +112,7 @@ ONE_ROOM = {
     "mlflow": {"tracking", "serving"},
     "pyarrow": {"shards"},
     "h5py": {"sources"},
+    "timm": {"models"},
     "faster_coco_eval": {"metrics"},
     "fsspec": {"storage"},
 }

@@ -40,10 +40,12 @@ from segpipe.models import (
     pspnet,
     rcnn_pinheiro,
     retinanet,
+    segformer,
     segnet,
     unet,
     unet_valid,
     unet_watershed,
+    upernet,
 )
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
@@ -91,6 +93,8 @@ MODELS: dict[str, ModelSpec] = {
         fpn.SPEC,
         *hrnet.SPECS,
         lraspp.SPEC,
+        upernet.SPEC,
+        *segformer.SPECS,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
         retinanet.SPEC,

@@ -14,7 +14,7 @@ import os
 import pickle
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -28,6 +28,7 @@ import torchvision
 from torch import Tensor, nn
 
 from segpipe.errors import CorruptError, InputError, UnreachableError
+from segpipe.models.parts.backbones import MAP_NORMS, timm_features
 from segpipe.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".pth", ".pt")
 CONNECT_SECONDS = 30.0
 # torchvision's classifiers: what lies behind the last map that a backbone keeps.
-CLASSIFIER_PREFIXES = ("fc.", "classifier.")
+CLASSIFIER_PREFIXES = ("fc.", "classifier.", "head.", "norm.")
 OPTIONAL_HEADS = ("aux_classifier.",)
 
 
@@ -194,7 +195,7 @@ def _fitted(found: Mapping[str, Tensor], receiver: Receiver, *, origin: str) -> 
     whole = named and (
         any(key.startswith("backbone.") for key in found) or not all(key.startswith("backbone.") for key in adapted)
     )
-    state = adapted if named else _backbone_keys(found)
+    state = adapted if named else _backbone_keys(found, receiver.model.state_dict())
     state = _fit_stem(state, _backbone_of(receiver.model), origin=origin)
     state, dropped = _drop_heads(state, receiver)
     where = f"pretrained {origin!r} for {receiver.spec.name}"
@@ -202,8 +203,12 @@ def _fitted(found: Mapping[str, Tensor], receiver: Receiver, *, origin: str) -> 
     return state, dropped
 
 
-def _backbone_keys(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A classifier's keys as the backbone's, which has MobileNetV3's `features` at its root."""
+def _backbone_keys(found: Mapping[str, Tensor], ours: Collection[str]) -> dict[str, Tensor]:
+    """A classifier's keys as the backbone's, which has MobileNetV3's `features` at its root, and timm's in its body."""
+    body = f"backbone.{timm_features.BODY}.body."
+    inside = {key.removeprefix(body) for key in ours if key.startswith(body)}
+    if inside:
+        return {f"{body}{key}": value for key, value in timm_features.keys_of_features(found, inside).items()}
     kept = {key: value for key, value in found.items() if not key.startswith(CLASSIFIER_PREFIXES)}
     return {f"backbone.{key.removeprefix('features.')}": value for key, value in kept.items()}
 
@@ -242,7 +247,7 @@ def _check_fit(state: Mapping[str, Tensor], model: nn.Module, dropped: list[str]
         for key in ours
         if key not in state
         and key not in dropped
-        and (whole or key.startswith("backbone."))
+        and (whole or (key.startswith("backbone.") and not key.startswith(f"backbone.{MAP_NORMS}.")))
         and not key.endswith("num_batches_tracked")  # absent from torchvision's oldest files; torch starts it at 0
     ]
     # A norm that is frozen counts no batches.

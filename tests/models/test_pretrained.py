@@ -66,6 +66,41 @@ def test_mobilenets_stages_are_found(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[key.replace("features.", "backbone.", 1)], theirs[key]) for key in kept)
 
 
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "convnext_tiny", "swin_t"])
+def test_a_classifiers_file_fills_all_but_the_norms_of_maps(backbone: str, tmp_path: Path) -> None:
+    theirs = torchvision.models.get_model(backbone, weights=None).state_dict()
+    path = save(theirs, tmp_path / "classifier.pth")
+    loaded = models.create("unet", 3, backbone=backbone, pretrained=path).state_dict()
+    kept = [key for key in theirs if key.startswith("features.")]
+    assert len(kept) > 100
+    assert all(torch.equal(loaded[key.replace("features.", "backbone.", 1)], theirs[key]) for key in kept)
+    others = {key for key in loaded if key.startswith("backbone.")} - {
+        key.replace("features", "backbone") for key in kept
+    }
+    assert all(key.startswith("backbone.norms.") for key in others)
+    assert len(others) == (0 if backbone == "mobilenet_v2" else 8)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "found"),
+    [
+        ("mobilenet_v2", "MobileNet_V2_Weights.IMAGENET1K_V1"),
+        ("mobilenet_v3_small", "MobileNet_V3_Small_Weights.IMAGENET1K_V1"),
+        ("convnext_large", "ConvNeXt_Large_Weights.IMAGENET1K_V1"),
+        ("swin_b", "Swin_B_Weights.IMAGENET1K_V1"),
+    ],
+)
+def test_every_familys_imagenet_weights_are_known_by_name(backbone: str, found: str) -> None:
+    assert models.weights_id("unet", {"backbone": backbone}, "IMAGENET1K_V1") == found
+
+
+def test_a_whole_model_must_have_the_norms_of_its_maps(tmp_path: Path) -> None:
+    state = models.create("unet", 3, backbone="convnext_tiny").state_dict()
+    del state["backbone.norms.0.weight"]
+    with pytest.raises(InputError, match=r"1 missing \(backbone.norms.0.weight\)"):
+        models.create("unet", 3, backbone="convnext_tiny", pretrained=save(state, tmp_path / "unet.pth"))
+
+
 def test_a_files_missing_batch_counters_are_no_fault(resnet18: dict[str, Tensor], tmp_path: Path) -> None:
     old = {key: value for key, value in resnet18.items() if not key.endswith("num_batches_tracked")}
     loaded = models.create("fcn_resnet18", 3, pretrained=save(old, tmp_path / "old.pth")).state_dict()

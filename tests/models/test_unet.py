@@ -64,10 +64,15 @@ def test_encoder_maps_may_be_added() -> None:
 
 
 @pytest.mark.parametrize("skips", ["concatenation", "addition"])
-def test_an_encoder_that_begins_at_stride_4_has_nothing_to_join_at_stride_2(skips: str) -> None:
-    block = UpBlock(3, 0, 2, skips=skips)
-    assert block.first[0].in_channels == 3
-    assert block(torch.zeros(1, 3, 2, 2), torch.zeros(1, 0, 3, 4), 3, 4).shape == (1, 2, 3, 4)
+@pytest.mark.parametrize("backbone", ["swin_t", "convnext_tiny"])
+def test_an_encoder_that_begins_at_stride_4_has_nothing_to_join_at_stride_2(backbone: str, skips: str) -> None:
+    model = models.create("unet", 2, backbone=backbone, skips=skips, width=2)
+    assert model.decoder[3].first[0].in_channels == 2 * 4
+    assert model.decoder[3].add is None
+    logits = model(torch.randn(1, 3, 33, 47)).logits_NKHW
+    assert logits.shape == (1, 2, 33, 47)
+    logits.square().mean().backward()
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 @pytest.mark.parametrize("option", ["upsampling", "skips"])

@@ -8,6 +8,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
+from segpipe.errors import InputError
 from segpipe.models.parts.backbones import BACKBONES, Backbone, build_backbone
 from segpipe.models.parts.layers import BatchNorm2d
 
@@ -25,8 +26,10 @@ def same_weights(name: str, *output_strides: int) -> list[Backbone]:
     return made
 
 
-@pytest.mark.parametrize("name", list(BACKBONES))
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [(name, stride) for name, layout in BACKBONES.items() for stride in layout.output_strides],
+)
 def test_maps_have_the_promised_strides_and_channels(name: str, output_stride: int) -> None:
     with torch.device("meta"):  # shapes alone
         backbone = build_backbone(name, output_stride=output_stride)
@@ -37,6 +40,69 @@ def test_maps_have_the_promised_strides_and_channels(name: str, output_stride: i
         for channels, stride in zip(backbone.channels, strides, strict=True)
     ]
     assert [tuple(features.shape) for features in maps] == expected
+
+
+@pytest.mark.parametrize(("name", "output_stride"), [("swin_t", 16), ("convnext_tiny", 8)])
+def test_what_cannot_be_dilated_says_so(name: str, output_stride: int) -> None:
+    with pytest.raises(InputError, match=rf"output_stride: {output_stride} is not one of 32, which {name} can have"):
+        build_backbone(name, output_stride=output_stride)
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("mobilenet_v2", (1, 3, 6, 13, 18)),
+        ("mobilenet_v3_small", (0, 1, 3, 8, 12)),
+        ("mobilenet_v3_large", (1, 3, 6, 12, 16)),
+        ("convnext_tiny", (1, 3, 5, 7)),
+        ("swin_t", (1, 3, 5, 7)),
+        ("swin_s", (1, 3, 5, 7)),
+    ],
+)
+def test_maps_are_torchvisions_features(name: str, ends: tuple[int, ...]) -> None:
+    """Behind each end of torchvision's `features`; with a layer norm of their own where the family has one."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(name, weights=None).eval().features
+    ours = build_backbone(name).eval()
+    missing = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    assert all(key.startswith("norms.") for key in missing.missing_keys)
+    with torch.no_grad():
+        features, expected = images(64, 96), []
+        for number, layer in enumerate(theirs):
+            features = layer(features)
+            if number in ends:
+                expected.append(features)
+        found = ours(images(64, 96))
+    if len(ends) == 4:
+        assert found[0].shape == (2, 0, 32, 48)
+        found = found[1:]
+    for mine, other in zip(found, expected, strict=True):
+        if name.startswith("swin"):
+            other = nn.functional.layer_norm(other, other.shape[-1:]).permute(0, 3, 1, 2)
+        elif name.startswith("convnext"):
+            last = nn.functional.layer_norm(other.permute(0, 2, 3, 1), other.shape[1:2], eps=1e-6)
+            other = last.permute(0, 3, 1, 2)
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "swin_t"])
+def test_patches_at_the_edge_see_zeros_beyond_it(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name).eval()
+    padded = torch.zeros(2, 3, 64, 64)
+    padded[..., :62, :61] = images(62, 61)
+    with torch.no_grad():
+        stem = backbone.get_submodule(backbone.stem)
+        assert torch.equal(stem(images(62, 61)), stem(padded))
+        assert backbone(images(1, 1))[-1].shape == (2, backbone.channels[-1], 1, 1)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "swin_t"])
+def test_a_stem_for_other_channels_covers_the_image_too(name: str) -> None:
+    with torch.device("meta"):
+        maps = build_backbone(name, in_channels=5)(torch.empty(1, 5, 33, 34))
+    assert [tuple(features.shape[-2:]) for features in maps[1:]] == [(9, 9), (5, 5), (3, 3), (2, 2)]
 
 
 @pytest.mark.parametrize(("output_stride", "replace"), [(8, [False, True, True]), (16, [False, False, True])])
@@ -60,9 +126,10 @@ def test_a_dilated_resnet_read_sparsely_is_the_strided_one(name: str, output_str
     torch.testing.assert_close(dense[..., ::step, ::step], sparse, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"])
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_a_dilated_mobilenet_without_squeeze_is_the_strided_one(output_stride: int) -> None:
-    strided, dilated = same_weights("mobilenet_v3_large", 32, output_stride)
+def test_a_dilated_mobilenet_without_squeeze_is_the_strided_one(name: str, output_stride: int) -> None:
+    strided, dilated = same_weights(name, 32, output_stride)
     for backbone in (strided, dilated):
         for module in list(backbone.modules()):
             for key, child in list(module.named_children()):
@@ -88,7 +155,8 @@ def test_a_dilated_vgg_read_sparsely_is_the_strided_one(
 
 
 def test_norm_layers_keep_each_familys_constants() -> None:
-    for name, (eps, momentum) in {"resnet18": (1e-5, 0.1), "mobilenet_v3_large": (1e-3, 0.01)}.items():
+    constants = {"resnet18": (1e-5, 0.1), "mobilenet_v2": (1e-5, 0.1), "mobilenet_v3_large": (1e-3, 0.01)}
+    for name, (eps, momentum) in constants.items():
         norms = [module for module in build_backbone(name).modules() if isinstance(module, nn.BatchNorm2d)]
         assert norms
         assert all(type(norm) is BatchNorm2d and (norm.eps, norm.momentum) == (eps, momentum) for norm in norms)

@@ -16,18 +16,31 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import mobilenet, resnet, vgg, xception
+from segpipe.models.parts.backbones import convnext, mobilenet, resnet, swin, timm_features, vgg, xception
 from segpipe.models.parts.backbones.dilation import set_multi_grid, stride_to_dilation, units_between
 from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
 
-__all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone", "replace_stem"]
+__all__ = [
+    "BACKBONES",
+    "MAP_NORMS",
+    "NORMS",
+    "OUTPUT_STRIDES",
+    "Backbone",
+    "Layout",
+    "build_backbone",
+    "replace_stem",
+]
 
 BACKBONES: dict[str, Layout] = {
     **resnet.LAYOUTS,
     **mobilenet.LAYOUTS,
     **vgg.LAYOUTS,
     **xception.LAYOUTS,
+    **convnext.LAYOUTS,
+    **swin.LAYOUTS,
 }
+# Of each map, beside the classifier's layers, where a family has any: no classifier's file can hold them.
+MAP_NORMS = "norms"
 
 
 class Backbone(nn.Sequential):
@@ -44,7 +57,11 @@ class Backbone(nn.Sequential):
         self.name = name
         self.channels = layout.channels
         self.stem = layout.stem
-        self._taps = frozenset(layout.taps)
+        self._taps = layout.taps
+        self._layers = tuple(layers)
+        if layout.finish is not None:
+            norms = (layout.finish(channels) for channels in layout.channels if channels)
+            self.add_module(MAP_NORMS, nn.ModuleList(norms))
 
     def forward(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
         height, width = images_NCHW.shape[-2:]
@@ -52,12 +69,18 @@ class Backbone(nn.Sequential):
         if self.channels[0] == 0:
             maps.append(images_NCHW.new_empty(len(images_NCHW), 0, -(-height // 2), -(-width // 2)))
         features = images_NCHW
-        for name, layer in self.named_children():
-            given = layer(features)
+        for name in self._layers:
+            given = self.get_submodule(name)(features)
             taken, features = given if isinstance(given, tuple) else (given, given)
-            if name in self._taps:
-                maps.append(taken)
+            if isinstance(taken, tuple):  # all maps at once
+                maps.extend(taken)
+            elif name in self._taps:
+                maps.append(self._finished(taken, self._taps.index(name)))
         return tuple(maps)
+
+    def _finished(self, features: Tensor, number: int) -> Tensor:
+        norms = self._modules.get(MAP_NORMS)
+        return features if norms is None else norms.get_submodule(str(number))(features)
 
 
 def build_backbone(
@@ -72,15 +95,21 @@ def build_backbone(
 ) -> Backbone:
     """A backbone with random weights. Raises InputError on an unknown name, or an output stride or norm it cannot have.
 
-    `norm` is one of those that its `Layout` has, and by default the first of them: "batch", or "none" of a network
-    without any. `taps` are the layers to take maps after, with their channels, instead of the usual five. `widened` and
-    `multi_grid`, the rates of the units of the last stage as multiples of that stage's own, are `dilation.py`'s; none
-    means the atrous rule alone.
+    `norm` is one of those that its `Layout` has, and by default the first of them: "batch", or "none" or "layer" of a
+    network without any. `taps` are the layers to take maps after, with their channels, instead of the usual five.
+    `widened` and `multi_grid`, the rates of the units of the last stage as multiples of that stage's own, are
+    `dilation.py`'s; none means the atrous rule alone. "timm/NAME" is a network of timm (`timm_features.py`), as it
+    comes.
     """
+    if name.startswith(timm_features.PREFIX):
+        if norm not in (None, "batch") or taps is not None or widened or multi_grid:
+            raise InputError(f"backbone: {name} has timm's norms, maps and dilation; choose another, or leave them out")
+        layout = timm_features.layout(name, in_channels=in_channels, output_stride=output_stride)
+        return Backbone(name, layout.layers(layout.norms[0]), layout)
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"backbone: unknown {name!r}{hint} Expected one of: {', '.join(BACKBONES)}")
+        raise InputError(f"backbone: unknown {name!r}{hint} Expected one of: {', '.join(BACKBONES)}, timm/NAME")
     layout = BACKBONES[name]
     if output_stride not in layout.output_strides:
         known = ", ".join(map(str, layout.output_strides))
@@ -105,7 +134,7 @@ def replace_stem(backbone: Backbone, in_channels: int) -> None:
     """Puts a random first convolution for images of `in_channels` in the place of that for three, all else equal."""
     old = backbone.get_submodule(backbone.stem)
     assert isinstance(old, nn.Conv2d)
-    new = nn.Conv2d(
+    new = type(old)(
         in_channels,
         old.out_channels,
         old.kernel_size,  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ OUTPUT_STRIDES = (8, 16, 32)
 # "frozen": statistics and affine parameters as loaded, never trained, since batches of one or two large images say
 # little about either. From random weights it is no norm at all.
 NORMS = ("batch", "frozen")
+LAYER_NORM = ("layer",)  # of networks that have no other
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +24,9 @@ class Layout:
     `layers(norm)` are its children in the order in which they are called, without pooling to one cell and classifier,
     under torchvision's names; `norm` is one of `norms`, the first of which is the default. The maps of `taps` lie at
     strides 2, 4, 8, 16, 32 of the undilated network and have `channels`. A network that begins at stride 4 has four
-    taps, and 0 as its first number of channels. A layer may return two maps: the one to take, and the one that the next
-    layer sees. `stem` is the name of the first convolution. `output_strides` are those that it can be dilated to.
+    taps, and 0 as its first number of channels. A layer may return a pair: the map to take, or all maps, and what the
+    next layer sees. `stem` is the name of the first convolution. `output_strides` are those that it can be dilated to.
+    `finish(channels)` makes what is done to each map on its way out, beside the layers; None leaves maps as they are.
     """
 
     layers: Callable[[str], Mapping[str, nn.Module]]
@@ -33,3 +35,4 @@ class Layout:
     stem: str
     norms: tuple[str, ...] = NORMS
     output_strides: tuple[int, ...] = OUTPUT_STRIDES
+    finish: Callable[[int], nn.Module] | None = None

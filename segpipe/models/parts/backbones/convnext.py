@@ -1,0 +1,43 @@
+"""ConvNeXt, as torchvision has it, with a layer norm on each map.
+
+A ConvNet for the 2020s, Liu, Mao, Wu, Feichtenhofer, Darrell, Xie, 2022, arXiv:2201.03545. It begins at stride 4. The
+norms are those of the authors' code for pixels (facebookresearch/ConvNeXt, semantic_segmentation): the classifier has
+one behind its pooling instead, so that they start anew beside ImageNet weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from torch import nn
+from torchvision import models
+from torchvision.models.convnext import LayerNorm2d
+
+from segpipe.models.parts.backbones.covering import cover
+from segpipe.models.parts.backbones.layout import LAYER_NORM, Layout
+
+
+def _layout(classifier: Callable[..., nn.Module], width: int) -> Layout:
+    def layers(norm: str) -> Mapping[str, nn.Module]:
+        features = classifier(weights=None).get_submodule("features")
+        cover(features)
+        return dict(features.named_children())
+
+    return Layout(
+        layers=layers,
+        taps=("1", "3", "5", "7"),
+        channels=(0, width, 2 * width, 4 * width, 8 * width),
+        stem="0.0",
+        norms=LAYER_NORM,
+        output_strides=(32,),
+        finish=partial(LayerNorm2d, eps=1e-6),
+    )
+
+
+LAYOUTS = {
+    "convnext_tiny": _layout(models.convnext_tiny, 96),
+    "convnext_small": _layout(models.convnext_small, 96),
+    "convnext_base": _layout(models.convnext_base, 128),
+    "convnext_large": _layout(models.convnext_large, 192),
+}

@@ -1,0 +1,49 @@
+"""Swin Transformer, as torchvision has it, with a layer norm on each map.
+
+Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, Liu, Lin, Cao, Hu, Wei, Zhang, Lin, Guo, 2021,
+arXiv:2103.14030. It begins at stride 4 and cannot be dilated: its cells look at windows, not through kernels. The norms
+are those of the authors' code for pixels (SwinTransformer/Swin-Transformer-Semantic-Segmentation), where each map has
+its own; they start anew beside ImageNet weights, whose one norm is of the classifier.
+
+Letter legend: N batch, C channels, H W map size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+from torchvision import models
+from torchvision.ops import Permute
+
+from segpipe.models.parts.backbones.covering import cover
+from segpipe.models.parts.backbones.layout import LAYER_NORM, Layout
+
+
+def _finish(channels: int) -> nn.Module:
+    """NHWC, as the blocks have it -> NCHW."""
+    return nn.Sequential(nn.LayerNorm(channels), Permute([0, 3, 1, 2]))
+
+
+def _layout(classifier: Callable[..., nn.Module], width: int) -> Layout:
+    def layers(norm: str) -> Mapping[str, nn.Module]:
+        features = classifier(weights=None).get_submodule("features")
+        cover(features)
+        return dict(features.named_children())
+
+    return Layout(
+        layers=layers,
+        taps=("1", "3", "5", "7"),
+        channels=(0, width, 2 * width, 4 * width, 8 * width),
+        stem="0.0",
+        norms=LAYER_NORM,
+        output_strides=(32,),
+        finish=_finish,
+    )
+
+
+LAYOUTS = {
+    "swin_t": _layout(models.swin_t, 96),
+    "swin_s": _layout(models.swin_s, 96),
+    "swin_b": _layout(models.swin_b, 128),
+}
