@@ -125,6 +125,7 @@ SIBLINGS = {
         "regions",
         "queries",
         "thing_maps",
+        "views",
         "__init__",
     },
     "exports": {"spec", "naming", "__init__"},
