@@ -78,10 +78,7 @@ class Predictor:
 
     def _predictions(self, images_NHW3: Tensor, given: Sequence[GivenObjects] | None) -> list[Prediction]:
         num_images, height, width, _ = images_NHW3.shape
-        scale = self._bundle.input_scale * max(self._bundle.inference.scales)
-        per_pixel = len(self._bundle.classes) + NUMBERS_PER_PIXEL * scale**2
-        per_image = NUMBERS_PER_IMAGE if models.spec(self._bundle.arch).output is RegionOutput else 0
-        per_pass = max(1, int(NUMBERS_PER_PASS / (per_image + height * width * per_pixel)))
+        per_pass = max(1, int(NUMBERS_PER_PASS / _numbers_of_image(self._bundle, height, width)))
         found: list[Prediction] = []
         with torch.inference_mode():
             for start in range(0, num_images, per_pass):
@@ -98,6 +95,21 @@ class Predictor:
                 except InputError as error:
                     raise _refusal(str(error)) from None
         return found
+
+
+def _numbers_of_image(bundle: ModelBundle, height: int, width: int) -> float:
+    """What one image takes of `NUMBERS_PER_PASS`."""
+    num_classes, inference = len(bundle.classes), bundle.inference
+    factors = [bundle.input_scale * scale for scale in inference.scales]
+    whole = height * width * (num_classes + NUMBERS_PER_PIXEL * max(factors) ** 2)
+    if inference.window is None:
+        return whole + (NUMBERS_PER_IMAGE if models.spec(bundle.arch).output is RegionOutput else 0)
+    rows, columns = inference.window.size
+    one_pass = rows * columns * (num_classes + NUMBERS_PER_PIXEL)
+    resized = sum(3 * height * width * factor**2 for factor in factors if factor != 1)
+    # Of each view three strips, as high as a window (`tasks/views.py`).
+    strips = sum(3 * num_classes * rows * width * factor for factor in factors) * (1 + inference.mirror)
+    return min(whole, one_pass + resized + strips)
 
 
 def _load_pyfunc(data_path: str) -> Predictor:

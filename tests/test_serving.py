@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from mlflow.exceptions import MlflowException
 
 from segpipe import serving, tracking
 from segpipe.checkpoint import load_model
-from segpipe.data.batch import normalise
+from segpipe.data.batch import Batch, normalise
 from segpipe.errors import CorruptError
+from segpipe.tasks.views import class_ids
 from segpipe.tracking.model_folder import REQUIREMENTS
+from segpipe.types import Inference, Window
 from tests.fixtures import regions
 from tests.fixtures.cells import CELL_CLASSES
 from tests.fixtures.mlflow_store import FORM, ask, free_port, make_bundle, mlflow_process
@@ -85,6 +88,39 @@ def test_regions_of_an_image_count_in_a_pass(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     predictor.predict(images(3, 32, 32))
     assert sizes == [2, 1]
+
+
+def test_windows_are_served_as_they_are_evaluated_and_more_images_fit_a_pass(
+    bundle_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, bundle = load_model(bundle_uri)
+    window = Window(size=(16, 32), overlap=0.5)
+    windowed = replace(bundle, inference=Inference(scales=(1.0,), mirror=True, window=window))
+    predictor, batch = serving.Predictor(model, windowed), images(3, 100, 60)
+    sizes: list[tuple[int, ...]] = []
+    model.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(inputs[0].shape)))
+    num_classes = len(bundle.classes)
+    per_image = 16 * 32 * (num_classes + serving.NUMBERS_PER_PIXEL) + 2 * 3 * num_classes * 16 * 60
+    assert per_image < 100 * 60 * serving.NUMBERS_PER_PIXEL / 9
+    monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
+    found = predictor.predict(batch)
+    assert {size[1:] for size in sizes} == {(3, 16, 32)}
+    assert {size[0] for size in sizes} == {2, 1}
+    with torch.inference_mode():
+        expected = [
+            class_ids(
+                model,
+                Batch(
+                    images_N3HW=torch.from_numpy(image)[None].permute(0, 3, 1, 2),
+                    labels_NHW=None,
+                    sample_ids=("s",),
+                    original_sizes=((100, 60),),
+                ),
+                windowed,
+            )[0].numpy()
+            for image in batch
+        ]
+    assert np.mean(found != np.stack(expected)) < 0.001, "passes of other sizes round in other ways"
 
 
 def test_images_of_several_sizes_come_as_a_list(bundle_uri: str) -> None:

@@ -130,6 +130,7 @@ SIBLINGS = {
         "regions",
         "queries",
         "thing_maps",
+        "views",
         "__init__",
     },
     "exports": {"spec", "naming", "__init__"},

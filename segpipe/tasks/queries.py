@@ -223,12 +223,14 @@ def _detections(
     )
 
 
-def semantic_scores(output: QueryOutput, batch: Batch) -> Tensor:
+def semantic_scores(output: QueryOutput, batch: Batch, size: tuple[int, int] | None = None) -> Tensor:
     """(N, K, H, W) float32: for each class the sum over queries of its probability x the mask's.
 
-    Raises NonFiniteError for a model that has diverged.
+    At the images' own size, or at another where the model saw a part of them. Raises NonFiniteError for a model that
+    has diverged.
     """
-    size = _checked_size(output, batch)
+    own = _checked_size(output, batch)
+    size = size or own
     class_NQK = output.class_logits_NQK.float().softmax(2)[..., :-1]
     scores_NKHW = class_NQK.new_zeros((len(class_NQK), class_NQK.shape[2], *size))
     for scores_KHW, class_QK, mask_logits_Qhw in zip(scores_NKHW, class_NQK, output.mask_logits_NQhw, strict=True):

@@ -80,5 +80,10 @@ def refuse_ignored(config: TrainConfig, *, averages_mirrored: bool = False) -> N
             "views have no mean, so this task takes one of scale 1; leave them out, and set input_scale to enlarge or "
             "reduce what the model sees"
         )
+    if config.inference.window is not None:
+        faults.append(
+            "inference.window is set: only a class for every pixel can be asked window by window, since objects would "
+            "be cut in two; leave it out"
+        )
     if faults:
         raise InputError("train: " + "; ".join(faults))

@@ -1,32 +1,32 @@
 """Semantic segmentation: a class for every pixel. Behind the task door of `tasks/__init__.py`.
 
-Legend: N batch, K classes, H W original size, h w size inside the model.
+Legend: N batch, K classes, H W original size.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from segpipe import masks, models
 from segpipe.config import RunConfig, TrainConfig
-from segpipe.data.batch import Batch, evaluation_inputs
+from segpipe.data.batch import Batch
 from segpipe.errors import InputError
-from segpipe.losses import enet_weights, logits_of_classes, median_frequency_weights
-from segpipe.metrics import ConfusionMeter, first_maximum, interval, semantic_scores
+from segpipe.losses import enet_weights, median_frequency_weights
+from segpipe.metrics import ConfusionMeter, interval, semantic_scores
 from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
 from segpipe.tasks.pixel_losses import pixel_losses
 from segpipe.tasks.refusals import ignored_by_loss, labels_of
+from segpipe.tasks.views import class_ids
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -102,19 +102,8 @@ class SemanticOps:
         return terms
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
-        """Class ids of every pixel, a map an image.
-
-        The image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. Logits
-        are resized back (bilinear) before the arg max, so what is counted is always the original resolution; of
-        several views the class probabilities are summed, or what queries say together.
-        """
-        mirrorings = (False, True) if bundle.inference.mirror else (False,)
-        views = [(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
-        scores = (
-            _scores_NKHW(model, batch, bundle, scale=scale, mirrored=mirrored, alone=len(views) == 1)
-            for scale, mirrored in views
-        )
-        return [LabelMap(ids_HW=ids_HW) for ids_HW in first_maximum(reduce(Tensor.add_, scores)).cpu().numpy()]
+        """Class ids of every pixel, a map an image, of all the views that `bundle.inference` asks for."""
+        return [LabelMap(ids_HW=ids_HW) for ids_HW in class_ids(model, batch, bundle).cpu().numpy()]
 
     def truth(self, sample: Sample) -> LabelMap | None:
         return None if sample.label_map is None else LabelMap(ids_HW=masks.read_map(sample.label_map, sample))
@@ -156,24 +145,6 @@ class SemanticOps:
                 tuple((int(i), int(t), int(p)) for i, t, p in counts_K3) for counts_K3 in counts_NK3
             ),
         }
-
-
-def _scores_NKHW(
-    model: nn.Module, batch: Batch, bundle: ModelBundle, *, scale: float, mirrored: bool, alone: bool
-) -> Tensor:
-    """What one view says of each class at the images' own size, the right way round: logits where it is `alone`, else
-    numbers that add up over views."""
-    size = batch.images_N3HW.shape[-2:]
-    images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device, scale=scale)
-    output: DenseOutput | QueryOutput = model(images_N3hw.flip(-1) if mirrored else images_N3hw)
-    if isinstance(output, QueryOutput):
-        scores_NKHW = queries.semantic_scores(output, batch)
-        return scores_NKHW.flip(-1) if mirrored else scores_NKHW
-    logits_NKHW = logits_of_classes(output.logits_NKHW) if bundle.sigmoid else output.logits_NKHW
-    logits_NKHW = logits_NKHW.flip(-1) if mirrored else logits_NKHW
-    if logits_NKHW.shape[-2:] != size:
-        logits_NKHW = functional.interpolate(logits_NKHW.float(), size=size, mode="bilinear", align_corners=False)
-    return logits_NKHW if alone else logits_NKHW.softmax(1, dtype=torch.float32)
 
 
 def _defined(value: float) -> float | None:

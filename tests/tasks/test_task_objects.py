@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segpipe import reports
-from segpipe.config import InferenceConfig
+from segpipe.config import InferenceConfig, WindowConfig
 from segpipe.data.batch import Batch, collate, normalise
 from segpipe.data.decode import decode
 from segpipe.data.objects import decode_objects
@@ -204,6 +204,7 @@ def test_what_cannot_be_counted_is_named() -> None:
         ({"class_weights": "enet"}, "class_weights is enet: .* leave it out"),
         ({"aux_weight": 0.2}, "aux_weight is 0.2: .* leave it out"),
         ({"inference": InferenceConfig(scales=(0.5, 1.0))}, r"inference asks for scales \[0.5, 1.0\]: .*input_scale"),
+        ({"inference": InferenceConfig(window=WindowConfig(size=(64, 64)))}, r"inference.window is set: only a class"),
         ({"inference": InferenceConfig(mirror=True)}, r"scales \[1.0\] and mirror"),
         ({"inference": InferenceConfig(scales=(2.0,))}, r"takes one of scale 1"),
     ],

@@ -22,6 +22,7 @@ SHARED = (  # what several tasks are made of
     "refusals",
     "regions",
     "thing_maps",
+    "views",
 )
 every_task = pytest.mark.parametrize("task", TASKS)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from segpipe import checkpoint, storage
-from segpipe.config import AugmentConfig, InferenceConfig, RunConfig
+from segpipe.config import AugmentConfig, InferenceConfig, RunConfig, WindowConfig
+from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.models.spec import DenseOutput
 from segpipe.models.unet import UNet
 from segpipe.predictions import LabelMap
@@ -18,7 +19,7 @@ from segpipe.tasks.semantic import SemanticOps
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
-from segpipe.types import Inference, TrainProgress, TrainResult
+from segpipe.types import Inference, TrainProgress, TrainResult, Window
 from tests.fixtures.small import ONE_VIEW, small_run
 from tests.fixtures.train_worker import DieAt, moved, run_child, same, train
 
@@ -212,11 +213,23 @@ def test_the_average_is_what_is_validated_and_kept(undisturbed: dict[str, TrainR
 def test_how_a_model_looks_at_an_image_is_nothing_to_its_training(
     job: TrainJob, undisturbed: dict[str, TrainResult]
 ) -> None:
-    views = InferenceConfig(scales=(1.0, 1.5), mirror=True)
+    views = InferenceConfig(scales=(1.0, 1.5), mirror=True, window=WindowConfig(size=(16, 24), overlap=0.25))
     result = train(replace(job, run=small_run(inference=views)))
     assert losses(result) == losses(undisturbed["plain"])
     _, bundle = checkpoint.load_model(result.model_uri)
-    assert bundle.inference == Inference(scales=views.scales, mirror=views.mirror)
+    window = Window(size=(16, 24), overlap=0.25)
+    assert bundle.inference == Inference(scales=views.scales, mirror=views.mirror, window=window)
+    share = Share(
+        checkpoint=result.model_uri,
+        data=job.data,
+        version=job.version,
+        split="val",
+        batch_size=8,
+        rank=0,
+        world_size=1,
+    )
+    report = assemble([evaluate_share(share)], share=share, experiment="shapes", label="unet")
+    assert report.value == pytest.approx(result.best_value, abs=0.002), "validation and evaluation look alike"
 
 
 def test_accumulation_is_the_mean_over_its_micro_batches(job: TrainJob) -> None:

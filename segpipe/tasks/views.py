@@ -1,0 +1,104 @@
+"""How a semantic model looks at images: at several sizes and mirrored, and window by window where they are large.
+
+Logits are resized to the original size before the arg max, so that what is counted is always the original resolution.
+Of several views the class probabilities are summed; what windows of one view say is blended before, as logits. No task
+itself.
+
+Legend: N batch, K classes, H W original size, h w size of a view inside the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segpipe import models
+from segpipe.data.batch import Batch, evaluation_inputs, normalise, resized_images
+from segpipe.losses import logits_of_classes
+from segpipe.metrics import first_maximum
+from segpipe.models.spec import DenseOutput, QueryOutput
+from segpipe.refine.tiles import Span, blended_rows, gaussian_spans, resized_rows
+from segpipe.tasks import queries
+from segpipe.types import ModelBundle, Window
+
+NUMBERS_AT_ONCE = 2**24  # scores of the bands of rows whose classes are chosen together: 64 MiB
+
+
+class View(NamedTuple):
+    scale: float
+    mirrored: bool
+
+
+def class_ids(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
+    """(N, H, W) class ids, uint8, or int32 where K > 255.
+
+    An image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`.
+    """
+    mirrorings = (False, True) if bundle.inference.mirror else (False,)
+    views = [View(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
+    # Logits do not add up over views, probabilities do, as what queries say together does.
+    are_probabilities = len(views) > 1 and models.spec(bundle.arch).output is DenseOutput
+    window, size = bundle.inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
+    largest = bundle.input_scale * max(bundle.inference.scales)
+    if window and any(round(side * largest) > most for side, most in zip(size, window.size, strict=True)):
+        step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
+        device = next(model.parameters()).device
+        images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in bundle.inference.scales}
+        bands = [_by_windows(model, batch, bundle, images[view.scale], view, window, step) for view in views]
+    else:
+        step, bands = size[0], [_whole(model, batch, bundle, view) for view in views]
+
+    def add_up(scores_NKhW: Tensor) -> Tensor:
+        return scores_NKhW.softmax(1, dtype=torch.float32) if are_probabilities else scores_NKhW
+
+    found = []
+    for _ in range(0, size[0], step):
+        # One view after the other: not all of them lie in memory together.
+        found.append(first_maximum(reduce(Tensor.add_, (add_up(next(view)) for view in bands))).cpu())
+    return torch.cat(found, dim=1)
+
+
+def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View) -> Iterator[Tensor]:
+    """(N, K, H, W) scores of one view, as the one band that they are."""
+    size = (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
+    images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device, scale=view.scale)
+    scores = _scores(model, images_N3hw, batch, bundle, view, size)
+    if scores.shape[-2:] != size:
+        scores = functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
+    yield scores
+
+
+def _by_windows(
+    model: nn.Module, batch: Batch, bundle: ModelBundle, images_N3hw: Tensor, view: View, window: Window, step: int
+) -> Iterator[Tensor]:
+    """The scores of one view in bands of `step` rows: (N, K, step, W).
+
+    In memory are at most three strips of them, as high as a window and as wide as the view, and one pass of as many
+    windows as there are images.
+    """
+
+    def look(row: Span, column: Span) -> Tensor:
+        part_N3hw = images_N3hw[..., row.start : row.stop, column.start : column.stop]
+        size = (row.stop - row.start, column.stop - column.start)
+        return _scores(model, normalise(part_N3hw, bundle.mean, bundle.std), batch, bundle, view, size)
+
+    (h, w), (H, W) = images_N3hw.shape[-2:], batch.images_N3HW.shape[-2:]
+    rows, columns = (gaussian_spans(n, most, window.overlap) for n, most in zip((h, w), window.size, strict=True))
+    return resized_rows(blended_rows(look, rows, columns), (H, W), (h, w), step=step)
+
+
+def _scores(
+    model: nn.Module, images_N3hw: Tensor, batch: Batch, bundle: ModelBundle, view: View, size: tuple[int, int]
+) -> Tensor:
+    """What the model says of each class, the right way round: logits at its own size, of queries sums at `size`."""
+    output: DenseOutput | QueryOutput = model(images_N3hw.flip(-1) if view.mirrored else images_N3hw)
+    if isinstance(output, QueryOutput):
+        scores = queries.semantic_scores(output, batch, size)
+    else:
+        scores = logits_of_classes(output.logits_NKHW) if bundle.sigmoid else output.logits_NKHW
+    return scores.flip(-1) if view.mirrored else scores
