@@ -107,7 +107,7 @@ def _spec(
         paper=PAPER,
         build=partial(build, backbone),
         options={"aux": False, "output_stride": 8},
-        tiny={},
+        tiny={"output_stride": 32},
         size_divisor=1,
         differs=DIFFERS + differs,
         published=published,
