@@ -44,13 +44,14 @@ def build(*, num_classes: int, in_channels: int, backbone: str, dropout: float) 
     """A SegNet with dropout. Raises InputError as `segnet.build` and on a dropout outside 0..1, 1 excluded."""
     if not 0 <= dropout < 1:
         raise InputError(f"dropout: expected a share of at least 0 and below 1, found {dropout}")
-    plain = segnet.build(num_classes=num_classes, in_channels=in_channels, backbone=backbone)
+    plain = segnet.build(num_classes=num_classes, in_channels=in_channels, backbone=backbone, upsampling="max_unpool")
     # The decoder begins with block 5; its dropout adds no tensors, and so changes no key, at the end of a block.
     for block, stage in zip((5, 4, 3, 2, 1), plain.decoder, strict=True):
         if block in CENTRAL:
             assert isinstance(stage, nn.Sequential)
             stage.add_module("decdrop", nn.Dropout(dropout))
-    return segnet.SegNet(_dropping(plain.backbone, dropout), list(plain.decoder), plain.classifier)
+    encoder = _dropping(plain.backbone, dropout)
+    return segnet.SegNet(encoder, list(plain.upsamplers), list(plain.decoder), plain.classifier)
 
 
 def _published(dataset: str, protocol: str, value: float, source: str) -> Published:

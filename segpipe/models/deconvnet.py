@@ -26,6 +26,7 @@ from segpipe.models.parts.backbones import Backbone, build_backbone, vgg
 from segpipe.models.parts.convolutionalised import adapt_classifier, fc_convolution
 from segpipe.models.parts.layers import BatchNorm2d
 from segpipe.models.parts.switches import encoded, mirrored
+from segpipe.models.parts.upsampling import MaxUnpool
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
@@ -53,6 +54,7 @@ class DeconvNet(nn.Module):
         self.decoder = nn.ModuleList(
             nn.Sequential(*(_deconvolution(*channels, 3, padding=1) for channels in stage)) for stage in decoder
         )
+        self.unpool = MaxUnpool()
         self.score = nn.Conv2d(decoder[-1][-1][1], num_classes, 1)
         nn.init.normal_(self.score.weight, 0, 0.01)
         nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]
@@ -64,8 +66,8 @@ class DeconvNet(nn.Module):
         filled = F.pad(coarsest_NChw, (0, max(0, FC_KERNEL - width), 0, max(0, FC_KERNEL - height)))
         features = self.fc7(fc7(self.fc6(fc6(filled))))
         features = self.fc6_deconv(features)[..., :height, :width]
-        for stage in self.decoder:
-            features = stage(poolings.pop().undo(features))
+        for stage, pooling in zip(self.decoder, reversed(poolings), strict=True):
+            features = stage(self.unpool(features, pooling.height, pooling.width, pooling.switches_NChw))
         return DenseOutput(logits_NKHW=self.score(features))
 
 

@@ -165,9 +165,9 @@ _AT_ONCE = (
 )
 
 
-def _published(value: float, source: str, protocol: str, dataset: str = "PASCAL VOC 2011") -> Published:
+def _published(value: float, source: str, protocol: str) -> Published:
     return Published(
-        dataset=dataset,
+        dataset="PASCAL VOC 2011",
         split="val without the images of SBD's train (seg11valid)",
         protocol=protocol,
         metric="miou",
@@ -223,7 +223,11 @@ SPECS = (
         32,
         parameters=134_346_581,
         differs=(_ALEXNET,),
-        published=(_published(0.594, _TABLE, _STAGED), _published(0.636, _CODE, f"{_STAGED}, high momentum")),
+        published=(
+            _published(0.594, _TABLE, _STAGED),
+            _published(0.636, _CODE, f"{_STAGED}, high momentum"),
+            _published(0.480, _CODE, "AlexNet (CaffeNet), trained on SBD; one scale"),
+        ),
     ),
     _spec(
         "fcn16s",

@@ -12,6 +12,8 @@ TPAMI 39(12), 2017, arXiv:1511.00561, figure 2; layers as in the authors' SegNet
 
 Basic: four encoders of one 7x7 convolution to 64 channels each, four decoders of one without ReLU, and 1x1 to K.
 
+Places are what SegNet is about; `upsampling` puts other ways in their stead, as table 1 of the paper compares some.
+
 Letter legend: N batch, K classes, H W image size, C channels.
 """
 
@@ -23,6 +25,7 @@ from segpipe.errors import InputError
 from segpipe.models.parts.backbones import Backbone, Layout, build_backbone, vgg
 from segpipe.models.parts.layers import BatchNorm2d
 from segpipe.models.parts.switches import encoded, mirrored
+from segpipe.models.parts.upsampling import upsample
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
@@ -35,19 +38,22 @@ class SegNet(nn.Module):
     """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput without auxiliary logits.
 
     `backbone` holds the encoder's layers, each pooling among them; `decoder` one module for each of its poolings,
-    coarsest first.
+    coarsest first, and `upsamplers` what stands before each (`parts.upsampling`).
     """
 
-    def __init__(self, backbone: Backbone, decoder: list[nn.Module], classifier: nn.Module) -> None:
+    def __init__(
+        self, backbone: Backbone, upsamplers: list[nn.Module], decoder: list[nn.Module], classifier: nn.Module
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.upsamplers = nn.ModuleList(upsamplers)
         self.decoder = nn.ModuleList(decoder)
         self.classifier = classifier
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         features, poolings = encoded(self.backbone.children(), images_NCHW)
-        for stage in self.decoder:
-            features = stage(poolings.pop().undo(features))
+        for upsampler, stage, pooling in zip(self.upsamplers, self.decoder, reversed(poolings), strict=True):
+            features = stage(upsampler(features, pooling.height, pooling.width, pooling.switches_NChw))
         return DenseOutput(logits_NKHW=self.classifier(features))
 
 
@@ -65,18 +71,19 @@ def decoder_stage(channels: list[tuple[int, int]]) -> nn.Sequential:
     return nn.Sequential(*(layer for unit in units for layer in unit))
 
 
-def build(*, num_classes: int, in_channels: int, backbone: str) -> SegNet:
-    """A SegNet with random weights. Raises InputError on a backbone that is no VGG with batch norm."""
+def build(*, num_classes: int, in_channels: int, backbone: str, upsampling: str) -> SegNet:
+    """A SegNet with random weights. Raises InputError on a backbone without batch norm and an unknown upsampling."""
     if backbone not in BACKBONES:
         raise InputError(f"backbone: {backbone!r} is not one of {', '.join(BACKBONES)}, which a SegNet mirrors")
     body = build_backbone(backbone, in_channels=in_channels)
     stages = mirrored(body.children())
+    upsamplers = [upsample(upsampling, stage[0][0], stage[0][0]) for stage in stages]
     last, _ = stages[-1].pop()
-    return SegNet(body, [decoder_stage(stage) for stage in stages], convolution(last, num_classes, 3))
+    return SegNet(body, upsamplers, [decoder_stage(stage) for stage in stages], convolution(last, num_classes, 3))
 
 
-def build_basic(*, num_classes: int, in_channels: int, width: int) -> SegNet:
-    """A SegNet-Basic with random weights. Raises InputError on a width below 1."""
+def build_basic(*, num_classes: int, in_channels: int, width: int, upsampling: str) -> SegNet:
+    """A SegNet-Basic with random weights. Raises InputError on a width below 1 and an unknown upsampling."""
     check_counts(width=width)
     layers: dict[str, nn.Module] = {"norm": nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)}
     for stage in range(1, BASIC_STAGES + 1):
@@ -90,7 +97,8 @@ def build_basic(*, num_classes: int, in_channels: int, width: int) -> SegNet:
     decoder: list[nn.Module] = [
         nn.Sequential(convolution(width, width, BASIC_KERNEL), BatchNorm2d(width)) for _ in range(BASIC_STAGES)
     ]
-    return SegNet(Backbone("segnet_basic", layers, layout), decoder, convolution(width, num_classes, 1))
+    upsamplers = [upsample(upsampling, width, width) for _ in range(BASIC_STAGES)]
+    return SegNet(Backbone("segnet_basic", layers, layout), upsamplers, decoder, convolution(width, num_classes, 1))
 
 
 PAPER = (
@@ -120,7 +128,7 @@ SPECS = (
         output=DenseOutput,
         paper=PAPER,
         build=build,
-        options={"backbone": "vgg16_bn"},
+        options={"backbone": "vgg16_bn", "upsampling": "max_unpool"},
         tiny={"backbone": "vgg16_bn_slim"},
         size_divisor=1,
         differs=(
@@ -145,7 +153,7 @@ SPECS = (
         output=DenseOutput,
         paper=PAPER,
         build=build_basic,
-        options={"width": 64},
+        options={"width": 64, "upsampling": "max_unpool"},
         tiny={"width": 4},
         size_divisor=1,
         differs=(

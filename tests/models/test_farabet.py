@@ -116,5 +116,5 @@ def test_the_scales_share_their_filters() -> None:
 
 
 def test_an_odd_width_is_refused() -> None:
-    with pytest.raises(InputError, match=r"width: expected an even number .*, found 5"):
+    with pytest.raises(InputError, match=r"width: expected an even number, .* found 5"):
         models.create("farabet", 3, width=5)

@@ -157,6 +157,13 @@ def test_imagenets_weights_bring_fc6_and_fc7_along(tmp_path: Path, monkeypatch: 
         models.create("fcn32s", 5, backbone="alexnet", fc_channels=8, pretrained="IMAGENET1K_V1")
 
 
+def test_a_classifier_by_name_alone_is_refused() -> None:
+    """As torchvision's IMAGENET1K_FEATURES, whose classifier is nan throughout."""
+    state = {"features.0.weight": torch.ones(4, 3, 3, 3), "classifier.0.weight": torch.full((2, 36), torch.nan)}
+    with pytest.raises(InputError, match=r"classifier.0.weight, which fc6 is made of, holds what is no number"):
+        adapt_classifier(state)
+
+
 def test_its_own_weights_come_back_and_other_classes_lose_the_scores_alone(tmp_path: Path) -> None:
     source = lively("fcn8s").state_dict()
     path = str(tmp_path / "own.safetensors")

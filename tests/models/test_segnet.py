@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import build_backbone
+from segpipe.models.parts.upsampling import UPSAMPLERS
 from segpipe.models.segnet import SegNet
 
 # Outputs of the decoder's convolutions in the authors' Models/segnet_inference.prototxt, conv5_3_D to conv1_1_D.
@@ -71,6 +72,26 @@ def test_a_decoder_stage_sees_values_at_the_maxima_and_zeros_elsewhere() -> None
     assert float((windows != 0).any(-1).float().mean()) > 0.99
 
 
+@pytest.mark.parametrize("name", ["segnet", "segnet_basic"])
+@pytest.mark.parametrize("upsampling", [name for name in UPSAMPLERS if name != "max_unpool"])
+def test_other_ways_of_upsampling_stand_in_for_the_places(name: str, upsampling: str) -> None:
+    torch.manual_seed(0)
+    small = {"width": 4} if name == "segnet_basic" else {"backbone": "vgg16_bn_slim"}
+    model = models.create(name, 3, upsampling=upsampling, **small).train()
+    logits = model(torch.randn(2, 3, 33, 50)).logits_NKHW
+    assert logits.shape == (2, 3, 33, 50)
+    logits.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    learned = {"transposed", "subpixel"}
+    assert bool(list(model.upsamplers.parameters())) == (upsampling in learned)
+    if upsampling not in learned:
+        plain = models.create(name, 3, **small)
+        plain.load_state_dict(model.state_dict(), strict=True)
+        images = torch.randn(1, 3, 32, 32)
+        with torch.no_grad():
+            assert not torch.allclose(plain.eval()(images).logits_NKHW, model.eval()(images).logits_NKHW)
+
+
 @pytest.mark.parametrize("name", ["segnet", "bayesian_segnet"])
 def test_torchvisions_weights_fill_the_encoder(name: str, tmp_path: Path) -> None:
     theirs = {f"features.{key}": value for key, value in build_backbone("vgg16_bn_slim").state_dict().items()}
@@ -117,6 +138,11 @@ def test_dropout_stands_behind_the_central_blocks() -> None:
     ("name", "options", "message"),
     [
         ("segnet", {"backbone": "vgg16"}, r"backbone: 'vgg16' is not one of vgg11_bn, .*which a SegNet mirrors"),
+        (
+            "segnet_basic",
+            {"upsampling": "unpool"},
+            r"upsampling: unknown 'unpool'; expected one of: nearest, .*max_unpool",
+        ),
         ("segnet_basic", {"width": 0}, r"width: expected a whole number of at least 1, found 0"),
         ("bayesian_segnet", {"dropout": 1.0}, r"dropout: expected a share of at least 0 and below 1, found 1.0"),
         ("bayesian_segnet", {"dropout": -0.5}, r"dropout: .* found -0.5"),

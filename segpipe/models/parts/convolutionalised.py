@@ -14,6 +14,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from segpipe.errors import InputError
+
 
 def convolution_kernel(weight_OI: Tensor, channels: int) -> Tensor:
     """kernel_OCkk of a fully connected layer whose I = C * k * k inputs are a map, flattened as torch does."""
@@ -33,6 +35,7 @@ def adapt_classifier(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's VGG or AlexNet as a backbone that ends in the convolutions `fc6` and `fc7`.
 
     The third fully connected layer, of ImageNet's classes, is left out. What has no `features` is given back as it is.
+    Raises InputError where a layer is there by name alone, as in torchvision's IMAGENET1K_FEATURES: it is all nan.
     """
     features = {key: value for key, value in state_dict.items() if key.startswith("features.")}
     if not features:
@@ -43,6 +46,12 @@ def adapt_classifier(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     places = sorted(int(match[1]) for match in found if match)
     for name, place, inputs in zip(("fc6", "fc7"), places, (channels, None), strict=False):
         weight = state_dict[f"classifier.{place}.weight"]
+        if not bool(weight.isfinite().all()):
+            raise InputError(
+                f"pretrained: classifier.{place}.weight, which {name} is made of, holds what is no number (so does "
+                "torchvision's IMAGENET1K_FEATURES, which is for encoders alone); expected a whole classifier, as "
+                "IMAGENET1K_V1 is"
+            )
         adapted[f"backbone.{name}.weight"] = convolution_kernel(weight, inputs or weight.shape[1])
         adapted[f"backbone.{name}.bias"] = state_dict[f"classifier.{place}.bias"]
     return adapted

@@ -14,21 +14,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from segpipe.models.parts.backbones.vgg import Pool
-from segpipe.models.parts.upsampling import MaxUnpool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Pooling:
-    """What undoes one pooling: where each maximum stood, and the size of the map that was pooled."""
+    """What is needed to undo one pooling: where each maximum stood, and the size of the map that was pooled."""
 
     switches_NChw: Tensor
     height: int
     width: int
-
-    def undo(self, coarse_NChw: Tensor) -> Tensor:
-        """The values at their maxima's places of a map_NCHW that is zero elsewhere."""
-        unpooled: Tensor = MaxUnpool()(coarse_NChw, self.height, self.width, self.switches_NChw)
-        return unpooled
 
 
 def encoded(layers: Iterable[nn.Module], images_NCHW: Tensor) -> tuple[Tensor, list[Pooling]]:
