@@ -7,7 +7,7 @@ Schmidhuber, NIPS 2012, table 1: network N4.
     size           92       46       42       21       18       9        6        3       1      1
 
 All windows of an image are classified in one pass, by holes where a single window has strides (parts/scanning.py): the
-same numbers as window by window, at about a thousandth of the work. Beyond its border an image is mirrored.
+same numbers as window by window, at a five-hundredth of the work. Beyond its border an image is mirrored.
 
 Letter legend: N batch, K classes, H W image size, C channels.
 """

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.fcn_vgg import ALEXNET_CROP, CROP, CROP_POOL3, CROP_POOL4, FCN
-from segpipe.models.parts.convolutionalised import adapt_classifier, convolution_kernel
+from segpipe.models.parts.convolutionalised import adapt_classifier
 
 STAGED = ["fcn32s", "fcn16s", "fcn8s"]
 ALL = [*STAGED, "fcn8s_at_once"]
@@ -134,12 +134,6 @@ def test_a_convolutional_classifier_answers_as_torchvisions_on_224(name: str, fc
     assert expected.std() > 0
 
 
-def test_a_fully_connected_layer_is_a_convolution_over_the_whole_map() -> None:
-    layer, maps = nn.Linear(4 * 3 * 3, 5), noise(2, 4, 3, 3)
-    found = F.conv2d(maps, convolution_kernel(layer.weight, 4), layer.bias)
-    torch.testing.assert_close(found.flatten(1), layer(maps.flatten(1)))
-
-
 def test_imagenets_weights_bring_fc6_and_fc7_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
@@ -155,13 +149,6 @@ def test_imagenets_weights_bring_fc6_and_fc7_along(tmp_path: Path, monkeypatch: 
         InputError, match=r"of another shape \(backbone.fc6.weight: file \(4096, 256, 6, 6\), model \(8,"
     ):
         models.create("fcn32s", 5, backbone="alexnet", fc_channels=8, pretrained="IMAGENET1K_V1")
-
-
-def test_a_classifier_by_name_alone_is_refused() -> None:
-    """As torchvision's IMAGENET1K_FEATURES, whose classifier is nan throughout."""
-    state = {"features.0.weight": torch.ones(4, 3, 3, 3), "classifier.0.weight": torch.full((2, 36), torch.nan)}
-    with pytest.raises(InputError, match=r"classifier.0.weight, which fc6 is made of, holds what is no number"):
-        adapt_classifier(state)
 
 
 def test_its_own_weights_come_back_and_other_classes_lose_the_scores_alone(tmp_path: Path) -> None:
