@@ -23,9 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segpipe.errors import InputError
 from segpipe.models.parts.layers import BatchNorm2d
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts, check_shares
 from segpipe.types import Task
 
 POOLS = 5
@@ -133,8 +132,7 @@ def _norm_relu_conv(in_channels: int, out_channels: int, kernel_size: int, dropo
 def build(depth: int, *, num_classes: int, in_channels: int, growth: int, width: int, dropout: float) -> FCDenseNet:
     """An FC-DenseNet with random weights. Raises InputError on a growth or width below 1, or a dropout not in 0..1."""
     check_counts(growth=growth, width=width)
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout: {dropout} is not a share of at least 0 and below 1; the paper's is 0.2")
+    check_shares(dropout=dropout)
     layers = LAYERS[depth]
     encoder = Encoder(f"fc_densenet{depth}", in_channels, layers, growth, width, dropout)
     return FCDenseNet(encoder, num_classes, layers, growth, dropout)

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from segpipe.errors import InputError
 from segpipe.models.parts.layers import BatchNorm2d, resize
 from segpipe.models.parts.mix_transformer import HEADS, STAGES, MixTransformer, cells_of, maps_of
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts, check_shares
 from segpipe.types import Task
 
 # Table 6: channels and blocks of each stage, channels of the decoder.
@@ -167,9 +167,7 @@ def build(
         raise InputError(f"widths, depths: {widths}, {depths}; expected four whole numbers of at least 1 each")
     if any(width % heads for width, heads in zip(widths, HEADS, strict=True)):
         raise InputError(f"widths: {widths}; expected multiples of {', '.join(map(str, HEADS))}, the numbers of heads")
-    for option, rate in (("drop_path", drop_path), ("dropout", dropout)):
-        if not 0 <= rate < 1:
-            raise InputError(f"{option}: {rate} is not a share of at least 0 and below 1; the authors' is 0.1")
+    check_shares(drop_path=drop_path, dropout=dropout)
     body = MixTransformer(f"mit_{member}", in_channels, widths, depths, drop_path)
     return SegFormer(body, num_classes, channels=decoder_channels, dropout=dropout)
 

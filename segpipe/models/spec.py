@@ -179,3 +179,10 @@ def check_counts(**counts: object) -> None:
     for name, count in counts.items():
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise InputError(f"{name}: expected a whole number of at least 1, found {count!r}")
+
+
+def check_shares(**shares: float) -> None:
+    """Raises InputError, with the option's name, on what is no share of at least 0 and below 1, as dropout's is."""
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise InputError(f"{name}: expected a share of at least 0 and below 1, found {share!r}")

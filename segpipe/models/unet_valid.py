@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts, check_shares
 from segpipe.types import Task
 
 LEVELS = 5
@@ -142,8 +142,7 @@ def build(*, num_classes: int, in_channels: int, padding: str, width: int, dropo
     if padding not in PADDINGS:
         raise InputError(f"padding: {padding!r} is not one of {', '.join(PADDINGS)}")
     check_counts(width=width)
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout: {dropout} is not a share of at least 0 and below 1; the authors' is 0.5")
+    check_shares(dropout=dropout)
     return UNetValid(num_classes, in_channels=in_channels, valid=padding == "valid", width=width, dropout=dropout)
 
 

@@ -9,7 +9,8 @@ the part of it that finds objects. On any encoder: the paper's is ResNet-50; tho
     C2 -> 1x1 -> sum with the sum above -------> 3x3 = P2 -------------------------------------------------------|
                                           logits <- bilinear <- 1x1, K <- dropout <- 3x3 <-----------------------'
 
-Every convolution but the last has batch norm and ReLU.
+Every convolution but the last has batch norm and ReLU. Weights that transformers released for Swin and ConvNeXt load
+through `adapt`.
 
 Letter legend: N batch, K classes, H W image size, C channels, h w map size.
 """
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu, resize
+from segpipe.models.parts.released_upernet import from_transformers
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
@@ -160,4 +162,5 @@ SPEC = ModelSpec(
             published="60 M (paper of ConvNeXt, table 4)",
         ),
     ),
+    adapt=from_transformers,
 )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe import models
+from segpipe.errors import InputError
 from segpipe.models.enet import Bottleneck, Down, ENet, Up
 
 # Table 1, for an image of 512 x 512: name, maps, cells a side.
@@ -111,3 +112,8 @@ def test_an_image_is_padded_at_its_far_ends(height: int, width: int) -> None:
             return model(images).logits_NKHW
 
     assert torch.equal(logits(image), logits(padded)[..., :height, :width])
+
+
+def test_an_unknown_activation_is_named() -> None:
+    with pytest.raises(InputError, match=r"decoder_activation: 'gelu' is not one of prelu, relu"):
+        models.create("enet", 2, decoder_activation="gelu")

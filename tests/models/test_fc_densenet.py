@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe import models
+from segpipe.errors import InputError
 from segpipe.models.fc_densenet import DenseBlock, FCDenseNet, Up
 
 DEPTHS = {56: 12, 67: 16, 103: 16}
@@ -106,3 +107,17 @@ def test_a_small_image_is_padded_and_a_large_one_is_not() -> None:
     assert logits(5, 90).shape[-2:] == (5, 90)
     assert logits(45, 33).shape[-2:] == (45, 33)
     assert sizes == [(32, 90), (45, 33)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"growth": 0}, r"growth: expected a whole number of at least 1, found 0"),
+        ({"width": -1}, r"width: expected a whole number of at least 1, found -1"),
+        ({"dropout": 1.0}, r"dropout: expected a share of at least 0 and below 1, found 1.0"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        models.create("fc_densenet56", 2, **options)

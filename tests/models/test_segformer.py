@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import re
-import zlib
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,10 @@ from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.parts.mix_transformer import EfficientAttention, MixFFN
 from segpipe.models.segformer import MEMBERS, adapt
+from tests.fixtures.waves import wave, wavy_images
 
 CLASSES = 5
-# What transformers 5.23's SegformerForSemanticSegmentation of B0 printed for `image()` with the weights of
+# What transformers 5.23's SegformerForSemanticSegmentation of B0 printed for `wavy_images` with the weights of
 # `released()`, read by its own `from_pretrained`: its logits at the size of the image, their sum, and those of the
 # second image at every 22nd row and 31st column.
 THEIR_SUM = -11203.795350849628
@@ -68,33 +67,15 @@ def names_and_shapes(member: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def wave(name: str, shape: tuple[int, ...]) -> Tensor:
-    """A sine wave of its own for each name, as large as weights are."""
-    count = torch.arange(math.prod(shape), dtype=torch.float64)
-    values = torch.sin(count * 0.7 + zlib.crc32(name.encode()) % 97).reshape(shape)
-    if len(shape) > 1:
-        values = 1.5 * values / math.prod(shape[1:]) ** 0.5
-    elif "norm" in name and name.endswith((".weight", "running_var")):
-        values = 1 + 0.3 * values
-    else:
-        values = 0.2 * values
-    return values.float()
-
-
 def released() -> dict[str, Tensor]:
     return {name: wave(name, shape) for name, shape in names_and_shapes("b0").items()}
-
-
-def image() -> Tensor:
-    count = torch.arange(2 * 3 * 67 * 94)
-    return torch.cos(count.double() * 0.37 + count // 1000).reshape(2, 3, 67, 94).float()
 
 
 def test_transformers_released_keys_give_transformers_logits(tmp_path: Path) -> None:
     torch.save(released(), tmp_path / "b0.pth")
     model = models.create("segformer_b0", CLASSES, pretrained=str(tmp_path / "b0.pth")).eval()
     with torch.no_grad():
-        logits_NKHW = model(image()).logits_NKHW
+        logits_NKHW = model(wavy_images(2, 67, 94)).logits_NKHW
     assert float(logits_NKHW.double().sum()) == pytest.approx(THEIR_SUM, abs=1.0)  # of 62,980 logits
     found = logits_NKHW[1, :, ::22, ::31].flatten()
     torch.testing.assert_close(found, torch.tensor(THEIR_LOGITS), rtol=0, atol=1e-4)
@@ -196,8 +177,8 @@ def test_fewer_images_pass_the_later_blocks_in_training() -> None:
         ({"widths": [32, 64, 160]}, r"widths, depths: .*expected four whole numbers"),
         ({"depths": [2, 2, 0, 2]}, r"widths, depths: .*expected four whole numbers"),
         ({"widths": [32, 64, 162, 256]}, r"widths: .*expected multiples of 1, 2, 5, 8, the numbers of heads"),
-        ({"drop_path": 1.0}, r"drop_path: 1.0 is not a share"),
-        ({"dropout": -0.1}, r"dropout: -0.1 is not a share"),
+        ({"drop_path": 1.0}, r"drop_path: expected a share of at least 0 and below 1, found 1.0"),
+        ({"dropout": -0.1}, r"dropout: expected a share of at least 0 and below 1, found -0.1"),
         ({"decoder_channels": 0}, r"decoder_channels: expected a whole number of at least 1"),
     ],
     ids=str,

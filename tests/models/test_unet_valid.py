@@ -115,7 +115,7 @@ def test_dropout_is_at_the_end_of_the_contracting_path() -> None:
     [
         ({"padding": "mirror"}, r"padding: 'mirror' is not one of valid, same"),
         ({"width": 0}, r"width: expected a whole number of at least 1, found 0"),
-        ({"dropout": 1.0}, r"dropout: 1.0 is not a share of at least 0 and below 1"),
+        ({"dropout": 1.0}, r"dropout: expected a share of at least 0 and below 1, found 1.0"),
     ],
     ids=str,
 )

@@ -2,7 +2,8 @@
 
 A ConvNet for the 2020s, Liu, Mao, Wu, Feichtenhofer, Darrell, Xie, 2022, arXiv:2201.03545. It begins at stride 4. The
 norms are those of the authors' code for pixels (facebookresearch/ConvNeXt, semantic_segmentation): the classifier has
-one behind its pooling instead, so that they start anew beside ImageNet weights.
+one behind its pooling instead, so that they start anew beside ImageNet weights. On sides that are no multiples of 32
+the last patches are filled up with zeros, where that code leaves rows and columns out.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, Liu, Lin, Cao, Hu, Wei, Zhang, Lin, Guo, 2021,
 arXiv:2103.14030. It begins at stride 4 and cannot be dilated: its cells look at windows, not through kernels. The norms
 are those of the authors' code for pixels (SwinTransformer/Swin-Transformer-Semantic-Segmentation), where each map has
-its own; they start anew beside ImageNet weights, whose one norm is of the classifier.
+its own; they start anew beside ImageNet weights, whose one norm is of the classifier. A map of at most one window
+is not shifted, as the classifier has it; that code always shifts, which differs on sides of up to 224 pixels.
 
 Letter legend: N batch, C channels, H W map size.
 """
