@@ -40,7 +40,7 @@ class SummedASPP(nn.Module):
         self.branches = nn.ModuleList(_branch(in_channels, num_classes, rate, fc_channels) for rate in rates)
 
     def forward(self, features_NCHW: Tensor) -> Tensor:
-        return functools.reduce(torch.add, [branch(features_NCHW) for branch in self.branches])
+        return torch.stack([branch(features_NCHW) for branch in self.branches]).sum(0)
 
 
 def _branch(in_channels: int, num_classes: int, rate: int, fc_channels: int) -> nn.Sequential:
