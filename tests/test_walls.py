@@ -33,6 +33,8 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
     "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
+    # Looks at architectures from outside: what they cost and see.
+    "profiles": ({"types", "errors", "models"}, {"torch"}),
     "losses": (set(), {"torch", "scipy"}),
     "heatmaps": (set(), {"torch"}),
     "metrics": ({"types", "errors", "masks"}, {"numpy", "torch", "faster_coco_eval"}),

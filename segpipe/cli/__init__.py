@@ -6,10 +6,11 @@
     drawing.py     paragraphs and tables, for all results
     data_views.py  results about datasets, for people
     version_views.py  the log of a dataset, and the difference of two versions
+    model_views.py one architecture: its figure, cost and published numbers
     views.py       the other results: models, nights, this installation
     data.py        commands on a dataset: ingest, export, data inspect, data log, data diff, data gc
     work.py        commands on a recipe or a model: check train evaluate promote retrain
-    look.py        commands that show something: board history list doctor
+    look.py        commands that show something: models show, board history list doctor
 
 Importing this costs a fraction of a second and must stay so: each command imports its stage when it runs.
 """
@@ -49,10 +50,15 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "board": ("Look", look.board),
     "history": ("Look", look.history),
     "list": ("Look", look.list_table),
+    "models show": ("Look", look.show_model),
     "doctor": ("Look", look.doctor),
 }
 ABOUT_DATA = "List, inspect and compare dataset versions; remove old ones."
-GROUPS = {"data": typer.Typer(no_args_is_help=True, help=ABOUT_DATA)}
+ABOUT_MODELS = "Look at one architecture: its figure, cost, receptive field and published numbers."
+GROUPS = {
+    "data": typer.Typer(no_args_is_help=True, help=ABOUT_DATA),
+    "models": typer.Typer(no_args_is_help=True, help=ABOUT_MODELS),
+}
 for name, (panel, function) in COMMANDS.items():
     group, _, command = name.rpartition(" ")
     (GROUPS[group] if group else app).command(command, rich_help_panel=None if group else panel)(function)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli import views
+from segpipe.cli import model_views, views
 from segpipe.cli.answering import answering, steps
-from segpipe.cli.parts import JsonOption
+from segpipe.cli.parts import JsonOption, settings_of, size_of
 
 
 class Table(StrEnum):
@@ -51,6 +51,36 @@ def list_table(
         entries = {Table.MODELS: catalogue.models, Table.SOURCES: catalogue.sources, Table.TASKS: catalogue.tasks}
         shown = {Table.MODELS: views.catalogue, Table.SOURCES: views.sources, Table.TASKS: views.tasks}
         answer(entries[table](), shown[table])
+
+
+def show_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An architecture, as segpipe list models names them.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="One of its options. May be repeated."),
+    ] = None,
+    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Of the image, in pixels.")] = "512x512",
+    classes: Annotated[int, typer.Option("--classes", min=1, help="How many it tells apart.")] = 21,
+    runs: Annotated[int, typer.Option("--runs", min=0, help="Passes to time on this machine's CPU; 0 for none.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one architecture: its figure and paper, what it costs and sees, what others published of it.
+
+    Parameters, multiply-adds, memory of a pass and of a training step, seconds of
+    a pass on this machine's CPU, the receptive field, and every departure from
+    the paper. Weights are random; nothing is downloaded.
+
+    \b
+    Examples:
+      segpipe models show deeplab_v3
+      segpipe models show deeplab_v3 --set backbone=resnet50 --set output_stride=8 --size 512x1024
+      segpipe models show pspnet --runs 0 --json
+    """
+    with answering(as_json) as answer, steps(f"measuring {name}"):
+        options, sides = settings_of(settings or ()), size_of(size)
+        from segpipe.stages import catalogue
+
+        answer(catalogue.model(name, options, num_classes=classes, size=sides, runs=runs), model_views.architecture)
 
 
 def board(

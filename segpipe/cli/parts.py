@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,15 +47,40 @@ VersionOption = Annotated[
 
 def options_of(pairs: Sequence[str]) -> dict[str, str | int | float | bool]:
     """`KEY=VALUE` texts as a mapping: numbers and true/false as such, anything else as text."""
-    found: dict[str, str | int | float | bool] = {}
+    return {key: _scalar(text) for key, text in _pairs(pairs, flag="--option", example="clips=true").items()}
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, Any]:
+    """The same for an architecture's options, some of which are lists: `multi_grid=[1,2,1]`."""
+    found = _pairs(pairs, flag="--set", example="output_stride=8").items()
+    return {key: json.loads(text) if _is_list(text) else _scalar(text) for key, text in found}
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """`512x1024` as (height, width) in pixels."""
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if found is None:
+        raise InputError(f"--size {text!r}: expected HEIGHTxWIDTH in pixels, for example 512x1024")
+    return int(found[1]), int(found[2])
+
+
+def _pairs(pairs: Sequence[str], *, flag: str, example: str) -> dict[str, str]:
+    found: dict[str, str] = {}
     for pair in pairs:
         key, sign, text = pair.partition("=")
         if not key or not sign:
-            raise InputError(f"--option {pair!r}: expected KEY=VALUE, for example clips=true")
+            raise InputError(f"{flag} {pair!r}: expected KEY=VALUE, for example {example}")
         if key in found:
-            raise InputError(f"--option {pair!r}: {key!r} is given twice; keep one")
-        found[key] = _scalar(text)
+            raise InputError(f"{flag} {pair!r}: {key!r} is given twice; keep one")
+        found[key] = text
     return found
+
+
+def _is_list(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), list)
+    except ValueError:
+        return False
 
 
 def _scalar(text: str) -> str | int | float | bool:

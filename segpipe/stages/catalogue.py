@@ -1,15 +1,20 @@
 """What there is to choose from: architectures, dataset formats, tasks, and the versions of a dataset.
 
-Behind `segpipe list`, and for doors that need a dataset's newest version. Plain data, so that a door need not know the
-rooms it comes from. Each function imports its own room: formats can be listed without waiting seconds for torch.
+Behind `segpipe list` and `segpipe models show`, and for doors that need a dataset's newest version. Plain data, so that
+a door need not know the rooms it comes from. Each function imports its own room: formats can be listed without waiting
+seconds for torch.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from segpipe.reports import to_plain
 from segpipe.stages import datasets
+
+if TYPE_CHECKING:
+    from segpipe.models import ModelSpec
 
 
 def models() -> list[dict[str, Any]]:
@@ -17,19 +22,36 @@ def models() -> list[dict[str, Any]]:
     defaults, and where it departs from the paper."""
     from segpipe import models as architectures
 
-    found = [architectures.spec(name) for name in architectures.names()]
-    return [
-        {
-            "name": spec.name,
-            "task": str(spec.task),
-            "tasks": [str(task) for task in (spec.task, *spec.also)],
-            "paper": spec.paper,
-            "options": to_plain(dict(spec.options)),
-            "differs": list(spec.differs),
-            "published": to_plain(spec.published),
-        }
-        for spec in found
-    ]
+    return [_told(architectures.spec(name)) for name in architectures.names()]
+
+
+def _told(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "task": str(spec.task),
+        "tasks": [str(task) for task in (spec.task, *spec.also)],
+        "paper": spec.paper,
+        "options": to_plain(dict(spec.options)),
+        "differs": list(spec.differs),
+        "published": to_plain(spec.published),
+    }
+
+
+def model(
+    name: str, options: Mapping[str, Any], *, num_classes: int, size: tuple[int, int], runs: int
+) -> dict[str, Any]:
+    """One architecture in full: as in `models`, its figure, what others count, and its profile with these options.
+
+    `profile` is that of `segpipe.profiles.Profile`, for `num_classes` and an image of `size` (H, W); `runs` passes are
+    timed, none with 0. Raises InputError as `profiles.profile`.
+    """
+    from segpipe import models as architectures
+    from segpipe import profiles
+
+    spec = architectures.spec(name)
+    found: dict[str, Any] = to_plain(profiles.profile(name, num_classes, size=size, runs=runs, **options))
+    figure = found.pop("drawing")
+    return {**_told(spec), "counted": to_plain(spec.counted), "drawing": figure, "profile": found}
 
 
 def sources() -> list[dict[str, Any]]:

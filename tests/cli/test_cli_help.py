@@ -52,6 +52,21 @@ def test_options_are_numbers_truths_or_text() -> None:
             parts.options_of(bad)
 
 
+def test_settings_of_an_architecture_may_be_lists() -> None:
+    found = parts.settings_of(["multi_grid=[1,2,1]", "backbone=resnet50", "output_stride=8", "aux=true"])
+    assert found == {"multi_grid": [1, 2, 1], "backbone": "resnet50", "output_stride": 8, "aux": True}
+    for bad in (["a"], ["=1"], ["a=1", "a=2"]):
+        with pytest.raises(InputError, match="--set"):
+            parts.settings_of(bad)
+
+
+def test_sizes_are_height_by_width() -> None:
+    assert parts.size_of("512x1024") == (512, 1024)
+    for bad in ("512", "512x", "x", "512*1024", "-1x5", "5.0x5"):
+        with pytest.raises(InputError, match=r"--size .*: expected HEIGHTxWIDTH in pixels, for example 512x1024"):
+            parts.size_of(bad)
+
+
 @pytest.mark.parametrize(
     ("path", "label", "run"),
     [

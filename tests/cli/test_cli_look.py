@@ -48,6 +48,38 @@ def test_list_explains_one_source() -> None:
     assert "list models takes no name, found 'unet'" in refused.stderr
 
 
+def test_one_architecture_is_shown_with_its_figure_cost_and_numbers() -> None:
+    words = ("models", "show", "deeplab_v3", "--set", "backbone=resnet18", "--set", "multi_grid=[1,1]")
+    told = document(segpipe(*words, "--size", "64x96", "--classes", "3", "--runs", "0", "--json"))
+    assert told["profile"]["options"]["multi_grid"] == [1, 1]
+    assert told["profile"]["size"] == [64, 96]
+    shown = segpipe(*words, "--size", "64x96", "--classes", "3", "--runs", "1").stdout
+    assert told["drawing"] in shown, "the figure is printed as it stands, brackets and all"
+    assert f"{told['profile']['parameters']:,}" in shown
+    assert "Cost of one image of 64x96 with 3 classes" in shown
+    assert "median of 1 pass on this CPU" in shown
+    assert "whole image" in shown
+    assert all(words in shown for words in ("77.21", "PASCAL VOC 2012", "42,004,074", "arXiv:1706.05587"))
+    assert all(text in shown for text in told["differs"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("deeplabv3",), "did you mean 'deeplab_v3'?"),
+        (("unet", "--set", "depth=3"), "unet: unknown option 'depth'"),
+        (("unet", "--set", "width"), "--set 'width': expected KEY=VALUE"),
+        (("unet", "--size", "64"), "--size '64': expected HEIGHTxWIDTH"),
+        (("unet", "--size", "8x8"), "size: (8, 8); expected (height, width), each a whole number of 32 to 8192"),
+    ],
+)
+def test_what_no_architecture_can_be_shown_with(words: tuple[str, ...], message: str) -> None:
+    refused = segpipe("models", "show", *words, "--runs", "0")
+    assert refused.exit_code == 2
+    assert message in refused.stderr
+    assert refused.stdout == ""
+
+
 def test_board_needs_no_name_where_there_is_one_experiment() -> None:
     first = night_of("first")
     told = document(segpipe("board", "--json"))

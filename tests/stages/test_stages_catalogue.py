@@ -47,6 +47,23 @@ def test_one_source_is_told_in_full() -> None:
         catalogue.source("cityscape")
 
 
+def test_one_architecture_is_told_in_full() -> None:
+    options = {"backbone": "resnet18", "multi_grid": [1, 1]}
+    found = catalogue.model("deeplab_v3", options, num_classes=3, size=(64, 96), runs=0)
+    (listed,) = (entry for entry in catalogue.models() if entry["name"] == "deeplab_v3")
+    assert {key: found[key] for key in listed} == listed
+    assert set(found) - set(listed) == {"counted", "drawing", "profile"}
+    assert "3x3, rate 6 or 12" in found["drawing"]
+    profile = found["profile"]
+    assert (profile["name"], profile["num_classes"], profile["size"]) == ("deeplab_v3", 3, [64, 96])
+    assert profile["options"] == {**listed["options"], **options}
+    assert profile["latency_seconds"] is None
+    assert {"parameters", "multiply_adds", "inference_bytes", "training_bytes", "receptive_field"} <= set(profile)
+    assert json.loads(json.dumps(found)) == found
+    with pytest.raises(InputError, match=r"unknown 'deeplabv3'; did you mean 'deeplab_v3'\?"):
+        catalogue.model("deeplabv3", {}, num_classes=3, size=(64, 96), runs=0)
+
+
 def test_a_task_lists_its_models_and_what_it_needs() -> None:
     semantic = next(entry for entry in catalogue.tasks() if entry["name"] == "semantic")
     assert (semantic["primary"], semantic["needs"]) == ("miou", ["label_map"])
