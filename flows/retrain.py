@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from functools import partial
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.futures import wait
+from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import endings
@@ -20,12 +22,22 @@ from segpipe.config import Recipe
 from segpipe.stages import preflight
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.results import RetrainResult
+from segpipe.types import EvalReport
 
 A_DAY = 24 * 60 * 60  # a run that hangs must not keep the next nights from working for longer than this (hooks.py)
 
 
 def seconds_since(started: float) -> float:
     return time.perf_counter() - started
+
+
+def side_by_side(
+    recipe: Recipe, night: night_stage.OpenNight, labels: Mapping[int, str]
+) -> dict[str, PrefectFuture[EvalReport]]:
+    """Works on entries of a recipe until all have ended, well or not."""
+    attempts = {label: train_architecture.submit(recipe, index, label, night) for index, label in labels.items()}
+    wait(list(attempts.values()))
+    return attempts
 
 
 @flow(
@@ -54,11 +66,7 @@ def retrain(
     dataset = ingest_dataset(found.dataset)
     show_dataset(dataset)
     night = night_stage.open_night(found, dataset)
-    attempts = {
-        run.label: train_architecture.submit(found, index, run.label, night)
-        for index, run in enumerate(found.run_configs())
-    }
-    wait(list(attempts.values()))
+    attempts = night_stage.in_waves(found, partial(side_by_side, found, night))
     outcomes = {label: attempt.result(raise_on_failure=False) for label, attempt in attempts.items()}
     candidates, failures = night_stage.sort_outcomes(outcomes)
     verdict = choose_champion(found, night, candidates, failures)

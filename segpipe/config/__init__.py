@@ -18,13 +18,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from segpipe.config.augment import AugmentConfig
-from segpipe.config.inference import InferenceConfig, Scale, WindowConfig
-from segpipe.config.loss import CROSS_ENTROPY, LossConfig
+from segpipe.config.inference import InferenceConfig, WindowConfig
+from segpipe.config.loss import LossConfig
 from segpipe.config.strict import Fraction, Positive, Strict, apply_override, dump_yaml, read_yaml, validate
+from segpipe.config.train import WITHOUT_EFFECT, TrainConfig
 from segpipe.errors import InputError
 from segpipe.types import Task
 
 __all__ = [
+    "WITHOUT_EFFECT",
     "ArchitectureConfig",
     "AugmentConfig",
     "DatasetConfig",
@@ -44,12 +46,8 @@ __all__ = [
 ]
 
 TaskName = Literal["semantic", "instance", "detection", "panoptic", "keypoints"]  # of `Task`, those that can be trained
-# Keys of `train` that reach no weight: batches come in the same order from any number of threads (data/loader.py), and
-# a checkpoint only reads (train/session.py). They may differ between two attempts at the same run.
-WITHOUT_EFFECT = ("checkpoint_every", "loader_threads")
-# Keys of `train` that came later: part of a run's identity only where they are used, so that a new one leaves the
-# digests of finished runs as they are.
-_LATER = ("loss", "sigmoid")
+ENSEMBLE = "ensemble"  # the `arch` of a run that is one
+SHARED_BY_MEMBERS = ("sigmoid", "input_scale", "inference")  # keys of `train` in which members of an ensemble agree
 
 
 class DatasetConfig(Strict):
@@ -62,80 +60,6 @@ class DatasetConfig(Strict):
         default_factory=dict, description="options of the source; `segpipe list sources FORMAT` explains them"
     )
     max_quarantine: Fraction = Field(default=0.01, description="refuse the version above this share of bad samples")
-
-
-class TrainConfig(Strict):
-    """One training run. Every key may be overridden per architecture."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-    epochs: Positive
-    batch_size: Positive = Field(description="images in one optimiser step's micro-batch, over all workers")
-    accumulate: Positive = Field(default=1, description="micro-batches summed before one optimiser step")
-    augment: AugmentConfig
-    input_scale: Scale = Field(
-        default=1.0, description="images enter the model resized by this factor, in training and in prediction"
-    )
-    inference: InferenceConfig = InferenceConfig()
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    backbone_learning_rate_factor: Annotated[float, Field(gt=0)] = Field(
-        default=1.0, description="learning rate of the backbone relative to the rest; lower it for pretrained weights"
-    )
-    momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = True
-    compile: bool = False
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
-    loss: LossConfig = Field(
-        default=CROSS_ENTROPY, description="terms of a loss of pixels with their weights, such as {dice: 1.0}"
-    )
-    sigmoid: bool = Field(
-        default=False, description="one output for two classes, the logit of the second one, instead of one for each"
-    )
-    class_weights: Literal["none", "enet", "median_frequency"] = "none"
-    class_weight_power: Fraction = Field(
-        default=1.0, description="class weights are raised to it; 0.5 makes rare classes spread less over common ones"
-    )
-    aux_weight: Annotated[float, Field(ge=0)] = Field(
-        default=0.4, description="factor of the loss of auxiliary heads, where the architecture has any"
-    )
-    evaluate_every: Positive = Field(default=1, description="epochs between evaluations on the validation split")
-    patience: Positive | None = Field(default=None, description="evaluations without a better value before stopping")
-    checkpoint_every: Positive | None = Field(default=None, description="optimiser steps between checkpoints")
-    train_split: str = "train"
-    validation_split: str = "val"
-    loader_threads: Positive = 2
-
-    @model_validator(mode="after")
-    def nothing_is_ignored(self) -> Self:
-        """Compares with the defaults: a recipe written out in full (`Recipe.to_yaml`) has every key set."""
-        if self.optimizer != "sgd" and self.momentum != self.default("momentum"):
-            raise ValueError(f"momentum is sgd's, {self.optimizer} would ignore it: leave it out")
-        if self.class_weights == "none" and self.class_weight_power != self.default("class_weight_power"):
-            raise ValueError("class_weight_power without class weights does nothing: set class_weights or leave it out")
-        if self.class_weights != "none" and not self.loss.weighs_classes:
-            raise ValueError(
-                f"class_weights is {self.class_weights}, and of the loss {', '.join(self.loss.terms)} no term knows of "
-                "them (cross_entropy and focal do): leave it out"
-            )
-        if self.class_weights != "none" and self.loss.two_classes:
-            raise ValueError("class_weights and the alpha of focal both weigh classes: leave one of them out")
-        return self
-
-    @classmethod
-    def default(cls, key: str) -> Any:
-        return cls.model_fields[key].default
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What decides the weights, as plain data: without keys that have no effect, and options that are off."""
-        unused = {key for key in _LATER if getattr(self, key) == self.default(key)}
-        document = self.model_dump(mode="json", exclude=unused.union(WITHOUT_EFFECT))
-        return {**document, "augment": self.augment.identity, "inference": self.inference.identity}
 
 
 class ResourceConfig(Strict):
@@ -164,15 +88,34 @@ class PromoteConfig(Strict):
 
 
 class ArchitectureConfig(Strict):
-    """One entry of the recipe's comparison: an architecture, its options and what differs in its training."""
+    """One entry of the recipe's comparison: an architecture, its options and what differs in its training.
 
-    arch: str = Field(description="an architecture of `segpipe list models`")
+    Or an ensemble of others: the mean of their logits, which is not trained, but scored and promoted like them.
+    """
+
+    arch: str = Field(default="", description="an architecture of `segpipe list models`")
+    ensemble: tuple[str, ...] = Field(default=(), description="instead of `arch`: labels of other entries")
     label: str = Field(default="", pattern=r"^[a-z0-9_-]{0,63}$", description="name on the board; default: the arch")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the architecture")
     pretrained: str | None = Field(default=None, description="torchvision weights by name, or a local file")
     train: dict[str, Any] = Field(
         default_factory=dict, description="overrides of keys of `train`; a `loss` takes the place of the whole one"
     )
+
+    @model_validator(mode="after")
+    def is_one_or_several(self) -> Self:
+        if self.arch == ENSEMBLE or not (self.arch or self.ensemble):
+            raise ValueError("name an architecture as `arch`, or the labels of several other entries as `ensemble`")
+        if self.ensemble and (self.arch or self.options or self.pretrained or self.train):
+            raise ValueError("an ensemble is of models that other entries describe: give it a `label` and nothing else")
+        if self.ensemble and (len(self.ensemble) < 2 or len(set(self.ensemble)) < len(self.ensemble)):
+            raise ValueError(f"an ensemble is of two or more different entries, found {list(self.ensemble)}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What it is called on the board."""
+        return self.label or self.arch or ENSEMBLE
 
 
 class Recipe(Strict):
@@ -192,10 +135,24 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def labels_are_unique(self) -> Self:
-        labels = [a.label or a.arch for a in self.architectures]
+        labels = [architecture.name for architecture in self.architectures]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"architectures with the same label {twice}: give each a different `label`")
+        return self
+
+    @model_validator(mode="after")
+    def ensembles_have_members(self) -> Self:
+        trained = [architecture.name for architecture in self.architectures if not architecture.ensemble]
+        for architecture in self.architectures:
+            unknown = [label for label in architecture.ensemble if label not in trained]
+            if unknown:
+                raise ValueError(
+                    f"ensemble {architecture.name!r}: no entry that is trained is labelled {', '.join(unknown)}; there "
+                    f"are: {', '.join(trained)}"
+                )
+            if architecture.ensemble and self.task != "semantic":
+                raise ValueError(f"ensemble {architecture.name!r}: of task {self.task} there is no mean; leave it out")
         return self
 
     @classmethod
@@ -244,8 +201,13 @@ class Recipe(Strict):
         return labels.index(label)
 
     def run_config(self, index: int, *, origin: str = "recipe") -> RunConfig:
-        """The training of architecture `index`, its overrides applied. Raises InputError on an unknown override."""
+        """The training of architecture `index`, its overrides applied; of an ensemble with those of its members.
+
+        Raises InputError on an unknown override, and on members that see images in different ways.
+        """
         architecture = self.architectures[index]
+        if architecture.ensemble:
+            return self._ensemble_config(architecture, origin)
         common = self.train.model_dump(mode="json")
         if "loss" in architecture.train:  # of another loss, not further terms of the common one
             del common["loss"]
@@ -255,11 +217,41 @@ class Recipe(Strict):
             experiment=self.name,
             task=self.task,
             arch=architecture.arch,
-            label=architecture.label or architecture.arch,
+            label=architecture.name,
             options=architecture.options,
             pretrained=architecture.pretrained,
             train=train,
         )
+
+    def _ensemble_config(self, architecture: ArchitectureConfig, origin: str) -> RunConfig:
+        places = [each.name for each in self.architectures]
+        members = tuple(self.run_config(places.index(label), origin=origin) for label in architecture.ensemble)
+        for key in SHARED_BY_MEMBERS:
+            values = [getattr(member.train, key) for member in members]
+            if any(value != values[0] for value in values):
+                raise InputError(
+                    f"{origin}: ensemble {architecture.name!r}: the mean is of logits for the same pixels, and train."
+                    f"{key} differs between {', '.join(architecture.ensemble)}; give them the same"
+                )
+        return RunConfig(
+            experiment=self.name,
+            task=self.task,
+            arch=ENSEMBLE,
+            label=architecture.name,
+            options={},
+            pretrained=None,
+            train=members[0].train,
+            members=members,
+        )
+
+    @property
+    def waves(self) -> tuple[dict[int, str], ...]:
+        """Labels by index: the entries that can be worked on side by side, and those that need the ones before."""
+        trained, ensembles = (
+            {i: each.name for i, each in enumerate(self.architectures) if bool(each.ensemble) is second}
+            for second in (False, True)
+        )
+        return (trained, ensembles) if ensembles else (trained,)
 
 
 class RunConfig(Strict):
@@ -280,6 +272,11 @@ class RunConfig(Strict):
         description="which weights `pretrained` means, wherever they lie: a full name, or a file's SHA-256",
     )
     train: TrainConfig
+    members: tuple[RunConfig, ...] = Field(
+        default=(),
+        description="of an ensemble: what it is the mean of. It has no training of its own, and of `train` "
+        "only what decides how it looks at images has a meaning",
+    )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -287,7 +284,9 @@ class RunConfig(Strict):
 
         `pretrained` says which weights, not where they lie.
         """
-        document = self.model_dump(mode="json", exclude={"pretrained_id", "train"})
+        document = self.model_dump(mode="json", exclude={"pretrained_id", "train", "members"})
+        if self.members:
+            return {**document, "members": [member.identity for member in self.members]}
         return {**document, "train": self.train.identity, "pretrained": self.pretrained_id or self.pretrained}
 
     @property

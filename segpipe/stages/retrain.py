@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from segpipe import tracking
 from segpipe.config import Recipe
@@ -19,7 +19,7 @@ from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.stages import layout, mirror, nights, preflight
-from segpipe.stages.attempts import attempt_all, message_of
+from segpipe.stages.attempts import Outcome, attempt_all, message_of
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_pictures
 from segpipe.stages.identity import resolve
@@ -33,6 +33,7 @@ from segpipe.types import EvalReport, TrainProgress
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 OnStep = Callable[[str], None]
 OnTraining = Callable[[str, TrainProgress], None]
 
@@ -96,15 +97,23 @@ def retrain(
     night = open_night(recipe, dataset)
 
     def attempt(index: int, label: str) -> EvalReport:
-        on_step(f"training {label}")
+        on_step(f"{'combining' if recipe.architectures[index].ensemble else 'training'} {label}")
         return train_and_evaluate(recipe, index, night, runtime=runtime, on_progress=partial(on_progress, label))
 
-    attempts = {run.label: partial(attempt, index, run.label) for index, run in enumerate(recipe.run_configs())}
-    # Locally one after the other: they share this process's cores and torch's one random generator.
-    candidates, failures = sort_outcomes(attempt_all(attempts, side_by_side=runtime != "local"))
+    def attempt_wave(wave: Mapping[int, str]) -> dict[str, Outcome]:
+        attempts = {label: partial(attempt, index, label) for index, label in wave.items()}
+        # Locally one after the other: they share this process's cores and torch's one random generator.
+        return attempt_all(attempts, side_by_side=runtime != "local")
+
+    candidates, failures = sort_outcomes(in_waves(recipe, attempt_wave))
     on_step("choosing the champion")
     verdict = choose(recipe, night, candidates, failures, runtime=runtime)
     return conclude(recipe, night, candidates, verdict, failures, seconds=time.perf_counter() - started)
+
+
+def in_waves(recipe: Recipe, work: Callable[[Mapping[int, str]], Mapping[str, T]]) -> dict[str, T]:
+    """What `work` makes of the recipe's entries, labels by index: first of all that are trained, then of ensembles."""
+    return {label: outcome for wave in recipe.waves for label, outcome in work(wave).items()}
 
 
 def warm_up() -> None:
