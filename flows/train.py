@@ -31,10 +31,10 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
 
 
 def submit_all(recipe: Recipe, night: night_stage.OpenNight) -> dict[str, PrefectFuture[EvalReport]]:
-    """Every architecture as a task of its own; one that starts from another waits until that one has ended, somehow."""
+    """Every architecture as a task of its own; one that needs others waits until they have ended, somehow."""
     submitted: dict[str, PrefectFuture[EvalReport]] = {}
     for index, run in enumerate(recipe.run_configs()):
-        awaited = [] if run.start_from is None else [allow_failure(submitted[run.start_from.label])]
+        awaited = [allow_failure(submitted[label]) for label in run.awaits]
         submitted[run.label] = train_architecture.submit(
             recipe, index, run.label, night, return_state=False, wait_for=awaited
         )

@@ -259,7 +259,8 @@ class ModelBundle:
     `mean` and `std` normalise RGB in 0..1; `input_scale` is the factor by which an image is resized before it enters
     the model (predictions always come back at the image's own size); `inference` says how often it enters. `coding` is
     the label contract of its data: which raw value each class had there. With `sigmoid` the model has one output for
-    two classes, the logit of the second one.
+    two classes, the logit of the second one. `members` of an ensemble, whose weights hold theirs, are the
+    `weights_sha256` of each by its label.
     `weights_sha256` is the hash of the weights' file, whose header repeats all that decides a prediction: it names a
     model.
     """
@@ -280,6 +281,7 @@ class ModelBundle:
     code_version: str
     weights_sha256: str
     sigmoid: bool = field(default=False, metadata=LATER)
+    members: Mapping[str, str] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -52,6 +52,38 @@ def test_an_architecture_may_have_another_loss_and_not_further_terms_of_the_comm
     assert own.model_dump() == {"focal": {"weight": 1.0, "gamma": 3.0, "alpha": None}}
 
 
+BOTH = {"ensemble": ["deeplab_v3plus", "unet"], "label": "both"}
+
+
+def test_an_ensemble_is_a_run_with_its_members_and_comes_after_them() -> None:
+    recipe = Recipe.parse({**MINIMAL, "architectures": [*MINIMAL["architectures"], BOTH]}, origin="my.yaml")
+    unet, deeplab, both = recipe.run_configs()
+    assert (both.awaits, unet.awaits) == (("deeplab_v3plus", "unet"), ())
+    assert (both.arch, both.label, both.members) == ("ensemble", "both", (deeplab, unet))
+    assert both.identity["members"] == [deeplab.identity, unet.identity]
+    assert "train" not in both.identity
+    assert Recipe.parse(yaml.safe_load(recipe.to_yaml()), origin="again") == recipe
+    without = Recipe.parse(MINIMAL, origin="my.yaml")
+    assert [run.digest for run in without.run_configs()] == [unet.digest, deeplab.digest]
+    other = Recipe.parse(recipe.model_dump(mode="json"), origin="my.yaml", overrides=("architectures.0.train.seed=3",))
+    assert other.run_config(2).digest != both.digest
+    assert other.run_config(1).digest == deeplab.digest
+
+
+@pytest.mark.parametrize("train", [{"input_scale": 0.5}, {"inference": {"mirror": True}}, {"sigmoid": True}])
+def test_members_of_an_ensemble_see_images_alike(train: dict[str, Any]) -> None:
+    first, second = MINIMAL["architectures"]
+    document = {**MINIMAL, "architectures": [{**first, "train": train}, second, BOTH]}
+    assert f"ensemble 'both': the mean is of logits for the same pixels, and train.{next(iter(train))}" in refusal(
+        document
+    )
+
+
+def test_there_is_no_ensemble_of_objects() -> None:
+    document = {**MINIMAL, "task": "instance", "architectures": [*MINIMAL["architectures"], BOTH]}
+    assert "ensemble 'both': of task instance there is no mean; leave it out" in refusal(document)
+
+
 def test_there_are_recipes_to_test() -> None:
     assert {path.stem for path in RECIPES} >= {"scenes", "camvid"}
 
@@ -64,7 +96,7 @@ def test_there_are_recipes_to_test() -> None:
         (
             "architectures.1.backbone",
             "resnet18",
-            "  architectures.1.backbone: unknown key; expected one of: arch, label,",
+            "  architectures.1.backbone: unknown key; expected one of: arch, ensemble, label,",
         ),
         ("train.augment.size", [8, 8], "  train.augment.size: unknown key; expected one of: blur, blur_sigma, colour,"),
         ("train.epochs", ..., "  train.epochs: missing; this key is required"),
@@ -78,6 +110,20 @@ def test_there_are_recipes_to_test() -> None:
         ("train.learning_rate", float("-inf"), "train.learning_rate: -inf is not a number"),
         ("train.momentum", 0.8, "  train: momentum is sgd's, adamw would ignore it: leave it out"),
         ("train.class_weight_power", 0.5, "  train: class_weight_power without class weights does nothing"),
+        (
+            "architectures.0.arch",
+            "",
+            "  architectures.0: name an architecture as `arch`, or the labels of several ent",
+        ),
+        ("architectures.0.arch", "ensemble", "  architectures.0: name an architecture as `arch`, or the labels of s"),
+        ("architectures.0.ensemble", ["a", "b"], "  architectures.0: an ensemble is of models that other entries desc"),
+        ("architectures", [{"ensemble": ["a"]}], "  architectures.0: an ensemble is of two or more different entries"),
+        ("architectures", [{"ensemble": ["a", "a"]}], "different entries, found ['a', 'a']"),
+        (
+            "architectures",
+            [{"arch": "deeplab_v3plus"}, {"ensemble": ["deeplab_v3plus", "unet"], "label": "both"}],
+            "architectures.1.ensemble: no entry above that is trained is labelled unet; there are: deeplab_v3plus",
+        ),
         ("train.loss", {}, "  train.loss: without a term there is nothing to learn: name one of cross_entropy, boot"),
         ("train.loss", "dice", "  train.loss: expected terms with their weights, such as {dice: 1.0} (found 'dice')"),
         ("train.loss.dise", 1.0, "  train.loss.dise: unknown key; expected one of: bootstrapped_cross_entropy, bound"),

@@ -80,7 +80,7 @@ def test_every_other_key_of_train_is_part_of_the_identity() -> None:
     assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT) - {"loss", "sigmoid"}
     assert set(identity["train"]["inference"]) == {"scales", "mirror"}
     assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
-    assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id", "start_from"}
+    assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id", "start_from", "members"}
 
 
 def test_an_augmentation_that_is_off_is_no_part_of_the_identity_and_one_that_is_on_is() -> None:
@@ -161,14 +161,17 @@ def test_what_a_training_starts_from_is_part_of_it_to_the_first_one() -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([{"arch": "unet", "start_from": "unet"}], "architectures.0.start_from: 'unet' is not .*; there are: none"),
+        (
+            [{"arch": "unet", "start_from": "unet"}],
+            "architectures.0.start_from: no entry above that is trained is labelled unet; there are: none",
+        ),
         (
             [{"arch": "unet"}, {"arch": "fcn_resnet18", "start_from": "unett"}],
-            "architectures.1.start_from: 'unett' is not the label of an entry above; there are: unet",
+            "architectures.1.start_from: no entry above that is trained is labelled unett; there are: unet",
         ),
         (
             [{"arch": "unet"}, {"arch": "unet", "label": "b", "start_from": "unet", "pretrained": "DEFAULT"}],
-            "architectures.1: starts from 'unet' and is pretrained; take one",
+            "architectures.1: it starts from 'unet' and is pretrained; take one",
         ),
     ],
 )

@@ -19,13 +19,15 @@ from pydantic import Field, model_validator
 
 from segpipe.config.augment import AugmentConfig
 from segpipe.config.grid import expand_grids
-from segpipe.config.inference import InferenceConfig, Scale, WindowConfig
-from segpipe.config.loss import CROSS_ENTROPY, LossConfig
+from segpipe.config.inference import InferenceConfig, WindowConfig
+from segpipe.config.loss import LossConfig
 from segpipe.config.strict import Fraction, Positive, Strict, apply_override, dump_yaml, read_yaml, validate
+from segpipe.config.train import WITHOUT_EFFECT, TrainConfig
 from segpipe.errors import InputError
 from segpipe.types import Task
 
 __all__ = [
+    "WITHOUT_EFFECT",
     "ArchitectureConfig",
     "AugmentConfig",
     "DatasetConfig",
@@ -45,12 +47,8 @@ __all__ = [
 ]
 
 TaskName = Literal["semantic", "instance", "detection", "panoptic", "keypoints"]  # of `Task`, those that can be trained
-# Keys of `train` that reach no weight: batches come in the same order from any number of threads (data/loader.py), and
-# a checkpoint only reads (train/session.py). They may differ between two attempts at the same run.
-WITHOUT_EFFECT = ("checkpoint_every", "loader_threads")
-# Keys of `train` that came later: part of a run's identity only where they are used, so that a new one leaves the
-# digests of finished runs as they are.
-_LATER = ("loss", "sigmoid")
+ENSEMBLE = "ensemble"  # the `arch` of a run that is one
+SHARED_BY_MEMBERS = ("sigmoid", "input_scale", "inference")  # keys of `train` in which members of an ensemble agree
 
 
 class DatasetConfig(Strict):
@@ -63,80 +61,6 @@ class DatasetConfig(Strict):
         default_factory=dict, description="options of the source; `segpipe list sources FORMAT` explains them"
     )
     max_quarantine: Fraction = Field(default=0.01, description="refuse the version above this share of bad samples")
-
-
-class TrainConfig(Strict):
-    """One training run. Every key may be overridden per architecture."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-    epochs: Positive
-    batch_size: Positive = Field(description="images in one optimiser step's micro-batch, over all workers")
-    accumulate: Positive = Field(default=1, description="micro-batches summed before one optimiser step")
-    augment: AugmentConfig
-    input_scale: Scale = Field(
-        default=1.0, description="images enter the model resized by this factor, in training and in prediction"
-    )
-    inference: InferenceConfig = InferenceConfig()
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    backbone_learning_rate_factor: Annotated[float, Field(gt=0)] = Field(
-        default=1.0, description="learning rate of the backbone relative to the rest; lower it for pretrained weights"
-    )
-    momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = True
-    compile: bool = False
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
-    loss: LossConfig = Field(
-        default=CROSS_ENTROPY, description="terms of a loss of pixels with their weights, such as {dice: 1.0}"
-    )
-    sigmoid: bool = Field(
-        default=False, description="one output for two classes, the logit of the second one, instead of one for each"
-    )
-    class_weights: Literal["none", "enet", "median_frequency"] = "none"
-    class_weight_power: Fraction = Field(
-        default=1.0, description="class weights are raised to it; 0.5 makes rare classes spread less over common ones"
-    )
-    aux_weight: Annotated[float, Field(ge=0)] = Field(
-        default=0.4, description="factor of the loss of auxiliary heads, where the architecture has any"
-    )
-    evaluate_every: Positive = Field(default=1, description="epochs between evaluations on the validation split")
-    patience: Positive | None = Field(default=None, description="evaluations without a better value before stopping")
-    checkpoint_every: Positive | None = Field(default=None, description="optimiser steps between checkpoints")
-    train_split: str = "train"
-    validation_split: str = "val"
-    loader_threads: Positive = 2
-
-    @model_validator(mode="after")
-    def nothing_is_ignored(self) -> Self:
-        """Compares with the defaults: a recipe written out in full (`Recipe.to_yaml`) has every key set."""
-        if self.optimizer != "sgd" and self.momentum != self.default("momentum"):
-            raise ValueError(f"momentum is sgd's, {self.optimizer} would ignore it: leave it out")
-        if self.class_weights == "none" and self.class_weight_power != self.default("class_weight_power"):
-            raise ValueError("class_weight_power without class weights does nothing: set class_weights or leave it out")
-        if self.class_weights != "none" and not self.loss.weighs_classes:
-            raise ValueError(
-                f"class_weights is {self.class_weights}, and of the loss {', '.join(self.loss.terms)} no term knows of "
-                "them (cross_entropy and focal do): leave it out"
-            )
-        if self.class_weights != "none" and self.loss.two_classes:
-            raise ValueError("class_weights and the alpha of focal both weigh classes: leave one of them out")
-        return self
-
-    @classmethod
-    def default(cls, key: str) -> Any:
-        return cls.model_fields[key].default
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What decides the weights, as plain data: without keys that have no effect, and options that are off."""
-        unused = {key for key in _LATER if getattr(self, key) == self.default(key)}
-        document = self.model_dump(mode="json", exclude=unused.union(WITHOUT_EFFECT))
-        return {**document, "augment": self.augment.identity, "inference": self.inference.identity}
 
 
 class ResourceConfig(Strict):
@@ -165,9 +89,13 @@ class PromoteConfig(Strict):
 
 
 class ArchitectureConfig(Strict):
-    """One entry of the recipe's comparison: an architecture, its options and what differs in its training."""
+    """One entry of the recipe's comparison: an architecture, its options and what differs in its training.
 
-    arch: str = Field(description="an architecture of `segpipe list models`")
+    Or an ensemble of others: the mean of their logits, which is not trained, but scored and promoted like them.
+    """
+
+    arch: str = Field(default="", description="an architecture of `segpipe list models`")
+    ensemble: tuple[str, ...] = Field(default=(), description="instead of `arch`: labels of other entries")
     label: str = Field(default="", pattern=r"^[a-z0-9_-]{0,63}$", description="name on the board; default: the arch")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the architecture")
     pretrained: str | None = Field(default=None, description="torchvision weights by name, or a local file")
@@ -179,10 +107,22 @@ class ArchitectureConfig(Strict):
         default_factory=dict, description="overrides of keys of `train`; a `loss` takes the place of the whole one"
     )
 
+    @model_validator(mode="after")
+    def is_one_or_several(self) -> Self:
+        if self.arch == ENSEMBLE or not (self.arch or self.ensemble):
+            raise ValueError("name an architecture as `arch`, or the labels of several entries above as `ensemble`")
+        if self.ensemble and (self.arch or self.options or self.pretrained or self.start_from or self.train):
+            raise ValueError("an ensemble is of models that other entries describe: give it a `label` and nothing else")
+        if self.ensemble and (len(self.ensemble) < 2 or len(set(self.ensemble)) < len(self.ensemble)):
+            raise ValueError(f"an ensemble is of two or more different entries, found {list(self.ensemble)}")
+        if self.start_from is not None and self.pretrained is not None:
+            raise ValueError(f"it starts from {self.start_from!r} and is pretrained; take one")
+        return self
+
     @property
-    def known_as(self) -> str:
-        """What the board calls it, and an entry below that starts from it."""
-        return self.label or self.arch
+    def name(self) -> str:
+        """What it is called on the board, and by entries below that start from it or count it as a member."""
+        return self.label or self.arch or ENSEMBLE
 
 
 class Recipe(Strict):
@@ -202,23 +142,25 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def labels_are_unique(self) -> Self:
-        labels = [entry.known_as for entry in self.architectures]
+        labels = [entry.name for entry in self.architectures]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"architectures with the same label {twice}: give each a different `label`")
         return self
 
     @model_validator(mode="after")
-    def starts_are_above(self) -> Self:
+    def others_stand_above(self) -> Self:
         for index, entry in enumerate(self.architectures):
-            above = [entry.known_as for entry in self.architectures[:index]]
-            if entry.start_from is not None and entry.start_from not in above:
-                raise ValueError(
-                    f"architectures.{index}.start_from: {entry.start_from!r} is not the label of an entry above; "
-                    f"there are: {', '.join(above) or 'none'}"
-                )
-            if entry.start_from is not None and entry.pretrained is not None:
-                raise ValueError(f"architectures.{index}: starts from {entry.start_from!r} and is pretrained; take one")
+            trained = [above.name for above in self.architectures[:index] if not above.ensemble]
+            for key, labels in (("ensemble", entry.ensemble), ("start_from", (entry.start_from,))):
+                unknown = [label for label in labels if label is not None and label not in trained]
+                if unknown:
+                    raise ValueError(
+                        f"architectures.{index}.{key}: no entry above that is trained is labelled "
+                        f"{', '.join(unknown)}; there are: {', '.join(trained) or 'none'}"
+                    )
+            if entry.ensemble and self.task != "semantic":
+                raise ValueError(f"ensemble {entry.name!r}: of task {self.task} there is no mean; leave it out")
         return self
 
     @classmethod
@@ -259,7 +201,7 @@ class Recipe(Strict):
 
     def index_of(self, label: str) -> int:
         """The place of the architecture with this label. Raises InputError with the labels there are."""
-        labels = [entry.known_as for entry in self.architectures]
+        labels = [entry.name for entry in self.architectures]
         if label not in labels:
             raise InputError(
                 f"recipe {self.name!r}: no architecture is labelled {label!r}; there are: {', '.join(labels)}"
@@ -267,8 +209,13 @@ class Recipe(Strict):
         return labels.index(label)
 
     def run_config(self, index: int, *, origin: str = "recipe") -> RunConfig:
-        """The training of architecture `index`, its overrides applied. Raises InputError on an unknown override."""
+        """The training of architecture `index`, its overrides applied; of an ensemble with those of its members.
+
+        Raises InputError on an unknown override, and on members that see images in different ways.
+        """
         architecture = self.architectures[index]
+        if architecture.ensemble:
+            return self._ensemble_config(architecture, origin)
         common = self.train.model_dump(mode="json")
         if "loss" in architecture.train:  # of another loss, not further terms of the common one
             del common["loss"]
@@ -279,11 +226,31 @@ class Recipe(Strict):
             experiment=self.name,
             task=self.task,
             arch=architecture.arch,
-            label=architecture.known_as,
+            label=architecture.name,
             options=architecture.options,
             pretrained=architecture.pretrained,
             start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin),
             train=train,
+        )
+
+    def _ensemble_config(self, architecture: ArchitectureConfig, origin: str) -> RunConfig:
+        members = tuple(self.run_config(self.index_of(label), origin=origin) for label in architecture.ensemble)
+        for key in SHARED_BY_MEMBERS:
+            values = [getattr(member.train, key) for member in members]
+            if any(value != values[0] for value in values):
+                raise InputError(
+                    f"{origin}: ensemble {architecture.name!r}: the mean is of logits for the same pixels, and train."
+                    f"{key} differs between {', '.join(architecture.ensemble)}; give them the same"
+                )
+        return RunConfig(
+            experiment=self.name,
+            task=self.task,
+            arch=ENSEMBLE,
+            label=architecture.name,
+            options={},
+            pretrained=None,
+            train=members[0].train,
+            members=members,
         )
 
 
@@ -306,6 +273,11 @@ class RunConfig(Strict):
     )
     start_from: RunConfig | None = Field(default=None, description="the training whose weights this one starts from")
     train: TrainConfig
+    members: tuple[RunConfig, ...] = Field(
+        default=(),
+        description="of an ensemble: what it is the mean of. It has no training of its own, and of `train` "
+        "only what decides how it looks at images has a meaning",
+    )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -313,9 +285,16 @@ class RunConfig(Strict):
 
         `pretrained` says which weights, not where they lie, and `start_from` which training, to its first weights.
         """
-        document = self.model_dump(mode="json", exclude={"pretrained_id", "start_from", "train"})
+        document = self.model_dump(mode="json", exclude={"pretrained_id", "start_from", "train", "members"})
+        if self.members:
+            return {**document, "members": [member.identity for member in self.members]}
         document |= {"train": self.train.identity, "pretrained": self.pretrained_id or self.pretrained}
         return document if self.start_from is None else {**document, "start_from": self.start_from.identity}
+
+    @property
+    def awaits(self) -> tuple[str, ...]:
+        """Labels of the trainings that must have ended before this one begins."""
+        return tuple(run.label for run in (self.start_from, *self.members) if run is not None)
 
     @property
     def digest(self) -> str:

@@ -47,12 +47,14 @@ from segpipe.models import (
     unet_watershed,
     upernet,
 )
+from segpipe.models.parts.ensemble import Ensemble
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.models.start import fitting, start_from
 from segpipe.types import Task
 
 __all__ = [
+    "ENSEMBLE",
     "MODELS",
     "DenseOutput",
     "ModelSpec",
@@ -109,6 +111,29 @@ MODELS: dict[str, ModelSpec] = {
 _OUTLINE_CLASSES = 2
 
 
+def _build_ensemble(*, num_classes: int, in_channels: int, members: list[dict[str, Any]]) -> nn.Module:
+    for member in members:
+        if spec(member["arch"]).output is not DenseOutput:
+            raise InputError(
+                f"ensemble: {member['arch']} has no logits for every pixel to take the mean of; choose members that do"
+            )
+    built = [create(member["arch"], num_classes, in_channels=in_channels, **member["options"]) for member in members]
+    return Ensemble(built)
+
+
+# Not in the table: what an ensemble is, its members say. `members` are {"arch": ..., "options": ...}.
+ENSEMBLE = ModelSpec(
+    name="ensemble",
+    task=Task.SEMANTIC,
+    output=DenseOutput,
+    paper="none: the mean of the logits of trained models",
+    build=_build_ensemble,
+    options={"members": []},
+    tiny={"members": [{"arch": "unet", "options": dict(unet.SPEC.tiny)}]},
+    size_divisor=1,
+)
+
+
 def names(task: Task | str | None = None) -> list[str]:
     """Names of the architectures, all or those that answer one task. Raises InputError on an unknown task."""
     if task is not None and task not in list(Task):
@@ -117,7 +142,10 @@ def names(task: Task | str | None = None) -> list[str]:
 
 
 def spec(name: str) -> ModelSpec:
-    """What `MODELS` says of an architecture. Raises InputError, with the closest name and the list, when unknown."""
+    """What `MODELS` says of an architecture, or `ENSEMBLE` of one. Raises InputError, with the closest name and the
+    list, when unknown."""
+    if name == ENSEMBLE.name:
+        return ENSEMBLE
     if name in MODELS:
         return MODELS[name]
     near = difflib.get_close_matches(str(name), MODELS, n=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -16,18 +16,22 @@ Outcome = EvalReport | Exception
 
 
 def attempt_all(
-    attempts: Mapping[str, Callable[[], EvalReport]], *, side_by_side: bool, after: Mapping[str, str] | None = None
+    attempts: Mapping[str, Callable[[], EvalReport]],
+    *,
+    side_by_side: bool,
+    awaited: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Outcome]:
     """What each attempt came to, in the order given: its report, or the exception that ended it.
 
-    `after` names for some the one, given before, whose ending they wait for. One that fails does not stop the others,
+    `awaited` names for some those, given before, whose endings they wait for. One that fails does not stop the others,
     nor those that waited for it: they see for themselves what it left. Ctrl-C ends the wait at once, and the process
     may end while attempts of `side_by_side` still run: what they wait for in another process (Ray's workers) is not
     theirs to tidy up.
     """
     endings: dict[str, Future[Outcome]] = {}
     for label, attempt in attempts.items():
-        work = partial(_outcome, label, attempt, endings.get((after or {}).get(label, "")))
+        before = [endings[other] for other in (awaited or {}).get(label, ())]
+        work = partial(_outcome, label, attempt, before)
         endings[label] = _started(work) if side_by_side else _ended(work)
     return {label: ending.result() for label, ending in endings.items()}
 
@@ -40,9 +44,9 @@ def message_of(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line} (no fault that segpipe knows; its traceback is in the log)"
 
 
-def _outcome(label: str, attempt: Callable[[], EvalReport], awaited: Future[Outcome] | None) -> Outcome:
-    if awaited is not None:
-        awaited.result()
+def _outcome(label: str, attempt: Callable[[], EvalReport], before: Sequence[Future[Outcome]]) -> Outcome:
+    for ending in before:
+        ending.result()
     try:
         return attempt()
     except Exception as error:  # noqa: BLE001 - out of memory, a wrong shape, a bug: the night goes on without it

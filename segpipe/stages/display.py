@@ -107,7 +107,8 @@ def parameters(run: RunConfig) -> dict[str, str | float | int]:
             elif value is not None:
                 yield path, value if isinstance(value, str | float | int) else json.dumps(value)
 
-    return dict(flat("", run.model_dump(mode="json")))
+    # An ensemble has no training of its own; its members have runs that tell theirs.
+    return dict(flat("", run.model_dump(mode="json", exclude={"members", "train"} if run.members else {"members"})))
 
 
 def _record_datasets(

@@ -20,6 +20,10 @@ def resolve(run: RunConfig) -> RunConfig:
     Done once for a run and kept: a weights file that is replaced while a night goes on must not rename the run. Raises
     InputError on an unknown architecture, option or weights name, and on a weights file that cannot be read.
     """
+    if run.members:
+        members = tuple(map(resolve, run.members))
+        described = [{"arch": member.arch, "options": member.options} for member in members]
+        return run.model_copy(update={"members": members, "options": {"members": described}})
     written_out: dict[str, object] = {"options": options_of(run)}
     if run.start_from is not None:
         written_out["start_from"] = resolve(run.start_from)

@@ -44,6 +44,8 @@ def outlook(recipe: Recipe, listed: Mapping[str, int]) -> list[Outlook]:
 
 
 def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]) -> Outlook:
+    if run.members:
+        return Outlook(label=run.label, steps=0, notes=())
     train = run.train
     found = samples.get(train.train_split, 0)
     steps = found // train.batch_size // train.accumulate * train.epochs

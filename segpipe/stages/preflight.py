@@ -13,6 +13,7 @@ from segpipe import models
 from segpipe.config import Recipe, RunConfig, expand_root
 from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
+from segpipe.models.spec import DenseOutput
 from segpipe.sources import Source, open_source
 from segpipe.sources.spec import PosedSource
 from segpipe.stages import layout
@@ -72,8 +73,10 @@ def _refuse(recipe: Recipe, faults: Sequence[str]) -> None:
 
 
 def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[str]:
-    for index in range(len(recipe.architectures)):
-        run = recipe.run_config(index)
+    for index, run in enumerate(recipe.run_configs()):
+        if run.members:  # each of them is checked as the entry that it is
+            yield from _member_faults(index, run)
+            continue
         try:
             models.check(run.arch, options_of(run), pretrained=run.pretrained)
             if run.start_from is not None:
@@ -90,6 +93,15 @@ def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[
             yield (
                 f"architectures.{index}: batch_size {run.train.batch_size} does not divide over resources.workers "
                 f"{workers}; choose a multiple"
+            )
+
+
+def _member_faults(index: int, run: RunConfig) -> Iterator[str]:
+    for member in run.members:
+        if member.arch in models.MODELS and models.spec(member.arch).output is not DenseOutput:
+            yield (
+                f"architectures.{index}.ensemble: {member.label} is a {member.arch}, which has no logits for every "
+                "pixel to take the mean of; leave it out"
             )
 
 
@@ -146,7 +158,7 @@ def _task_faults(recipe: Recipe, source: Source, where: str, *, training: bool) 
         if fault:
             yield f"train.augment.copy_paste is on, but {where} {fault}"
     found: dict[str, list[str]] = {}
-    for index, run in enumerate(recipe.run_configs()):
+    for index, run in _trained(recipe):
         try:
             TASKS[run.task_kind](source.classes, source.ignore_index, config=run.train)
         except InputError as error:
@@ -155,11 +167,15 @@ def _task_faults(recipe: Recipe, source: Source, where: str, *, training: bool) 
         yield f"{', '.join(places)}: {fault}"
 
 
+def _trained(recipe: Recipe) -> list[tuple[int, RunConfig]]:
+    return [(index, run) for index, run in enumerate(recipe.run_configs()) if not run.members]
+
+
 def _splits_of_a_night(recipe: Recipe) -> dict[str, str]:
     """Key of the recipe -> the split that it names. An architecture's own key appears where it overrides the common."""
     wanted = {"evaluate.split": recipe.evaluate.split}
     common = {"train_split": recipe.train.train_split, "validation_split": recipe.train.validation_split}
-    for index, run in enumerate(recipe.run_configs()):
+    for index, run in _trained(recipe):
         for name, split in (("train_split", run.train.train_split), ("validation_split", run.train.validation_split)):
             wanted[f"train.{name}" if split == common[name] else f"architectures.{index}.train.{name}"] = split
     return wanted

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from segpipe import tracking
 from segpipe.config import Recipe
@@ -33,6 +33,7 @@ from segpipe.types import EvalReport, TrainProgress
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 OnStep = Callable[[str], None]
 OnTraining = Callable[[str, TrainProgress], None]
 
@@ -96,14 +97,14 @@ def retrain(
     night = open_night(recipe, dataset)
 
     def attempt(index: int, label: str) -> EvalReport:
-        on_step(f"training {label}")
+        on_step(f"{'combining' if recipe.architectures[index].ensemble else 'training'} {label}")
         return train_and_evaluate(recipe, index, night, runtime=runtime, on_progress=partial(on_progress, label))
 
     runs = recipe.run_configs()
     attempts = {run.label: partial(attempt, index, run.label) for index, run in enumerate(runs)}
-    after = {run.label: run.start_from.label for run in runs if run.start_from is not None}
+    awaited = {run.label: run.awaits for run in runs}
     # Locally one after the other: they share this process's cores and torch's one random generator.
-    outcomes = attempt_all(attempts, side_by_side=runtime != "local", after=after)
+    outcomes = attempt_all(attempts, side_by_side=runtime != "local", awaited=awaited)
     candidates, failures = sort_outcomes(outcomes)
     on_step("choosing the champion")
     verdict = choose(recipe, night, candidates, failures, runtime=runtime)

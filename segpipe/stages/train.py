@@ -10,6 +10,7 @@ from segpipe import checkpoint, reports, storage, tracking
 from segpipe.config import ResourceConfig, RunConfig
 from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.stages import at_work, datasets, layout, mirror
+from segpipe.stages.ensemble import combine
 from segpipe.stages.identity import resolve
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress
@@ -35,6 +36,7 @@ def train(
 ) -> TrainResult:
     """Trains one architecture into `<to>/<label>-<run key>`, or returns at once what is there and valid.
 
+    An ensemble is made there of members that lie in `to`; without them it is an InputError.
     An attempt that was killed is continued from its newest valid checkpoint; what is found damaged is made again.
     `parent` is the MLflow run under which live metrics appear; without one, or when MLflow does not answer, training
     goes on all the same. `on_progress` is called in this process, from another thread, as training goes. Raises before
@@ -56,13 +58,28 @@ def train(
             run=run, data=data, version=version, run_uri=run_uri, code_version=code_version(), start_uri=start_uri
         )
         with at_work.reading(data, version), mirror.live_metrics(parent, run, version=version) as sink:
-            result = _fit(job, resources, sink, runtime, on_progress)
+            if run.members:
+                result = combine(job, _trained(run, version, to), cpus=resources.cpus_per_worker, runtime=runtime)
+            else:
+                result = _fit(job, resources, sink, runtime, on_progress)
         try:
             storage.write_json_once(storage.join(run_uri, RESULT), reports.to_plain(result))
         except ConflictError:
             # One that took this driver for dead finished the same run; one result stands, and it is theirs.
             result = finished(run_uri) or result
     return result
+
+
+def _trained(run: RunConfig, version: str, to: str) -> list[TrainResult]:
+    """The results of an ensemble's members. Raises InputError where one has none."""
+    results = [finished(run_location(member, version=version, to=to)) for member in run.members]
+    missing = [member.label for member, result in zip(run.members, results, strict=True) if result is None]
+    if missing:
+        raise InputError(
+            f"{run.label}: its member{'s' * (len(missing) > 1)} {', '.join(missing)} did not come out of a training on "
+            f"dataset version {version[:12]}; train the members first, which a night of the whole recipe does"
+        )
+    return [result for result in results if result is not None]
 
 
 def _write_config(run_uri: str, run: RunConfig, version: str) -> None:

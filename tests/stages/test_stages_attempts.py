@@ -49,8 +49,8 @@ def test_one_that_starts_from_another_waits_for_its_ending(side_by_side: bool) -
         return scored(0.5, label)
 
     attempts = {label: partial(attempt, label) for label in ("parent", "child", "grandchild")}
-    after = {"child": "parent", "grandchild": "child"}
-    outcomes = attempt_all(attempts, side_by_side=side_by_side, after=after)
+    awaited = {"child": ["parent"], "grandchild": ["child", "parent"]}
+    outcomes = attempt_all(attempts, side_by_side=side_by_side, awaited=awaited)
     assert ended == ["parent", "child", "grandchild"]
     assert [type(outcome).__name__ for outcome in outcomes.values()] == ["InputError", "EvalReport", "EvalReport"]
 
