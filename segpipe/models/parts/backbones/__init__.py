@@ -60,7 +60,7 @@ class Backbone(nn.Sequential):
         features = images_NCHW
         for name in self._layers:
             features = self.get_submodule(name)(features)
-            if isinstance(features, tuple):  # all maps at once
+            if isinstance(features, list):  # all maps at once, of the only layer
                 maps.extend(features)
             elif name in self._taps:
                 maps.append(self._finished(features, self._taps.index(name)))

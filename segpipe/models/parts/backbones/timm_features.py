@@ -37,15 +37,15 @@ class TimmMaps(nn.Module):
         self.strides = strides
         self.channels_last = channels_last
 
-    def forward(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images_NCHW: Tensor) -> list[Tensor]:
         height, width = images_NCHW.shape[-2:]
         maps = self.body(F.pad(images_NCHW, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1])))
         if self.channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
-        return tuple(
+        return [
             features[..., : -(-height // stride), : -(-width // stride)]
             for features, stride in zip(maps, self.strides, strict=True)
-        )
+        ]
 
 
 def layout(name: str, *, in_channels: int, output_stride: int) -> Layout:
