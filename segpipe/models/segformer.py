@@ -172,9 +172,10 @@ def build(
     return SegFormer(body, num_classes, channels=decoder_channels, dropout=dropout)
 
 
-def _published(dataset: str, size: str, single: float, several: float) -> tuple[Published, Published]:
-    def one(value: float, scales: str) -> Published:
-        return Published(
+def _published(dataset: str, size: str, *values: float) -> list[Published]:
+    """At one scale and, where it is given, at several."""
+    return [
+        Published(
             dataset=dataset,
             split="val",
             protocol=f"encoder pretrained on ImageNet-1k, crops of {size}, {scales}",
@@ -182,12 +183,12 @@ def _published(dataset: str, size: str, single: float, several: float) -> tuple[
             value=value,
             source="paper, table 1",
         )
-
-    return one(single, "one scale"), one(several, "several scales, flipped")
+        for value, scales in zip(values, ("one scale", "several scales, flipped"), strict=False)
+    ]
 
 
 def _spec(
-    member: str, ade20k: tuple[float, float], cityscapes: tuple[float, float], parameters: int, printed: str
+    member: str, ade20k: tuple[float, ...], cityscapes: tuple[float, ...], parameters: int, printed: str
 ) -> ModelSpec:
     widths, depths, channels = MEMBERS[member]
     return ModelSpec(
@@ -231,7 +232,7 @@ def _spec(
 
 
 SPECS = (
-    _spec("b0", (0.374, 0.380), (0.762, 0.781), 3_752_694, "3.8"),
+    _spec("b0", (0.374,), (0.762, 0.781), 3_752_694, "3.8"),
     _spec("b1", (0.422, 0.431), (0.785, 0.800), 13_715_798, "13.7"),
     _spec("b2", (0.465, 0.475), (0.810, 0.822), 27_461_974, "27.5"),
     _spec("b3", (0.494, 0.500), (0.817, 0.833), 47_337_814, "47.3"),

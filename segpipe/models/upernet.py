@@ -159,7 +159,6 @@ SPEC = ModelSpec(
             num_classes=150,
             options={"backbone": "convnext_tiny", "aux": True},
             source="transformers 5.23, UperNetForSemanticSegmentation on ConvNeXt-T with its auxiliary head",
-            published="60 M (paper of ConvNeXt, table 4)",
         ),
     ),
     adapt=from_transformers,
