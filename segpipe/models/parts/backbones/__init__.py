@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import mobilenet, resnet, xception
 from segpipe.models.parts.backbones.dilation import set_multi_grid, stride_to_dilation, units_between
-from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
+from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout, Tapped
 
 __all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone"]
 
@@ -52,8 +52,10 @@ class Backbone(nn.Sequential):
             maps.append(images_NCHW.new_empty(len(images_NCHW), 0, -(-height // 2), -(-width // 2)))
         features = images_NCHW
         for name, layer in self.named_children():
-            given = layer(features)
-            taken, features = given if isinstance(given, tuple) else (given, given)
+            features = layer(features)
+            taken = features
+            if isinstance(features, Tapped):
+                taken, features = features.taken_NCHW, features.features_NCHW
             if name in self._taps:
                 maps.append(taken)
         return tuple(maps)
@@ -88,8 +90,7 @@ def build_backbone(
     layers = layout.layers(norm)
     stride_to_dilation(layers, output_stride, widened=widened)
     if multi_grid:
-        units = units_between(layers, *layout.taps[-2:])
-        set_multi_grid(units, multi_grid, layout.output_strides[-1] // output_stride)
+        set_multi_grid(units_between(layers, *layout.taps[-2:]), multi_grid)
     if taps is not None:
         layout = dataclasses.replace(layout, taps=tuple(taps), channels=tuple(taps.values()))
     backbone = Backbone(name, layers, layout)
