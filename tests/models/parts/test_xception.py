@@ -87,8 +87,7 @@ def test_a_unit_is_the_authors_formula_and_its_map_is_taken_before_the_stride() 
     unit = backbone.get_submodule("entry2")
     features = torch.randn(1, 16, 9, 12)
     with torch.no_grad():
-        given = unit(features)
-        taken, result = given.taken_NCHW, given.features_NCHW
+        taken, result = unit(features)
         second = separable_by_hand(separable_by_hand(features, unit.separable1, 1), unit.separable2, 1)
         shortcut = unit.shortcut[1](F.conv2d(features, unit.shortcut[0].weight, stride=2))
         torch.testing.assert_close(taken, second)
@@ -99,7 +98,7 @@ def test_a_unit_is_the_authors_formula_and_its_map_is_taken_before_the_stride() 
             if name == "entry2":
                 break
             before = layer(before)
-        assert torch.equal(backbone(images)[1], unit(before).taken_NCHW)
+        assert torch.equal(backbone(images)[1], unit(before)[0])
 
 
 def test_units_of_the_middle_flow_add_to_what_they_see() -> None:

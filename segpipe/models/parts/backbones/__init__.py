@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import mobilenet, resnet, xception
 from segpipe.models.parts.backbones.dilation import set_multi_grid, stride_to_dilation, units_between
-from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout, Tapped
+from segpipe.models.parts.backbones.layout import NORMS, OUTPUT_STRIDES, Layout
 
 __all__ = ["BACKBONES", "NORMS", "OUTPUT_STRIDES", "Backbone", "Layout", "build_backbone"]
 
@@ -52,10 +52,8 @@ class Backbone(nn.Sequential):
             maps.append(images_NCHW.new_empty(len(images_NCHW), 0, -(-height // 2), -(-width // 2)))
         features = images_NCHW
         for name, layer in self.named_children():
-            features = layer(features)
-            taken = features
-            if isinstance(features, Tapped):
-                taken, features = features.taken_NCHW, features.features_NCHW
+            given = layer(features)
+            taken, features = given if isinstance(given, tuple) else (given, given)
             if name in self._taps:
                 maps.append(taken)
         return tuple(maps)

@@ -8,20 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 OUTPUT_STRIDES = (8, 16, 32)
 # "frozen": statistics and affine parameters as loaded, never trained, since batches of one or two large images say
 # little about either. From random weights it is no norm at all.
 NORMS = ("batch", "frozen")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Tapped:
-    """What a layer gives whose map lies within it: the map to take, and what the next layer sees."""
-
-    taken_NCHW: Tensor
-    features_NCHW: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +23,8 @@ class Layout:
     `layers(norm)` are its children in the order in which they are called, without pooling to one cell and classifier,
     under torchvision's names; `norm` is one of `norms`. The maps of `taps` lie at strides 2, 4, 8, 16, 32 of the
     undilated network and have `channels`. A network that begins at stride 4 has four taps, and 0 as its first number of
-    channels. A layer whose map is not what the next one sees gives a `Tapped`. `stem` is the name of the first
-    convolution. `output_strides` are those that it can be dilated to.
+    channels. A layer may return two maps: the one to take, and the one that the next layer sees. `stem` is the name of
+    the first convolution. `output_strides` are those that it can be dilated to.
     """
 
     layers: Callable[[str], Mapping[str, nn.Module]]

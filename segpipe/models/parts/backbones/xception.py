@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from segpipe.models.parts.backbones.layout import Layout, Tapped
+from segpipe.models.parts.backbones.layout import Layout
 from segpipe.models.parts.layers import BatchNorm2d
 
 EPSILON = 0.001
@@ -40,7 +40,7 @@ ENTRY_71 = ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))
 class Unit(nn.Module):
     """Three separable convolutions, the last one strided, and a shortcut.
 
-    With `tapped` it also gives what comes out of the second convolution, before the stride.
+    With `tapped` it returns two maps: what comes out of the second convolution, before the stride, and the result.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Unit(nn.Module):
         )
         self.tapped = tapped
 
-    def forward(self, features_NCHW: Tensor) -> Tensor | Tapped:
+    def forward(self, features_NCHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         inner = self.separable2(self.separable1(features_NCHW))
         result = self.separable3(inner) + self.shortcut(features_NCHW)
-        return Tapped(taken_NCHW=inner, features_NCHW=result) if self.tapped else result
+        return (inner, result) if self.tapped else result
 
 
 def separable(in_channels: int, out_channels: int, norm: Norm, *, stride: int = 1) -> nn.Sequential:
