@@ -139,7 +139,7 @@ SPEC = ModelSpec(
         "scales": list(SCALES),
         "aux": True,
     },
-    tiny={"backbone": "resnet18", "scales": [0.5, 1.0], "fc_channels": 8},
+    tiny={"backbone": "xception_tiny", "scales": [0.5, 1.0], "fc_channels": 8},
     size_divisor=1,
     differs=(
         "torchvision's ResNet-101, whose strides lie in the 3x3 convolution of a stage's first unit; the authors' "

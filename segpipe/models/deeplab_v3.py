@@ -194,7 +194,7 @@ SPEC = ModelSpec(
         "channels": 256,
         "aux": False,
     },
-    tiny={"backbone": "resnet18", "evaluation_stride": 8, "channels": 16, "aux": True},
+    tiny={"backbone": "resnet18", "channels": 16, "aux": True},
     size_divisor=1,
     differs=(
         "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "

@@ -113,7 +113,7 @@ SPEC = ModelSpec(
         "blocks": 7,
         "multi_grid": [1, 2, 1],
     },
-    tiny={"backbone": "resnet18"},
+    tiny={"backbone": "resnet18", "blocks": 5},
     size_divisor=1,
     differs=(
         "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "

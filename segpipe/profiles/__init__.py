@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,8 +41,9 @@ class Profile:
 
     `multiply_adds` of convolutions and matrix products in one pass; `flops` is twice that. `inference_bytes` and
     `training_bytes` are the most bytes of tensors held at once, weights included: of a pass without gradients, and of
-    a step forward and backward (without an optimiser's state). `latency_seconds` is the median of `latency_runs` passes
-    with `threads` threads of this machine's CPU, None where none was run.
+    a step forward and backward (without an optimiser's state). Those of a detector also depend on how many regions its
+    random weights find. `latency_seconds` is the median of `latency_runs` passes with `threads` threads of this
+    machine's CPU, None where none was run.
 
     `receptive_field` are the rows and columns of pixels that a cell of the backbone's last map can depend on, and
     `field_of_view` those of a pixel's logits (the most of any place); None is the whole image, however large.
@@ -94,7 +96,8 @@ def profile(
     receptive_field, field_of_view, not_followed = _fields(name, num_classes, options)
     seconds = None
     if runs:
-        seconds = latency(models.create(name, num_classes, **options), torch.randn(1, 3, *size), runs=runs)
+        images_13HW = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        seconds = latency(models.create(name, num_classes, **options), images_13HW, runs=runs)
     return Profile(
         name=name,
         num_classes=num_classes,
@@ -121,7 +124,7 @@ def drawing(spec: ModelSpec) -> str:
     build = spec.build.func if isinstance(spec.build, partial) else spec.build
     told = importlib.import_module(build.__module__).__doc__ or ""
     lines = [line for line in told.splitlines() if line.startswith("    ") or not line.strip()]
-    return textwrap.dedent("\n".join(lines)).strip("\n")
+    return re.sub(r"\n{3,}", "\n\n", textwrap.dedent("\n".join(lines)).strip("\n"))
 
 
 def _summed(output: type, model: nn.Module, images_NCHW: Tensor) -> Tensor:

@@ -126,8 +126,7 @@ def build_backbone(
     layers = layout.layers(norm)
     stride_to_dilation(layers, output_stride, widened=widened)
     if multi_grid:
-        units = units_between(layers, *layout.taps[-2:])
-        set_multi_grid(units, multi_grid, layout.output_strides[-1] // output_stride)
+        set_multi_grid(units_between(layers, *layout.taps[-2:]), multi_grid)
     if taps is not None:
         layout = dataclasses.replace(layout, taps=tuple(taps), channels=tuple(taps.values()))
     backbone = Backbone(name, layers, layout)

@@ -55,8 +55,8 @@ def set_rate(unit: nn.Module, rate: int) -> None:
             conv.padding = (rate * (conv.kernel_size[0] // 2), rate * (conv.kernel_size[1] // 2))
 
 
-def set_multi_grid(units: Sequence[nn.Module], unit_rates: Sequence[int], base: int) -> None:
-    """Gives the units of a stage the rate `base` times their unit rates, in place.
+def set_multi_grid(units: Sequence[nn.Module], unit_rates: Sequence[int], base: int | None = None) -> None:
+    """Gives the units of a stage the rate `base` times their unit rates, in place; None is the rate that they have.
 
     Units are as many as the first rates, so that (1, 2, 4) is (1, 2) of a stage of two. Raises InputError on fewer
     rates than units, and on rates that are no whole numbers of at least 1.
@@ -66,6 +66,8 @@ def set_multi_grid(units: Sequence[nn.Module], unit_rates: Sequence[int], base: 
             f"multi_grid: {list(unit_rates)}; expected a whole number of at least 1 for each of the {len(units)} units "
             "of the stage, or none at all"
         )
+    if base is None:
+        base = max(m.dilation[0] for unit in units for m in unit.modules() if isinstance(m, nn.Conv2d))
     for unit, rate in zip(units, unit_rates, strict=False):
         set_rate(unit, base * rate)
 
