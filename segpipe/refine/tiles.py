@@ -35,7 +35,8 @@ def blended_rows(
     """The sum of weighted tiles, float32, a band of finished rows (N, P, rows, w) after the other, from the top.
 
     `look` gives the maps (N, P, h, w) of the tile at a span of rows and one of columns; both kinds rise. Never is more
-    in memory than two strips as high as a tile and as wide as the maps, and what `look` returns.
+    in memory than two strips as high as a tile and as wide as the maps, and what `look` returns; a band is a view of a
+    strip, so that who keeps it keeps that.
     """
     waiting_NPhw: Tensor | None = None
     for at, row in enumerate(rows):
@@ -99,7 +100,7 @@ def tiled_maps(
     rows, columns = (
         _faded_spans(-(-length // stride), tile // stride, overlap // stride) for length in images_NCHW.shape[-2:]
     )
-    return torch.cat(list(blended_rows(look, rows, columns)), dim=2)
+    return torch.cat([band_NPhw.clone() for band_NPhw in blended_rows(look, rows, columns)], dim=2)
 
 
 def _faded_spans(length: int, tile: int, overlap: int) -> list[Span]:

@@ -103,7 +103,7 @@ def model_tags(bundle: ModelBundle, label: str) -> dict[str, str]:
         "dataset_version": bundle.dataset_version,
         "code_version": bundle.code_version,
         "config_digest": bundle.config_digest,
-        **({"members": ", ".join(bundle.members)} if bundle.members else {}),
+        **({"members": ", ".join(sorted(bundle.members))} if bundle.members else {}),
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,8 @@ from segpipe.data.batch import normalise
 from segpipe.errors import InputError, SegpipeError
 from segpipe.stages import outlook, preflight
 from segpipe.stages import train as train_stage
-from segpipe.stages.evaluations import load_report
 from segpipe.stages.identity import resolve
+from segpipe.stages.promote import judge
 from tests.stages.toy_night import SCENES, Told, forbid_work, recipe, runs_of, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("nights")
@@ -83,12 +84,24 @@ def test_nothing_is_done_twice(home: Path, first: Told) -> None:
     assert again.result.board == first.result.board
 
 
-def test_an_ensemble_alone_takes_over_when_it_is_better(home: Path, first: Told) -> None:
-    """The gate judges it by its report: what its members stand for is no part of that."""
-    (both,) = (row for row in first.result.board if row.label == "both")
-    reports = [load_report(str(path.parent)) for path in home.glob("evaluations/toy/*/both-*/report.json")]
-    assert [report.weights_sha256 for report in reports] == [both.weights_sha256]
-    assert reports[0].value == both.value
+def test_it_is_promoted_and_registered_as_one_model(home: Path, first: Told) -> None:
+    (folder,) = (path.parent for path in home.glob("evaluations/toy/*/both-*/report.json"))
+    with surroundings(home):
+        verdict = judge(recipe("name=alone", document=BOTH), [str(folder)], runtime="local")
+    assert verdict.outcome == "promoted"
+    assert verdict.champion is not None
+    assert (verdict.champion.label, verdict.champion.arch) == ("both", "ensemble")
+    store = f"sqlite:///{home}/mlflow.db"
+    version = MlflowClient(store).get_model_version_by_alias("alone", "champion")
+    assert version.tags["members"] == "deeplab_v3plus, unet"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store)
+    try:
+        images = np.random.default_rng(1).integers(0, 256, (1, 32, 40, 3), dtype=np.uint8)
+        served = mlflow.pyfunc.load_model("models:/alone@champion").predict(images)
+    finally:
+        mlflow.set_tracking_uri(before)
+    np.testing.assert_array_equal(served, serving._load_pyfunc(bundle_uri(home, "both")).predict(images))
 
 
 def test_a_member_that_failed_is_the_ensembles_failure_and_nobody_elses(
