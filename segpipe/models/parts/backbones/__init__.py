@@ -70,16 +70,10 @@ class Backbone(nn.Sequential):
             maps.append(images_NCHW.new_empty(len(images_NCHW), 0, -(-height // 2), -(-width // 2)))
         features = images_NCHW
         for name in self._layers:
-<<<<<<< HEAD
             given = self.get_submodule(name)(features)
             taken, features = given if isinstance(given, tuple) else (given, given)
             if isinstance(taken, tuple):  # all maps at once
                 maps.extend(taken)
-=======
-            features = self.get_submodule(name)(features)
-            if isinstance(features, list):  # all maps at once, of the only layer
-                maps.extend(features)
->>>>>>> w10/modern
             elif name in self._taps:
                 maps.append(self._finished(taken, self._taps.index(name)))
         return tuple(maps)

@@ -38,27 +38,16 @@ class TimmMaps(nn.Module):
         self.strides = strides
         self.channels_last = channels_last
 
-<<<<<<< HEAD
     def forward(self, images_NCHW: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-=======
-    def forward(self, images_NCHW: Tensor) -> list[Tensor]:
->>>>>>> w10/modern
         height, width = images_NCHW.shape[-2:]
         maps = self.body(F.pad(images_NCHW, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1])))
         if self.channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
-<<<<<<< HEAD
         cut = tuple(
             features[..., : -(-height // stride), : -(-width // stride)]
             for features, stride in zip(maps, self.strides, strict=True)
         )
         return cut, cut[-1]
-=======
-        return [
-            features[..., : -(-height // stride), : -(-width // stride)]
-            for features, stride in zip(maps, self.strides, strict=True)
-        ]
->>>>>>> w10/modern
 
 
 def layout(name: str, *, in_channels: int, output_stride: int) -> Layout:
