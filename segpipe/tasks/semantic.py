@@ -21,7 +21,7 @@ from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import enet_weights, logits_of_classes, median_frequency_weights
 from segpipe.metrics import ConfusionMeter, first_maximum, interval, semantic_scores
-from segpipe.models.spec import DenseOutput, QueryOutput
+from segpipe.models.spec import DenseOutput, QueryOutput, device_of
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
@@ -64,7 +64,10 @@ class SemanticOps:
     @classmethod
     def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
         """Refuses what a loss of masks with a class each would pass over, and a weight of heads that are not there."""
-        if models.spec(run.arch).output is QueryOutput:
+        if models.spec(run.arch).learns_by == "counting":
+            alone = "sigmoid is true: a model that counts has a score for each class; set it for the others alone"
+            faults = [alone] if run.train.sigmoid else []
+        elif models.spec(run.arch).output is QueryOutput:
             faults = ignored_by_loss(run.train)
         elif run.train.aux_weight != run.train.default("aux_weight") and not models.aux_heads(run.arch, run.options):
             with_heads = " (or set its option aux: true)" if "aux" in models.spec(run.arch).options else ""
@@ -164,7 +167,7 @@ def _scores_NKHW(
     """What one view says of each class at the images' own size, the right way round: logits where it is `alone`, else
     numbers that add up over views."""
     size = batch.images_N3HW.shape[-2:]
-    images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device, scale=scale)
+    images_N3hw = evaluation_inputs(batch, bundle, device_of(model), scale=scale)
     output: DenseOutput | QueryOutput = model(images_N3hw.flip(-1) if mirrored else images_N3hw)
     if isinstance(output, QueryOutput):
         scores_NKHW = queries.semantic_scores(output, batch)
