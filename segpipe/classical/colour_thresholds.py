@@ -47,12 +47,16 @@ def scores_of_colours(known: Appearance) -> Floats:
 def thresholds(own_B: Integers, all_B: Integers) -> Integers:
     """(3, 2) the first box of each channel and the one behind the last, of the box of colours with the best IoU.
 
-    Among equals, the first. All boxes are looked at: sums over the intervals of one channel after the other.
+    Of equals the smallest, of these the first. All boxes are looked at: sums over the intervals of one channel after
+    the other.
     """
     own_iii, all_iii = (_sums_of_boxes(counts_B.reshape((SIDES,) * 3)) for counts_B in (own_B, all_B))
     union_iii = np.maximum(own_B.sum() + all_iii - own_iii, 1)
-    best_3 = np.unravel_index((own_iii / union_iii).argmax(), own_iii.shape)
+    iou_iii = own_iii / union_iii
     first_i, last_i = np.triu_indices(SIDES)
+    sides_i = last_i + 1 - first_i
+    volumes_iii = sides_i[:, None, None] * sides_i[:, None] * sides_i
+    best_3 = np.unravel_index(np.where(iou_iii == iou_iii.max(), volumes_iii, SIDES**3 + 1).argmin(), iou_iii.shape)
     intervals_i2: Integers = np.stack((first_i, last_i + 1), axis=1)
     box_32: Integers = intervals_i2[np.array(best_3)]
     return box_32
