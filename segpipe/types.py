@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 IGNORE_8BIT = 255
 IGNORE_16BIT = 65535
+# Of red, green and blue, from 0 to 1, the statistics that torchvision's ImageNet weights were trained with: what images
+# are normalised by.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Of a field that came when there were files without it: where it has its default it is not written (`reports.py`), so
 # that a file says what it said, and has the hash that it had.
 LATER: Mapping[str, Any] = {"later": True}

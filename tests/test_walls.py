@@ -32,7 +32,10 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "sources": ({"types", "errors", "storage", "masks", "shards"}, {"numpy", "PIL", "yaml"}),
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
-    "models": ({"types", "errors"}, {"torch", "torchvision", "safetensors"}),
+    "classical": ({"types", "errors", "masks"}, {"numpy", "scipy", "skimage", "sklearn", "threadpoolctl"}),
+    # `models/classical.py` makes models of the methods, which know no torch. Their libraries are imported by the
+    # functions that use them, or listing architectures would cost seconds more; `ONE_ROOM` below still holds for them.
+    "models": ({"types", "errors", "classical"}, {"torch", "torchvision", "numpy", "safetensors"}),
     # Looks at architectures from outside: what they cost and see.
     "profiles": ({"types", "errors", "models"}, {"torch"}),
     "losses": (set(), {"torch", "scipy"}),
@@ -117,6 +120,8 @@ ONE_ROOM = {
     "timm": {"models"},
     "faster_coco_eval": {"metrics"},
     "fsspec": {"storage"},
+    "skimage": {"classical"},
+    "sklearn": {"classical"},
 }
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
 SIBLINGS = {

@@ -92,8 +92,8 @@ def _scalar(text: str) -> str | int | float | bool:
 
 
 def chosen_runs(recipe: Recipe, labels: Sequence[str]) -> list[RunConfig]:
-    """The runs of a recipe that have one of `labels`, or all where none is named; ensembles behind their members."""
-    runs = [recipe.run_config(index) for wave in recipe.waves for index in wave]
+    """The runs of a recipe that have one of `labels`, or all where none is named, in its order."""
+    runs = recipe.run_configs()
     known = [run.label for run in runs]
     for label in labels:
         if label not in known:

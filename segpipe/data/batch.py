@@ -16,11 +16,7 @@ from torch.nn import functional
 from segpipe.data.colour import change_colours
 from segpipe.data.decode import DecodedSample
 from segpipe.data.objects import Objects
-from segpipe.types import ModelBundle, Sample
-
-# The statistics that torchvision's ImageNet weights were trained with.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from segpipe.types import IMAGENET_MEAN, IMAGENET_STD, ModelBundle, Sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

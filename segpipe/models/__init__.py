@@ -16,6 +16,7 @@ from torch import nn
 from segpipe.errors import InputError
 from segpipe.models import (
     bayesian_segnet,
+    classical,
     deconvnet,
     deeplab_v1,
     deeplab_v2,
@@ -97,6 +98,7 @@ MODELS: dict[str, ModelSpec] = {
         lraspp.SPEC,
         upernet.SPEC,
         *segformer.SPECS,
+        *classical.SPECS,
         faster_rcnn.SPEC,
         mask_rcnn.SPEC,
         retinanet.SPEC,
@@ -186,6 +188,11 @@ def check(name: str, options: Mapping[str, Any], *, pretrained: str | None = Non
 
 def check_start(name: str, options: Mapping[str, Any], parent: str, parent_options: Mapping[str, Any]) -> None:
     """Raises InputError where a model cannot start from the weights of `parent`, at little cost, as `check`."""
+    for each in (name, parent):
+        if spec(each).learns_by == "counting":
+            raise InputError(
+                f"start_from: {each} has no weights, it counts what the training split shows; leave it out"
+            )
     fitting(_outline(name, options).state_dict(), _outline(parent, parent_options).state_dict(), start=parent)
 
 
@@ -209,7 +216,8 @@ def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in options.items():
         if key not in found.options:
             known = ", ".join(f"{option}={default!r}" for option, default in found.options.items())
-            raise InputError(f"{found.name}: unknown option {key!r}; known, with their defaults: {known}")
+            told = f"known, with their defaults: {known}" if known else "it has none"
+            raise InputError(f"{found.name}: unknown option {key!r}; {told}")
         expected = type(found.options[key])
         if expected is float and type(value) is int and abs(value) < 2**53:
             given[key] = float(value)
@@ -251,8 +259,13 @@ def _receiver(
     num_classes: int = _OUTLINE_CLASSES,
     in_channels: int = 3,
 ) -> Receiver:
-    """The model with what must be known of it to give it weights from outside."""
+    """The model with what must be known of it to give it weights from outside.
+
+    Raises InputError on one that learns by counting: nobody has weights for it.
+    """
     found = spec(name)
+    if found.learns_by == "counting":
+        raise InputError(f"pretrained: {name} has no weights, it counts what the training split shows; leave it out")
     more = _outline(name, options, num_classes=num_classes + 1, in_channels=in_channels).state_dict()
     if found.released is not None:
         builders = found.released(complete(name, options))

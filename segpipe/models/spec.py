@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
@@ -115,6 +117,17 @@ class HeatmapOutput:
     chosen_N: Tensor | None = None
 
 
+class Counting(Protocol):
+    """What a model that learns by counting is, besides an nn.Module without parameters.
+
+    Its buffers are whole numbers, zero when it is made, to which every image adds: those of several workers add up to
+    what one would have counted, in any order.
+    """
+
+    def observe(self, images_NCHW: Tensor, labels_NHW: Tensor) -> None:
+        """Counts images, as `forward` takes them, with the class ids of their pixels; other labels are passed over."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
     """A number that the authors of an architecture (or of its reference code) printed, with its protocol."""
@@ -150,11 +163,12 @@ class ModelSpec:
     `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
     options with their defaults; anything else is refused before it is called. `tiny` are the options of its smallest
     member: all of its parts, for tests and for a first run on a laptop. `differs` lists every knowing departure from
-    the paper. `counted` pins its size, and is empty where no other count of it is known. `adapt(state_dict)` renames
-    the keys of released weights to ours; `released(options)` names torchvision's builders whose weights are meant,
-    where they are not called as the architecture is. `heads` are tensors which, beside those that the number of classes
-    decides, are left out of a file that has them in another length. `size_divisor` is what H and W are padded to inside
-    the model; callers may pass any size.
+    the paper. `learns_by` is how it is trained: by descending on a loss, or by looking at each image of the training
+    split once, as `Counting`. `counted` pins its size, and is empty where no other count of it is known.
+    `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names torchvision's builders
+    whose weights are meant, where they are not called as the architecture is. `heads` are tensors which, beside those
+    that the number of classes decides, are left out of a file that has them in another length. `size_divisor` is what H
+    and W are padded to inside the model; callers may pass any size.
     """
 
     name: str
@@ -166,12 +180,18 @@ class ModelSpec:
     size_divisor: int
     tiny: Mapping[str, Any]
     also: tuple[Task, ...] = ()
+    learns_by: Literal["descent", "counting"] = "descent"
     differs: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     counted: tuple[Counted, ...] = ()
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the numbers of a model lie, which has some: parameters, or buffers alone."""
+    return next(chain(model.parameters(), model.buffers())).device
 
 
 def check_counts(**counts: object) -> None:

@@ -25,6 +25,7 @@ from segpipe.stages.names import escaped
 from segpipe.stages.train import finished, run_location
 from segpipe.tasks import TASKS
 from segpipe.tasks.refusals import unfilled
+from segpipe.train import counting
 from segpipe.types import Task
 
 
@@ -88,6 +89,7 @@ def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[
                 TASKS[run.task_kind].check_run(run, num_keypoints=num_keypoints, is_counted=False, where=where)
         except InputError as error:
             yield f"architectures.{index}: {error}"
+        yield from _ignored(recipe, index)
         workers = recipe.resources.workers
         if run.train.batch_size % workers:
             yield (
@@ -102,6 +104,19 @@ def _member_faults(index: int, run: RunConfig) -> Iterator[str]:
             yield (
                 f"architectures.{index}.ensemble: {member.label} is a {member.arch}, which has no logits for every "
                 "pixel to take the mean of; leave it out"
+            )
+
+
+def _ignored(recipe: Recipe, index: int) -> Iterator[str]:
+    """The fault of an architecture that learns by counting and has keys of its own that are for descent. What the
+    recipe says of all its architectures may be meant for the others."""
+    entry, where = recipe.architectures[index], f"architectures.{index}.train"
+    if entry.arch in models.MODELS and models.spec(entry.arch).learns_by == "counting":
+        unused = [key for key in entry.train if key not in counting.TAKEN]
+        if unused:
+            yield (
+                f"{where}: {entry.arch} counts what the training split shows, once, and would ignore "
+                f"{', '.join(unused)}; leave them out (it takes {', '.join(counting.TAKEN)})"
             )
 
 

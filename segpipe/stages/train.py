@@ -6,12 +6,13 @@ import logging
 from functools import partial
 from typing import Literal
 
-from segpipe import checkpoint, reports, storage, tracking
+from segpipe import checkpoint, models, reports, storage, tracking
 from segpipe.config import ResourceConfig, RunConfig
 from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.stages import at_work, datasets, layout, mirror
 from segpipe.stages.ensemble import combine
 from segpipe.stages.identity import resolve
+from segpipe.train import counting
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress
 from segpipe.train.session import TrainJob, lost_best
@@ -139,13 +140,14 @@ def _fit(
     runtime: Literal["ray", "local"],
     on_progress: OnProgress | None,
 ) -> TrainResult:
+    way = counting.fit if models.spec(job.run.arch).learns_by == "counting" else fit
     if runtime == "local":
-        return fit(job, LocalRuntime(sink=sink, on_progress=on_progress))
+        return way(job, LocalRuntime(sink=sink, on_progress=on_progress))
     from segpipe.train import on_ray  # ray costs seconds to import, and a local run does not need it
 
     on_ray.connect()
     result: TrainResult = on_ray.launch(
-        partial(fit, job),
+        partial(way, job),
         name=f"{job.run.experiment}-{job.run.label}",
         resources=resources,
         sink=sink,

@@ -20,7 +20,7 @@ from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
 from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval
-from segpipe.models.spec import DenseOutput, QueryOutput, RegionOutput
+from segpipe.models.spec import DenseOutput, QueryOutput, RegionOutput, device_of
 from segpipe.predictions import Detections, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
@@ -110,7 +110,7 @@ class ObjectOps:
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Detections]:
         """The objects of each image, best first, as the model sees it resized by `bundle.input_scale`."""
-        images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device)
+        images_N3hw = evaluation_inputs(batch, bundle, device_of(model))
         output: RegionOutput | DenseOutput | QueryOutput = model(images_N3hw, None)
         (height, width), (rows, columns) = batch.images_N3HW.shape[-2:], images_N3hw.shape[-2:]
         if isinstance(output, QueryOutput):

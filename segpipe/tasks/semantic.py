@@ -64,7 +64,10 @@ class SemanticOps:
     @classmethod
     def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
         """Refuses what a loss of masks with a class each would pass over, and a weight of heads that are not there."""
-        if models.spec(run.arch).output is QueryOutput:
+        if models.spec(run.arch).learns_by == "counting":
+            alone = "sigmoid is true: a model that counts has a score for each class; set it for the others alone"
+            faults = [alone] if run.train.sigmoid else []
+        elif models.spec(run.arch).output is QueryOutput:
             faults = ignored_by_loss(run.train)
         elif run.train.aux_weight != run.train.default("aux_weight") and not models.aux_heads(run.arch, run.options):
             with_heads = " (or set its option aux: true)" if "aux" in models.spec(run.arch).options else ""

@@ -21,7 +21,7 @@ from segpipe import models
 from segpipe.data.batch import Batch, evaluation_inputs, normalise, resized_images
 from segpipe.losses import logits_of_classes
 from segpipe.metrics import first_maximum
-from segpipe.models.spec import DenseOutput, QueryOutput
+from segpipe.models.spec import DenseOutput, QueryOutput, device_of
 from segpipe.refine.tiles import Span, blended_rows, gaussian_spans, resized_rows
 from segpipe.tasks import queries
 from segpipe.types import ModelBundle, Window
@@ -47,7 +47,7 @@ def class_ids(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
     largest = bundle.input_scale * max(bundle.inference.scales)
     if window and any(round(side * largest) > most for side, most in zip(size, window.size, strict=True)):
         step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
-        device = next(model.parameters()).device
+        device = device_of(model)
         images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in bundle.inference.scales}
         bands = [_by_windows(model, batch, bundle, images[view.scale], view, window, step) for view in views]
     else:
@@ -66,7 +66,7 @@ def class_ids(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
 def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View) -> Iterator[Tensor]:
     """(N, K, H, W) scores of one view, as the one band that they are."""
     size = (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
-    images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device, scale=view.scale)
+    images_N3hw = evaluation_inputs(batch, bundle, device_of(model), scale=view.scale)
     scores = _scores(model, images_N3hw, batch, bundle, view, size)
     if scores.shape[-2:] != size:
         scores = functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)

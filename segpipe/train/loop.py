@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from segpipe import checkpoint
 from segpipe.cores import keep_freed_memory
 from segpipe.data.batch import Batch, training_inputs
-from segpipe.data.loader import EvalBatches
-from segpipe.errors import InputError, NonFiniteError
-from segpipe.evaluate import count
+from segpipe.errors import NonFiniteError
 from segpipe.train.optim import schedule_factor, set_learning_rate, update_average
+from segpipe.train.outcome import finish, validation_scores
 from segpipe.train.runtime import Runtime
-from segpipe.train.session import InPrecision, Session, TrainJob, bundle_of
+from segpipe.train.session import InPrecision, Session, TrainJob
 from segpipe.types import TrainProgress, TrainResult
 
 
@@ -132,22 +131,10 @@ def _end_epoch(s: Session) -> None:
 
 
 def _validate(s: Session) -> dict[str, float]:
-    """Scores of the validation split, counted over all ranks, each image exactly once."""
-    runtime, split = s.runtime, s.config.validation_split
     _share_statistics(s)
-    batches = EvalBatches(s.dataset, split, batch_size=8, rank=runtime.rank, world_size=runtime.world_size)
-    model = InPrecision(s.predictor.eval(), runtime.device.type, s.config.precision)
-    meter, _ = count(model, s.ops, bundle_of(s), batches)
+    model = InPrecision(s.predictor.eval(), s.runtime.device.type, s.config.precision)
+    scores = validation_scores(model, s.ops, s.job, s.dataset, s.runtime)
     s.model.train()
-    parts = runtime.gather(meter)
-    for part in parts[1:]:
-        parts[0].merge(part)
-    scores = s.ops.scores(parts[0])
-    if s.ops.primary not in scores:
-        raise InputError(
-            f"{s.dataset.uri}: {s.ops.primary} of split {split!r} is undefined, since nothing in it is labelled; "
-            "choose another train.validation_split"
-        )
     return scores
 
 
@@ -166,31 +153,17 @@ def _record(s: Session, metrics: Mapping[str, float]) -> None:
 
 
 def _finish(s: Session) -> TrainResult:
-    """Writes the model bundle of the best step (rank 0) and says, on every rank, what came out."""
-    model_uri = checkpoint.model_uri(s.job.run_uri)
-    if s.runtime.rank == 0:
-        best = checkpoint.load(s.job.run_uri, s.at.best_step)
-        checkpoint.save_model(s.job.run_uri, best.weights, bundle_of(s))
-    s.runtime.barrier()
-    return TrainResult(
-        experiment=s.job.run.experiment,
-        arch=s.job.run.arch,
-        label=s.job.run.label,
-        run_uri=s.job.run_uri,
-        model_uri=model_uri,
-        weights_sha256=checkpoint.load_bundle(model_uri).weights_sha256,
-        dataset_version=s.dataset.version,
-        config_digest=s.job.run.digest,
-        code_version=s.job.code_version,
+    """The bundle is of the best step."""
+    best = checkpoint.load(s.job.run_uri, s.at.best_step).weights if s.runtime.rank == 0 else None
+    parameters = sum(p.numel() for p in s.model.parameters())
+    return finish(
+        s.job,
+        s.runtime,
+        s.at,
+        dataset=s.dataset,
         primary=s.ops.primary,
-        best_value=s.at.best_value,
-        best_epoch=s.at.best_epoch,
-        epochs=s.at.epoch,
-        steps=s.at.step,
-        stopped=s.at.stopped,
-        parameters=sum(p.numel() for p in s.model.parameters()),
-        train_seconds=s.at.train_seconds,
-        history=tuple(s.at.history),
+        parameters=parameters,
+        weights=best,
     )
 
 

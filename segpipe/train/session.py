@@ -17,8 +17,7 @@ from torch import nn
 
 from segpipe import checkpoint, models
 from segpipe.checkpoint import Checkpoint
-from segpipe.config import InferenceConfig, RunConfig
-from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD
+from segpipe.config import RunConfig
 from segpipe.data.loader import TrainBatches
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
@@ -30,7 +29,6 @@ from segpipe.train.optim import (
     restore_optimizer,
 )
 from segpipe.train.runtime import Runtime
-from segpipe.types import Inference, ModelBundle, Window
 
 _log = logging.getLogger(__name__)
 _POINTS_ON_A_LOSS_CURVE = 200
@@ -92,8 +90,8 @@ class Session:
         config = job.run.train
         self.job, self.runtime, self.config = job, runtime, config
         self.dataset = open_dataset(job.data, version=job.version)
-        self.ops = _open_task(self.dataset, job.run)
-        self.model = _fresh_model(job, 1 if config.sigmoid else len(self.dataset.manifest.classes))
+        self.ops = open_task(self.dataset, job.run)
+        self.model = fresh_model(job, 1 if config.sigmoid else len(self.dataset.manifest.classes))
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.model.to(runtime.device)
@@ -147,7 +145,7 @@ class Session:
         self.runtime.barrier()
 
 
-def _fresh_model(job: TrainJob, num_outputs: int) -> nn.Module:
+def fresh_model(job: TrainJob, num_outputs: int) -> nn.Module:
     """The model before its first step: random weights by the seed, then those that it starts from."""
     run = job.run
     with torch.random.fork_rng(devices=[]):
@@ -178,34 +176,7 @@ def lost_best(run_uri: str) -> int | None:
     return None
 
 
-def bundle_of(s: Session) -> ModelBundle:
-    manifest = s.dataset.manifest
-    return ModelBundle(
-        arch=s.job.run.arch,
-        options=s.job.run.options,
-        task=s.job.run.task_kind,
-        classes=manifest.classes,
-        ignore_index=manifest.ignore_index,
-        coding=manifest.coding,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        input_scale=s.config.input_scale,
-        inference=_inference_of(s.config.inference),
-        dataset=manifest.dataset,
-        dataset_version=s.dataset.version,
-        config_digest=s.job.run.digest,
-        code_version=s.job.code_version,
-        weights_sha256="",
-        sigmoid=s.config.sigmoid,
-    )
-
-
-def _inference_of(config: InferenceConfig) -> Inference:
-    window = Window(size=config.window.size, overlap=config.window.overlap) if config.window else None
-    return Inference(scales=config.scales, mirror=config.mirror, window=window)
-
-
-def _open_task(dataset: Dataset, run: RunConfig) -> TaskOps:
+def open_task(dataset: Dataset, run: RunConfig) -> TaskOps:
     """The task's operations, after checking that the dataset fills what they need and has the splits."""
     manifest = dataset.manifest
     for split in (run.train.train_split, run.train.validation_split):

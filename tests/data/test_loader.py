@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from segpipe.config import TrainConfig
 from segpipe.data import loader
 from segpipe.data.augment import augment
-from segpipe.data.batch import IMAGENET_MEAN, IMAGENET_STD, Batch, normalise
+from segpipe.data.batch import Batch, normalise
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.data.loader import EvalBatches, TrainBatches
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, StoredRow, epoch_order, open_dataset
+from segpipe.types import IMAGENET_MEAN, IMAGENET_STD
 from tests.fixtures.small import IGNORE, publish_small, small_run
 
 

@@ -27,7 +27,12 @@ SUPPORT = {"__init__", "spec", "pretrained", "start"}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large", "vgg16_slim", "vgg16_bn_slim"]
 every_architecture = pytest.mark.parametrize("name", models.names())
 DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]
+# What descends on a loss has parameters, a graph of operations and a backbone; what counts has none of these.
+BY_COUNTING = [name for name, spec in models.MODELS.items() if spec.learns_by == "counting"]
+every_descending = pytest.mark.parametrize("name", [name for name in models.names() if name not in BY_COUNTING])
+every_counting = pytest.mark.parametrize("name", BY_COUNTING)
 every_dense = pytest.mark.parametrize("name", DENSE)
+every_dense_network = pytest.mark.parametrize("name", [name for name in DENSE if name not in BY_COUNTING])
 
 
 class Logits(nn.Module):
@@ -80,7 +85,7 @@ def test_the_output_fits_an_image_of_any_size(name: str, size: tuple[int, int]) 
         kind_of(name).check(ready(name)(images(*size)), images(*size), rows_of(name))
 
 
-@every_architecture
+@every_descending
 @pytest.mark.parametrize("size", [(1, 1), (33, 47)], ids=lambda size: "x".join(map(str, size)))
 def test_one_training_step_on_one_image_reaches_every_parameter(name: str, size: tuple[int, int]) -> None:
     model = copy.deepcopy(ready(name)).train()
@@ -157,7 +162,7 @@ def test_half_precision_says_nearly_the_same(name: str, monkeypatch: pytest.Monk
         torch.testing.assert_close(half["logits"].float(), exact["logits"], rtol=0, atol=0.1 * scale)
 
 
-@every_dense
+@every_dense_network
 def test_the_exported_model_says_the_same(name: str) -> None:
     plain = Logits(ready(name))
     with torch.no_grad():
@@ -198,7 +203,44 @@ def test_weights_travel_as_a_plain_state_dict(name: str) -> None:
     assert all(torch.equal(theirs[key], ours[key]) for key in ours)
 
 
-@every_architecture
+@every_counting
+def test_what_counts_learns_from_any_order_and_any_workers(name: str) -> None:
+    """Its state are whole numbers that start from nothing and add up; pixels of other labels have no part in them."""
+    shown, labels_NHW = images(20, 30, batch=3), torch.ones(3, 20, 30, dtype=torch.uint8)
+    labels_NHW[:, :, 15:], labels_NHW[:, 4] = 2, 255
+    one, *others = (models.create(name, K, **tiny(name)) for _ in range(3))
+    assert list(one.parameters()) == []
+    assert all(not each.is_floating_point() and not each.any() for each in one.state_dict().values())
+    one.observe(shown, labels_NHW)
+    others[0].observe(shown[[2]], labels_NHW[[2]])
+    others[1].observe(shown[:2], labels_NHW[:2])
+    summed = {key: value + others[1].state_dict()[key] for key, value in others[0].state_dict().items()}
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, summed[key])
+        assert int(value.sum()) == 3 * 19 * 30
+    before = ready(name)(shown).logits_NKHW
+    after = one(shown).logits_NKHW
+    assert not torch.equal(before, after)
+    one.load_state_dict(ready(name).state_dict())
+    assert torch.equal(one(shown).logits_NKHW, before), "what was derived of other counts is forgotten"
+
+
+@every_counting
+def test_what_counts_takes_no_weights_and_no_other_channels(name: str) -> None:
+    with pytest.raises(InputError, match=r"in_channels: 4: .* 3 channels alone"):
+        models.create(name, K, in_channels=4)
+    for refused in (
+        lambda: models.check(name, {}, pretrained="DEFAULT"),
+        lambda: models.create(name, K, pretrained="x"),
+    ):
+        with pytest.raises(InputError, match=f"pretrained: {name} has no weights.*; leave it out"):
+            refused()
+    for start in ((name, {}, "unet", {}), ("unet", {}, name, {})):
+        with pytest.raises(InputError, match=f"start_from: {name} has no weights.*; leave it out"):
+            models.check_start(*start)
+
+
+@every_descending
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_numbers_of_input_channels(name: str, channels: int) -> None:
     model = models.create(name, 2, in_channels=channels, **tiny(name)).eval()
@@ -206,7 +248,7 @@ def test_other_numbers_of_input_channels(name: str, channels: int) -> None:
         kind_of(name).check(model(images(8, 9, channels=channels)), images(8, 9), rows_of(name, 2))
 
 
-@every_architecture
+@every_descending
 def test_the_backbone_is_a_part_with_parameters_of_its_own(name: str) -> None:
     model = ready(name)
     backbone = {key for key, _ in model.named_parameters() if key.startswith("backbone.")}
@@ -228,8 +270,8 @@ def test_the_spec_says_what_the_model_is(name: str) -> None:
     assert spec.name == name
     assert {spec.task, *spec.also} <= set(Task)
     assert spec.task not in spec.also
-    # An arXiv number, or the journal's or conference's volume of papers that have none.
-    assert re.search(r", \d{4}, (arXiv:\d{4}\.\d{4,5}|[A-Z][A-Za-z ]+ \d+(\(\d+\))?)$", spec.paper), spec.paper
+    # What was printed before there was arXiv is found by its journal or conference.
+    assert re.search(r", \d{4}, (arXiv:\d{4}\.\d{4,5}|[A-Z][\w ]+( \d+\(\d+\))?)$", spec.paper), spec.paper
     assert spec.differs
     assert all(len(text) > 20 for text in spec.differs)
     assert spec.size_divisor >= 1
@@ -243,9 +285,10 @@ def test_the_spec_says_what_the_model_is(name: str) -> None:
 def test_options_written_out_mean_the_same_as_left_out(name: str) -> None:
     defaults = dict(models.spec(name).options)
     assert models.complete(name, {}) == models.complete(name, defaults) == defaults
-    option = next(iter(defaults))
-    assert models.complete(name, {option: defaults[option]}) == defaults
-    with pytest.raises(InputError, match=rf"{name}: unknown option 'surprise'; known, .*: .*{option}="):
+    for option in defaults:
+        assert models.complete(name, {option: defaults[option]}) == defaults
+    known = f"known, .*: .*{next(iter(defaults))}=" if defaults else "it has none"
+    with pytest.raises(InputError, match=rf"{name}: unknown option 'surprise'; {known}"):
         models.complete(name, {"surprise": 1})
 
 

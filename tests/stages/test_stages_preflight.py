@@ -233,3 +233,18 @@ def test_pairs_of_keypoints_are_said_once_and_follow_into_the_models_options() -
     ):
         with pytest.raises(InputError, match=f"architectures.0: .*{message}"):
             check(recipe("task=keypoints", POSES, *both, *more))
+
+
+def test_what_a_model_that_counts_would_ignore_is_refused_where_it_alone_was_asked() -> None:
+    entries = [{"arch": "kmeans", "train": {"epochs": 3, "input_scale": 0.5}}, {"arch": "graph_cut"}]
+    with pytest.raises(InputError) as caught:
+        check(recipe(f"architectures={entries}"))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert "architectures.0.train: kmeans counts what the training split shows, once, and would ignore epochs;" in line
+    check(
+        recipe(f"architectures={[{**entries[0], 'train': {'input_scale': 0.5}}, entries[1]]}", "train.aux_weight=0.3")
+    )
+    with pytest.raises(InputError, match=r"architectures.0: kmeans: train: sigmoid is true: a model that counts has"):
+        check(recipe(f"architectures={[{'arch': 'kmeans', 'train': {'sigmoid': True}}]}"))
+    with pytest.raises(InputError, match=r"architectures.0: in_channels|architectures.0: clusters: expected a whole"):
+        check(recipe(f"architectures={[{'arch': 'kmeans', 'options': {'clusters': 0}}]}"))

@@ -27,7 +27,7 @@ from segpipe.heatmaps import decode, gaussian_targets, inside, to_cells, to_pixe
 from segpipe.losses import heatmap_loss
 from segpipe.metrics import KeypointMeter, interval, mean_ratio
 from segpipe.metrics.keypoints import DECIDING, DOUBT, THRESHOLDS
-from segpipe.models.spec import HeatmapOutput
+from segpipe.models.spec import HeatmapOutput, device_of
 from segpipe.predictions import Poses, Prediction
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.headline import headline
@@ -126,7 +126,7 @@ class KeypointsOps:
                 "the model's option framing: objects"
             )
         places = [(image, at) for image, each in enumerate(framed) for at in range(len(each))]
-        images_N3hw = evaluation_inputs(batch, bundle, next(model.parameters()).device)
+        images_N3hw = evaluation_inputs(batch, bundle, device_of(model))
         factors_4 = torch.tensor([images_N3hw.shape[-1] / W, images_N3hw.shape[-2] / H]).repeat(2)
         boxes_n4 = np.concatenate([np.zeros((0, 4)), *(each.boxes_N4 for each in framed)])
         points = []

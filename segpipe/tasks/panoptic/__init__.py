@@ -19,7 +19,7 @@ from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.metrics import PanopticMeter, dataset_pq, interval, panoptic_item
-from segpipe.models.spec import CentreOutput, QueryOutput, RegionOutput
+from segpipe.models.spec import CentreOutput, QueryOutput, RegionOutput, device_of
 from segpipe.predictions import PanopticMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
@@ -98,7 +98,7 @@ class PanopticOps:
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[PanopticMap]:
         """A segment for every pixel, a map an image. The image enters the model resized by `bundle.input_scale`."""
-        output = model(evaluation_inputs(batch, bundle, next(model.parameters()).device))
+        output = model(evaluation_inputs(batch, bundle, device_of(model)))
         return _kind(output).maps(output, batch, classes=self.classes)
 
     def truth(self, sample: Sample) -> PanopticMap | None:
