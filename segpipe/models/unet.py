@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu, resize
+from segpipe.models.parts.upsampling import UPSAMPLERS, upsample
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 HEAD_STRIDES = (1, 2, 4)
-UPSAMPLINGS = ("nearest", "bilinear")
+UPSAMPLINGS = tuple(name for name in UPSAMPLERS if name != "max_unpool")  # the encoder hands no switches over
 SKIPS = ("concatenation", "addition")
 
 
@@ -44,15 +44,14 @@ class UpBlock(nn.Module):
         skips: str = "concatenation",
     ) -> None:
         super().__init__()
-        self.upsampling = upsampling
+        self.upsampling = upsample(upsampling, coarse_channels, coarse_channels)
         self.add = nn.Conv2d(skip_channels, coarse_channels, 1) if skips == "addition" and skip_channels else None
         joined_channels = coarse_channels + (skip_channels if self.add is None else 0)
         self.first = conv_norm_relu(joined_channels, out_channels, 3)
         self.second = conv_norm_relu(out_channels, out_channels, 3)
 
     def forward(self, coarse_NCHW: Tensor, skip_NCHW: Tensor | None, height: int, width: int) -> Tensor:
-        # Cell i of a map lies on cells 2i and 2i + 1 of the next finer one, so an odd size is a crop, not a stretch.
-        up = F.interpolate(coarse_NCHW, scale_factor=2.0, mode=self.upsampling)[..., :height, :width]
+        up = self.upsampling(coarse_NCHW, height, width)
         if skip_NCHW is not None:
             up = torch.cat((up, skip_NCHW), dim=1) if self.add is None else up + self.add(skip_NCHW)
         return self.second(self.first(up))  # type: ignore[no-any-return]
@@ -140,7 +139,7 @@ SPEC = ModelSpec(
         "the encoder is a torchvision classifier down to stride 32 instead of max-pooled pairs of convolutions",
         "padded convolutions: logits at input size instead of valid ones with mirrored tiles",
         "batch norm everywhere; no dropout at the end of the contracting path",
-        "skips='addition' is no part of the paper, and neither is upsampling='bilinear'",
+        "skips='addition' is no part of the paper, and neither are other ways of upsampling",
         "up-convolution is repetition followed by the block's 3x3 convolution instead of a transposed 2x2 convolution",
         "no encoder map joins at stride 1, since the classifiers have none; head_stride=2 or 4 leaves the last stages "
         "out and resizes the logits",
