@@ -139,7 +139,7 @@ def test_a_wrong_command_is_found(line: str, fault: str) -> None:
     ],
 )
 def test_a_wrong_name_is_found(name: str) -> None:
-    with pytest.raises((AssertionError, ValueError)):
+    with pytest.raises((AssertionError, ValueError, InputError)):
         check_span(Span(text=name, line=1, before=()))
 
 
