@@ -3,11 +3,13 @@
     SEGPIPE_DATA=... python benchmarks/camvid.py run --to FOLDER [--archs unet,segnet] [--seeds 0,1,2] [--pretrained]
         [--epochs N | --seconds S] [--scale 0.5] [--crop 160x208] [--batch 4] [--part 0/2] [--whole]
     python benchmarks/camvid.py table --to FOLDER
+    python benchmarks/camvid.py page --to FOLDER
 
 `run` trains and scores, an architecture after the other, with `train.loop.fit` and the evaluation loop, and leaves a
 JSON file for each beside its run: what is there is not done again, so that a run may be cut off, or dealt out
 (`--part`). It needs no Ray, Prefect or MLflow, and uses a GPU where there is one. `table` prints the files as one table
-of Markdown, the published numbers with their protocols below it.
+of Markdown, the published numbers with their protocols below it; `page` draws FOLDER/page.png, what each says of the
+same three images.
 
 All are trained alike: random weights (or ImageNet's, `--pretrained`), AdamW, poly schedule, flips, scales 0.75 to 1.5,
 square-rooted ENet weights, the last epoch's average of weights; the split of the test is looked at once. `--epochs`
@@ -120,11 +122,14 @@ def boundary_iou(maps: Any, dataset: Any, num_classes: int, ignore_index: int) -
 
 def measured(name: str, seed: int, options: argparse.Namespace, data: str, version: str) -> dict[str, Any]:
     """Trains and scores one architecture once."""
+    import numpy as np
     import torch
 
+    from segpipe import models
     from segpipe.evaluate import Share, assemble, evaluate_share
     from segpipe.shards import open_dataset
     from segpipe.stages.identity import resolve
+    from segpipe.train import counting
     from segpipe.train.loop import fit
     from segpipe.train.runtime import LocalRuntime
     from segpipe.train.session import TrainJob
@@ -138,11 +143,12 @@ def measured(name: str, seed: int, options: argparse.Namespace, data: str, versi
         uri = f"{options.to}/runs/{name}-{seed}-{run.digest[:12]}"
         return TrainJob(run=run, data=data, version=version, run_uri=uri, code_version=code_version())
 
-    epochs = options.epochs
+    counts = models.spec(name).learns_by == "counting"
+    epochs = 1 if counts else options.epochs
     if epochs is None:
         epochs = max(1, round(options.seconds / (seconds_of_a_step(job_of(1), options.batch) * steps)))
     job = job_of(epochs)
-    result = fit(job, LocalRuntime())
+    result = (counting.fit if counts else fit)(job, LocalRuntime())
     share = Share(
         checkpoint=result.model_uri,
         data=data,
@@ -155,6 +161,9 @@ def measured(name: str, seed: int, options: argparse.Namespace, data: str, versi
     )
     counted = evaluate_share(share)
     report = assemble([counted], share=share, experiment="camvid_table", label=name)
+    shown = shown_samples(dataset)
+    maps = {sample_id: counted.predictions[sample_id].ids_HW for sample_id in shown}
+    np.savez_compressed(outcome_file(name, seed, options).with_suffix(".npz"), **maps)
     edges = boundary_iou(counted.predictions, dataset, len(dataset.manifest.classes), dataset.manifest.ignore_index)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU core"
     return {
@@ -175,6 +184,50 @@ def measured(name: str, seed: int, options: argparse.Namespace, data: str, versi
     }
 
 
+def outcome_file(name: str, seed: int, options: argparse.Namespace) -> Path:
+    return Path(options.to) / f"{name}-{seed}{'-pretrained' * options.pretrained}.json"
+
+
+def shown_samples(dataset: Any) -> list[str]:
+    """The ids of three test images, from both of its drives."""
+    ids = dataset.sample_ids("test")
+    return [ids[len(ids) * part // 6] for part in (1, 3, 5)]
+
+
+def page(options: argparse.Namespace) -> None:
+    """Draws what every architecture says of the same three images, best first."""
+    import numpy as np
+
+    from segpipe.data.decode import decode
+    from segpipe.report.drawing import png
+    from segpipe.report.panels import compose
+    from segpipe.shards import open_dataset
+
+    dataset = open_dataset(f"{options.to}/data")
+    shown = shown_samples(dataset)
+    samples = {sample.sample_id: decode(sample) for sample in dataset.samples("test") if sample.sample_id in shown}
+    colours = np.array([info.colour for info in dataset.manifest.classes] + [(0, 0, 0)], dtype=np.uint8)
+    panels = [(name, samples[name].image_3HW.permute(1, 2, 0).numpy()) for name in shown]
+    truths = [np.asarray(samples[name].labels_HW) for name in shown]
+    panels += [("truth", colours[np.minimum(truth, len(colours) - 1)]) for truth in truths]
+    outcomes = [(json.loads(file.read_text()), np.load(file.with_suffix(".npz"))) for file in outcomes_in(options.to)]
+    for outcome, maps in sorted(outcomes, key=lambda pair: -pair[0]["metrics"]["miou"]):
+        caption = f"{outcome['name']}, test mIoU {100 * outcome['metrics']['miou']:.1f}"
+        panels += [(caption, colours[maps[name]]) for name in shown]
+    entries = [(info.name, info.colour) for info in dataset.manifest.classes] + [("not labelled", (0, 0, 0))]
+    sheet = compose(panels, entries, "CamVid: every architecture on the same three images", columns=3)
+    file = Path(options.to) / "page.png"
+    file.write_bytes(png(sheet))
+    print(f"{file}: {len(outcomes)} architectures")
+
+
+def outcomes_in(folder: str) -> list[Path]:
+    files = sorted(Path(folder).glob("*.json"))
+    if not files:
+        sys.exit(f"{folder}: holds no outcomes; `run` makes them")
+    return files
+
+
 def run(options: argparse.Namespace) -> None:
     import torch
 
@@ -193,7 +246,7 @@ def run(options: argparse.Namespace) -> None:
     part, parts = (int(number) for number in options.part.split("/"))
     for seed in map(int, options.seeds.split(",")):
         for name in names[part::parts]:
-            file = Path(options.to) / f"{name}-{seed}{'-pretrained' * options.pretrained}.json"
+            file = outcome_file(name, seed, options)
             if file.exists():
                 continue
             print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
@@ -207,11 +260,9 @@ def table(options: argparse.Namespace) -> None:
     from segpipe import models
 
     groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
-    for file in sorted(Path(options.to).glob("*.json")):
+    for file in outcomes_in(options.to):
         outcome = json.loads(file.read_text())
         groups.setdefault((outcome["name"], outcome["pretrained"]), []).append(outcome)
-    if not groups:
-        sys.exit(f"{options.to}: holds no outcomes; `run` makes them")
     titles = (
         "architecture",
         "test mIoU",
@@ -265,7 +316,7 @@ def gflops(name: str, options: dict[str, Any]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "table"))
+    parser.add_argument("command", choices=("run", "table", "page"))
     parser.add_argument("--to", required=True, help="folder of datasets, runs and outcomes")
     parser.add_argument("--archs", help="names with commas between them; default: every semantic architecture")
     parser.add_argument("--seeds", default="0")
@@ -279,7 +330,7 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
     options.to = str(Path(options.to).resolve())
-    {"run": run, "table": table}[options.command](options)
+    {"run": run, "table": table, "page": page}[options.command](options)
 
 
 if __name__ == "__main__":

@@ -49,10 +49,12 @@ def pale(shown: Image.Image) -> Pixels:
     return (120 + 0.5 * grey_hw3).astype(np.uint8)
 
 
-def compose(panels: Sequence[tuple[str, Pixels]], entries: Sequence[Entry], title: str) -> Image.Image:
-    """The page: (caption, picture) of each panel, all of one size, two or four a row, and the legend."""
+def compose(
+    panels: Sequence[tuple[str, Pixels]], entries: Sequence[Entry], title: str, *, columns: int | None = None
+) -> Image.Image:
+    """The page: (caption, picture) of each panel, all of one size, and the legend; two or four a row unless said."""
     h, w = panels[0][1].shape[:2]
-    columns = min(len(panels), COLUMNS_WIDE if 4 * w >= 3 * h else COLUMNS_TALL)
+    columns = columns or min(len(panels), COLUMNS_WIDE if 4 * w >= 3 * h else COLUMNS_TALL)
     room, panel_step = columns * w + (columns - 1) * GAP, TEXT_SIZE + 6 + h + GAP
     rows = legend_rows(entries, room)
     top = MARGIN + TITLE_SIZE + 10
