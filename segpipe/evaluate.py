@@ -1,30 +1,33 @@
 """The one evaluation loop: a model over a split, every image exactly once, at original resolution.
 
 `count` is the loop; training's validation runs it too. `evaluate_share` is what one worker does of an evaluation, and
-`assemble` merges the workers' meters into the `EvalReport`. Their scores are bit-equal for any number of workers:
-batches are fixed before they are dealt out, and on CPU each forward pass runs in one thread, because the order in which
-several threads add floats may differ.
+`assemble` merges the workers' meters into the `EvalReport`; `count_crfs` is several evaluations on one look. Their
+scores are bit-equal for any number of workers: batches are fixed before they are dealt out, and on CPU each forward
+pass runs in one thread, because the order in which several threads add floats may differ.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segpipe.checkpoint import load_bundle, load_model
 from segpipe.data.batch import Batch
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
-from segpipe.predictions import Prediction
+from segpipe.predictions import LabelMap, Prediction
 from segpipe.shards import open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
-from segpipe.types import ClassInfo, EvalReport, Manifest, ModelBundle
+from segpipe.tasks.semantic import SemanticOps, label_maps, probabilities, refined
+from segpipe.types import ClassInfo, CrfSettings, EvalReport, Manifest, ModelBundle
 from segpipe.version import code_version
 
 
@@ -69,6 +72,43 @@ def count(
 def evaluate_share(share: Share) -> Counted:
     """Counts one share on this machine's accelerator, or in one thread of its CPU."""
     started = time.perf_counter()
+    model, bundle, ops, batches = _open(share)
+    with _one_thread():
+        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep))
+    parameters = sum(p.numel() for p in model.parameters())
+    return Counted(meter=meter, predictions=kept, parameters=parameters, seconds=time.perf_counter() - started)
+
+
+def count_crfs(
+    share: Share, settings: Sequence[CrfSettings], *, threads: int, on_progress: Callable[[int, int], None]
+) -> tuple[SemanticOps, list[Any]]:
+    """The task and its meters: without a CRF, then with each of `settings`, on one look of the model at each image.
+
+    Each meter is that of an evaluation with this CRF, to the last bit: fields work side by side in `threads`, each in
+    one alone. For models of task semantic. `on_progress(done, total)` counts batches.
+    """
+    model, bundle, ops, batches = _open(share)
+    assert isinstance(ops, SemanticOps)
+    meters = [ops.meter() for _ in range(1 + len(settings))]
+
+    @torch.inference_mode()
+    def refine(batch: Batch, given_NKHW: Tensor, crf: CrfSettings | None) -> list[LabelMap]:
+        return label_maps(given_NKHW if crf is None else refined(batch, given_NKHW, crf))
+
+    # The number of threads of an operation is one of the thread that calls it.
+    with _one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for done, batch in enumerate(batches):
+            on_progress(done, len(batches))
+            with torch.inference_mode():
+                given_NKHW = probabilities(model, batch, bundle)
+            waiting = [pool.submit(refine, batch, given_NKHW, crf) for crf in (None, *settings)]
+            for meter, found in zip(meters, waiting, strict=True):
+                ops.measure(meter, found.result(), batch)
+        on_progress(len(batches), len(batches))
+    return ops, meters
+
+
+def _open(share: Share) -> tuple[nn.Module, ModelBundle, TaskOps, EvalBatches]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = open_dataset(share.data, version=share.version)
     model, bundle = load_model(share.checkpoint, device=device)
@@ -80,14 +120,17 @@ def evaluate_share(share: Share) -> Counted:
         rank=share.rank,
         world_size=share.world_size,
     )
+    return model, bundle, ops, batches
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep))
+        yield
     finally:
         torch.set_num_threads(threads)
-    parameters = sum(p.numel() for p in model.parameters())
-    return Counted(meter=meter, predictions=kept, parameters=parameters, seconds=time.perf_counter() - started)
 
 
 def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:

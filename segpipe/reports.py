@@ -45,8 +45,9 @@ def to_plain(value: object) -> Any:
 def from_plain(cls: type[T], document: object, *, origin: str) -> T:
     """An instance of the dataclass `cls` from what `to_plain` made of it; `origin` (a URI) names it in errors.
 
-    Strict: every field must be there and no other; nothing is coerced except an int where a float is expected; NaN and
-    infinity are refused. Lists become tuples where the hint says so. Raises CorruptError with origin, path and value.
+    Strict: every field must be there (but those that came later, which have a default) and no other; nothing is coerced
+    except an int where a float is expected; NaN and infinity are refused. Lists become tuples where the hint says so.
+    Raises CorruptError with origin, path and value.
     """
     hint: Any = cls
     try:
@@ -71,7 +72,8 @@ def _plain(value: object, path: str) -> Any:
             raise NonFiniteError(f"{path}: {value} cannot be stored as JSON; expected a finite number, or None")
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)}
+        written = [f for f in dataclasses.fields(value) if not (_is_later(f) and getattr(value, f.name) == f.default)]
+        return {f.name: _plain(getattr(value, f.name), f"{path}.{f.name}") for f in written}
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
@@ -80,6 +82,11 @@ def _plain(value: object, path: str) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item, f"{path}[{i}]") for i, item in enumerate(value)]
     raise TypeError(f"{path}: a {type(value).__name__} has no plain form; store it elsewhere and keep its URI here")
+
+
+def _is_later(field: dataclasses.Field[Any]) -> bool:
+    """Whether files may lack it (`types.LATER`)."""
+    return bool(field.metadata.get("later"))
 
 
 @cache
@@ -229,10 +236,10 @@ def _dataclass_reader(cls: type) -> Reader:
         unknown = sorted(str(key) for key in value.keys() - readers.keys())
         if unknown:
             raise _MismatchError(f"only the fields of {cls.__name__}", f"also {', '.join(unknown)}")
-        missing = [name for name in readers if name not in value]
+        missing = [f.name for f in dataclasses.fields(cls) if f.name not in value and not _is_later(f)]
         if missing:
             raise _MismatchError(f"every field of {cls.__name__}", f"none called {', '.join(missing)}")
-        return cls(**{name: _at(f".{name}", inner, value[name]) for name, inner in readers.items()})
+        return cls(**{name: _at(f".{name}", inner, value[name]) for name, inner in readers.items() if name in value})
 
     return read
 

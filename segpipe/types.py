@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 IGNORE_8BIT = 255
 IGNORE_16BIT = 65535
+# Of a field that came when there were files without it: where it has its default it is not written (`reports.py`), so
+# that a file says what it said, and has the hash that it had.
+LATER: Mapping[str, Any] = {"later": True}
 
 
 class Task(StrEnum):
@@ -228,14 +231,25 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CrfSettings:
+    """The parameters of `refine.dense_crf`, which explains them. By default what pydensecrf's README sets."""
+
+    iterations: int = 5
+    gaussian: tuple[float, float] = (3.0, 3.0)
+    bilateral: tuple[float, float, float] = (80.0, 13.0, 10.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Inference:
     """The views of an image whose scores a model averages: one of each scale, and with `mirror` its mirror image too.
 
-    `scales` are relative to the bundle's `input_scale`; (1.0,) without `mirror` is one forward pass.
+    `scales` are relative to the bundle's `input_scale`; (1.0,) without `mirror` is one forward pass. With `crf` the
+    mean goes through a dense conditional random field.
     """
 
     scales: tuple[float, ...]
     mirror: bool
+    crf: CrfSettings | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,6 +77,7 @@ def test_a_change_of_one_architecture_changes_its_digest_only() -> None:
 def test_every_other_key_of_train_is_part_of_the_identity() -> None:
     identity = Recipe.parse(MINIMAL, origin="my.yaml").run_config(0).identity
     assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT)
+    assert set(identity["train"]["inference"]) == {"scales", "mirror"}
     assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
     assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id"}
 
@@ -120,3 +121,11 @@ def test_the_digest_is_pinned() -> None:
         "cc88dcf59e28971a6d23d3120c7207dd1bf5bc57ac78f5f6cc032134680d48f6",
         "3f0ce01752af80c754e3ece2efe37cbcd90d409be10d22345eae20cd9d194a0a",
     ]
+
+
+def test_a_crf_is_part_of_the_identity_where_there_is_one() -> None:
+    assert digests(MINIMAL, "train.inference.crf=null") == digests(MINIMAL)
+    used = ["train.inference.crf={}", "train.inference.crf={iterations: 6}", "train.inference.crf.gaussian=[3, 2]"]
+    assert len({digests(MINIMAL, override)[0] for override in [*used, "train.seed=0"]}) == 4
+    written_out = "train.inference.crf={iterations: 5, gaussian: [3, 3], bilateral: [80, 13, 10]}"
+    assert digests(MINIMAL, written_out) == digests(MINIMAL, used[0])

@@ -13,6 +13,7 @@ from segpipe.reports import from_plain, to_plain
 from segpipe.types import (
     Annotation,
     ClassInfo,
+    CrfSettings,
     EvalReport,
     Inference,
     LabelCoding,
@@ -92,6 +93,15 @@ def bundle() -> ModelBundle:
 def test_survives_json(value: Any) -> None:
     text = json.dumps(to_plain(value), allow_nan=False)
     assert from_plain(type(value), json.loads(text), origin="x") == value
+
+
+def test_a_crf_is_written_where_there_is_one_and_may_be_absent() -> None:
+    """So the model.json of an earlier segpipe is read, and one that uses nothing new is the same to the byte."""
+    assert set(to_plain(bundle())["inference"]) == {"scales", "mirror"}
+    used = replace(bundle(), inference=Inference(scales=(1.0,), mirror=False, crf=CrfSettings(iterations=3)))
+    plain = json.loads(json.dumps(to_plain(used)))
+    assert plain["inference"]["crf"] == {"iterations": 3, "gaussian": [3.0, 3.0], "bilateral": [80.0, 13.0, 10.0]}
+    assert from_plain(ModelBundle, plain, origin="x") == used
 
 
 def test_types_are_restored_not_only_values() -> None:

@@ -73,5 +73,10 @@ def refuse_ignored(config: TrainConfig, *, averages_mirrored: bool = False) -> N
             "views have no mean, so this task takes one of scale 1; leave them out, and set input_scale to enlarge or "
             "reduce what the model sees"
         )
+    if config.inference.crf is not None:
+        faults.append(
+            "inference.crf is set: it refines what is said of each class at every pixel, and this task's answers are "
+            "objects; leave it out"
+        )
     if faults:
         raise InputError("train: " + "; ".join(faults))

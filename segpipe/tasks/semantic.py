@@ -23,10 +23,12 @@ from segpipe.losses import cross_entropy, enet_weights, median_frequency_weights
 from segpipe.metrics import ConfusionMeter, first_maximum, interval, semantic_scores
 from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import LabelMap, Prediction
+from segpipe.refine import dense_crf_batch
 from segpipe.tasks import queries
+from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.headline import headline
 from segpipe.tasks.refusals import ignored_by_loss, labels_of
-from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
+from segpipe.types import Annotation, ClassInfo, CrfSettings, ModelBundle, Sample, Split
 
 
 class SemanticOps:
@@ -59,8 +61,14 @@ class SemanticOps:
 
     @classmethod
     def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
-        """Refuses what a loss of masks with a class each would pass over."""
-        faults = ignored_by_loss(run.train) if models.spec(run.arch).output is QueryOutput else []
+        """Refuses what a loss of masks with a class each, or what they say of a pixel, would pass over."""
+        are_queries = models.spec(run.arch).output is QueryOutput
+        faults = ignored_by_loss(run.train) if are_queries else []
+        if are_queries and run.train.inference.crf:
+            faults.append(
+                "inference.crf is set: it takes class probabilities, and what queries say of a pixel together does not "
+                "sum to 1; leave it out"
+            )
         if faults:
             raise InputError(f"{run.arch}: train: {'; '.join(faults)}")
 
@@ -93,15 +101,15 @@ class SemanticOps:
 
         The image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. Logits
         are resized back (bilinear) before the arg max, so what is counted is always the original resolution; of
-        several views the class probabilities are summed, or what queries say together.
+        several views the class probabilities are summed, or what queries say together. With a CRF it is their mean that
+        is refined, image by image.
         """
-        mirrorings = (False, True) if bundle.inference.mirror else (False,)
-        views = [(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
-        scores = (
-            _scores_NKHW(model, batch, bundle, scale=scale, mirrored=mirrored, alone=len(views) == 1)
-            for scale, mirrored in views
-        )
-        return [LabelMap(ids_HW=ids_HW) for ids_HW in first_maximum(reduce(Tensor.add_, scores)).cpu().numpy()]
+        crf = bundle.inference.crf
+        if crf is None:
+            scores_NKHW = _summed_NKHW(model, batch, bundle)
+        else:
+            scores_NKHW = refined(batch, probabilities(model, batch, bundle), crf)
+        return label_maps(scores_NKHW)
 
     def truth(self, sample: Sample) -> LabelMap | None:
         return None if sample.label_map is None else LabelMap(ids_HW=masks.read_map(sample.label_map, sample))
@@ -143,6 +151,46 @@ class SemanticOps:
                 tuple((int(i), int(t), int(p)) for i, t, p in counts_K3) for counts_K3 in counts_NK3
             ),
         }
+
+
+def label_maps(scores_NKHW: Tensor) -> list[LabelMap]:
+    """The class of the highest score of each pixel, a map an image."""
+    return [LabelMap(ids_HW=ids_HW) for ids_HW in first_maximum(scores_NKHW).cpu().numpy()]
+
+
+def probabilities(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
+    """(N, K, H, W) float32 that sum to 1 over K at the images' own size: the mean of what the views say.
+
+    Raises NonFiniteError for a model that has diverged. Not of a model of queries, whose scores sum to nothing.
+    """
+    sums_NKHW = _summed_NKHW(model, batch, bundle, are_logits=False)
+    for sample_id, sums_KHW in zip(batch.sample_ids, sums_NKHW, strict=True):
+        refuse_non_finite(sample_id, "class probabilities", sums_KHW)
+    return sums_NKHW.div_(sums_NKHW.sum(1, keepdim=True))
+
+
+def refined(batch: Batch, given_NKHW: Tensor, crf: CrfSettings) -> Tensor:
+    """`probabilities` of the batch's images after a CRF on these, as they were stored or sent."""
+    found_NKHW = dense_crf_batch(
+        batch.images_N3HW.permute(0, 2, 3, 1),
+        given_NKHW,
+        iterations=crf.iterations,
+        gaussian=crf.gaussian,
+        bilateral=crf.bilateral,
+    )
+    assert isinstance(found_NKHW, Tensor)
+    return found_NKHW
+
+
+def _summed_NKHW(model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_logits: bool = True) -> Tensor:
+    """What all views say of each class, added up; logits where there is one, unless `are_logits` is false."""
+    mirrorings = (False, True) if bundle.inference.mirror else (False,)
+    views = [(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
+    scores = (
+        _scores_NKHW(model, batch, bundle, scale=scale, mirrored=mirrored, alone=are_logits and len(views) == 1)
+        for scale, mirrored in views
+    )
+    return reduce(Tensor.add_, scores)
 
 
 def _scores_NKHW(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -137,7 +138,10 @@ def _validate(s: Session) -> dict[str, float]:
     _share_statistics(s)
     batches = EvalBatches(s.dataset, split, batch_size=8, rank=runtime.rank, world_size=runtime.world_size)
     model = InPrecision(s.predictor.eval(), runtime.device.type, s.config.precision)
-    meter, _ = count(model, s.ops, bundle_of(s), batches)
+    bundle = bundle_of(s)
+    # A CRF may cost more than the model, and comes after training (`config.InferenceConfig`).
+    bundle = replace(bundle, inference=replace(bundle.inference, crf=None))
+    meter, _ = count(model, s.ops, bundle, batches)
     s.model.train()
     parts = runtime.gather(meter)
     for part in parts[1:]:

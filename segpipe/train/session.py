@@ -165,7 +165,7 @@ def lost_best(run_uri: str) -> int | None:
 
 
 def bundle_of(s: Session) -> ModelBundle:
-    manifest = s.dataset.manifest
+    manifest, inference = s.dataset.manifest, s.config.inference
     return ModelBundle(
         arch=s.job.run.arch,
         options=s.job.run.options,
@@ -176,7 +176,9 @@ def bundle_of(s: Session) -> ModelBundle:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         input_scale=s.config.input_scale,
-        inference=Inference(scales=s.config.inference.scales, mirror=s.config.inference.mirror),
+        inference=Inference(
+            scales=inference.scales, mirror=inference.mirror, crf=inference.crf.settings if inference.crf else None
+        ),
         dataset=manifest.dataset,
         dataset_version=s.dataset.version,
         config_digest=s.job.run.digest,

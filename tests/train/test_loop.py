@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from segpipe import checkpoint, storage
-from segpipe.config import AugmentConfig, InferenceConfig, RunConfig
+from segpipe.config import AugmentConfig, CrfConfig, InferenceConfig, RunConfig
 from segpipe.models.spec import DenseOutput
 from segpipe.models.unet import UNet
 from segpipe.predictions import LabelMap
+from segpipe.tasks import semantic
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
-from segpipe.types import Inference, TrainProgress, TrainResult
+from segpipe.types import CrfSettings, Inference, TrainProgress, TrainResult
 from tests.fixtures.small import ONE_VIEW, small_run
 from tests.fixtures.train_worker import DieAt, moved, run_child, same, train
 
@@ -212,11 +213,23 @@ def test_the_average_is_what_is_validated_and_kept(undisturbed: dict[str, TrainR
 def test_how_a_model_looks_at_an_image_is_nothing_to_its_training(
     job: TrainJob, undisturbed: dict[str, TrainResult]
 ) -> None:
-    views = InferenceConfig(scales=(1.0, 1.5), mirror=True)
+    views = InferenceConfig(scales=(1.0, 1.5), mirror=True, crf=CrfConfig(iterations=2))
     result = train(replace(job, run=small_run(inference=views)))
     assert losses(result) == losses(undisturbed["plain"])
     _, bundle = checkpoint.load_model(result.model_uri)
-    assert bundle.inference == Inference(scales=views.scales, mirror=views.mirror)
+    assert bundle.inference == Inference(scales=views.scales, mirror=views.mirror, crf=CrfSettings(iterations=2))
+
+
+def test_validation_goes_without_the_crf(job: TrainJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a CRF in validation costs as much as the model, every time")
+
+    monkeypatch.setattr(semantic, "refined", refuse)
+    found = [
+        train(replace(job, run=small_run(epochs=1, inference=InferenceConfig(crf=crf)), run_uri=f"{job.run_uri}-{at}"))
+        for at, crf in enumerate((None, CrfConfig()))
+    ]
+    assert found[0].best_value == found[1].best_value
 
 
 def test_accumulation_is_the_mean_over_its_micro_batches(job: TrainJob) -> None:

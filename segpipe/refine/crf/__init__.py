@@ -30,14 +30,15 @@ from torch import Tensor
 from segpipe.errors import InputError
 from segpipe.refine.crf.kernels import Kernel, exact_bilateral, exact_gaussian, fast_gaussian
 from segpipe.refine.crf.lattice import lattice_bilateral
+from segpipe.types import CrfSettings
 
-__all__ = ["BILATERAL", "GAUSSIAN", "ITERATIONS", "dense_crf", "dense_crf_batch"]
+__all__ = ["dense_crf", "dense_crf_batch"]
 
 Array = Tensor | npt.NDArray[Any]
 Method = Literal["fast", "exact"]
 
 # What pydensecrf's README and its examples set; no optimum for any data: search one (`segpipe tune-crf`).
-ITERATIONS, GAUSSIAN, BILATERAL = 5, (3.0, 3.0), (80.0, 13.0, 10.0)
+DEFAULT = CrfSettings()
 LEAST_PROBABILITY = 1e-5
 # Up to this many pixels the fast method is the exact one, which is as fast there.
 SMALL = 4096
@@ -52,9 +53,9 @@ def dense_crf(
     image_HW3: Array,
     probabilities_KHW: Array,
     *,
-    iterations: int = ITERATIONS,
-    gaussian: Sequence[float] = GAUSSIAN,
-    bilateral: Sequence[float] = BILATERAL,
+    iterations: int = DEFAULT.iterations,
+    gaussian: Sequence[float] = DEFAULT.gaussian,
+    bilateral: Sequence[float] = DEFAULT.bilateral,
     method: Method = "fast",
 ) -> Array:
     """The class probabilities (K, H, W) of one image after `iterations` of mean field: float32, summing to 1.
@@ -83,9 +84,9 @@ def dense_crf_batch(
     images_BHW3: Array,
     probabilities_BKHW: Array,
     *,
-    iterations: int = ITERATIONS,
-    gaussian: Sequence[float] = GAUSSIAN,
-    bilateral: Sequence[float] = BILATERAL,
+    iterations: int = DEFAULT.iterations,
+    gaussian: Sequence[float] = DEFAULT.gaussian,
+    bilateral: Sequence[float] = DEFAULT.bilateral,
     method: Method = "fast",
 ) -> Array:
     """`dense_crf` of several images of one size. They go one by one, since each has a lattice of its own: the memory is
@@ -134,7 +135,7 @@ def _mean_field(
                 exponent_PK.add_(sums(top, bottom), alpha=weight)
             _normalise(exponent_PK)
         found_NK, next_NK = next_NK, found_NK
-    return found_NK.T.reshape(K, H, W)
+    return found_NK.T.contiguous().view(K, H, W)
 
 
 def _normalise(exponent_PK: Tensor) -> None:
