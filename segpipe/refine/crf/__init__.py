@@ -123,8 +123,8 @@ def _mean_field(
         made = exact_gaussian if exact else fast_gaussian
         terms.append((made(H, W, gaussian[0], device), gaussian[1]))
     # A row is a pixel: the lattice sums thousands of these, and convolutions are twice as fast.
-    logs_NK = probabilities_KHW.reshape(K, H * W).T.clamp(min=LEAST_PROBABILITY).contiguous().log_()
-    found_NK, next_NK = torch.empty_like(logs_NK), torch.empty_like(logs_NK)
+    logs_NK, found_NK, next_NK = (torch.empty(H * W, K, device=device) for _ in range(3))
+    torch.clamp(probabilities_KHW.reshape(K, H * W).T, min=LEAST_PROBABILITY, out=logs_NK).log_()
     rows = max(math.ceil(BAND / (W * K)), math.ceil(2 * gaussian[0]))
     for iteration in range(iterations + 1):
         messages = [(kernel(found_NK), weight) for kernel, weight in terms] if iteration else []
@@ -169,7 +169,7 @@ def _check(image: Tensor, given: Tensor) -> None:
             f"dense_crf: probabilities are {_named(given)}; expected floats (K, {height}, {width}), the image's size"
         )
     # Comparisons that NaN fails.
-    if not bool((given >= 0).all()) or not bool(((given.sum(0, dtype=torch.float32) - 1).abs() < 1e-2).all()):
+    if not bool(given.min() >= 0) or not bool(((given.sum(0, dtype=torch.float32) - 1).abs() < 1e-2).all()):
         raise InputError(
             f"dense_crf: probabilities reach from {given.min():g} to {given.max():g} and sum to "
             f"{given.sum(0, dtype=torch.float32).min():g} to {given.sum(0, dtype=torch.float32).max():g} over the "
