@@ -39,9 +39,9 @@ class CrfConfig(Strict):
 class CrfGrid(Strict):
     """What `segpipe tune-crf` tries: every combination of the three parameters of the kernel over colours.
 
-    Those are what the DeepLab papers search, with the rest as it is here; their first grid, on 100 images of the
-    validation split, was weights 5 to 10, deviations 50 to 100 pixels and 3 to 10 in colour (arXiv 1412.7062, section
-    4.1). The coarser one here also tries weak fields.
+    Those are what the DeepLab papers search on 100 images of the validation split, with the kernel over positions as it
+    is here and 10 iterations: first weights 5 to 10, deviations 50 to 100 pixels and 3 to 10 in colour (arXiv
+    1412.7062), or 3 to 6, 30 to 100 and 3 to 6 (arXiv 1606.00915). The coarser grid here also tries weak fields.
     """
 
     iterations: Positive = DEFAULT.iterations
