@@ -74,6 +74,9 @@ bench: install ## what orchestration costs beside bare training
 bench-metrics: install ## what counting for metrics costs beside the common ways
 	$(BIN)/python benchmarks/metrics.py
 
+bench-crf: install ## how fast DenseCRF refines, and whether its labels are right, on CamVid in SEGPIPE_DATA; PYDENSECRF=PYTHON
+	$(BIN)/python benchmarks/crf.py $(if $(PYDENSECRF),--peers $(PYDENSECRF))
+
 bench-detection: install ## how fast Mask R-CNN trains beside torchvision's own loop, on COCO images in SEGPIPE_DATA
 	$(BIN)/python benchmarks/detection.py
 
@@ -98,4 +101,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-detection bench-step bench-data lock clean clean-results
+.PHONY: help install demo test soak check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-data lock clean clean-results

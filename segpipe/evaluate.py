@@ -8,8 +8,9 @@ several threads add floats may differ.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,15 @@ def count(
 def evaluate_share(share: Share) -> Counted:
     """Counts one share on this machine's accelerator, or in one thread of its CPU."""
     started = time.perf_counter()
+    model, bundle, ops, batches = open_share(share)
+    with one_thread():
+        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep))
+    parameters = sum(p.numel() for p in model.parameters())
+    return Counted(meter=meter, predictions=kept, parameters=parameters, seconds=time.perf_counter() - started)
+
+
+def open_share(share: Share) -> tuple[nn.Module, ModelBundle, TaskOps, EvalBatches]:
+    """The model, its description, the task and the batches of one share."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = open_dataset(share.data, version=share.version)
     model, bundle = load_model(share.checkpoint, device=device)
@@ -80,14 +90,18 @@ def evaluate_share(share: Share) -> Counted:
         rank=share.rank,
         world_size=share.world_size,
     )
+    return model, bundle, ops, batches
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Each operation inside runs in one thread: several add floats in an order of their own."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep))
+        yield
     finally:
         torch.set_num_threads(threads)
-    parameters = sum(p.numel() for p in model.parameters())
-    return Counted(meter=meter, predictions=kept, parameters=parameters, seconds=time.perf_counter() - started)
 
 
 def task_of(bundle: ModelBundle, manifest: Manifest, *, origin: str) -> TaskOps:

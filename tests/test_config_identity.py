@@ -178,3 +178,11 @@ def test_what_a_training_starts_from_is_part_of_it_to_the_first_one() -> None:
 def test_a_start_is_an_entry_above(entries: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Recipe.parse(recipe_with("architectures", entries), origin="my.yaml")
+
+
+def test_a_crf_is_part_of_the_identity_where_there_is_one() -> None:
+    assert digests(MINIMAL, "train.inference.crf=null") == digests(MINIMAL)
+    used = ["train.inference.crf={}", "train.inference.crf={iterations: 6}", "train.inference.crf.gaussian=[3, 2]"]
+    assert len({digests(MINIMAL, override)[0] for override in [*used, "train.seed=0"]}) == 4
+    written_out = "train.inference.crf={iterations: 5, gaussian: [3, 3], bilateral: [80, 13, 10]}"
+    assert digests(MINIMAL, written_out) == digests(MINIMAL, used[0])

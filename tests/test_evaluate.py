@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from segpipe import checkpoint, models, reports
+from segpipe.crf_search import count_crfs
 from segpipe.data.batch import normalise
 from segpipe.data.decode import decode
 from segpipe.errors import CorruptError, IncomparableError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
 from segpipe.predictions import LabelMap
 from segpipe.shards import open_dataset
-from segpipe.types import Annotation, ClassInfo, EvalReport, Inference, Task
+from segpipe.types import Annotation, ClassInfo, CrfSettings, EvalReport, Inference, Task
 from tests.fixtures.bundles import bundle_of
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, publish_small, small_run, small_samples
 
@@ -101,6 +102,25 @@ def test_so_it_does_for_a_model_that_averages_views(folder: Path, share: Share, 
     assert replace(report_of(count(share, 3), share), seconds=averaged.seconds) == averaged
     assert averaged.weights_sha256 != alone.weights_sha256, "the same weights, but another model"
     assert averaged.confusion != alone.confusion
+
+
+def test_so_it_does_for_a_model_with_a_crf(folder: Path, share: Share, alone: EvalReport) -> None:
+    crf = CrfSettings(iterations=2, bilateral=(10.0, 20.0, 4.0))
+    refining = replace(share, checkpoint=save_model(folder / "crf", inference=replace(ONE_VIEW, crf=crf)))
+    refined = report_of(count(refining, 1), refining)
+    torch.set_num_threads(2)
+    assert replace(report_of(count(refining, 3), refining), seconds=refined.seconds) == refined
+    assert refined.weights_sha256 != alone.weights_sha256
+    assert refined.confusion != alone.confusion
+    # The search, on a model without one, counts the very same.
+    progress: list[tuple[int, int]] = []
+    _, meters = count_crfs(share, [crf, CrfSettings()], threads=2, on_progress=lambda *at: progress.append(at))
+    counted = [tuple(map(tuple, meter.confusion.tolist())) for meter in meters]
+    assert counted[:2] == [alone.confusion, refined.confusion]
+    assert counted[2] not in counted[:2]
+    assert progress[0][0] == 0
+    assert progress[-1][0] == progress[-1][1] == len(progress) - 1
+    assert torch.get_num_threads() == 2
 
 
 def test_threads_of_the_caller_change_nothing_and_come_back(share: Share, alone: EvalReport) -> None:

@@ -13,6 +13,7 @@ from segpipe.reports import from_plain, to_plain
 from segpipe.types import (
     Annotation,
     ClassInfo,
+    CrfSettings,
     EvalReport,
     Inference,
     LabelCoding,
@@ -105,6 +106,15 @@ def test_what_came_later_is_written_where_it_is_used_and_may_be_absent() -> None
     assert to_plain(used)["sigmoid"] is True
     assert to_plain(used)["inference"]["window"] == {"size": [64, 96], "overlap": 0.5}
     assert from_plain(ModelBundle, json.loads(json.dumps(to_plain(used))), origin="x") == used
+
+
+def test_a_crf_is_written_where_there_is_one_and_may_be_absent() -> None:
+    """So the model.json of an earlier segpipe is read, and one that uses nothing new is the same to the byte."""
+    assert set(to_plain(bundle())["inference"]) == {"scales", "mirror"}
+    used = replace(bundle(), inference=Inference(scales=(1.0,), mirror=False, crf=CrfSettings(iterations=3)))
+    plain = json.loads(json.dumps(to_plain(used)))
+    assert plain["inference"]["crf"] == {"iterations": 3, "gaussian": [3.0, 3.0], "bilateral": [80.0, 13.0, 10.0]}
+    assert from_plain(ModelBundle, plain, origin="x") == used
 
 
 def test_types_are_restored_not_only_values() -> None:

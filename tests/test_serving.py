@@ -21,9 +21,10 @@ from segpipe import serving, tracking
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, normalise
 from segpipe.errors import CorruptError
+from segpipe.refine import dense_crf_batch
 from segpipe.tasks.views import class_ids
 from segpipe.tracking.model_folder import REQUIREMENTS
-from segpipe.types import Inference, Window
+from segpipe.types import CrfSettings, Inference, Window
 from tests.fixtures import regions
 from tests.fixtures.cells import CELL_CLASSES
 from tests.fixtures.mlflow_store import FORM, ask, free_port, make_bundle, mlflow_process
@@ -66,6 +67,23 @@ def test_a_loaded_model_predicts_what_the_checkpoint_predicts(
     labels = model.predict(batch)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, direct(bundle_uri, batch))
+
+
+def test_a_served_model_refines_as_its_evaluation_does(bundle_uri: str) -> None:
+    """Image by image, by the probabilities of its logits."""
+    model, bundle = load_model(bundle_uri)
+    crf = CrfSettings(iterations=2, gaussian=(2.0, 5.0), bilateral=(20.0, 60.0, 5.0))
+    refining = replace(bundle, inference=replace(bundle.inference, crf=crf))
+    batch = images(2, 33, 20)
+    found = serving.Predictor(model, refining).predict(batch)
+    with torch.inference_mode():
+        inputs = normalise(torch.from_numpy(batch).permute(0, 3, 1, 2), bundle.mean, bundle.std)
+        given = model(inputs).logits_NKHW.softmax(1)
+    refined = dense_crf_batch(
+        batch, given.numpy(), iterations=crf.iterations, gaussian=crf.gaussian, bilateral=crf.bilateral
+    )
+    np.testing.assert_array_equal(found, np.asarray(refined).argmax(1))
+    assert not np.array_equal(found, direct(bundle_uri, batch))
 
 
 def test_a_batch_is_split_to_bound_its_memory(bundle_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"torch"},
     ),
+    "crf_search": ({"types", "data", "predictions", "tasks", "metrics", "evaluate"}, {"torch"}),
     "leaderboard": ({"types", "errors"}, set()),
     "promotion": ({"types", "errors", "storage", "leaderboard", "reports"}, set()),
     "tracking": ({"types", "errors", "storage", "user"}, {"mlflow"}),

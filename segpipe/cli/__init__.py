@@ -10,6 +10,7 @@
     views.py       the other results: models, nights, this installation
     data.py        commands on a dataset: ingest, export, data inspect, data log, data diff, data gc
     work.py        commands on a recipe or a model: check train evaluate promote retrain
+    tuning.py      tune-crf, a search after training
     look.py        commands that show something: models show, board history list doctor
 
 Importing this costs a fraction of a second and must stay so: each command imports its stage when it runs.
@@ -23,7 +24,7 @@ from typing import Annotated
 import typer
 
 from segpipe import __version__
-from segpipe.cli import data, look, work
+from segpipe.cli import data, look, tuning, work
 
 app = typer.Typer(
     name="segpipe",
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "ingest": ("Work", data.ingest),
     "train": ("Work", work.train),
     "evaluate": ("Work", work.evaluate),
+    "tune-crf": ("Work", tuning.tune_crf),
     "promote": ("Work", work.promote),
     "retrain": ("Work", work.retrain),
     "data inspect": ("Look", data.inspect),

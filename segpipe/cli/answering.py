@@ -103,7 +103,7 @@ class Bars:
         self._progress.console.print(f"{seconds:7.1f} s  {step}", markup=False, highlight=False)
 
     def ingest(self, name: str, done: int, total: int) -> None:
-        """Moves the bar of a dataset."""
+        """Moves the bar of a dataset, or of work on its samples."""
         self._move(name, done, total, "samples")
 
     def training(self, label: str, news: TrainProgress) -> None:
@@ -134,7 +134,7 @@ class Lines:
         self._console.print(f"{seconds:7.1f} s  {step}", markup=False, highlight=False, soft_wrap=True)
 
     def ingest(self, name: str, done: int, total: int) -> None:
-        """Says how far a dataset is."""
+        """Says how far a dataset is, or work on its samples."""
         self._ingests.setdefault(name, ingest_lines(self.note, name))(done, total)
 
     def training(self, label: str, news: TrainProgress) -> None:

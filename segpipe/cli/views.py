@@ -15,6 +15,7 @@ from segpipe.types import CLASS_COUNTS
 
 if TYPE_CHECKING:
     from segpipe.stages.results import BoardRow, Check, Record, RetrainResult, Verdict
+    from segpipe.stages.tune_crf import CrfSearch
     from segpipe.types import EvalReport, TrainResult
 
 
@@ -43,6 +44,36 @@ def trained(console: Console, results: Sequence[TrainResult]) -> None:
     primary = results[0].primary
     columns = ("label", f"best {primary}", "at epoch", "epochs", "stopped", "seconds", "model")
     table(console, "Trained (on the validation split)", columns, rows)
+
+
+def crf_tuned(console: Console, search: CrfSearch) -> None:
+    rows = [
+        (
+            each.settings.bilateral[0],
+            each.settings.bilateral[1],
+            each.settings.bilateral[2],
+            f"{each.value:.4f}",
+            f"{each.value - search.without:+.4f}",
+            "best" if each.settings == search.best else "",
+        )
+        for each in search.tried
+    ]
+    title = (
+        f"DenseCRF on {search.dataset} {search.dataset_version[:8]} {search.split}, "
+        f"{counted(search.num_samples, 'image')}: {search.primary} {search.without:.4f} without one"
+    )
+    table(console, title, ("sxy", "srgb", "weight", search.primary, "gain", ""), rows)
+    if search.best is None:
+        say(console, "none of them is better than no CRF: leave train.inference.crf out", "yellow")
+    else:
+        gaussian, bilateral = (list(kernel) for kernel in (search.best.gaussian, search.best.bilateral))
+        say(
+            console,
+            f"train.inference.crf: {{iterations: {search.best.iterations}, gaussian: {gaussian}, bilateral: "
+            f"{bilateral}}}",
+            "bold",
+        )
+    say(console, f"all of it: {search.uri}")
 
 
 def evaluated(console: Console, report: EvalReport, *, place: str) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from segpipe.config.augment import AugmentConfig
+from segpipe.config.crf import CrfConfig, CrfGrid
 from segpipe.config.grid import expand_grids
 from segpipe.config.inference import InferenceConfig, WindowConfig
 from segpipe.config.loss import LossConfig
@@ -30,6 +31,8 @@ __all__ = [
     "WITHOUT_EFFECT",
     "ArchitectureConfig",
     "AugmentConfig",
+    "CrfConfig",
+    "CrfGrid",
     "DatasetConfig",
     "EvaluateConfig",
     "InferenceConfig",

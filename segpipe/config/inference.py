@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from segpipe.config.crf import CrfConfig
 from segpipe.config.strict import Positive, Strict
 
 Scale = Annotated[float, Field(gt=0, le=4)]
@@ -29,6 +30,9 @@ class InferenceConfig(Strict):
     (DeepLabv3, arXiv 1706.05587, section 4), or of the heatmaps of keypoints, which have a mirror image alone.
     With `window` a view costs one pass a window, and an image may have any size: what overlapping windows say is
     blended, each counting most in its middle (nnU-Net, Isensee et al., 2021, Nature Methods 18).
+
+    A `crf` is left out in validation, as the DeepLab papers fit one after training: it costs an image of 360x480 some
+    0.15 s of a core, as often as the model is validated, and to choose the best epoch it is not needed.
     """
 
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
@@ -36,8 +40,11 @@ class InferenceConfig(Strict):
     )
     mirror: bool = Field(default=False, description="whether it sees each one mirrored left to right, too")
     window: WindowConfig | None = Field(default=None, description="see large images window by window")
+    crf: CrfConfig | None = Field(
+        default=None, description="a dense CRF on what it says of each class, on the board and when served"
+    )
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides how a model looks, as plain data: windows only where there are any, as they came later."""
-        return self.model_dump(mode="json", exclude=None if self.window else {"window"})
+        """What decides how a model looks, as plain data: what came later only where it is used."""
+        return self.model_dump(mode="json", exclude={key for key in ("window", "crf") if getattr(self, key) is None})

@@ -85,5 +85,10 @@ def refuse_ignored(config: TrainConfig, *, averages_mirrored: bool = False) -> N
             "inference.window is set: only a class for every pixel can be asked window by window, since objects would "
             "be cut in two; leave it out"
         )
+    if config.inference.crf is not None:
+        faults.append(
+            "inference.crf is set: it refines what is said of each class at every pixel, and this task's answers are "
+            "objects; leave it out"
+        )
     if faults:
         raise InputError("train: " + "; ".join(faults))

@@ -26,7 +26,7 @@ from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
 from segpipe.tasks.pixel_losses import pixel_losses
 from segpipe.tasks.refusals import ignored_by_loss, labels_of
-from segpipe.tasks.views import class_ids
+from segpipe.tasks.views import class_ids, label_maps
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -63,12 +63,18 @@ class SemanticOps:
 
     @classmethod
     def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
-        """Refuses what a loss of masks with a class each would pass over, and a weight of heads that are not there."""
+        """Refuses what a loss of masks with a class each, or what they say of a pixel, would pass over, and a weight of
+        heads that are not there."""
         if models.spec(run.arch).learns_by == "counting":
             alone = "sigmoid is true: a model that counts has a score for each class; set it for the others alone"
             faults = [alone] if run.train.sigmoid else []
         elif models.spec(run.arch).output is QueryOutput:
             faults = ignored_by_loss(run.train)
+            if run.train.inference.crf is not None:
+                faults.append(
+                    "inference.crf is set: it takes class probabilities, and what queries say of a pixel together does "
+                    "not sum to 1; leave it out"
+                )
         elif run.train.aux_weight != run.train.default("aux_weight") and not models.aux_heads(run.arch, run.options):
             with_heads = " (or set its option aux: true)" if "aux" in models.spec(run.arch).options else ""
             faults = [f"aux_weight is {run.train.aux_weight:g}: it has no auxiliary heads; leave it out{with_heads}"]
@@ -106,7 +112,7 @@ class SemanticOps:
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
         """Class ids of every pixel, a map an image, of all the views that `bundle.inference` asks for."""
-        return [LabelMap(ids_HW=ids_HW) for ids_HW in class_ids(model, batch, bundle).cpu().numpy()]
+        return label_maps(class_ids(model, batch, bundle))
 
     def truth(self, sample: Sample) -> LabelMap | None:
         return None if sample.label_map is None else LabelMap(ids_HW=masks.read_map(sample.label_map, sample))

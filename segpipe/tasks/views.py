@@ -1,8 +1,8 @@
 """How a semantic model looks at images: at several sizes and mirrored, and window by window where they are large.
 
 Logits are resized to the original size before the arg max, so that what is counted is always the original resolution.
-Of several views the class probabilities are summed; what windows of one view say is blended before, as logits. No task
-itself.
+Of several views the class probabilities are summed; what windows of one view say is blended before, as logits. A CRF
+refines their mean. No task itself.
 
 Legend: N batch, K classes, H W original size, h w size of a view inside the model.
 """
@@ -22,9 +22,12 @@ from segpipe.data.batch import Batch, evaluation_inputs, normalise, resized_imag
 from segpipe.losses import logits_of_classes
 from segpipe.metrics import first_maximum
 from segpipe.models.spec import DenseOutput, QueryOutput, device_of
+from segpipe.predictions import LabelMap
+from segpipe.refine import dense_crf_batch
 from segpipe.refine.tiles import Span, blended_rows, gaussian_spans, resized_rows
 from segpipe.tasks import queries
-from segpipe.types import ModelBundle, Window
+from segpipe.tasks.finite import refuse_non_finite
+from segpipe.types import CrfSettings, ModelBundle, Window
 
 NUMBERS_AT_ONCE = 2**24  # scores of the bands of rows whose classes are chosen together: 64 MiB
 
@@ -37,12 +40,52 @@ class View(NamedTuple):
 def class_ids(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
     """(N, H, W) class ids, uint8, or int32 where K > 255.
 
-    An image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`.
+    An image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
+    there, all scores of an image lie in memory together, and a model that has diverged raises NonFiniteError.
     """
+    crf = bundle.inference.crf
+    if crf is not None:
+        return first_maximum(refined(batch, probabilities(model, batch, bundle), crf)).cpu()
+    # Logits do not add up over views, probabilities do, as what queries say together does.
+    several = len(bundle.inference.scales) > 1 or bundle.inference.mirror
+    are_probabilities = several and models.spec(bundle.arch).output is DenseOutput
+    # One view after the other: not all of them lie in memory together.
+    bands = _summed(model, batch, bundle, are_probabilities=are_probabilities)
+    return torch.cat([first_maximum(scores_NKhW).cpu() for scores_NKhW in bands], dim=1)
+
+
+def label_maps(ids_NHW: Tensor) -> list[LabelMap]:
+    return [LabelMap(ids_HW=ids_HW) for ids_HW in ids_NHW.cpu().numpy()]
+
+
+def probabilities(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
+    """(N, K, H, W) float32 that sum to 1 over K at the images' own size: the mean of what the views say.
+
+    Raises NonFiniteError for a model that has diverged. Not of a model of queries, whose scores sum to nothing.
+    """
+    sums_NKHW = torch.cat(list(_summed(model, batch, bundle, are_probabilities=True)), dim=2)
+    for sample_id, sums_KHW in zip(batch.sample_ids, sums_NKHW, strict=True):
+        refuse_non_finite(sample_id, "class probabilities", sums_KHW)
+    return sums_NKHW.div_(sums_NKHW.sum(1, keepdim=True))
+
+
+def refined(batch: Batch, given_NKHW: Tensor, crf: CrfSettings) -> Tensor:
+    """`probabilities` of the batch's images after a CRF on these, as they were stored or sent."""
+    found_NKHW = dense_crf_batch(
+        batch.images_N3HW.permute(0, 2, 3, 1),
+        given_NKHW,
+        iterations=crf.iterations,
+        gaussian=crf.gaussian,
+        bilateral=crf.bilateral,
+    )
+    assert isinstance(found_NKHW, Tensor)
+    return found_NKHW
+
+
+def _summed(model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabilities: bool) -> Iterator[Tensor]:
+    """What all views say of each class, added up, in bands of rows: one, or several where windows are asked."""
     mirrorings = (False, True) if bundle.inference.mirror else (False,)
     views = [View(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
-    # Logits do not add up over views, probabilities do, as what queries say together does.
-    are_probabilities = len(views) > 1 and models.spec(bundle.arch).output is DenseOutput
     window, size = bundle.inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
     largest = bundle.input_scale * max(bundle.inference.scales)
     if window and any(round(side * largest) > most for side, most in zip(size, window.size, strict=True)):
@@ -56,11 +99,8 @@ def class_ids(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
     def add_up(scores_NKhW: Tensor) -> Tensor:
         return scores_NKhW.softmax(1, dtype=torch.float32) if are_probabilities else scores_NKhW
 
-    found = []
     for _ in range(0, size[0], step):
-        # One view after the other: not all of them lie in memory together.
-        found.append(first_maximum(reduce(Tensor.add_, (add_up(next(view)) for view in bands))).cpu())
-    return torch.cat(found, dim=1)
+        yield reduce(Tensor.add_, (add_up(next(view)) for view in bands))
 
 
 def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View) -> Iterator[Tensor]:

@@ -6,6 +6,7 @@ Shared by both ways to train: `loop.py`, by descent, and `counting.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -30,7 +31,10 @@ def validation_scores(
     """
     split = job.run.train.validation_split
     batches = EvalBatches(dataset, split, batch_size=8, rank=runtime.rank, world_size=runtime.world_size)
-    meter, _ = count(model, ops, bundle_of(job, dataset), batches)
+    bundle = bundle_of(job, dataset)
+    # A CRF may cost more than the model, and comes after training (`config.InferenceConfig`).
+    bundle = replace(bundle, inference=replace(bundle.inference, crf=None))
+    meter, _ = count(model, ops, bundle, batches)
     parts = runtime.gather(meter)
     for part in parts[1:]:
         parts[0].merge(part)
@@ -105,4 +109,5 @@ def bundle_of(job: TrainJob, dataset: Dataset) -> ModelBundle:
 
 def _inference_of(config: InferenceConfig) -> Inference:
     window = Window(size=config.window.size, overlap=config.window.overlap) if config.window else None
-    return Inference(scales=config.scales, mirror=config.mirror, window=window)
+    crf = config.crf.settings if config.crf else None
+    return Inference(scales=config.scales, mirror=config.mirror, window=window, crf=crf)

@@ -130,6 +130,17 @@ def test_train_evaluate_promote_and_history_in_one_process(
     (record,) = document(segpipe("history", "--json"))
     assert (record["number"], record["kind"], record["reason"]) == (1, "promoted", verdict["reason"])
     assert "promoted" in segpipe("history", "tiny").stdout
+    tune = ["tune-crf", trained["model_uri"], "--data", ingested["uri"], "--sxy", "10", "--srgb", "20", "--weight", "0"]
+    tuned = segpipe(*tune, "--weight", "2", "--json")
+    search = document(tuned)
+    assert re.search(r"unet on val: 2 of 2 samples$", tuned.stderr.strip())
+    assert [each["settings"]["bilateral"] for each in search["tried"]] == [[10.0, 20.0, 0.0], [10.0, 20.0, 2.0]]
+    assert Path(search["uri"]).is_relative_to(layout.searches_uri())
+    told = segpipe(*tune, "--weight", "2").stdout
+    assert f"miou {search['without']:.4f} without one" in told
+    assert f"all of it: {search['uri']}" in told
+    assert ("train.inference.crf: {iterations: 5, gaussian: [3.0, 3.0]" in told) == (search["best"] is not None)
+    assert segpipe(*tune, "--weight", "-1").exit_code == 2
     shown = segpipe(*evaluate[:-1]).stdout
     assert f"{report['value']:.4f}" in shown
     assert f"report and pictures: {folder}" in shown

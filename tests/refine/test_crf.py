@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from segpipe.errors import InputError
 from segpipe.refine import crf, dense_crf, dense_crf_batch
-from segpipe.refine.crf import kernels
+from segpipe.refine.crf import kernels, lattice
 from segpipe.refine.crf.lattice import lattice_bilateral
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -161,6 +161,28 @@ def test_the_lattice_sums_as_the_exact_kernel_does(monkeypatch: pytest.MonkeyPat
         for make in (lattice_bilateral, kernels.exact_bilateral)
     ]
     assert float((sums[0] - sums[1]).abs().mean() / sums[1].mean()) < 0.03
+
+
+def test_where_pixels_are_alone_the_lattice_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise and small deviations: hardly a pixel shares a corner, and the corners between would be dozens for each."""
+    widest = 0
+
+    def spy(keys: lattice.Keys, axis: int, most: int) -> lattice.Keys:
+        nonlocal widest
+        wider = widened(keys, axis, most)
+        widest = max(widest, len(wider))
+        assert most == lattice.ALWAYS_HELD
+        return wider
+
+    widened = lattice._widened
+    monkeypatch.setattr(lattice, "_widened", spy)
+    image = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    values = torch.rand(900, 2, generator=torch.Generator().manual_seed(0))
+    sums = [
+        make(torch.from_numpy(image), 5.0, 4.0)(values)(0, 30) for make in (lattice_bilateral, kernels.exact_bilateral)
+    ]
+    assert 6 * 900 < widest <= lattice.ALWAYS_HELD, "more than the corners of the pixels themselves, but not all"
+    assert float((sums[0] - sums[1]).abs().mean()) < 0.02
 
 
 def test_the_lattice_is_symmetric() -> None:

@@ -10,14 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpipe import models
+from segpipe.config import CrfConfig, InferenceConfig
 from segpipe.data.batch import Batch, collate, normalise, training_inputs
 from segpipe.data.decode import DecodedSample
-from segpipe.errors import InputError
+from segpipe.errors import InputError, NonFiniteError
 from segpipe.losses import cross_entropy
 from segpipe.models import DenseOutput
 from segpipe.predictions import LabelMap
+from segpipe.refine import dense_crf
 from segpipe.tasks.semantic import SemanticOps
-from segpipe.types import ClassInfo, Inference, ModelBundle, Split
+from segpipe.tasks.views import probabilities
+from segpipe.types import ClassInfo, CrfSettings, Inference, ModelBundle, Split
 from tests.fixtures.bundles import bundle_of
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, small_run
 
@@ -192,6 +195,42 @@ def test_a_model_without_a_sense_of_left_and_right_gains_one() -> None:
     both = predicted(LeftHalf(), batch, bundle(inference=Inference(scales=(1.0,), mirror=True)))
     assert not torch.equal(alone.long(), labels_NHW)
     assert torch.equal(both.long(), labels_NHW)
+
+
+def test_a_crf_refines_the_mean_of_the_views_at_the_images_own_size() -> None:
+    """Against its parts: the probabilities of each view, averaged, and one image after the other through the field."""
+    network = NearestColour()
+    network.scale.data.fill_(0.03)  # unsure
+    batch = painted(torch.randint(0, K, (2, 33, 47), generator=torch.Generator().manual_seed(1)))
+    settings = CrfSettings(iterations=3, gaussian=(2.0, 9.0), bilateral=(20.0, 30.0, 5.0))
+    for scales, input_scale in (((1.0,), 1.0), ((0.5, 1.0), 0.8)):
+        inference = Inference(scales=scales, mirror=False)
+        views = [bundle(input_scale * scale) for scale in scales]
+        with torch.inference_mode():
+            given_NKHW = torch.stack([probabilities(network, batch, view) for view in views]).mean(0)
+            plain = predicted(network, batch, bundle(input_scale, inference=inference))
+            found = predicted(network, batch, bundle(input_scale, inference=replace(inference, crf=settings)))
+        for image_3HW, given_KHW, found_HW in zip(batch.images_N3HW, given_NKHW, found, strict=True):
+            expected_KHW = dense_crf(
+                image_3HW.permute(1, 2, 0), given_KHW, iterations=3, gaussian=(2.0, 9.0), bilateral=(20.0, 30.0, 5.0)
+            )
+            best_two = torch.as_tensor(expected_KHW).topk(2, dim=0).values
+            clear = best_two[0] - best_two[1] > 1e-4
+            assert torch.equal(found_HW[clear].long(), torch.as_tensor(expected_KHW).argmax(0)[clear])
+        assert not torch.equal(found, plain)
+
+
+def test_probabilities_of_a_model_that_has_diverged_are_told_as_such() -> None:
+    model, batch = NearestColour(), painted(halves(8, 9))
+    model.scale.data.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="class probabilities are not finite; it has diverged"):
+        predicted(model, batch, bundle(inference=replace(ONE_VIEW, crf=CrfSettings())))
+
+
+def test_a_crf_on_queries_is_refused() -> None:
+    run = small_run(inference=InferenceConfig(crf=CrfConfig())).model_copy(update={"arch": "mask2former"})
+    with pytest.raises(InputError, match=r"mask2former: train: inference.crf is set: .*not sum to 1; leave it out"):
+        SemanticOps.check_run(run, num_keypoints=None, is_counted=False, where="x")
 
 
 def test_predicting_changes_neither_model_nor_batch() -> None:

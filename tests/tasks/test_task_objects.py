@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segpipe import reports
-from segpipe.config import InferenceConfig, WindowConfig
+from segpipe.config import CrfConfig, InferenceConfig, WindowConfig
 from segpipe.data.batch import Batch, collate, normalise
 from segpipe.data.decode import decode
 from segpipe.data.objects import decode_objects
@@ -207,6 +207,7 @@ def test_what_cannot_be_counted_is_named() -> None:
         ({"inference": InferenceConfig(window=WindowConfig(size=(64, 64)))}, r"inference.window is set: only a class"),
         ({"inference": InferenceConfig(mirror=True)}, r"scales \[1.0\] and mirror"),
         ({"inference": InferenceConfig(scales=(2.0,))}, r"takes one of scale 1"),
+        ({"inference": InferenceConfig(crf=CrfConfig())}, r"train: inference.crf is set: .* objects; leave it out"),
     ],
 )
 def test_what_a_recipe_asks_in_vain_is_refused(keys: dict[str, Any], message: str) -> None:

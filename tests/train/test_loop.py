@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from segpipe import checkpoint, storage
-from segpipe.config import AugmentConfig, InferenceConfig, RunConfig, WindowConfig
+from segpipe.config import AugmentConfig, CrfConfig, InferenceConfig, RunConfig, WindowConfig
 from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.models.spec import DenseOutput
 from segpipe.models.unet import UNet
 from segpipe.predictions import LabelMap
+from segpipe.tasks import views
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
-from segpipe.types import Inference, TrainProgress, TrainResult, Window
+from segpipe.types import CrfSettings, Inference, TrainProgress, TrainResult, Window
 from tests.fixtures.small import ONE_VIEW, small_run
 from tests.fixtures.train_worker import DieAt, moved, run_child, same, train
 
@@ -230,6 +231,22 @@ def test_how_a_model_looks_at_an_image_is_nothing_to_its_training(
     )
     report = assemble([evaluate_share(share)], share=share, experiment="shapes", label="unet")
     assert report.value == pytest.approx(result.best_value, abs=0.002), "validation and evaluation look alike"
+
+
+def test_validation_goes_without_the_crf(job: TrainJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a CRF in validation costs as much as the model, every time")
+
+    monkeypatch.setattr(views, "refined", refuse)
+    found = [
+        train(replace(job, run=small_run(epochs=1, inference=InferenceConfig(crf=crf)), run_uri=f"{job.run_uri}-{at}"))
+        for at, crf in enumerate((None, CrfConfig(iterations=2)))
+    ]
+    assert found[0].best_value == found[1].best_value
+    assert [checkpoint.load_bundle(result.model_uri).inference.crf for result in found] == [
+        None,
+        CrfSettings(iterations=2),
+    ]
 
 
 def test_accumulation_is_the_mean_over_its_micro_batches(job: TrainJob) -> None:

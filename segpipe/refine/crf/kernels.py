@@ -111,14 +111,16 @@ def fast_gaussian(height: int, width: int, sxy: float, device: torch.device) -> 
 
         def sums(top: int, bottom: int) -> Tensor:
             above, below = max(0, top - reach), min(height, bottom + reach)
-            band_HWC = values_HWC.new_zeros(bottom - top + 2 * reach, width, C)
+            band_HWC = values_HWC.new_empty(bottom - top + 2 * reach, width, C)
+            band_HWC[: above - top + reach] = 0
+            band_HWC[below - top + reach :] = 0
             inside_HWC = band_HWC[above - top + reach : below - top + reach]
             torch.mul(values_HWC[above:below], norm_HW1[above:below], out=inside_HWC)
             # In this order of permutation and first axis, convolutions see channels that lie last, and are fast.
             band_1CHW = band_HWC[None].permute(0, 3, 1, 2)
             band_1CHW = functional.conv2d(band_1CHW, across, padding=(0, reach), groups=C)
             band_1CHW = functional.conv2d(band_1CHW, down, groups=C)
-            return (band_1CHW[0].permute(1, 2, 0) * norm_HW1[top:bottom]).view(-1, C)
+            return band_1CHW[0].permute(1, 2, 0).mul_(norm_HW1[top:bottom]).reshape(-1, C)
 
         return sums
 

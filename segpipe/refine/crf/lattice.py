@@ -34,6 +34,8 @@ KEPT, TAKEN = 1.0, 0.5
 # A blur goes at most this many units (of D + 1 coordinates) beyond the pixels; keys leave room for them.
 MARGIN = 3
 LARGEST_NUMBER = 2**62
+# Corners on the way between others that a blur may have, where an image has not as many pixels.
+ALWAYS_HELD = 2**16
 
 Keys = npt.NDArray[np.int64]
 
@@ -63,7 +65,7 @@ def lattice_bilateral(image_HW3: Tensor, sxy: float, srgb: float) -> Kernel:
     keys_V, corner_UE = torch.unique(keys_UE, return_inverse=True)
     corner_NE = corner_UE.to(torch.int32).index_select(0, simplex_N)
     slicing, splatting = Bags(corner_NE, weights_NE), _turned(corner_NE, weights_NE, len(keys_V))
-    blurring = _blurring(keys_V, axes)
+    blurring = _blurring(keys_V, axes, most=max(len(simplex_N), ALWAYS_HELD))
 
     def corners(values_NC: Tensor) -> Tensor:
         table_VC = splatting.of(values_NC)
@@ -194,18 +196,20 @@ def _turned(corner_NE: Tensor, weights_NE: Tensor, num_corners: int) -> Bags:
     return Bags(*(torch.from_numpy(part).to(device) for part in (places, turned.data, starts)))
 
 
-def _blurring(keys_V: Tensor, axes: list[int]) -> list[Bags]:
-    """The blur along one axis after the other, from the corners to themselves, over every corner on the way between.
+def _blurring(keys_V: Tensor, axes: list[int], *, most: int) -> list[Bags]:
+    """The blur along one axis after the other, from the corners to themselves, over the corners on the way between.
 
-    On the way are those to which steps lead from a corner, and from which the steps that are left lead to a corner.
+    On the way are those to which steps lead from a corner, and from which the steps that are left lead to a corner:
+    all, or as many steps of them as keep a set below `most`. Where deviations are so small that pixels are alone, these
+    would be dozens for each pixel, and matter least.
     """
     corners = keys_V.cpu().numpy()
     half = len(axes) // 2
     ahead, behind = [corners], [corners]
     for axis in axes[:half]:
-        ahead.append(_widened(ahead[-1], axis))
+        ahead.append(_widened(ahead[-1], axis, most))
     for axis in reversed(axes[half:]):
-        behind.append(_widened(behind[-1], axis))
+        behind.append(_widened(behind[-1], axis, most))
     both = np.sort(np.concatenate((ahead.pop(), behind.pop())))
     sets = [*ahead, both[:-1][both[1:] == both[:-1]], *reversed(behind)]
     return [
@@ -214,11 +218,13 @@ def _blurring(keys_V: Tensor, axes: list[int]) -> list[Bags]:
     ]
 
 
-def _widened(keys: Keys, axis: int) -> Keys:
-    """The keys, and those a step before and behind them, in order."""
+def _widened(keys: Keys, axis: int, most: int) -> Keys:
+    """The keys, and those a step before and behind them, in order; only the keys where it would be more than `most`."""
+    if len(keys) > most:
+        return keys
     wider: Keys = np.sort(np.concatenate((keys, keys + axis, keys - axis)))
     kept: Keys = wider[np.append(True, wider[1:] != wider[:-1])]
-    return kept
+    return kept if len(kept) <= most else keys
 
 
 def _axis_bags(source: Keys, target: Keys, axis: int, device: torch.device) -> Bags:

@@ -1,0 +1,73 @@
+"""The nouns of segpipe, as frozen values: fields, not behaviour. Standard library only.
+
+    source files -> Sample -> Parquet row -> Sample -> Batch -> Output -> loss            (train)
+                                                            \\-> Prediction -> meter -> EvalReport
+
+A class id is 0..K-1 everywhere after `sources/`; 255 means ignore (65535 where K > 255).
+"""
+
+from segpipe.types.data import (
+    IGNORE_8BIT,
+    IGNORE_16BIT,
+    Annotation,
+    ClassInfo,
+    Fingerprint,
+    ImageLook,
+    Keypoints,
+    LabelCoding,
+    Manifest,
+    QuarantineEntry,
+    Sample,
+    SampleRef,
+    Segment,
+    Shard,
+    Split,
+    SplitFingerprint,
+    Task,
+)
+from segpipe.types.models import (
+    CLASS_COUNTS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LATER,
+    AnswerForm,
+    CrfSettings,
+    EvalReport,
+    Inference,
+    ModelBundle,
+    TrainProgress,
+    TrainResult,
+    Window,
+)
+
+__all__ = [
+    "CLASS_COUNTS",
+    "IGNORE_8BIT",
+    "IGNORE_16BIT",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "LATER",
+    "Annotation",
+    "AnswerForm",
+    "ClassInfo",
+    "CrfSettings",
+    "EvalReport",
+    "Fingerprint",
+    "ImageLook",
+    "Inference",
+    "Keypoints",
+    "LabelCoding",
+    "Manifest",
+    "ModelBundle",
+    "QuarantineEntry",
+    "Sample",
+    "SampleRef",
+    "Segment",
+    "Shard",
+    "Split",
+    "SplitFingerprint",
+    "Task",
+    "TrainProgress",
+    "TrainResult",
+    "Window",
+]

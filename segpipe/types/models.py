@@ -1,0 +1,190 @@
+"""The nouns of models: what one is and how it looks at images, how its training went, what an evaluation found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from segpipe.types.data import ClassInfo, LabelCoding, Task
+
+# Of red, green and blue, from 0 to 1, the statistics that torchvision's ImageNet weights were trained with: what images
+# are normalised by.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Of a field that came when there were files without it: where it has its default it is not written (`reports.py`), so
+# that a file says what it said, and has the hash that it had.
+LATER: Mapping[str, Any] = {"later": True}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """The height and width in pixels of the windows in which a model sees a larger image, and the least share of one
+    that the next one sees, too."""
+
+    size: tuple[int, int]
+    overlap: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrfSettings:
+    """The parameters of `refine.dense_crf`, which explains them. By default what pydensecrf's README sets."""
+
+    iterations: int = 5
+    gaussian: tuple[float, float] = (3.0, 3.0)
+    bilateral: tuple[float, float, float] = (80.0, 13.0, 10.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inference:
+    """The views of an image whose scores a model averages: one of each scale, and with `mirror` its mirror image too.
+
+    `scales` are relative to the bundle's `input_scale`; (1.0,) without `mirror` is one forward pass. A view larger than
+    `window`, where there is one, enters the model window by window. With `crf` the mean goes through a dense
+    conditional random field.
+    """
+
+    scales: tuple[float, ...]
+    mirror: bool
+    window: Window | None = field(default=None, metadata=LATER)
+    crf: CrfSettings | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelBundle:
+    """What turns weights back into a model that predicts: the `model.json` beside `weights.safetensors`.
+
+    `mean` and `std` normalise RGB in 0..1; `input_scale` is the factor by which an image is resized before it enters
+    the model (predictions always come back at the image's own size); `inference` says how often it enters. `coding` is
+    the label contract of its data: which raw value each class had there. With `sigmoid` the model has one output for
+    two classes, the logit of the second one. `members` of an ensemble, whose weights hold theirs, are the
+    `weights_sha256` of each by its label.
+    `weights_sha256` is the hash of the weights' file, whose header repeats all that decides a prediction: it names a
+    model.
+    """
+
+    arch: str
+    options: Mapping[str, Any]
+    task: Task
+    classes: tuple[ClassInfo, ...]
+    ignore_index: int
+    coding: LabelCoding
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_scale: float
+    inference: Inference
+    dataset: str
+    dataset_version: str
+    config_digest: str
+    code_version: str
+    weights_sha256: str
+    sigmoid: bool = field(default=False, metadata=LATER)
+    members: Mapping[str, str] | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerForm:
+    """How a registered model is asked, and answers: `usage` is the line of Python that asks it, with a comment, and
+    `request` a small request in JSON; `inputs` and `columns` are its signature's inputs and outputs, as MLflow spells
+    them."""
+
+    usage: str
+    request: str
+    inputs: tuple[Mapping[str, Any], ...]
+    columns: tuple[Mapping[str, Any], ...]
+
+
+# What `EvalReport.per_class` says beside scores: how much truth a class has, in what its task counts.
+CLASS_COUNTS = ("pixels", "objects", "segments", "keypoints")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalReport:
+    """What one model scored on one split of one dataset version, under one protocol.
+
+    The only thing that leaderboard, gate and card read. Two reports are compared only if task, dataset version, split
+    and protocol are equal. `classes` are the names by class id. `low` and `high` bound the primary metric by a 95 %
+    bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A score that is
+    undefined (an IoU of a class absent from truth and prediction) is None. `code_version` trained the model,
+    `scored_by` scored it.
+
+    The evidence for the paired test stands by image, in dataset order, and by class id; what a task does not have is
+    empty. `truth_counts[k]` is how much truth class k has (pixels, objects, segments, keypoints): no model changes it.
+    `confusion` has rows of truth, columns of prediction, in pixels. `sample_counts[i][k]` are the numbers `count_names`
+    of class k in image `sample_ids[i]`: pixels (intersection, truth, predicted) of a semantic task, (iou, true
+    positives, false positives, false negatives) of a panoptic one, (correct, labelled) keypoints, (truths) of one that
+    detects. `detections[i]` are
+    then the detections of that image: (class id, score, matched, ignored), where bit t of the last two tells whether it
+    matched at the t-th IoU threshold of COCO, and whether it is left uncounted there.
+    """
+
+    experiment: str
+    arch: str
+    label: str
+    task: Task
+    dataset: str
+    dataset_version: str
+    split: str
+    protocol: str
+    primary: str
+    value: float
+    low: float
+    high: float
+    resampled: Literal["groups", "images"]
+    metrics: Mapping[str, float | None]
+    classes: tuple[str, ...]
+    per_class: Mapping[str, Mapping[str, float | None]]
+    truth_counts: tuple[int, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    sample_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    count_names: tuple[str, ...]
+    sample_counts: tuple[tuple[tuple[float, ...], ...], ...]
+    detections: tuple[tuple[tuple[int, float, int, int], ...], ...]
+    num_samples: int
+    parameters: int
+    checkpoint: str
+    weights_sha256: str
+    config_digest: str
+    code_version: str
+    scored_by: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress:
+    """How far a training is: what was last measured, at which of how many optimiser steps; `resumed_at` is the step of
+    the checkpoint from which this attempt went on, 0 for a first one."""
+
+    metrics: Mapping[str, float]
+    step: int
+    total_steps: int
+    resumed_at: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What one finished training run left behind: the `train.json` of its folder, written last.
+
+    `history` is what was measured, in order: {"step", "epoch", "metrics": {name: value}}. `stopped` says why training
+    ended: "finished" or "patience". `train_seconds` is time in the training loop with its validations, without
+    checkpoints, over all attempts.
+    """
+
+    experiment: str
+    arch: str
+    label: str
+    run_uri: str
+    model_uri: str
+    weights_sha256: str
+    dataset_version: str
+    config_digest: str
+    code_version: str
+    primary: str
+    best_value: float
+    best_epoch: int
+    epochs: int
+    steps: int
+    stopped: str
+    parameters: int
+    train_seconds: float
+    history: tuple[Mapping[str, Any], ...]
