@@ -30,7 +30,7 @@ from segpipe.train.session import Position, TrainJob, fresh_model, open_task
 from segpipe.types import TrainProgress, TrainResult
 
 # Keys of `train` that reach such a model; the others are for descent.
-TAKEN = ("train_split", "validation_split", "input_scale", "inference", "loader_threads")
+TAKEN = ("train_split", "validation_split", "input_scale", "inference")
 _IMAGES_AT_ONCE = 8
 
 
