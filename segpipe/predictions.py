@@ -35,7 +35,7 @@ class Detections:
 
     `class_ids_N` int64, `scores_N` float64 in 0..1, `boxes_N4` float64 x0, y0, x1, y1 in pixels, so that x1 - x0 counts
     columns. `masks` are COCO's compressed run lengths of the whole image, one an object; None from a detector of boxes.
-    A truth has scores of 1 and leaves its crowds out.
+    A truth has scores of 1 and leaves its crowds out. Where `boxes_given`, nobody had to find the objects.
     """
 
     size: tuple[int, int]
@@ -43,6 +43,7 @@ class Detections:
     scores_N: Floats
     boxes_N4: Floats
     masks: tuple[bytes, ...] | None = None
+    boxes_given: bool = False
 
     def __len__(self) -> int:
         return len(self.class_ids_N)

@@ -32,7 +32,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "sources": ({"types", "errors", "storage", "masks", "shards"}, {"numpy", "PIL", "yaml"}),
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
-    "classical": ({"types", "errors", "masks"}, {"numpy", "scipy", "skimage", "sklearn", "threadpoolctl"}),
+    "classical": ({"types", "errors", "masks"}, {"numpy", "scipy", "skimage", "sklearn", "threadpoolctl", "cv2"}),
     # `models/classical.py` makes models of the methods, which know no torch. Their libraries are imported by the
     # functions that use them, or listing architectures would cost seconds more; `ONE_ROOM` below still holds for them.
     "models": ({"types", "errors", "classical"}, {"torch", "torchvision", "numpy", "safetensors"}),
@@ -123,6 +123,7 @@ ONE_ROOM = {
     "fsspec": {"storage"},
     "skimage": {"classical"},
     "sklearn": {"classical"},
+    "cv2": {"classical"},
 }
 # Files of these rooms stand side by side and know nothing of each other, except for what all of them are built from.
 SIBLINGS = {
@@ -130,6 +131,8 @@ SIBLINGS = {
     "models": {"spec", "parts", "pretrained", "start", "__init__"},
     "tasks": {
         "finite",
+        "given_boxes",
+        "told",
         "headline",
         "refusals",
         "objects",

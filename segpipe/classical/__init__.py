@@ -19,5 +19,8 @@ arguments give equal bits: what a method draws is drawn from a fixed seed, in on
 The libraries are imported by the functions that use them: together they cost two seconds, which nobody should pay who
 only asks which models there are. `models/classical.py` makes models of these methods.
 
+`grabcut.py` stands apart: it learns nothing, and finds the object in a box that is given with the image. So its masks
+are not compared with those of models that find their objects: its reports say `boxes=given`.
+
 Letter legend: K classes, H W image size, B colours that are told apart, P places that are, R regions of an image.
 """

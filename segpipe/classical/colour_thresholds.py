@@ -33,10 +33,11 @@ def scores_of_colours(known: Appearance) -> Floats:
     """(K, B): the logarithm of the share of the class among all pixels in its box; beyond, `OUTSIDE` less, and less for
     each step away from the box."""
     all_B = known.colours_KB.sum(axis=0)
+    all_iii = sums_of_boxes(all_B)
     steps_3B = np.indices((SIDES,) * 3).reshape(3, COLOURS)
     scores_KB = np.empty(known.colours_KB.shape)
     for k, own_B in enumerate(known.colours_KB):
-        box_32 = thresholds(own_B, all_B)
+        box_32 = thresholds(own_B, all_iii)
         away_3B = np.maximum(np.maximum(box_32[:, :1] - steps_3B, steps_3B - box_32[:, 1:] + 1), 0)
         inside_B = (away_3B == 0).all(axis=0)
         share = (own_B[inside_B].sum() + 1) / (all_B[inside_B].sum() + len(scores_KB))
@@ -44,13 +45,13 @@ def scores_of_colours(known: Appearance) -> Floats:
     return scores_KB
 
 
-def thresholds(own_B: Integers, all_B: Integers) -> Integers:
-    """(3, 2) the first box of each channel and the one behind the last, of the box of colours with the best IoU.
+def thresholds(own_B: Integers, all_iii: Integers) -> Integers:
+    """(3, 2) the first step of each channel and the one behind the last, of the box of colours with the best IoU.
 
-    Of equals the smallest, of these the first. All boxes are looked at: sums over the intervals of one channel after
-    the other.
+    `own_B` are the pixels of the class with each colour, `all_iii` those of all classes in each box (`sums_of_boxes`).
+    Of equals the smallest, of these the first. All boxes are looked at.
     """
-    own_iii, all_iii = (_sums_of_boxes(counts_B.reshape((SIDES,) * 3)) for counts_B in (own_B, all_B))
+    own_iii = sums_of_boxes(own_B)
     union_iii = np.maximum(own_B.sum() + all_iii - own_iii, 1)
     iou_iii = own_iii / union_iii
     first_i, last_i = np.triu_indices(SIDES)
@@ -62,10 +63,13 @@ def thresholds(own_B: Integers, all_B: Integers) -> Integers:
     return box_32
 
 
-def _sums_of_boxes(counts_sss: Integers) -> Integers:
-    """(i, i, i) the sum within every box, by its interval along each axis, in the order of `np.triu_indices`."""
+def sums_of_boxes(counts_B: Integers) -> Integers:
+    """(i, i, i) the sum within every box, by its interval along each axis, in the order of `np.triu_indices`.
+
+    Summed over the intervals of one channel after the other.
+    """
     first_i, last_i = np.triu_indices(SIDES)
-    sums = counts_sss
+    sums = counts_B.reshape((SIDES,) * 3)
     for axis in range(3):
         running = np.insert(sums.cumsum(axis=axis), 0, 0, axis=axis)
         sums = running.take(last_i + 1, axis=axis) - running.take(first_i, axis=axis)

@@ -30,6 +30,7 @@ from segpipe.models import (
     fcn,
     fcn_vgg,
     fpn,
+    grabcut,
     hrnet,
     hrnet_pose,
     lraspp,
@@ -106,6 +107,7 @@ MODELS: dict[str, ModelSpec] = {
         panoptic_deeplab.SPEC,
         panoptic_fpn.SPEC,
         mask2former.SPEC,
+        grabcut.SPEC,
         *hrnet_pose.SPECS,
     )
 }
@@ -188,11 +190,8 @@ def check(name: str, options: Mapping[str, Any], *, pretrained: str | None = Non
 
 def check_start(name: str, options: Mapping[str, Any], parent: str, parent_options: Mapping[str, Any]) -> None:
     """Raises InputError where a model cannot start from the weights of `parent`, at little cost, as `check`."""
-    for each in (name, parent):
-        if spec(each).learns_by == "counting":
-            raise InputError(
-                f"start_from: {each} has no weights, it counts what the training split shows; leave it out"
-            )
+    _require_descent(name, "start_from")
+    _require_descent(parent, "start_from")
     fitting(_outline(name, options).state_dict(), _outline(parent, parent_options).state_dict(), start=parent)
 
 
@@ -243,6 +242,12 @@ def weights_id(name: str, options: Mapping[str, Any], pretrained: str) -> str:
     return identify_pretrained(_receiver(name, options, _outline(name, options)), pretrained)
 
 
+def _require_descent(name: str, key: str) -> None:
+    """Raises InputError on an architecture that has no weights, though `key` speaks of some."""
+    if spec(name).learns_by != "descent":
+        raise InputError(f"{key}: {name} has no weights, it learns by {spec(name).learns_by}; leave it out")
+
+
 def _outline(
     name: str, options: Mapping[str, Any], *, num_classes: int = _OUTLINE_CLASSES, in_channels: int = 3
 ) -> nn.Module:
@@ -261,11 +266,10 @@ def _receiver(
 ) -> Receiver:
     """The model with what must be known of it to give it weights from outside.
 
-    Raises InputError on one that learns by counting: nobody has weights for it.
+    Raises InputError on one that has none.
     """
     found = spec(name)
-    if found.learns_by == "counting":
-        raise InputError(f"pretrained: {name} has no weights, it counts what the training split shows; leave it out")
+    _require_descent(name, "pretrained")
     more = _outline(name, options, num_classes=num_classes + 1, in_channels=in_channels).state_dict()
     if found.released is not None:
         builders = found.released(complete(name, options))

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from segpipe.classical import colour_thresholds, graph_cut, kmeans, spectral, watershed
 from segpipe.classical.appearance import COLOURS, PLACES, Appearance, count
 from segpipe.errors import InputError
+from segpipe.models.parts.colours import check_rgb, rgb_of
 from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
-from segpipe.types import IMAGENET_MEAN, IMAGENET_STD, Task
+from segpipe.types import Task
 
 Method = Callable[..., npt.NDArray[np.float32]]
 
@@ -48,11 +49,11 @@ class Baseline(nn.Module):
         if images_NCHW.is_meta:  # shapes alone are asked for
             return DenseOutput(logits_NKHW=images_NCHW.new_empty(n, num_classes, height, width))
         known = self._appearance()
-        scores = [torch.from_numpy(self.method(image_HW3, known)) for image_HW3 in _images_NHW3(images_NCHW)]
+        scores = [torch.from_numpy(self.method(image_HW3, known)) for image_HW3 in rgb_of(images_NCHW)]
         return DenseOutput(logits_NKHW=torch.stack(scores).to(images_NCHW.device))
 
     def observe(self, images_NCHW: Tensor, labels_NHW: Tensor) -> None:
-        for image_HW3, labels_HW in zip(_images_NHW3(images_NCHW), labels_NHW.cpu().numpy(), strict=True):
+        for image_HW3, labels_HW in zip(rgb_of(images_NCHW), labels_NHW.cpu().numpy(), strict=True):
             found = count(image_HW3, labels_HW, len(self.colours_KB))
             self.colours_KB += torch.from_numpy(found.colours_KB).to(self.colours_KB.device)
             self.places_KP += torch.from_numpy(found.places_KP).to(self.places_KP.device)
@@ -68,14 +69,6 @@ class Baseline(nn.Module):
         return known
 
 
-def _images_NHW3(images_NCHW: Tensor) -> npt.NDArray[np.uint8]:
-    """uint8 (N, H, W, 3): what was normalised, to the last bit where nothing was resized."""
-    rgb_NHW3 = images_NCHW.detach().float().permute(0, 2, 3, 1).cpu().numpy()
-    mean_3, std_3 = (np.array(each, dtype=np.float32) for each in (IMAGENET_MEAN, IMAGENET_STD))
-    images_NHW3: npt.NDArray[np.uint8] = np.rint((rgb_NHW3 * std_3 + mean_3) * 255).clip(0, 255).astype(np.uint8)
-    return images_NHW3
-
-
 def build(
     method: Method,
     check: Callable[..., None] | None = None,
@@ -86,8 +79,7 @@ def build(
     **options: Any,
 ) -> Baseline:
     """A baseline that has counted nothing yet. Raises InputError on options out of range, and unless images are RGB."""
-    if in_channels != 3:
-        raise InputError(f"in_channels: {in_channels}: this method knows colours, and takes images of 3 channels alone")
+    check_rgb(in_channels)
     if check is not None:
         check(**options)
     return Baseline(num_classes, partial(method, **options))

@@ -88,6 +88,17 @@ class CentreOutput:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MaskOutput:
+    """What a model returns that is told by boxes where the objects are: `masks`, bool (M, H, W) of each image, one a
+    box in their order.
+
+    It is called with (images_NCHW, boxes): (M, 4) an image, x0, y0, x1, y1 in pixels, or None for whole images.
+    """
+
+    masks: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class QueryOutput:
     """What a mask-classification model returns: Q masks (logits, at stride 4) and the class of each, the last of K + 1
     of which is "nothing". `aux` are the same of earlier layers, without any of their own.
@@ -163,8 +174,8 @@ class ModelSpec:
     `build(num_classes=, in_channels=, **options)` makes the module with random weights. `options` are its keyword
     options with their defaults; anything else is refused before it is called. `tiny` are the options of its smallest
     member: all of its parts, for tests and for a first run on a laptop. `differs` lists every knowing departure from
-    the paper. `learns_by` is how it is trained: by descending on a loss, or by looking at each image of the training
-    split once, as `Counting`. `counted` pins its size, and is empty where no other count of it is known.
+    the paper. `learns_by` is how it is trained: by descending on a loss; by looking at each image of the training split
+    once, as `Counting`; or not at all. `counted` pins its size, and is empty where no other count of it is known.
     `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names torchvision's builders
     whose weights are meant, where they are not called as the architecture is. `heads` are tensors which, beside those
     that the number of classes decides, are left out of a file that has them in another length. `size_divisor` is what H
@@ -180,7 +191,7 @@ class ModelSpec:
     size_divisor: int
     tiny: Mapping[str, Any]
     also: tuple[Task, ...] = ()
-    learns_by: Literal["descent", "counting"] = "descent"
+    learns_by: Literal["descent", "counting", "nothing"] = "descent"
     differs: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     counted: tuple[Counted, ...] = ()
@@ -190,8 +201,9 @@ class ModelSpec:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the numbers of a model lie, which has some: parameters, or buffers alone."""
-    return next(chain(model.parameters(), model.buffers())).device
+    """Where the numbers of a model lie: parameters, or buffers alone; without any, the CPU."""
+    found = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if found is None else found.device
 
 
 def check_counts(**counts: object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from segpipe import storage
+from segpipe import models, storage
 from segpipe.config import Recipe, RunConfig
 from segpipe.shards import open_dataset
 from segpipe.stages import fingerprint, layout
@@ -20,7 +20,8 @@ FEW_STEPS = 200  # after fewer a net has hardly left its start
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outlook:
-    """One training: optimiser steps in all, and what a person should look at before a night is spent on it."""
+    """One training: optimiser steps in all, 0 of a model that does not learn by descent; and what a person should look
+    at before a night is spent on it."""
 
     label: str
     steps: int
@@ -47,6 +48,8 @@ def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapp
     if run.members:
         return Outlook(label=run.label, steps=0, notes=())
     train = run.train
+    if models.spec(run.arch).learns_by != "descent":
+        return Outlook(label=run.label, steps=0, notes=())  # whole images, each once: nothing of what follows
     found = samples.get(train.train_split, 0)
     steps = found // train.batch_size // train.accumulate * train.epochs
     notes = (

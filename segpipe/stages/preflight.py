@@ -13,7 +13,7 @@ from segpipe import models
 from segpipe.config import Recipe, RunConfig, expand_root
 from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
-from segpipe.models.spec import DenseOutput
+from segpipe.models.spec import DenseOutput, MaskOutput
 from segpipe.sources import Source, open_source
 from segpipe.sources.spec import PosedSource
 from segpipe.stages import layout
@@ -74,6 +74,7 @@ def _refuse(recipe: Recipe, faults: Sequence[str]) -> None:
 
 
 def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[str]:
+    yield from _unlike(recipe)
     for index, run in enumerate(recipe.run_configs()):
         if run.members:  # each of them is checked as the entry that it is
             yield from _member_faults(index, run)
@@ -107,17 +108,29 @@ def _member_faults(index: int, run: RunConfig) -> Iterator[str]:
             )
 
 
+def _unlike(recipe: Recipe) -> Iterator[str]:
+    """The fault of architectures that cannot stand on one board, which a night would end with."""
+    found = [entry.arch for entry in recipe.architectures if entry.arch in models.MODELS]
+    told = [arch for arch in found if models.spec(arch).output is MaskOutput]
+    if told and len(told) < len(found):
+        others = [arch for arch in found if arch not in told]
+        yield (
+            f"architectures: {', '.join(told)} is given the boxes of objects, and {', '.join(others)} must find them: "
+            "their scores do not compare; give each of the two kinds a recipe of its own"
+        )
+
+
 def _ignored(recipe: Recipe, index: int) -> Iterator[str]:
-    """The fault of an architecture that learns by counting and has keys of its own that are for descent. What the
+    """The fault of an architecture that does not learn by descent and has keys of its own that are for that. What the
     recipe says of all its architectures may be meant for the others."""
-    entry, where = recipe.architectures[index], f"architectures.{index}.train"
-    if entry.arch in models.MODELS and models.spec(entry.arch).learns_by == "counting":
-        unused = [key for key in entry.train if key not in counting.TAKEN]
-        if unused:
-            yield (
-                f"{where}: {entry.arch} counts what the training split shows, once, and would ignore "
-                f"{', '.join(unused)}; leave them out (it takes {', '.join(counting.TAKEN)})"
-            )
+    entry = recipe.architectures[index]
+    way = models.spec(entry.arch).learns_by if entry.arch in models.MODELS else "descent"
+    unused = [key for key in entry.train if key not in counting.TAKEN]
+    if unused and way != "descent":
+        yield (
+            f"architectures.{index}.train: {entry.arch} learns by {way} and would ignore {', '.join(unused)}; leave "
+            f"that out (it takes {', '.join(counting.TAKEN)})"
+        )
 
 
 def _foreign(index: int, run: RunConfig) -> Iterator[str]:

@@ -140,7 +140,7 @@ def _fit(
     runtime: Literal["ray", "local"],
     on_progress: OnProgress | None,
 ) -> TrainResult:
-    way = counting.fit if models.spec(job.run.arch).learns_by == "counting" else fit
+    way = fit if models.spec(job.run.arch).learns_by == "descent" else counting.fit
     if runtime == "local":
         return way(job, LocalRuntime(sink=sink, on_progress=on_progress))
     from segpipe.train import on_ray  # ray costs seconds to import, and a local run does not need it

@@ -14,20 +14,22 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from segpipe import masks
+from segpipe import masks, models
 from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
 from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval
-from segpipe.models.spec import DenseOutput, QueryOutput, RegionOutput, device_of
+from segpipe.models.spec import DenseOutput, MaskOutput, QueryOutput, RegionOutput, device_of
 from segpipe.predictions import Detections, Prediction
 from segpipe.tasks import queries
+from segpipe.tasks.given_boxes import masks_in_boxes
 from segpipe.tasks.headline import headline
 from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
 from segpipe.tasks.refusals import refuse_ignored
 from segpipe.tasks.regions import detections_of, region_targets
 from segpipe.tasks.thing_maps import Runs, count_things, thing_meter
+from segpipe.tasks.told import told_of_things
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Segment, Split
 
 
@@ -39,8 +41,10 @@ class ObjectMeter:
         things = [k for k, info in enumerate(classes) if info.is_thing]
         self.of = {measure: DetectionMeter(things, measure) for measure in measures}  # type: ignore[arg-type]
         self.segments = thing_meter(classes) if "segm" in measures else None
+        self.boxes_given = False
 
     def merge(self, other: ObjectMeter) -> None:
+        self.boxes_given |= other.boxes_given
         for measure, meter in self.of.items():
             meter.merge(other.of[measure])
         if self.segments is not None and other.segments is not None:
@@ -89,7 +93,7 @@ class ObjectOps:
 
     @classmethod
     def told(cls, bundle: ModelBundle) -> tuple[str, ...]:
-        return ()
+        return told_of_things(bundle.classes) if models.spec(bundle.arch).output is MaskOutput else ()
 
     def losses(
         self, forward: Callable[..., RegionOutput | DenseOutput | QueryOutput], images_N3HW: Tensor, batch: Batch
@@ -111,6 +115,8 @@ class ObjectOps:
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Detections]:
         """The objects of each image, best first, as the model sees it resized by `bundle.input_scale`."""
         images_N3hw = evaluation_inputs(batch, bundle, device_of(model))
+        if models.spec(bundle.arch).output is MaskOutput:
+            return masks_in_boxes(model, images_N3hw, batch, classes=self.classes, truth=self.truth)
         output: RegionOutput | DenseOutput | QueryOutput = model(images_N3hw, None)
         (height, width), (rows, columns) = batch.images_N3HW.shape[-2:], images_N3hw.shape[-2:]
         if isinstance(output, QueryOutput):
@@ -149,6 +155,7 @@ class ObjectOps:
                 f"samples {', '.join(batch.sample_ids[:4])}: have no stored rows, which they are scored by"
             )
         for sample, found in zip(batch.samples, predictions, strict=True):
+            meter.boxes_given |= found.boxes_given
             things = self._true_things(sample)
             truths = list(_annotations(things, sample))
             for measure, one in meter.of.items():
@@ -173,8 +180,9 @@ class ObjectOps:
         truths_NK[:, self._things] = evidence.truths_nK
         truths_K = truths_NK.sum(axis=0).tolist()
         lacking = "no object in them is to be found (crowds and classes that are no things do not count)"
+        protocol = f"{self.protocol}/boxes=given" if meter.boxes_given else self.protocol
         return headline(
-            self.primary, self.protocol, metrics, partial(ap_interval, evidence), groups=groups, lacking=lacking
+            self.primary, protocol, metrics, partial(ap_interval, evidence), groups=groups, lacking=lacking
         ) | {
             "per_class": {
                 info.name: {**per_class[k], "objects": float(objects)}

@@ -32,6 +32,7 @@ LOADER = "segpipe.serving"
 REQUIREMENTS = (
     *("mlflow", "torch", "torchvision", "numpy", "scipy", "safetensors"),
     *("pydantic", "pyyaml", "pillow", "simplejpeg", "fsspec", "pyarrow"),
+    *("scikit-learn", "scikit-image", "threadpoolctl", "opencv-python-headless"),  # the classical baselines
 )
 
 

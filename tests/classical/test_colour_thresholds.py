@@ -7,7 +7,7 @@ import pytest
 
 from segpipe.classical import colour_thresholds
 from segpipe.classical.appearance import COLOURS, PLACES, SIDES, Appearance, colours_of, count, lab_of
-from segpipe.classical.colour_thresholds import scores_of_colours, segment, thresholds
+from segpipe.classical.colour_thresholds import scores_of_colours, segment, sums_of_boxes, thresholds
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -24,7 +24,7 @@ def test_the_box_of_a_class_has_the_best_iou_of_all(seed: int, monkeypatch: pyte
         cut = tuple(slice(*interval) for interval in box)
         hit = own_sss[cut].sum()
         best = max(best, hit / (own_B.sum() + all_sss[cut].sum() - hit))
-    found = tuple(slice(*interval) for interval in thresholds(own_B, all_B).tolist())
+    found = tuple(slice(*interval) for interval in thresholds(own_B, sums_of_boxes(all_B)).tolist())
     hit = own_sss[found].sum()
     assert hit / (own_B.sum() + all_sss[found].sum() - hit) == best > 0
 
@@ -37,8 +37,8 @@ def test_within_the_thresholds_of_several_the_one_that_is_right_more_often_wins(
     colours_KB[0, greys[6:9]] = 10
     colours_KB[1, greys[6:9]] = 90
     known = Appearance(colours_KB=colours_KB, places_KP=np.zeros((3, PLACES), np.int64))
-    assert thresholds(colours_KB[1], colours_KB.sum(axis=0)).tolist() == [[6, 9], [8, 9], [8, 9]]
-    assert thresholds(colours_KB[0], colours_KB.sum(axis=0)).tolist() == [[3, 12], [8, 9], [8, 9]]
+    assert thresholds(colours_KB[1], sums_of_boxes(colours_KB.sum(axis=0))).tolist() == [[6, 9], [8, 9], [8, 9]]
+    assert thresholds(colours_KB[0], sums_of_boxes(colours_KB.sum(axis=0))).tolist() == [[3, 12], [8, 9], [8, 9]]
     scores_KB = scores_of_colours(known)
     assert np.exp(scores_KB[1, greys[7]]) == pytest.approx(271 / 303)
     assert scores_KB[:2].argmax(axis=0)[greys].tolist() == [0] * 6 + [1] * 3 + [0] * 7

@@ -27,12 +27,13 @@ SUPPORT = {"__init__", "spec", "pretrained", "start"}
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large", "vgg16_slim", "vgg16_bn_slim"]
 every_architecture = pytest.mark.parametrize("name", models.names())
 DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]
-# What descends on a loss has parameters, a graph of operations and a backbone; what counts has none of these.
-BY_COUNTING = [name for name, spec in models.MODELS.items() if spec.learns_by == "counting"]
-every_descending = pytest.mark.parametrize("name", [name for name in models.names() if name not in BY_COUNTING])
-every_counting = pytest.mark.parametrize("name", BY_COUNTING)
+# What descends on a loss has parameters, a graph of operations and a backbone; all others have none of these.
+OF = {way: [name for name, spec in models.MODELS.items() if spec.learns_by == way] for way in ("descent", "counting")}
+every_descending = pytest.mark.parametrize("name", OF["descent"])
+every_counting = pytest.mark.parametrize("name", OF["counting"])
+every_other = pytest.mark.parametrize("name", [name for name in models.names() if name not in OF["descent"]])
 every_dense = pytest.mark.parametrize("name", DENSE)
-every_dense_network = pytest.mark.parametrize("name", [name for name in DENSE if name not in BY_COUNTING])
+every_dense_network = pytest.mark.parametrize("name", [name for name in DENSE if name in OF["descent"]])
 
 
 class Logits(nn.Module):
@@ -89,7 +90,9 @@ def test_the_output_fits_an_image_of_any_size(name: str, size: tuple[int, int]) 
 @pytest.mark.parametrize("size", [(1, 1), (33, 47)], ids=lambda size: "x".join(map(str, size)))
 def test_one_training_step_on_one_image_reaches_every_parameter(name: str, size: tuple[int, int]) -> None:
     model = copy.deepcopy(ready(name)).train()
-    kind_of(name).loss(model, images(*size)).backward()
+    loss = kind_of(name).loss
+    assert loss is not None
+    loss(model, images(*size)).backward()
     lacking = [key for key, parameter in model.named_parameters() if parameter.grad is None]
     assert lacking == []
     assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
@@ -225,8 +228,9 @@ def test_what_counts_learns_from_any_order_and_any_workers(name: str) -> None:
     assert torch.equal(one(shown).logits_NKHW, before), "what was derived of other counts is forgotten"
 
 
-@every_counting
-def test_what_counts_takes_no_weights_and_no_other_channels(name: str) -> None:
+@every_other
+def test_what_does_not_descend_takes_no_weights_and_no_other_channels(name: str) -> None:
+    assert list(models.create(name, K).parameters()) == []
     with pytest.raises(InputError, match=r"in_channels: 4: .* 3 channels alone"):
         models.create(name, K, in_channels=4)
     for refused in (

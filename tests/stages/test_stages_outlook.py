@@ -43,3 +43,11 @@ def test_a_crop_that_the_images_of_the_dataset_do_not_fill_is_told() -> None:
     assert note.startswith("augment.crop 64x32 (height x width) is larger than 8 of 8 images (most are 40x32 pixels")
     (note,) = outlook_of(recipe(*enough, "train.input_scale=0.5"))[0].notes
     assert "40x32 pixels at input_scale 0.5" in note
+
+
+def test_a_model_that_counts_takes_no_steps_and_fills_no_crop() -> None:
+    beside = recipe("architectures=[{arch: kmeans}, {arch: unet}]", "train.epochs=1")
+    counting, unet = outlook(beside, {"train": 8, "val": 2, "test": 3})
+    assert (counting.steps, counting.notes) == (0, ())
+    assert unet.steps > 0
+    assert unet.notes

@@ -240,7 +240,7 @@ def test_what_a_model_that_counts_would_ignore_is_refused_where_it_alone_was_ask
     with pytest.raises(InputError) as caught:
         check(recipe(f"architectures={entries}"))
     (line,) = str(caught.value).splitlines()[1:]
-    assert "architectures.0.train: kmeans counts what the training split shows, once, and would ignore epochs;" in line
+    assert "architectures.0.train: kmeans learns by counting and would ignore epochs;" in line
     check(
         recipe(f"architectures={[{**entries[0], 'train': {'input_scale': 0.5}}, entries[1]]}", "train.aux_weight=0.3")
     )

@@ -17,6 +17,7 @@ from segpipe.stages import evaluate as evaluate_stage
 from segpipe.stages import layout, parts
 from segpipe.stages import train as train_stage
 from segpipe.stages.retrain import RetrainResult, retrain
+from segpipe.train import counting
 from tests.fixtures.small import OPTIONS
 
 ARCHITECTURES = [{"arch": name, "options": options} for name, options in OPTIONS.items()]
@@ -54,7 +55,8 @@ def surroundings(home: Path, *, mlflow_uri: str | None = None) -> Iterator[pytes
 def forbid_work(patch: pytest.MonkeyPatch) -> None:
     """Makes it an error to read an image, to train or to evaluate."""
     patch.setattr(parts, "write_part", lambda part: pytest.fail("an image was read"))
-    patch.setattr(train_stage, "fit", lambda job, runtime: pytest.fail("a model was trained"))
+    for way in (train_stage, counting):
+        patch.setattr(way, "fit", lambda job, runtime: pytest.fail("a model was trained"))
     patch.setattr(evaluate_stage, "evaluate_share", lambda share: pytest.fail("a model was evaluated"))
 
 

@@ -13,6 +13,7 @@ from segpipe import models
 from segpipe.data.batch import Batch
 from segpipe.errors import InputError
 from segpipe.predictions import Poses
+from segpipe.tasks.told import things_of, told_of_things
 from segpipe.types import ClassInfo, ModelBundle
 
 
@@ -20,7 +21,7 @@ def told_of_objects(bundle: ModelBundle) -> tuple[str, ...]:
     """What must come with an image: "boxes" of its objects, and their "class_ids" where several classes have any."""
     if models.complete(bundle.arch, bundle.options)["framing"] == "image":
         return ()
-    return ("boxes",) if len(_things(bundle.classes)) == 1 else ("boxes", "class_ids")
+    return told_of_things(bundle.classes)
 
 
 def given_poses(batch: Batch, classes: Sequence[ClassInfo], framing: str) -> list[Poses]:
@@ -29,7 +30,7 @@ def given_poses(batch: Batch, classes: Sequence[ClassInfo], framing: str) -> lis
     Raises InputError where nothing says which they are.
     """
     height, width = batch.images_N3HW.shape[-2:]
-    things = _things(classes)
+    things = things_of(classes)
     if batch.given is not None:
         return [
             _unposed((height, width), each.boxes_M4.numpy(), np.full(len(each.boxes_M4), things[0]))
@@ -50,10 +51,6 @@ def given_poses(batch: Batch, classes: Sequence[ClassInfo], framing: str) -> lis
         )
     whole = np.array([[0.0, 0.0, width, height]])
     return [_unposed((height, width), whole, np.array(things)) for _ in batch.sample_ids]
-
-
-def _things(classes: Sequence[ClassInfo]) -> list[int]:
-    return [k for k, info in enumerate(classes) if info.is_thing] or list(range(len(classes)))
 
 
 def _unposed(size: tuple[int, int], boxes_M4: np.ndarray, class_ids_M: np.ndarray) -> Poses:
