@@ -16,8 +16,8 @@ from segpipe.models import DenseOutput
 from segpipe.models.spec import QueryOutput
 from segpipe.tasks.views import class_ids
 from segpipe.types import Inference, Window
+from tests.fixtures.nearest_colour import K, NearestColour, bundle, halves, painted
 from tests.fixtures.small import CLASSES, OPTIONS
-from tests.tasks.test_semantic import K, NearestColour, bundle, halves, painted
 
 ROOT = Path(__file__).parents[2]
 WINDOW = Window(size=(32, 48), overlap=0.5)
@@ -157,7 +157,7 @@ def test_one_logit_and_queries_are_seen_window_by_window_too() -> None:
 MEASURED = """
 import resource, sys, torch
 from dataclasses import replace
-from tests.tasks.test_semantic import bundle
+from tests.fixtures.nearest_colour import bundle
 from segpipe.data.batch import Batch
 from segpipe.models import DenseOutput
 from segpipe.tasks.views import class_ids

@@ -1,0 +1,161 @@
+"""A whole recipe: its reader, its checks across entries, and the training run that each entry is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from segpipe.config.entries import (
+    ArchitectureConfig,
+    DatasetConfig,
+    EvaluateConfig,
+    PromoteConfig,
+    ResourceConfig,
+)
+from segpipe.config.grid import expand_grids
+from segpipe.config.run import ENSEMBLE, RunConfig, TaskName
+from segpipe.config.strict import Strict, apply_override, dump_yaml, read_yaml, validate
+from segpipe.config.train import TrainConfig
+from segpipe.errors import InputError
+
+SHARED_BY_MEMBERS = ("sigmoid", "input_scale", "inference")  # keys of `train` in which members of an ensemble agree
+
+
+class Recipe(Strict):
+    """A whole experiment: dataset, architectures, training, evaluation, promotion."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="experiment, registered model and ledger name")
+    description: str = ""
+    task: TaskName = Field(
+        default="semantic", description="what the models are asked for; `segpipe list tasks` says what each needs"
+    )
+    dataset: DatasetConfig
+    architectures: tuple[ArchitectureConfig, ...] = Field(min_length=1)
+    train: TrainConfig
+    resources: ResourceConfig = ResourceConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    promote: PromoteConfig = PromoteConfig()
+
+    @model_validator(mode="after")
+    def labels_are_unique(self) -> Self:
+        labels = [entry.name for entry in self.architectures]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"architectures with the same label {twice}: give each a different `label`")
+        return self
+
+    @model_validator(mode="after")
+    def others_stand_above(self) -> Self:
+        for index, entry in enumerate(self.architectures):
+            trained = [above.name for above in self.architectures[:index] if not above.ensemble]
+            for key, labels in (("ensemble", entry.ensemble), ("start_from", (entry.start_from,))):
+                unknown = [label for label in labels if label is not None and label not in trained]
+                if unknown:
+                    raise ValueError(
+                        f"architectures.{index}.{key}: no entry above that is trained is labelled "
+                        f"{', '.join(unknown)}; there are: {', '.join(trained) or 'none'}"
+                    )
+            if entry.ensemble and self.task != "semantic":
+                raise ValueError(f"ensemble {entry.name!r}: of task {self.task} there is no mean; leave it out")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+        """Reads a recipe file and applies `key.path=value` overrides (values are YAML).
+
+        Raises InputError with every faulty key at once, each with its path, its value and what was expected.
+        """
+        return cls.parse(read_yaml(Path(path)), origin=str(path), overrides=overrides)
+
+    @classmethod
+    def parse(cls, document: Any, *, origin: str, overrides: tuple[str, ...] = ()) -> Recipe:
+        """Checks a recipe given as plain data; `origin` names it in errors."""
+        if not isinstance(document, dict):
+            raise InputError(f"{origin}: a recipe is a mapping of keys to values, found {type(document).__name__}")
+        if overrides:
+            document = copy.deepcopy(document)
+        for override in overrides:
+            apply_override(document, override)
+        recipe = validate(cls, expand_grids(document, origin=origin), origin)
+        faults = []
+        for index in range(len(recipe.architectures)):
+            try:
+                recipe.run_config(index, origin=origin)
+            except InputError as error:
+                faults.append(str(error))
+        if faults:
+            raise InputError("\n".join(faults))
+        return recipe
+
+    def to_yaml(self) -> str:
+        """The recipe with every default written out, as YAML that `load` takes."""
+        return dump_yaml(self.model_dump(mode="json"))
+
+    def run_configs(self) -> list[RunConfig]:
+        """The training of every architecture, in the recipe's order."""
+        return [self.run_config(index) for index in range(len(self.architectures))]
+
+    def index_of(self, label: str) -> int:
+        """The place of the architecture with this label. Raises InputError with the labels there are."""
+        labels = [entry.name for entry in self.architectures]
+        if label not in labels:
+            raise InputError(
+                f"recipe {self.name!r}: no architecture is labelled {label!r}; there are: {', '.join(labels)}"
+            )
+        return labels.index(label)
+
+    def run_config(self, index: int, *, origin: str = "recipe") -> RunConfig:
+        """The training of architecture `index`, its overrides applied; of an ensemble with those of its members.
+
+        Raises InputError on an unknown override, and on members that see images in different ways.
+        """
+        architecture = self.architectures[index]
+        if architecture.ensemble:
+            return self._ensemble_config(architecture, origin)
+        common = self.train.model_dump(mode="json")
+        if "loss" in architecture.train:  # of another loss, not further terms of the common one
+            del common["loss"]
+        merged = _deep_merge(common, architecture.train)
+        train = validate(TrainConfig, merged, origin, below=f"architectures.{index}.train.")
+        parent = architecture.start_from
+        return RunConfig(
+            experiment=self.name,
+            task=self.task,
+            arch=architecture.arch,
+            label=architecture.name,
+            options=architecture.options,
+            pretrained=architecture.pretrained,
+            start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin),
+            train=train,
+        )
+
+    def _ensemble_config(self, architecture: ArchitectureConfig, origin: str) -> RunConfig:
+        members = tuple(self.run_config(self.index_of(label), origin=origin) for label in architecture.ensemble)
+        for key in SHARED_BY_MEMBERS:
+            values = [getattr(member.train, key) for member in members]
+            if any(value != values[0] for value in values):
+                raise InputError(
+                    f"{origin}: ensemble {architecture.name!r}: the mean is of logits for the same pixels, and train."
+                    f"{key} differs between {', '.join(architecture.ensemble)}; give them the same"
+                )
+        return RunConfig(
+            experiment=self.name,
+            task=self.task,
+            arch=ENSEMBLE,
+            label=architecture.name,
+            options={},
+            pretrained=None,
+            train=members[0].train,
+            members=members,
+        )
+
+
+def _deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _deep_merge(merged[key], value) if both else value
+    return merged
