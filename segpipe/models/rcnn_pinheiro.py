@@ -101,6 +101,6 @@ SPEC = ModelSpec(
         "the window to the size of the label planes",
         "the recurrent network alone; the paper's plain ones, of windows of 133 and 67 pixels, are not members here",
         "kernels and the order of convolution, pooling and tanh were checked against another's code alone, which has "
-        "no second tanh; 25 and 50 channels are as remembered: the paper's text was not at hand, nor its table of results",
+        "no second tanh; 25 and 50 channels are as remembered: the paper was not at hand, nor its table of results",
     ),
 )

@@ -23,6 +23,7 @@ def test_multiply_adds_are_those_that_torchvision_prints(name: str) -> None:
     arch, options = RELEASES[name]
     meta = torchvision.models.get_model_weights(name).COCO_WITH_VOC_LABELS_V1.meta
     found = profile(arch, 21, size=(520, 520), runs=0, **options)
+    assert found.multiply_adds is not None
     assert round(found.multiply_adds / 1e9, 3) == meta["_ops"]
     assert found.flops == 2 * found.multiply_adds
     assert found.parameters == meta["num_params"]
