@@ -9,6 +9,7 @@ several threads add floats may differ.
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,23 +46,40 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counted:
-    """What one share comes to: the task's meter, kept predictions by sample id, and how long it took."""
+    """What one share comes to: the task's meter, kept predictions by sample id, and how long it took.
+
+    `latencies` are the seconds that an image of each batch took to be predicted, on the machine `timed_on`.
+    """
 
     meter: Any
     predictions: dict[str, Prediction]
     parameters: int
     seconds: float
+    latencies: tuple[float, ...]
+    timed_on: str
 
 
 @torch.inference_mode()
 def count(
-    model: nn.Module, ops: TaskOps, bundle: ModelBundle, batches: Iterable[Batch], *, keep: Collection[str] = ()
+    model: nn.Module,
+    ops: TaskOps,
+    bundle: ModelBundle,
+    batches: Iterable[Batch],
+    *,
+    keep: Collection[str] = (),
+    latencies: list[float] | None = None,
 ) -> tuple[Any, dict[str, Prediction]]:
-    """The task's meter after every batch, and the predictions of the samples in `keep`."""
+    """The task's meter after every batch, and the predictions of the samples in `keep`.
+
+    `latencies` gets the seconds that an image of each batch took to be predicted.
+    """
     meter = ops.meter()
     kept: dict[str, Prediction] = {}
     for batch in batches:
+        started = time.perf_counter()
         predictions = ops.predict(model, batch, bundle)
+        if latencies is not None:  # predictions lie on the CPU, so that no kernel of theirs is still at work
+            latencies.append((time.perf_counter() - started) / len(predictions))
         ops.measure(meter, predictions, batch)
         kept |= {name: found for name, found in zip(batch.sample_ids, predictions, strict=True) if name in keep}
     return meter, kept
@@ -71,10 +89,17 @@ def evaluate_share(share: Share) -> Counted:
     """Counts one share on this machine's accelerator, or in one thread of its CPU."""
     started = time.perf_counter()
     model, bundle, ops, batches = open_share(share)
+    latencies = list[float]()
     with one_thread():
-        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep))
-    parameters = sum(p.numel() for p in model.parameters())
-    return Counted(meter=meter, predictions=kept, parameters=parameters, seconds=time.perf_counter() - started)
+        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep), latencies=latencies)
+    return Counted(
+        meter=meter,
+        predictions=kept,
+        parameters=sum(p.numel() for p in model.parameters()),
+        seconds=time.perf_counter() - started,
+        latencies=tuple(latencies),
+        timed_on=torch.cuda.get_device_name() if torch.cuda.is_available() else "one thread of a CPU",
+    )
 
 
 def open_share(share: Share) -> tuple[nn.Module, ModelBundle, TaskOps, EvalBatches]:
@@ -150,6 +175,7 @@ def assemble(
         meter.merge(part.meter)
     sample_ids = dataset.sample_ids(share.split)
     groups = dataset.groups(share.split)
+    latencies = [seconds for part in counted for seconds in part.latencies]
     return EvalReport(
         experiment=experiment,
         arch=bundle.arch,
@@ -169,5 +195,7 @@ def assemble(
         code_version=bundle.code_version,
         scored_by=code_version(),
         seconds=sum(part.seconds for part in counted),
+        latency=statistics.median(latencies) if latencies else None,
+        timed_on=", ".join(dict.fromkeys(part.timed_on for part in counted)),
         **ops.report_fields(meter, sample_ids, groups),
     )

@@ -80,6 +80,18 @@ def report_of(counted: Sequence[Counted], share: Share) -> EvalReport:
     return assemble(counted, share=share, experiment="shapes", label="unet")
 
 
+def timed_as(report: EvalReport, other: EvalReport) -> EvalReport:
+    return replace(report, seconds=other.seconds, latency=other.latency)
+
+
+def test_an_image_takes_as_long_as_the_median_batch(share: Share) -> None:
+    counted = count(share, 2)
+    assert all(len(part.meter.per_sample) / 2 <= len(part.latencies) < len(part.meter.per_sample) for part in counted)
+    assert all(0 < sum(part.latencies) < part.seconds for part in counted)
+    report = report_of([replace(counted[0], latencies=(0.5, 9.0)), replace(counted[1], latencies=(0.25,))], share)
+    assert (report.latency, report.timed_on) == (0.5, "one thread of a CPU")
+
+
 @pytest.fixture(scope="module")
 def alone(share: Share) -> EvalReport:
     torch.set_num_threads(1)
@@ -90,7 +102,7 @@ def alone(share: Share) -> EvalReport:
 def test_any_number_of_workers_gives_the_same_report(share: Share, alone: EvalReport, world_size: int) -> None:
     counted = count(share, world_size)
     for order in (counted, counted[::-1]):
-        assert replace(report_of(order, share), seconds=alone.seconds) == alone
+        assert timed_as(report_of(order, share), alone) == alone
     found = [sample_id for part in counted for sample_id in part.meter.per_sample]
     assert sorted(found) == open_dataset(share.data).sample_ids("test")
 
@@ -99,7 +111,7 @@ def test_so_it_does_for_a_model_that_averages_views(folder: Path, share: Share, 
     views = Inference(scales=(0.75, 1.0), mirror=True)
     share = replace(share, checkpoint=save_model(folder / "views", inference=views))
     averaged = report_of(count(share, 1), share)
-    assert replace(report_of(count(share, 3), share), seconds=averaged.seconds) == averaged
+    assert timed_as(report_of(count(share, 3), share), averaged) == averaged
     assert averaged.weights_sha256 != alone.weights_sha256, "the same weights, but another model"
     assert averaged.confusion != alone.confusion
 
@@ -109,7 +121,7 @@ def test_so_it_does_for_a_model_with_a_crf(folder: Path, share: Share, alone: Ev
     refining = replace(share, checkpoint=save_model(folder / "crf", inference=replace(ONE_VIEW, crf=crf)))
     refined = report_of(count(refining, 1), refining)
     torch.set_num_threads(2)
-    assert replace(report_of(count(refining, 3), refining), seconds=refined.seconds) == refined
+    assert timed_as(report_of(count(refining, 3), refining), refined) == refined
     assert refined.weights_sha256 != alone.weights_sha256
     assert refined.confusion != alone.confusion
     # The search, on a model without one, counts the very same.
@@ -127,7 +139,7 @@ def test_threads_of_the_caller_change_nothing_and_come_back(share: Share, alone:
     torch.set_num_threads(2)
     report = report_of(count(share, 1), share)
     assert torch.get_num_threads() == 2
-    assert replace(report, seconds=alone.seconds) == alone
+    assert timed_as(report, alone) == alone
 
 
 @pytest.mark.parametrize("input_scale", [1.0, 0.5])

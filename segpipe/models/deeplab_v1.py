@@ -102,7 +102,7 @@ def _published(split: str, protocol: str, value: float, source: str) -> Publishe
     return Published(
         dataset="PASCAL VOC 2012",
         split=split,
-        protocol=f"DeepLab-LargeFOV trained on SBD, one scale; {protocol}",
+        protocol=f"DeepLab-LargeFOV, one scale; {protocol}",
         metric="miou",
         value=value,
         source=source,
@@ -137,8 +137,8 @@ SPEC = ModelSpec(
         "the dense CRF of the paper's best numbers is no part of the model",
     ),
     published=(
-        _published("val", "no CRF", 0.6225, "paper, table 1a"),
-        _published("test", "with a dense CRF", 0.703, "paper, table 1b"),
+        _published("val", "trained on SBD's train, no CRF", 0.6225, "paper, table 1a"),
+        _published("test", "trained on SBD's trainval, with a dense CRF", 0.703, "paper, table 1b"),
     ),
     counted=(
         _counted(20_505_429, "DeepLab-CRF-LargeFOV: 20.5 M"),

@@ -125,7 +125,7 @@ SPEC = ModelSpec(
         "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
     ),
     published=(
-        _published("evaluated at 16, one scale", 0.7666, "paper, table 3"),
+        _published("evaluated at 16, one scale", 0.7666, "paper, tables 3 and 4"),
         _published("evaluated at 8, six scales 0.5 to 1.75, mirrored as well", 0.7935, "paper, table 4"),
     ),
 )

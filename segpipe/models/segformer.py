@@ -181,7 +181,7 @@ def _published(dataset: str, size: str, *values: float) -> list[Published]:
             protocol=f"encoder pretrained on ImageNet-1k, crops of {size}, {scales}",
             metric="miou",
             value=value,
-            source="paper, table 1",
+            source="paper, table 1a",
         )
         for value, scales in zip(values, ("one scale", "several scales, flipped"), strict=False)
     ]
@@ -224,7 +224,7 @@ def _spec(
                 parameters=parameters,
                 num_classes=150,
                 source=f"transformers 5.23, SegformerForSemanticSegmentation of {member.upper()}'s sizes",
-                published=f"{printed} M (paper, table 2)",
+                published=f"{printed} M (encoder and decoder; paper, table 1a)",
             ),
         ),
         adapt=adapt,
@@ -232,7 +232,7 @@ def _spec(
 
 
 SPECS = (
-    _spec("b0", (0.374,), (0.762, 0.781), 3_752_694, "3.8"),
+    _spec("b0", (0.374, 0.380), (0.762, 0.781), 3_752_694, "3.8"),
     _spec("b1", (0.422, 0.431), (0.785, 0.800), 13_715_798, "13.7"),
     _spec("b2", (0.465, 0.475), (0.810, 0.822), 27_461_974, "27.5"),
     _spec("b3", (0.494, 0.500), (0.817, 0.833), 47_337_814, "47.3"),

@@ -139,10 +139,10 @@ SPECS = (
             Published(
                 dataset="CamVid",
                 split="test",
-                protocol="11 classes, 360 x 480, trained on 3433 images of several datasets",
+                protocol="11 classes, trained on 3433 road scenes, 140,000 steps without class weights",
                 metric="miou",
                 value=0.601,
-                source="paper, table 2",
+                source="paper, tables 2 and 3",
             ),
         ),
         counted=(_counted(29_449_355, "segnet"),),

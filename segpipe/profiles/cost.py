@@ -18,6 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from segpipe.models.spec import RegionOutput, RegionTarget
+from segpipe.profiles.fields import tensors_in
+
 
 class HeldBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's own are not typed
     """Counts the bytes of all tensors that are alive inside of `with`, and the most there ever were.
@@ -118,3 +121,21 @@ def latency(model: nn.Module, images_NCHW: Tensor, *, runs: int) -> float:
                 torch.cuda.synchronize(images_NCHW.device)
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])
+
+
+def summed_outputs(output: type, model: nn.Module, images_NCHW: Tensor) -> Tensor:
+    """A number that every output has a part in, as a loss: its backward pass is as large as that of one.
+
+    `output` is the model's kind of them; one that finds regions is told to find the whole image.
+    """
+    if output is not RegionOutput:
+        given = model(images_NCHW)
+    else:
+        height, width = images_NCHW.shape[-2:]
+        whole = RegionTarget(
+            boxes_M4=torch.tensor([[0.0, 0.0, width, height]]),
+            class_ids_M=torch.tensor([0]),
+            masks_MHW=torch.ones((1, height, width), dtype=torch.bool),
+        )
+        given = model(images_NCHW, [whole] * len(images_NCHW))
+    return torch.stack([tensor.float().mean() for tensor in tensors_in(given) if tensor.requires_grad]).sum()

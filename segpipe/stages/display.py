@@ -14,7 +14,7 @@ from segpipe import checkpoint, promotion, reports, tracking
 from segpipe.config import Recipe, RunConfig
 from segpipe.leaderboard import BoardRow
 from segpipe.shards import open_dataset
-from segpipe.stages import layout
+from segpipe.stages import costs, layout
 from segpipe.stages.registration import answer_form, local_bundle, model_tags
 from segpipe.types import EvalReport, TrainResult
 
@@ -66,6 +66,7 @@ def show_architecture(
     key = layout.run_key(result.config_digest, version, result.code_version)
     child = open_architecture(night, run, key=key, version=version, code=result.code_version)
     tracking.mirror_history(child, result.history)
+    costs.show(child, run, report, data=data)
     _record_datasets(child, [run], evaluated=report.split, data=data, version=version)
     tracking.record_evaluation(
         child,

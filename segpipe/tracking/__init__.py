@@ -25,7 +25,16 @@ from segpipe.tracking.registry import (
     set_alias,
     version_url,
 )
-from segpipe.tracking.runs import describe, finish, mirror_history, open_child, open_parent, run_url
+from segpipe.tracking.runs import (
+    describe,
+    finish,
+    has_params,
+    mirror_history,
+    open_child,
+    open_parent,
+    record_values,
+    run_url,
+)
 
 __all__ = [
     "MetricLogger",
@@ -39,6 +48,7 @@ __all__ = [
     "evaluation_metric",
     "finish",
     "has_model",
+    "has_params",
     "log_model",
     "markdown_table",
     "mirror_history",
@@ -48,6 +58,7 @@ __all__ = [
     "record_dataset",
     "record_evaluation",
     "record_recipe",
+    "record_values",
     "register",
     "registered_version",
     "run_url",

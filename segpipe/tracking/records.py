@@ -24,6 +24,7 @@ RECIPE = "recipe.yaml"
 PICTURES = "pictures"
 PICTURES_IN_NOTE = 4
 HEADING = "## Evaluation"
+LATENCY = "latency_ms"  # of an image
 CLASSES_IN_NOTE = 60
 PADDING = "&emsp;"  # MLflow draws the cells of a table without any distance, and trims what is a space by itself
 TITLES = {  # in the order of the columns
@@ -102,9 +103,11 @@ def record_evaluation(
 
 
 def headline_metrics(report: EvalReport) -> dict[str, float]:
-    """The `columns` of its metrics and the bounds of the primary one, by what `evaluation_metric` calls them."""
+    """The `columns` of its metrics, the bounds of the primary one and its latency, by what `evaluation_metric` calls
+    them."""
     bounds = {f"{report.primary}_low": report.low, f"{report.primary}_high": report.high}
-    shown = columns({**report.metrics, **bounds})
+    seconds = {} if report.latency is None else {LATENCY: 1000 * report.latency}
+    shown = columns({**report.metrics, **bounds, **seconds})
     return {evaluation_metric(report.split, name): float(value) for name, value in shown.items()}
 
 
@@ -142,7 +145,7 @@ def evaluation_note(report: EvalReport, pictures: Mapping[str, str]) -> str:
 
 {class_table}
 {_shown(pictures)}
-* model `{report.arch}` ({report.label}), {report.parameters / 1e6:.2f} M parameters
+* model `{report.arch}` ({report.label}), {report.parameters / 1e6:.2f} M parameters{_timed(report)}
 * dataset version `{report.dataset_version[:DIGEST_CHARACTERS]}`, protocol `{report.protocol}`
 * weights `{report.weights_sha256[:DIGEST_CHARACTERS]}` (SHA-256), recipe `{report.config_digest[:DIGEST_CHARACTERS]}`
 * code segpipe `{report.code_version}`
@@ -161,6 +164,10 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str | float |
     lines = [columns, *([_cell(value) for value in row] for row in rows)]
     head, *body = ["| " + " | ".join(f"{cell}{PADDING}" for cell in line) + " |" for line in lines]
     return [head, "|---" + "|---:" * (len(columns) - 1) + "|", *body]
+
+
+def _timed(report: EvalReport) -> str:
+    return "" if report.latency is None else f", {1000 * report.latency:.3g} ms an image on {report.timed_on}"
 
 
 def _shown(pictures: Mapping[str, str]) -> str:

@@ -84,6 +84,19 @@ def open_child(
         return run
 
 
+def has_params(run: RunRef, prefix: str) -> bool:
+    """Whether a run has parameters whose names begin so."""
+    with talking_to(run.tracking_uri) as client:
+        return any(name.startswith(prefix) for name in client.get_run(run.run_id).data.params)
+
+
+def record_values(run: RunRef, *, metrics: Mapping[str, float], params: Mapping[str, str | float | int]) -> None:
+    """Makes `metrics` the run's values, and adds parameters that it has not."""
+    with talking_to(run.tracking_uri) as client:
+        set_metrics(client, run.run_id, {metric_name(name): value for name, value in metrics.items()})
+        _log_new_params(client, run.run_id, params)
+
+
 def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
     """Logs the values of `history` that the run does not have yet (by metric and step); returns how many those were.
 

@@ -105,7 +105,8 @@ class EvalReport:
     and protocol are equal. `classes` are the names by class id. `low` and `high` bound the primary metric by a 95 %
     bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A score that is
     undefined (an IoU of a class absent from truth and prediction) is None. `code_version` trained the model,
-    `scored_by` scored it.
+    `scored_by` scored it. `latency` is how many seconds an image took from batch to prediction, the median of all
+    batches, on the machine that `timed_on` names.
 
     The evidence for the paired test stands by image, in dataset order, and by class id; what a task does not have is
     empty. `truth_counts[k]` is how much truth class k has (pixels, objects, segments, keypoints): no model changes it.
@@ -148,6 +149,8 @@ class EvalReport:
     code_version: str
     scored_by: str
     seconds: float
+    latency: float | None = field(default=None, metadata=LATER)
+    timed_on: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

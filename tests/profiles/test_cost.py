@@ -23,9 +23,34 @@ def test_multiply_adds_are_those_that_torchvision_prints(name: str) -> None:
     arch, options = RELEASES[name]
     meta = torchvision.models.get_model_weights(name).COCO_WITH_VOC_LABELS_V1.meta
     found = profile(arch, 21, size=(520, 520), runs=0, **options)
+    assert found.multiply_adds is not None
     assert round(found.multiply_adds / 1e9, 3) == meta["_ops"]
     assert found.flops == 2 * found.multiply_adds
     assert found.parameters == meta["num_params"]
+
+
+GIBI = 2**30  # HRNet's authors print multiply-adds in units of 1024 ** 3, and call them GFLOPs
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "size", "printed", "tolerance"),
+    [
+        ("segformer_b0", 150, (512, 512), 8.4e9, 0.05e9),  # paper, table 1a, "Flops"
+        ("segformer_b3", 150, (512, 512), 79.0e9, 0.15e9),
+        ("hrnet_w48", 19, (1024, 2048), 696.2 * GIBI, 0.05 * GIBI),  # HRNet-Semantic-Segmentation, README.md
+        ("hrnet_pose_w32", 17, (256, 192), 7.1 * GIBI, 0.05 * GIBI),  # deep-high-resolution-net.pytorch, README.md
+        ("hrnet_pose_w48", 17, (256, 192), 14.6 * GIBI, 0.05 * GIBI),
+        # Paper, table 5, at 513 as that of DeepLabV3 says; TensorFlow's profiler also counts what is no product.
+        ("deeplab_v3plus_xception", 21, (513, 513), 54.17e9, 0.2e9),
+    ],
+)
+def test_multiply_adds_are_those_that_authors_print(
+    name: str, num_classes: int, size: tuple[int, int], printed: float, tolerance: float
+) -> None:
+    with torch.device("meta"):
+        model = models.create(name, num_classes)
+        multiply_adds, _ = inference_cost(model, torch.zeros(1, 3, *size))
+    assert multiply_adds == pytest.approx(printed, abs=tolerance)
 
 
 def test_a_convolution_costs_its_kernel_at_every_cell() -> None:

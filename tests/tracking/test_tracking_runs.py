@@ -77,6 +77,18 @@ def test_many_and_odd_parameters_are_stored(open_run) -> None:
     assert len(client_of(child).get_run(child.run_id).data.params) == 150
 
 
+def test_values_are_recorded_once_and_found_by_how_their_names_begin(open_run) -> None:
+    run = open_run("a")
+    assert not tracking.has_params(run, "cost.")
+    for gflops in (2.5, 2.5, 3.5):
+        tracking.record_values(run, metrics={"cost/gflops": gflops}, params={"cost.image": f"{gflops}"})
+    data = client_of(run).get_run(run.run_id).data
+    assert (data.metrics, data.params["cost.image"]) == ({"cost/gflops": 3.5}, "2.5")
+    assert [value for _, value in steps(run, "cost/gflops")] == [2.5, 3.5]
+    assert tracking.has_params(run, "cost.")
+    assert not tracking.has_params(run, "costs")
+
+
 def test_history_is_mirrored_once(open_run) -> None:
     run = open_run("a")
     assert tracking.mirror_history(run, HISTORY[:1]) == 2

@@ -1,0 +1,73 @@
+"""What a training and its model cost wherever they run: what is put on record beside a training's parameters.
+
+Above `cost.py` and `fields.py`; nothing here is computed, so that it costs a second or two and no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from segpipe import models
+from segpipe.models.spec import RegionOutput
+from segpipe.profiles.cost import inference_cost, summed_outputs, training_bytes
+from segpipe.profiles.fields import Fields, fields_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """Of one architecture with its options, in float32; None is what was not counted, and `uncounted` says why.
+
+    `multiply_adds` and `pass_bytes` are of one evaluated image of `size` (H, W), `crop_multiply_adds` of one crop in a
+    training, and `step_bytes` of a step on a batch of these, forward and backward, without an optimiser's state.
+    `fields` are None of a method that has none.
+    """
+
+    size: tuple[int, int]
+    parameters: int
+    multiply_adds: int | None = None
+    pass_bytes: int | None = None
+    crop_multiply_adds: int | None = None
+    step_bytes: int | None = None
+    fields: Fields | None = None
+    uncounted: str = ""
+
+
+def account(
+    name: str,
+    num_classes: int,
+    options: Mapping[str, Any],
+    *,
+    size: tuple[int, int],
+    crops: tuple[int, int, int] | None,
+) -> Account:
+    """Counts an architecture for images of `size` and batches of `crops` (N, H, W); None of what has no training.
+
+    Raises InputError on an unknown architecture or option.
+    """
+    spec = models.spec(name)
+    with torch.device("meta"):
+        model = models.create(name, num_classes, **options)
+        parameters = sum(p.numel() for p in model.parameters())
+        if spec.learns_by == "counting":
+            return Account(size=size, parameters=parameters, uncounted="it is no network")
+        made = partial(Account, size=size, parameters=parameters, fields=fields_of(name, num_classes, options))
+        if spec.output is RegionOutput:
+            # It would have to be run in earnest, with the memory that this takes.
+            return made(uncounted="a detector's depend on what it finds")
+        multiply_adds, pass_bytes = inference_cost(model, torch.zeros(1, 3, *size))
+        if crops is None:
+            return made(multiply_adds=multiply_adds, pass_bytes=pass_bytes)
+        number, *sides = crops
+        crop_multiply_adds, _ = inference_cost(model, torch.zeros(1, 3, *sides))
+        step_bytes = training_bytes(model, torch.zeros(number, 3, *sides), partial(summed_outputs, spec.output))
+    return made(
+        multiply_adds=multiply_adds,
+        pass_bytes=pass_bytes,
+        crop_multiply_adds=crop_multiply_adds,
+        step_bytes=step_bytes,
+    )

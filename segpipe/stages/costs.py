@@ -1,0 +1,97 @@
+"""What a trained model costs, as its run in MLflow tells it: beside its parameters, once. Below `display.py`.
+
+Counted from the run's config and the dataset, without computing anything; seconds are measured by the evaluation, and
+stand in its report. Nothing decides by these numbers, and no fault of theirs ends a night.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from segpipe import checkpoint, models, tracking
+from segpipe.config import RunConfig
+from segpipe.errors import SegpipeError
+from segpipe.profiles import Account, account
+from segpipe.shards import open_dataset
+from segpipe.stages.numbers import counted
+from segpipe.types import EvalReport, ModelBundle
+
+_log = logging.getLogger(__name__)
+PREFIX = "cost"
+GIGA = 1e9
+
+
+def show(child: tracking.RunRef, run: RunConfig, report: EvalReport, *, data: str) -> None:
+    """Counts what the model of a run costs, unless MLflow has it, and shows it there. Raises as MLflow alone does."""
+    if tracking.has_params(child, f"{PREFIX}."):
+        return
+    try:
+        found = _account(run, checkpoint.load_bundle(report.checkpoint), report, data=data)
+    except Exception as error:  # noqa: BLE001 - torch raises all kinds, and the night is done but for these numbers
+        _log.warning(
+            "the cost of %s is not counted: %s", run.label, error, exc_info=not isinstance(error, SegpipeError)
+        )
+        tracking.record_values(child, metrics={}, params={f"{PREFIX}.not_counted": f"a fault: {error}"})
+        return
+    if found.uncounted:
+        _log.info("%s: multiply-adds and memory are not counted: %s", run.label, found.uncounted)
+    tracking.record_values(child, metrics=_metrics(found), params=_params(found, run))
+
+
+def _account(run: RunConfig, bundle: ModelBundle, report: EvalReport, *, data: str) -> Account:
+    """For images of the most frequent size among those that were evaluated."""
+    sizes = open_dataset(data, version=report.dataset_version).sizes(report.split)
+    (height, width), _ = Counter(sizes).most_common(1)[0]
+    scale = bundle.input_scale
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    trained = not run.members and models.spec(bundle.arch).learns_by == "descent"
+    crops = (run.train.batch_size, *run.train.augment.crop) if trained else None
+    outputs = 1 if bundle.sigmoid else len(bundle.classes)
+    return account(bundle.arch, outputs, bundle.options, size=size, crops=crops)
+
+
+def _metrics(found: Account) -> dict[str, float]:
+    """By which a table of runs is sorted; a FLOP is a multiplication or an addition."""
+    known = {
+        f"{PREFIX}/parameters": found.parameters,
+        f"{PREFIX}/gflops": _scaled(found.multiply_adds, 2 / GIGA),
+        f"{PREFIX}/step_gb": _scaled(found.step_bytes, 1 / GIGA),
+    }
+    return {name: float(value) for name, value in known.items() if value is not None}
+
+
+def _params(found: Account, run: RunConfig) -> dict[str, str | float | int]:
+    """What the metrics are of, and the rest."""
+    height, width = found.size
+    known: dict[str, str | float | None] = {
+        f"{PREFIX}.image": f"{height}x{width}",
+        f"{PREFIX}.pass_gb": _scaled(found.pass_bytes, 1 / GIGA),
+        f"{PREFIX}.crop_gflops": _scaled(found.crop_multiply_adds, 2 / GIGA),
+        f"{PREFIX}.step": None if found.step_bytes is None else _step(run),
+        f"{PREFIX}.not_counted": found.uncounted or None,
+    }
+    fields = found.fields
+    if fields is not None:
+        known |= {
+            f"{PREFIX}.receptive_field": _extent(fields.receptive_field, fields.not_followed),
+            f"{PREFIX}.field_of_view": _extent(fields.field_of_view, fields.not_followed),
+        }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _step(run: RunConfig) -> str:
+    height, width = run.train.augment.crop
+    return f"{counted(run.train.batch_size, 'crop')} of {height}x{width}, float32, without the optimiser's state"
+
+
+def _extent(extent: tuple[int, int] | None, not_followed: Sequence[str]) -> str:
+    if extent is not None:
+        return f"{extent[0]}x{extent[1]}"
+    return f"not known ({', '.join(not_followed)})" if not_followed else "the whole image"
+
+
+def _scaled(count: int | None, factor: float) -> float | None:
+    """To four digits."""
+    return None if count is None else float(f"{count * factor:.4g}")

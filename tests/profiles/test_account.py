@@ -1,0 +1,74 @@
+"""What is put on record of a training: the parts by themselves, and what cannot be counted by its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from segpipe import models
+from segpipe.errors import InputError
+from segpipe.profiles import account, profile
+from segpipe.profiles.fields import fields_of
+
+
+def test_it_is_the_profile_at_either_size() -> None:
+    options = {"backbone": "resnet18", "width": 4}
+    found = account("unet", 3, options, size=(64, 96), crops=(1, 32, 48))
+    whole, crop = (profile("unet", 3, size=size, runs=0, **options) for size in ((64, 96), (32, 48)))
+    assert (found.size, found.parameters) == ((64, 96), whole.parameters)
+    assert (found.multiply_adds, found.pass_bytes) == (whole.multiply_adds, whole.inference_bytes)
+    assert (found.crop_multiply_adds, found.step_bytes) == (crop.multiply_adds, crop.training_bytes)
+    assert found.fields is not None
+    assert found.fields.receptive_field == whole.receptive_field == (435, 435)
+    assert found.uncounted == ""
+
+
+def test_a_step_grows_with_its_batch_and_a_pass_does_not() -> None:
+    one, four = (
+        account("unet", 3, {"backbone": "resnet18", "width": 4}, size=(32, 32), crops=(number, 32, 32))
+        for number in (1, 4)
+    )
+    assert one.step_bytes is not None
+    assert four.step_bytes is not None
+    assert one.step_bytes < four.step_bytes < 4 * one.step_bytes
+    assert (one.pass_bytes, one.crop_multiply_adds) == (four.pass_bytes, four.crop_multiply_adds)
+
+
+def test_an_ensemble_has_no_step_of_its_own() -> None:
+    member = {"arch": "unet", "options": {"backbone": "resnet18", "width": 4}}
+    one = account("unet", 3, member["options"], size=(32, 48), crops=None)
+    both = account("ensemble", 3, {"members": [member, member]}, size=(32, 48), crops=None)
+    assert one.multiply_adds is not None
+    assert (both.parameters, both.multiply_adds) == (2 * one.parameters, 2 * one.multiply_adds)
+    assert (both.crop_multiply_adds, both.step_bytes) == (None, None)
+    assert both.fields is not None
+    assert one.fields is not None
+    assert both.fields.field_of_view == one.fields.field_of_view
+
+
+def test_a_detector_tells_its_size_and_field_alone() -> None:
+    found = account("mask_rcnn", 3, models.spec("mask_rcnn").tiny, size=(64, 64), crops=(2, 64, 64))
+    assert found.parameters > 0
+    assert (found.multiply_adds, found.step_bytes) == (None, None)
+    assert found.uncounted == "a detector's depend on what it finds"
+    assert found.fields is not None
+    assert found.fields.receptive_field is not None
+
+
+@pytest.mark.parametrize("name", [name for name, spec in models.MODELS.items() if spec.learns_by == "counting"])
+def test_a_method_without_a_network_says_so(name: str) -> None:
+    found = account(name, 3, {}, size=(20, 30), crops=None)
+    assert (found.parameters, found.multiply_adds, found.fields) == (0, None, None)
+    assert found.uncounted == "it is no network"
+    assert fields_of(name, 3, {}).not_followed == ("it is no network",)
+
+
+@pytest.mark.parametrize("side", [1, 7, 33])
+def test_images_may_have_any_size(side: int) -> None:
+    found = account("deeplab_v3", 2, models.spec("deeplab_v3").tiny, size=(side, side + 1), crops=(1, side, side))
+    assert found.multiply_adds is not None
+    assert found.multiply_adds > 0
+
+
+def test_what_is_wrong_is_named() -> None:
+    with pytest.raises(InputError, match="unet: unknown option 'depth'"):
+        account("unet", 2, {"depth": 3}, size=(32, 32), crops=None)
