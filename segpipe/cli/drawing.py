@@ -21,6 +21,33 @@ def say(console: Console, text: object, style: str = "") -> None:
     console.print(Text(printable(text), style=style), soft_wrap=True)
 
 
+def points(console: Console, texts: Iterable[str]) -> None:
+    """One point for each text: on a terminal broken between words, with what follows set in as it begins."""
+    if not console.is_terminal:
+        for text in texts:
+            say(console, f"  - {text}")
+        return
+    grid = Table.grid(padding=(0, 1))
+    for text in texts:
+        grid.add_row(" ", "-", Text(printable(text), overflow="fold"))
+    console.print(grid)
+
+
+def figure(console: Console, text: str) -> None:
+    """A drawing made of lines, which are broken nowhere; of one that is too wide it says so."""
+    lines = text.splitlines()
+    widest = max(map(len, lines), default=0)
+    if not console.is_terminal or widest <= console.width:
+        say(console, text)
+        return
+    for line in lines:
+        console.print(Text(printable(line)), no_wrap=True, overflow="ellipsis")
+    say(
+        console,
+        f"(cut off: the figure has {widest} columns, this terminal {console.width}; widen it, or add | less -S)",
+    )
+
+
 def table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A plain table; numbers stand right, words that have a colour in `MARKS` get it."""
     if title:  # not as the table's own, which is broken at the table's width

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
-from segpipe.cli.drawing import percent, say, table
+from segpipe.cli.drawing import figure, percent, points, say, table
 from segpipe.stages.numbers import counted, file_size
 
 
@@ -17,32 +17,54 @@ def architecture(console: Console, entry: Mapping[str, Any]) -> None:
     say(console, f"{entry['name']}: {entry['paper']}", "bold")
     say(console, f"for {', '.join(entry['tasks'])}")
     if entry["drawing"]:
-        say(console, f"\n{entry['drawing']}\n")
-    options = [(key, _value(value), _value(found["options"][key])) for key, value in entry["options"].items()]
-    table(console, "Options", ("option", "default", "here"), options)
+        say(console, "")
+        figure(console, entry["drawing"])
+        say(console, "")
+    _options(console, entry["options"], found["options"])
     height, width = found["size"]
     title = f"Cost of one image of {height}x{width} with {counted(found['num_classes'], 'class', 'classes')}"
     table(console, title, ("what", "value", "how"), _costs(found))
-    if found["not_followed"]:
-        say(console, f"not followed, so that the whole of a map was taken: {', '.join(found['not_followed'])}")
-    if entry["counted"]:
-        counts = [(f"{c['parameters']:,}", c["num_classes"], _set(c["options"]), c["source"]) for c in entry["counted"]]
-        table(console, "Parameters as others count them", ("parameters", "classes", "options", "source"), counts)
-    if entry["published"]:
-        numbers = [
-            (p["dataset"], p["split"], p["metric"], percent(p["value"]), p["protocol"], p["source"])
-            for p in entry["published"]
-        ]
-        columns = ("dataset", "split", "metric", "%", "protocol", "source")
-        table(console, "Published (not measured here)", columns, numbers)
-    say(console, "Departures from the paper", "italic")
-    for text in entry["differs"]:
-        say(console, f"  - {text}")
+    if found["not_followed"] and found["multiply_adds"] is not None:
+        say(console, f"why a field is not known: {', '.join(found['not_followed'])}")
+    for title, texts in (
+        ("Parameters as others count them", [_counted(each) for each in entry["counted"]]),
+        ("Published (not measured here)", [_published(each) for each in entry["published"]]),
+        ("Departures from the paper", entry["differs"]),
+    ):
+        if texts:
+            say(console, title, "italic")
+            points(console, texts)
+
+
+def _options(console: Console, defaults: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+    if not defaults:
+        say(console, "no options")
+    elif used == defaults:
+        table(console, "Options", ("option", "default"), [(key, _value(value)) for key, value in defaults.items()])
+    else:
+        rows = [(key, _value(value), _value(used[key])) for key, value in defaults.items()]
+        table(console, "Options", ("option", "default", "here"), rows)
+
+
+def _counted(count: Mapping[str, Any]) -> str:
+    changed = f", {_set(count['options'])}" if count["options"] else ""
+    printed = f"; printed as {count['published']}" if count["published"] else ""
+    classes = counted(count["num_classes"], "class", "classes")
+    return f"{count['parameters']:,} with {classes}{changed}: {count['source']}{printed}"
+
+
+def _published(number: Mapping[str, Any]) -> str:
+    where = f"{number['dataset']} {number['split']}"
+    return f"{percent(number['value'])} % {number['metric']} on {where}: {number['protocol']} ({number['source']})"
 
 
 def _costs(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    seconds, threads = found["latency_seconds"], counted(found["threads"], "thread")
-    timed = f"median of {counted(found['latency_runs'], 'pass', 'passes')} on this CPU, {threads}, float32"
+    seconds = found["latency_seconds"]
+    passes, threads = counted(found["latency_runs"], "pass", "passes"), counted(found["threads"], "thread")
+    timed = f"median of {passes} on this CPU, {threads}, float32"
+    time_of_a_pass = ("time of a pass", _duration(seconds), "not timed" if seconds is None else timed)
+    if found["multiply_adds"] is None:
+        return [("parameters", "0", "no network: it learns by counting"), time_of_a_pass]
     frozen = found["parameters"] - found["trainable_parameters"]
     return [
         ("parameters", f"{found['parameters']:,}", f"of which {frozen:,} are not trained" if frozen else "all trained"),
@@ -57,18 +79,26 @@ def _costs(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             file_size(found["training_bytes"]),
             "the same forward and backward, with gradients, without an optimiser's state",
         ),
-        ("seconds of a pass", "-" if seconds is None else f"{seconds:.3f}", "not timed" if seconds is None else timed),
-        ("receptive field", _field(found["receptive_field"]), "pixels that a cell of the backbone's last map sees"),
-        ("field of view", _field(found["field_of_view"]), "pixels that one pixel of the answer can depend on"),
+        time_of_a_pass,
+        ("receptive field", _field(found, "receptive_field"), "pixels that a cell of the backbone's last map sees"),
+        ("field of view", _field(found, "field_of_view"), "pixels that one pixel of the answer can depend on"),
     ]
 
 
-def _field(extent: Sequence[int] | None) -> str:
-    return "whole image" if extent is None else f"{extent[0]} x {extent[1]}"
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def _field(found: Mapping[str, Any], which: str) -> str:
+    if found[which] is not None:
+        return "{} x {}".format(*found[which])
+    return "not known" if found["not_followed"] else "whole image"
 
 
 def _set(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={_value(value)}" for key, value in options.items()) or "-"
+    return ", ".join(f"{key}={_value(value)}" for key, value in options.items())
 
 
 def _value(value: object) -> str:

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from segpipe import reports, storage
-from segpipe.cli import data_views, views
+from segpipe.cli import data_views, model_views, views
 from segpipe.leaderboard import rank
 from segpipe.promotion.gate import refuse
-from segpipe.stages import doctor, layout, nights
+from segpipe.stages import catalogue, doctor, layout, nights
 from segpipe.stages.doctor.finding import Check
 from segpipe.stages.results import IngestResult, RetrainResult
 from segpipe.types import QuarantineEntry
@@ -61,6 +61,43 @@ def test_one_architecture_is_shown_with_its_figure_cost_and_numbers() -> None:
     assert "whole image" in shown
     assert all(words in shown for words in ("77.21", "PASCAL VOC 2012", "42,004,074", "arXiv:1706.05587"))
     assert all(text in shown for text in told["differs"])
+
+
+def test_a_method_without_a_network_is_shown_by_its_time_alone() -> None:
+    words = ("models", "show", "kmeans", "--size", "32x40", "--classes", "3")
+    told = document(segpipe(*words, "--runs", "0", "--json"))
+    assert (told["profile"]["parameters"], told["profile"]["multiply_adds"]) == (0, None)
+    shown = segpipe(*words, "--runs", "1").stdout
+    assert "no network: it learns by counting" in shown
+    assert " ms " in shown
+    assert "multiply-adds" not in shown
+    assert "why a field" not in shown
+
+
+def test_on_a_narrow_terminal_points_are_set_in_and_a_figure_says_that_it_is_cut() -> None:
+    told = catalogue.model("pspnet", {}, num_classes=3, size=(32, 32), runs=0)
+    widths, texts = (60, 200), {}
+    for width in widths:
+        console = Console(
+            record=True,
+            width=width,
+            force_terminal=True,
+            color_system=None,
+            file=open(os.devnull, "w"),  # noqa: SIM115
+        )
+        model_views.architecture(console, told)
+        console.file.close()
+        texts[width] = console.export_text()
+    figure = told["drawing"].splitlines()
+    assert told["drawing"] in texts[200]
+    assert "cut off" not in texts[200]
+    assert all(line[:40] in texts[60] for line in figure)
+    assert f"(cut off: the figure has {max(map(len, figure))} columns, this terminal 60;" in texts[60]
+    departures = texts[60].partition("Departures from the paper\n")[2].splitlines()
+    assert all(line.startswith(("  - ", "    ")) and len(line) <= 60 for line in departures if line.strip())
+    assert "80.20 % miou on Cityscapes test: ResNet-101, " in texts[200]
+    assert "49,180,908 with 150 classes, backbone=resnet50_deep: " in texts[200]
+    assert "here" not in texts[200].split("Cost of")[0].split(), "a column more where an option was set alone"
 
 
 @pytest.mark.parametrize(
