@@ -86,7 +86,7 @@ def profile(
         model = models.create(name, num_classes, **options)
         images_13HW = torch.zeros(1, 3, *size)
         multiply_adds, inference_bytes, step_bytes = None, None, None
-        if spec.learns_by != "counting":
+        if spec.learns_by == "descent":
             multiply_adds, inference_bytes = inference_cost(model, images_13HW)
             step_bytes = training_bytes(model, images_13HW, partial(summed_outputs, spec.output))
     fields, seconds = fields_of(name, num_classes, options), None

@@ -53,7 +53,7 @@ def account(
     with torch.device("meta"):
         model = models.create(name, num_classes, **options)
         parameters = sum(p.numel() for p in model.parameters())
-        if spec.learns_by == "counting":
+        if spec.learns_by != "descent":
             return Account(size=size, parameters=parameters, uncounted="it is no network")
         made = partial(Account, size=size, parameters=parameters, fields=fields_of(name, num_classes, options))
         if spec.output is RegionOutput:

@@ -40,7 +40,7 @@ class Fields:
 
 def fields_of(name: str, num_classes: int, options: Mapping[str, Any]) -> Fields:
     """The fields of an architecture, by a pass without numbers. Raises InputError as `models.create`."""
-    if models.spec(name).learns_by == "counting":
+    if models.spec(name).learns_by != "descent":
         return Fields(receptive_field=None, field_of_view=None, not_followed=("it is no network",))
     output = models.spec(name).output
     side, unread = TRACED_SIDE, set[str]()

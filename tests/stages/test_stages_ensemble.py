@@ -23,7 +23,7 @@ from tests.stages.toy_night import SCENES, Told, forbid_work, recipe, runs_of, s
 pytestmark = pytest.mark.xdist_group("nights")
 BOTH: dict[str, Any] = {
     **SCENES,
-    "architectures": [{"ensemble": ["unet", "deeplab_v3plus"], "label": "both"}, *SCENES["architectures"]],
+    "architectures": [*SCENES["architectures"], {"ensemble": ["unet", "deeplab_v3plus"], "label": "both"}],
 }
 
 
@@ -126,22 +126,22 @@ def test_it_is_checked_and_looked_at_before_any_work() -> None:
     found = recipe(document=BOTH)
     listed = preflight.check(found)
     assert [(each.label, each.steps > 0) for each in outlook.outlook(found, listed.samples)] == [
-        ("both", False),
         ("unet", True),
         ("deeplab_v3plus", True),
+        ("both", False),
     ]
-    queries = {**BOTH, "architectures": [*BOTH["architectures"], {"arch": "mask2former"}]}
-    queries["architectures"][0] = {"ensemble": ["unet", "mask2former"]}
+    entries = [*SCENES["architectures"], {"arch": "mask2former"}, {"ensemble": ["unet", "mask2former"]}]
+    queries = {**BOTH, "architectures": entries}
     with pytest.raises(InputError) as caught:
         preflight.check(recipe(document=queries))
     (line,) = str(caught.value).splitlines()[1:]
     assert line.startswith(
-        "  architectures.0.ensemble: mask2former is a mask2former, which has no logits for every pix"
+        "  architectures.3.ensemble: mask2former is a mask2former, which has no logits for every pix"
     )
 
 
 def test_without_its_members_it_cannot_be_made(tmp_path: Path, home: Path, first: Told) -> None:
-    run = resolve(recipe(document=BOTH).run_config(0))
+    run = resolve(recipe(document=BOTH).run_config(2))
     with surroundings(home), pytest.raises(InputError, match="both: its members unet, deeplab_v3plus did not come out"):
         train_stage.train(
             run,
