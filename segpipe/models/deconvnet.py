@@ -77,7 +77,8 @@ def _norm_relu(channels: int) -> nn.Sequential:
 
 def _deconvolution(in_channels: int, out_channels: int, kernel_size: int, *, padding: int) -> nn.Sequential:
     made = nn.ConvTranspose2d(in_channels, out_channels, kernel_size, padding=padding)
-    nn.init.normal_(made.weight, 0, 0.01)
+    # From a deviation of 0.01 the norms behind make every step of AdamW a leap: it stayed at 0.39 mIoU on eight images.
+    nn.init.kaiming_normal_(made.weight, nonlinearity="relu")
     nn.init.zeros_(made.bias)  # type: ignore[arg-type]
     return nn.Sequential(made, *_norm_relu(out_channels))
 
@@ -115,6 +116,7 @@ SPEC = ModelSpec(
         "maximum; a coarsest map below 7 x 7 is filled up with zeros",
         "torchvision's VGG-16 with batch norm; the authors put theirs between layers trained without",
         "trained at once; the paper trains on crops of single objects first",
+        "deconvolutions start from He et al.'s normal distribution (arXiv:1502.01852), which is as wide as each needs",
         "a single value per channel (batch 1, one cell behind fc6) is normalised by the running statistics",
     ),
     published=(_published(0.696, "no CRF"), _published(0.705, "with a dense CRF")),
