@@ -38,6 +38,9 @@ test: install ## the tests (at most 15 minutes on 2 cores)
 soak: install ## every trial of the rows A and E of the goal sheet, with their table (about 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout 7200 --soak tests/soak
 
+learn: install ## each architecture learns eight images by heart, and compiled says the same (not yet timed as a whole)
+	$(BIN)/python -m pytest -q -n 2 --timeout 1200 --learn tests/learn
+
 check: install ## lint, format, strict types, walls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -101,4 +104,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-data lock clean clean-results
+.PHONY: help install demo test soak learn check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-data lock clean clean-results

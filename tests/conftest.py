@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.fixtures import learnt
 from tests.fixtures.trials import PROPERTY, Trials, table
 
 settings.register_profile("segpipe", derandomize=True, deadline=None, print_blob=True)
@@ -47,6 +48,7 @@ THIRD_PARTY_WARNINGS = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("segpipe", "the goal sheet of reliability (tests/soak)")
     group.addoption("--soak", action="store_true", help="every trial of every row, not a tenth; a table at the end")
+    group.addoption("--learn", action="store_true", help="tests/learn as a whole; a table at the end")
     group.addoption("--trial", type=int, metavar="N", help="this trial of the chosen test alone, to repeat a fault")
 
 
@@ -62,14 +64,18 @@ def trials(request: pytest.FixtureRequest) -> Trials:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The rows of the goal sheet with their counts, after a soak."""
-    if not terminalreporter.config.getoption("--soak"):
-        return
+    """The rows of the goal sheet with their counts, after a soak; what each network learnt, after `--learn`."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
-    told = [value for report in reports for name, value in report.user_properties if name == PROPERTY]
-    terminalreporter.section("goal sheet")
-    for line in table(told):
-        terminalreporter.write_line(line)
+    for option, title, rows in (("--soak", PROPERTY, table), ("--learn", learnt.PROPERTY, learnt.table)):
+        if terminalreporter.config.getoption(option):
+            terminalreporter.section(title)
+            for line in rows([value for each in reports for name, value in each.user_properties if name == title]):
+                terminalreporter.write_line(line)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make learn` alone collects tests/learn: it trains for half an hour."""
+    return True if collection_path.name == "learn" and not config.getoption("--learn") else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -56,8 +56,10 @@ class DeconvNet(nn.Module):
         )
         self.unpool = MaxUnpool()
         self.score = nn.Conv2d(decoder[-1][-1][1], num_classes, 1)
-        nn.init.normal_(self.score.weight, 0, 0.01)
         nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]
+        # From a deviation of 0.01 the norms behind make every step of AdamW a leap: on eight images it stayed at 0.39.
+        for layer in (backbone.get_submodule("fc6"), backbone.get_submodule("fc7"), self.score):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         *layers, fc6, fc7 = self.backbone.children()
@@ -77,7 +79,7 @@ def _norm_relu(channels: int) -> nn.Sequential:
 
 def _deconvolution(in_channels: int, out_channels: int, kernel_size: int, *, padding: int) -> nn.Sequential:
     made = nn.ConvTranspose2d(in_channels, out_channels, kernel_size, padding=padding)
-    nn.init.normal_(made.weight, 0, 0.01)
+    nn.init.kaiming_normal_(made.weight, nonlinearity="relu")
     nn.init.zeros_(made.bias)  # type: ignore[arg-type]
     return nn.Sequential(made, *_norm_relu(out_channels))
 
@@ -115,6 +117,7 @@ SPEC = ModelSpec(
         "maximum; a coarsest map below 7 x 7 is filled up with zeros",
         "torchvision's VGG-16 with batch norm; the authors put theirs between layers trained without",
         "trained at once; the paper trains on crops of single objects first",
+        "the layers after conv5 start from He et al.'s normal distribution (arXiv:1502.01852)",
         "a single value per channel (batch 1, one cell behind fc6) is normalised by the running statistics",
     ),
     published=(_published(0.696, "no CRF"), _published(0.705, "with a dense CRF")),
