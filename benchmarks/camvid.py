@@ -51,7 +51,7 @@ def recipe_of(name: str, seed: int, epochs: int, options: argparse.Namespace) ->
     height, width = (int(part) for part in options.crop.split("x"))
     entry: dict[str, Any] = {"arch": name, "options": options_of(name, whole=options.whole)}
     if options.pretrained:
-        entry["pretrained"] = "DEFAULT"
+        entry["pretrained"] = "DEFAULT"  # refused, with what there is, by what has none: name others with --archs
     return Recipe.parse(
         {
             "name": "camvid_table",

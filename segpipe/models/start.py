@@ -20,7 +20,13 @@ _log = logging.getLogger(__name__)
 def fitting(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], *, start: str) -> list[str]:
     """The keys that both have in one shape. Raises InputError unless all of the backbone is among them."""
     found = [key for key, tensor in ours.items() if key in theirs and theirs[key].shape == tensor.shape]
-    lacking = [key for key in ours if key.startswith("backbone.") and key not in set(found)]
+    there = set(found)
+    # A norm that was frozen counted no batches; torch starts the count at 0.
+    lacking = [
+        key
+        for key in ours
+        if key.startswith("backbone.") and key not in there and not key.endswith("num_batches_tracked")
+    ]
     if lacking:
         raise InputError(
             f"start_from {start!r}: its model lacks {len(lacking)} tensors of this one's backbone, or has them in "

@@ -47,7 +47,10 @@ def sampled_probabilities(model: nn.Module, images_NCHW: Tensor, *, passes: int,
     mean_NKHW = square_NKHW = torch.zeros(())
     with torch.no_grad(), _dropout_alone(model), _seeded(seed, images_NCHW.device):
         for number in range(1, passes + 1):
-            probability_NKHW = model(images_NCHW).logits_NKHW.float().softmax(1)
+            logits_NKHW = model(images_NCHW).logits_NKHW.float()
+            if logits_NKHW.shape[1] == 1:  # of two classes: (0, z), whose softmax is z's sigmoid
+                logits_NKHW = torch.cat((torch.zeros_like(logits_NKHW), logits_NKHW), dim=1)
+            probability_NKHW = logits_NKHW.softmax(1)
             # Welford's update: a sum of squares would lose small variances to rounding.
             if number == 1:
                 mean_NKHW, square_NKHW = probability_NKHW, torch.zeros_like(probability_NKHW)
@@ -71,6 +74,7 @@ def _dropout_alone(model: nn.Module) -> Iterator[None]:
             dropout.training = True
         yield
     finally:
+        model.train(before[0][1])  # some change more than a flag with their mode, such as the stride of their maps
         for module, training in before:
             module.training = training
 

@@ -78,7 +78,7 @@ def _trained(run: RunConfig, version: str, to: str) -> list[TrainResult]:
     if missing:
         raise InputError(
             f"{run.label}: its member{'s' * (len(missing) > 1)} {', '.join(missing)} did not come out of a training on "
-            f"dataset version {version[:12]}; train the members first, which a night of the whole recipe does"
+            f"dataset version {version[:12]}: they have failed, or were not trained yet; mend them, or train them first"
         )
     return [result for result in results if result is not None]
 

@@ -66,8 +66,7 @@ class SemanticOps:
         """Refuses what a loss of masks with a class each, or what they say of a pixel, would pass over, and a weight of
         heads that are not there."""
         if models.spec(run.arch).learns_by == "counting":
-            alone = "sigmoid is true: a model that counts has a score for each class; set it for the others alone"
-            faults = [alone] if run.train.sigmoid else []
+            faults = _beyond_counts(run.train)
         elif models.spec(run.arch).output is QueryOutput:
             faults = ignored_by_loss(run.train)
             if run.train.inference.crf is not None:
@@ -154,6 +153,18 @@ class SemanticOps:
                 tuple((int(i), int(t), int(p)) for i, t, p in counts_K3) for counts_K3 in counts_NK3
             ),
         }
+
+
+def _beyond_counts(config: TrainConfig) -> list[str]:
+    """What to say of each key of `train` that a model of counted colours and places cannot follow."""
+    faults, alone = [], "set it for the others alone"
+    if config.sigmoid:
+        faults.append(f"sigmoid is true: a model that counts has a score for each class; {alone}")
+    if config.inference.window is not None:
+        faults.append(f"inference.window is set: places were counted on whole images, and a window is none; {alone}")
+    if config.inference.mirror:
+        faults.append(f"inference.mirror is true: places were counted on images as they are; {alone}")
+    return faults
 
 
 def _defined(value: float) -> float | None:

@@ -28,3 +28,7 @@ def test_another_backbone_is_refused_before_anything_is_made() -> None:
     with pytest.raises(InputError, match=r"start_from 'unet': its model lacks \d+ tensors of this one's backbone, or"):
         models.check_start("fcn_resnet34", {}, "unet", {"backbone": "resnet18"})
     models.check_start("fcn_resnet34", {}, "unet", {})
+
+
+def test_a_norm_that_was_frozen_may_learn_from_there_on() -> None:
+    models.check_start("deeplab_v2", {"norm": "batch"}, "deeplab_v2", {"norm": "frozen"})

@@ -83,6 +83,25 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_a_network_whose_stride_changes_with_its_mode_trains_on_at_its_own() -> None:
+    torch.manual_seed(0)
+    model = models.create("deeplab_v3", 3, backbone="resnet18", channels=16, evaluation_stride=8).train()
+    strides = [module.stride for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    sampled_probabilities(model, IMAGES[:1], passes=1, seed=0)
+    assert [module.stride for module in model.modules() if isinstance(module, torch.nn.Conv2d)] == strides
+    assert model.training
+
+
+def test_one_logit_is_of_two_classes() -> None:
+    torch.manual_seed(0)
+    model = models.create("segnet_basic", 1, width=4)
+    model.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), model.classifier)
+    found = sampled_probabilities(model, IMAGES, passes=4, seed=0)
+    assert found.mean_NKHW.shape[1] == 2
+    torch.testing.assert_close(found.mean_NKHW.sum(1), torch.ones_like(found.mean_NKHW[:, 0]))
+    assert float(found.uncertainty_NHW.max()) > 0
+
+
 def test_more_passes_settle_down() -> None:
     model = bayesian()
     means = [sampled_probabilities(model, IMAGES[:1], passes=30, seed=seed).mean_NKHW for seed in (1, 2)]

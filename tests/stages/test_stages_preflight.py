@@ -246,5 +246,12 @@ def test_what_a_model_that_counts_would_ignore_is_refused_where_it_alone_was_ask
     )
     with pytest.raises(InputError, match=r"architectures.0: kmeans: train: sigmoid is true: a model that counts has"):
         check(recipe(f"architectures={[{'arch': 'kmeans', 'train': {'sigmoid': True}}]}"))
+    for looks, named in (
+        ({"window": {"size": [32, 32]}}, "inference.window is set"),
+        ({"mirror": True}, "inference.mirr"),
+    ):
+        entry = {"arch": "kmeans", "train": {"inference": looks}}
+        with pytest.raises(InputError, match=f"architectures.0: kmeans: train: {named}"):
+            check(recipe(f"architectures={[entry]}"))
     with pytest.raises(InputError, match=r"architectures.0: in_channels|architectures.0: clusters: expected a whole"):
         check(recipe(f"architectures={[{'arch': 'kmeans', 'options': {'clusters': 0}}]}"))
