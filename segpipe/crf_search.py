@@ -16,21 +16,20 @@ from segpipe.data.batch import Batch
 from segpipe.evaluate import Share, one_thread, open_share
 from segpipe.metrics import first_maximum
 from segpipe.predictions import LabelMap
-from segpipe.tasks.semantic import SemanticOps
+from segpipe.tasks import TaskOps
 from segpipe.tasks.views import label_maps, probabilities, refined
 from segpipe.types import CrfSettings
 
 
 def count_crfs(
     share: Share, settings: Sequence[CrfSettings], *, threads: int, on_progress: Callable[[int, int], None]
-) -> tuple[SemanticOps, list[Any]]:
+) -> tuple[TaskOps, list[Any]]:
     """The task and its meters: without a CRF, then with each of `settings`, on one look of the model at each image.
 
     Each meter is that of an evaluation with this CRF, to the last bit: fields work side by side in `threads`, each in
     one alone. For models of task semantic. `on_progress(done, total)` counts batches.
     """
     model, bundle, ops, batches = open_share(share)
-    assert isinstance(ops, SemanticOps)
     meters = [ops.meter() for _ in range(1 + len(settings))]
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ ROOM = Path(tasks.__file__).parent
 SHARED = (  # what several tasks are made of
     "finite",
     "headline",
+    "given_boxes",
     "objects",
     "painting",
     "pixel_losses",
@@ -22,6 +23,7 @@ SHARED = (  # what several tasks are made of
     "refusals",
     "regions",
     "thing_maps",
+    "told",
     "views",
 )
 every_task = pytest.mark.parametrize("task", TASKS)
