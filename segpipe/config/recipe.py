@@ -21,7 +21,8 @@ from segpipe.config.strict import Strict, apply_override, dump_yaml, read_yaml, 
 from segpipe.config.train import TrainConfig
 from segpipe.errors import InputError
 
-SHARED_BY_MEMBERS = ("sigmoid", "input_scale", "inference", "validation_split")  # keys of `train` in which members of an ensemble agree
+# Keys of `train` in which members of an ensemble agree.
+SHARED_BY_MEMBERS = ("sigmoid", "input_scale", "inference", "validation_split")
 
 
 class Recipe(Strict):
