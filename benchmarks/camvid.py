@@ -1,21 +1,25 @@
 """One table of every semantic architecture on CamVid, 11 classes, 360x480, SegNet's split (367, 101, 233).
 
-    SEGPIPE_DATA=... python benchmarks/camvid.py run --to FOLDER [--archs unet,segnet] [--seeds 0,1,2] [--pretrained]
-        [--epochs N | --seconds S] [--scale 0.5] [--crop 160x208] [--batch 4] [--part 0/2] [--whole]
+    SEGPIPE_DATA=... python benchmarks/camvid.py run --to FOLDER [--archs unet,segnet] [--seeds 0,1,2]
+        [--weights FOLDER] [--epochs N | --seconds S] [--scale 0.5] [--crop 160x208] [--batch 4] [--part 0/2] [--whole]
     python benchmarks/camvid.py table --to FOLDER
     python benchmarks/camvid.py page --to FOLDER
 
 `run` trains and scores, an architecture after the other, with `train.loop.fit` and the evaluation loop, and leaves a
 JSON file for each beside its run: what is there is not done again, so that a run may be cut off, or dealt out
-(`--part`). It needs no Ray, Prefect or MLflow, and uses a GPU where there is one. `table` prints the files as one table
-of Markdown, the published numbers with their protocols below it; `page` draws FOLDER/page.png, what each says of the
-same three images.
+(`--part`); a folder holds outcomes of one setting. It needs no Ray, Prefect or MLflow, and uses a GPU where there is
+one. `table` prints the files as one table of Markdown, the published numbers with their protocols below it; `page`
+draws FOLDER/page.png, what each says of the same three images.
 
-All are trained alike: random weights (or ImageNet's, `--pretrained`), AdamW, poly schedule, flips, scales 0.75 to 1.5,
-square-rooted ENet weights, the last epoch's average of weights; the split of the test is looked at once. `--epochs`
-gives all of them the same number of images; `--seconds` the same CPU time, at least one epoch, which is what a bounded
-run on a CPU can be: such a table says what learns quickly, and nothing of what architectures come to in the end.
-Images enter at `--scale` and are scored at 360x480. Backbones are ResNet-18 unless `--whole` takes those of the papers.
+All are trained alike: random weights, AdamW, poly schedule, flips, scales 0.75 to 1.5, square-rooted ENet weights, the
+last epoch's average of weights; the split of the test is looked at once. `--weights` names a folder of weight files,
+each called as a backbone or an architecture (resnet50.pth): what has one there is trained from it as well, as a row of
+its own. `--epochs` gives all of them the same number of images; `--seconds` the same CPU time, at least one epoch,
+which is what a bounded run on a CPU can be: such a table says what learns quickly, and nothing of what architectures
+come to in the end. `--whole` takes the papers' members; else backbones are the smallest of their kind (`SMALL`).
+
+Images enter at `--scale` and are scored at 360x480; GFLOPs (two for a product and its sum) and images per second of one
+core (or the GPU) are of an image as it enters, labels at 360x480 not counted.
 
 Boundary IoU is of each class over the split, at a fiftieth of the diagonal (arXiv:2103.16562), averaged over classes.
 """
@@ -28,30 +32,54 @@ import os
 import statistics
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 MEASURES = ("miou", "mean_accuracy", "pixel_accuracy", "boundary_iou")
+HEIGHT, WIDTH, NUM_CLASSES = 360, 480, 11
+WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+# What a backbone of a paper, by the beginning of its name, is exchanged for in a bounded run; and how wide its
+# convolutionalised classifier then is.
+SMALL = {"resnet": "resnet18", "vgg16_bn": "vgg16_bn_slim", "vgg16": "vgg16_slim", "xception": "xception_tiny"}
+SMALL_CLASSIFIER = 512
 
 
 def options_of(name: str, *, whole: bool) -> dict[str, Any]:
-    """The paper's, or with the smallest ResNet where it takes one."""
+    """The paper's, or those of a smaller member."""
     from segpipe import models
 
     usual = models.spec(name).options
-    small = not whole and str(usual.get("backbone", "")).startswith("resnet")
-    return {"backbone": "resnet18"} if small else {}
+    if whole:
+        return {}
+    backbone = str(usual.get("backbone", ""))
+    found: dict[str, Any] = {}
+    for beginning, small in SMALL.items():
+        if backbone.startswith(beginning):
+            found.setdefault("backbone", small)
+    if usual.get("fc_channels"):
+        found["fc_channels"] = SMALL_CLASSIFIER
+    return found
 
 
-def recipe_of(name: str, seed: int, epochs: int, options: argparse.Namespace) -> Any:
+def weights_of(name: str, given: dict[str, Any], folder: str | None) -> str | None:
+    """The file of the folder that an architecture with these options starts from, if there is one."""
+    from segpipe import models
+
+    wanted = (name, str(models.complete(name, given).get("backbone", "")))
+    files = [Path(folder) / f"{called}{suffix}" for called in wanted for suffix in WEIGHT_FILES] if folder else []
+    return next((str(file.resolve()) for file in files if file.is_file()), None)
+
+
+def recipe_of(name: str, seed: int, epochs: int, weights: str | None, options: argparse.Namespace) -> Any:
     from segpipe.config import Recipe
 
     height, width = (int(part) for part in options.crop.split("x"))
     entry: dict[str, Any] = {"arch": name, "options": options_of(name, whole=options.whole)}
-    if options.pretrained:
-        entry["pretrained"] = "DEFAULT"  # refused, with what there is, by what has none: name others with --archs
+    if weights is not None:
+        entry["pretrained"] = weights
     return Recipe.parse(
         {
             "name": "camvid_table",
@@ -81,23 +109,50 @@ def recipe_of(name: str, seed: int, epochs: int, options: argparse.Namespace) ->
     )
 
 
-def seconds_of_a_step(job: Any, batch: int) -> float:
+def seconds_of_a_step(job: Any) -> float:
     """Of a training step as `fit` makes it, by a few of them on the first batches."""
-    from segpipe.train.loop import _losses
+    from segpipe.train.loop import batch_losses
     from segpipe.train.runtime import LocalRuntime
     from segpipe.train.session import Session
 
     session = Session(job, LocalRuntime())
     taken = []
-    for number, found in enumerate(session.batches.epoch(0, start=0)):
+    for batch in islice(session.batches.epoch(0, start=0), 4):
         started = time.process_time()
-        sum(_losses(session, found).values()).backward()
+        sum(batch_losses(session, batch).values()).backward()
         session.optimizer.step()
         session.optimizer.zero_grad(set_to_none=True)
         taken.append(time.process_time() - started)
-        if number == 3:
-            break
     return statistics.median(taken[1:])
+
+
+def cost_of_an_image(model_uri: str, name: str, given: Any, scale: float) -> tuple[float | None, float]:
+    """(GFLOPs, or None of what is no network; seconds) of a pass over an image as it enters."""
+    import torch
+
+    from segpipe import models
+    from segpipe.checkpoint import load_model
+    from segpipe.profiles.cost import inference_cost
+
+    size = (1, 3, round(HEIGHT * scale), round(WIDTH * scale))
+    operations = None
+    if models.spec(name).learns_by == "descent":
+        with torch.device("meta"):
+            operations = 2 * inference_cost(models.create(name, NUM_CLASSES, **given), torch.zeros(size))[0] / 1e9
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, _ = load_model(model_uri, device=device)
+    images_13HW = torch.rand(size, device=device)
+    taken = []
+    with torch.inference_mode():
+        for _ in range(6):
+            if device == "cuda":
+                torch.cuda.synchronize()
+            started = time.perf_counter() if device == "cuda" else time.process_time()
+            model.eval()(images_13HW)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            taken.append((time.perf_counter() if device == "cuda" else time.process_time()) - started)
+    return operations, statistics.median(taken[1:])
 
 
 def boundary_iou(maps: Any, dataset: Any, num_classes: int, ignore_index: int) -> float:
@@ -120,7 +175,9 @@ def boundary_iou(maps: Any, dataset: Any, num_classes: int, ignore_index: int) -
     return float((both[either > 0] / either[either > 0]).mean())
 
 
-def measured(name: str, seed: int, options: argparse.Namespace, data: str, version: str) -> dict[str, Any]:
+def measured(
+    name: str, seed: int, weights: str | None, options: argparse.Namespace, data: str, version: str
+) -> dict[str, Any]:
     """Trains and scores one architecture once."""
     import numpy as np
     import torch
@@ -139,14 +196,14 @@ def measured(name: str, seed: int, options: argparse.Namespace, data: str, versi
     steps = dataset.manifest.splits["train"].samples // options.batch
 
     def job_of(epochs: int) -> TrainJob:
-        run = resolve(recipe_of(name, seed, epochs, options).run_config(0))
+        run = resolve(recipe_of(name, seed, epochs, weights, options).run_config(0))
         uri = f"{options.to}/runs/{name}-{seed}-{run.digest[:12]}"
         return TrainJob(run=run, data=data, version=version, run_uri=uri, code_version=code_version())
 
     counts = models.spec(name).learns_by == "counting"
     epochs = 1 if counts else options.epochs
     if epochs is None:
-        epochs = max(1, round(options.seconds / (seconds_of_a_step(job_of(1), options.batch) * steps)))
+        epochs = max(1, round(options.seconds / (seconds_of_a_step(job_of(1)) * steps)))
     job = job_of(epochs)
     result = (counting.fit if counts else fit)(job, LocalRuntime())
     share = Share(
@@ -161,31 +218,36 @@ def measured(name: str, seed: int, options: argparse.Namespace, data: str, versi
     )
     counted = evaluate_share(share)
     report = assemble([counted], share=share, experiment="camvid_table", label=name)
-    shown = shown_samples(dataset)
-    maps = {sample_id: counted.predictions[sample_id].ids_HW for sample_id in shown}
-    np.savez_compressed(outcome_file(name, seed, options).with_suffix(".npz"), **maps)
+    maps = {sample_id: counted.predictions[sample_id].ids_HW for sample_id in shown_samples(dataset)}
+    np.savez_compressed(outcome_file(name, seed, weights, options).with_suffix(".npz"), **maps)
     edges = boundary_iou(counted.predictions, dataset, len(dataset.manifest.classes), dataset.manifest.ignore_index)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU core"
+    gflops, seconds = cost_of_an_image(result.model_uri, name, job.run.options, options.scale)
     return {
         "name": name,
         "seed": seed,
         "options": dict(job.run.options),
         "epochs": epochs,
-        "pretrained": options.pretrained,
+        "pretrained": weights is not None,
         "train_seconds": result.train_seconds,
         "parameters": result.parameters,
-        "images_per_second": report.num_samples / counted.seconds,
+        "gflops": gflops,
+        "images_per_second": 1 / seconds,
         "metrics": {**report.metrics, "boundary_iou": edges},
         "low": report.low,
         "high": report.high,
-        "device": device,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU core",
         "day": time.strftime("%Y-%m-%d"),
-        "setting": {key: getattr(options, key) for key in ("seconds", "epochs", "scale", "crop", "batch", "whole")},
+        "setting": setting_of(options),
     }
 
 
-def outcome_file(name: str, seed: int, options: argparse.Namespace) -> Path:
-    return Path(options.to) / f"{name}-{seed}{'-pretrained' * options.pretrained}.json"
+def setting_of(options: argparse.Namespace) -> dict[str, Any]:
+    bound = {"epochs": options.epochs} if options.epochs else {"seconds": options.seconds}
+    return {**bound, **{key: getattr(options, key) for key in ("scale", "crop", "batch", "whole")}}
+
+
+def outcome_file(name: str, seed: int, weights: str | None, options: argparse.Namespace) -> Path:
+    return Path(options.to) / f"{name}-{seed}{'-pretrained' * (weights is not None)}.json"
 
 
 def shown_samples(dataset: Any) -> list[str]:
@@ -239,6 +301,10 @@ def run(options: argparse.Namespace) -> None:
 
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
+    for file in sorted(Path(options.to).glob("*.json")):
+        setting = json.loads(file.read_text())["setting"]
+        if setting != setting_of(options):
+            sys.exit(f"{file}: was made with {setting}, not {setting_of(options)}; take another folder")
     root = str(Path(os.environ.get("SEGPIPE_DATA", "data")).resolve() / "camvid")
     found = ingest(DatasetConfig(name="camvid", format="camvid", root=root), to=f"{options.to}/data")
     names = [name for name in models.names(Task.SEMANTIC) if models.spec(name).output is DenseOutput]
@@ -246,13 +312,16 @@ def run(options: argparse.Namespace) -> None:
     part, parts = (int(number) for number in options.part.split("/"))
     for seed in map(int, options.seeds.split(",")):
         for name in names[part::parts]:
-            file = outcome_file(name, seed, options)
-            if file.exists():
-                continue
-            print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
-            outcome = measured(name, seed, options, found.uri, found.version)
-            file.write_text(json.dumps(outcome))
-            print(f"{name}, seed {seed}: mIoU {outcome['metrics']['miou']:.4f}", file=sys.stderr, flush=True)
+            supplied = weights_of(name, options_of(name, whole=options.whole), options.weights)
+            for weights in (None, supplied) if supplied else (None,):
+                file = outcome_file(name, seed, weights, options)
+                if file.exists():
+                    continue
+                shown = f"{name}, seed {seed}" + f", from {weights}" * (weights is not None)
+                print(shown, file=sys.stderr, flush=True)
+                outcome = measured(name, seed, weights, options, found.uri, found.version)
+                file.write_text(json.dumps(outcome))
+                print(f"{shown}: mIoU {outcome['metrics']['miou']:.4f}", file=sys.stderr, flush=True)
 
 
 def table(options: argparse.Namespace) -> None:
@@ -263,29 +332,21 @@ def table(options: argparse.Namespace) -> None:
     for file in outcomes_in(options.to):
         outcome = json.loads(file.read_text())
         groups.setdefault((outcome["name"], outcome["pretrained"]), []).append(outcome)
-    titles = (
-        "architecture",
-        "test mIoU",
-        "class acc.",
-        "global acc.",
-        "boundary IoU",
-        "parameters",
-        "GFLOPs",
-        "images/s",
-    )
-    print("| " + " | ".join((*titles, "epochs", "seeds")) + " |\n|---|" + "---:|" * (len(titles) + 1))
+    scores = ("test mIoU", "class acc.", "global acc.", "boundary IoU")
+    titles = (*scores, "parameters", "GFLOPs", "images/s", "epochs", "seeds")
+    print("| architecture | " + " | ".join(titles) + " |\n|---|" + "---:|" * len(titles))
     rows = sorted(groups.items(), key=lambda item: -statistics.mean(o["metrics"]["miou"] for o in item[1]))
     for (name, pretrained), outcomes in rows:
-        cells = [", ".join([name, *map(str, (outcomes[0]["setting"]["whole"] and []) or backbones(outcomes[0]))])]
-        cells[0] += " (ImageNet)" * pretrained
+        first = outcomes[0]
+        cells = [", ".join([name, *backbones(first)]) + " (pretrained)" * pretrained]
         for measure in MEASURES:
             values = [100 * outcome["metrics"][measure] for outcome in outcomes]
             spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.1f}{spread}")
-        first = outcomes[0]
-        cells += [f"{first['parameters'] / 1e6:.2f} M", f"{gflops(name, first['options']):.1f}"]
-        cells += [f"{statistics.median(outcome['images_per_second'] for outcome in outcomes):.1f}"]
-        cells += [str(first["epochs"]), str(len(outcomes))]
+        counts = first["gflops"] is None
+        cells += ["-", "-"] if counts else [f"{first['parameters'] / 1e6:.2f} M", f"{first['gflops']:.1f}"]
+        cells.append(f"{statistics.median(outcome['images_per_second'] for outcome in outcomes):.1f}")
+        cells += ["-" if counts else str(first["epochs"]), str(len(outcomes))]
         print("| " + " | ".join(cells) + " |")
     first = rows[0][1][0]
     print(f"\n{first['day']}, {first['device']}; {json.dumps(first['setting'])}")
@@ -300,20 +361,6 @@ def backbones(outcome: dict[str, Any]) -> list[str]:
     return [outcome["options"]["backbone"]] if "backbone" in outcome["options"] else []
 
 
-def gflops(name: str, options: dict[str, Any]) -> float:
-    """Of a forward pass at 360x480, two operations for a product and its sum."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from segpipe import models
-
-    with torch.device("meta"):
-        model = models.create(name, 11, **options).eval()
-        with FlopCounterMode(display=False) as counter:
-            model(torch.empty(1, 3, 360, 480))
-    return float(counter.get_total_flops()) / 1e9
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "table", "page"))
@@ -326,7 +373,7 @@ def main() -> None:
     parser.add_argument("--crop", default="160x208", help="HEIGHTxWIDTH of training crops, after --scale")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--part", default="0/1", help="I/N: every Nth architecture from the Ith on")
-    parser.add_argument("--pretrained", action="store_true")
+    parser.add_argument("--weights", help="folder of weight files, called as backbones or architectures")
     parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
     options.to = str(Path(options.to).resolve())

@@ -44,7 +44,7 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
             rate = set_learning_rate(s.optimizer, schedule_factor(s.at.step, s.total_steps, s.config))
             terms: dict[str, Tensor] = {}
             for batch in group:
-                shares = {name: term / len(group) for name, term in _losses(s, batch).items()}
+                shares = {name: term / len(group) for name, term in batch_losses(s, batch).items()}
                 torch.stack(list(shares.values())).sum().backward()  # type: ignore[no-untyped-call]
                 for name, share in shares.items():
                     terms[name] = terms.get(name, 0.0) + share.detach()
@@ -74,7 +74,7 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
     return _finish(s)
 
 
-def _losses(s: Session, batch: Batch) -> dict[str, Tensor]:
+def batch_losses(s: Session, batch: Batch) -> dict[str, Tensor]:
     """The task's terms of the loss of one micro-batch; the model runs in the configured precision."""
     device = s.runtime.device
     images_N3HW = training_inputs(batch, device)
