@@ -11,6 +11,7 @@ from segpipe.metrics.coco import coco_average_precision
 from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
 from segpipe.metrics.keypoints import KeypointMeter, pck
+from segpipe.metrics.paired import paired_bootstrap, paired_bootstrap_ap
 from segpipe.metrics.panoptic import PanopticMeter, dataset_pq, panoptic_quality
 from segpipe.metrics.precision import PrecisionRecall, average_precision, precision_recall
 from segpipe.metrics.segments import panoptic_item
@@ -35,6 +36,8 @@ __all__ = [
     "interval",
     "mask_boundary",
     "mean_ratio",
+    "paired_bootstrap",
+    "paired_bootstrap_ap",
     "panoptic_item",
     "panoptic_quality",
     "pck",

@@ -47,10 +47,23 @@ def interval(
     was drawn with the groups' counts, exact for whole numbers since all sums stay below 2^53. Undefined resamples drop
     out; the bounds are nan when all do. Raises InputError on counts of another shape or kind.
     """
-    table = _checked(counts, width=3 if statistic is None else None)
     check_draws(resamples, level)
+    return bounds(resampled_scores(counts, statistic=statistic, groups=groups, resamples=resamples, seed=seed), level)
+
+
+def resampled_scores(
+    counts: npt.ArrayLike,
+    *,
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] | None,
+    groups: Sequence[Hashable] | None,
+    resamples: int,
+    seed: int,
+) -> npt.NDArray[np.float64]:
+    """The score (R,) of each resample, as `interval` takes them. Counts of the same images in the same groups, with the
+    same seed, are drawn alike: resample r of two models holds the same images. Raises as `interval`."""
+    table = _checked(counts, width=3 if statistic is None else None)
     sums = _group_sums(table, groups)
-    return bounds((statistic or dataset_miou)(_resample(sums, resamples, seed)), level)
+    return (statistic or dataset_miou)(_resample(sums, resamples, seed))
 
 
 def check_draws(resamples: int, level: float) -> None:

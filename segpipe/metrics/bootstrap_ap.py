@@ -58,6 +58,13 @@ def ap_interval(
     mean, as COCO has it.
     """
     check_draws(resamples, level)
+    return bounds(resampled_mean_ap(evidence, groups=groups, resamples=resamples, seed=seed), level)
+
+
+def resampled_mean_ap(
+    evidence: ApEvidence, *, groups: Sequence[Hashable] | None, resamples: int, seed: int
+) -> FloatArray:
+    """The AP (R,) of each resample, as `ap_interval` takes them, drawn as `bootstrap.resampled_scores` draws."""
     numbers = group_numbers(groups, len(evidence.truths_nK))
     if not numbers.size:
         raise InputError("bootstrap: no image to resample; expected at least one")
@@ -65,7 +72,13 @@ def ap_interval(
     for weights_RG in draw_weights(int(numbers.max()) + 1, resamples, seed):
         ap_RKT = _resampled(evidence, by_class, weights_RG[:, numbers])
         values.append(_mean_of_defined(ap_RKT.mean(axis=2)))
-    return bounds(np.concatenate(values), level)
+    return np.concatenate(values)
+
+
+def mean_ap(evidence: ApEvidence) -> float:
+    """The AP of the images themselves; nan where there is no object."""
+    ap_1KT = resampled_ap(evidence, np.ones((1, len(evidence.truths_nK)), np.int64))
+    return float(_mean_of_defined(ap_1KT.mean(axis=2))[0])
 
 
 def resampled_ap(evidence: ApEvidence, weights_Rn: npt.ArrayLike) -> FloatArray:
