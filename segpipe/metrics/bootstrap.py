@@ -59,9 +59,8 @@ def resampled_scores(
     resamples: int,
     seed: int,
 ) -> npt.NDArray[np.float64]:
-    """The score (R,) of each resample, as `interval` takes them. Counts of the same images in the same groups, with the
-    same seed, are drawn alike: resample r of two models holds the same images. Raises as `interval`."""
-    table = _checked(counts, width=3 if statistic is None else None)
+    """The score (R,) of each resample, nan where it is undefined. Arguments and errors as of `interval`."""
+    table = checked(counts, width=3 if statistic is None else None)
     sums = _group_sums(table, groups)
     return (statistic or dataset_miou)(_resample(sums, resamples, seed))
 
@@ -105,8 +104,8 @@ def mean_ratio(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return mean
 
 
-def _checked(counts: npt.ArrayLike, *, width: int | None) -> npt.NDArray[Any]:
-    """The counts as int64 or float64, (n, K, C), C of them `width` where that is given."""
+def checked(counts: npt.ArrayLike, *, width: int | None) -> npt.NDArray[Any]:
+    """The counts as int64 or float64, (n, K, C), C of them `width` where that is given. Raises InputError on others."""
     table: npt.NDArray[Any] = np.asarray(counts)
     kinds = "iu" if width else "iuf"
     right = table.ndim == 3 and table.shape[0] >= 1 and table.dtype.kind in kinds

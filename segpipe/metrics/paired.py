@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import InputError
-from segpipe.metrics.bootstrap import bounds, check_draws, dataset_miou, resampled_scores
+from segpipe.metrics.bootstrap import bounds, check_draws, checked, dataset_miou, resampled_scores
 from segpipe.metrics.bootstrap_ap import ApEvidence, mean_ap, resampled_mean_ap
 
 Scores = npt.NDArray[np.float64]
@@ -48,12 +48,16 @@ def paired_bootstrap(
             f"paired bootstrap: counts of shape {pair[0].shape} against {pair[1].shape}; expected those of two models "
             "on the same images and classes"
         )
-    score = statistic or dataset_miou
-    drawn = [
-        resampled_scores(counts, statistic=statistic, groups=groups, resamples=resamples, seed=seed) for counts in pair
-    ]
-    whole = [float(score(counts.sum(axis=0, dtype=np.float64)[None])[0]) for counts in pair]
-    return _told(whole[1] - whole[0], drawn[1] - drawn[0], level)
+    for counts in pair:
+        checked(counts, width=None if statistic else 3)
+    score, width = statistic or dataset_miou, pair[0].shape[2]
+
+    def difference(sums: Scores) -> Scores:
+        return score(sums[..., width:]) - score(sums[..., :width])
+
+    joined = np.concatenate(pair, axis=2)
+    drawn_R = resampled_scores(joined, statistic=difference, groups=groups, resamples=resamples, seed=seed)
+    return _told(float(difference(joined.sum(axis=0, dtype=np.float64)[None])[0]), drawn_R, level)
 
 
 def paired_bootstrap_ap(
