@@ -23,6 +23,7 @@ from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
+from segpipe.train.memory_format import to_channels_last
 from segpipe.train.optim import (
     build_optimizer,
     optimizer_tensors,
@@ -93,7 +94,7 @@ class Session:
         self.ops = open_task(self.dataset, job.run)
         self.model = fresh_model(job, 1 if config.sigmoid else len(self.dataset.manifest.classes))
         if config.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)
+            to_channels_last(self.model, runtime.device, config.precision)
         self.model.to(runtime.device)
         self.average = copy.deepcopy(self.model) if config.ema_decay is not None else None
         self.optimizer = build_optimizer(self.model, config)
