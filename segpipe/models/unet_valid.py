@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts, check_shares
+from segpipe.models.parts import papers
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts, check_shares
 from segpipe.types import Task
 
 LEVELS = 5
@@ -146,25 +147,11 @@ def build(*, num_classes: int, in_channels: int, padding: str, width: int, dropo
     return UNetValid(num_classes, in_channels=in_channels, valid=padding == "valid", width=width, dropout=dropout)
 
 
-def _published(dataset: str, value: float) -> Published:
-    return Published(
-        dataset=dataset,
-        split="test",
-        protocol="ISBI cell tracking challenge 2015, grey images, trained from scratch with weights for borders",
-        metric="iou",
-        value=value,
-        source="paper, table 2",
-    )
-
-
 SPEC = ModelSpec(
     name="unet_valid",
     task=Task.SEMANTIC,
     output=DenseOutput,
-    paper=(
-        "U-Net: Convolutional Networks for Biomedical Image Segmentation, Ronneberger, Fischer, Brox, 2015, "
-        "arXiv:1505.04597"
-    ),
+    paper=papers.UNET,
     build=build,
     options={"padding": "valid", "width": 64, "dropout": 0.5},
     tiny={"width": 2},
@@ -176,7 +163,7 @@ SPEC = ModelSpec(
         "padding='same' is no part of the paper: convolutions padded with zeros, for batches of large images",
         "no loss weights for borders between touching cells: losses are not a model's business here",
     ),
-    published=(_published("PhC-U373", 0.9203), _published("DIC-HeLa", 0.7756)),
+    published=papers.UNET_PUBLISHED,
     counted=(
         Counted(
             parameters=31_031_810,
