@@ -18,9 +18,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu, resize
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 # The layers whose maps are read: the first of stride 8, and the last of all; with their channels.
@@ -82,19 +83,6 @@ def released(options: Mapping[str, Any]) -> tuple[str, ...]:
     return ("lraspp_mobilenet_v3_large",) if found == meant else ()
 
 
-def _published(metric: str, value: float) -> Published:
-    return Published(
-        dataset="COCO 2017 with VOC labels",
-        split="val2017",
-        protocol=(
-            "trained on the COCO images that hold VOC's classes; 20 classes and background, short side 520, one scale"
-        ),
-        metric=metric,
-        value=value,
-        source="torchvision, weights COCO_WITH_VOC_LABELS_V1",
-    )
-
-
 SPEC = ModelSpec(
     name="lraspp",
     task=Task.SEMANTIC,
@@ -111,12 +99,8 @@ SPEC = ModelSpec(
         "logits of stride 8 are resized bilinearly to the input",
         "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
     ),
-    published=(_published("miou", 0.579), _published("pixel_accuracy", 0.912)),
-    counted=(
-        Counted(
-            parameters=3_221_538, num_classes=21, source="torchvision, weights COCO_WITH_VOC_LABELS_V1, num_params"
-        ),
-    ),
+    published=papers.torchvision_published(0.579, 0.912),
+    counted=(Counted(parameters=3_221_538, num_classes=21, source=f"{papers.TORCHVISION_RELEASE}, num_params"),),
     adapt=adapt,
     released=released,
 )

@@ -23,3 +23,44 @@ UNET_PUBLISHED = tuple(
     )
     for dataset, value in (("PhC-U373", 0.9203), ("DIC-HeLa", 0.7756))
 )
+
+FCN = "Fully Convolutional Networks for Semantic Segmentation, Long, Shelhamer, Darrell, 2015, arXiv:1411.4038"
+
+DEEPLAB_V3 = (
+    "Rethinking Atrous Convolution for Semantic Image Segmentation, Chen, Papandreou, Schroff, Adam, 2017, "
+    "arXiv:1706.05587"
+)
+
+PANOPTIC_FPN = "Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446"
+
+TORCHVISION_RELEASE = "torchvision, weights COCO_WITH_VOC_LABELS_V1"
+
+
+def deeplab_v3_published(split: str, protocol: str, value: float, source: str) -> Published:
+    """A number of DeepLabV3's paper, all of which are of a ResNet-101; `protocol` says the rest."""
+    return Published(
+        dataset="PASCAL VOC 2012",
+        split=split,
+        protocol=f"ResNet-101, {protocol}",
+        metric="miou",
+        value=value,
+        source=source,
+    )
+
+
+def torchvision_published(miou: float, pixel_accuracy: float, *, network: str = "") -> tuple[Published, ...]:
+    """What torchvision prints of one of its networks for pixels; `network` says which, where an architecture has more
+    than one of them."""
+    of_network = f"{network}, " if network else ""
+    return tuple(
+        Published(
+            dataset="COCO 2017 with VOC labels",
+            split="val2017",
+            protocol=f"{of_network}trained on the COCO images that hold VOC's classes; 20 classes and background, "
+            "short side 520, one scale",
+            metric=metric,
+            value=value,
+            source=TORCHVISION_RELEASE,
+        )
+        for metric, value in (("miou", miou), ("pixel_accuracy", pixel_accuracy))
+    )
