@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import Backbone, replace_stem, vgg
+from segpipe.models.parts.backbones import Backbone, vgg, with_stem
 from segpipe.models.parts.convolutionalised import fc_convolution
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
@@ -73,10 +73,7 @@ def _backbone(name: str, in_channels: int) -> Backbone:
         elif isinstance(layer, nn.Conv2d) and pools == STRIDED_POOLS + 1:
             layer.dilation = layer.padding = (2, 2)
     last = dataclasses.replace(layout, taps=layout.taps[-1:], channels=layout.channels[-1:])
-    backbone = Backbone(name, layers, last)
-    if in_channels != 3:
-        replace_stem(backbone, in_channels)
-    return backbone
+    return with_stem(Backbone(name, layers, last), in_channels)
 
 
 def build(

@@ -28,7 +28,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import Backbone, Layout, alexnet, replace_stem, vgg
+from segpipe.models.parts import papers
+from segpipe.models.parts.backbones import Backbone, Layout, alexnet, vgg, with_stem
 from segpipe.models.parts.convolutionalised import adapt_classifier, fc_convolution
 from segpipe.models.parts.upsampling import FixedBilinear, bilinear_
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
@@ -123,9 +124,7 @@ def _backbone(name: str, *, in_channels: int, fc_channels: int) -> Backbone:
         channels=(*(layout.channels[pool] for pool in pools), fc_channels),
         stem=layout.stem,
     )
-    backbone = Backbone(name, layers, taps)
-    if in_channels != 3:
-        replace_stem(backbone, in_channels)
+    backbone = with_stem(Backbone(name, layers, taps), in_channels)
     stem = backbone.get_submodule(backbone.stem)
     assert isinstance(stem, nn.Conv2d)
     stem.padding = (PADDING, PADDING)
@@ -146,8 +145,6 @@ def build(
     body = _backbone(backbone, in_channels=in_channels, fc_channels=fc_channels)
     return FCN(body, num_classes, finest=finest, at_once=at_once)
 
-
-PAPER = "Fully Convolutional Networks for Semantic Segmentation, Long, Shelhamer, Darrell, 2015, arXiv:1411.4038"
 
 DIFFERS = (
     "torchvision's VGG-16 and its normalised RGB instead of Caffe's BGR in 0..255 less its mean",
@@ -198,7 +195,7 @@ def _spec(
         name=name,
         task=Task.SEMANTIC,
         output=DenseOutput,
-        paper=PAPER,
+        paper=papers.FCN,
         build=partial(build, finest, at_once=at_once),
         options={"backbone": "vgg16", "fc_channels": 4096},
         tiny=small,
