@@ -10,11 +10,9 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.pspnet import BINS, PyramidPooling
 
 K = 5
 
@@ -42,23 +40,6 @@ def test_the_count_is_that_of_the_authors_layers(depth: int) -> None:
     assert counted.parameters == counted_by_hand(body, 150)
 
 
-def test_every_grid_shows_its_means() -> None:
-    """Four views beside the map itself, a quarter of its channels each, as equation-free figure 3 draws them."""
-    torch.manual_seed(0)
-    pooling = PyramidPooling(8, BINS).eval()
-    features = torch.randn(2, 8, 12, 18)
-    with torch.no_grad():
-        views = pooling(features)
-    assert views.shape == (2, 16, 12, 18)
-    assert torch.equal(views[:, :8], features)
-    for place, cells in enumerate(BINS):
-        rows, columns = 12 // cells, 18 // cells
-        means = features.reshape(2, 8, cells, rows, cells, columns).mean(dim=(3, 5))
-        reduced = F.conv2d(means, pooling.features[place][0].weight) / (1 + 1e-5) ** 0.5
-        expected = F.interpolate(reduced.relu(), size=(12, 18), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(views[:, 8 + 2 * place : 10 + 2 * place], expected)
-
-
 def test_stages_are_dilated_as_in_the_authors_code() -> None:
     with torch.device("meta"):
         model = models.create("pspnet", K, backbone="resnet50_deep").eval()
@@ -82,6 +63,14 @@ def test_the_deep_stem_is_three_small_convolutions() -> None:
         (64, 128, (3, 3), (1, 1)),
     ]
     assert tuple(maps[0].shape) == (1, 128, 32, 24)
+
+
+def test_grids_may_be_any_number() -> None:
+    """Of three, a third of 512 channels is 170, and the map and its means are 1022."""
+    model = models.create("pspnet", K, backbone="resnet18", bins=[1, 3, 5]).eval()
+    assert model.cls[0].in_channels == 512 + 3 * 170
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 33, 17)).logits_NKHW.shape == (1, K, 33, 17)
 
 
 def of_the_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
