@@ -49,6 +49,17 @@ class Pool(nn.MaxPool2d):
         return upsampling.pool_with_places(maps_NCHW)
 
 
+def pool_by_three(backbone: nn.Module, *, ceil_mode: bool = False) -> None:
+    """Puts 3 x 3 pooling, padded to half of that, in the place of every `Pool`, of the same stride, as DeepLab has it.
+
+    A cell then lies in the middle of what it sees, at every `stride`-th pixel from the first one on. With `ceil_mode`
+    the last cell may lie beyond the image, so that there is one on either side of every pixel.
+    """
+    for name, layer in backbone.named_children():
+        if isinstance(layer, Pool):
+            backbone.set_submodule(name, nn.MaxPool2d(3, stride=layer.stride, padding=1, ceil_mode=ceil_mode))
+
+
 def _layers(norm: str, *, depths: tuple[int, ...], width: int) -> Mapping[str, nn.Module]:
     layers: list[nn.Module] = []
     channels = 3
