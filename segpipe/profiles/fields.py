@@ -109,7 +109,7 @@ def _unpooled(operation: Operation, interval: Interval, axis: int) -> Interval:
 
 def _mirrored(operation: Operation, interval: Interval, axis: int) -> Interval:
     (size, _), (before, _) = sizes_of(operation, axis), operation.arguments["columns" if axis else "rows"]
-    places = mirrored_places(size, interval[0] - before, interval[1] - before + 1)
+    places = mirrored_places(size, interval[0] - before, interval[1] - before + 1, torch.device("cpu"))
     return int(places.min()), int(places.max())
 
 
