@@ -11,7 +11,6 @@ Letter legend: N batch, K classes, H W image size, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 from torch import Tensor, nn
@@ -51,11 +50,6 @@ def build(backbone: str, *, num_classes: int, in_channels: int, aux: bool, outpu
     )
 
 
-def adapt(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's released FCN state dicts: the keys agree by construction, so that nothing is renamed."""
-    return dict(state_dict)
-
-
 DIFFERS = (
     "torchvision's form of the paper: a dilated classifier of output stride 8 instead of VGG-16 at stride 32",
     "no skip connections and no learned upsampling (FCN-16s, FCN-8s): one bilinear step from stride 8 to the input",
@@ -93,7 +87,6 @@ def _spec(
         differs=DIFFERS + differs,
         published=published,
         counted=(_counted(counted),) if counted else (),
-        adapt=adapt,
     )
 
 

@@ -71,11 +71,6 @@ def build(*, num_classes: int, in_channels: int, backbone: str, output_stride: i
     return LRASPP(body, num_classes, channels)
 
 
-def adapt(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's released LR-ASPP state dict: the keys agree by construction, so that nothing is renamed."""
-    return dict(state_dict)
-
-
 def released(options: Mapping[str, Any]) -> tuple[str, ...]:
     """torchvision's builder of the same network, if it has one."""
     meant = ("mobilenet_v3_large", 16, 128)
@@ -101,6 +96,5 @@ SPEC = ModelSpec(
     ),
     published=papers.torchvision_published(0.579, 0.912),
     counted=(Counted(parameters=3_221_538, num_classes=21, source=f"{papers.TORCHVISION_RELEASE}, num_params"),),
-    adapt=adapt,
     released=released,
 )
