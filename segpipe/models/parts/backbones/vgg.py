@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segpipe.models.parts import upsampling
 from segpipe.models.parts.backbones.layout import NO_NORM, NORM_LAYERS, NORMS, Layout
 
 # Convolutions of each of the five stages: columns A, B, D, E of table 1.
@@ -43,10 +42,6 @@ class Pool(nn.MaxPool2d):
         reach = self.dilation
         assert isinstance(reach, int)  # torch would also take one for each axis
         return F.max_pool2d(F.pad(input, (0, reach, 0, reach), value=-torch.inf), 2, stride=1, dilation=reach)
-
-    def with_switches(self, maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The pooled maps_NChw and where each value came from: int64 switches_NChw, row * W + column."""
-        return upsampling.pool_with_places(maps_NCHW)
 
 
 def pool_by_three(backbone: nn.Module, *, ceil_mode: bool = False) -> None:
