@@ -127,7 +127,7 @@ def build_backbone(
 
 
 def with_stem(backbone: Backbone, in_channels: int) -> Backbone:
-    """The backbone, whose first convolution is put by a random one of images of `in_channels` unless it is of these."""
+    """The backbone for images of `in_channels`: a first convolution for others gives way to a random one, in place."""
     old = backbone.get_submodule(backbone.stem)
     assert isinstance(old, nn.Conv2d)
     if old.in_channels == in_channels:
