@@ -171,16 +171,13 @@ SPEC = ModelSpec(
     tiny={"backbone": "resnet18", "channels": 16, "aux": True},
     size_divisor=1,
     differs=(
-        "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "
-        "the first unit of a stage instead of the last unit of the one before",
+        *papers.DEEPLAB_V3_DIFFERS,
         "multi_grid: [] keeps the atrous rule, for which ImageNet weights see what they were trained on; with fewer "
         "units in a stage than rates (ResNet-18) the first rates are taken",
         "form torchvision: a 3x3 convolution more behind the pyramid, dropout 0.5, rates (12, 24, 36) at every output "
         "stride; its MobileNetV3 has its auxiliary head on the first map of stride 8",
         "aux is torchvision's: the paper trains without an auxiliary head",
-        "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
         "a single value per channel (image pooling with batch 1) is normalised by the running statistics",
-        "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
     ),
     published=(
         papers.deeplab_v3_published(

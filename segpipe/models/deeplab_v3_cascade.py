@@ -105,13 +105,10 @@ SPEC = ModelSpec(
     tiny={"backbone": "resnet18", "blocks": 5},
     size_divisor=1,
     differs=(
-        "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "
-        "the first unit of a stage instead of the last unit of the one before",
+        *papers.DEEPLAB_V3_DIFFERS,
         "blocks 5 to 7 start from He's normal; whether the authors gave them the weights of block 4 is not said",
         "with fewer units in a stage than rates (ResNet-18) the first rates are taken",
-        "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
         "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
-        "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
     ),
     published=(
         papers.deeplab_v3_published("val", f"{_CASCADE}; evaluated at 16, one scale", 0.7666, "paper, tables 3 and 4"),

@@ -31,6 +31,13 @@ DEEPLAB_V3 = (
     "arXiv:1706.05587"
 )
 
+DEEPLAB_V3_DIFFERS = (
+    "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "
+    "the first unit of a stage instead of the last unit of the one before",
+    "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
+    "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
+)
+
 PANOPTIC_FPN = "Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446"
 
 TORCHVISION_RELEASE = "torchvision, weights COCO_WITH_VOC_LABELS_V1"
