@@ -296,6 +296,7 @@ def test_the_spec_says_what_the_model_is(name: str) -> None:
     assert spec.differs
     assert all(len(text) > 20 for text in spec.differs)
     assert spec.size_divisor >= 1
+    assert set(spec.subsampled) <= ready(name).state_dict().keys()
     for number in spec.published:
         assert number.source
         assert number.protocol

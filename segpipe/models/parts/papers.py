@@ -1,4 +1,4 @@
-"""What several architectures say of themselves alike: a paper that they all are of, and the numbers it printed.
+"""What several architectures say of themselves alike: their paper, the numbers it printed, what they depart in.
 
 Below the architectures of `models/`, which are siblings and do not read each other's files.
 """
