@@ -103,6 +103,7 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
             logits_of(model(images)).float().sum().item()
 
     model.eval()
+    # By torch's own counter: a peer's Python lacks what `profiles.cost`, which does the same, is imported with.
     with FlopCounterMode(display=False) as counter:
         forward()
     operations = {"inference": counter.get_total_flops()}

@@ -49,8 +49,11 @@ def thresholds(own_B: Integers, all_iii: Integers) -> Integers:
     """(3, 2) the first step of each channel and the one behind the last, of the box of colours with the best IoU.
 
     `own_B` are the pixels of the class with each colour, `all_iii` those of all classes in each box (`sums_of_boxes`).
-    Of equals the smallest, of these the first. All boxes are looked at.
+    Of equals the smallest, of these the first. All boxes are looked at, but for a class without pixels, to which all
+    are equal.
     """
+    if not own_B.any():
+        return np.array([[0, 1]] * 3)
     own_iii = sums_of_boxes(own_B)
     union_iii = np.maximum(own_B.sum() + all_iii - own_iii, 1)
     iou_iii = own_iii / union_iii

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segpipe.losses.reading import logits_of_classes
+from segpipe.losses.reading import logits_of_classes, never_zero
 
 
 def bootstrapped_cross_entropy(
@@ -82,5 +82,4 @@ def focal_loss(
         errors_NHW = errors_NHW * torch.where(labels_NHW == 1, alpha, 1 - alpha)
     elif weight is not None:
         share_NHW = share_NHW * weight.to(errors_NHW)[labels_NHW.masked_fill(~counted_NHW, 0)]
-    divisor = share_NHW.sum()
-    return (share_NHW * doubt_NHW**gamma * errors_NHW).sum() / torch.where(divisor > 0, divisor, 1.0)
+    return (share_NHW * doubt_NHW**gamma * errors_NHW).sum() / never_zero(share_NHW.sum())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from segpipe.losses.reading import never_zero
 
 
 def heatmap_loss(heatmaps_NPhw: Tensor, targets_NPhw: Tensor, weights_NP: Tensor) -> Tensor:
@@ -16,5 +17,4 @@ def heatmap_loss(heatmaps_NPhw: Tensor, targets_NPhw: Tensor, weights_NP: Tensor
     """
     errors_NP = (heatmaps_NPhw.float() - targets_NPhw.float()).square().mean((2, 3))
     weights_NP = weights_NP.to(errors_NP)
-    divisor = weights_NP.sum()
-    return (errors_NP * weights_NP).sum() / torch.where(divisor > 0, divisor, 1.0)
+    return (errors_NP * weights_NP).sum() / never_zero(weights_NP.sum())

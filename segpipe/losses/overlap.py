@@ -10,10 +10,9 @@ those of the class. Letter legend: N batch, K classes (1: one logit for two clas
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from segpipe.losses.reading import members_of, probabilities_of
+from segpipe.losses.reading import members_of, never_zero, probabilities_of
 
 
 def dice_loss(
@@ -79,12 +78,8 @@ def _overlap_loss(
     hits = (probabilities_NKHW * members_NKHW).sum(over)
     said = (probabilities_NKHW * counted_N1HW).sum(over)
     true = members_NKHW.sum(over)
-    index = (hits + smooth) / _never_zero(hits + alpha * (said - hits) + beta * (true - hits) + smooth)
+    index = (hits + smooth) / never_zero(hits + alpha * (said - hits) + beta * (true - hits) + smooth)
     counts = (true > 0) | (smooth > 0)
     loss_1 = ((1 - index) * counts).sum(-1) / counts.sum(-1).clamp(min=1)
     has_class = counts.any(-1) & counted_N1HW.any() if not per_image else counts.any(-1) & counted_N1HW.any((1, 2, 3))
     return (loss_1 * has_class).sum() / has_class.sum().clamp(min=1)
-
-
-def _never_zero(divisor: Tensor) -> Tensor:
-    return torch.where(divisor > 0, divisor, 1.0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segpipe.losses.reading import logits_of_classes
+from segpipe.losses.reading import logits_of_classes, never_zero
 
 
 def cross_entropy(
@@ -31,8 +31,7 @@ def cross_entropy(
     counted = (labels != ignore_index).to(logits)
     if weight is not None:
         counted = counted * weight[labels.masked_fill(counted == 0, 0)]
-    divisor = counted.sum()
-    return total / torch.where(divisor > 0, divisor, 1.0)
+    return total / never_zero(counted.sum())
 
 
 def mean_over(errors_NHW: Tensor, counted_NHW: Tensor) -> Tensor:

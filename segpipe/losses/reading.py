@@ -43,3 +43,8 @@ def members_of(labels_NHW: Tensor, like_NKHW: Tensor, ignore_index: int) -> tupl
         1, labels_N1HW.masked_fill(~counted_N1HW, 0), counted_N1HW.to(like_NKHW.dtype)
     )
     return members_NKHW[:, 1:] if num_logits == 1 else members_NKHW, counted_N1HW
+
+
+def never_zero(divisor: Tensor) -> Tensor:
+    """What a sum of nothing is divided by: 1, so that the loss is 0 with a zero gradient instead of no number."""
+    return torch.where(divisor > 0, divisor, 1.0)

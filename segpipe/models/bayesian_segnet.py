@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from segpipe.errors import InputError
 from segpipe.models import segnet
 from segpipe.models.parts.backbones import BACKBONES, Backbone
 from segpipe.models.parts.backbones.vgg import Pool
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_shares
 from segpipe.types import Task
 
 CENTRAL = (3, 4, 5)  # blocks, counted from 1, behind which a share of the values is dropped
@@ -42,8 +41,7 @@ def _dropping(backbone: Backbone, dropout: float) -> Backbone:
 
 def build(*, num_classes: int, in_channels: int, backbone: str, dropout: float) -> segnet.SegNet:
     """A SegNet with dropout. Raises InputError as `segnet.build` and on a dropout outside 0..1, 1 excluded."""
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout: expected a share of at least 0 and below 1, found {dropout}")
+    check_shares(dropout=dropout)
     plain = segnet.build(num_classes=num_classes, in_channels=in_channels, backbone=backbone, upsampling="max_unpool")
     # The decoder begins with block 5; its dropout adds no tensors, and so changes no key, at the end of a block.
     for block, stage in zip((5, 4, 3, 2, 1), plain.decoder, strict=True):

@@ -23,59 +23,43 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import Backbone, replace_stem, vgg
-from segpipe.models.parts.convolutionalised import fc_convolution
+from segpipe.models.parts.backbones import Backbone, vgg, with_stem
+from segpipe.models.parts.backbones.dilation import stride_to_dilation
+from segpipe.models.parts.convolutionalised import adapt_classifier, fc_convolution, fc_layers
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 STRIDE = 8
-STRIDED_POOLS = 3
 BACKBONES = ("vgg16", "vgg16_slim")
 
 
 class DeepLab(nn.Module):
     """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput without auxiliary logits."""
 
-    def __init__(
-        self, backbone: Backbone, num_classes: int, *, kernel_size: int, dilation: int, fc_channels: int
-    ) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.pool5a = nn.AvgPool2d(3, stride=1, padding=1)
-        self.fc6 = fc_convolution(backbone.channels[-1], fc_channels, kernel_size)
-        reach = dilation * (kernel_size - 1) // 2
-        self.fc6.dilation, self.fc6.padding = (dilation, dilation), (reach, reach)
-        self.fc7 = fc_convolution(fc_channels, fc_channels, 1)
-        self.dropout = nn.Dropout()
-        self.fc8 = fc_convolution(fc_channels, num_classes, 1)
+        self.fc8 = fc_convolution(backbone.channels[-1], num_classes, 1)
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         height, width = images_NCHW.shape[-2:]
-        (features,) = self.backbone(images_NCHW)
-        features = self.dropout(F.relu(self.fc6(self.pool5a(features))))
-        features = self.dropout(F.relu(self.fc7(features)))
-        scores_NKhw = self.fc8(features)
+        scores_NKhw = self.fc8(self.backbone(images_NCHW)[-1])
         size = [(cells - 1) * STRIDE + 1 for cells in scores_NKhw.shape[-2:]]
         logits_NKHW = F.interpolate(scores_NKhw, size=size, mode="bilinear", align_corners=True)
         return DenseOutput(logits_NKHW=logits_NKHW[..., :height, :width])
 
 
-def _backbone(name: str, in_channels: int) -> Backbone:
-    """A VGG with 3 x 3 pooling, the last two without stride, and holes in the convolutions between these two."""
+def _backbone(name: str, in_channels: int, *, kernel_size: int, dilation: int, fc_channels: int) -> Backbone:
+    """The whole VGG but its last layer, of stride 8 from the third pooling on."""
     layout = vgg.LAYOUTS[name]
     layers = dict(layout.layers(layout.norms[0]))
-    pools = 0
-    for key, layer in layers.items():
-        if isinstance(layer, vgg.Pool):
-            pools += 1
-            stride = 2 if pools <= STRIDED_POOLS else 1
-            layers[key] = nn.MaxPool2d(3, stride=stride, padding=1, ceil_mode=True)
-        elif isinstance(layer, nn.Conv2d) and pools == STRIDED_POOLS + 1:
-            layer.dilation = layer.padding = (2, 2)
-    last = dataclasses.replace(layout, taps=layout.taps[-1:], channels=layout.channels[-1:])
-    backbone = Backbone(name, layers, last)
-    if in_channels != 3:
-        replace_stem(backbone, in_channels)
+    stride_to_dilation(layers, STRIDE)
+    layers["pool5a"] = nn.AvgPool2d(3, stride=1, padding=1)
+    reach = dilation * (kernel_size - 1) // 2
+    layers |= fc_layers(layout.channels[-1], fc_channels, kernel_size, dilation=dilation, padding=reach)
+    whole = dataclasses.replace(layout, taps=("drop7",), channels=(fc_channels,))
+    backbone = with_stem(Backbone(name, layers, whole), in_channels)
+    vgg.pool_by_three(backbone, ceil_mode=True)
     return backbone
 
 
@@ -94,8 +78,8 @@ def build(
             f"dilation: {dilation} puts the middle of fc6's kernel, of size {kernel_size}, between two cells; expected "
             "an odd kernel_size or an even dilation"
         )
-    body = _backbone(backbone, in_channels)
-    return DeepLab(body, num_classes, kernel_size=kernel_size, dilation=dilation, fc_channels=fc_channels)
+    body = _backbone(backbone, in_channels, kernel_size=kernel_size, dilation=dilation, fc_channels=fc_channels)
+    return DeepLab(body, num_classes)
 
 
 def _published(split: str, protocol: str, value: float, source: str) -> Published:
@@ -132,7 +116,8 @@ SPEC = ModelSpec(
     tiny={"backbone": "vgg16_slim", "fc_channels": 32},
     size_divisor=1,
     differs=(
-        "fc6 and fc7 begin at random; the authors subsample those of VGG-16, in space and by channels",
+        "of ImageNet's fc6 and fc7 every so many-th kernel row, column and channel is taken, counted from the middle; "
+        "the authors' choice of as many was not read",
         "the loss is taken at the input's resolution; the authors shrink the labels by 8 instead",
         "the dense CRF of the paper's best numbers is no part of the model",
     ),
@@ -146,4 +131,6 @@ SPEC = ModelSpec(
         _counted(65_140_565, "DeepLab-CRF: 65.1 M", kernel_size=4, dilation=4, fc_channels=4096),
         _counted(65_140_565, "DeepLab-CRF-4x4: 65.1 M", kernel_size=4, dilation=8, fc_channels=4096),
     ),
+    adapt=adapt_classifier,
+    subsampled=("backbone.fc6.weight", "backbone.fc6.bias", "backbone.fc7.weight", "backbone.fc7.bias"),
 )

@@ -9,7 +9,8 @@ Papandreou, Kokkinos, Murphy, Yuille, IEEE TPAMI 40(4), 2018, arXiv:1606.00915, 
                                                           `-> 3x3, rate 24, K -'    `- max over scales -> bilinear
 
 With `fc_channels` a rate has three layers, as the paper's VGG-16: 3x3 at the rate -> 1x1 -> 1x1, K, with ReLU and
-dropout between. The dense CRF of the paper's best numbers refines any model's prediction and is no part of this one.
+dropout between. A VGG pools by 3x3 here, as in the authors' net. The dense CRF of the paper's best numbers refines any
+model's prediction and is no part of this one.
 
 Letter legend: N batch, K classes, H W image size, h w size of the map of stride 8 of the unscaled image, C channels.
 """
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import Backbone, build_backbone
+from segpipe.models.parts.backbones import Backbone, build_backbone, vgg
 from segpipe.models.parts.layers import resize
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
@@ -107,6 +108,7 @@ def build(
     if fc_channels:
         check_counts(fc_channels=fc_channels)
     body = build_backbone(backbone, in_channels=in_channels, output_stride=8, norm=norm, widened=True)
+    vgg.pool_by_three(body)  # which no other classifier has any of
     aspp = SummedASPP(body.channels[4], num_classes, rates, fc_channels=fc_channels)
     return DeepLabV2(body, aspp, scales=scales, aux=aux)
 
@@ -144,6 +146,7 @@ SPEC = ModelSpec(
     differs=(
         "torchvision's ResNet-101, whose strides lie in the 3x3 convolution of a stage's first unit; the authors' "
         "Caffe model has them in the 1x1 before it",
+        "a VGG's layers of each rate begin at random, though two of them have the sizes of its fc6 and fc7, subsampled",
         "batch norm learns by default; norm: frozen keeps the statistics of pretrained weights, as the authors do",
         "losses are taken at the input's resolution; the authors shrink the labels by 8 instead. Their weight is 1 for "
         "each scale: train.aux_weight 1.0 in a recipe, where 0.4 is the default",

@@ -24,11 +24,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.aspp import ASPP, rates_for
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
 from segpipe.models.parts.layers import conv_norm_relu, fcn_head, resize
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 FORMS = ("paper", "torchvision")
@@ -150,40 +151,13 @@ def released(options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, each in found.items() if all(options[key] == value for key, value in each.items()))
 
 
-def _published_voc(split: str, protocol: str, value: float, source: str) -> Published:
-    return Published(
-        dataset="PASCAL VOC 2012",
-        split=split,
-        protocol=f"ResNet-101, multi-grid (1, 2, 4), rates (6, 12, 18), image pooling; {protocol}",
-        metric="miou",
-        value=value,
-        source=source,
-    )
-
-
-def _published_torchvision(backbone: str, miou: float, pixel_accuracy: float) -> tuple[Published, ...]:
-    return tuple(
-        Published(
-            dataset="COCO 2017 with VOC labels",
-            split="val2017",
-            protocol=f"{backbone}, form torchvision, trained on the COCO images that hold VOC's classes; 20 classes "
-            "and background, short side 520, one scale",
-            metric=metric,
-            value=value,
-            source="torchvision, weights COCO_WITH_VOC_LABELS_V1",
-        )
-        for metric, value in (("miou", miou), ("pixel_accuracy", pixel_accuracy))
-    )
-
+_PYRAMID = "multi-grid (1, 2, 4), rates (6, 12, 18), image pooling"
 
 SPEC = ModelSpec(
     name="deeplab_v3",
     task=Task.SEMANTIC,
     output=DenseOutput,
-    paper=(
-        "Rethinking Atrous Convolution for Semantic Image Segmentation, Chen, Papandreou, Schroff, Adam, 2017, "
-        "arXiv:1706.05587"
-    ),
+    paper=papers.DEEPLAB_V3,
     build=build,
     options={
         "backbone": "resnet101",
@@ -197,42 +171,41 @@ SPEC = ModelSpec(
     tiny={"backbone": "resnet18", "channels": 16, "aux": True},
     size_divisor=1,
     differs=(
-        "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "
-        "the first unit of a stage instead of the last unit of the one before",
+        *papers.DEEPLAB_V3_DIFFERS,
         "multi_grid: [] keeps the atrous rule, for which ImageNet weights see what they were trained on; with fewer "
         "units in a stage than rates (ResNet-18) the first rates are taken",
         "form torchvision: a 3x3 convolution more behind the pyramid, dropout 0.5, rates (12, 24, 36) at every output "
         "stride; its MobileNetV3 has its auxiliary head on the first map of stride 8",
         "aux is torchvision's: the paper trains without an auxiliary head",
-        "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
         "a single value per channel (image pooling with batch 1) is normalised by the running statistics",
-        "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
     ),
     published=(
-        _published_voc("val", "trained and evaluated at output stride 16, one scale", 0.7721, "paper, section 4.3"),
-        _published_voc(
+        papers.deeplab_v3_published(
+            "val", f"{_PYRAMID}; trained and evaluated at output stride 16, one scale", 0.7721, "paper, section 4.3"
+        ),
+        papers.deeplab_v3_published(
             "val",
-            "evaluated at output stride 8, six scales 0.5 to 1.75, mirrored as well",
+            f"{_PYRAMID}; evaluated at output stride 8, six scales 0.5 to 1.75, mirrored as well",
             0.7977,
             "paper, section 4.3",
         ),
-        _published_voc(
+        papers.deeplab_v3_published(
             "test",
-            "pretrained on COCO, at last trained at output stride 8 on VOC's own trainval, images of hard classes "
-            "twice; no CRF",
+            f"{_PYRAMID}; pretrained on COCO, at last trained at output stride 8 on VOC's own trainval, images of hard "
+            "classes twice; no CRF",
             0.857,
             "paper, section 4.3 and table 7",
         ),
-        *_published_torchvision("ResNet-50", 0.664, 0.924),
-        *_published_torchvision("ResNet-101", 0.674, 0.924),
-        *_published_torchvision("MobileNetV3-Large", 0.603, 0.912),
+        *papers.torchvision_published(0.664, 0.924, network="ResNet-50, form torchvision"),
+        *papers.torchvision_published(0.674, 0.924, network="ResNet-101, form torchvision"),
+        *papers.torchvision_published(0.603, 0.912, network="MobileNetV3-Large, form torchvision"),
     ),
     counted=tuple(
         Counted(
             parameters=parameters,
             num_classes=21,
             options=RELEASED[name],
-            source=f"torchvision, {name}, weights COCO_WITH_VOC_LABELS_V1, num_params",
+            source=f"{papers.TORCHVISION_RELEASE}, {name}, num_params",
         )
         for name, parameters in (
             ("deeplabv3_resnet50", 42_004_074),

@@ -19,11 +19,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.backbones.dilation import set_multi_grid
 from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
 from segpipe.models.parts.layers import resize
-from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.models.spec import DenseOutput, ModelSpec
 from segpipe.types import Task
 
 LAST_STAGE = 4  # of a ResNet
@@ -86,25 +87,13 @@ def _at_stride(
     return DeepLabV3Cascade(body, num_classes, rates=rates, multi_grid=multi_grid)
 
 
-def _published(protocol: str, value: float, source: str) -> Published:
-    return Published(
-        dataset="PASCAL VOC 2012",
-        split="val",
-        protocol=f"ResNet-101, multi-grid (1, 2, 1), trained at output stride 16; {protocol}",
-        metric="miou",
-        value=value,
-        source=source,
-    )
-
+_CASCADE = "multi-grid (1, 2, 1), trained at output stride 16"
 
 SPEC = ModelSpec(
     name="deeplab_v3_cascade",
     task=Task.SEMANTIC,
     output=DenseOutput,
-    paper=(
-        "Rethinking Atrous Convolution for Semantic Image Segmentation, Chen, Papandreou, Schroff, Adam, 2017, "
-        "arXiv:1706.05587"
-    ),
+    paper=papers.DEEPLAB_V3,
     build=build,
     options={
         "backbone": "resnet101",
@@ -116,16 +105,15 @@ SPEC = ModelSpec(
     tiny={"backbone": "resnet18", "blocks": 5},
     size_divisor=1,
     differs=(
-        "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "
-        "the first unit of a stage instead of the last unit of the one before",
+        *papers.DEEPLAB_V3_DIFFERS,
         "blocks 5 to 7 start from He's normal; whether the authors gave them the weights of block 4 is not said",
         "with fewer units in a stage than rates (ResNet-18) the first rates are taken",
-        "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
         "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
-        "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
     ),
     published=(
-        _published("evaluated at 16, one scale", 0.7666, "paper, tables 3 and 4"),
-        _published("evaluated at 8, six scales 0.5 to 1.75, mirrored as well", 0.7935, "paper, table 4"),
+        papers.deeplab_v3_published("val", f"{_CASCADE}; evaluated at 16, one scale", 0.7666, "paper, tables 3 and 4"),
+        papers.deeplab_v3_published(
+            "val", f"{_CASCADE}; evaluated at 8, six scales 0.5 to 1.75, mirrored as well", 0.7935, "paper, table 4"
+        ),
     ),
 )

@@ -11,11 +11,11 @@ Letter legend: N batch, K classes, H W image size, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 from torch import Tensor, nn
 
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import fcn_head, resize
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published
@@ -50,13 +50,6 @@ def build(backbone: str, *, num_classes: int, in_channels: int, aux: bool, outpu
     )
 
 
-def adapt(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's released FCN state dicts: the keys agree by construction, so that nothing is renamed."""
-    return dict(state_dict)
-
-
-PAPER = "Fully Convolutional Networks for Semantic Segmentation, Long, Shelhamer, Darrell, 2015, arXiv:1411.4038"
-
 DIFFERS = (
     "torchvision's form of the paper: a dilated classifier of output stride 8 instead of VGG-16 at stride 32",
     "no skip connections and no learned upsampling (FCN-16s, FCN-8s): one bilinear step from stride 8 to the input",
@@ -70,30 +63,12 @@ _MOBILENET = (
 )
 
 
-def _published(miou: float, pixel_accuracy: float) -> tuple[Published, ...]:
-    protocol = (
-        "trained on the COCO images that hold VOC's classes; 20 classes and background, short side 520, one scale"
-    )
-    source = "torchvision, weights COCO_WITH_VOC_LABELS_V1"
-    return tuple(
-        Published(
-            dataset="COCO 2017 with VOC labels",
-            split="val2017",
-            protocol=protocol,
-            metric=metric,
-            value=value,
-            source=source,
-        )
-        for metric, value in (("miou", miou), ("pixel_accuracy", pixel_accuracy))
-    )
-
-
 def _counted(parameters: int) -> Counted:
     return Counted(
         parameters=parameters,
         num_classes=21,
         options={"aux": True},
-        source="torchvision, weights COCO_WITH_VOC_LABELS_V1, num_params",
+        source=f"{papers.TORCHVISION_RELEASE}, num_params",
     )
 
 
@@ -104,7 +79,7 @@ def _spec(
         name=f"fcn_{backbone}",
         task=Task.SEMANTIC,
         output=DenseOutput,
-        paper=PAPER,
+        paper=papers.FCN,
         build=partial(build, backbone),
         options={"aux": False, "output_stride": 8},
         tiny={"output_stride": 32},
@@ -112,14 +87,13 @@ def _spec(
         differs=DIFFERS + differs,
         published=published,
         counted=(_counted(counted),) if counted else (),
-        adapt=adapt,
     )
 
 
 SPECS = (
     _spec("resnet18", differs=(_BASIC_BLOCK,)),
     _spec("resnet34", differs=(_BASIC_BLOCK,)),
-    _spec("resnet50", published=_published(0.605, 0.914), counted=35_322_218),
-    _spec("resnet101", published=_published(0.637, 0.919), counted=54_314_346),
+    _spec("resnet50", published=papers.torchvision_published(0.605, 0.914), counted=35_322_218),
+    _spec("resnet101", published=papers.torchvision_published(0.637, 0.919), counted=54_314_346),
     _spec("mobilenet_v3_large", differs=(_MOBILENET,)),
 )

@@ -28,8 +28,9 @@ from functools import partial
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones import Backbone, Layout, alexnet, replace_stem, vgg
-from segpipe.models.parts.convolutionalised import adapt_classifier, fc_convolution
+from segpipe.models.parts import papers
+from segpipe.models.parts.backbones import Backbone, Layout, alexnet, vgg, with_stem
+from segpipe.models.parts.convolutionalised import adapt_classifier, fc_layers
 from segpipe.models.parts.upsampling import FixedBilinear, bilinear_
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
@@ -107,25 +108,14 @@ def _backbone(name: str, *, in_channels: int, fc_channels: int) -> Backbone:
     """The whole classifier but its last layer, with maps after pool3, pool4 (VGG alone) and fc7."""
     layout = alexnet.LAYOUT if name == "alexnet" else vgg.LAYOUTS[name]
     pools = () if name == "alexnet" else (2, 3)
-    kernel_size = 6 if name == "alexnet" else 7
-    layers = {
-        **layout.layers(layout.norms[0]),
-        "fc6": fc_convolution(layout.channels[-1], fc_channels, kernel_size),
-        "relu6": nn.ReLU(inplace=True),
-        "drop6": nn.Dropout(),
-        "fc7": fc_convolution(fc_channels, fc_channels, 1),
-        "relu7": nn.ReLU(inplace=True),
-        "drop7": nn.Dropout(),
-    }
+    hidden = fc_layers(layout.channels[-1], fc_channels, 6 if name == "alexnet" else 7)
     taps = Layout(
         layers=layout.layers,
         taps=(*(layout.taps[pool] for pool in pools), "drop7"),
         channels=(*(layout.channels[pool] for pool in pools), fc_channels),
         stem=layout.stem,
     )
-    backbone = Backbone(name, layers, taps)
-    if in_channels != 3:
-        replace_stem(backbone, in_channels)
+    backbone = with_stem(Backbone(name, {**layout.layers(layout.norms[0]), **hidden}, taps), in_channels)
     stem = backbone.get_submodule(backbone.stem)
     assert isinstance(stem, nn.Conv2d)
     stem.padding = (PADDING, PADDING)
@@ -146,8 +136,6 @@ def build(
     body = _backbone(backbone, in_channels=in_channels, fc_channels=fc_channels)
     return FCN(body, num_classes, finest=finest, at_once=at_once)
 
-
-PAPER = "Fully Convolutional Networks for Semantic Segmentation, Long, Shelhamer, Darrell, 2015, arXiv:1411.4038"
 
 DIFFERS = (
     "torchvision's VGG-16 and its normalised RGB instead of Caffe's BGR in 0..255 less its mean",
@@ -198,7 +186,7 @@ def _spec(
         name=name,
         task=Task.SEMANTIC,
         output=DenseOutput,
-        paper=PAPER,
+        paper=papers.FCN,
         build=partial(build, finest, at_once=at_once),
         options={"backbone": "vgg16", "fc_channels": 4096},
         tiny=small,

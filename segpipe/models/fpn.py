@@ -19,6 +19,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.pyramid import BottomUpPass, FeaturePyramid
 from segpipe.models.parts.semantic_branch import NUM_LEVELS, SemanticBranch, semantic_branch
@@ -64,7 +65,7 @@ SPEC = ModelSpec(
     name="fpn",
     task=Task.SEMANTIC,
     output=DenseOutput,
-    paper="Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446",
+    paper=papers.PANOPTIC_FPN,
     build=build,
     options={"backbone": "resnet50", "channels": 256, "second_pass": False},
     tiny={"backbone": "resnet18", "channels": 16, "second_pass": True},

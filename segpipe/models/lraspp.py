@@ -18,9 +18,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu, resize
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 # The layers whose maps are read: the first of stride 8, and the last of all; with their channels.
@@ -70,29 +71,11 @@ def build(*, num_classes: int, in_channels: int, backbone: str, output_stride: i
     return LRASPP(body, num_classes, channels)
 
 
-def adapt(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's released LR-ASPP state dict: the keys agree by construction, so that nothing is renamed."""
-    return dict(state_dict)
-
-
 def released(options: Mapping[str, Any]) -> tuple[str, ...]:
     """torchvision's builder of the same network, if it has one."""
     meant = ("mobilenet_v3_large", 16, 128)
     found = (options["backbone"], options["output_stride"], options["channels"])
     return ("lraspp_mobilenet_v3_large",) if found == meant else ()
-
-
-def _published(metric: str, value: float) -> Published:
-    return Published(
-        dataset="COCO 2017 with VOC labels",
-        split="val2017",
-        protocol=(
-            "trained on the COCO images that hold VOC's classes; 20 classes and background, short side 520, one scale"
-        ),
-        metric=metric,
-        value=value,
-        source="torchvision, weights COCO_WITH_VOC_LABELS_V1",
-    )
 
 
 SPEC = ModelSpec(
@@ -111,12 +94,7 @@ SPEC = ModelSpec(
         "logits of stride 8 are resized bilinearly to the input",
         "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
     ),
-    published=(_published("miou", 0.579), _published("pixel_accuracy", 0.912)),
-    counted=(
-        Counted(
-            parameters=3_221_538, num_classes=21, source="torchvision, weights COCO_WITH_VOC_LABELS_V1, num_params"
-        ),
-    ),
-    adapt=adapt,
+    published=papers.torchvision_published(0.579, 0.912),
+    counted=(Counted(parameters=3_221_538, num_classes=21, source=f"{papers.TORCHVISION_RELEASE}, num_params"),),
     released=released,
 )

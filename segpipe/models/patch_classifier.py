@@ -17,7 +17,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from segpipe.models.parts.backbones import Backbone, Layout
-from segpipe.models.parts.scanning import mirrored_around, scanned, window_of
+from segpipe.models.parts.borders import Mirrored
+from segpipe.models.parts.scanning import scanned, window_of
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
@@ -34,14 +35,16 @@ class PatchClassifier(nn.Module):
 
     def __init__(self, backbone: Backbone, classifier: nn.Sequential) -> None:
         super().__init__()
+        self.mirrored = Mirrored()
         self.backbone = backbone
         self.classifier = classifier
         self.window = window_of([*backbone.children(), *classifier])
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         layers = [*self.backbone.children(), *self.classifier]
+        margin = self.window // 2
         # Of an odd window the middle is a pixel: as many on each side make as many windows as the image has pixels.
-        logits_NKHW, _ = scanned(layers, mirrored_around(images_NCHW, self.window // 2))
+        logits_NKHW, _ = scanned(layers, self.mirrored(images_NCHW, (margin, margin), (margin, margin)))
         return DenseOutput(logits_NKHW=logits_NKHW)
 
 

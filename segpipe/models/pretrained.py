@@ -197,6 +197,7 @@ def _fitted(found: Mapping[str, Tensor], receiver: Receiver, *, origin: str) -> 
     )
     state = adapted if named else _backbone_keys(found, receiver.model.state_dict())
     state = _fit_stem(state, _backbone_of(receiver.model), origin=origin)
+    state = _subsampled(state, receiver)
     state, dropped = _drop_heads(state, receiver)
     where = f"pretrained {origin!r} for {receiver.spec.name}"
     _check_fit(state, receiver.model, dropped, whole=whole, origin=where)
@@ -223,6 +224,22 @@ def _fit_stem(state: dict[str, Tensor], backbone: Encoder, *, origin: str) -> di
     logger.warning("%s: first convolution averaged over RGB for %d input channels", origin, wanted[1])
     fitted = kernel.mean(dim=1, keepdim=True).expand(-1, wanted[1], -1, -1) * (3 / wanted[1])
     return {**state, key: fitted.contiguous()}
+
+
+def _subsampled(state: dict[str, Tensor], receiver: Receiver) -> dict[str, Tensor]:
+    """What `ModelSpec.subsampled` names, along every axis of which the file has more: evenly spaced, from the middle.
+
+    Of 7 rows 3 are the first, middle and last one; tensors of as many channels keep the same of them.
+    """
+    ours, fitted = receiver.model.state_dict(), dict(state)
+    for key in set(receiver.spec.subsampled) & state.keys() & ours.keys():
+        for axis, wanted in enumerate(ours[key].shape):
+            found = fitted[key].shape[axis] if axis < fitted[key].dim() else 0
+            if found > wanted:
+                step = (found - 1) // max(1, wanted - 1)
+                first = (found - 1 - step * (wanted - 1)) // 2
+                fitted[key] = fitted[key].index_select(axis, torch.arange(first, first + step * wanted, step)[:wanted])
+    return fitted
 
 
 def _drop_heads(state: Mapping[str, Tensor], receiver: Receiver) -> tuple[dict[str, Tensor], list[str]]:

@@ -19,35 +19,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import Backbone, build_backbone
-from segpipe.models.parts.layers import BatchNorm2d, conv_norm_relu, resize
+from segpipe.models.parts.layers import fcn_head, resize
+from segpipe.models.parts.pyramid_pooling import BINS, PyramidPooling
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
-BINS = (1, 2, 3, 6)
-DROPOUT = 0.1
 # The authors' `layer0` is a list: the backbone's names by their place in it.
 STEM = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
-
-
-class PyramidPooling(nn.Module):
-    """The map itself and beside it, for each of `bins`, its means over so many cells a side: C -> 2C channels."""
-
-    def __init__(self, channels: int, bins: Sequence[int]) -> None:
-        super().__init__()
-        self.bins = tuple(bins)
-        self.features = nn.ModuleList(conv_norm_relu(channels, channels // len(bins), 1) for _ in bins)
-
-    def forward(self, features_NCHW: Tensor) -> Tensor:
-        views = [features_NCHW]
-        for cells, reduce in zip(self.bins, self.features, strict=True):
-            views.append(resize(reduce(F.adaptive_avg_pool2d(features_NCHW, cells)), *features_NCHW.shape[-2:]))
-        return torch.cat(views, dim=1)
 
 
 class PSPNet(nn.Module):
@@ -57,9 +39,9 @@ class PSPNet(nn.Module):
         super().__init__()
         *_, fourth, last = backbone.channels
         self.backbone = backbone
-        self.ppm = PyramidPooling(last, bins)
-        self.cls = _head(2 * last, last // 4, num_classes)
-        self.aux_classifier = _head(fourth, fourth // 4, num_classes) if aux else None
+        self.ppm = PyramidPooling(last, last // len(bins), bins)
+        self.cls = fcn_head(self.ppm.out_channels, num_classes, channels=last // 4, dropout=nn.Dropout2d)
+        self.aux_classifier = fcn_head(fourth, num_classes, dropout=nn.Dropout2d) if aux else None
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         height, width = images_NCHW.shape[-2:]
@@ -68,17 +50,6 @@ class PSPNet(nn.Module):
         if self.aux_classifier is not None:
             aux["aux"] = resize(self.aux_classifier(fourth), height, width)
         return DenseOutput(logits_NKHW=resize(self.cls(self.ppm(last)), height, width), aux=aux)
-
-
-def _head(in_channels: int, channels: int, num_classes: int) -> nn.Sequential:
-    """Dropout of whole channels, as the authors have it."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
-        BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-        nn.Dropout2d(DROPOUT),
-        nn.Conv2d(channels, num_classes, 1),
-    )
 
 
 def build(

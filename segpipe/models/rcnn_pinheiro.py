@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.models.parts.backbones import Backbone, Layout
-from segpipe.models.parts.scanning import mirrored_around, scanned, window_of
+from segpipe.models.parts.borders import Mirrored, middle
+from segpipe.models.parts.scanning import scanned, window_of
 from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
@@ -35,6 +36,7 @@ class RecurrentLabeller(nn.Module):
 
     def __init__(self, backbone: Backbone, classifier: nn.Conv2d, *, instances: int) -> None:
         super().__init__()
+        self.mirrored = Mirrored()
         self.backbone = backbone
         self.classifier = classifier
         self.instances = instances
@@ -45,20 +47,15 @@ class RecurrentLabeller(nn.Module):
         layers = [*self.backbone.children(), self.classifier]
         spacings = [STRIDE**instance for instance in range(self.instances)]
         margin = sum(self.window // 2 * spacing for spacing in spacings)
-        wide_NCHW = mirrored_around(images_NCHW, margin)
+        wide_NCHW = self.mirrored(images_NCHW, (margin, margin), (margin, margin))
         labels_NKHW = wide_NCHW.new_zeros(len(wide_NCHW), self.classifier.out_channels, *wide_NCHW.shape[-2:])
         rounds = []
         for spacing in spacings:
-            seen_NCHW = _middle(_seen_from(wide_NCHW, spacing), *labels_NKHW.shape[-2:])
+            seen_NCHW = middle(_seen_from(wide_NCHW, spacing), *labels_NKHW.shape[-2:])
             labels_NKHW, _ = scanned(layers, torch.cat((labels_NKHW, seen_NCHW), dim=1), spacing=spacing)
-            rounds.append(_middle(labels_NKHW, height, width))
+            rounds.append(middle(labels_NKHW, height, width))
         aux = {f"round{number}": logits_NKHW for number, logits_NKHW in enumerate(rounds[:-1], 1)}
         return DenseOutput(logits_NKHW=rounds[-1], aux=aux)
-
-
-def _middle(maps_NCHW: Tensor, height: int, width: int) -> Tensor:
-    top, left = ((have - want) // 2 for have, want in zip(maps_NCHW.shape[-2:], (height, width), strict=True))
-    return maps_NCHW[..., top : top + height, left : left + width]
 
 
 def _seen_from(images_NCHW: Tensor, spacing: int) -> Tensor:

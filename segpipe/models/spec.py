@@ -178,7 +178,8 @@ class ModelSpec:
     once, as `Counting`; or not at all. `counted` pins its size, and is empty where no other count of it is known.
     `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names torchvision's builders
     whose weights are meant, where they are not called as the architecture is. `heads` are tensors which, beside those
-    that the number of classes decides, are left out of a file that has them in another length. `size_divisor` is what H
+    that the number of classes decides, are left out of a file that has them in another length; of those of `subsampled`
+    every so many-th entry is taken where a file has more. `size_divisor` is what H
     and W are padded to inside the model; callers may pass any size.
     """
 
@@ -198,6 +199,7 @@ class ModelSpec:
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()
+    subsampled: tuple[str, ...] = ()
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu, resize
 from segpipe.models.parts.upsampling import UPSAMPLERS, upsample
-from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 HEAD_STRIDES = (1, 2, 4)
@@ -106,25 +107,11 @@ def build(
     return UNet(body, num_classes, head_stride=head_stride, width=width, upsampling=upsampling, skips=skips)
 
 
-def _published(dataset: str, value: float) -> Published:
-    return Published(
-        dataset=dataset,
-        split="test",
-        protocol="ISBI cell tracking challenge 2015; the paper's own U-Net, trained from scratch",
-        metric="iou",
-        value=value,
-        source="paper, table 2",
-    )
-
-
 SPEC = ModelSpec(
     name="unet",
     task=Task.SEMANTIC,
     output=DenseOutput,
-    paper=(
-        "U-Net: Convolutional Networks for Biomedical Image Segmentation, Ronneberger, Fischer, Brox, 2015, "
-        "arXiv:1505.04597"
-    ),
+    paper=papers.UNET,
     build=build,
     options={
         "backbone": "resnet34",
@@ -146,5 +133,5 @@ SPEC = ModelSpec(
         "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
         "no loss weights for borders between touching cells: losses are not a model's business here",
     ),
-    published=(_published("PhC-U373", 0.9203), _published("DIC-HeLa", 0.7756)),
+    published=papers.UNET_PUBLISHED,
 )

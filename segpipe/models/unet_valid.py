@@ -27,7 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts, check_shares
+from segpipe.models.parts import papers
+from segpipe.models.parts.borders import Mirrored, middle
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts, check_shares
 from segpipe.types import Task
 
 LEVELS = 5
@@ -68,7 +70,7 @@ class Up(nn.Module):
 
     def forward(self, maps_NChw: Tensor, skip_NChw: Tensor) -> Tensor:
         up_NChw = self.up(maps_NChw)
-        joined_NChw = torch.cat((up_NChw, _middle(skip_NChw, *up_NChw.shape[-2:])), dim=1)
+        joined_NChw = torch.cat((up_NChw, middle(skip_NChw, *up_NChw.shape[-2:])), dim=1)
         return self.convolutions(joined_NChw)  # type: ignore[no-any-return]
 
 
@@ -80,6 +82,7 @@ class UNetValid(nn.Module):
         padding = 0 if valid else 1
         self.margin = MARGIN if valid else 0
         self.smallest = SMALLEST if valid else DIVISOR
+        self.mirrored = Mirrored()
         self.backbone = Encoder(in_channels, width=width, padding=padding, dropout=dropout)
         self.ups = nn.ModuleList(Up(channels, padding) for channels in self.backbone.channels[:0:-1])
         self.head = nn.Conv2d(width, num_classes, 1)
@@ -91,14 +94,13 @@ class UNetValid(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         height, width = images_NCHW.shape[-2:]
-        tile_NChw = images_NCHW
-        for dim, size in ((2, height), (3, width)):
-            # The smallest tile whose scores reach from the first pixel of this side to its last, or beyond.
-            behind = -max(size - self.smallest, 0) % DIVISOR + max(self.smallest - size, 0)
-            tile_NChw = tile_NChw.index_select(
-                dim, mirrored(size, self.margin, self.margin + behind, images_NCHW.device)
-            )
+        tile_NChw = self.mirrored(images_NCHW, self._margins(height), self._margins(width))
         return DenseOutput(logits_NKHW=self.score(tile_NChw)[..., :height, :width])
+
+    def _margins(self, size: int) -> tuple[int, int]:
+        """Of the smallest tile whose scores reach from the first pixel of a side to its last, or beyond."""
+        behind = -max(size - self.smallest, 0) % DIVISOR + max(self.smallest - size, 0)
+        return self.margin, self.margin + behind
 
     def score(self, tiles_NChw: Tensor) -> Tensor:
         """(N, K, h - 184, w - 184) scores of tiles whose h and w are 188 and a multiple of 16, the first of pixel 92.
@@ -109,23 +111,6 @@ class UNetValid(nn.Module):
         for up, skip_NChw in zip(self.ups, reversed(skips), strict=True):
             maps_NChw = up(maps_NChw, skip_NChw)
         return self.head(maps_NChw)  # type: ignore[no-any-return]
-
-
-def mirrored(size: int, before: int, behind: int, device: torch.device | None = None) -> Tensor:
-    """int64 (before + size + behind,): pixels of a side and of its mirror images, with no edge pixel twice in a row.
-
-    As often as it takes, so that a side may be shorter than what is to be put beside it (`reflect` of torch refuses).
-    """
-    places = torch.arange(-before, size + behind, device=device)
-    if size == 1:
-        return torch.zeros_like(places)
-    last = size - 1
-    return last - (places % (2 * last) - last).abs()
-
-
-def _middle(maps_NChw: Tensor, height: int, width: int) -> Tensor:
-    top, left = ((theirs - ours) // 2 for theirs, ours in zip(maps_NChw.shape[-2:], (height, width), strict=True))
-    return maps_NChw[..., top : top + height, left : left + width]
 
 
 def _two_convolutions(in_channels: int, out_channels: int, padding: int) -> nn.Sequential:
@@ -146,25 +131,11 @@ def build(*, num_classes: int, in_channels: int, padding: str, width: int, dropo
     return UNetValid(num_classes, in_channels=in_channels, valid=padding == "valid", width=width, dropout=dropout)
 
 
-def _published(dataset: str, value: float) -> Published:
-    return Published(
-        dataset=dataset,
-        split="test",
-        protocol="ISBI cell tracking challenge 2015, grey images, trained from scratch with weights for borders",
-        metric="iou",
-        value=value,
-        source="paper, table 2",
-    )
-
-
 SPEC = ModelSpec(
     name="unet_valid",
     task=Task.SEMANTIC,
     output=DenseOutput,
-    paper=(
-        "U-Net: Convolutional Networks for Biomedical Image Segmentation, Ronneberger, Fischer, Brox, 2015, "
-        "arXiv:1505.04597"
-    ),
+    paper=papers.UNET,
     build=build,
     options={"padding": "valid", "width": 64, "dropout": 0.5},
     tiny={"width": 2},
@@ -176,7 +147,7 @@ SPEC = ModelSpec(
         "padding='same' is no part of the paper: convolutions padded with zeros, for batches of large images",
         "no loss weights for borders between touching cells: losses are not a model's business here",
     ),
-    published=(_published("PhC-U373", 0.9203), _published("DIC-HeLa", 0.7756)),
+    published=papers.UNET_PUBLISHED,
     counted=(
         Counted(
             parameters=31_031_810,

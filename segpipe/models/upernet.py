@@ -21,32 +21,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu, resize
+from segpipe.models.parts.pyramid_pooling import PyramidPooling
 from segpipe.models.parts.released_upernet import from_transformers
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
-BINS = (1, 2, 3, 6)
 AUX_CHANNELS = 256
 DROPOUT = 0.1
-
-
-class PyramidPooling(nn.Module):
-    """A map and its means over `BINS` cells a side, each brought to `channels`, side by side -> 3x3."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.views = nn.ModuleList(conv_norm_relu(in_channels, channels, 1) for _ in BINS)
-        self.bottleneck = conv_norm_relu(in_channels + len(BINS) * channels, channels, 3)
-
-    def forward(self, maps_NChw: Tensor) -> Tensor:
-        size = maps_NChw.shape[-2:]
-        views = (view(F.adaptive_avg_pool2d(maps_NChw, cells)) for cells, view in zip(BINS, self.views, strict=True))
-        beside = (maps_NChw, *(resize(view_NChw, *size) for view_NChw in views))
-        return self.bottleneck(torch.cat(beside, dim=1))  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
@@ -56,13 +40,14 @@ class Decoder(nn.Module):
         super().__init__()
         *finer, coarsest = in_channels
         self.pooling = PyramidPooling(coarsest, channels)
+        self.bottleneck = conv_norm_relu(self.pooling.out_channels, channels, 3)
         self.laterals = nn.ModuleList(conv_norm_relu(each, channels, 1) for each in finer)
         self.levels = nn.ModuleList(conv_norm_relu(channels, channels, 3) for _ in finer)
         self.fusion = conv_norm_relu(len(in_channels) * channels, channels, 3)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         *finer, coarsest_NChw = maps
-        above_NChw = self.pooling(coarsest_NChw)
+        above_NChw = self.bottleneck(self.pooling(coarsest_NChw))
         levels = [above_NChw]
         for lateral, level, map_NChw in reversed(list(zip(self.laterals, self.levels, finer, strict=True))):
             above_NChw = lateral(map_NChw) + resize(above_NChw, *map_NChw.shape[-2:])

@@ -22,9 +22,9 @@ import torch
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.spec import ModelSpec, RegionOutput, check_counts
+from segpipe.models.spec import ModelSpec, check_counts
 from segpipe.profiles.account import Account, account
-from segpipe.profiles.cost import inference_cost, latency, summed_outputs, training_bytes
+from segpipe.profiles.cost import latency
 from segpipe.profiles.fields import Extent, fields_of
 
 __all__ = ["Account", "Profile", "account", "drawing", "profile"]
@@ -67,7 +67,7 @@ class Profile:
 def profile(
     name: str, num_classes: int, *, size: tuple[int, int] = (512, 512), runs: int = 5, **options: Any
 ) -> Profile:
-    """Counts and measures an architecture with random weights.
+    """An architecture's account, of one image for all, with the seconds of a pass and the drawing beside it.
 
     `runs` passes are timed; 0 measures no time, and all else is then counted without computing (but for detectors).
     Raises InputError on an unknown architecture or option, fewer than one class, sides outside 32..8192, and negative
@@ -80,16 +80,8 @@ def profile(
         )
     if type(runs) is not int or runs < 0:
         raise InputError(f"runs: {runs!r}; expected 0 or a whole number of passes to time")
-    spec = models.spec(name)
-    in_earnest = spec.output is RegionOutput
-    with torch.device("cpu" if in_earnest else "meta"):
-        model = models.create(name, num_classes, **options)
-        images_13HW = torch.zeros(1, 3, *size)
-        multiply_adds, inference_bytes, step_bytes = None, None, None
-        if spec.learns_by == "descent":
-            multiply_adds, inference_bytes = inference_cost(model, images_13HW)
-            step_bytes = training_bytes(model, images_13HW, partial(summed_outputs, spec.output))
-    fields, seconds = fields_of(name, num_classes, options), None
+    counted = account(name, num_classes, options, size=size, crops=(1, *size), in_earnest=True)
+    fields, seconds = counted.fields or fields_of(name, num_classes, options), None
     if runs:
         images_13HW = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
         seconds = latency(models.create(name, num_classes, **options), images_13HW, runs=runs)
@@ -98,19 +90,19 @@ def profile(
         num_classes=num_classes,
         size=size,
         options=models.complete(name, options),
-        parameters=sum(p.numel() for p in model.parameters()),
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        multiply_adds=multiply_adds,
-        flops=None if multiply_adds is None else 2 * multiply_adds,
-        inference_bytes=inference_bytes,
-        training_bytes=step_bytes,
+        parameters=counted.parameters,
+        trainable_parameters=counted.trainable_parameters,
+        multiply_adds=counted.multiply_adds,
+        flops=None if counted.multiply_adds is None else 2 * counted.multiply_adds,
+        inference_bytes=counted.pass_bytes,
+        training_bytes=counted.step_bytes,
         latency_seconds=seconds,
         latency_runs=runs,
         threads=torch.get_num_threads(),
         receptive_field=fields.receptive_field,
         field_of_view=fields.field_of_view,
         not_followed=fields.not_followed,
-        drawing=drawing(spec),
+        drawing=drawing(models.spec(name)),
     )
 
 

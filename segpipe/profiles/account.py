@@ -1,6 +1,6 @@
 """What a training and its model cost wherever they run: what is put on record beside a training's parameters.
 
-Above `cost.py` and `fields.py`; nothing here is computed, so that it costs a second or two and no memory.
+Above `cost.py` and `fields.py`. Nothing is computed, so that it costs seconds and no memory, unless it is asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Account:
 
     size: tuple[int, int]
     parameters: int
+    trainable_parameters: int
     multiply_adds: int | None = None
     pass_bytes: int | None = None
     crop_multiply_adds: int | None = None
@@ -44,30 +45,35 @@ def account(
     *,
     size: tuple[int, int],
     crops: tuple[int, int, int] | None,
+    in_earnest: bool = False,
 ) -> Account:
     """Counts an architecture for images of `size` and batches of `crops` (N, H, W); None of what has no training.
 
-    Raises InputError on an unknown architecture or option.
+    A detector looks at what it found, and is counted `in_earnest` alone: it is then run, with the time and memory that
+    this takes. Raises InputError on an unknown architecture or option.
     """
     spec = models.spec(name)
-    with torch.device("meta"):
+    finds = spec.output is RegionOutput
+    with torch.device("cpu" if finds and in_earnest else "meta"):
         model = models.create(name, num_classes, **options)
-        parameters = sum(p.numel() for p in model.parameters())
+        made = partial(
+            Account,
+            size=size,
+            parameters=sum(p.numel() for p in model.parameters()),
+            trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        )
         if spec.learns_by != "descent":
-            return Account(size=size, parameters=parameters, uncounted="it is no network")
-        made = partial(Account, size=size, parameters=parameters, fields=fields_of(name, num_classes, options))
-        if spec.output is RegionOutput:
-            # It would have to be run in earnest, with the memory that this takes.
+            return made(uncounted="it is no network")
+        made = partial(made, fields=fields_of(name, num_classes, options))
+        if finds and not in_earnest:
             return made(uncounted="a detector's depend on what it finds")
         multiply_adds, pass_bytes = inference_cost(model, torch.zeros(1, 3, *size))
+        made = partial(made, multiply_adds=multiply_adds, pass_bytes=pass_bytes)
         if crops is None:
-            return made(multiply_adds=multiply_adds, pass_bytes=pass_bytes)
+            return made()
         number, *sides = crops
-        crop_multiply_adds, _ = inference_cost(model, torch.zeros(1, 3, *sides))
+        crop_multiply_adds = multiply_adds
+        if tuple(sides) != size:
+            crop_multiply_adds, _ = inference_cost(model, torch.zeros(1, 3, *sides))
         step_bytes = training_bytes(model, torch.zeros(number, 3, *sides), partial(summed_outputs, spec.output))
-    return made(
-        multiply_adds=multiply_adds,
-        pass_bytes=pass_bytes,
-        crop_multiply_adds=crop_multiply_adds,
-        step_bytes=step_bytes,
-    )
+    return made(crop_multiply_adds=crop_multiply_adds, step_bytes=step_bytes)

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from segpipe import models
+from segpipe.models.parts.borders import Mirrored, mirrored_places
+from segpipe.models.parts.upsampling import MaxUnpool
 from segpipe.models.spec import RegionOutput
-from segpipe.profiles.receptive import Trace
+from segpipe.profiles.receptive import Interval, Operation, Rule, Trace, sizes_of
 
 # An image so large that no kernel of any network reaches from its middle to an edge; nothing is computed on it.
 TRACED_SIDE = 2**15
@@ -38,46 +40,81 @@ class Fields:
     not_followed: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traced:
+    """A map, by its number in the trace of the pass that made it."""
+
+    trace: Trace
+    number: int | None
+    shape: torch.Size
+
+
 def fields_of(name: str, num_classes: int, options: Mapping[str, Any]) -> Fields:
     """The fields of an architecture, by a pass without numbers. Raises InputError as `models.create`."""
     if models.spec(name).learns_by != "descent":
         return Fields(receptive_field=None, field_of_view=None, not_followed=("it is no network",))
-    output = models.spec(name).output
-    side, unread = TRACED_SIDE, set[str]()
-    ends: list[tuple[int | None, torch.Size]] = []
     with torch.device("meta"):
         model = models.create(name, num_classes, **options).eval()
-        images = torch.empty(1, 3, side, side)
     backbone = getattr(model, "backbone", None)  # an ensemble has none
-    with torch.no_grad(), Trace(images) as trace:
+    of_regions = models.spec(name).output is RegionOutput
+    seen, ends = ([], []) if of_regions else _traced(model, 3, watched=backbone)
+    if backbone is not None and not ends:
+        # The answer of a model of regions is no map; others call the layers of their backbone one by one.
+        ends, _ = _traced(backbone, backbone.get_submodule(backbone.stem).in_channels)
+    unread = set[str]()
 
-        def keep(module: nn.Module, given: object, result: object) -> None:
-            maps = [tensor for tensor in tensors_in(result) if tensor.dim() == 4]
-            ends.extend((trace.number(tensor), tensor.shape) for tensor in maps[-1:])
-
-        if backbone is not None:
-            backbone.register_forward_hook(keep)
-        answer = backbone(images) if output is RegionOutput and backbone is not None else model(images)
-        seen = [(trace.number(tensor), tensor.shape) for tensor in tensors_in(answer) if tensor.dim() == 4]
-
-    def widest(end: tuple[int | None, torch.Size], phases: int) -> Extent:
-        number, shape = end
+    def widest(end: Traced, phases: int) -> Extent:
         extents = []
-        for phase in range(min(phases, *(n - n // 2 for n in shape[-2:]))):
-            box, missed = trace.needed(number, (shape[-2] // 2 + phase, shape[-1] // 2 + phase))
+        for phase in range(min(phases, *(n - n // 2 for n in end.shape[-2:]))):
+            box, missed = end.trace.needed(end.number, (end.shape[-2] // 2 + phase, end.shape[-1] // 2 + phase))
             unread.update(missed)
             extents.append([(last - first + 1) for first, last in box] if box else [0, 0])
         rows, columns = (max(extent) for extent in zip(*extents, strict=True))
-        return None if side in (rows, columns) else (rows, columns)
+        return None if TRACED_SIDE in (rows, columns) else (rows, columns)
 
     # Of a network that looks at several sizes of the image, the last one is the image itself.
     receptive_field = widest(ends[-1], 1) if ends else None
-    field_of_view = widest(seen[0], PHASES) if seen and output is not RegionOutput else None
+    field_of_view = widest(seen[0], PHASES) if seen else None
     reasons = [] if ends else ["the backbone gives no maps"]
-    reasons += [] if seen and output is not RegionOutput else ["the answer is no map"]
+    reasons += [] if seen else ["the answer is no map"]
     return Fields(
         receptive_field=receptive_field, field_of_view=field_of_view, not_followed=(*sorted(unread), *reasons)
     )
+
+
+def _traced(
+    network: nn.Module, channels: int, *, watched: nn.Module | None = None
+) -> tuple[list[Traced], list[Traced]]:
+    """The maps that a network gives of images with so many channels, and those that a part of it gave meanwhile."""
+    images = torch.empty(1, channels, TRACED_SIDE, TRACED_SIDE, device="meta")
+    meanwhile: list[Traced] = []
+    with torch.no_grad(), Trace(images) as trace:
+
+        def maps_in(result: object) -> list[Traced]:
+            maps = [tensor for tensor in tensors_in(result) if tensor.dim() == 4]
+            return [Traced(trace=trace, number=trace.number(tensor), shape=tensor.shape) for tensor in maps]
+
+        for module in network.modules():
+            if type(module) in MOVING:
+                trace.as_one(module, MOVING[type(module)])
+        if watched is not None:
+            watched.register_forward_hook(lambda module, given, result: meanwhile.extend(maps_in(result)))
+        return maps_in(network(images)), meanwhile
+
+
+def _unpooled(operation: Operation, interval: Interval, axis: int) -> Interval:
+    """A cell is that of the coarse map in whose window it lies, or zero: the switches of that window say which."""
+    return interval[0] // 2, interval[1] // 2
+
+
+def _mirrored(operation: Operation, interval: Interval, axis: int) -> Interval:
+    (size, _), (before, _) = sizes_of(operation, axis), operation.arguments["columns" if axis else "rows"]
+    places = mirrored_places(size, interval[0] - before, interval[1] - before + 1, torch.device("cpu"))
+    return int(places.min()), int(places.max())
+
+
+# Modules that move cells by numbers which a pass without any does not have.
+MOVING: Mapping[type[nn.Module], Rule] = {MaxUnpool: _unpooled, Mirrored: _mirrored}
 
 
 def tensors_in(output: object) -> list[Tensor]:

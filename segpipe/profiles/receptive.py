@@ -14,13 +14,15 @@ Letter legend: H W size of a map; an interval is (first, last) of the rows or co
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -51,28 +53,63 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's own a
         self._numbers: dict[int, int] = {}  # of what depends on the images, by the id of its tensor
         self._count = 0
         self._kept: list[Tensor] = []  # as long as they live, no other tensor gets their id
+        self._within = 0  # calls of `as_one` that have not come back
         self._images = self._numbered(images)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if self._within:
+            return func(*args, **(kwargs or {}))
         named = {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)} | dict(kwargs or {})
-        tensors = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-        inputs = tuple((self._numbers[id(t)], t.shape) for t in tensors if id(t) in self._numbers)
+        inputs = self._known((args, kwargs))
         result = func(*args, **(kwargs or {}))
-        given = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
         name, pointwise = func.overloadpacket.__name__, torch.Tag.pointwise in func.tags
-        if inputs and given and name not in MADE:
-            outputs = tuple((self._numbered(tensor), tensor.shape) for tensor in given)
+        outputs = self._made(result) if inputs and name not in MADE else ()
+        if outputs:
             rule = RULES.get(name) or _in_place(name, pointwise, inputs[0][1], outputs[0][1])
             self._operations.append(
                 Operation(name=name, pointwise=pointwise, arguments=named, inputs=inputs, outputs=outputs, rule=rule)
             )
         return result
 
+    def as_one(self, module: nn.Module, rule: Rule) -> None:
+        """Records every call of `module` as one operation of this rule, in the place of those that it is made of.
+
+        For what moves cells by numbers, which a pass without numbers does not tell.
+        """
+
+        def enter(module: nn.Module, given: tuple[Any, ...]) -> None:
+            self._within += 1
+
+        def leave(module: nn.Module, given: tuple[Any, ...], result: object) -> None:
+            self._within -= 1
+            self._operations.append(
+                Operation(
+                    name=type(module).__name__,
+                    pointwise=False,
+                    arguments=inspect.signature(module.forward).bind(*given).arguments,
+                    inputs=self._known(given),
+                    outputs=self._made(result),
+                    rule=rule,
+                )
+            )
+
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+
     def number(self, tensor: Tensor) -> int | None:
         """Which value a tensor holds now, for one that is changed in place holds another; None of no image's."""
         return self._numbers.get(id(tensor))
+
+    def _known(self, given: object) -> tuple[tuple[int, torch.Size], ...]:
+        """Of the tensors in there, those that depend on the images."""
+        tensors = [tensor for tensor in tree_leaves(given) if isinstance(tensor, Tensor)]
+        return tuple((self._numbers[id(t)], t.shape) for t in tensors if id(t) in self._numbers)
+
+    def _made(self, result: object) -> tuple[tuple[int, torch.Size], ...]:
+        tensors = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
+        return tuple((self._numbered(tensor), tensor.shape) for tensor in tensors)
 
     def _numbered(self, tensor: Tensor) -> int:
         self._kept.append(tensor)
@@ -91,12 +128,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's own a
         unread: set[str] = set()
         for operation in reversed(self._operations):
             found = [(needs[number], shape) for number, shape in operation.outputs if number in needs]
-            if not found:
-                continue
-            box, shape = found[0]
-            if operation.rule is None:
+            if found and operation.rule is None:
                 unread.add(operation.name)
-            for number, given in operation.inputs:
+            for (box, shape), (number, given) in itertools.product(found, operation.inputs):
                 if len(given) < 2:
                     continue
                 rows, columns = (
@@ -130,13 +164,13 @@ def _clipped(interval: Interval, size: int) -> Interval:
 
 
 def _of_axis(values: Any, axis: int, otherwise: int) -> int:
-    """Of a setting that is one number for both axes, one for each, or left out."""
+    """Of a setting that is one number for all axes, one for each, of which these are the last two, or left out."""
     if values is None or (isinstance(values, Sequence) and not len(values)):
         return otherwise
-    return int(values[axis] if isinstance(values, Sequence) and len(values) > 1 else tree_leaves(values)[0])
+    return int(values[axis - 2] if isinstance(values, Sequence) and len(values) > 1 else tree_leaves(values)[0])
 
 
-def _sizes(operation: Operation, axis: int) -> tuple[int, int]:
+def sizes_of(operation: Operation, axis: int) -> tuple[int, int]:
     """Of the input and of the result, along an axis."""
     return operation.inputs[0][1][axis - 2], operation.outputs[0][1][axis - 2]
 
@@ -170,12 +204,12 @@ def _pooling(operation: Operation, interval: Interval, axis: int) -> Interval:
 
 
 def _adaptive(operation: Operation, interval: Interval, axis: int) -> Interval:
-    size, cells = _sizes(operation, axis)
+    size, cells = sizes_of(operation, axis)
     return interval[0] * size // cells, -(-(interval[1] + 1) * size // cells) - 1
 
 
 def _bilinear(operation: Operation, interval: Interval, axis: int) -> Interval:
-    size, cells = _sizes(operation, axis)
+    size, cells = sizes_of(operation, axis)
     aligned = bool(operation.arguments["align_corners"])
     given = operation.arguments.get("scales_w" if axis else "scales_h")
 
@@ -188,14 +222,15 @@ def _bilinear(operation: Operation, interval: Interval, axis: int) -> Interval:
 
 
 def _nearest(operation: Operation, interval: Interval, axis: int) -> Interval:
-    size, cells = _sizes(operation, axis)
+    size, cells = sizes_of(operation, axis)
     given = operation.arguments.get("scales_w" if axis else "scales_h")
     scale = 1 / given if given else size / cells
     return math.floor(interval[0] * scale), math.floor(interval[1] * scale)
 
 
 def _padding(operation: Operation, interval: Interval, axis: int) -> Interval:
-    pad = operation.arguments["pad"]
+    """Zeros, or the cells at the edge once more, from which nothing more is seen: `_clipped` leads back to them."""
+    pad = operation.arguments.get("pad") or operation.arguments["padding"]
     before = pad[2 * (1 - axis)] if len(pad) > 2 * (1 - axis) else 0
     return interval[0] - before, interval[1] - before
 
@@ -223,7 +258,7 @@ def _mean(operation: Operation, interval: Interval, axis: int) -> Interval:
 
 
 def _spread(operation: Operation, interval: Interval, axis: int) -> Interval:
-    size, cells = _sizes(operation, axis)
+    size, cells = sizes_of(operation, axis)
     return interval if size == cells else (0, size - 1)
 
 
@@ -237,11 +272,13 @@ RULES: Mapping[str, Rule] = {
     "convolution": _convolution,
     "max_pool2d_with_indices": _pooling,
     "avg_pool2d": _pooling,
+    "avg_pool3d": _pooling,  # of the channels, by the norm of local responses
     "_adaptive_avg_pool2d": _adaptive,
     "adaptive_max_pool2d": _adaptive,
     "upsample_bilinear2d": _bilinear,
     "upsample_nearest2d": _nearest,
     "constant_pad_nd": _padding,
+    "replication_pad2d": _padding,
     "slice": _slice,
     "cat": _cat,
     "mean": _mean,

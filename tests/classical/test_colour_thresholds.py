@@ -39,6 +39,7 @@ def test_within_the_thresholds_of_several_the_one_that_is_right_more_often_wins(
     known = Appearance(colours_KB=colours_KB, places_KP=np.zeros((3, PLACES), np.int64))
     assert thresholds(colours_KB[1], sums_of_boxes(colours_KB.sum(axis=0))).tolist() == [[6, 9], [8, 9], [8, 9]]
     assert thresholds(colours_KB[0], sums_of_boxes(colours_KB.sum(axis=0))).tolist() == [[3, 12], [8, 9], [8, 9]]
+    assert thresholds(colours_KB[2], sums_of_boxes(colours_KB.sum(axis=0))).tolist() == [[0, 1], [0, 1], [0, 1]]
     scores_KB = scores_of_colours(known)
     assert np.exp(scores_KB[1, greys[7]]) == pytest.approx(271 / 303)
     assert scores_KB[:2].argmax(axis=0)[greys].tolist() == [0] * 6 + [1] * 3 + [0] * 7

@@ -46,6 +46,21 @@ def test_branches_are_summed() -> None:
         torch.testing.assert_close(aspp(features), expected)
 
 
+def test_a_vgg_pools_by_three_as_in_the_authors_net() -> None:
+    """Of 321 pixels 161, 81, 41 are left; then poolings keep their size, with holes of 2 in the last convolutions."""
+    with torch.device("meta"):
+        backbone = models.create("deeplab_v2", 21, backbone="vgg16", norm="none", fc_channels=1024).backbone
+        sizes = [tuple(maps.shape[-2:]) for maps in backbone(torch.empty(1, 3, 321, 322))]
+    assert sizes == [(161, 161), (81, 81), (41, 41), (41, 41), (41, 41)]
+    pools = [layer for layer in backbone.children() if isinstance(layer, nn.MaxPool2d)]
+    assert [(layer.kernel_size, layer.stride, layer.padding, layer.dilation) for layer in pools] == [
+        *[(3, 2, 1, 1)] * 3,
+        *[(3, 1, 1, 1)] * 2,
+    ]
+    convolutions = [layer for layer in backbone.children() if isinstance(layer, nn.Conv2d)]
+    assert [layer.dilation[0] for layer in convolutions] == [1] * 10 + [2] * 3
+
+
 def test_the_form_of_vgg_has_three_layers_a_rate() -> None:
     """Figure 7: fc6 at each rate, fc7 and fc8 of one cell."""
     branch = SummedASPP(512, 21, (6,), fc_channels=1024).branches[0]

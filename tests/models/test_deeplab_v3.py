@@ -13,7 +13,7 @@ from torch import nn
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.deeplab_v3 import RELEASED
-from tests.models.test_fcn import theirs_with_lively_norms
+from tests.fixtures.torchvisions import lively
 
 WEIGHTS = torchvision.models.segmentation
 
@@ -25,7 +25,7 @@ def rates(module: nn.Module) -> list[int]:
 
 @pytest.mark.parametrize("name", list(RELEASED))
 def test_torchvisions_state_dict_gives_torchvisions_logits(name: str, tmp_path: Path) -> None:
-    theirs = theirs_with_lively_norms(name)
+    theirs = lively(name, aux_loss=True)
     file = tmp_path / "released.pth"
     torch.save(theirs.state_dict(), file)
     ours = models.create("deeplab_v3", 21, pretrained=str(file), **RELEASED[name]).eval()

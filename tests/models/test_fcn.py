@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segpipe import models
 from segpipe.models.parts.layers import fcn_head
+from tests.fixtures.torchvisions import lively
 
 RELEASED = {
     "fcn_resnet50": torchvision.models.segmentation.FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1,
@@ -18,24 +19,9 @@ RELEASED = {
 }
 
 
-def theirs_with_lively_norms(name: str) -> nn.Module:
-    """torchvision's model with random weights and norm statistics, as trained ones would have."""
-    torch.manual_seed(1)
-    model = getattr(torchvision.models.segmentation, name)(
-        weights=None, weights_backbone=None, num_classes=21, aux_loss=True
-    )
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.8, 1.2)
-            nn.init.uniform_(module.weight, 0.5, 0.8)
-            nn.init.normal_(module.bias, 0, 0.1)
-    return model.eval()
-
-
 @pytest.mark.parametrize("name", list(RELEASED))
 def test_torchvisions_state_dict_gives_torchvisions_logits(name: str, tmp_path: Path) -> None:
-    theirs = theirs_with_lively_norms(name)
+    theirs = lively(name, aux_loss=True)
     file = tmp_path / "released.pth"
     torch.save(theirs.state_dict(), file)
     ours = models.create(name, 21, aux=True, pretrained=str(file)).eval()

@@ -11,27 +11,13 @@ from torch import nn
 
 from segpipe import models
 from segpipe.errors import InputError
+from tests.fixtures.torchvisions import lively
 
 RELEASED = torchvision.models.segmentation.LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1
 
 
-def theirs_with_lively_norms() -> nn.Module:
-    """torchvision's model with random weights and norm statistics, as trained ones would have."""
-    torch.manual_seed(1)
-    model = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
-        weights=None, weights_backbone=None, num_classes=21
-    )
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.8, 1.2)
-            nn.init.uniform_(module.weight, 0.5, 0.8)
-            nn.init.normal_(module.bias, 0, 0.1)
-    return model.eval()
-
-
 def test_torchvisions_state_dict_gives_torchvisions_logits(tmp_path: Path) -> None:
-    theirs = theirs_with_lively_norms()
+    theirs = lively("lraspp_mobilenet_v3_large")
     file = tmp_path / "released.pth"
     torch.save(theirs.state_dict(), file)
     ours = models.create("lraspp", 21, pretrained=str(file)).eval()
@@ -47,7 +33,7 @@ def test_dilation_is_torchvisions() -> None:
         convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         return [(each.kernel_size, each.stride, each.dilation, each.padding) for each in convolutions]
 
-    theirs = rates(theirs_with_lively_norms())
+    theirs = rates(lively("lraspp_mobilenet_v3_large"))
     assert rates(models.create("lraspp", 21)) == theirs
     assert sum(dilation == (2, 2) for _, _, dilation, _ in theirs) == 3, "the last stage, its first block too"
 

@@ -10,11 +10,9 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.pspnet import BINS, PyramidPooling
 
 K = 5
 
@@ -42,23 +40,6 @@ def test_the_count_is_that_of_the_authors_layers(depth: int) -> None:
     assert counted.parameters == counted_by_hand(body, 150)
 
 
-def test_every_grid_shows_its_means() -> None:
-    """Four views beside the map itself, a quarter of its channels each, as equation-free figure 3 draws them."""
-    torch.manual_seed(0)
-    pooling = PyramidPooling(8, BINS).eval()
-    features = torch.randn(2, 8, 12, 18)
-    with torch.no_grad():
-        views = pooling(features)
-    assert views.shape == (2, 16, 12, 18)
-    assert torch.equal(views[:, :8], features)
-    for place, cells in enumerate(BINS):
-        rows, columns = 12 // cells, 18 // cells
-        means = features.reshape(2, 8, cells, rows, cells, columns).mean(dim=(3, 5))
-        reduced = F.conv2d(means, pooling.features[place][0].weight) / (1 + 1e-5) ** 0.5
-        expected = F.interpolate(reduced.relu(), size=(12, 18), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(views[:, 8 + 2 * place : 10 + 2 * place], expected)
-
-
 def test_stages_are_dilated_as_in_the_authors_code() -> None:
     with torch.device("meta"):
         model = models.create("pspnet", K, backbone="resnet50_deep").eval()
@@ -84,6 +65,14 @@ def test_the_deep_stem_is_three_small_convolutions() -> None:
     assert tuple(maps[0].shape) == (1, 128, 32, 24)
 
 
+def test_grids_may_be_any_number() -> None:
+    """Of three, a third of 512 channels is 170, and the map and its means are 1022."""
+    model = models.create("pspnet", K, backbone="resnet18", bins=[1, 3, 5]).eval()
+    assert model.cls[0].in_channels == 512 + 3 * 170
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 33, 17)).logits_NKHW.shape == (1, K, 33, 17)
+
+
 def of_the_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our weights under the names of their files: a list for the stem, pooling as a layer of its own."""
     places = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}
@@ -101,10 +90,13 @@ def of_the_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-@pytest.mark.parametrize("aux", [True, False])
-def test_released_keys_load(aux: bool, tmp_path: Path) -> None:
-    ours = models.create("pspnet", K, backbone="resnet50_deep").state_dict()
-    theirs = of_the_authors(ours)
+@pytest.fixture(scope="module")
+def trained() -> dict[str, Tensor]:
+    return models.create("pspnet", K, backbone="resnet50_deep").state_dict()
+
+
+def test_released_keys_load(trained: dict[str, Tensor], tmp_path: Path) -> None:
+    theirs = of_the_authors(trained)
     assert {
         "module.layer0.0.weight",
         "module.layer0.7.running_mean",
@@ -116,13 +108,15 @@ def test_released_keys_load(aux: bool, tmp_path: Path) -> None:
     } <= theirs.keys()
     torch.save({"epoch": 100, "state_dict": theirs}, tmp_path / "train_epoch_100.pth")
     file = str(tmp_path / "train_epoch_100.pth")
-    found = models.create("pspnet", K, backbone="resnet50_deep", aux=aux, pretrained=file).state_dict()
-    assert all(torch.equal(value, ours[key]) for key, value in found.items())
-    assert any(key.startswith("aux_classifier.") for key in found) is aux
+    for aux in (True, False):
+        found = models.create("pspnet", K, backbone="resnet50_deep", aux=aux, pretrained=file).state_dict()
+        assert all(torch.equal(value, trained[key]) for key, value in found.items())
+        assert any(key.startswith("aux_classifier.") for key in found) is aux
 
 
-def test_the_authors_classifiers_fit_the_deep_stem(tmp_path: Path) -> None:
-    body = models.create("pspnet", K, backbone="resnet50_deep").backbone.state_dict()
+def test_the_authors_classifiers_fit_the_deep_stem(trained: dict[str, Tensor], tmp_path: Path) -> None:
+    place = "backbone."
+    body = {key.removeprefix(place): value for key, value in trained.items() if key.startswith(place)}
     torch.save({**body, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "v2.pth")
     found = models.create("pspnet", K, backbone="resnet50_deep", pretrained=str(tmp_path / "v2.pth"))
     assert all(torch.equal(value, body[key]) for key, value in found.backbone.state_dict().items())

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from segpipe import models
 from segpipe.errors import InputError
-from segpipe.models.unet_valid import UNetValid, mirrored
+from segpipe.models.parts.borders import mirrored_places
+from segpipe.models.unet_valid import UNetValid
 
 
 def made(num_classes: int = 2, **options: object) -> UNetValid:
@@ -50,7 +51,7 @@ def test_a_grey_network_has_the_released_ones_parameters_but_for_its_last_up_con
 def test_scores_of_overlapping_tiles_are_those_of_one_pass(channels: int) -> None:
     model = made(3, in_channels=channels, width=2)
     images = torch.randn(2, channels, 250, 268)  # 188 + 62 and + 80: neither is a whole number of tiles apart
-    rows = torch.arange(250)[mirrored(250, 0, 2)]
+    rows = torch.arange(250)[mirrored_places(250, 0, 252)]
     images = images[:, :, rows]
     with torch.no_grad():
         whole = model.score(images)
@@ -81,12 +82,6 @@ def test_tiles_are_the_smallest_that_pool_evenly(height: int, width: int, paddin
     first, around = (4, 184) if padding == "valid" else (16, 0)
     covered = [max(first, math.ceil((side - first) / 16) * 16 + first) for side in (height, width)]
     assert seen == [tuple(side + around for side in covered)]
-
-
-@pytest.mark.parametrize(("size", "before", "behind"), [(1, 3, 2), (2, 5, 4), (3, 7, 9), (100, 92, 92), (10, 0, 0)])
-def test_mirrors_are_numpys_however_short_a_side(size: int, before: int, behind: int) -> None:
-    expected = np.pad(np.arange(size), (before, behind), mode="reflect")
-    assert mirrored(size, before, behind).tolist() == expected.tolist()
 
 
 def test_the_padded_form_is_the_same_network_where_no_padding_is_seen() -> None:

@@ -11,6 +11,7 @@ from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput, RegionOutput
 from segpipe.profiles import drawing, profile
+from segpipe.profiles.fields import fields_of
 
 # One of those that are built alike, since they cost and are read alike.
 KINDS_OF_BUILD = {
@@ -60,6 +61,35 @@ def test_fields_of_known_networks() -> None:
     assert dilated.receptive_field == (427, 427)
     # One 3 x 3 at stride 8 behind it, and the two cells that a pixel lies between.
     assert dilated.field_of_view == (427 + 2 * 8 + 8,) * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "decoder", "pooled"),
+    [
+        # What the 3 x 3 convolutions of each stage of the decoder add, finest first; VGG-16 sees 212.
+        ("segnet", (4, 4, 6, 6, 6), 212),
+        # One of 7 x 7 each, as the four of the encoder: 1 + 6 (1 + 2 + 4 + 8), and as many poolings.
+        ("segnet_basic", (6, 6, 6, 6), 106),
+        # Two of 3 x 3 in each of four stages on either side and at the bottom.
+        ("unet_valid", (4, 4, 4, 4), 140),
+    ],
+)
+def test_fields_of_networks_that_unpool_or_mirror(name: str, decoder: tuple[int, ...], pooled: int) -> None:
+    """Of n cells that are needed, unpooling by two needs n // 2 + 1, as they may begin with the second of a pair."""
+    cells = 1
+    for more in decoder:
+        cells = (cells + more) // 2 + 1
+    seen = pooled + (cells - 1) * 2 ** len(decoder)
+    found = fields_of(name, 2, {})
+    assert (found.receptive_field, found.field_of_view) == ((pooled, pooled), (seen, seen))
+    assert found.not_followed == ()
+
+
+@pytest.mark.parametrize(("name", "cell", "window"), [("patch_classifier", 63, 95), ("rcnn_pinheiro", 23, 155)])
+def test_fields_of_networks_that_scan_are_their_papers_windows(name: str, cell: int, window: int) -> None:
+    found = fields_of(name, 2, {})
+    assert (found.receptive_field, found.field_of_view) == ((cell, cell), (window, window))
+    assert found.not_followed == ()
 
 
 def test_options_change_what_is_counted() -> None:

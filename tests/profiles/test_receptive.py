@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.models.parts.backbones import build_backbone
+from segpipe.models.parts.borders import Mirrored
+from segpipe.models.parts.upsampling import MaxUnpool, pool_with_places
+from segpipe.profiles.fields import MOVING
 from segpipe.profiles.receptive import Trace
 
 SIDE = 4096
@@ -139,6 +142,55 @@ class Padded(nn.Module):
         return F.interpolate(low, scale_factor=2.0, mode="bilinear", align_corners=False)[..., 2 : height + 2, :width]
 
 
+class Around(nn.Module):
+    """Sees the mirror images of the images, more than once on the left, too."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.mirrored = Mirrored()
+        self.network = network
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return self.network(self.mirrored(images_NCHW, (3, 8), (20, 1)))
+
+
+class Unpooled(nn.Module):
+    """Pools, and puts back what a cell of the coarse map has become."""
+
+    def __init__(self, coarse: nn.Module) -> None:
+        super().__init__()
+        self.coarse = coarse
+        self.unpool = MaxUnpool()
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        pooled_NChw, switches_NChw = pool_with_places(images_NCHW)
+        return self.unpool(self.coarse(pooled_NChw), *images_NCHW.shape[-2:], switches_NChw)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_an_unpooled_cell_sees_the_windows_around_its_own(kernel_size: int) -> None:
+    """Values of 1 x 1 or 3 x 3 windows of 2 x 2 pixels; where the value goes, its own window says."""
+    images, unpooled = torch.rand(1, 2, 12, 9), Unpooled(nn.Conv2d(2, 2, kernel_size, padding=kernel_size // 2))
+    with torch.no_grad(), Trace(images) as trace:
+        trace.as_one(unpooled.unpool, MOVING[MaxUnpool])
+        result = unpooled(images)
+    reach = kernel_size // 2
+    for row, column in ((4, 4), (5, 3)):
+        box, unread = trace.needed(trace.number(result), (row, column))
+        assert unread == set()
+        assert box == tuple((2 * (at // 2 - reach), 2 * (at // 2 + reach) + 1) for at in (row, column))
+
+
+def test_switches_alone_make_a_cell_see_its_window() -> None:
+    images = torch.rand(1, 2, 8, 8)
+    with torch.no_grad(), Trace(images) as trace:
+        unpool = MaxUnpool()
+        trace.as_one(unpool, MOVING[MaxUnpool])
+        _, switches_NChw = pool_with_places(images)
+        result = unpool(torch.ones(1, 2, 4, 4), 8, 8, switches_NChw)
+    assert trace.needed(trace.number(result), (3, 6)) == (((2, 3), (6, 7)), set())
+
+
 TOYS: dict[str, Callable[[], nn.Module]] = {
     "kernel": lambda: conv(5, padding=1),
     "even kernel": lambda: conv(4, stride=3, padding=2),
@@ -157,6 +209,8 @@ TOYS: dict[str, Callable[[], nn.Module]] = {
     "joined": lambda: Joined("bilinear"),
     "joined, nearest": lambda: Joined("nearest"),
     "padded": Padded,
+    "padded by the edge": lambda: nn.Sequential(nn.ReplicationPad2d((2, 1, 0, 3)), conv(3)),
+    "mirrored": lambda: Around(nn.Sequential(conv(5), nn.AvgPool2d(2))),
 }
 
 
@@ -172,6 +226,9 @@ def test_it_is_what_changes_when_a_pixel_does(name: str) -> None:
         nn.init.uniform_(parameter, 0.5, 1.0)
     images = torch.rand(1, 2, 19, 16, dtype=torch.float64)
     with torch.no_grad(), Trace(images) as trace:
+        for module in network.modules():
+            if type(module) in MOVING:
+                trace.as_one(module, MOVING[type(module)])
         result = network(images)
     height, width = images.shape[-2:]
     with torch.no_grad():

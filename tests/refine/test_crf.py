@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 
 from segpipe.errors import InputError
+from segpipe.profiles.cost import HeldBytes
 from segpipe.refine import crf, dense_crf, dense_crf_batch
 from segpipe.refine.crf import kernels, lattice
 from segpipe.refine.crf.lattice import lattice_bilateral
@@ -202,6 +203,17 @@ def test_the_fast_gaussian_is_the_exact_one_but_for_its_tails(sxy: float) -> Non
     np.testing.assert_allclose(
         torch.cat((fast(0, 5), fast(5, 22), fast(22, 23))).numpy(), fast(0, 23).numpy(), atol=1e-6
     )
+
+
+def test_a_wide_gaussian_is_cut_to_the_image() -> None:
+    """Of a thousand pixels' deviation all is within the image: it sums what the exact one does, in no more memory."""
+    values, device = torch.rand(23 * 17, 3), torch.device("cpu")
+    fast, exact = (make(23, 17, 1000.0, device)(values) for make in (kernels.fast_gaussian, kernels.exact_gaussian))
+    torch.testing.assert_close(fast(0, 23), exact(0, 23))
+    torch.testing.assert_close(fast(5, 9), exact(5, 9))
+    with HeldBytes() as held:
+        kernels.fast_gaussian(23, 17, 1000.0, device)(values)(0, 23)
+    assert held.peak < 20 * values.nbytes
 
 
 def test_bands_and_repetition_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,3 +78,9 @@ def new_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
         return home
 
     return make
+
+
+@pytest.fixture(scope="module")
+def home(new_home: Callable[[], Path]) -> Path:
+    """A home for all tests of a file."""
+    return new_home()

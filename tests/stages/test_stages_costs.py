@@ -25,11 +25,6 @@ DOCUMENT = SCENES | {"architectures": [UNET, KMEANS, SEGFORMER]}
 
 
 @pytest.fixture(scope="module")
-def home(new_home: Callable[[], Path]) -> Path:
-    return new_home()
-
-
-@pytest.fixture(scope="module")
 def night(home: Path) -> Told:
     with surroundings(home):
         return tell(recipe(document=DOCUMENT))

@@ -28,11 +28,6 @@ BOTH: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def home(new_home: Callable[[], Path]) -> Path:
-    return new_home()
-
-
-@pytest.fixture(scope="module")
 def first(home: Path) -> Told:
     with surroundings(home):
         return tell(recipe(document=BOTH))

@@ -3,7 +3,6 @@
 `test_stages_retrain_dark.py` tells of nights without MLflow.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,6 @@ from segpipe.stages.retrain import retrain
 from tests.stages.toy_night import Told, forbid_work, recipe, runs_of, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("nights")
-
-
-@pytest.fixture(scope="module")
-def home(new_home: Callable[[], Path]) -> Path:
-    return new_home()
 
 
 @pytest.fixture(scope="module")

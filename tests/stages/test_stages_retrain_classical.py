@@ -1,6 +1,5 @@
 """A whole night of baselines beside a network: one board, one gate, and a baseline that is registered and served."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,6 @@ CLASSICAL: dict[str, Any] = {
         *({"arch": name} for name in BASELINES),
     ],
 }
-
-
-@pytest.fixture(scope="module")
-def home(new_home: Callable[[], Path]) -> Path:
-    return new_home()
 
 
 @pytest.fixture(scope="module")

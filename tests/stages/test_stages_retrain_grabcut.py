@@ -1,6 +1,5 @@
 """A night of GrabCut: told by the truth's boxes, scored by masks, and never compared with who finds boxes itself."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,6 @@ DOCUMENT: dict[str, Any] = {
         {"arch": "grabcut", "label": "once", "options": {"iterations": 1}, "train": {"input_scale": 2.0}},
     ],
 }
-
-
-@pytest.fixture(scope="module")
-def home(new_home: Callable[[], Path]) -> Path:
-    return new_home()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Whole nights of the object tasks, as the semantic ones go: ingest, train, evaluate, promote, and MLflow's mirror."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,6 @@ OBJECTS: dict[str, Any] = {
         {"arch": "unet_watershed", "label": "watershed", "options": PIXELS},
     ],
 }
-
-
-@pytest.fixture(scope="module")
-def home(new_home: Callable[[], Path]) -> Path:
-    return new_home()
 
 
 @pytest.fixture(scope="module")

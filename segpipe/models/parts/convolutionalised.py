@@ -31,6 +31,22 @@ def fc_convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.
     return made
 
 
+def fc_layers(
+    in_channels: int, channels: int, kernel_size: int, *, dilation: int = 1, padding: int = 0
+) -> dict[str, nn.Module]:
+    """VGG's and AlexNet's two hidden layers, `fc6` with that kernel and `fc7`, each with ReLU and dropout."""
+    fc6 = fc_convolution(in_channels, channels, kernel_size)
+    fc6.dilation, fc6.padding = (dilation, dilation), (padding, padding)
+    return {
+        "fc6": fc6,
+        "relu6": nn.ReLU(inplace=True),
+        "drop6": nn.Dropout(),
+        "fc7": fc_convolution(channels, channels, 1),
+        "relu7": nn.ReLU(inplace=True),
+        "drop7": nn.Dropout(),
+    }
+
+
 def adapt_classifier(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's VGG or AlexNet as a backbone that ends in the convolutions `fc6` and `fc7`.
 

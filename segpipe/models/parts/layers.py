@@ -48,16 +48,15 @@ def separable_conv(in_channels: int, out_channels: int, *, dilation: int = 1) ->
     )
 
 
-def fcn_head(in_channels: int, num_classes: int, *, dropout: float = 0.1) -> nn.Sequential:
-    """torchvision's FCNHead, key for key: 3 x 3 to a quarter of the channels, batch norm, ReLU, dropout, 1 x 1."""
-    inner = in_channels // 4
-    return nn.Sequential(
-        nn.Conv2d(in_channels, inner, 3, padding=1, bias=False),
-        BatchNorm2d(inner),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        nn.Conv2d(inner, num_classes, 1),
-    )
+def fcn_head(
+    in_channels: int, num_classes: int, *, channels: int | None = None, dropout: type[nn.Module] = nn.Dropout
+) -> nn.Sequential:
+    """torchvision's FCNHead, key for key: 3 x 3 to `channels`, batch norm, ReLU, dropout of 0.1, 1 x 1.
+
+    `channels` are a quarter of those that come in unless they are said. `nn.Dropout2d` drops whole channels.
+    """
+    inner = in_channels // 4 if channels is None else channels
+    return nn.Sequential(*conv_norm_relu(in_channels, inner, 3), dropout(0.1), nn.Conv2d(inner, num_classes, 1))
 
 
 def resize(maps_NCHW: Tensor, height: int, width: int) -> Tensor:

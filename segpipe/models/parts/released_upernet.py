@@ -17,7 +17,7 @@ from segpipe.errors import InputError
 
 # Theirs and ours; a stage of torchvision's `features` is every second of its parts, with what goes before it between.
 PLACES = (
-    (r"^decode_head\.psp_modules\.(\d)\.1\.", "decoder.pooling.views.{}.", 1, 0),
+    (r"^decode_head\.psp_modules\.(\d)\.1\.", "decoder.pooling.features.{}.", 1, 0),
     (r"^decode_head\.lateral_convs\.(\d)\.", "decoder.laterals.{}.", 1, 0),
     (r"^decode_head\.fpn_convs\.(\d)\.", "decoder.levels.{}.", 1, 0),
     (r"^auxiliary_head\.convs\.(\d)\.", "aux_classifier.{}.", 1, 0),
@@ -28,7 +28,7 @@ PLACES = (
     (r"^backbone\.hidden_states_norms\.stage(\d)\.", "backbone.norms.{}.", 1, -1),
 )
 PARTS = {
-    "decode_head.bottleneck.": "decoder.pooling.bottleneck.",
+    "decode_head.bottleneck.": "decoder.bottleneck.",
     "decode_head.fpn_bottleneck.": "decoder.fusion.",
     "decode_head.classifier.": "classifier.1.",
     "auxiliary_head.classifier.": "aux_classifier.2.",

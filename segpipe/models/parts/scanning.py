@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,15 +50,3 @@ def window_of(layers: Iterable[nn.Module]) -> int:
             window += spacing * (layer.kernel_size - 1)
             spacing *= layer.stride
     return window
-
-
-def mirrored_around(images_NCHW: Tensor, margin: int) -> Tensor:
-    """The images with `margin` more pixels on each side, mirrored at their outermost ones as often as it takes."""
-    rows, columns = (_mirrored_places(length, margin, images_NCHW.device) for length in images_NCHW.shape[-2:])
-    return images_NCHW.index_select(2, rows).index_select(3, columns)
-
-
-def _mirrored_places(length: int, margin: int, device: torch.device) -> Tensor:
-    period = max(1, 2 * (length - 1))
-    place = torch.arange(-margin, length + margin, device=device) % period
-    return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)

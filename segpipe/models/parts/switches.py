@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from segpipe.models.parts import upsampling
 from segpipe.models.parts.backbones.vgg import Pool
 
 
@@ -33,7 +34,7 @@ def encoded(layers: Iterable[nn.Module], images_NCHW: Tensor) -> tuple[Tensor, l
             maps_NCHW = layer(maps_NCHW)
             continue
         height, width = maps_NCHW.shape[-2:]
-        maps_NCHW, switches_NChw = layer.with_switches(maps_NCHW)
+        maps_NCHW, switches_NChw = upsampling.pool_with_places(maps_NCHW)
         poolings.append(Pooling(switches_NChw=switches_NChw, height=height, width=width))
     return maps_NCHW, poolings
 

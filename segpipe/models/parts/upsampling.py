@@ -44,7 +44,7 @@ def upsample(
     """A module that maps (coarse_NChw, height, width, switches_NChw=None) to a map of exactly that height and width.
 
     Cell (i, j) of the coarse map lies on the S x S cells of the fine one that begin at (S i, S j), so that any H of at
-    most S h is a crop and not a stretch. Only "max_unpool" reads the switches (of `Pool.with_switches`), and cannot do
+    most S h is a crop and not a stretch. Only "max_unpool" reads the switches (of `pool_with_places`), and cannot do
     without. `kernel_size` (by default that of bilinear weights) and `dilation` are those of "transposed".
 
     Raises InputError on an unknown name, counts below one, and on what the named way cannot do: another number of

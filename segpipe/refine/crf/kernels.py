@@ -96,18 +96,21 @@ def exact_gaussian(height: int, width: int, sxy: float, device: torch.device) ->
 
 def fast_gaussian(height: int, width: int, sxy: float, device: torch.device) -> Kernel:
     """As the exact one, up to REACH standard deviations, by one convolution along each axis."""
-    reach = math.ceil(REACH * sxy)
-    taps = (-(torch.arange(-reach, reach + 1, device=device) / sxy).square() / 2).exp()
 
-    def norm(length: int) -> Tensor:
-        return functional.conv1d(torch.ones(1, 1, length, device=device), taps[None, None], padding=reach).rsqrt()[0, 0]
+    def along(length: int) -> tuple[int, Tensor, Tensor]:
+        """How far the kernel reaches, and no further than there are pixels; its values; the norm of each pixel."""
+        reach = min(math.ceil(REACH * sxy), length - 1)
+        taps = (-(torch.arange(-reach, reach + 1, device=device) / sxy).square() / 2).exp()
+        sums = functional.conv1d(torch.ones(1, 1, length, device=device), taps[None, None], padding=reach)
+        return reach, taps, sums.rsqrt()[0, 0]
 
-    norm_HW1 = (norm(height)[:, None] * norm(width))[..., None]
+    (reach, down_taps, down_norm), (reach_across, across_taps, across_norm) = along(height), along(width)
+    norm_HW1 = (down_norm[:, None] * across_norm)[..., None]
 
     def kernel(values_NC: Tensor) -> Sums:
         C = values_NC.shape[1]
         values_HWC = values_NC.view(height, width, C)
-        across, down = taps.expand(C, 1, 1, -1), taps[:, None].expand(C, 1, -1, 1)
+        across, down = across_taps.expand(C, 1, 1, -1), down_taps[:, None].expand(C, 1, -1, 1)
 
         def sums(top: int, bottom: int) -> Tensor:
             above, below = max(0, top - reach), min(height, bottom + reach)
@@ -118,7 +121,7 @@ def fast_gaussian(height: int, width: int, sxy: float, device: torch.device) -> 
             torch.mul(values_HWC[above:below], norm_HW1[above:below], out=inside_HWC)
             # In this order of permutation and first axis, convolutions see channels that lie last, and are fast.
             band_1CHW = band_HWC[None].permute(0, 3, 1, 2)
-            band_1CHW = functional.conv2d(band_1CHW, across, padding=(0, reach), groups=C)
+            band_1CHW = functional.conv2d(band_1CHW, across, padding=(0, reach_across), groups=C)
             band_1CHW = functional.conv2d(band_1CHW, down, groups=C)
             return band_1CHW[0].permute(1, 2, 0).mul_(norm_HW1[top:bottom]).reshape(-1, C)
 

@@ -1,14 +1,12 @@
-"""Scanning: one pass over an image against its windows one by one, and mirrors of any depth."""
+"""Scanning: one pass over an image against its windows one by one."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from segpipe.models.parts.scanning import mirrored_around, scanned, window_of
+from segpipe.models.parts.scanning import scanned, window_of
 
 
 def noise(*size: int) -> torch.Tensor:
@@ -48,16 +46,3 @@ def test_scanning_twice_is_scanning_the_whole() -> None:
         half, spacing = scanned(layers[:4], maps)
         found, _ = scanned(layers[4:], half, spacing=spacing)
     assert torch.equal(found, expected)
-
-
-@pytest.mark.parametrize("size", [(5, 7), (1, 4), (1, 1), (2, 3)])
-@pytest.mark.parametrize("margin", [0, 1, 4, 9])
-def test_mirrors_are_numpys(size: tuple[int, int], margin: int) -> None:
-    images = noise(1, 2, *size)
-    expected = np.pad(images.numpy(), ((0, 0), (0, 0), (margin, margin), (margin, margin)), mode="reflect")
-    assert torch.equal(mirrored_around(images, margin), torch.from_numpy(expected))
-
-
-def test_a_shallow_mirror_is_torchs() -> None:
-    images = noise(1, 2, 5, 7)
-    assert torch.equal(mirrored_around(images, 4), F.pad(images, (4, 4, 4, 4), mode="reflect"))

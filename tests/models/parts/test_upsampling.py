@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.parts.backbones.vgg import Pool
 from segpipe.models.parts.layers import resize
 from segpipe.models.parts.upsampling import (
     UPSAMPLERS,
@@ -18,6 +17,7 @@ from segpipe.models.parts.upsampling import (
     bilinear_,
     bilinear_kernel,
     bilinear_size,
+    pool_with_places,
     transposed_size,
     upsample,
 )
@@ -45,7 +45,7 @@ def test_a_bed_of_nails_has_each_value_top_left() -> None:
 
 
 def test_max_unpooling_puts_values_where_the_maxima_stood() -> None:
-    pooled, switches = Pool().with_switches(POOLED_FROM)
+    pooled, switches = pool_with_places(POOLED_FROM)
     assert torch.equal(pooled, matrix([5.0, 6], [7, 8]))
     expected = matrix([0.0, 0, 2, 0], [0, 1, 0, 0], [0, 0, 0, 0], [3, 0, 0, 4])
     assert torch.equal(upsample("max_unpool", 1, 1)(COARSE, 4, 4, switches), expected)
@@ -54,7 +54,7 @@ def test_max_unpooling_puts_values_where_the_maxima_stood() -> None:
 @pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 1)])
 def test_max_unpooling_is_torchs(size: tuple[int, int]) -> None:
     maps = noise(2, 3, *size)
-    pooled, switches = Pool().with_switches(maps)
+    pooled, switches = pool_with_places(maps)
     expected = F.max_unpool2d(pooled, switches, 2, stride=2, output_size=size)
     assert torch.equal(upsample("max_unpool", 3, 3)(pooled, *size, switches), expected)
     assert torch.equal(torch.where(expected != 0, maps, 0), expected)

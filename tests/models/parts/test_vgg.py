@@ -10,6 +10,7 @@ from torch import nn
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import BACKBONES, Backbone, alexnet, build_backbone
 from segpipe.models.parts.backbones.vgg import Pool
+from segpipe.models.parts.upsampling import pool_with_places
 
 NAMES = ["vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"]
 
@@ -77,7 +78,7 @@ def test_a_norm_that_it_cannot_have_is_refused(name: str, norm: str) -> None:
 
 def test_switches_say_where_the_maximum_stood() -> None:
     maps = torch.tensor([[1.0, 2, 6, 3], [3, 5, 2, 1], [1, 2, 2, 1], [7, 3, 4, 8]])[None, None]
-    pooled, switches = Pool().with_switches(maps)
+    pooled, switches = pool_with_places(maps)
     assert pooled.flatten().tolist() == [5, 6, 7, 8]
     assert switches.flatten().tolist() == [5, 2, 12, 15]
     assert torch.equal(Pool()(maps), pooled)

@@ -28,7 +28,7 @@ __all__ = [
     "Backbone",
     "Layout",
     "build_backbone",
-    "replace_stem",
+    "with_stem",
 ]
 
 BACKBONES: dict[str, Layout] = {
@@ -123,16 +123,15 @@ def build_backbone(
         set_multi_grid(units_between(layers, *layout.taps[-2:]), multi_grid)
     if taps is not None:
         layout = dataclasses.replace(layout, taps=tuple(taps), channels=tuple(taps.values()))
-    backbone = Backbone(name, layers, layout)
-    if in_channels != 3:
-        replace_stem(backbone, in_channels)
-    return backbone
+    return with_stem(Backbone(name, layers, layout), in_channels)
 
 
-def replace_stem(backbone: Backbone, in_channels: int) -> None:
-    """Puts a random first convolution for images of `in_channels` in the place of that for three, all else equal."""
+def with_stem(backbone: Backbone, in_channels: int) -> Backbone:
+    """The backbone for images of `in_channels`: a first convolution for others gives way to a random one, in place."""
     old = backbone.get_submodule(backbone.stem)
     assert isinstance(old, nn.Conv2d)
+    if old.in_channels == in_channels:
+        return backbone
     new = type(old)(
         in_channels,
         old.out_channels,
@@ -143,3 +142,4 @@ def replace_stem(backbone: Backbone, in_channels: int) -> None:
     )
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     backbone.set_submodule(backbone.stem, new)
+    return backbone

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from segpipe.models.parts.backbones.layout import Layout
-from segpipe.models.parts.backbones.vgg import NO_NORM
+from segpipe.models.parts.backbones.layout import NO_NORM, Layout
 
 
 def _layers(norm: str) -> Mapping[str, nn.Module]:
@@ -34,5 +33,5 @@ def _layers(norm: str) -> Mapping[str, nn.Module]:
 
 
 LAYOUT = Layout(
-    layers=_layers, taps=("2", "5", "12"), channels=(64, 192, 256), stem="0", norms=(NO_NORM,), output_strides=(32,)
+    layers=_layers, taps=("2", "5", "12"), channels=(64, 192, 256), stem="0", norms=NO_NORM, output_strides=(32,)
 )

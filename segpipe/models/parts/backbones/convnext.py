@@ -8,34 +8,14 @@ the last patches are filled up with zeros, where that code leaves rows and colum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 
-from torch import nn
 from torchvision import models
 from torchvision.models.convnext import LayerNorm2d
 
-from segpipe.models.parts.backbones.covering import cover
-from segpipe.models.parts.backbones.layout import LAYER_NORM, Layout
+from segpipe.models.parts.backbones.layout import patch_layout
 
-
-def _layout(classifier: Callable[..., nn.Module], width: int) -> Layout:
-    def layers(norm: str) -> Mapping[str, nn.Module]:
-        features = classifier(weights=None).get_submodule("features")
-        cover(features)
-        return dict(features.named_children())
-
-    return Layout(
-        layers=layers,
-        taps=("1", "3", "5", "7"),
-        channels=(0, width, 2 * width, 4 * width, 8 * width),
-        stem="0.0",
-        norms=LAYER_NORM,
-        output_strides=(32,),
-        finish=partial(LayerNorm2d, eps=1e-6),
-    )
-
-
+_layout = partial(patch_layout, finish=partial(LayerNorm2d, eps=1e-6))
 LAYOUTS = {
     "convnext_tiny": _layout(models.convnext_tiny, 96),
     "convnext_small": _layout(models.convnext_small, 96),

@@ -9,11 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from segpipe.models.parts.backbones.covering import cover
+from segpipe.models.parts.layers import BatchNorm2d
 
 OUTPUT_STRIDES = (8, 16, 32)
 # "frozen": statistics and affine parameters as loaded, never trained, since batches of one or two large images say
 # little about either. From random weights it is no norm at all.
 NORMS = ("batch", "frozen")
+NORM_LAYERS: Mapping[str, Callable[..., nn.Module]] = {"batch": BatchNorm2d, "frozen": FrozenBatchNorm2d}
+NO_NORM = ("none",)
 LAYER_NORM = ("layer",)  # of networks that have no other
 
 
@@ -36,3 +42,23 @@ class Layout:
     norms: tuple[str, ...] = NORMS
     output_strides: tuple[int, ...] = OUTPUT_STRIDES
     finish: Callable[[int], nn.Module] | None = None
+
+
+def patch_layout(classifier: Callable[..., nn.Module], width: int, *, finish: Callable[[int], nn.Module]) -> Layout:
+    """torchvision's classifiers that begin with patches of 4 x 4 and merge 2 x 2 of them: four stages, of `width`
+    channels and twice as many in each. Patches cover the whole image; stages cannot be dilated."""
+
+    def layers(norm: str) -> Mapping[str, nn.Module]:
+        features = classifier(weights=None).get_submodule("features")
+        cover(features)
+        return dict(features.named_children())
+
+    return Layout(
+        layers=layers,
+        taps=("1", "3", "5", "7"),
+        channels=(0, width, 2 * width, 4 * width, 8 * width),
+        stem="0.0",
+        norms=LAYER_NORM,
+        output_strides=(32,),
+        finish=finish,
+    )

@@ -13,10 +13,9 @@ from torch import nn
 from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
-from segpipe.models.parts.backbones.layout import Layout
+from segpipe.models.parts.backbones.layout import NORM_LAYERS, Layout
 from segpipe.models.parts.layers import BatchNorm2d
 
-NORM_LAYERS_V2 = {"batch": BatchNorm2d, "frozen": FrozenBatchNorm2d}
 NORM_LAYERS_V3 = {
     "batch": partial(BatchNorm2d, eps=0.001, momentum=0.01),
     "frozen": partial(FrozenBatchNorm2d, eps=0.001),
@@ -32,7 +31,7 @@ def _layers(
 
 LAYOUTS = {
     "mobilenet_v2": Layout(
-        layers=partial(_layers, models.mobilenet_v2, NORM_LAYERS_V2),
+        layers=partial(_layers, models.mobilenet_v2, NORM_LAYERS),
         taps=("1", "3", "6", "13", "18"),
         channels=(16, 24, 32, 96, 1280),
         stem="0.0",

@@ -12,12 +12,9 @@ from typing import Any
 
 from torch import nn
 from torchvision import models
-from torchvision.ops import FrozenBatchNorm2d
 
-from segpipe.models.parts.backbones.layout import Layout
-from segpipe.models.parts.layers import BatchNorm2d
+from segpipe.models.parts.backbones.layout import NORM_LAYERS, Layout
 
-NORM_LAYERS = {"batch": BatchNorm2d, "frozen": FrozenBatchNorm2d}
 DEEP_STEM = (64, 64, 128)
 
 

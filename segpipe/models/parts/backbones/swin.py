@@ -11,14 +11,13 @@ Letter legend: N batch, C channels, H W map size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import nn
 from torchvision import models
 from torchvision.ops import Permute
 
-from segpipe.models.parts.backbones.covering import cover
-from segpipe.models.parts.backbones.layout import LAYER_NORM, Layout
+from segpipe.models.parts.backbones.layout import patch_layout
 
 
 def _finish(channels: int) -> nn.Module:
@@ -26,23 +25,7 @@ def _finish(channels: int) -> nn.Module:
     return nn.Sequential(nn.LayerNorm(channels), Permute([0, 3, 1, 2]))
 
 
-def _layout(classifier: Callable[..., nn.Module], width: int) -> Layout:
-    def layers(norm: str) -> Mapping[str, nn.Module]:
-        features = classifier(weights=None).get_submodule("features")
-        cover(features)
-        return dict(features.named_children())
-
-    return Layout(
-        layers=layers,
-        taps=("1", "3", "5", "7"),
-        channels=(0, width, 2 * width, 4 * width, 8 * width),
-        stem="0.0",
-        norms=LAYER_NORM,
-        output_strides=(32,),
-        finish=_finish,
-    )
-
-
+_layout = partial(patch_layout, finish=_finish)
 LAYOUTS = {
     "swin_t": _layout(models.swin_t, 96),
     "swin_s": _layout(models.swin_s, 96),

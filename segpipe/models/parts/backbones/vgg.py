@@ -16,14 +16,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import FrozenBatchNorm2d
 
-from segpipe.models.parts import upsampling
-from segpipe.models.parts.backbones.layout import NORMS, Layout
-from segpipe.models.parts.layers import BatchNorm2d
+from segpipe.models.parts.backbones.layout import NO_NORM, NORM_LAYERS, NORMS, Layout
 
-NORM_LAYERS = {"batch": BatchNorm2d, "frozen": FrozenBatchNorm2d}
-NO_NORM = "none"
 # Convolutions of each of the five stages: columns A, B, D, E of table 1.
 DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WIDENING = (1, 2, 4, 8, 8)
@@ -48,9 +43,16 @@ class Pool(nn.MaxPool2d):
         assert isinstance(reach, int)  # torch would also take one for each axis
         return F.max_pool2d(F.pad(input, (0, reach, 0, reach), value=-torch.inf), 2, stride=1, dilation=reach)
 
-    def with_switches(self, maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The pooled maps_NChw and where each value came from: int64 switches_NChw, row * W + column."""
-        return upsampling.pool_with_places(maps_NCHW)
+
+def pool_by_three(backbone: nn.Module, *, ceil_mode: bool = False) -> None:
+    """Puts 3 x 3 pooling, padded to half of that, in the place of every `Pool`, of the same stride, as DeepLab has it.
+
+    A cell then lies in the middle of what it sees, at every `stride`-th pixel from the first one on. With `ceil_mode`
+    the last cell may lie beyond the image, so that there is one on either side of every pixel.
+    """
+    for name, layer in backbone.named_children():
+        if isinstance(layer, Pool):
+            backbone.set_submodule(name, nn.MaxPool2d(3, stride=layer.stride, padding=1, ceil_mode=ceil_mode))
 
 
 def _layers(norm: str, *, depths: tuple[int, ...], width: int) -> Mapping[str, nn.Module]:
@@ -62,14 +64,14 @@ def _layers(norm: str, *, depths: tuple[int, ...], width: int) -> Mapping[str, n
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
             channels = width * widening
-            norms = [] if norm == NO_NORM else [NORM_LAYERS[norm](channels)]
+            norms = [] if norm in NO_NORM else [NORM_LAYERS[norm](channels)]
             layers += [convolution, *norms, nn.ReLU(inplace=True)]
         layers.append(Pool())
     return {str(place): layer for place, layer in enumerate(layers)}
 
 
 def _layout(depths: tuple[int, ...], *, width: int = WIDTH, norms: tuple[str, ...]) -> Layout:
-    per_convolution = 2 if norms == (NO_NORM,) else 3
+    per_convolution = 2 if norms == NO_NORM else 3
     ends = [sum(depths[: stage + 1]) * per_convolution + stage for stage in range(5)]
     return Layout(
         layers=partial(_layers, depths=depths, width=width),
@@ -81,9 +83,9 @@ def _layout(depths: tuple[int, ...], *, width: int = WIDTH, norms: tuple[str, ..
 
 
 LAYOUTS = {
-    **{name: _layout(depths, norms=(NO_NORM,)) for name, depths in DEPTHS.items()},
+    **{name: _layout(depths, norms=NO_NORM) for name, depths in DEPTHS.items()},
     **{f"{name}_bn": _layout(depths, norms=NORMS) for name, depths in DEPTHS.items()},
     # Nobody's: VGG-16 with an eighth of the channels, for tests and a first run on a laptop.
-    "vgg16_slim": _layout(DEPTHS["vgg16"], width=SLIM_WIDTH, norms=(NO_NORM,)),
+    "vgg16_slim": _layout(DEPTHS["vgg16"], width=SLIM_WIDTH, norms=NO_NORM),
     "vgg16_bn_slim": _layout(DEPTHS["vgg16"], width=SLIM_WIDTH, norms=NORMS),
 }

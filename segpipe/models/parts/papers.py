@@ -1,0 +1,73 @@
+"""What several architectures say of themselves alike: their paper, the numbers it printed, what they depart in.
+
+Below the architectures of `models/`, which are siblings and do not read each other's files.
+"""
+
+from __future__ import annotations
+
+from segpipe.models.spec import Published
+
+UNET = (
+    "U-Net: Convolutional Networks for Biomedical Image Segmentation, Ronneberger, Fischer, Brox, 2015, "
+    "arXiv:1505.04597"
+)
+UNET_PUBLISHED = tuple(
+    Published(
+        dataset=dataset,
+        split="test",
+        protocol="ISBI cell tracking challenge 2015; the paper's own U-Net on grey images, trained from scratch with "
+        "weights for borders",
+        metric="iou",
+        value=value,
+        source="paper, table 2",
+    )
+    for dataset, value in (("PhC-U373", 0.9203), ("DIC-HeLa", 0.7756))
+)
+
+FCN = "Fully Convolutional Networks for Semantic Segmentation, Long, Shelhamer, Darrell, 2015, arXiv:1411.4038"
+
+DEEPLAB_V3 = (
+    "Rethinking Atrous Convolution for Semantic Image Segmentation, Chen, Papandreou, Schroff, Adam, 2017, "
+    "arXiv:1706.05587"
+)
+
+DEEPLAB_V3_DIFFERS = (
+    "torchvision's ResNets: one 7x7 convolution as stem, where the authors' code has three 3x3, and the stride in "
+    "the first unit of a stage instead of the last unit of the one before",
+    "bilinear resizing samples at cell centres (align_corners=False); the authors' code aligns corners",
+    "evaluation_stride: 0 evaluates at the output stride of training; 8 is the paper's for its best numbers",
+)
+
+PANOPTIC_FPN = "Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446"
+
+TORCHVISION_RELEASE = "torchvision, weights COCO_WITH_VOC_LABELS_V1"
+
+
+def deeplab_v3_published(split: str, protocol: str, value: float, source: str) -> Published:
+    """A number of DeepLabV3's paper, all of which are of a ResNet-101; `protocol` says the rest."""
+    return Published(
+        dataset="PASCAL VOC 2012",
+        split=split,
+        protocol=f"ResNet-101, {protocol}",
+        metric="miou",
+        value=value,
+        source=source,
+    )
+
+
+def torchvision_published(miou: float, pixel_accuracy: float, *, network: str = "") -> tuple[Published, ...]:
+    """What torchvision prints of one of its networks for pixels; `network` says which, where an architecture has more
+    than one of them."""
+    of_network = f"{network}, " if network else ""
+    return tuple(
+        Published(
+            dataset="COCO 2017 with VOC labels",
+            split="val2017",
+            protocol=f"{of_network}trained on the COCO images that hold VOC's classes; 20 classes and background, "
+            "short side 520, one scale",
+            metric=metric,
+            value=value,
+            source=TORCHVISION_RELEASE,
+        )
+        for metric, value in (("miou", miou), ("pixel_accuracy", pixel_accuracy))
+    )
