@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from segpipe.config.entries import (
     ResourceConfig,
 )
 from segpipe.config.grid import expand_grids
+from segpipe.config.inference import AFTER_TRAINING
 from segpipe.config.run import ENSEMBLE, RunConfig, TaskName
 from segpipe.config.strict import Strict, apply_override, dump_yaml, read_yaml, validate
 from segpipe.config.train import TrainConfig
@@ -121,7 +123,7 @@ class Recipe(Strict):
             del common["loss"]
         merged = _deep_merge(common, architecture.train)
         train = validate(TrainConfig, merged, origin, below=f"architectures.{index}.train.")
-        parent = architecture.start_from
+        parent, twin = architecture.start_from, self._first_trained_as(index)
         return RunConfig(
             experiment=self.name,
             task=self.task,
@@ -129,9 +131,15 @@ class Recipe(Strict):
             label=architecture.name,
             options=architecture.options,
             pretrained=architecture.pretrained,
-            start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin),
+            start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin).training,
+            trained_as=None if twin == index else self.run_config(twin, origin=origin),
             train=train,
         )
+
+    def _first_trained_as(self, index: int) -> int:
+        """The first entry that says the same of its training as entry `index`, which may be this one itself."""
+        wanted = _told_of_training(self.architectures[index])
+        return next(at for at, entry in enumerate(self.architectures) if _told_of_training(entry) == wanted)
 
     def _ensemble_config(self, architecture: ArchitectureConfig, origin: str) -> RunConfig:
         members = tuple(self.run_config(self.index_of(label), origin=origin) for label in architecture.ensemble)
@@ -152,6 +160,18 @@ class Recipe(Strict):
             train=members[0].train,
             members=members,
         )
+
+
+def _told_of_training(entry: ArchitectureConfig) -> str:
+    """All that an entry says, but for its label and what comes after training, as text that can be compared."""
+    document = entry.model_dump(mode="json", exclude={"label"})
+    inference = document["train"].get("inference")
+    if isinstance(inference, dict):
+        rest = {key: value for key, value in inference.items() if key not in AFTER_TRAINING}
+        document["train"] = {**document["train"], "inference": rest}
+        if not rest:
+            del document["train"]["inference"]
+    return json.dumps(document, sort_keys=True)
 
 
 def _deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ FEW_STEPS = 200  # after fewer a net has hardly left its start
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outlook:
-    """One training: optimiser steps in all, 0 of a model that does not learn by descent; and what a person should look
-    at before a night is spent on it."""
+    """One entry: optimiser steps in all, 0 of a model that does not learn by descent or is of others' weights; and what
+    a person should look at before a night is spent on it."""
 
     label: str
     steps: int
@@ -45,8 +45,8 @@ def outlook(recipe: Recipe, listed: Mapping[str, int]) -> list[Outlook]:
 
 
 def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]) -> Outlook:
-    if run.members:
-        return Outlook(label=run.label, steps=0, notes=())
+    if run.members or run.trained_as:
+        return Outlook(label=run.label, steps=0, notes=())  # made of what other entries train
     train = run.train
     if models.spec(run.arch).learns_by != "descent":
         return Outlook(label=run.label, steps=0, notes=())  # whole images, each once: nothing of what follows

@@ -51,3 +51,10 @@ def test_a_model_that_counts_takes_no_steps_and_fills_no_crop() -> None:
     assert (counting.steps, counting.notes) == (0, ())
     assert unet.steps > 0
     assert unet.notes
+
+
+def test_what_is_trained_as_another_takes_no_steps_of_its_own() -> None:
+    entry = "{arch: unet, label: crf, train: {inference: {crf: {}}}}"
+    found = outlook(recipe(f"architectures=[{{arch: unet}}, {entry}]", "train.epochs=1"), {"train": 8})
+    assert [(each.label, each.steps) for each in found] == [("unet", 2), ("crf", 0)]
+    assert found[1].notes == ()
