@@ -134,6 +134,7 @@ class Recipe(Strict):
             start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin).training,
             trained_as=None if twin == index else self.run_config(twin, origin=origin),
             train=train,
+            common=tuple(key for key in self.train.told if key not in architecture.train),
         )
 
     def _first_trained_as(self, index: int) -> int:

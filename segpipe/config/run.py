@@ -42,6 +42,10 @@ class RunConfig(Strict):
         default=None, description="the run of another entry whose training is this one's, too"
     )
     train: TrainConfig
+    common: tuple[str, ...] = Field(
+        default=(),
+        description="keys of `train` that the recipe says for all its entries, so that they may be meant for others",
+    )
     members: tuple[RunConfig, ...] = Field(
         default=(),
         description="of an ensemble: what it is the mean of. It has no training of its own, and of `train` "
@@ -55,7 +59,7 @@ class RunConfig(Strict):
         All of `train` but what has no effect (`config/train.py`), and all of `train.inference`, that of a CRF too.
         `pretrained` says which weights, not where they lie, and `start_from` which training, to its first weights.
         """
-        apart = {"pretrained_id", "start_from", "trained_as", "train", "members"}
+        apart = {"pretrained_id", "start_from", "trained_as", "train", "common", "members"}
         document = self.model_dump(mode="json", exclude=apart)
         if self.members:
             return {**document, "members": [member.identity for member in self.members]}

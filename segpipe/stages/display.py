@@ -109,7 +109,7 @@ def parameters(run: RunConfig) -> dict[str, str | float | int]:
                 yield path, value if isinstance(value, str | float | int) else json.dumps(value)
 
     # An ensemble has no training of its own; its members have runs that tell theirs, as has what it is trained as.
-    apart = {"members", "trained_as", "train"} if run.members else {"members", "trained_as"}
+    apart = {"members", "trained_as", "common"} | ({"train"} if run.members else set())
     told = run.model_dump(mode="json", exclude=apart)
     return dict(flat("", told if run.trained_as is None else {**told, "trained_as": run.trained_as.label}))
 

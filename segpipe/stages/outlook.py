@@ -14,18 +14,20 @@ from segpipe.config import Recipe, RunConfig
 from segpipe.shards import open_dataset
 from segpipe.stages import fingerprint, layout
 from segpipe.stages.numbers import counted
+from segpipe.train import counting
 
 FEW_STEPS = 200  # after fewer a net has hardly left its start
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outlook:
-    """One entry: optimiser steps in all, 0 of a model that does not learn by descent or is of others' weights; and what
-    a person should look at before a night is spent on it."""
+    """One entry: optimiser steps in all, 0 of a model that does not learn by descent or is of others' weights; what a
+    person should look at before a night is spent on it; and `aside`, why no look at the steps is needed, else empty."""
 
     label: str
     steps: int
     notes: tuple[str, ...]
+    aside: str = ""
 
 
 def outlook(recipe: Recipe, listed: Mapping[str, int]) -> list[Outlook]:
@@ -45,11 +47,19 @@ def outlook(recipe: Recipe, listed: Mapping[str, int]) -> list[Outlook]:
 
 
 def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]) -> Outlook:
-    if run.members or run.trained_as:
-        return Outlook(label=run.label, steps=0, notes=())  # made of what other entries train
+    way = "descent" if run.members else models.spec(run.arch).learns_by
+    if run.members:
+        aside = f"made of {', '.join(member.label for member in run.members)}"
+    elif run.trained_as:
+        aside = f"the weights of {run.trained_as.label}, of which it says the same"
+    elif way != "descent":  # whole images, each once: nothing of what follows
+        learns = "learns nothing" if way == "nothing" else f"learns by {way}"
+        aside = f"{learns}: of train it takes {', '.join(counting.TAKEN)} alone"
+    else:
+        aside = ""
+    if aside:
+        return Outlook(label=run.label, steps=0, notes=(), aside=aside)
     train = run.train
-    if models.spec(run.arch).learns_by != "descent":
-        return Outlook(label=run.label, steps=0, notes=())  # whole images, each once: nothing of what follows
     found = samples.get(train.train_split, 0)
     steps = found // train.batch_size // train.accumulate * train.epochs
     notes = (

@@ -49,6 +49,9 @@ def test_a_model_that_counts_takes_no_steps_and_fills_no_crop() -> None:
     beside = recipe("architectures=[{arch: kmeans}, {arch: unet}]", "train.epochs=1")
     counting, unet = outlook(beside, {"train": 8, "val": 2, "test": 3})
     assert (counting.steps, counting.notes) == (0, ())
+    assert counting.aside == (
+        "learns by counting: of train it takes train_split, validation_split, input_scale, inference alone"
+    )
     assert unet.steps > 0
     assert unet.notes
 
@@ -57,4 +60,5 @@ def test_what_is_trained_as_another_takes_no_steps_of_its_own() -> None:
     entry = "{arch: unet, label: crf, train: {inference: {crf: {}}}}"
     found = outlook(recipe(f"architectures=[{{arch: unet}}, {entry}]", "train.epochs=1"), {"train": 8})
     assert [(each.label, each.steps) for each in found] == [("unet", 2), ("crf", 0)]
+    assert (found[0].aside, found[1].aside) == ("", "the weights of unet, of which it says the same")
     assert found[1].notes == ()
