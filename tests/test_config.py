@@ -40,7 +40,10 @@ def test_the_minimal_recipe_gets_the_documented_defaults() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_that_ships_is_valid_and_survives_being_written_out(path: Path) -> None:
     recipe = Recipe.load(path)
-    assert Recipe.parse(yaml.safe_load(recipe.to_yaml()), origin="again") == recipe
+    again = Recipe.parse(yaml.safe_load(recipe.to_yaml()), origin="again")
+    # Not the recipe itself: one with a grid also knows which of its entries stood where.
+    assert again.model_dump() == recipe.model_dump()
+    assert again.run_configs() == recipe.run_configs()
     assert path.read_text().startswith("#"), "the head comment says hypothesis and sources"
 
 

@@ -16,7 +16,7 @@ from segpipe.config.entries import (
     PromoteConfig,
     ResourceConfig,
 )
-from segpipe.config.grid import expand_grids
+from segpipe.config.grid import Place, expand_grids, named
 from segpipe.config.inference import AFTER_TRAINING
 from segpipe.config.run import ENSEMBLE, RunConfig, TaskName
 from segpipe.config.strict import Strict, apply_override, dump_yaml, read_yaml, validate
@@ -41,13 +41,19 @@ class Recipe(Strict):
     resources: ResourceConfig = ResourceConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromoteConfig = PromoteConfig()
+    _places: tuple[Place, ...] = ()
 
     @model_validator(mode="after")
     def labels_are_unique(self) -> Self:
-        labels = [entry.name for entry in self.architectures]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+        places: dict[str, list[str]] = {}
+        for index, entry in enumerate(self.architectures):
+            places.setdefault(entry.name, []).append(f"architectures.{index}")
+        twice = [f"{' and '.join(same)} are labelled {label!r}" for label, same in places.items() if len(same) > 1]
         if twice:
-            raise ValueError(f"architectures with the same label {twice}: give each a different `label`")
+            raise ValueError(
+                f"{'; '.join(twice)}: give each a different `label` (entries of a grid are called after their values, "
+                "in a-z, 0-9, _ and -, up to 63 characters)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -82,7 +88,12 @@ class Recipe(Strict):
             document = copy.deepcopy(document)
         for override in overrides:
             apply_override(document, override)
-        recipe = validate(cls, expand_grids(document, origin=origin), origin)
+        expanded, places = expand_grids(document, origin=origin)
+        try:
+            recipe = validate(cls, expanded, origin)
+        except InputError as error:
+            raise InputError(named(str(error), places)) from None
+        recipe._places = places
         faults = []
         for index in range(len(recipe.architectures)):
             try:
@@ -90,12 +101,16 @@ class Recipe(Strict):
             except InputError as error:
                 faults.append(str(error))
         if faults:
-            raise InputError("\n".join(faults))
+            raise InputError(recipe.named("\n".join(faults)))
         return recipe
 
     def to_yaml(self) -> str:
         """The recipe with every default written out, as YAML that `load` takes."""
         return dump_yaml(self.model_dump(mode="json"))
+
+    def named(self, text: str) -> str:
+        """A message with every `architectures.N`, which counts what `grid` made, as the recipe's file has it."""
+        return named(text, self._places)
 
     def run_configs(self) -> list[RunConfig]:
         """The training of every architecture, in the recipe's order."""

@@ -67,8 +67,11 @@ def _require_plain(value: Any, path: str) -> None:
 
 def _explain(error: ValidationError, model: type[BaseModel], origin: str, below: str) -> str:
     lines: dict[str, str] = {}
-    for fault in error.errors(include_url=False):
+    faults = error.errors(include_url=False)
+    for fault in faults:
         loc = fault["loc"]
+        if fault["type"] == "too_short" and any(loc == other["loc"][: len(loc)] != other["loc"] for other in faults):
+            continue  # pydantic counts the items that have no fault
         if loc and loc[-1] in ("str", "int", "float", "bool"):
             # One line for all branches of a union, which pydantic reports one by one.
             loc, fault["msg"] = loc[:-1], "Input should be text, a number, true or false"

@@ -70,7 +70,7 @@ def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
 
 def _refuse(recipe: Recipe, faults: Sequence[str]) -> None:
     if faults:
-        raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(faults))
+        raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(map(recipe.named, faults)))
 
 
 def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[str]:
