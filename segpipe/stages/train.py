@@ -116,6 +116,7 @@ def _made(job: TrainJob, around: _Around, sink: MetricSink | None) -> TrainResul
 def _used(job: TrainJob, training: TrainResult) -> TrainResult:
     """The bundle of a training's weights that look at images as the run says. Idempotent: the same give the same."""
     run = job.run
+    _log.info("%s takes the weights of %s: it differs after training alone", run.label, training.run_uri)
     model, bundle = checkpoint.load_model(training.model_uri)
     use = replace(bundle, inference=inference_of(run.train.inference), config_digest=run.digest, weights_sha256="")
     written = checkpoint.save_model(job.run_uri, model.state_dict(), use)
@@ -163,6 +164,7 @@ def _start_uri(job: TrainJob, parent: RunConfig, around: _Around) -> str | None:
     far that nobody needs it. Raises InputError where one does."""
     run_uri = run_location(parent, version=around.version, to=around.to)
     if (result := finished(run_uri)) is not None:
+        _log.info("%s starts from the weights of %s", job.run.label, run_uri)
         return result.model_uri
     if checkpoint.newest_state(job.run_uri) is not None:
         _log.info("%s goes on from its own checkpoint: %s is gone", job.run.label, run_uri)
