@@ -24,7 +24,9 @@ def test_every_combination_is_an_entry_of_its_own() -> None:
         ("deeplab_v3plus", "deeplab_v3plus-resnet34", {"backbone": "resnet34"}),
     ]
     assert [run.train.epochs for run in recipe.run_configs()] == [3, 2, 2, 2, 2]
-    assert Recipe.parse(recipe.model_dump(mode="json"), origin="x") == recipe, "written out it is the same recipe"
+    written_out = recipe.model_dump(mode="json")
+    assert Recipe.parse(written_out, origin="x").model_dump(mode="json") == written_out
+    assert Recipe.parse(written_out, origin="x").run_configs() == recipe.run_configs(), "it is the same recipe"
 
 
 def test_values_of_the_entry_stand_beside_those_of_the_grid() -> None:
@@ -51,8 +53,15 @@ def test_values_of_the_entry_stand_beside_those_of_the_grid() -> None:
         ({"arch": ["unet"]}, r"grid.arch: the entry has a value of its own for it"),
         ({"arch.x": [1]}, r"grid.arch.x: arch of the entry is 'unet', not keys with values"),
         ({"options.width": list(range(201))}, r"grids make more than 200 entries"),
-        ({"options": ["resnet18"]}, r"architectures.0.options: Input should be"),
-        ({"options.backbone": ["a b", "a_b"]}, r"architectures with the same label \['unet-a_b'\]"),
+        (
+            {"options": ["resnet18"]},
+            r"^my.yaml: 1 fault in the recipe\n  architectures.0.options \(grid: options resnet18\): Input should be",
+        ),
+        (
+            {"options.backbone": ["a b", "a_b"]},
+            r"architectures.0 \(grid: options.backbone a b\) and architectures.0 \(grid: "
+            r"options.backbone a_b\) are labelled 'unet-a_b': give each a different `label`",
+        ),
     ],
 )
 def test_what_is_no_grid_is_said(grid: Any, message: str) -> None:
@@ -64,3 +73,21 @@ def test_recipes_without_a_grid_are_left_as_they_are() -> None:
     assert Recipe.parse(MINIMAL, origin="my.yaml").run_configs()[0].label == "unet"
     with pytest.raises(InputError, match=r"architectures: Input should be a valid"):
         Recipe.parse(recipe_with("architectures", 3), origin="my.yaml")
+
+
+def test_faults_of_a_grids_entries_name_what_stands_in_the_file() -> None:
+    grid = {"options.backbone": ["resnet18", "resnet34"], "train.epochs": [1, -1]}
+    with pytest.raises(InputError) as caught:
+        parsed({"arch": "fcn_resnet18"}, {"arch": "unet", "grid": grid}, {"arch": "fpn", "train": {"epochs": 0}})
+    places = [line.strip().split(": ", 1)[0] for line in str(caught.value).splitlines() if line.startswith("  ")]
+    assert places == [
+        "architectures.1.train.epochs (grid",
+        "architectures.1.train.epochs (grid",
+        "architectures.2.train.epochs",
+    ]
+    assert "architectures.1.train.epochs (grid: options.backbone resnet34, train.epochs -1): Input" in str(caught.value)
+
+
+def test_a_label_of_a_grids_entry_that_is_taken_is_told_with_both() -> None:
+    with pytest.raises(InputError, match=r"architectures.0 and architectures.1 \(grid: options.width 8\) are labelled"):
+        parsed({"arch": "unet", "label": "unet-8"}, {"arch": "unet", "grid": {"options.width": [4, 8]}})

@@ -80,7 +80,13 @@ def test_every_other_key_of_train_is_part_of_the_identity() -> None:
     assert set(identity["train"]) == set(TrainConfig.model_fields) - set(WITHOUT_EFFECT) - {"loss", "sigmoid"}
     assert set(identity["train"]["inference"]) == {"scales", "mirror"}
     assert set(WITHOUT_EFFECT) < set(TrainConfig.model_fields)
-    assert set(identity) == set(RunConfig.model_fields) - {"pretrained_id", "start_from", "members"}
+    assert set(identity) == set(RunConfig.model_fields) - {
+        "pretrained_id",
+        "start_from",
+        "trained_as",
+        "common",
+        "members",
+    }
 
 
 def test_an_augmentation_that_is_off_is_no_part_of_the_identity_and_one_that_is_on_is() -> None:
@@ -186,3 +192,47 @@ def test_a_crf_is_part_of_the_identity_where_there_is_one() -> None:
     assert len({digests(MINIMAL, override)[0] for override in [*used, "train.seed=0"]}) == 4
     written_out = "train.inference.crf={iterations: 5, gaussian: [3, 3], bilateral: [80, 13, 10]}"
     assert digests(MINIMAL, written_out) == digests(MINIMAL, used[0])
+
+
+def test_a_crf_is_no_part_of_a_training_and_windows_and_views_are() -> None:
+    plain = Recipe.parse(MINIMAL, origin="my.yaml").run_config(0)
+    assert plain.training is plain
+
+    def training(*overrides: str) -> str:
+        return Recipe.parse(MINIMAL, origin="my.yaml", overrides=overrides).run_config(0).training.digest
+
+    assert training("train.inference.crf={}") == training("train.inference.crf={iterations: 6}") == plain.digest
+    views = ["train.inference.scales=[0.5, 1.0]", "train.inference.mirror=true", "train.inference.window.size=[9, 9]"]
+    assert len({training(view) for view in views} - {plain.digest}) == 3, "an epoch is chosen by what they see"
+    assert training(views[0], "train.inference.crf={}") == training(views[0])
+
+
+def test_entries_that_differ_after_training_alone_are_trained_once() -> None:
+    entries: list[dict[str, Any]] = [
+        {"arch": "unet", "label": "first", "train": {"inference": {"crf": {}}}},
+        {"arch": "unet", "label": "plain"},
+        {"arch": "unet", "label": "mirrored", "train": {"inference": {"mirror": True, "crf": {}}}},
+        {"arch": "unet", "label": "other", "train": {"inference": {"mirror": True, "crf": {"iterations": 2}}}},
+        {"arch": "unet", "label": "child", "start_from": "other"},
+        {"arch": "unet", "label": "longer", "train": {"epochs": 9}},
+    ]
+    recipe = Recipe.parse(recipe_with("architectures", entries), origin="my.yaml")
+    runs = {run.label: run for run in recipe.run_configs()}
+    assert {label: run.training.label for label, run in runs.items()} == {
+        "first": "first",
+        "plain": "first",
+        "mirrored": "mirrored",
+        "other": "mirrored",
+        "child": "child",
+        "longer": "longer",
+    }
+    assert [runs[label].awaits for label in ("first", "plain", "other", "child")] == [
+        (),
+        ("first",),
+        ("mirrored",),
+        ("mirrored",),
+    ]
+    assert len({run.digest for run in runs.values()}) == len(runs)
+    alone = Recipe.parse(recipe_with("architectures", [entries[3]]), origin="my.yaml").run_config(0)
+    assert alone.digest == runs["other"].digest, "what else a recipe trains is no part of a result"
+    assert RunConfig.model_validate_json(runs["other"].model_dump_json()) == runs["other"]

@@ -30,6 +30,9 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
     )
     rows = [(each["label"], each["arch"], each["options"] or "-", each["steps"]) for each in summary["architectures"]]
     table(console, "Architectures", ("label", "architecture", "options", "steps"), rows)
+    for each in summary["architectures"]:
+        if each["aside"]:
+            say(console, f"{each['label']}: {each['aside']}")
     for note in summary["notes"]:
         say(console, f"warning: {note}", "yellow")
     for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):

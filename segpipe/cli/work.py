@@ -54,7 +54,14 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
             "dataset": found.dataset.name,
             "notes": listed.notes,
             "architectures": [
-                {"label": run.label, "arch": run.arch, "options": run.options, "steps": each.steps, "notes": each.notes}
+                {
+                    "label": run.label,
+                    "arch": run.arch,
+                    "options": run.options,
+                    "steps": each.steps,
+                    "notes": each.notes,
+                    "aside": each.aside,
+                }
                 for run, each in zip(runs, expected, strict=True)
             ],
         }

@@ -1,7 +1,8 @@
 """A recipe: the one YAML file that tells a whole experiment, checked before anything is asked for.
 
 Strict: an unknown key, a wrong type or a value out of range is an `InputError` that names the key's path (`strict.py`
-says how). What a run is identified by is the digest of `RunConfig.identity`: the parts that change its result.
+says how). What a run is identified by is the digest of `RunConfig.identity`: the parts that change its result, a
+trained model that looks at images in its way. `RunConfig.training` is the part of it that decides weights.
 `Recipe.load` is the only reader of recipe files.
 """
 
@@ -15,7 +16,7 @@ from segpipe.config.entries import (
     ResourceConfig,
     expand_root,
 )
-from segpipe.config.inference import InferenceConfig, WindowConfig
+from segpipe.config.inference import AFTER_TRAINING, InferenceConfig, WindowConfig
 from segpipe.config.loss import LossConfig
 from segpipe.config.recipe import Recipe
 from segpipe.config.run import RunConfig, digest
@@ -23,6 +24,7 @@ from segpipe.config.strict import Strict, validate
 from segpipe.config.train import WITHOUT_EFFECT, TrainConfig
 
 __all__ = [
+    "AFTER_TRAINING",
     "WITHOUT_EFFECT",
     "ArchitectureConfig",
     "AugmentConfig",

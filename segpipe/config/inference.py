@@ -10,6 +10,9 @@ from segpipe.config.crf import CrfConfig
 from segpipe.config.strict import Positive, Strict
 
 Scale = Annotated[float, Field(gt=0, le=4)]
+# Keys of `inference` that no validation of a training looks through, so that no weight depends on them. The others do
+# decide weights: which epoch is the best, and when patience ends, is what the validation split says through them.
+AFTER_TRAINING = ("crf",)
 
 
 class WindowConfig(Strict):
@@ -43,6 +46,11 @@ class InferenceConfig(Strict):
     crf: CrfConfig | None = Field(
         default=None, description="a dense CRF on what it says of each class, on the board and when served"
     )
+
+    @property
+    def in_training(self) -> InferenceConfig:
+        """How validations look while a model is trained: without what comes `AFTER_TRAINING`."""
+        return self.model_copy(update={key: type(self).model_fields[key].default for key in AFTER_TRAINING})
 
     @property
     def identity(self) -> dict[str, Any]:

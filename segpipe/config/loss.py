@@ -2,6 +2,10 @@
 
 One key a term, in place of which a number is its weight: `{cross_entropy: 1.0, dice: {weight: 0.5, smooth: 1.0}}`. What
 each computes, and its source, is said in `losses/`; `tasks/pixel_losses.py` reads this.
+
+A worker computes the loss of its crops, and the mean over workers is minimised. What is counted in each crop (all that
+`cross_entropy`, `focal` and `bootstrapped_cross_entropy` look at, and the others with `per_image`) is the same for any
+number of workers; without `per_image` an overlap is that of a worker's crops together.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ class BootstrappedTerm(Term):
     threshold: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="pixels count whose true class has a lower probability"
     )
-    top_k: Positive | None = Field(default=None, description="at least so many of the hardest pixels of a batch count")
+    top_k: Positive | None = Field(
+        default=None, description="at least so many of the hardest pixels of each crop count"
+    )
 
     @model_validator(mode="after")
     def something_is_left_out(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,8 @@ from segpipe.config.entries import (
     PromoteConfig,
     ResourceConfig,
 )
-from segpipe.config.grid import expand_grids
+from segpipe.config.grid import Place, expand_grids, named
+from segpipe.config.inference import AFTER_TRAINING
 from segpipe.config.run import ENSEMBLE, RunConfig, TaskName
 from segpipe.config.strict import Strict, apply_override, dump_yaml, read_yaml, validate
 from segpipe.config.train import TrainConfig
@@ -39,13 +41,19 @@ class Recipe(Strict):
     resources: ResourceConfig = ResourceConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromoteConfig = PromoteConfig()
+    _places: tuple[Place, ...] = ()
 
     @model_validator(mode="after")
     def labels_are_unique(self) -> Self:
-        labels = [entry.name for entry in self.architectures]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+        places: dict[str, list[str]] = {}
+        for index, entry in enumerate(self.architectures):
+            places.setdefault(entry.name, []).append(f"architectures.{index}")
+        twice = [f"{' and '.join(same)} are labelled {label!r}" for label, same in places.items() if len(same) > 1]
         if twice:
-            raise ValueError(f"architectures with the same label {twice}: give each a different `label`")
+            raise ValueError(
+                f"{'; '.join(twice)}: give each a different `label` (entries of a grid are called after their values, "
+                "in a-z, 0-9, _ and -, up to 63 characters)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -80,7 +88,12 @@ class Recipe(Strict):
             document = copy.deepcopy(document)
         for override in overrides:
             apply_override(document, override)
-        recipe = validate(cls, expand_grids(document, origin=origin), origin)
+        expanded, places = expand_grids(document, origin=origin)
+        try:
+            recipe = validate(cls, expanded, origin)
+        except InputError as error:
+            raise InputError(named(str(error), places)) from None
+        recipe._places = places
         faults = []
         for index in range(len(recipe.architectures)):
             try:
@@ -88,12 +101,16 @@ class Recipe(Strict):
             except InputError as error:
                 faults.append(str(error))
         if faults:
-            raise InputError("\n".join(faults))
+            raise InputError(recipe.named("\n".join(faults)))
         return recipe
 
     def to_yaml(self) -> str:
         """The recipe with every default written out, as YAML that `load` takes."""
         return dump_yaml(self.model_dump(mode="json"))
+
+    def named(self, text: str) -> str:
+        """A message with every `architectures.N`, which counts what `grid` made, as the recipe's file has it."""
+        return named(text, self._places)
 
     def run_configs(self) -> list[RunConfig]:
         """The training of every architecture, in the recipe's order."""
@@ -121,7 +138,7 @@ class Recipe(Strict):
             del common["loss"]
         merged = _deep_merge(common, architecture.train)
         train = validate(TrainConfig, merged, origin, below=f"architectures.{index}.train.")
-        parent = architecture.start_from
+        parent, twin = architecture.start_from, self._first_trained_as(index)
         return RunConfig(
             experiment=self.name,
             task=self.task,
@@ -129,9 +146,16 @@ class Recipe(Strict):
             label=architecture.name,
             options=architecture.options,
             pretrained=architecture.pretrained,
-            start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin),
+            start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin).training,
+            trained_as=None if twin == index else self.run_config(twin, origin=origin),
             train=train,
+            common=tuple(key for key in self.train.told if key not in architecture.train),
         )
+
+    def _first_trained_as(self, index: int) -> int:
+        """The first entry that says the same of its training as entry `index`, which may be this one itself."""
+        wanted = _told_of_training(self.architectures[index])
+        return next(at for at, entry in enumerate(self.architectures) if _told_of_training(entry) == wanted)
 
     def _ensemble_config(self, architecture: ArchitectureConfig, origin: str) -> RunConfig:
         members = tuple(self.run_config(self.index_of(label), origin=origin) for label in architecture.ensemble)
@@ -152,6 +176,18 @@ class Recipe(Strict):
             train=members[0].train,
             members=members,
         )
+
+
+def _told_of_training(entry: ArchitectureConfig) -> str:
+    """All that an entry says, but for its label and what comes after training, as text that can be compared."""
+    document = entry.model_dump(mode="json", exclude={"label"})
+    inference = document["train"].get("inference")
+    if isinstance(inference, dict):
+        rest = {key: value for key, value in inference.items() if key not in AFTER_TRAINING}
+        document["train"] = {**document["train"], "inference": rest}
+        if not rest:
+            del document["train"]["inference"]
+    return json.dumps(document, sort_keys=True)
 
 
 def _deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Knows nothing of what a recipe holds; `config/__init__.py` does.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -67,18 +68,25 @@ def _require_plain(value: Any, path: str) -> None:
 
 def _explain(error: ValidationError, model: type[BaseModel], origin: str, below: str) -> str:
     lines: dict[str, str] = {}
-    for fault in error.errors(include_url=False):
+    faults = error.errors(include_url=False)
+    for fault in faults:
         loc = fault["loc"]
+        if fault["type"] == "too_short" and any(loc == other["loc"][: len(loc)] != other["loc"] for other in faults):
+            continue  # pydantic counts the items that have no fault
         if loc and loc[-1] in ("str", "int", "float", "bool"):
             # One line for all branches of a union, which pydantic reports one by one.
             loc, fault["msg"] = loc[:-1], "Input should be text, a number, true or false"
         path = below + ".".join(str(part) for part in loc) or "(top level)"
         if fault["type"] == "extra_forbidden":
-            lines[path] = f"unknown key; expected one of: {', '.join(_keys_at(model, loc[:-1]))}"
+            known = _keys_at(model, loc[:-1])
+            close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            lines[path] = f"unknown key; {hint}expected one of: {', '.join(known)}"
         elif fault["type"] == "missing":
             lines[path] = "missing; this key is required"
         else:
-            lines[path] = f"{fault['msg'].removeprefix('Value error, ')} (found {_shown(fault['input'])})"
+            found = f" (found {_shown(fault['input'])})" if loc else ""  # nobody asks for the whole recipe
+            lines[path] = f"{fault['msg'].removeprefix('Value error, ')}{found}"
     header = f"{origin}: {len(lines)} fault{'s' * (len(lines) > 1)} in the recipe"
     return "\n".join([header, *(f"  {path}: {text}" for path, text in lines.items())])
 

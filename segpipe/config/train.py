@@ -86,6 +86,11 @@ class TrainConfig(Strict):
         return cls.model_fields[key].default
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """Keys that have another value than their default, and those that have none."""
+        return tuple(key for key in type(self).model_fields if getattr(self, key) != self.default(key))
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What decides the weights, as plain data: without keys that have no effect, and options that are off."""
         unused = {key for key in _LATER if getattr(self, key) == self.default(key)}

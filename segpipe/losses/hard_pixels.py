@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segpipe.losses.pixels import mean_over
 from segpipe.losses.reading import logits_of_classes, never_zero
 
 
@@ -20,14 +21,16 @@ def bootstrapped_cross_entropy(
     *,
     threshold: float | None = None,
     top_k: int | None = None,
+    per_image: bool = False,
     ignore_index: int = 255,
 ) -> Tensor:
     """Mean cross entropy over the hard pixels of a batch: a float32 scalar (float64 of such logits), in nats.
 
     Hard are pixels whose true class has a probability below `threshold` (0..1), and at least the `top_k` hardest of the
-    batch; with `top_k` alone just these, with neither all. Where no pixel is hard, or all are ignored, the loss is 0
-    with a zero gradient. Wu, Shen and van den Hengel, 2016, arXiv:1604.04339 (online bootstrapping); with both numbers
-    it is the OhemCrossEntropy of the released HRNet. Raises ValueError on numbers out of range.
+    batch, or with `per_image` of each image; with `top_k` alone just these, with neither all. Where no pixel is hard,
+    or all are ignored, the loss is 0 with a zero gradient. Wu, Shen and van den Hengel, 2016, arXiv:1604.04339 (online
+    bootstrapping, the hardest of a crop); with both numbers it is the OhemCrossEntropy of the released HRNet. Raises
+    ValueError on numbers out of range.
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"threshold: expected a probability above 0 and at most 1, found {threshold}")
@@ -37,15 +40,18 @@ def bootstrapped_cross_entropy(
     errors_NHW = F.cross_entropy(
         logits_of_classes(logits_NKHW), labels_NHW, ignore_index=ignore_index, reduction="none"
     )
-    errors_P = errors_NHW[labels_NHW != ignore_index]
-    if not len(errors_P):
-        return errors_P.sum()
-    if threshold is None:
-        return errors_P.topk(min(top_k or len(errors_P), len(errors_P))).values.mean()
-    hard_P = errors_P > -math.log(threshold)
-    if top_k is not None and hard_P.sum() < min(top_k, len(errors_P)):
-        return errors_P.topk(min(top_k, len(errors_P))).values.mean()
-    return (errors_P * hard_P).sum() / hard_P.sum().clamp(min=1)
+    counted_NHW = labels_NHW != ignore_index
+    if threshold is None and top_k is None:
+        return mean_over(errors_NHW, counted_NHW)
+    chosen_NHW = counted_NHW & (errors_NHW > (math.inf if threshold is None else -math.log(threshold)))
+    if top_k is not None:
+        ranked_NHW = errors_NHW.detach().masked_fill(~counted_NHW, -1.0)
+        # G groups, each with T hardest pixels of its P: images, or the batch alone.
+        ranked_GP = ranked_NHW.reshape(len(ranked_NHW) if per_image else 1, -1)
+        hardest_GT = ranked_GP.topk(min(top_k, ranked_GP.shape[1])).indices
+        among_GP = torch.zeros_like(ranked_GP, dtype=torch.bool).scatter_(1, hardest_GT, True)
+        chosen_NHW |= among_GP.view_as(counted_NHW) & counted_NHW
+    return mean_over(errors_NHW, chosen_NHW)
 
 
 def focal_loss(

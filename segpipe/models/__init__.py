@@ -196,10 +196,13 @@ def check_start(name: str, options: Mapping[str, Any], parent: str, parent_optio
 
 
 def aux_heads(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the auxiliary heads that a dense model would have, found by a forward pass without numbers.
+    """Names of the auxiliary heads that a model would have, found by a forward pass without numbers: none of one that
+    is not dense or does not learn by descent.
 
     Raises InputError as `create`.
     """
+    if spec(name).output is not DenseOutput or spec(name).learns_by != "descent":
+        return ()
     with torch.no_grad():
         output: DenseOutput = _outline(name, options).eval()(torch.zeros(1, 3, 64, 64, device="meta"))
     return tuple(output.aux)

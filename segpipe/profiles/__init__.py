@@ -80,7 +80,7 @@ def profile(
         )
     if type(runs) is not int or runs < 0:
         raise InputError(f"runs: {runs!r}; expected 0 or a whole number of passes to time")
-    counted = account(name, num_classes, options, size=size, crops=(1, *size), in_earnest=True)
+    counted = account(name, num_classes, options, passes={size: 1}, crops=(1, *size), in_earnest=True)
     fields, seconds = counted.fields or fields_of(name, num_classes, options), None
     if runs:
         images_13HW = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))

@@ -5,6 +5,7 @@ Above `cost.py` and `fields.py`. Nothing is computed, so that it costs seconds a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +23,9 @@ from segpipe.profiles.fields import Fields, fields_of
 class Account:
     """Of one architecture with its options, in float32; None is what was not counted, and `uncounted` says why.
 
-    `multiply_adds` and `pass_bytes` are of one evaluated image of `size` (H, W), `crop_multiply_adds` of one crop in a
-    training, and `step_bytes` of a step on a batch of these, forward and backward, without an optimiser's state.
-    `fields` are None of a method that has none.
+    `multiply_adds` and `pass_bytes` are of one pass of an image of `size` (H, W), `prediction_multiply_adds` of all
+    passes that a prediction takes, `crop_multiply_adds` of one crop in a training, and `step_bytes` of a step on a
+    batch of these, forward and backward, without an optimiser's state. `fields` are None of a method that has none.
     """
 
     size: tuple[int, int]
@@ -32,6 +33,7 @@ class Account:
     trainable_parameters: int
     multiply_adds: int | None = None
     pass_bytes: int | None = None
+    prediction_multiply_adds: int | None = None
     crop_multiply_adds: int | None = None
     step_bytes: int | None = None
     fields: Fields | None = None
@@ -43,16 +45,17 @@ def account(
     num_classes: int,
     options: Mapping[str, Any],
     *,
-    size: tuple[int, int],
+    passes: Mapping[tuple[int, int], int],
     crops: tuple[int, int, int] | None,
     in_earnest: bool = False,
 ) -> Account:
-    """Counts an architecture for images of `size` and batches of `crops` (N, H, W); None of what has no training.
+    """Counts an architecture for predictions of `passes`, how many of each size (H, W), of which the largest is told by
+    itself, and for batches of `crops` (N, H, W); None of what has no training.
 
     A detector looks at what it found, and is counted `in_earnest` alone: it is then run, with the time and memory that
     this takes. Raises InputError on an unknown architecture or option.
     """
-    spec = models.spec(name)
+    spec, size = models.spec(name), max(passes, key=math.prod)
     finds = spec.output is RegionOutput
     with torch.device("cpu" if finds and in_earnest else "meta"):
         model = models.create(name, num_classes, **options)
@@ -67,8 +70,14 @@ def account(
         made = partial(made, fields=fields_of(name, num_classes, options))
         if finds and not in_earnest:
             return made(uncounted="a detector's depend on what it finds")
-        multiply_adds, pass_bytes = inference_cost(model, torch.zeros(1, 3, *size))
-        made = partial(made, multiply_adds=multiply_adds, pass_bytes=pass_bytes)
+        each = {size: inference_cost(model, torch.zeros(1, 3, *size)) for size in passes}
+        multiply_adds, pass_bytes = each[size]
+        made = partial(
+            made,
+            multiply_adds=multiply_adds,
+            pass_bytes=pass_bytes,
+            prediction_multiply_adds=sum(each[size][0] * times for size, times in passes.items()),
+        )
         if crops is None:
             return made()
         number, *sides = crops

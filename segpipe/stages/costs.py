@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from segpipe import checkpoint, models, tracking
 from segpipe.config import RunConfig
@@ -16,6 +17,8 @@ from segpipe.errors import SegpipeError
 from segpipe.profiles import Account, account
 from segpipe.shards import open_dataset
 from segpipe.stages.numbers import counted
+from segpipe.tasks import TASKS
+from segpipe.tasks.views import passes
 from segpipe.types import EvalReport, ModelBundle
 
 _log = logging.getLogger(__name__)
@@ -28,7 +31,9 @@ def show(child: tracking.RunRef, run: RunConfig, report: EvalReport, *, data: st
     if tracking.has_params(child, f"{PREFIX}."):
         return
     try:
-        found = _account(run, checkpoint.load_bundle(report.checkpoint), report, data=data)
+        bundle = checkpoint.load_bundle(report.checkpoint)
+        looks = _looks(bundle, report, data=data)
+        found = _account(run, bundle, looks)
     except Exception as error:  # noqa: BLE001 - torch raises all kinds, and the night is done but for these numbers
         _log.warning(
             "the cost of %s is not counted: %s", run.label, error, exc_info=not isinstance(error, SegpipeError)
@@ -37,36 +42,54 @@ def show(child: tracking.RunRef, run: RunConfig, report: EvalReport, *, data: st
         return
     if found.uncounted:
         _log.info("%s: multiply-adds and memory are not counted: %s", run.label, found.uncounted)
-    tracking.record_values(child, metrics=_metrics(found), params=_params(found, run))
+    tracking.record_values(child, metrics=_metrics(found, looks), params=_params(found, run, looks))
 
 
-def _account(run: RunConfig, bundle: ModelBundle, report: EvalReport, *, data: str) -> Account:
-    """For images of the most frequent size among those that were evaluated."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Looks:
+    """How the most frequent of the evaluated images, of `image` (H, W), enters the model: how often by (h, w). With
+    `by_object` that is said of each object that it is asked for. A `crf` comes after it, and is not counted."""
+
+    image: tuple[int, int]
+    passes: Mapping[tuple[int, int], int]
+    by_object: bool
+    crf: bool
+
+
+def _looks(bundle: ModelBundle, report: EvalReport, *, data: str) -> _Looks:
     sizes = open_dataset(data, version=report.dataset_version).sizes(report.split)
-    (height, width), _ = Counter(sizes).most_common(1)[0]
-    scale = bundle.input_scale
-    size = max(1, round(height * scale)), max(1, round(width * scale))
+    (image, _) = Counter(sizes).most_common(1)[0]
+    return _Looks(
+        image=image,
+        passes=passes(bundle, image),
+        by_object=bool(TASKS[bundle.task].told(bundle)),
+        crf=bundle.inference.crf is not None,
+    )
+
+
+def _account(run: RunConfig, bundle: ModelBundle, looks: _Looks) -> Account:
     trained = not run.members and models.spec(bundle.arch).learns_by == "descent"
     crops = (run.train.batch_size, *run.train.augment.crop) if trained else None
     outputs = 1 if bundle.sigmoid else len(bundle.classes)
-    return account(bundle.arch, outputs, bundle.options, size=size, crops=crops)
+    return account(bundle.arch, outputs, bundle.options, passes=looks.passes, crops=crops)
 
 
-def _metrics(found: Account) -> dict[str, float]:
+def _metrics(found: Account, looks: _Looks) -> dict[str, float]:
     """By which a table of runs is sorted; a FLOP is a multiplication or an addition."""
     known = {
         f"{PREFIX}/parameters": found.parameters,
-        f"{PREFIX}/gflops": _scaled(found.multiply_adds, 2 / GIGA),
+        f"{PREFIX}/pass_gflops": _scaled(found.multiply_adds, 2 / GIGA),
+        f"{PREFIX}/prediction_gflops": None if looks.by_object else _scaled(found.prediction_multiply_adds, 2 / GIGA),
         f"{PREFIX}/step_gb": _scaled(found.step_bytes, 1 / GIGA),
     }
     return {name: float(value) for name, value in known.items() if value is not None}
 
 
-def _params(found: Account, run: RunConfig) -> dict[str, str | float | int]:
+def _params(found: Account, run: RunConfig, looks: _Looks) -> dict[str, str | float | int]:
     """What the metrics are of, and the rest."""
-    height, width = found.size
     known: dict[str, str | float | None] = {
-        f"{PREFIX}.image": f"{height}x{width}",
+        f"{PREFIX}.pass": _extent(found.size, ()),
+        f"{PREFIX}.prediction": None if found.multiply_adds is None else _prediction(looks),
         f"{PREFIX}.pass_gb": _scaled(found.pass_bytes, 1 / GIGA),
         f"{PREFIX}.crop_gflops": _scaled(found.crop_multiply_adds, 2 / GIGA),
         f"{PREFIX}.step": None if found.step_bytes is None else _step(run),
@@ -79,6 +102,14 @@ def _params(found: Account, run: RunConfig) -> dict[str, str | float | int]:
             f"{PREFIX}.field_of_view": _extent(fields.field_of_view, fields.not_followed),
         }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _prediction(looks: _Looks) -> str:
+    """The passes of a prediction in words."""
+    times = ", ".join(f"{times} of {h}x{w}" for (h, w), times in looks.passes.items())
+    height, width = looks.image
+    of = f"each object of an image of {height}x{width}" if looks.by_object else f"an image of {height}x{width}"
+    return f"{of}: passes {times}{'; its CRF is not counted' * looks.crf}"
 
 
 def _step(run: RunConfig) -> str:

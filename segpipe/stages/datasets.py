@@ -33,6 +33,7 @@ def found(place: str) -> str:
     close = difflib.get_close_matches(place, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise InputError(
-        f"{place!r}: no dataset here, and none of that name in {layout.home()}; {hint}there are: "
-        f"{', '.join(known) or 'none'}. Give a name, a folder or a URI as `segpipe ingest` told it"
+        f"{place!r}: no dataset here, and none of that name in {layout.home()} (looked for {here} and "
+        f"{layout.dataset_uri(place)}); {hint}there are: {', '.join(known) or 'none'}. Give one of these names, or the "
+        "folder or URI of a dataset that was ingested elsewhere (--to)"
     )

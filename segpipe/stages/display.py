@@ -108,8 +108,10 @@ def parameters(run: RunConfig) -> dict[str, str | float | int]:
             elif value is not None:
                 yield path, value if isinstance(value, str | float | int) else json.dumps(value)
 
-    # An ensemble has no training of its own; its members have runs that tell theirs.
-    return dict(flat("", run.model_dump(mode="json", exclude={"members", "train"} if run.members else {"members"})))
+    # Other trainings have runs that tell what they are; an ensemble has none of its own.
+    others = {"start_from": run.start_from, "trained_as": run.trained_as}
+    told = run.model_dump(mode="json", exclude={"members", "common", *others} | ({"train"} if run.members else set()))
+    return dict(flat("", {**told, **{key: other.label for key, other in others.items() if other is not None}}))
 
 
 def _record_datasets(

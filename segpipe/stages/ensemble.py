@@ -20,7 +20,8 @@ from segpipe.types import TrainResult
 def combine(
     job: TrainJob, results: Sequence[TrainResult], *, cpus: float, runtime: Literal["ray", "local"]
 ) -> TrainResult:
-    """Writes the bundle of an ensemble into its run's folder, scored on the validation split as its members were.
+    """Writes the bundle of an ensemble into its run's folder, scored on the validation split as its members were: the
+    run is a training (`RunConfig.training`), so that what comes after one is left out for all of them.
 
     Idempotent, as a killed attempt is made again: the same members give the same bytes.
     """

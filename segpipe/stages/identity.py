@@ -1,6 +1,16 @@
-"""Which training a run is: its config with everything written out that decides the result.
+"""Which run it is: its config with everything written out that decides the result.
 
 Between `config`, which knows no architecture, and the stages, which name folders and MLflow runs by `RunConfig.digest`.
+What enters which name:
+
+- a run (folder, MLflow run, `config_digest` of its bundle and reports): all that decides its model, which is its
+  training and how the model looks at images;
+- the training that it takes its weights from (`RunConfig.training`, a run itself): the same without what comes after
+  training (`config.AFTER_TRAINING`, a CRF). Scales, mirror images and windows are in it: a validation looks through
+  them, and chooses the epoch by what it sees;
+- an evaluation: the hash of the weights' file, whose header names all that decides a prediction, CRF included; split,
+  batch size, pictures. Its champion and its registered version go by that hash, too;
+- each with the dataset version and the code.
 """
 
 from __future__ import annotations
@@ -8,8 +18,9 @@ from __future__ import annotations
 from typing import Any
 
 from segpipe import models
-from segpipe.config import RunConfig
+from segpipe.config import RunConfig, TrainConfig
 from segpipe.errors import InputError
+from segpipe.types import Task
 
 PAIRS = "keypoint_pairs"
 
@@ -24,12 +35,21 @@ def resolve(run: RunConfig) -> RunConfig:
         members = tuple(map(resolve, run.members))
         described = [{"arch": member.arch, "options": member.options} for member in members]
         return run.model_copy(update={"members": members, "options": {"members": described}})
-    written_out: dict[str, object] = {"options": options_of(run)}
-    if run.start_from is not None:
-        written_out["start_from"] = resolve(run.start_from)
+    written_out: dict[str, object] = {"options": options_of(run), "train": _heard(run)}
+    for key, other in (("start_from", run.start_from), ("trained_as", run.trained_as)):
+        if other is not None:
+            written_out[key] = resolve(other)
     if run.pretrained is not None and run.pretrained_id is None:
         written_out["pretrained_id"] = models.weights_id(run.arch, run.options, run.pretrained)
     return run.model_copy(update=written_out)
+
+
+def _heard(run: RunConfig) -> TrainConfig:
+    """`train` without the weight of auxiliary heads where it is said for other architectures and this one has none: to
+    change it is no other training."""
+    if run.task_kind is not Task.SEMANTIC or "aux_weight" not in run.common or models.aux_heads(run.arch, run.options):
+        return run.train
+    return run.train.model_copy(update={"aux_weight": run.train.default("aux_weight")})
 
 
 def options_of(run: RunConfig) -> dict[str, Any]:

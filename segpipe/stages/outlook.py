@@ -1,7 +1,7 @@
 """What a recipe's trainings would come to on its dataset: steps, and crops that the images do not fill.
 
 Behind `segpipe check`, after `preflight.check` has found nothing to refuse. Reads counts and sizes, never an image:
-those of the dataset where it was ingested before; else what `check` has counted in the source, which knows no sizes.
+those of the dataset where this source was ingested before; else what `check` has counted in it, and no sizes.
 """
 
 from __future__ import annotations
@@ -11,45 +11,75 @@ from dataclasses import dataclass
 
 from segpipe import models, storage
 from segpipe.config import Recipe, RunConfig
+from segpipe.errors import InputError
 from segpipe.shards import open_dataset
 from segpipe.stages import fingerprint, layout
 from segpipe.stages.numbers import counted
+from segpipe.train import counting
+from segpipe.types import Manifest
 
 FEW_STEPS = 200  # after fewer a net has hardly left its start
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outlook:
-    """One training: optimiser steps in all, 0 of a model that does not learn by descent; and what a person should look
-    at before a night is spent on it."""
+    """One entry: optimiser steps in all, 0 of a model that does not learn by descent or is of others' weights; what a
+    person should look at before a night is spent on it; and `aside`, why no look at the steps is needed, else empty."""
 
     label: str
     steps: int
     notes: tuple[str, ...]
+    aside: str = ""
 
 
 def outlook(recipe: Recipe, listed: Mapping[str, int]) -> list[Outlook]:
     """One entry an architecture, in the recipe's order; `listed` are the samples of each split of the source.
 
-    Raises as opening the dataset does.
+    Raises InputError where a training would have no step, and as opening the dataset does.
     """
+    samples, sizes = dict(listed), dict[str, dict[str, int]]()
     uri = layout.dataset_uri(recipe.dataset.name)
     if storage.list_names(storage.join(uri, "log")):
         dataset = open_dataset(uri)
-        samples = {name: split.samples for name, split in dataset.manifest.splits.items()}
-        seen = fingerprint.load(uri, dataset.version)
-        sizes = {name: dict(split.sizes) for name, split in seen.splits.items()}
-    else:
-        samples, sizes = dict(listed), {}
-    return [_of_run(run, samples, sizes) for run in recipe.run_configs()]
+        if _is_of(dataset.manifest, recipe.dataset.format, listed):
+            samples = {name: split.samples for name, split in dataset.manifest.splits.items()}
+            seen = fingerprint.load(uri, dataset.version)
+            sizes = {name: dict(split.sizes) for name, split in seen.splits.items()}
+    found = [_of_run(run, samples, sizes) for run in recipe.run_configs()]
+    # Not refused before a night, in which the others go on without it: data may come to be too little for one.
+    idle = [f"architectures.{at}: {each.notes[0]}" for at, each in enumerate(found) if not each.steps and each.notes]
+    if idle:
+        raise InputError(recipe.named(f"recipe {recipe.name!r}:\n  " + "\n  ".join(idle)))
+    return found
+
+
+def _is_of(manifest: Manifest, source: str, listed: Mapping[str, int]) -> bool:
+    """Whether a version may be of what the source lists now: not of another root or state, whose counts differ by more
+    than was quarantined."""
+    published = {name: split.samples for name, split in manifest.splits.items()}
+    refused = sum(listed.values()) - sum(published.values())
+    return (
+        manifest.source == source
+        and published.keys() == listed.keys()
+        and all(published[name] <= listed[name] for name in listed)
+        and refused <= sum(manifest.quarantined.values())
+    )
 
 
 def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]) -> Outlook:
+    way = "descent" if run.members else models.spec(run.arch).learns_by
     if run.members:
-        return Outlook(label=run.label, steps=0, notes=())
+        aside = f"made of {', '.join(member.label for member in run.members)}"
+    elif run.trained_as:
+        aside = f"the weights of {run.trained_as.label}, of which it says the same"
+    elif way != "descent":  # whole images, each once: nothing of what follows
+        learns = "learns nothing" if way == "nothing" else f"learns by {way}"
+        aside = f"{learns}: of train it takes {', '.join(counting.TAKEN)} alone"
+    else:
+        aside = ""
+    if aside:
+        return Outlook(label=run.label, steps=0, notes=(), aside=aside)
     train = run.train
-    if models.spec(run.arch).learns_by != "descent":
-        return Outlook(label=run.label, steps=0, notes=())  # whole images, each once: nothing of what follows
     found = samples.get(train.train_split, 0)
     steps = found // train.batch_size // train.accumulate * train.epochs
     notes = (

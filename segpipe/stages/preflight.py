@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segpipe import models
-from segpipe.config import Recipe, RunConfig, expand_root
+from segpipe.config import Recipe, RunConfig, TrainConfig, expand_root
 from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput, MaskOutput
@@ -70,11 +70,11 @@ def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
 
 def _refuse(recipe: Recipe, faults: Sequence[str]) -> None:
     if faults:
-        raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(faults))
+        raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(map(recipe.named, faults)))
 
 
 def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[str]:
-    yield from _unlike(recipe)
+    yield from (*_unlike(recipe), *_unheard(recipe))
     for index, run in enumerate(recipe.run_configs()):
         if run.members:  # each of them is checked as the entry that it is
             yield from _member_faults(index, run)
@@ -118,6 +118,34 @@ def _unlike(recipe: Recipe) -> Iterator[str]:
             f"architectures: {', '.join(told)} is given the boxes of objects, and {', '.join(others)} must find them: "
             "their scores do not compare; give each of the two kinds a recipe of its own"
         )
+
+
+def _unheard(recipe: Recipe) -> Iterator[str]:
+    """The fault of keys that the recipe says of all its architectures, and none of them has a use for."""
+    runs = [run for _, run in _trained(recipe) if run.arch in models.MODELS]
+    ways = {run.arch: models.spec(run.arch).learns_by for run in runs}
+    if len(runs) < len(_trained(recipe)):
+        return  # the unknown one may be what they are for
+    common = [key for key in recipe.train.told if all(key in run.common for run in runs)]
+    if "descent" not in ways.values():
+        unused = [
+            key for key in common if key not in counting.TAKEN and not TrainConfig.model_fields[key].is_required()
+        ]
+        if unused:
+            told = ", ".join(f"{arch} learns by {way}" for arch, way in ways.items())
+            yield f"train: {told}: {', '.join(unused)} would be ignored; leave that out"
+    elif recipe.task == "semantic" and "aux_weight" in common and not any(map(_has_heads, runs)):
+        yield (
+            f"train.aux_weight is {recipe.train.aux_weight:g}: none of {', '.join(ways)} has auxiliary heads; leave it "
+            "out"
+        )
+
+
+def _has_heads(run: RunConfig) -> bool:
+    try:
+        return bool(models.aux_heads(run.arch, run.options))
+    except InputError:
+        return True  # nobody knows: its options are a fault of their own
 
 
 def _ignored(recipe: Recipe, index: int) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +42,11 @@ def keep(entries: Sequence[QuarantineEntry], uri: str) -> str | None:
 def refuse_above_limit(
     config: DatasetConfig, entries: Sequence[QuarantineEntry], found: int, listed: str, notes: Sequence[str]
 ) -> None:
-    """Raises QuarantineLimitError where too many of the `found` samples are bad; those known to be count nowhere."""
+    """Raises QuarantineLimitError where too many of the `found` samples are bad; those known to be count nowhere.
+
+    A share is one of a small dataset, too: of a dozen images each bad one is a twelfth of what is learnt or scored, and
+    somebody should look, once. The message says which limit takes it.
+    """
     bad = [entry for entry in entries if entry.reason != KNOWN_BAD]
     known = len(entries) - len(bad)
     if not bad or (share := len(bad) / (found - known)) <= config.max_quarantine:
@@ -53,8 +58,8 @@ def refuse_above_limit(
     raise QuarantineLimitError(
         f"{len(bad)} of {found - known} samples {are} bad{besides} ({share:.{digits}%}; the limit is "
         f"{config.max_quarantine:.{digits}%}): {counts}. First: {bad[0].file}: {bad[0].detail}. All of them: "
-        f"{listed}. Mend them or raise dataset.max_quarantine (segpipe ingest: --max-quarantine); "
-        "nothing was published",
+        f"{listed}. Mend them or raise dataset.max_quarantine (segpipe ingest: --max-quarantine) to "
+        f"{math.ceil(1000 * share) / 1000:g}; nothing was published",
         entries,
         notes,
     )

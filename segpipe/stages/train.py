@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -14,6 +16,7 @@ from segpipe.stages.ensemble import combine
 from segpipe.stages.identity import resolve
 from segpipe.train import counting
 from segpipe.train.loop import fit
+from segpipe.train.outcome import inference_of
 from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress
 from segpipe.train.session import TrainJob, lost_best
 from segpipe.types import TrainResult
@@ -21,7 +24,21 @@ from segpipe.user import current_user
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
+Live = AbstractContextManager[MetricSink | None]
 CONFIG, DATA, RESULT, DRIVERS = "run.json", "data.json", "train.json", "drivers"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Around:
+    """What the runs of one call share."""
+
+    data: str
+    version: str
+    to: str
+    resources: ResourceConfig
+    parent: tracking.RunRef | None
+    runtime: Literal["ray", "local"]
+    on_progress: OnProgress | None
 
 
 def train(
@@ -37,14 +54,31 @@ def train(
 ) -> TrainResult:
     """Trains one architecture into `<to>/<label>-<run key>`, or returns at once what is there and valid.
 
-    An ensemble is made there of members that lie in `to`; without them it is an InputError.
+    An ensemble is made there of members that lie in `to`; without them it is an InputError. A run that says more than
+    its training (`RunConfig.training`) takes the weights of that, which lie in a folder of their own in `to`, or are
+    trained into it.
     An attempt that was killed is continued from its newest valid checkpoint; what is found damaged is made again.
     `parent` is the MLflow run under which live metrics appear; without one, or when MLflow does not answer, training
     goes on all the same. `on_progress` is called in this process, from another thread, as training goes. Raises before
-    any work as `_write_config`, InputError where a training that it starts from is not finished, and ConflictError when
-    another process works on this run; then what training raises.
+    any work as `_write_config`, InputError where it begins and a training that it starts from is not finished, and
+    ConflictError when another process works on this run; then what training raises.
     """
-    run, data = resolve(run), datasets.found(data)
+    around = _Around(
+        data=datasets.found(data),
+        version=version,
+        to=to,
+        resources=resources,
+        parent=parent,
+        runtime=runtime,
+        on_progress=on_progress,
+    )
+    return _once(resolve(run), around)
+
+
+def _once(run: RunConfig, around: _Around, live: Live | None = None) -> TrainResult:
+    """The result of a resolved run: what is there and valid, or made now. Its values go to `live` where another run,
+    which needs it, has that open; else it has a run of its own in MLflow."""
+    data, version, to = around.data, around.version, around.to
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
         return done
@@ -54,21 +88,46 @@ def train(
         if (done := finished(run_uri)) is not None:
             return done
         _remove_damage(run_uri)
-        start_uri = None if run.start_from is None else _started_from(run.start_from, version=version, to=to)
-        job = TrainJob(
-            run=run, data=data, version=version, run_uri=run_uri, code_version=code_version(), start_uri=start_uri
-        )
-        with at_work.reading(data, version), mirror.live_metrics(parent, run, version=version) as sink:
-            if run.members:
-                result = combine(job, _trained(run, version, to), cpus=resources.cpus_per_worker, runtime=runtime)
-            else:
-                result = _fit(job, resources, sink, runtime, on_progress)
+        job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
+        live = live or mirror.live_metrics(around.parent, run, version=version)
+        with at_work.reading(data, version), live as sink:
+            result = _made(job, around, sink)
         try:
             storage.write_json_once(storage.join(run_uri, RESULT), reports.to_plain(result))
         except ConflictError:
             # One that took this driver for dead finished the same run; one result stands, and it is theirs.
             result = finished(run_uri) or result
     return result
+
+
+def _made(job: TrainJob, around: _Around, sink: MetricSink | None) -> TrainResult:
+    """What has to be done for a run: little for one whose training is there, or whose members are."""
+    run = job.run
+    if run.training != run:
+        return _used(job, _once(run.training, around, nullcontext(sink)))
+    if run.members:
+        members = _trained(run, around.version, around.to)
+        return combine(job, members, cpus=around.resources.cpus_per_worker, runtime=around.runtime)
+    if run.start_from is not None:
+        job = replace(job, start_uri=_start_uri(job, run.start_from, around))
+    return _fit(job, around.resources, sink, around.runtime, around.on_progress)
+
+
+def _used(job: TrainJob, training: TrainResult) -> TrainResult:
+    """The bundle of a training's weights that look at images as the run says. Idempotent: the same give the same."""
+    run = job.run
+    _log.info("%s takes the weights of %s: it differs after training alone", run.label, training.run_uri)
+    model, bundle = checkpoint.load_model(training.model_uri)
+    use = replace(bundle, inference=inference_of(run.train.inference), config_digest=run.digest, weights_sha256="")
+    written = checkpoint.save_model(job.run_uri, model.state_dict(), use)
+    return replace(
+        training,
+        label=run.label,
+        run_uri=job.run_uri,
+        model_uri=checkpoint.model_uri(job.run_uri),
+        weights_sha256=written.weights_sha256,
+        config_digest=run.digest,
+    )
 
 
 def _trained(run: RunConfig, version: str, to: str) -> list[TrainResult]:
@@ -100,16 +159,20 @@ def _write_config(run_uri: str, run: RunConfig, version: str) -> None:
             ) from error
 
 
-def _started_from(parent: RunConfig, *, version: str, to: str) -> str:
-    """The model that another training of the same dataset version left. Raises InputError when it is not there."""
-    run_uri = run_location(parent, version=version, to=to)
-    result = finished(run_uri)
-    if result is None:
-        raise InputError(
-            f"start_from: {run_uri} holds no finished training of {parent.label} on this dataset version: it has "
-            "failed, or was not trained yet; mend it, or train it first by its own label"
-        )
-    return result.model_uri
+def _start_uri(job: TrainJob, parent: RunConfig, around: _Around) -> str | None:
+    """The model that another training of the same dataset version left; None where it is gone and an attempt has got so
+    far that nobody needs it. Raises InputError where one does."""
+    run_uri = run_location(parent, version=around.version, to=around.to)
+    if (result := finished(run_uri)) is not None:
+        _log.info("%s starts from the weights of %s", job.run.label, run_uri)
+        return result.model_uri
+    if checkpoint.newest_state(job.run_uri) is not None:
+        _log.info("%s goes on from its own checkpoint: %s is gone", job.run.label, run_uri)
+        return None
+    raise InputError(
+        f"start_from: {run_uri} holds no finished training of {parent.label} on this dataset version: it has "
+        "failed, or was not trained yet; mend it, or train it first by its own label"
+    )
 
 
 def _remove_damage(run_uri: str) -> None:

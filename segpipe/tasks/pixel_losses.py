@@ -6,6 +6,7 @@ Legend: N batch, K classes (1: one logit for two classes), H W crop size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import Tensor
 
@@ -16,7 +17,8 @@ from segpipe.config.loss import WEIGHS_CLASSES
 # By the keys of `LossConfig`; what a term says beside its weight are arguments of its function.
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "cross_entropy": losses.cross_entropy,
-    "bootstrapped_cross_entropy": losses.bootstrapped_cross_entropy,
+    # Of a batch the hardest pixels would be other ones, and more of them, the more workers share it.
+    "bootstrapped_cross_entropy": partial(losses.bootstrapped_cross_entropy, per_image=True),
     "focal": losses.focal_loss,
     "dice": losses.dice_loss,
     "jaccard": losses.jaccard_loss,

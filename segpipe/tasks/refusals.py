@@ -5,7 +5,7 @@ No task itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from torch import Tensor
@@ -47,8 +47,9 @@ def objects_of(batch: Batch) -> tuple[Objects, ...]:
     return required(batch.objects, "objects", batch.sample_ids)
 
 
-def ignored_by_loss(config: TrainConfig) -> list[str]:
-    """What to say of each key of `train` that a loss which is not chosen by `train.loss` would pass over."""
+def ignored_by_loss(config: TrainConfig, *, common: Collection[str] = ()) -> list[str]:
+    """What to say of each key of `train` that a loss which is not chosen by `train.loss` would pass over; a weight of
+    heads among the `common` ones is meant for other models."""
     faults = []
     if config.loss != config.default("loss"):
         faults.append(
@@ -62,7 +63,7 @@ def ignored_by_loss(config: TrainConfig) -> list[str]:
             f"class_weights is {config.class_weights}: weights come from pixels of label maps, and this loss has none; "
             "leave it out"
         )
-    if config.aux_weight != config.default("aux_weight"):
+    if "aux_weight" in config.told and "aux_weight" not in common:
         faults.append(f"aux_weight is {config.aux_weight:g}: these models have no auxiliary heads; leave it out")
     return faults
 

@@ -64,17 +64,17 @@ class SemanticOps:
     @classmethod
     def check_run(cls, run: RunConfig, *, num_keypoints: int | None, is_counted: bool, where: str) -> None:
         """Refuses what a loss of masks with a class each, or what they say of a pixel, would pass over, and a weight of
-        heads that are not there."""
+        heads that are not there, where it is not said for other architectures, too."""
         if models.spec(run.arch).learns_by == "counting":
             faults = _beyond_counts(run.train)
         elif models.spec(run.arch).output is QueryOutput:
-            faults = ignored_by_loss(run.train)
+            faults = ignored_by_loss(run.train, common=run.common)
             if run.train.inference.crf is not None:
                 faults.append(
                     "inference.crf is set: it takes class probabilities, and what queries say of a pixel together does "
                     "not sum to 1; leave it out"
                 )
-        elif run.train.aux_weight != run.train.default("aux_weight") and not models.aux_heads(run.arch, run.options):
+        elif "aux_weight" in {*run.train.told} - {*run.common} and not models.aux_heads(run.arch, run.options):
             with_heads = " (or set its option aux: true)" if "aux" in models.spec(run.arch).options else ""
             faults = [f"aux_weight is {run.train.aux_weight:g}: it has no auxiliary heads; leave it out{with_heads}"]
         else:

@@ -9,8 +9,10 @@ Legend: N batch, K classes, H W original size, h w size of a view inside the mod
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -82,13 +84,39 @@ def refined(batch: Batch, given_NKHW: Tensor, crf: CrfSettings) -> Tensor:
     return found_NKHW
 
 
+def passes(bundle: ModelBundle, size: tuple[int, int]) -> dict[tuple[int, int], int]:
+    """How often an image of `size` (H, W) enters the model, by the (h, w) at which it does: every view, window by
+    window where these are asked."""
+    found = Counter[tuple[int, int]]()
+    window, is_cut = bundle.inference.window, _is_cut(bundle, size)
+    for scale in bundle.inference.scales:
+        sides = [max(1, round(side * bundle.input_scale * scale)) for side in size]
+        if window and is_cut:
+            pieces = [
+                [span.stop - span.start for span in gaussian_spans(side, most, window.overlap)]
+                for side, most in zip(sides, window.size, strict=True)
+            ]
+        else:
+            pieces = [[side] for side in sides]
+        for h, w in product(*pieces):
+            found[h, w] += 1 + bundle.inference.mirror
+    return dict(found)
+
+
+def _is_cut(bundle: ModelBundle, size: tuple[int, int]) -> bool:
+    """Whether the largest view of an image of `size` (H, W) is larger than a window."""
+    window, largest = bundle.inference.window, bundle.input_scale * max(bundle.inference.scales)
+    return window is not None and any(
+        round(side * largest) > most for side, most in zip(size, window.size, strict=True)
+    )
+
+
 def _summed(model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabilities: bool) -> Iterator[Tensor]:
     """What all views say of each class, added up, in bands of rows: one, or several where windows are asked."""
     mirrorings = (False, True) if bundle.inference.mirror else (False,)
     views = [View(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
     window, size = bundle.inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
-    largest = bundle.input_scale * max(bundle.inference.scales)
-    if window and any(round(side * largest) > most for side, most in zip(size, window.size, strict=True)):
+    if window and _is_cut(bundle, size):
         step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
         device = device_of(model)
         images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in bundle.inference.scales}

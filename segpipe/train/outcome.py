@@ -31,9 +31,7 @@ def validation_scores(
     """
     split = job.run.train.validation_split
     batches = EvalBatches(dataset, split, batch_size=8, rank=runtime.rank, world_size=runtime.world_size)
-    bundle = bundle_of(job, dataset)
-    # A CRF may cost more than the model, and comes after training (`config.InferenceConfig`).
-    bundle = replace(bundle, inference=replace(bundle.inference, crf=None))
+    bundle = replace(bundle_of(job, dataset), inference=inference_of(job.run.train.inference.in_training))
     meter, _ = count(model, ops, bundle, batches)
     parts = runtime.gather(meter)
     for part in parts[1:]:
@@ -97,7 +95,7 @@ def bundle_of(job: TrainJob, dataset: Dataset) -> ModelBundle:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         input_scale=config.input_scale,
-        inference=_inference_of(config.inference),
+        inference=inference_of(config.inference),
         dataset=manifest.dataset,
         dataset_version=dataset.version,
         config_digest=job.run.digest,
@@ -107,7 +105,8 @@ def bundle_of(job: TrainJob, dataset: Dataset) -> ModelBundle:
     )
 
 
-def _inference_of(config: InferenceConfig) -> Inference:
+def inference_of(config: InferenceConfig) -> Inference:
+    """The same as a bundle says it."""
     window = Window(size=config.window.size, overlap=config.window.overlap) if config.window else None
     crf = config.crf.settings if config.crf else None
     return Inference(scales=config.scales, mirror=config.mirror, window=window, crf=crf)

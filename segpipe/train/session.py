@@ -39,7 +39,7 @@ _POINTS_ON_A_LOSS_CURVE = 200
 class TrainJob:
     """What `fit` needs besides a runtime: picklable, and the same on every rank.
 
-    `start_uri` is the model bundle whose weights a run with `start_from` begins with.
+    `start_uri` is the model bundle whose weights a run with `start_from` begins with; one that goes on needs none.
     """
 
     run: RunConfig
@@ -92,7 +92,9 @@ class Session:
         self.job, self.runtime, self.config = job, runtime, config
         self.dataset = open_dataset(job.data, version=job.version)
         self.ops = open_task(self.dataset, job.run)
-        self.model = fresh_model(job, 1 if config.sigmoid else len(self.dataset.manifest.classes))
+        found = checkpoint.latest(job.run_uri)
+        num_outputs = 1 if config.sigmoid else len(self.dataset.manifest.classes)
+        self.model = new_model(job, num_outputs) if found else fresh_model(job, num_outputs)
         if config.channels_last:
             to_channels_last(self.model, runtime.device, config.precision)
         self.model.to(runtime.device)
@@ -109,17 +111,14 @@ class Session:
         self.steps_per_epoch = self.batches.micro_batches // config.accumulate
         self.total_steps = self.steps_per_epoch * config.epochs
         self.log_every = max(1, self.total_steps // _POINTS_ON_A_LOSS_CURVE)
-        self.at = self._resume()
+        self.at = self._resume(found) if found else Position()
         self.resumed_at = self.at.step
         wrapped = runtime.wrap(self.model)
         self.forward = InPrecision(
             torch.compile(wrapped) if config.compile else wrapped, runtime.device.type, config.precision
         )
 
-    def _resume(self) -> Position:
-        found = checkpoint.latest(self.job.run_uri)
-        if found is None:
-            return Position()
+    def _resume(self, found: Checkpoint) -> Position:
         _log.info("resuming %s at step %d of %d", self.job.run.label, found.step, self.total_steps)
         raw = {k.removeprefix("model/"): v for k, v in found.training.items() if k.startswith("model/")}
         self.model.load_state_dict(raw or dict(found.weights))
@@ -147,17 +146,22 @@ class Session:
 
 
 def fresh_model(job: TrainJob, num_outputs: int) -> nn.Module:
-    """The model before its first step: random weights by the seed, then those that it starts from."""
-    run = job.run
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.train.seed)
-        model = models.create(run.arch, num_outputs, pretrained=run.pretrained, **run.options)
+    """The model before its first step: a new one, or one with the weights of the training that it starts from."""
+    run, model = job.run, new_model(job, num_outputs)
     if run.start_from is not None:
         if job.start_uri is None:
             raise InputError(f"{run.label}: starts from {run.start_from.label}, and no model of it was given")
         parent, _ = checkpoint.load_model(job.start_uri)
         models.start_from(model, parent.state_dict(), start=run.start_from.label)
     return model
+
+
+def new_model(job: TrainJob, num_outputs: int) -> nn.Module:
+    """The model with pretrained weights, or random ones by the seed."""
+    run = job.run
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.train.seed)
+        return models.create(run.arch, num_outputs, pretrained=run.pretrained, **run.options)
 
 
 def lost_best(run_uri: str) -> int | None:

@@ -49,6 +49,19 @@ def test_bootstrapped_cross_entropy_is_that_of_hrnets_code(threshold: float | No
     assert float(found) == pytest.approx(printed, rel=1e-12)
 
 
+@pytest.mark.parametrize(("threshold", "top_k"), [(None, 4), (0.4, 4), (0.4, None)])
+def test_the_hardest_pixels_of_each_image_are_chosen_on_request(threshold: float | None, top_k: int | None) -> None:
+    logits, labels = example(3)
+    chosen: list[float] = []
+    for logits_KHW, labels_HW in zip(logits, labels, strict=True):
+        probabilities = sorted(p for p, _ in right_probabilities(logits_KHW[None], labels_HW[None]))
+        hard = [p for p in probabilities if p < (threshold or 0)]
+        chosen += probabilities[: max(len(hard), top_k or 0)]
+    found = bootstrapped_cross_entropy(logits, labels, threshold=threshold, top_k=top_k, per_image=True)
+    assert len(logits) > 1
+    assert float(found) == pytest.approx(-sum(map(math.log, chosen)) / len(chosen))
+
+
 def test_without_a_hard_pixel_nothing_is_lost() -> None:
     logits, labels = torch.zeros(1, 2, 2, 2, requires_grad=True), torch.zeros(1, 2, 2, dtype=torch.long)
     loss = bootstrapped_cross_entropy(logits, labels, threshold=0.4)

@@ -12,7 +12,7 @@ from segpipe.profiles.fields import fields_of
 
 def test_it_is_the_profile_at_either_size() -> None:
     options = {"backbone": "resnet18", "width": 4}
-    found = account("unet", 3, options, size=(64, 96), crops=(1, 32, 48))
+    found = account("unet", 3, options, passes={(64, 96): 1}, crops=(1, 32, 48))
     whole, crop = (profile("unet", 3, size=size, runs=0, **options) for size in ((64, 96), (32, 48)))
     assert (found.size, found.parameters) == ((64, 96), whole.parameters)
     assert (found.multiply_adds, found.pass_bytes) == (whole.multiply_adds, whole.inference_bytes)
@@ -22,9 +22,21 @@ def test_it_is_the_profile_at_either_size() -> None:
     assert found.uncounted == ""
 
 
+def test_a_prediction_is_all_of_its_passes() -> None:
+    options = {"backbone": "resnet18", "width": 4}
+    sizes = ((32, 32), (64, 96))
+    small, large = (account("unet", 3, options, passes={size: 1}, crops=None) for size in sizes)
+    both = account("unet", 3, options, passes={sizes[0]: 6, sizes[1]: 2}, crops=None)
+    assert (both.size, both.multiply_adds, both.pass_bytes) == (sizes[1], large.multiply_adds, large.pass_bytes)
+    assert small.multiply_adds is not None
+    assert large.multiply_adds is not None
+    assert small.prediction_multiply_adds == small.multiply_adds
+    assert both.prediction_multiply_adds == 6 * small.multiply_adds + 2 * large.multiply_adds
+
+
 def test_a_step_grows_with_its_batch_and_a_pass_does_not() -> None:
     one, four = (
-        account("unet", 3, {"backbone": "resnet18", "width": 4}, size=(32, 32), crops=(number, 32, 32))
+        account("unet", 3, {"backbone": "resnet18", "width": 4}, passes={(32, 32): 1}, crops=(number, 32, 32))
         for number in (1, 4)
     )
     assert one.step_bytes is not None
@@ -35,8 +47,8 @@ def test_a_step_grows_with_its_batch_and_a_pass_does_not() -> None:
 
 def test_an_ensemble_has_no_step_of_its_own() -> None:
     member = {"arch": "unet", "options": {"backbone": "resnet18", "width": 4}}
-    one = account("unet", 3, member["options"], size=(32, 48), crops=None)
-    both = account("ensemble", 3, {"members": [member, member]}, size=(32, 48), crops=None)
+    one = account("unet", 3, member["options"], passes={(32, 48): 1}, crops=None)
+    both = account("ensemble", 3, {"members": [member, member]}, passes={(32, 48): 1}, crops=None)
     assert one.multiply_adds is not None
     assert (both.parameters, both.multiply_adds) == (2 * one.parameters, 2 * one.multiply_adds)
     assert (both.crop_multiply_adds, both.step_bytes) == (None, None)
@@ -46,7 +58,7 @@ def test_an_ensemble_has_no_step_of_its_own() -> None:
 
 
 def test_a_detector_tells_its_size_and_field_alone() -> None:
-    found = account("mask_rcnn", 3, models.spec("mask_rcnn").tiny, size=(64, 64), crops=(2, 64, 64))
+    found = account("mask_rcnn", 3, models.spec("mask_rcnn").tiny, passes={(64, 64): 1}, crops=(2, 64, 64))
     assert found.parameters > 0
     assert (found.multiply_adds, found.step_bytes) == (None, None)
     assert found.uncounted == "a detector's depend on what it finds"
@@ -56,7 +68,7 @@ def test_a_detector_tells_its_size_and_field_alone() -> None:
 
 @pytest.mark.parametrize("name", [name for name, spec in models.MODELS.items() if spec.learns_by != "descent"])
 def test_a_method_without_a_network_says_so(name: str) -> None:
-    found = account(name, 3, {}, size=(20, 30), crops=None)
+    found = account(name, 3, {}, passes={(20, 30): 1}, crops=None)
     assert (found.parameters, found.multiply_adds, found.fields) == (0, None, None)
     assert found.uncounted == "it is no network"
     assert fields_of(name, 3, {}).not_followed == ("it is no network",)
@@ -64,11 +76,13 @@ def test_a_method_without_a_network_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("side", [1, 7, 33])
 def test_images_may_have_any_size(side: int) -> None:
-    found = account("deeplab_v3", 2, models.spec("deeplab_v3").tiny, size=(side, side + 1), crops=(1, side, side))
+    found = account(
+        "deeplab_v3", 2, models.spec("deeplab_v3").tiny, passes={(side, side + 1): 1}, crops=(1, side, side)
+    )
     assert found.multiply_adds is not None
     assert found.multiply_adds > 0
 
 
 def test_what_is_wrong_is_named() -> None:
     with pytest.raises(InputError, match="unet: unknown option 'depth'"):
-        account("unet", 2, {"depth": 3}, size=(32, 32), crops=None)
+        account("unet", 2, {"depth": 3}, passes={(32, 32): 1}, crops=None)

@@ -21,7 +21,9 @@ SCENE_CLASSES = 8
 UNET, _ = SCENES["architectures"]
 KMEANS = {"arch": "kmeans", "options": {"clusters": 4}}
 SEGFORMER = {"arch": "segformer_b0", "options": dict(spec("segformer_b0").tiny)}
-DOCUMENT = SCENES | {"architectures": [UNET, KMEANS, SEGFORMER]}
+VIEWS = {"scales": [0.5, 1.0], "mirror": True, "window": {"size": [32, 32]}, "crf": {"iterations": 1}}
+MANY = {**UNET, "label": "many", "train": {"inference": VIEWS}}
+DOCUMENT = SCENES | {"architectures": [UNET, KMEANS, SEGFORMER, MANY]}
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +39,35 @@ def client(home: Path, night: Told) -> MlflowClient:
 
 def test_a_run_tells_what_its_model_costs(client: MlflowClient) -> None:
     data = runs_of(client, "toy")["unet"].data
-    found = account("unet", SCENE_CLASSES, UNET["options"], size=(32, 40), crops=(4, 32, 32))
+    found = account("unet", SCENE_CLASSES, UNET["options"], passes={(32, 40): 1}, crops=(4, 32, 32))
     assert found.multiply_adds is not None
     assert found.crop_multiply_adds is not None
     assert found.step_bytes is not None
     costs_of = {name: value for name, value in data.metrics.items() if name.startswith("cost/")}
     assert costs_of == {
         "cost/parameters": found.parameters,
-        "cost/gflops": pytest.approx(2e-9 * found.multiply_adds, rel=1e-3),
+        "cost/pass_gflops": pytest.approx(2e-9 * found.multiply_adds, rel=1e-3),
+        "cost/prediction_gflops": pytest.approx(2e-9 * found.multiply_adds, rel=1e-3),
         "cost/step_gb": pytest.approx(1e-9 * found.step_bytes, rel=1e-3),
     }
-    assert data.params["cost.image"] == "32x40"
+    assert (data.params["cost.pass"], data.params["cost.prediction"]) == (
+        "32x40",
+        "an image of 32x40: passes 1 of 32x40",
+    )
     assert data.params["cost.step"] == "4 crops of 32x32, float32, without the optimiser's state"
     assert float(data.params["cost.crop_gflops"]) == pytest.approx(2e-9 * found.crop_multiply_adds, rel=1e-3)
     assert data.params["cost.field_of_view"] == "the whole image", "squeeze and excitation sees all of it"
     assert "cost.not_counted" not in data.params
+
+
+def test_a_prediction_of_many_passes_tells_what_all_of_them_cost(client: MlflowClient) -> None:
+    data = runs_of(client, "toy")["many"].data
+    told = "an image of 32x40: passes 2 of 16x20, 4 of 32x32; its CRF is not counted"
+    assert (data.params["cost.pass"], data.params["cost.prediction"]) == ("32x32", told)
+    found = account("unet", SCENE_CLASSES, UNET["options"], passes={(16, 20): 2, (32, 32): 4}, crops=None)
+    assert found.prediction_multiply_adds is not None
+    assert data.metrics["cost/prediction_gflops"] == pytest.approx(2e-9 * found.prediction_multiply_adds, rel=1e-3)
+    assert data.metrics["cost/pass_gflops"] < data.metrics["cost/prediction_gflops"] / 4
 
 
 def test_seconds_are_those_of_the_evaluation(client: MlflowClient, night: Told) -> None:
@@ -67,7 +83,7 @@ def test_what_is_not_known_says_so(client: MlflowClient) -> None:
     assert counting.params["cost.not_counted"] == "it is no network"
     assert "cost.receptive_field" not in counting.params
     assert attending.params["cost.receptive_field"].startswith("not known (_safe_softmax, ")
-    assert attending.metrics["cost/gflops"] > 0
+    assert attending.metrics["cost/prediction_gflops"] > 0
 
 
 def test_a_table_of_runs_can_still_be_looked_at(client: MlflowClient) -> None:

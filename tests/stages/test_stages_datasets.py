@@ -26,8 +26,11 @@ def test_a_bare_name_is_one_of_the_home_unless_a_dataset_lies_here(
 
 
 def test_a_name_that_nothing_has_is_told_with_those_that_there_are() -> None:
-    with pytest.raises(InputError, match=r"'roof': no dataset here, .* there are: none\."):
+    with pytest.raises(InputError, match=r"'roof': no dataset here, .* there are: none\.") as caught:
         datasets.found("roof")
+    looked = f"(looked for {Path('roof').absolute()} and {layout.dataset_uri('roof')})"
+    assert looked in str(caught.value)
+    assert "the folder or URI of a dataset that was ingested elsewhere (--to)" in str(caught.value)
     storage.write_once(storage.join(layout.dataset_uri("roofs"), "log", "000001.json"), b"{}")
     with pytest.raises(InputError, match=r"did you mean 'roofs'\? there are: roofs\."):
         datasets.found("roof")

@@ -48,6 +48,14 @@ def test_parameters_are_flat_and_say_everything_that_decides_a_run() -> None:
     assert "pretrained" not in params
 
 
+def test_another_training_is_named_and_not_told_again() -> None:
+    parent = small_run().model_copy(update={"label": "parent"})
+    child = small_run().model_copy(update={"start_from": parent, "trained_as": parent, "common": ("epochs",)})
+    params = display.parameters(child)
+    assert (params["start_from"], params["trained_as"]) == ("parent", "parent")
+    assert params.keys() - display.parameters(small_run()).keys() == {"start_from", "trained_as"}
+
+
 def test_a_training_that_nobody_judges_ends_its_runs(
     new_home: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

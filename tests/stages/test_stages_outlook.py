@@ -3,6 +3,7 @@
 import pytest
 
 from segpipe.config import Recipe
+from segpipe.errors import InputError
 from segpipe.stages.ingest import ingest
 from segpipe.stages.outlook import Outlook, outlook
 from segpipe.stages.preflight import check
@@ -21,18 +22,33 @@ def test_steps_are_counted_from_the_listing_before_there_is_a_dataset() -> None:
     assert (second.label, second.steps) == ("deeplab_v3plus", 200)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "steps", "note"),
-    [
-        (("train.epochs=99",), 198, "only 198 steps in 99 epochs of 8 samples: raise epochs, or lower batch_size"),
-        (("train.batch_size=9",), 0, "8 samples do not fill one step of 9: nothing would be trained"),
-        (("train.accumulate=3",), 0, "8 samples do not fill one step of 12"),
-    ],
-)
-def test_too_few_steps_are_told(overrides: tuple[str, ...], steps: int, note: str) -> None:
-    found = outlook_of(recipe(*overrides))[0]
-    assert found.steps == steps
-    assert found.notes[0].startswith(note)
+def test_too_few_steps_are_told() -> None:
+    found = outlook_of(recipe("train.epochs=99"))[0]
+    assert (found.steps, found.notes) == (
+        198,
+        ("only 198 steps in 99 epochs of 8 samples: raise epochs, or lower batch_size",),
+    )
+
+
+def test_a_training_without_a_step_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        outlook_of(recipe("train.batch_size=9", "architectures.1.train={batch_size: 4, accumulate: 3}"))
+    idle = "nothing would be trained; lower batch_size or accumulate"
+    assert str(caught.value).splitlines() == [
+        "recipe 'toy':",
+        f"  architectures.0: 8 samples do not fill one step of 9: {idle}",
+        f"  architectures.1: 8 samples do not fill one step of 12: {idle}",
+    ]
+
+
+def test_a_dataset_of_other_files_foretells_nothing_of_these() -> None:
+    """Of the same name in the home, but ingested from another root, say."""
+    enough = ("train.epochs=100", "train.augment.crop=[64, 32]")
+    ingest(recipe().dataset)
+    (note,) = outlook_of(recipe(*enough))[0].notes
+    assert note.startswith("augment.crop 64x32")
+    other = outlook_of(recipe(*enough, "dataset.options.train=12"))[0]
+    assert (other.steps, other.notes) == (300, ())
 
 
 def test_a_crop_that_the_images_of_the_dataset_do_not_fill_is_told() -> None:
@@ -49,5 +65,16 @@ def test_a_model_that_counts_takes_no_steps_and_fills_no_crop() -> None:
     beside = recipe("architectures=[{arch: kmeans}, {arch: unet}]", "train.epochs=1")
     counting, unet = outlook(beside, {"train": 8, "val": 2, "test": 3})
     assert (counting.steps, counting.notes) == (0, ())
+    assert counting.aside == (
+        "learns by counting: of train it takes train_split, validation_split, input_scale, inference alone"
+    )
     assert unet.steps > 0
     assert unet.notes
+
+
+def test_what_is_trained_as_another_takes_no_steps_of_its_own() -> None:
+    entry = "{arch: unet, label: crf, train: {inference: {crf: {}}}}"
+    found = outlook(recipe(f"architectures=[{{arch: unet}}, {entry}]", "train.epochs=1"), {"train": 8})
+    assert [(each.label, each.steps) for each in found] == [("unet", 2), ("crf", 0)]
+    assert (found[0].aside, found[1].aside) == ("", "the weights of unet, of which it says the same")
+    assert found[1].notes == ()

@@ -164,12 +164,28 @@ def test_weights_that_masks_with_a_class_each_would_ignore_are_refused() -> None
     both = "architectures=[{arch: unet}, {arch: mask2former}]"
     check(recipe(both))
     with pytest.raises(InputError) as caught:
-        check(recipe(both, "train.class_weights=enet", "train.aux_weight=0.1"))
-    first, line = str(caught.value).splitlines()[1:]
-    assert first == "  architectures.0: unet: train: aux_weight is 0.1: it has no auxiliary heads; leave it out"
+        check(recipe(both, "train.class_weights=enet", "architectures.1.train={aux_weight: 0.1}"))
+    (line,) = str(caught.value).splitlines()[1:]
     assert line.startswith("  architectures.1: mask2former: train: class_weights is enet: ")
     assert "; aux_weight is 0.1: " in line
     check(recipe(both, "train.class_weights=enet", "architectures.1.train={class_weights: none}"))
+
+
+def test_a_common_weight_of_heads_is_for_those_that_have_some() -> None:
+    heads = "{arch: fcn_resnet18, options: {aux: true}}"
+    others = "{arch: unet}, {arch: kmeans}, {arch: mask2former}"
+    found = recipe(f"architectures=[{heads}, {others}]", "train.aux_weight=0.1")
+    check(found)
+    weights = [resolve(run).train.aux_weight for run in found.run_configs()]
+    assert weights == [0.1, 0.4, 0.4, 0.4], "a change of it is no other training of the others"
+    with pytest.raises(InputError) as caught:
+        check(recipe(f"architectures=[{heads}, {others}]", "architectures.1.train={aux_weight: 0.1}"))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line == "  architectures.1: unet: train: aux_weight is 0.1: it has no auxiliary heads; leave it out"
+    with pytest.raises(InputError) as caught:
+        check(recipe(f"architectures=[{others}]", "train.aux_weight=0.1"))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line == "  train.aux_weight is 0.1: none of unet, kmeans, mask2former has auxiliary heads; leave it out"
 
 
 def test_a_loss_that_cannot_be_is_refused_before_any_work() -> None:
@@ -241,9 +257,15 @@ def test_what_a_model_that_counts_would_ignore_is_refused_where_it_alone_was_ask
         check(recipe(f"architectures={entries}"))
     (line,) = str(caught.value).splitlines()[1:]
     assert "architectures.0.train: kmeans learns by counting and would ignore epochs;" in line
-    check(
-        recipe(f"architectures={[{**entries[0], 'train': {'input_scale': 0.5}}, entries[1]]}", "train.aux_weight=0.3")
-    )
+    alone = f"architectures={[{**entries[0], 'train': {'input_scale': 0.5}}, entries[1]]}"
+    check(recipe(alone))
+    check(recipe("architectures=[{arch: unet}, {arch: kmeans}]", "train.learning_rate=0.3", "train.patience=2"))
+    with pytest.raises(InputError) as caught:
+        check(recipe(alone, "train.learning_rate=0.3", "train.patience=2", "train.input_scale=0.5"))
+    assert str(caught.value).splitlines()[1:] == [
+        "  train: kmeans learns by counting, graph_cut learns by counting: learning_rate, patience would be ignored; "
+        "leave that out"
+    ]
     with pytest.raises(InputError, match=r"architectures.0: kmeans: train: sigmoid is true: a model that counts has"):
         check(recipe(f"architectures={[{'arch': 'kmeans', 'train': {'sigmoid': True}}]}"))
     for looks, named in (

@@ -5,19 +5,26 @@
 
 import json
 import os
+import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from segpipe import checkpoint, models, storage
-from segpipe.config import ResourceConfig
+from segpipe.config import CrfConfig, ResourceConfig, RunConfig
+from segpipe.data.loader import EvalBatches
 from segpipe.errors import ConflictError, InputError, NonFiniteError
+from segpipe.evaluate import count
+from segpipe.shards import open_dataset
 from segpipe.stages import train as stage
 from segpipe.stages.identity import resolve
 from segpipe.stages.train import finished, run_location
-from segpipe.types import ModelBundle
+from segpipe.tasks import TASKS, views
+from segpipe.types import CrfSettings, ModelBundle
 from tests.fixtures.small import small_run
 from tests.stages.conftest import Shapes
 
@@ -214,3 +221,80 @@ def test_a_training_starts_from_the_finished_weights_of_another(shapes: Shapes) 
     orphan = child.model_copy(update={"start_from": shapes.run.model_copy(update={"label": "nobody"})})
     with pytest.raises(InputError, match=r"start_from: .*/nobody-\w+ holds no finished training of nobody on this"):
         shapes.train(run=orphan)
+
+
+def with_crf(run: RunConfig, **crf: Any) -> RunConfig:
+    inference = run.train.inference.model_copy(update={"crf": CrfConfig(**crf)})
+    return run.model_copy(update={"train": run.train.model_copy(update={"inference": inference})})
+
+
+def test_another_crf_trains_nothing(shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes.copy_run(tmp_path)
+    monkeypatch.setattr(stage, "fit", lambda job, runtime: pytest.fail("the loop was entered"))
+    found = [shapes.train(tmp_path, with_crf(shapes.run, iterations=iterations)) for iterations in (1, 2)]
+    plain, plain_bundle = checkpoint.load_model(shapes.result.model_uri)
+    assert len({shapes.result.weights_sha256, *(result.weights_sha256 for result in found)}) == 3, "three models"
+    for iterations, result in zip((1, 2), found, strict=True):
+        model, bundle = checkpoint.load_model(result.model_uri)
+        assert bundle.inference == replace(plain_bundle.inference, crf=CrfSettings(iterations=iterations))
+        for key, value in model.state_dict().items():
+            torch.testing.assert_close(value, plain.state_dict()[key], rtol=0, atol=0)
+        assert (result.history, result.best_value) == (shapes.result.history, shapes.result.best_value)
+        assert (result.config_digest, bundle.config_digest) == (
+            resolve(with_crf(shapes.run, iterations=iterations)).digest,
+        ) * 2
+        assert finished(result.run_uri) == result
+
+
+def test_a_crf_is_trained_as_without_it_and_so_is_an_entry_of_another_label(shapes: Shapes, tmp_path: Path) -> None:
+    crf = with_crf(shapes.run).model_copy(update={"label": "crf"})
+    result = shapes.train(tmp_path, crf)
+    assert sorted(path.name.rpartition("-")[0] for path in tmp_path.iterdir()) == ["crf", "crf"]
+    assert result.best_value == shapes.result.best_value
+    _, bundle = checkpoint.load_model(result.model_uri)
+    assert bundle.inference.crf == CrfSettings()
+    beside = tmp_path / "beside"
+    shapes.copy_run(beside)
+    twin = shapes.train(beside, crf.model_copy(update={"trained_as": shapes.run}))
+    assert (twin.label, twin.weights_sha256) == ("crf", result.weights_sha256)
+    assert sorted(path.name.rpartition("-")[0] for path in beside.iterdir()) == ["crf", "unet"]
+
+
+def test_an_ensemble_is_validated_as_its_members_are_before_any_crf(
+    shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refine = views.refined
+    monkeypatch.setattr(views, "refined", lambda *given: pytest.fail("a validation looked through a CRF"))
+    one = shapes.run.train.model_copy(update={"epochs": 1})
+    members = [with_crf(shapes.run.model_copy(update={"label": label, "train": one})) for label in ("a", "b")]
+    others = {"arch": "ensemble", "label": "both", "options": {}, "train": members[0].train, "members": tuple(members)}
+    both = shapes.run.model_copy(update=others)
+    for member in members:
+        shapes.train(tmp_path, member)
+    result = shapes.train(tmp_path, both)
+    monkeypatch.setattr(views, "refined", refine)
+    model, bundle = checkpoint.load_model(result.model_uri)
+    assert bundle.inference.crf == CrfSettings()
+    assert bundle.members is not None
+    assert set(bundle.members) == {"a", "b"}
+    batches = EvalBatches(open_dataset(shapes.data), "val", batch_size=4)
+    ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
+    plain = replace(bundle, inference=replace(bundle.inference, crf=None))
+    scores = ops.scores(count(model, ops, plain, batches)[0])
+    assert result.best_value == pytest.approx(scores[ops.primary], abs=1e-12)
+
+
+def test_a_child_goes_on_from_its_own_checkpoint_when_its_parent_is_gone(shapes: Shapes, tmp_path: Path) -> None:
+    parent = shapes.copy_run(tmp_path)
+    one = shapes.run.train.model_copy(update={"epochs": 1})
+    child = shapes.run.model_copy(update={"label": "child", "train": one, "start_from": shapes.run})
+    whole = shapes.train(tmp_path, child)
+    folder = Path(whole.run_uri)
+    (folder / "train.json").unlink()
+    shutil.rmtree(parent)
+    again = shapes.train(tmp_path, child)
+    assert (again.weights_sha256, again.history) == (whole.weights_sha256, whole.history)
+    (folder / "train.json").unlink()
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(InputError, match=r"start_from: .* holds no finished training of unet"):
+        shapes.train(tmp_path, child)

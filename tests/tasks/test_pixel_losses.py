@@ -19,7 +19,7 @@ TERMS: dict[str, tuple[Any, torch.Tensor]] = {
     "cross_entropy": (2, 2 * losses.cross_entropy(LOGITS, LABELS)),
     "bootstrapped_cross_entropy": (
         {"weight": 0.5, "threshold": 0.3, "top_k": 20},
-        0.5 * losses.bootstrapped_cross_entropy(LOGITS, LABELS, threshold=0.3, top_k=20),
+        0.5 * losses.bootstrapped_cross_entropy(LOGITS, LABELS, threshold=0.3, top_k=20, per_image=True),
     ),
     "focal": ({"gamma": 1}, losses.focal_loss(LOGITS, LABELS, gamma=1)),
     "dice": ({"smooth": 3, "per_image": True}, losses.dice_loss(LOGITS, LABELS, smooth=3, per_image=True)),
@@ -40,6 +40,27 @@ def test_terms_are_their_functions_times_their_weights() -> None:
     assert found.keys() == TERMS.keys()
     for name, (_, expected) in TERMS.items():
         torch.testing.assert_close(found[name], expected, msg=name)
+
+
+@pytest.mark.parametrize("term", [{"top_k": 7}, {"top_k": 7, "threshold": 0.4}])
+def test_the_hardest_pixels_are_the_same_for_any_number_of_workers(term: dict[str, Any]) -> None:
+    """Each worker has the gradient of its images; a pixel has one where it is among the hard ones."""
+    config = LossConfig.model_validate({"bootstrapped_cross_entropy": term})
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(4, 3, 5, 6, generator=generator), torch.randint(0, 3, (4, 5, 6), generator=generator)
+    logits[0] *= 5  # an image that has the hardest pixels of the batch
+
+    def hard(workers: int) -> torch.Tensor:
+        found = logits.clone().requires_grad_()
+        for part, truth in zip(found.chunk(workers), labels.chunk(workers), strict=True):
+            pixel_losses(part, truth, config, weight_K=None, ignore_index=255)["bootstrapped_cross_entropy"].backward()
+        assert found.grad is not None
+        return found.grad.abs().sum(1) > 0
+
+    assert torch.equal(hard(1), hard(2))
+    assert torch.equal(hard(1), hard(4))
+    per_image = hard(1).flatten(1).sum(1)
+    assert torch.equal(per_image, torch.full((4,), 7)) if len(term) == 1 else bool((per_image >= 7).all())
 
 
 def test_class_weights_reach_the_terms_that_know_of_them() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from segpipe import models
 from segpipe.data.batch import Batch, normalise
 from segpipe.models import DenseOutput
 from segpipe.models.spec import QueryOutput
-from segpipe.tasks.views import class_ids
+from segpipe.tasks.views import class_ids, passes
 from segpipe.types import Inference, Window
 from tests.fixtures.nearest_colour import K, NearestColour, bundle, halves, painted
 from tests.fixtures.small import CLASSES, OPTIONS
@@ -194,3 +195,23 @@ def test_an_image_of_48_megapixels_takes_a_fraction_of_its_scores() -> None:
     done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 0.6e9
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(32, 48), (33, 20), (70, 50), (1, 1)])
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.parametrize(("scales", "mirror", "input_scale"), [((1.0,), False, 1.0), ((0.5, 1.5), True, 0.75)])
+def test_the_passes_that_are_told_are_those_that_are_made(
+    network: nn.Module,
+    size: tuple[int, int],
+    window: Window | None,
+    scales: tuple[float, ...],
+    mirror: bool,
+    input_scale: float,
+) -> None:
+    asked = bundle(inference=Inference(scales=scales, mirror=mirror, window=window), input_scale=input_scale)
+    made = Counter[tuple[int, int]]()
+    hook = network.register_forward_pre_hook(lambda _, inputs: made.update([tuple(inputs[0].shape[-2:])]))
+    class_ids(network, noise(1, *size), asked)
+    hook.remove()
+    assert passes(asked, size) == made

@@ -148,7 +148,7 @@ def test_too_many_bad_samples_refuse_the_version_with_their_counts(source: Path,
     message = str(caught.value)
     assert "3 of 43 samples are bad (7.0%; the limit is 6.9%): 2 missing_mask, 1 truncated" in message
     assert "images/train_003.png: no mask" in message
-    assert "raise dataset.max_quarantine (segpipe ingest: --max-quarantine); nothing was published" in message
+    assert "raise dataset.max_quarantine (segpipe ingest: --max-quarantine) to 0.07; nothing was published" in message
     assert [entry.reason for entry in caught.value.entries] == ["missing_mask", "missing_mask", "truncated"]
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.entries, again.notes) == (message, caught.value.entries, caught.value.notes)
