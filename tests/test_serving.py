@@ -40,7 +40,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, bundle_uri: str) -> Iterator
     """A store that holds the bundle as version 1 of the model `served`."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     run = tracking.open_parent(uri, experiment="e", key="k", name="n", description="", tags={})
-    assert tracking.register(run, name="served", bundle_uri=bundle_uri, tags={}, description="", form=FORM) == 1
+    noted: dict[str, Any] = {"tags": {}, "description": "", "form": FORM, "requires": ()}
+    assert tracking.register(run, name="served", bundle_uri=bundle_uri, **noted) == 1
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     yield uri

@@ -49,6 +49,7 @@ from segpipe.models import (
     unet_watershed,
     upernet,
 )
+from segpipe.models.parts.backbones.timm_features import PREFIX as OF_TIMM
 from segpipe.models.parts.ensemble import Ensemble
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
 from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
@@ -68,6 +69,7 @@ __all__ = [
     "create",
     "names",
     "require_weights",
+    "requirements",
     "spec",
     "start_from",
     "weights_id",
@@ -232,6 +234,18 @@ def require_weights(name: str, options: Mapping[str, Any], pretrained: str | Non
             f"{name}: option norm: frozen keeps the statistics of pretrained weights, and there are none; set "
             "pretrained, or leave norm out"
         )
+
+
+def requirements(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Distributions that a model imports beside those of every model: its method's, timm for a backbone of timm's, and
+    those of the members of an ensemble; each once. Raises InputError on an unknown architecture."""
+    needed = list(spec(name).requires)
+    if any(isinstance(value, str) and value.startswith(OF_TIMM) for value in options.values()):
+        needed.append("timm")
+    if name == ENSEMBLE.name:
+        for member in options["members"]:
+            needed += requirements(member["arch"], member["options"])
+    return tuple(dict.fromkeys(needed))
 
 
 def weights_id(name: str, options: Mapping[str, Any], pretrained: str) -> str:

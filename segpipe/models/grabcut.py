@@ -63,6 +63,7 @@ SPEC = ModelSpec(
         "Transactions on Graphics 23(3)"
     ),
     build=build,
+    requires=("opencv-python-headless",),
     options={"iterations": 5, "context": 0.5, "least_side": 128},
     tiny={"iterations": 1, "least_side": 1},
     size_divisor=1,

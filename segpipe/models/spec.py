@@ -179,7 +179,8 @@ class ModelSpec:
     `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names torchvision's builders
     whose weights are meant, where they are not called as the architecture is. `heads` are tensors which, beside those
     that the number of classes decides, are left out of a file that has them in another length. `size_divisor` is what H
-    and W are padded to inside the model; callers may pass any size.
+    and W are padded to inside the model; callers may pass any size. `requires` are the distributions that its forward
+    pass imports beside those of every model.
     """
 
     name: str
@@ -198,6 +199,7 @@ class ModelSpec:
     adapt: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
 
 
 def device_of(model: nn.Module) -> torch.device:

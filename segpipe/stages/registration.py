@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segpipe import checkpoint, storage, tracking
+from segpipe import checkpoint, models, storage, tracking
 from segpipe.answers import form_of
 from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout
@@ -143,6 +143,7 @@ def _register(store: str, experiment: str, contender: Contender, *, description:
             tags=model_tags(bundle, contender.label),
             description=description,
             form=answer_form(bundle),
+            requires=models.requirements(bundle.arch, bundle.options),
         )
     tracking.finish(run, failed=False)
     return version
