@@ -18,7 +18,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
 from segpipe import models
-from segpipe.answers import answer_of
+from segpipe.answers import UNCERTAINTY, answer_of
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
@@ -47,6 +47,7 @@ class Predictor:
         self._model, self._bundle = model, bundle
         self._ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
         self._told = self._ops.told(bundle)
+        self._known_params = {UNCERTAINTY} if bundle.inference.samples else set[str]()
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """What the model says of images: uint8 array (N, H, W, 3), RGB 0..255, any N, H, W.
@@ -58,10 +59,12 @@ class Predictor:
         several classes, "class_ids". A box shares pixels with its image, reaches at most once the image's size beyond
         each edge and has no side above MAX_BOX_SIDE; a request has at most MAX_BOXES of them.
 
+        A model that looks several times with dropout on takes `params` {"uncertainty": True} and then answers with a
+        list of one dict an image: its class ids as "labels", and "uncertainty", float32 (H, W) in 0..0.25.
+
         Raises MlflowException (HTTP 400 when served) for any other shape or type.
         """
-        if params:
-            raise _refusal(f"unknown parameters {sorted(params)}; this model takes none")
+        unsure = self._asks_uncertainty(params or {})
         images, *told = _parted(model_input, self._told) if self._told else (model_input,)
         of_sizes = isinstance(images, list) or getattr(images, "ndim", 0) == 1
         parts = [_images_NHW3(image, 3)[None] for image in images] if of_sizes else [_images_NHW3(images, 4)]
@@ -70,11 +73,20 @@ class Predictor:
         answers: list[Any] = []
         for part in parts:
             own = None if given is None else given[len(answers) : len(answers) + len(part)]
-            answers += [answer_of(found) for found in self._predictions(part, own)]
-        if of_sizes or self._ops.prediction is not LabelMap:
+            answers += [answer_of(found, uncertainty=unsure) for found in self._predictions(part, own)]
+        if of_sizes or unsure or self._ops.prediction is not LabelMap:
             return answers
         ids = np.uint8 if len(self._bundle.classes) <= IGNORE_8BIT else np.int32
         return np.stack(answers) if answers else np.empty((0, *parts[0].shape[1:3]), dtype=ids)
+
+    def _asks_uncertainty(self, params: Mapping[str, Any]) -> bool:
+        if unknown := sorted(set(params) - self._known_params):
+            known = f"takes {', '.join(self._known_params)}" if self._known_params else "takes none"
+            raise _refusal(f"unknown parameters {unknown}; this model {known}")
+        asked = params.get(UNCERTAINTY, False)
+        if not isinstance(asked, bool | np.bool_):
+            raise _refusal(f"parameter {UNCERTAINTY}: {asked!r:.80}; expected true or false")
+        return bool(asked)
 
     def _predictions(self, images_NHW3: Tensor, given: Sequence[GivenObjects] | None) -> list[Prediction]:
         num_images, height, width, _ = images_NHW3.shape

@@ -186,3 +186,10 @@ def test_a_crf_is_part_of_the_identity_where_there_is_one() -> None:
     assert len({digests(MINIMAL, override)[0] for override in [*used, "train.seed=0"]}) == 4
     written_out = "train.inference.crf={iterations: 5, gaussian: [3, 3], bilateral: [80, 13, 10]}"
     assert digests(MINIMAL, written_out) == digests(MINIMAL, used[0])
+
+
+def test_samples_are_part_of_the_identity_where_there_are_some() -> None:
+    assert digests(MINIMAL, "train.inference.samples=0") == digests(MINIMAL)
+    assert len({digests(MINIMAL, f"train.inference.samples={number}")[0] for number in (0, 2, 40)}) == 3
+    with pytest.raises(InputError, match=r"train.inference.samples: .*one sample tells nothing of how much"):
+        digests(MINIMAL, "train.inference.samples=1")

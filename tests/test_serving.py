@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import io
 import json
 import os
 import subprocess
@@ -17,17 +18,19 @@ import pytest
 import torch
 from mlflow.exceptions import MlflowException
 
-from segpipe import serving, tracking
-from segpipe.checkpoint import load_model
+from segpipe import models, serving, tracking
+from segpipe.checkpoint import load_bundle, load_model, model_uri, save_model
 from segpipe.data.batch import Batch, normalise
 from segpipe.errors import CorruptError
 from segpipe.refine import dense_crf_batch
-from segpipe.tasks.views import class_ids
+from segpipe.stages.registration import answer_form
+from segpipe.tasks.views import look
 from segpipe.tracking.model_folder import REQUIREMENTS
 from segpipe.types import CrfSettings, Inference, Window
 from tests.fixtures import regions
+from tests.fixtures.bundles import bundle_of
 from tests.fixtures.cells import CELL_CLASSES
-from tests.fixtures.mlflow_store import FORM, ask, free_port, make_bundle, mlflow_process
+from tests.fixtures.mlflow_store import CLASSES, FORM, ask, free_port, make_bundle, mlflow_process
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ def test_windows_are_served_as_they_are_evaluated_and_more_images_fit_a_pass(
     assert {size[0] for size in sizes} == {2, 1}
     with torch.inference_mode():
         expected = [
-            class_ids(
+            look(
                 model,
                 Batch(
                     images_N3HW=torch.from_numpy(image)[None].permute(0, 3, 1, 2),
@@ -136,7 +139,7 @@ def test_windows_are_served_as_they_are_evaluated_and_more_images_fit_a_pass(
                     original_sizes=((100, 60),),
                 ),
                 windowed,
-            )[0].numpy()
+            )[0][0].numpy()
             for image in batch
         ]
     assert np.mean(found != np.stack(expected)) < 0.001, "passes of other sizes round in other ways"
@@ -184,6 +187,57 @@ def test_an_image_beyond_the_limit_is_refused(bundle_uri: str, monkeypatch: pyte
 def test_unknown_parameters_are_refused(bundle_uri: str) -> None:
     with pytest.raises(MlflowException, match="unknown parameters"):
         serving._load_pyfunc(bundle_uri).predict(images(1, 8, 8), params={"threshold": 0.5})
+
+
+@pytest.fixture(scope="module")
+def unsure_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A bundle that looks three times at an image, with dropout on."""
+    folder, options = str(tmp_path_factory.mktemp("unsure")), {"backbone": "vgg16_bn_slim"}
+    torch.manual_seed(0)
+    network = models.create("bayesian_segnet", 3, **options)
+    inference = Inference(scales=(1.0,), mirror=False, samples=3)
+    save_model(
+        folder, network.state_dict(), bundle_of("bayesian_segnet", CLASSES, options=options, inference=inference)
+    )
+    return model_uri(folder)
+
+
+def test_a_model_of_samples_is_asked_how_unsure_it_is(unsure_uri: str) -> None:
+    predictor, batch = serving._load_pyfunc(unsure_uri), images(3, 20, 26)
+    labels = predictor.predict(batch)
+    assert (labels.dtype, labels.shape) == (np.uint8, (3, 20, 26))
+    np.testing.assert_array_equal(predictor.predict(batch, {"uncertainty": False}), labels)
+    told = predictor.predict(batch, {"uncertainty": True})
+    np.testing.assert_array_equal(np.stack([each["labels"] for each in told]), labels)
+    uncertainty = np.stack([each["uncertainty"] for each in told])
+    assert (uncertainty.dtype, uncertainty.shape) == (np.float32, (3, 20, 26))
+    assert 0 < uncertainty.max() <= 0.25
+    (alone,) = predictor.predict([batch[2]], {"uncertainty": True})
+    np.testing.assert_array_equal(alone["uncertainty"], uncertainty[2])
+    for params, sentence in (
+        ({"uncertainty": "yes"}, "parameter uncertainty: 'yes'; expected true or false"),
+        ({"threshold": 1}, r"unknown parameters \['threshold'\]; this model takes uncertainty"),
+    ):
+        with pytest.raises(MlflowException, match=sentence):
+            predictor.predict(batch, params)
+
+
+def test_its_signature_takes_the_question_and_the_server_sends_the_answer(store: str, unsure_uri: str) -> None:
+    from mlflow.pyfunc.scoring_server import predictions_to_json
+
+    form = answer_form(load_bundle(unsure_uri))
+    assert "uncertainty" in form.usage
+    run = tracking.open_parent(store, experiment="e", key="u", name="u", description="", tags={})
+    noted: dict[str, Any] = {"tags": {}, "description": "", "form": form, "requires": ()}
+    assert tracking.register(run, name="unsure", bundle_uri=unsure_uri, **noted) == 1
+    model, batch = mlflow.pyfunc.load_model("models:/unsure/1"), images(1, 9, 12)
+    labels = serving._load_pyfunc(unsure_uri).predict(batch)
+    np.testing.assert_array_equal(model.predict(batch), labels)
+    told, sent = model.predict(batch, params={"uncertainty": True}), io.StringIO()
+    predictions_to_json(told, sent)
+    (answer,) = json.loads(sent.getvalue())["predictions"]
+    assert answer["labels"] == labels[0].tolist()
+    assert np.shape(answer["uncertainty"]) == (9, 12)
 
 
 def test_changed_weights_do_not_load(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ from segpipe.models import (
 from segpipe.models.parts.backbones.timm_features import PREFIX as OF_TIMM
 from segpipe.models.parts.ensemble import Ensemble
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
-from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts, dropouts
 from segpipe.models.start import fitting, start_from
 from segpipe.types import Task
 
@@ -67,6 +67,7 @@ __all__ = [
     "check_start",
     "complete",
     "create",
+    "has_dropout",
     "names",
     "require_weights",
     "requirements",
@@ -205,6 +206,11 @@ def aux_heads(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     with torch.no_grad():
         output: DenseOutput = _outline(name, options).eval()(torch.zeros(1, 3, 64, 64, device="meta"))
     return tuple(output.aux)
+
+
+def has_dropout(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a model would drop values, so that passes with dropout on differ. Raises InputError as `create`."""
+    return bool(dropouts(_outline(name, options)))
 
 
 def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from segpipe.errors import InputError
 from segpipe.types import Task
@@ -206,6 +207,11 @@ def device_of(model: nn.Module) -> torch.device:
     """Where the numbers of a model lie: parameters, or buffers alone; without any, the CPU."""
     found = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if found is None else found.device
+
+
+def dropouts(model: nn.Module) -> list[nn.Module]:
+    """The modules that drop values or maps in training; those of a share of 0 do not."""
+    return [module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0]
 
 
 def check_counts(**counts: object) -> None:

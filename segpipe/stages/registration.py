@@ -90,7 +90,8 @@ def model_page(experiment: str, standing: Record, version: int, since: str) -> s
 def answer_form(bundle: ModelBundle) -> AnswerForm:
     """How a model answers when MLflow has loaded it."""
     task = TASKS[bundle.task]
-    return form_of(task.prediction, len(bundle.classes), told=task.told(bundle))
+    sampled = bool(bundle.inference.samples)
+    return form_of(task.prediction, len(bundle.classes), told=task.told(bundle), sampled=sampled)
 
 
 def model_tags(bundle: ModelBundle, label: str) -> dict[str, str]:

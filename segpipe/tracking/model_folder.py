@@ -77,7 +77,7 @@ def signature(form: AnswerForm) -> ModelSignature:
     document = {
         "inputs": json.dumps(form.inputs),
         "outputs": json.dumps(form.columns),
-        "params": None,
+        "params": json.dumps(form.params) if form.params else None,
     }
     made: ModelSignature = ModelSignature.from_dict(document)
     return made

@@ -32,8 +32,9 @@ def validation_scores(
     split = job.run.train.validation_split
     batches = EvalBatches(dataset, split, batch_size=8, rank=runtime.rank, world_size=runtime.world_size)
     bundle = bundle_of(job, dataset)
-    # A CRF may cost more than the model, and comes after training (`config.InferenceConfig`).
-    bundle = replace(bundle, inference=replace(bundle.inference, crf=None))
+    # A CRF may cost more than the model, samples cost it many times, and both come after training
+    # (`config.InferenceConfig`).
+    bundle = replace(bundle, inference=replace(bundle.inference, crf=None, samples=0))
     meter, _ = count(model, ops, bundle, batches)
     parts = runtime.gather(meter)
     for part in parts[1:]:
@@ -110,4 +111,4 @@ def bundle_of(job: TrainJob, dataset: Dataset) -> ModelBundle:
 def _inference_of(config: InferenceConfig) -> Inference:
     window = Window(size=config.window.size, overlap=config.window.overlap) if config.window else None
     crf = config.crf.settings if config.crf else None
-    return Inference(scales=config.scales, mirror=config.mirror, window=window, crf=crf)
+    return Inference(scales=config.scales, mirror=config.mirror, window=window, crf=crf, samples=config.samples)
