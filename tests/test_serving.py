@@ -22,11 +22,12 @@ from segpipe import models, serving, tracking
 from segpipe.checkpoint import load_bundle, load_model, model_uri, save_model
 from segpipe.data.batch import Batch, normalise
 from segpipe.errors import CorruptError
+from segpipe.models.spec import Held
 from segpipe.refine import dense_crf_batch
 from segpipe.stages.registration import answer_form
 from segpipe.tasks.views import look
 from segpipe.tracking.model_folder import REQUIREMENTS
-from segpipe.types import CrfSettings, Inference, Window
+from segpipe.types import ClassInfo, CrfSettings, Inference, Task, Window
 from tests.fixtures import regions
 from tests.fixtures.bundles import bundle_of
 from tests.fixtures.cells import CELL_CLASSES
@@ -96,7 +97,7 @@ def test_a_batch_is_split_to_bound_its_memory(bundle_uri: str, monkeypatch: pyte
     whole = predictor.predict(batch)
     sizes: list[int] = []
     predictor._model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    per_image = 16 * 24 * (3 + serving.NUMBERS_PER_PIXEL)
+    per_image = 16 * 24 * (3 + Held().pixel)
     monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     np.testing.assert_array_equal(predictor.predict(batch), whole)
     assert sizes == [2, 2, 1]
@@ -106,7 +107,8 @@ def test_regions_of_an_image_count_in_a_pass(monkeypatch: pytest.MonkeyPatch) ->
     predictor = serving.Predictor(regions.OneOfEach(3), regions.bundle(CELL_CLASSES[:3], arch="mask_rcnn"))
     sizes: list[int] = []
     predictor._model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    per_image = serving.NUMBERS_PER_IMAGE + 32 * 32 * (3 + serving.NUMBERS_PER_PIXEL)
+    per_image = models.spec("mask_rcnn").held.image + 32 * 32 * (3 + Held().pixel)
+    assert per_image > 8e7
     monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     predictor.predict(images(3, 32, 32))
     assert sizes == [2, 1]
@@ -121,9 +123,10 @@ def test_windows_are_served_as_they_are_evaluated_and_more_images_fit_a_pass(
     predictor, batch = serving.Predictor(model, windowed), images(3, 100, 60)
     sizes: list[tuple[int, ...]] = []
     model.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(inputs[0].shape)))
+    # A window, three strips of each of two views, and the sum of both with what is added to it.
     num_classes = len(bundle.classes)
-    per_image = 16 * 32 * (num_classes + serving.NUMBERS_PER_PIXEL) + 2 * 3 * num_classes * 16 * 60
-    assert per_image < 100 * 60 * serving.NUMBERS_PER_PIXEL / 9
+    per_image = 16 * 32 * (num_classes + Held().pixel) + 2 * 3 * num_classes * 16 * 60 + 2 * num_classes * 100 * 60
+    assert per_image < 100 * 60 * Held().pixel / 7
     monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     found = predictor.predict(batch)
     assert {size[1:] for size in sizes} == {(3, 16, 32)}
@@ -182,6 +185,34 @@ def test_an_image_beyond_the_limit_is_refused(bundle_uri: str, monkeypatch: pyte
     monkeypatch.setattr(serving, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(MlflowException, match="11 x 10 pixels; expected 1 to 100 pixels: send smaller tiles"):
         serving._load_pyfunc(bundle_uri).predict(images(1, 11, 10))
+
+
+def test_an_image_that_would_take_more_than_a_machine_has_is_refused_before_any_work() -> None:
+    """The largest image: a network sees it, but the graph of all its pixels and their neighbours is another thing."""
+    side = int(serving.MAX_IMAGE_PIXELS**0.5)
+    image = np.broadcast_to(np.zeros(3, np.uint8), (1, side, side, 3))
+    cut = serving.Predictor(models.create("graph_cut", 3), bundle_of("graph_cut", CLASSES))
+    with pytest.raises(
+        MlflowException, match=r"5792 x 5792 pixels: this model, .* about 42 GiB .* at most 32: send sma"
+    ):
+        cut.predict(image)
+    crf = Inference(scales=(1.0,), mirror=False, crf=CrfSettings())
+    classes = tuple(ClassInfo(name=f"c{k}", colour=(k, k, k)) for k in range(60))
+    refining = serving.Predictor(models.create("kmeans", 60), bundle_of("kmeans", classes, inference=crf))
+    with pytest.raises(MlflowException, match=r"about 6. GiB"):
+        refining.predict(image)
+
+
+def test_boxes_count_in_what_an_image_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = serving.Predictor(models.create("grabcut", 3), bundle_of("grabcut", CLASSES, task=Task.INSTANCE))
+    box, batch = [0, 0, 20, 20], images(1, 20, 20)
+    monkeypatch.setattr(serving, "MAX_NUMBERS", 20 * 20 * (32 + 3 + 10 / 4))
+    told = {"images": batch, "boxes": [[box] * 10], "class_ids": [[0] * 10]}
+    (found,) = predictor.predict({key: told[key] for key in ("images", *predictor._told)})
+    assert len(found["masks"]) == 10
+    told |= {"boxes": [[box] * 11], "class_ids": [[0] * 11]}
+    with pytest.raises(MlflowException, match=r"20 x 20 pixels with 11 boxes: .* or fewer boxes at a time"):
+        predictor.predict({key: told[key] for key in ("images", *predictor._told)})
 
 
 def test_unknown_parameters_are_refused(bundle_uri: str) -> None:

@@ -52,7 +52,7 @@ from segpipe.models import (
 from segpipe.models.parts.backbones.timm_features import PREFIX as OF_TIMM
 from segpipe.models.parts.ensemble import Ensemble
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
-from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts, dropouts
+from segpipe.models.spec import DenseOutput, Held, ModelSpec, Published, check_counts, dropouts
 from segpipe.models.start import fitting, start_from
 from segpipe.types import Task
 
@@ -68,6 +68,7 @@ __all__ = [
     "complete",
     "create",
     "has_dropout",
+    "held",
     "names",
     "require_weights",
     "requirements",
@@ -240,6 +241,17 @@ def require_weights(name: str, options: Mapping[str, Any], pretrained: str | Non
             f"{name}: option norm: frozen keeps the statistics of pretrained weights, and there are none; set "
             "pretrained, or leave norm out"
         )
+
+
+def held(name: str, options: Mapping[str, Any]) -> Held:
+    """What a forward pass of a model holds; the members of an ensemble look one after the other, beside their sum.
+
+    Raises InputError on an unknown architecture.
+    """
+    if name != ENSEMBLE.name:
+        return spec(name).held
+    found = [held(member["arch"], member["options"]) for member in options["members"]]
+    return Held(pixel=max(each.pixel for each in found), score=1 + max(each.score for each in found))
 
 
 def requirements(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from segpipe.classical import colour_thresholds, graph_cut, kmeans, spectral, wa
 from segpipe.classical.appearance import COLOURS, PLACES, Appearance, count
 from segpipe.errors import InputError
 from segpipe.models.parts.colours import check_rgb, rgb_of
-from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
+from segpipe.models.spec import DenseOutput, Held, ModelSpec, check_counts
 from segpipe.types import Task
 
 Method = Callable[..., npt.NDArray[np.float32]]
@@ -118,7 +118,15 @@ def _check_graph_cut(*, smoothness: float, cycles: int) -> None:
 
 
 _COLOURS, _CLUSTERS = "scikit-image", ("scikit-learn", "threadpoolctl")  # L*a*b* of all; k-means and spectral
-_SPEC = partial(ModelSpec, task=Task.SEMANTIC, output=DenseOutput, tiny={}, size_divisor=1, learns_by="counting")
+_SPEC = partial(
+    ModelSpec,
+    task=Task.SEMANTIC,
+    output=DenseOutput,
+    tiny={},
+    size_divisor=1,
+    learns_by="counting",
+    held=Held(pixel=24, score=5),
+)
 _NAMED = (
     "the paper finds regions without naming them: here each gets the class that explains its pixels best, by how often "
     "the classes of the training split have these colours and lie at these places"
@@ -132,6 +140,7 @@ SPECS = (
         ),
         build=partial(build, colour_thresholds.segment),
         requires=(_COLOURS,),
+        held=Held(pixel=24),
         options={},
         differs=(
             "thresholds are not drawn by hand: of all boxes of colours, a class has the one with the best IoU on the "
@@ -196,6 +205,7 @@ SPECS = (
         paper=("Fast Approximate Energy Minimization via Graph Cuts, Boykov, Veksler, Zabih, 2001, IEEE TPAMI 23(11)"),
         build=partial(build, graph_cut.segment, _check_graph_cut),
         requires=(_COLOURS,),
+        held=Held(pixel=320, score=5),  # eight neighbours of each pixel, and the flow to them
         options={"smoothness": 4.0, "cycles": 5},
         differs=(
             "the paper restores images and finds disparities: here the data term is how often a class has a pixel's "

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.models import mask_rcnn
-from segpipe.models.parts.regions import SIZE_DIVISOR, RegionNetwork, find_regions, pad_images
+from segpipe.models.parts.regions import HELD, SIZE_DIVISOR, RegionNetwork, find_regions, pad_images
 from segpipe.models.parts.semantic_branch import NUM_LEVELS, SemanticBranch, semantic_branch
 from segpipe.models.spec import ModelSpec, Published, RegionOutput, RegionTarget
 from segpipe.types import Task
@@ -67,6 +67,7 @@ SPEC = ModelSpec(
     name="panoptic_fpn",
     task=Task.PANOPTIC,
     output=RegionOutput,
+    held=HELD,
     paper="Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446",
     build=build,
     options=mask_rcnn.SPEC.options,
