@@ -17,8 +17,16 @@ from typing import Any, NamedTuple
 from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Prediction
 from segpipe.types import AnswerForm
 
+UNCERTAINTY = "uncertainty"  # the parameter by which a model of samples is asked for it, and its name in the answer
 _INPUT = "uint8 (N, H, W, 3) RGB of any size"
 _IMAGES = [[[[0, 0, 0], [255, 255, 255]]]]  # one, of a black and a white pixel
+
+
+_SAMPLED_PARAMS = ({"name": UNCERTAINTY, "type": "boolean", "default": False, "shape": None},)
+_ASKED_MORE = (
+    f'; with params={{"{UNCERTAINTY}": True}}: of each image its labels and uncertainty, the variance of class '
+    "probabilities, 0 to 0.25"
+)
 
 
 class _Told(NamedTuple):
@@ -34,10 +42,13 @@ _TOLD = {
 }
 
 
-def answer_of(found: Prediction) -> Any:
-    """One image's answer, ready for JSON: class ids (H, W), or plain numbers and COCO's run lengths by name."""
+def answer_of(found: Prediction, *, uncertainty: bool = False) -> Any:
+    """One image's answer, ready for JSON: class ids (H, W), or plain numbers and COCO's run lengths by name.
+
+    With `uncertainty`, which a model of samples knows: its class ids as "labels", beside how unsure it is.
+    """
     if isinstance(found, LabelMap):
-        return found.ids_HW
+        return {"labels": found.ids_HW, UNCERTAINTY: found.uncertainty_HW} if uncertainty else found.ids_HW
     if isinstance(found, PanopticMap):
         segments = [{"id": s.segment_id, "class_id": s.class_id, "area": s.area} for s in found.segments]
         return {"map": found.ids_HW.tolist(), "segments": segments}
@@ -51,11 +62,11 @@ def answer_of(found: Prediction) -> Any:
     return answer | ({} if found.masks is None else {"masks": [_run_lengths(found, mask) for mask in found.masks]})
 
 
-def form_of(kind: type[Prediction], num_classes: int, *, told: Sequence[str] = ()) -> AnswerForm:
+def form_of(kind: type[Prediction], num_classes: int, *, told: Sequence[str] = (), sampled: bool = False) -> AnswerForm:
     """The form of the questions and answers of a model that gives predictions of this kind.
 
     `told` names what it must be told beside the images (`TaskOps.told`), a list an image: "boxes", [x0, y0,
-    x1, y1] in pixels of each object, and "class_ids" of these.
+    x1, y1] in pixels of each object, and "class_ids" of these. One that is `sampled` can be asked how unsure it is.
     """
     name, said, columns = _ANSWERS[kind]
     if kind is LabelMap:
@@ -66,10 +77,11 @@ def form_of(kind: type[Prediction], num_classes: int, *, told: Sequence[str] = (
     if not told:
         # Without a name, so that a plain array and a plain JSON list are taken as they are.
         return AnswerForm(
-            usage=f"{name} = model.predict(images)  # {_INPUT} -> {said}",
+            usage=f"{name} = model.predict(images)  # {_INPUT} -> {said}{_ASKED_MORE if sampled else ''}",
             request=json.dumps({"inputs": _IMAGES}),
             inputs=(images,),
             columns=columns,
+            params=_SAMPLED_PARAMS if sampled else (),
         )
     # Images have objects of any number: a list for each of them, which MLflow calls an array of anything.
     lists = {"type": "tensor", "tensor-spec": {"dtype": "object", "shape": [-1]}}

@@ -24,9 +24,14 @@ Integers = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelMap:
-    """A class for every pixel: `ids_HW` class ids, uint8 (or int32 where K > 255); in a truth also the ignored id."""
+    """A class for every pixel: `ids_HW` class ids, uint8 (or int32 where K > 255); in a truth also the ignored id.
+
+    `uncertainty_HW` float32 in 0..0.25 is of a model that was asked several times, with dropout on: the variance of
+    each class's probability, the mean over the classes.
+    """
 
     ids_HW: Integers
+    uncertainty_HW: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -17,22 +17,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
-from segpipe import models
-from segpipe.answers import answer_of
+from segpipe.answers import UNCERTAINTY, answer_of
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
-from segpipe.models.spec import RegionOutput
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import TASKS
+from segpipe.tasks.memory import numbers_of_image
 from segpipe.types import IGNORE_8BIT, ModelBundle
 
-# Bounds what one request may take: what a forward pass of several images holds at once (1 GiB as float32; one image
-# always goes through), and the size of one image.
-NUMBERS_PER_PASS = 2**28
-# Beside the logits: of each pixel that enters 112 (RetinaNet) to 202 (Panoptic-DeepLab) were seen, and where a model
-# finds regions, 76 million for those of an image, whatever its size (Mask R-CNN with all that it may find).
-NUMBERS_PER_PIXEL, NUMBERS_PER_IMAGE = 208, 80_000_000
+# Bounds what one request may take, in numbers of 4 bytes as `tasks/memory.py` counts them: a pass of several images
+# (1 GiB), and one image, which may have a pass to itself (32 GiB: the largest one, by a network of 48 classes).
+NUMBERS_PER_PASS, MAX_NUMBERS = 2**28, 2**33
 MAX_IMAGE_PIXELS = 2**25
 # A box is a few bytes of a request and costs a look. All pixels of what is cut out for it are averaged: a side of
 # 8,192 (the width of the largest image of 2:1) took 4 s of one core and 4.4 GiB, and both grow with its square.
@@ -47,6 +43,7 @@ class Predictor:
         self._model, self._bundle = model, bundle
         self._ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
         self._told = self._ops.told(bundle)
+        self._known_params = {UNCERTAINTY} if bundle.inference.samples else set[str]()
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """What the model says of images: uint8 array (N, H, W, 3), RGB 0..255, any N, H, W.
@@ -58,27 +55,57 @@ class Predictor:
         several classes, "class_ids". A box shares pixels with its image, reaches at most once the image's size beyond
         each edge and has no side above MAX_BOX_SIDE; a request has at most MAX_BOXES of them.
 
+        A model that looks several times with dropout on takes `params` {"uncertainty": True} and then answers with a
+        list of one dict an image: its class ids as "labels", and "uncertainty", float32 (H, W) in 0..0.25.
+
         Raises MlflowException (HTTP 400 when served) for any other shape or type.
         """
-        if params:
-            raise _refusal(f"unknown parameters {sorted(params)}; this model takes none")
+        unsure = self._asks_uncertainty(params or {})
         images, *told = _parted(model_input, self._told) if self._told else (model_input,)
         of_sizes = isinstance(images, list) or getattr(images, "ndim", 0) == 1
         parts = [_images_NHW3(image, 3)[None] for image in images] if of_sizes else [_images_NHW3(images, 4)]
         sizes = [(part.shape[1], part.shape[2]) for part in parts for _ in part]
         given = _given(told, sizes, len(self._bundle.classes)) if self._told else None
+        taken = [self._numbers(size, None if given is None else given[at]) for at, size in enumerate(sizes)]
         answers: list[Any] = []
         for part in parts:
-            own = None if given is None else given[len(answers) : len(answers) + len(part)]
-            answers += [answer_of(found) for found in self._predictions(part, own)]
-        if of_sizes or self._ops.prediction is not LabelMap:
+            of_part = slice(len(answers), len(answers) + len(part))
+            own = None if given is None else given[of_part]
+            found = self._predictions(part, own, max(taken[of_part], default=1))
+            answers += [answer_of(each, uncertainty=unsure) for each in found]
+        if of_sizes or unsure or self._ops.prediction is not LabelMap:
             return answers
         ids = np.uint8 if len(self._bundle.classes) <= IGNORE_8BIT else np.int32
         return np.stack(answers) if answers else np.empty((0, *parts[0].shape[1:3]), dtype=ids)
 
-    def _predictions(self, images_NHW3: Tensor, given: Sequence[GivenObjects] | None) -> list[Prediction]:
+    def _asks_uncertainty(self, params: Mapping[str, Any]) -> bool:
+        if unknown := sorted(set(params) - self._known_params):
+            known = f"takes {', '.join(self._known_params)}" if self._known_params else "takes none"
+            raise _refusal(f"unknown parameters {unknown}; this model {known}")
+        asked = params.get(UNCERTAINTY, False)
+        if not isinstance(asked, bool | np.bool_):
+            raise _refusal(f"parameter {UNCERTAINTY}: {asked!r:.80}; expected true or false")
+        return bool(asked)
+
+    def _numbers(self, size: tuple[int, int], given: GivenObjects | None) -> float:
+        """What an image takes of `NUMBERS_PER_PASS`. Raises MlflowException where no machine is expected to have it."""
+        num_boxes = 0 if given is None else len(given.boxes_M4)
+        numbers = numbers_of_image(self._bundle, *size, num_boxes=num_boxes)
+        if numbers > MAX_NUMBERS:
+            boxes = f" with {num_boxes} boxes" if num_boxes else ""
+            raise _refusal(
+                f"an image of {size[0]} x {size[1]} pixels{boxes}: this model, as it looks at images, would take about "
+                f"{numbers / 2**28:.0f} GiB for it; expected at most {MAX_NUMBERS / 2**28:.0f}: send smaller tiles"
+                f"{', or fewer boxes at a time' if num_boxes else ''}"
+            )
+        return numbers
+
+    def _predictions(
+        self, images_NHW3: Tensor, given: Sequence[GivenObjects] | None, numbers: float
+    ) -> list[Prediction]:
+        """Of images of one size, each of which takes at most `numbers`."""
         num_images, height, width, _ = images_NHW3.shape
-        per_pass = max(1, int(NUMBERS_PER_PASS / _numbers_of_image(self._bundle, height, width)))
+        per_pass = max(1, int(NUMBERS_PER_PASS / numbers))
         found: list[Prediction] = []
         with torch.inference_mode():
             for start in range(0, num_images, per_pass):
@@ -95,21 +122,6 @@ class Predictor:
                 except InputError as error:
                     raise _refusal(str(error)) from None
         return found
-
-
-def _numbers_of_image(bundle: ModelBundle, height: int, width: int) -> float:
-    """What one image takes of `NUMBERS_PER_PASS`."""
-    num_classes, inference = len(bundle.classes), bundle.inference
-    factors = [bundle.input_scale * scale for scale in inference.scales]
-    whole = height * width * (num_classes + NUMBERS_PER_PIXEL * max(factors) ** 2)
-    if inference.window is None:
-        return whole + (NUMBERS_PER_IMAGE if models.spec(bundle.arch).output is RegionOutput else 0)
-    rows, columns = inference.window.size
-    one_pass = rows * columns * (num_classes + NUMBERS_PER_PIXEL)
-    resized = sum(3 * height * width * factor**2 for factor in factors if factor != 1)
-    # Of each view three strips, as high as a window (`tasks/views.py`).
-    strips = sum(3 * num_classes * rows * width * factor for factor in factors) * (1 + inference.mirror)
-    return min(whole, one_pass + resized + strips)
 
 
 def _load_pyfunc(data_path: str) -> Predictor:

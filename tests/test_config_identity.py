@@ -202,6 +202,7 @@ def test_a_crf_is_no_part_of_a_training_and_windows_and_views_are() -> None:
         return Recipe.parse(MINIMAL, origin="my.yaml", overrides=overrides).run_config(0).training.digest
 
     assert training("train.inference.crf={}") == training("train.inference.crf={iterations: 6}") == plain.digest
+    assert training("train.inference.samples=4") == plain.digest
     views = ["train.inference.scales=[0.5, 1.0]", "train.inference.mirror=true", "train.inference.window.size=[9, 9]"]
     assert len({training(view) for view in views} - {plain.digest}) == 3, "an epoch is chosen by what they see"
     assert training(views[0], "train.inference.crf={}") == training(views[0])
@@ -236,3 +237,10 @@ def test_entries_that_differ_after_training_alone_are_trained_once() -> None:
     alone = Recipe.parse(recipe_with("architectures", [entries[3]]), origin="my.yaml").run_config(0)
     assert alone.digest == runs["other"].digest, "what else a recipe trains is no part of a result"
     assert RunConfig.model_validate_json(runs["other"].model_dump_json()) == runs["other"]
+
+
+def test_samples_are_part_of_the_identity_where_there_are_some() -> None:
+    assert digests(MINIMAL, "train.inference.samples=0") == digests(MINIMAL)
+    assert len({digests(MINIMAL, f"train.inference.samples={number}")[0] for number in (0, 2, 40)}) == 3
+    with pytest.raises(InputError, match=r"train.inference.samples: .*one sample tells nothing of how much"):
+        digests(MINIMAL, "train.inference.samples=1")

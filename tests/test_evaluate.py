@@ -116,6 +116,30 @@ def test_so_it_does_for_a_model_that_averages_views(folder: Path, share: Share, 
     assert averaged.confusion != alone.confusion
 
 
+def test_so_it_does_for_a_model_that_is_asked_several_times(folder: Path, share: Share) -> None:
+    """With dropout on: what is dropped depends on the image, and not on the worker that it comes to, nor the batch."""
+    options = {"backbone": "vgg16_bn_slim"}
+    torch.manual_seed(1)
+    weights = models.create("bayesian_segnet", len(CLASSES), **options).state_dict()
+    inference = replace(ONE_VIEW, samples=3)
+    bundle = bundle_of("bayesian_segnet", CLASSES, options=options, inference=inference)
+    checkpoint.save_model(str(folder / "sampled"), weights, bundle)
+    keep = ("test/0003", "test/0008")
+    share = replace(share, checkpoint=checkpoint.model_uri(str(folder / "sampled")), keep=keep)
+    alone = count(share, 1)
+    report, told = report_of(alone, share), alone[0].predictions
+    for number, (batch_size, workers) in enumerate(((2, 3), (3, 2), (1, 1))):
+        torch.manual_seed(number)
+        again = count(replace(share, batch_size=batch_size), workers)
+        assert timed_as(report_of(again, share), report) == report
+        kept = {name: each for part in again for name, each in part.predictions.items()}
+        assert sorted(kept) == sorted(told) == sorted(keep)
+        for name in keep:
+            np.testing.assert_array_equal(kept[name].ids_HW, told[name].ids_HW)
+            np.testing.assert_array_equal(kept[name].uncertainty_HW, told[name].uncertainty_HW)
+            assert told[name].uncertainty_HW.max() > 0
+
+
 def test_so_it_does_for_a_model_with_a_crf(folder: Path, share: Share, alone: EvalReport) -> None:
     crf = CrfSettings(iterations=2, bilateral=(10.0, 20.0, 4.0))
     refining = replace(share, checkpoint=save_model(folder / "crf", inference=replace(ONE_VIEW, crf=crf)))

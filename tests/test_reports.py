@@ -117,6 +117,12 @@ def test_a_crf_is_written_where_there_is_one_and_may_be_absent() -> None:
     assert from_plain(ModelBundle, plain, origin="x") == used
 
 
+def test_samples_are_written_where_there_are_some() -> None:
+    used = replace(bundle(), inference=Inference(scales=(1.0,), mirror=False, samples=40))
+    assert to_plain(used)["inference"]["samples"] == 40
+    assert from_plain(ModelBundle, json.loads(json.dumps(to_plain(used))), origin="x") == used
+
+
 def test_types_are_restored_not_only_values() -> None:
     read = from_plain(Manifest, json.loads(json.dumps(to_plain(manifest()))), origin="x")
     assert read.annotations[0] is Annotation.LABEL_MAP

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import io
 import json
 import os
 import subprocess
@@ -17,17 +18,20 @@ import pytest
 import torch
 from mlflow.exceptions import MlflowException
 
-from segpipe import serving, tracking
-from segpipe.checkpoint import load_model
+from segpipe import models, serving, tracking
+from segpipe.checkpoint import load_bundle, load_model, model_uri, save_model
 from segpipe.data.batch import Batch, normalise
 from segpipe.errors import CorruptError
+from segpipe.models.spec import Held
 from segpipe.refine import dense_crf_batch
-from segpipe.tasks.views import class_ids
+from segpipe.stages.registration import answer_form
+from segpipe.tasks.views import look
 from segpipe.tracking.model_folder import REQUIREMENTS
-from segpipe.types import CrfSettings, Inference, Window
+from segpipe.types import ClassInfo, CrfSettings, Inference, Task, Window
 from tests.fixtures import regions
+from tests.fixtures.bundles import bundle_of
 from tests.fixtures.cells import CELL_CLASSES
-from tests.fixtures.mlflow_store import FORM, ask, free_port, make_bundle, mlflow_process
+from tests.fixtures.mlflow_store import CLASSES, FORM, ask, free_port, make_bundle, mlflow_process
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, bundle_uri: str) -> Iterator
     """A store that holds the bundle as version 1 of the model `served`."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     run = tracking.open_parent(uri, experiment="e", key="k", name="n", description="", tags={})
-    assert tracking.register(run, name="served", bundle_uri=bundle_uri, tags={}, description="", form=FORM) == 1
+    noted: dict[str, Any] = {"tags": {}, "description": "", "form": FORM, "requires": ()}
+    assert tracking.register(run, name="served", bundle_uri=bundle_uri, **noted) == 1
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     yield uri
@@ -92,7 +97,7 @@ def test_a_batch_is_split_to_bound_its_memory(bundle_uri: str, monkeypatch: pyte
     whole = predictor.predict(batch)
     sizes: list[int] = []
     predictor._model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    per_image = 16 * 24 * (3 + serving.NUMBERS_PER_PIXEL)
+    per_image = 16 * 24 * (3 + Held().pixel)
     monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     np.testing.assert_array_equal(predictor.predict(batch), whole)
     assert sizes == [2, 2, 1]
@@ -102,7 +107,8 @@ def test_regions_of_an_image_count_in_a_pass(monkeypatch: pytest.MonkeyPatch) ->
     predictor = serving.Predictor(regions.OneOfEach(3), regions.bundle(CELL_CLASSES[:3], arch="mask_rcnn"))
     sizes: list[int] = []
     predictor._model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    per_image = serving.NUMBERS_PER_IMAGE + 32 * 32 * (3 + serving.NUMBERS_PER_PIXEL)
+    per_image = models.spec("mask_rcnn").held.image + 32 * 32 * (3 + Held().pixel)
+    assert per_image > 8e7
     monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     predictor.predict(images(3, 32, 32))
     assert sizes == [2, 1]
@@ -117,16 +123,17 @@ def test_windows_are_served_as_they_are_evaluated_and_more_images_fit_a_pass(
     predictor, batch = serving.Predictor(model, windowed), images(3, 100, 60)
     sizes: list[tuple[int, ...]] = []
     model.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(inputs[0].shape)))
+    # A window, three strips of each of two views, and the sum of both with what is added to it.
     num_classes = len(bundle.classes)
-    per_image = 16 * 32 * (num_classes + serving.NUMBERS_PER_PIXEL) + 2 * 3 * num_classes * 16 * 60
-    assert per_image < 100 * 60 * serving.NUMBERS_PER_PIXEL / 9
+    per_image = 16 * 32 * (num_classes + Held().pixel) + 2 * 3 * num_classes * 16 * 60 + 2 * num_classes * 100 * 60
+    assert per_image < 100 * 60 * Held().pixel / 7
     monkeypatch.setattr(serving, "NUMBERS_PER_PASS", 2 * per_image)
     found = predictor.predict(batch)
     assert {size[1:] for size in sizes} == {(3, 16, 32)}
     assert {size[0] for size in sizes} == {2, 1}
     with torch.inference_mode():
         expected = [
-            class_ids(
+            look(
                 model,
                 Batch(
                     images_N3HW=torch.from_numpy(image)[None].permute(0, 3, 1, 2),
@@ -135,7 +142,7 @@ def test_windows_are_served_as_they_are_evaluated_and_more_images_fit_a_pass(
                     original_sizes=((100, 60),),
                 ),
                 windowed,
-            )[0].numpy()
+            )[0][0].numpy()
             for image in batch
         ]
     assert np.mean(found != np.stack(expected)) < 0.001, "passes of other sizes round in other ways"
@@ -180,9 +187,88 @@ def test_an_image_beyond_the_limit_is_refused(bundle_uri: str, monkeypatch: pyte
         serving._load_pyfunc(bundle_uri).predict(images(1, 11, 10))
 
 
+def test_an_image_that_would_take_more_than_a_machine_has_is_refused_before_any_work() -> None:
+    """The largest image: a network sees it, but the graph of all its pixels and their neighbours is another thing."""
+    side = int(serving.MAX_IMAGE_PIXELS**0.5)
+    image = np.broadcast_to(np.zeros(3, np.uint8), (1, side, side, 3))
+    cut = serving.Predictor(models.create("graph_cut", 3), bundle_of("graph_cut", CLASSES))
+    with pytest.raises(
+        MlflowException, match=r"5792 x 5792 pixels: this model, .* about 42 GiB .* at most 32: send sma"
+    ):
+        cut.predict(image)
+    crf = Inference(scales=(1.0,), mirror=False, crf=CrfSettings())
+    classes = tuple(ClassInfo(name=f"c{k}", colour=(k, k, k)) for k in range(60))
+    refining = serving.Predictor(models.create("kmeans", 60), bundle_of("kmeans", classes, inference=crf))
+    with pytest.raises(MlflowException, match=r"about 6. GiB"):
+        refining.predict(image)
+
+
+def test_boxes_count_in_what_an_image_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = serving.Predictor(models.create("grabcut", 3), bundle_of("grabcut", CLASSES, task=Task.INSTANCE))
+    box, batch = [0, 0, 20, 20], images(1, 20, 20)
+    monkeypatch.setattr(serving, "MAX_NUMBERS", 20 * 20 * (32 + 3 + 10 / 4))
+    told = {"images": batch, "boxes": [[box] * 10], "class_ids": [[0] * 10]}
+    (found,) = predictor.predict({key: told[key] for key in ("images", *predictor._told)})
+    assert len(found["masks"]) == 10
+    told |= {"boxes": [[box] * 11], "class_ids": [[0] * 11]}
+    with pytest.raises(MlflowException, match=r"20 x 20 pixels with 11 boxes: .* or fewer boxes at a time"):
+        predictor.predict({key: told[key] for key in ("images", *predictor._told)})
+
+
 def test_unknown_parameters_are_refused(bundle_uri: str) -> None:
     with pytest.raises(MlflowException, match="unknown parameters"):
         serving._load_pyfunc(bundle_uri).predict(images(1, 8, 8), params={"threshold": 0.5})
+
+
+@pytest.fixture(scope="module")
+def unsure_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A bundle that looks three times at an image, with dropout on."""
+    folder, options = str(tmp_path_factory.mktemp("unsure")), {"backbone": "vgg16_bn_slim"}
+    torch.manual_seed(0)
+    network = models.create("bayesian_segnet", 3, **options)
+    inference = Inference(scales=(1.0,), mirror=False, samples=3)
+    save_model(
+        folder, network.state_dict(), bundle_of("bayesian_segnet", CLASSES, options=options, inference=inference)
+    )
+    return model_uri(folder)
+
+
+def test_a_model_of_samples_is_asked_how_unsure_it_is(unsure_uri: str) -> None:
+    predictor, batch = serving._load_pyfunc(unsure_uri), images(3, 20, 26)
+    labels = predictor.predict(batch)
+    assert (labels.dtype, labels.shape) == (np.uint8, (3, 20, 26))
+    np.testing.assert_array_equal(predictor.predict(batch, {"uncertainty": False}), labels)
+    told = predictor.predict(batch, {"uncertainty": True})
+    np.testing.assert_array_equal(np.stack([each["labels"] for each in told]), labels)
+    uncertainty = np.stack([each["uncertainty"] for each in told])
+    assert (uncertainty.dtype, uncertainty.shape) == (np.float32, (3, 20, 26))
+    assert 0 < uncertainty.max() <= 0.25
+    (alone,) = predictor.predict([batch[2]], {"uncertainty": True})
+    np.testing.assert_array_equal(alone["uncertainty"], uncertainty[2])
+    for params, sentence in (
+        ({"uncertainty": "yes"}, "parameter uncertainty: 'yes'; expected true or false"),
+        ({"threshold": 1}, r"unknown parameters \['threshold'\]; this model takes uncertainty"),
+    ):
+        with pytest.raises(MlflowException, match=sentence):
+            predictor.predict(batch, params)
+
+
+def test_its_signature_takes_the_question_and_the_server_sends_the_answer(store: str, unsure_uri: str) -> None:
+    from mlflow.pyfunc.scoring_server import predictions_to_json
+
+    form = answer_form(load_bundle(unsure_uri))
+    assert "uncertainty" in form.usage
+    run = tracking.open_parent(store, experiment="e", key="u", name="u", description="", tags={})
+    noted: dict[str, Any] = {"tags": {}, "description": "", "form": form, "requires": ()}
+    assert tracking.register(run, name="unsure", bundle_uri=unsure_uri, **noted) == 1
+    model, batch = mlflow.pyfunc.load_model("models:/unsure/1"), images(1, 9, 12)
+    labels = serving._load_pyfunc(unsure_uri).predict(batch)
+    np.testing.assert_array_equal(model.predict(batch), labels)
+    told, sent = model.predict(batch, params={"uncertainty": True}), io.StringIO()
+    predictions_to_json(told, sent)
+    (answer,) = json.loads(sent.getvalue())["predictions"]
+    assert answer["labels"] == labels[0].tolist()
+    assert np.shape(answer["uncertainty"]) == (9, 12)
 
 
 def test_changed_weights_do_not_load(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, bundle: tuple[str, ModelBund
     """A store that holds the bundle as version 1 of the model `poses`."""
     uri, form = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db", answer_form(bundle[1])
     run = tracking.open_parent(uri, experiment="e", key="k", name="n", description="", tags={})
-    assert tracking.register(run, name="poses", bundle_uri=bundle[0], tags={}, description="d", form=form) == 1
+    noted: dict[str, Any] = {"tags": {}, "description": "d", "form": form, "requires": ()}
+    assert tracking.register(run, name="poses", bundle_uri=bundle[0], **noted) == 1
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     yield uri

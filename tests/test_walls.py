@@ -142,6 +142,7 @@ SIBLINGS = {
         "queries",
         "thing_maps",
         "views",
+        "memory",
         "__init__",
     },
     "exports": {"spec", "naming", "__init__"},

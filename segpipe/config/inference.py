@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from segpipe.config.crf import CrfConfig
 from segpipe.config.strict import Positive, Strict
@@ -12,7 +12,7 @@ from segpipe.config.strict import Positive, Strict
 Scale = Annotated[float, Field(gt=0, le=4)]
 # Keys of `inference` that no validation of a training looks through, so that no weight depends on them. The others do
 # decide weights: which epoch is the best, and when patience ends, is what the validation split says through them.
-AFTER_TRAINING = ("crf",)
+AFTER_TRAINING = ("crf", "samples")
 
 
 class WindowConfig(Strict):
@@ -35,7 +35,9 @@ class InferenceConfig(Strict):
     blended, each counting most in its middle (nnU-Net, Isensee et al., 2021, Nature Methods 18).
 
     A `crf` is left out in validation, as the DeepLab papers fit one after training: it costs an image of 360x480 some
-    0.15 s of a core, as often as the model is validated, and to choose the best epoch it is not needed.
+    0.15 s of a core, as often as the model is validated, and to choose the best epoch it is not needed. So are
+    `samples`: each view is seen that often, with dropout on as Bayesian SegNet has it (arXiv 1511.02680), which takes
+    40; from 6 on the mean beats a pass without dropout. How much the passes differ is how unsure the model is.
     """
 
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
@@ -46,6 +48,16 @@ class InferenceConfig(Strict):
     crf: CrfConfig | None = Field(
         default=None, description="a dense CRF on what it says of each class, on the board and when served"
     )
+    samples: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=0, description="passes with dropout on that each view gets, on the board and when served; 0: one, off"
+    )
+
+    @field_validator("samples")
+    @classmethod
+    def samples_differ(cls, samples: int) -> int:
+        if samples == 1:
+            raise ValueError("one sample tells nothing of how much they differ; 0 takes none, else take at least 2")
+        return samples
 
     @property
     def in_training(self) -> InferenceConfig:
@@ -55,4 +67,5 @@ class InferenceConfig(Strict):
     @property
     def identity(self) -> dict[str, Any]:
         """What decides how a model looks, as plain data: what came later only where it is used."""
-        return self.model_dump(mode="json", exclude={key for key in ("window", "crf") if getattr(self, key) is None})
+        later = ("window", "crf", "samples")
+        return self.model_dump(mode="json", exclude={key for key in later if not getattr(self, key)})

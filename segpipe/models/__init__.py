@@ -49,9 +49,10 @@ from segpipe.models import (
     unet_watershed,
     upernet,
 )
+from segpipe.models.parts.backbones.timm_features import PREFIX as OF_TIMM
 from segpipe.models.parts.ensemble import Ensemble
 from segpipe.models.pretrained import Receiver, check_pretrained, identify_pretrained, load_pretrained
-from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import DenseOutput, Held, ModelSpec, Published, check_counts, dropouts
 from segpipe.models.start import fitting, start_from
 from segpipe.types import Task
 
@@ -66,8 +67,11 @@ __all__ = [
     "check_start",
     "complete",
     "create",
+    "has_dropout",
+    "held",
     "names",
     "require_weights",
+    "requirements",
     "spec",
     "start_from",
     "weights_id",
@@ -208,6 +212,11 @@ def aux_heads(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(output.aux)
 
 
+def has_dropout(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a model would drop values, so that passes with dropout on differ. Raises InputError as `create`."""
+    return bool(dropouts(_outline(name, options)))
+
+
 def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """`options` with the defaults of those left out: what means the same model is equal afterwards.
 
@@ -235,6 +244,29 @@ def require_weights(name: str, options: Mapping[str, Any], pretrained: str | Non
             f"{name}: option norm: frozen keeps the statistics of pretrained weights, and there are none; set "
             "pretrained, or leave norm out"
         )
+
+
+def held(name: str, options: Mapping[str, Any]) -> Held:
+    """What a forward pass of a model holds; the members of an ensemble look one after the other, beside their sum.
+
+    Raises InputError on an unknown architecture.
+    """
+    if name != ENSEMBLE.name:
+        return spec(name).held
+    found = [held(member["arch"], member["options"]) for member in options["members"]]
+    return Held(pixel=max(each.pixel for each in found), score=1 + max(each.score for each in found))
+
+
+def requirements(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Distributions that a model imports beside those of every model: its method's, timm for a backbone of timm's, and
+    those of the members of an ensemble; each once. Raises InputError on an unknown architecture."""
+    needed = list(spec(name).requires)
+    if any(isinstance(value, str) and value.startswith(OF_TIMM) for value in options.values()):
+        needed.append("timm")
+    if name == ENSEMBLE.name:
+        for member in options["members"]:
+            needed += requirements(member["arch"], member["options"])
+    return tuple(dict.fromkeys(needed))
 
 
 def weights_id(name: str, options: Mapping[str, Any], pretrained: str) -> str:

@@ -8,7 +8,7 @@ SegNet-Tutorial (`Models/bayesian_segnet_inference.prototxt`), with dropout behi
     conv1 - conv2 - drop - conv3 - drop - conv4 - drop - conv5     decoder, read from right to left
 
 Child of `segnet.py`, whose network it is: the weights of one fit the other. As a model it answers like any other, with
-dropout off in evaluation (the paper's "weight averaging"); `refine.dropout_sampling` takes the samples.
+dropout off in evaluation (the paper's "weight averaging"), unless a recipe's `train.inference.samples` takes samples.
 
 Letter legend: K classes, C channels.
 """
@@ -76,8 +76,8 @@ SPEC = ModelSpec(
     tiny={"backbone": "vgg16_bn_slim"},
     size_divisor=1,
     differs=(
-        "a prediction is one pass with dropout off; the mean of samples and their variance are made by "
-        "refine.dropout_sampling, on demand",
+        "a prediction is one pass with dropout off; the mean of samples and their variance where "
+        "train.inference.samples asks for them",
         "dropout behind encoders 3, 4, 5 and decoders 5, 4, 3, as the authors' prototxt has it; the paper "
         "counts four central encoder-decoder units",
         *segnet.SPECS[0].differs,

@@ -25,7 +25,7 @@ from segpipe.classical import colour_thresholds, graph_cut, kmeans, spectral, wa
 from segpipe.classical.appearance import COLOURS, PLACES, Appearance, count
 from segpipe.errors import InputError
 from segpipe.models.parts.colours import check_rgb, rgb_of
-from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
+from segpipe.models.spec import DenseOutput, Held, ModelSpec, check_counts
 from segpipe.types import Task
 
 Method = Callable[..., npt.NDArray[np.float32]]
@@ -117,7 +117,16 @@ def _check_graph_cut(*, smoothness: float, cycles: int) -> None:
     check_counts(cycles=cycles)
 
 
-_SPEC = partial(ModelSpec, task=Task.SEMANTIC, output=DenseOutput, tiny={}, size_divisor=1, learns_by="counting")
+_COLOURS, _CLUSTERS = "scikit-image", ("scikit-learn", "threadpoolctl")  # L*a*b* of all; k-means and spectral
+_SPEC = partial(
+    ModelSpec,
+    task=Task.SEMANTIC,
+    output=DenseOutput,
+    tiny={},
+    size_divisor=1,
+    learns_by="counting",
+    held=Held(pixel=24, score=5),
+)
 _NAMED = (
     "the paper finds regions without naming them: here each gets the class that explains its pixels best, by how often "
     "the classes of the training split have these colours and lie at these places"
@@ -130,6 +139,8 @@ SPECS = (
             "Fast and Inexpensive Color Image Segmentation for Interactive Robots, Bruce, Balch, Veloso, 2000, IROS"
         ),
         build=partial(build, colour_thresholds.segment),
+        requires=(_COLOURS,),
+        held=Held(pixel=24),
         options={},
         differs=(
             "thresholds are not drawn by hand: of all boxes of colours, a class has the one with the best IoU on the "
@@ -144,6 +155,7 @@ SPECS = (
         name="kmeans",
         paper="Least Squares Quantization in PCM, Lloyd, 1982, IEEE Transactions on Information Theory 28(2)",
         build=partial(build, kmeans.segment, _check_kmeans),
+        requires=(_COLOURS, *_CLUSTERS),
         options={"clusters": 32, "place_weight": 0.5},
         differs=(
             "colours and places of an image's pixels instead of samples of a signal; first centres by k-means++ "
@@ -156,6 +168,7 @@ SPECS = (
         name="spectral_superpixels",
         paper="Normalized Cuts and Image Segmentation, Shi, Malik, 2000, IEEE TPAMI 22(8)",
         build=partial(build, spectral.segment, _check_spectral),
+        requires=(_COLOURS, *_CLUSTERS),
         options={
             "clusters": 32,
             "superpixels": 400,
@@ -178,6 +191,7 @@ SPECS = (
             "1991, IEEE TPAMI 13(6)"
         ),
         build=partial(build, watershed.segment, _check_watershed),
+        requires=(_COLOURS,),
         options={"smoothing": 1.0, "depth": 1.0},
         differs=(
             "floods from minima that are deep enough alone, by a queue (Meyer), and gives the lines between basins to "
@@ -190,6 +204,8 @@ SPECS = (
         name="graph_cut",
         paper=("Fast Approximate Energy Minimization via Graph Cuts, Boykov, Veksler, Zabih, 2001, IEEE TPAMI 23(11)"),
         build=partial(build, graph_cut.segment, _check_graph_cut),
+        requires=(_COLOURS,),
+        held=Held(pixel=320, score=5),  # eight neighbours of each pixel, and the flow to them
         options={"smoothness": 4.0, "cycles": 5},
         differs=(
             "the paper restores images and finds disparities: here the data term is how often a class has a pixel's "

@@ -27,6 +27,7 @@ from segpipe.models.parts.pyramid import BottomUpPass, FeaturePyramid, TopMaxPoo
 from segpipe.models.parts.regions import (
     ANCHORS_DIFFER,
     BOX_SIZE,
+    HELD,
     POOLED_LEVELS,
     SIZE_DIVISOR,
     RegionNetwork,
@@ -170,6 +171,7 @@ SPEC = ModelSpec(
     name="faster_rcnn",
     task=Task.DETECTION,
     output=RegionOutput,
+    held=HELD,
     paper=(
         "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
         "Ren, He, Girshick, Sun, 2015, arXiv:1506.01497"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segpipe.classical.grabcut import masks_of
 from segpipe.errors import InputError
 from segpipe.models.parts.colours import check_rgb, rgb_of
-from segpipe.models.spec import MaskOutput, ModelSpec, check_counts
+from segpipe.models.spec import Held, MaskOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 
@@ -63,6 +63,8 @@ SPEC = ModelSpec(
         "Transactions on Graphics 23(3)"
     ),
     build=build,
+    requires=("opencv-python-headless",),
+    held=Held(pixel=32, box=0.25),  # one look at all of the image; a mask a box
     options={"iterations": 5, "context": 0.5, "least_side": 128},
     tiny={"iterations": 1, "least_side": 1},
     size_divisor=1,

@@ -18,7 +18,7 @@ from typing import Any
 
 from segpipe.errors import InputError
 from segpipe.models import faster_rcnn
-from segpipe.models.parts.regions import ANCHORS_DIFFER, SIZE_DIVISOR, RegionNetwork, add_mask_branch
+from segpipe.models.parts.regions import ANCHORS_DIFFER, HELD, SIZE_DIVISOR, RegionNetwork, add_mask_branch
 from segpipe.models.parts.released_regions import adapt_two_stage
 from segpipe.models.spec import ModelSpec, Published, RegionOutput
 from segpipe.types import Task
@@ -59,6 +59,7 @@ SPEC = ModelSpec(
     name="mask_rcnn",
     task=Task.INSTANCE,
     output=RegionOutput,
+    held=HELD,
     paper="Mask R-CNN, He, Gkioxari, Dollar, Girshick, 2017, arXiv:1703.06870",
     build=build,
     options=faster_rcnn.OPTIONS,

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from segpipe.models import mask_rcnn
 from segpipe.models.parts import papers
-from segpipe.models.parts.regions import SIZE_DIVISOR, RegionNetwork, find_regions, pad_images
+from segpipe.models.parts.regions import HELD, SIZE_DIVISOR, RegionNetwork, find_regions, pad_images
 from segpipe.models.parts.semantic_branch import NUM_LEVELS, SemanticBranch, semantic_branch
 from segpipe.models.spec import ModelSpec, Published, RegionOutput, RegionTarget
 from segpipe.types import Task
@@ -68,6 +68,7 @@ SPEC = ModelSpec(
     name="panoptic_fpn",
     task=Task.PANOPTIC,
     output=RegionOutput,
+    held=HELD,
     paper=papers.PANOPTIC_FPN,
     build=build,
     options=mask_rcnn.SPEC.options,

@@ -30,6 +30,7 @@ from segpipe.models.parts.pyramid import BottomUpPass, FeaturePyramid, TopConvol
 from segpipe.models.parts.regions import (
     ANCHORS_DIFFER,
     ASPECT_RATIOS,
+    HELD,
     SIZE_DIVISOR,
     check_min_score,
     pad_images,
@@ -202,6 +203,7 @@ SPEC = ModelSpec(
     name="retinanet",
     task=Task.DETECTION,
     output=RegionOutput,
+    held=HELD,
     paper="Focal Loss for Dense Object Detection, Lin, Goyal, Girshick, He, Dollar, 2017, arXiv:1708.02002",
     build=build,
     options={

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from segpipe.errors import InputError
 from segpipe.types import Task
@@ -167,6 +168,21 @@ class Counted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """What one forward pass holds at once, in numbers of 4 bytes, by what was seen: a bound within about two times.
+
+    Of each pixel that enters `pixel`, and `score` for every class; `box` of each pixel for every box that is given;
+    `image` whatever the size. The defaults are those of networks, where 112 (RetinaNet) to 202 (Panoptic-DeepLab) were
+    seen a pixel.
+    """
+
+    pixel: float = 208
+    score: float = 1
+    box: float = 0
+    image: float = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """One architecture.
 
@@ -179,8 +195,9 @@ class ModelSpec:
     `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names torchvision's builders
     whose weights are meant, where they are not called as the architecture is. `heads` are tensors which, beside those
     that the number of classes decides, are left out of a file that has them in another length; of those of `subsampled`
-    every so many-th entry is taken where a file has more. `size_divisor` is what H
-    and W are padded to inside the model; callers may pass any size.
+    every so many-th entry is taken where a file has more. `size_divisor` is what H and W are padded to inside the
+    model; callers may pass any size. `requires` are the distributions that its forward pass imports beside those of
+    every model; `held` is what it holds in memory.
     """
 
     name: str
@@ -200,12 +217,19 @@ class ModelSpec:
     released: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()
     subsampled: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    held: Held = Held()
 
 
 def device_of(model: nn.Module) -> torch.device:
     """Where the numbers of a model lie: parameters, or buffers alone; without any, the CPU."""
     found = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if found is None else found.device
+
+
+def dropouts(model: nn.Module) -> list[nn.Module]:
+    """The modules that drop values or maps in training; those of a share of 0 do not."""
+    return [module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0]
 
 
 def check_counts(**counts: object) -> None:

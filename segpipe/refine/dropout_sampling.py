@@ -1,76 +1,73 @@
 """Monte Carlo dropout: what a model says when asked several times with dropout on, and how much the answers differ.
 
 Bayesian SegNet, Kendall, Badrinarayanan, Cipolla, 2015, arXiv:1511.02680, section 3; for any dense model with dropout.
+The mean of the passes is the prediction, the variance's mean over the classes the paper's map of uncertainty. The paper
+takes 40 passes on CamVid; from 6 on the mean beats a pass without dropout. Used by `tasks/`.
 
-Letter legend: N batch, K classes, H W image size, T passes.
+Letter legend: N batch, C channels, H W image size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from segpipe.errors import InputError
+from segpipe.models.spec import device_of, dropouts
+
+# A module's mode and torch's random state are shared by all threads, and a served model answers in several.
+_ALONE = threading.Lock()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SampledProbabilities:
-    """float32, of T passes: the mean of each class's probability, in 0..1, and its (population) variance, 0..0.25.
+class Moments(NamedTuple):
+    """The mean of tensors of one shape, and their (population) variance: of probabilities 0..0.25."""
 
-    Their arg max is the prediction; the variance's mean over the classes is the paper's map of uncertainty.
+    mean: Tensor
+    variance: Tensor
+
+
+def moments(passes: Iterable[Tensor]) -> Moments:
+    """Of at least one pass, one after the other."""
+    mean = squares = torch.zeros(())
+    number = 0
+    for number, found in enumerate(passes, start=1):
+        if number == 1:
+            mean, squares = found.clone(), torch.zeros_like(found)
+            continue
+        # Welford's update: a sum of squares would lose small variances to rounding.
+        step = found - mean
+        mean += step / number
+        squares += step.mul_(found.sub(mean))
+    return Moments(mean, squares.div_(number))
+
+
+def sampled_pass(model: nn.Module, images_NCHW: Tensor, *, seed: int) -> Any:
+    """What the model answers with dropout drawn from `seed`, and all else as in evaluation; without gradients.
+
+    Each image of a batch gets masks of its own, so that the answer depends on what else is in the batch. The model's
+    mode and torch's random state are afterwards what they were.
+
+    Raises InputError on a model without dropout, whose passes would all be one.
     """
-
-    mean_NKHW: Tensor
-    variance_NKHW: Tensor
-
-    @property
-    def uncertainty_NHW(self) -> Tensor:
-        return self.variance_NKHW.mean(1)
-
-
-def sampled_probabilities(model: nn.Module, images_NCHW: Tensor, *, passes: int, seed: int) -> SampledProbabilities:
-    """Softmax probabilities of a model with `DenseOutput`, over `passes` masks of dropout drawn from `seed`.
-
-    All else is as in evaluation: only dropout is on. Each image of a batch gets masks of its own, so that the answer
-    depends on what else is in the batch. The paper takes T = 40 on CamVid; from 6 on the mean beats a pass without
-    dropout. The model's mode and torch's random state are afterwards what they were; nothing is recorded for gradients.
-
-    Raises InputError on fewer than one pass, and on a model without dropout, whose passes would all be one.
-    """
-    if not isinstance(passes, int) or isinstance(passes, bool) or passes < 1:
-        raise InputError(f"passes: expected a whole number of at least 1, found {passes!r}")
-    mean_NKHW = square_NKHW = torch.zeros(())
-    with torch.no_grad(), _dropout_alone(model), _seeded(seed, images_NCHW.device):
-        for number in range(1, passes + 1):
-            logits_NKHW = model(images_NCHW).logits_NKHW.float()
-            if logits_NKHW.shape[1] == 1:  # of two classes: (0, z), whose softmax is z's sigmoid
-                logits_NKHW = torch.cat((torch.zeros_like(logits_NKHW), logits_NKHW), dim=1)
-            probability_NKHW = logits_NKHW.softmax(1)
-            # Welford's update: a sum of squares would lose small variances to rounding.
-            if number == 1:
-                mean_NKHW, square_NKHW = probability_NKHW, torch.zeros_like(probability_NKHW)
-                continue
-            step_NKHW = probability_NKHW - mean_NKHW
-            mean_NKHW = mean_NKHW + step_NKHW / number
-            square_NKHW = square_NKHW + step_NKHW * (probability_NKHW - mean_NKHW)
-    return SampledProbabilities(mean_NKHW=mean_NKHW, variance_NKHW=square_NKHW / passes)
+    with _ALONE, torch.no_grad(), _dropout_alone(model), _seeded(seed, device_of(model)):
+        return model(images_NCHW)
 
 
 @contextmanager
 def _dropout_alone(model: nn.Module) -> Iterator[None]:
     """All modules in evaluation but dropout; afterwards each as it was."""
     before = [(module, module.training) for module in model.modules()]
-    dropouts = [module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0]
-    if not dropouts:
+    dropping = dropouts(model)
+    if not dropping:
         raise InputError(f"{type(model).__name__}: has no dropout, so that all passes would say the same")
     try:
         model.eval()
-        for dropout in dropouts:
+        for dropout in dropping:
             dropout.training = True
         yield
     finally:

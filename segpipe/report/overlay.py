@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from segpipe.errors import InputError
+from segpipe.predictions import Floats
 from segpipe.report.drawing import (
     Entry,
     Labels,
@@ -35,6 +36,7 @@ def draw(
     prediction_HW: Labels,
     labels_HW: Labels | None,
     *,
+    uncertainty_HW: Floats | None = None,
     classes: Sequence[ClassInfo],
     ignore_index: int,
     title: str,
@@ -42,9 +44,14 @@ def draw(
     """A PNG of one prediction.
 
     `image_HW3` is uint8 RGB; `prediction_HW` and `labels_HW` hold class ids, the labels also `ignore_index`; without
-    labels the truth and the errors are left out. Raises InputError when the sizes or ids do not fit together.
+    labels the truth and the errors are left out. `uncertainty_HW`, at least 0, is a panel more. Raises InputError when
+    the sizes or ids do not fit together.
     """
     _check(image_HW3, prediction_HW, labels_HW, len(classes), ignore_index, title)
+    if uncertainty_HW is not None and uncertainty_HW.shape != image_HW3.shape[:2]:
+        raise InputError(
+            f"{title}: uncertainty is {uncertainty_HW.shape}, the image {image_HW3.shape[:2]}; they must be equal"
+        )
     height, width = image_HW3.shape[:2]
     size = panel_size(width, height, PANEL_WIDTH)
     shown = photograph(image_HW3, size)
@@ -63,6 +70,8 @@ def draw(
         panels.append((f"errors: {share}", _errors(shown, prediction_hw, labels_hw, ignore_index)))
         panels[2] = ("prediction (IoU of each class below)", panels[2][1])
         extra = [("wrong", WRONG)] + ([("not labelled", None)] if num_valid < labels_HW.size else [])
+    if uncertainty_HW is not None:
+        panels.append((f"uncertainty: black 0, white {uncertainty_HW.max():.2g}", _glow(uncertainty_HW, size)))
     entries = [*_present(prediction_HW, labels_HW, classes, ignore_index), *extra]
     return png(compose(panels, entries, f"{title}   {width} x {height}"))
 
@@ -89,6 +98,19 @@ def _errors(shown: Image.Image, prediction_hw: Labels, labels_hw: Labels, ignore
     errors_hw3 = pale(shown)
     errors_hw3[wrong_hw] = (0.85 * np.array(WRONG) + 0.15 * grey_hw3[wrong_hw]).astype(np.uint8)
     return hatch(errors_hw3, labels_hw, ignore_index)
+
+
+def _glow(values_HW: Floats, size: tuple[int, int]) -> Pixels:
+    """Values at least 0 at the `size` (w, h) of a panel, from black by red and yellow to white, which is the greatest.
+
+    A pixel that shows several shows their mean: of an uncertain edge, thinner than a pixel, something must be left.
+    """
+    greatest = float(values_HW.max())
+    shares_HW = (values_HW / greatest if greatest > 0 else values_HW).astype(np.float32)
+    smooth = size[0] <= values_HW.shape[1]
+    shown = Image.fromarray(shares_HW).resize(size, Image.Resampling.BOX if smooth else Image.Resampling.NEAREST)
+    glow_hw3 = 3 * np.asarray(shown)[..., None] - np.arange(3)
+    return (255 * glow_hw3.clip(0, 1)).astype(np.uint8)
 
 
 def _present(

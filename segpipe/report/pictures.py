@@ -35,7 +35,13 @@ def draw(
     if isinstance(prediction, LabelMap):
         labels_HW = truth.ids_HW if isinstance(truth, LabelMap) else None
         return overlay.draw(
-            image_HW3, prediction.ids_HW, labels_HW, classes=classes, ignore_index=ignore_index, title=title
+            image_HW3,
+            prediction.ids_HW,
+            labels_HW,
+            uncertainty_HW=prediction.uncertainty_HW,
+            classes=classes,
+            ignore_index=ignore_index,
+            title=title,
         )
     if isinstance(prediction, Detections):
         objects = truth if isinstance(truth, Detections) else None

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from segpipe import checkpoint, promotion, reports, tracking
+from segpipe import checkpoint, models, promotion, reports, tracking
 from segpipe.config import Recipe, RunConfig
 from segpipe.leaderboard import BoardRow
 from segpipe.shards import open_dataset
@@ -77,9 +77,14 @@ def show_architecture(
     )
     if not tracking.has_model(child, result.weights_sha256):
         bundle = checkpoint.load_bundle(result.model_uri)
-        tags, form = model_tags(bundle, run.label), answer_form(bundle)
         with local_bundle(result.model_uri) as folder:
-            tracking.log_model(child, bundle_uri=str(folder), tags=tags, form=form)
+            tracking.log_model(
+                child,
+                bundle_uri=str(folder),
+                tags=model_tags(bundle, run.label),
+                form=answer_form(bundle),
+                requires=models.requirements(bundle.arch, bundle.options),
+            )
     tracking.finish(child, failed=False)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segpipe import checkpoint, storage, tracking
+from segpipe import checkpoint, models, storage, tracking
 from segpipe.answers import form_of
 from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout
@@ -90,7 +90,8 @@ def model_page(experiment: str, standing: Record, version: int, since: str) -> s
 def answer_form(bundle: ModelBundle) -> AnswerForm:
     """How a model answers when MLflow has loaded it."""
     task = TASKS[bundle.task]
-    return form_of(task.prediction, len(bundle.classes), told=task.told(bundle))
+    sampled = bool(bundle.inference.samples)
+    return form_of(task.prediction, len(bundle.classes), told=task.told(bundle), sampled=sampled)
 
 
 def model_tags(bundle: ModelBundle, label: str) -> dict[str, str]:
@@ -143,6 +144,7 @@ def _register(store: str, experiment: str, contender: Contender, *, description:
             tags=model_tags(bundle, contender.label),
             description=description,
             form=answer_form(bundle),
+            requires=models.requirements(bundle.arch, bundle.options),
         )
     tracking.finish(run, failed=False)
     return version

@@ -1,8 +1,8 @@
 """The narrow task door: what a task needs, what its loss is, how it predicts and what it measures.
 
 One file per task, one line in `TASKS`; `headline.py`, `objects.py`, `painting.py`, `pixel_losses.py`, `regions.py`,
-`queries.py`, `thing_maps.py`, `given_boxes.py`, `told.py`, `views.py`, `finite.py` and `refusals.py` are what several
-are made of. The training and the evaluation loop know no task by name.
+`queries.py`, `thing_maps.py`, `given_boxes.py`, `told.py`, `views.py`, `memory.py`, `finite.py` and `refusals.py` are
+what several are made of. The training and the evaluation loop know no task by name.
 """
 
 from __future__ import annotations

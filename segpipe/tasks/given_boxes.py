@@ -75,4 +75,8 @@ def _resized(masks_Mhw: Tensor, size: tuple[int, int]) -> Tensor:
     masks_Mhw = masks_Mhw.cpu()
     if masks_Mhw.shape[-2:] == size or not len(masks_Mhw):
         return masks_Mhw
-    return functional.interpolate(masks_Mhw[None].float(), size=size, mode="nearest-exact")[0] > 0.5
+    # One by one: as floats, all of them would be four times as large.
+    resized = [
+        functional.interpolate(mask_hw[None, None].float(), size=size, mode="nearest-exact") for mask_hw in masks_Mhw
+    ]
+    return torch.cat([mask_11HW[0] > 0.5 for mask_11HW in resized])

@@ -91,5 +91,10 @@ def refuse_ignored(config: TrainConfig, *, averages_mirrored: bool = False) -> N
             "inference.crf is set: it refines what is said of each class at every pixel, and this task's answers are "
             "objects; leave it out"
         )
+    if config.inference.samples:
+        faults.append(
+            f"inference.samples is {config.inference.samples}: of objects that differ from pass to pass there is no "
+            "mean; leave it out"
+        )
     if faults:
         raise InputError("train: " + "; ".join(faults))

@@ -26,7 +26,7 @@ from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
 from segpipe.tasks.pixel_losses import pixel_losses
 from segpipe.tasks.refusals import ignored_by_loss, labels_of
-from segpipe.tasks.views import class_ids, label_maps
+from segpipe.tasks.views import label_maps, look
 from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
 
 
@@ -79,6 +79,8 @@ class SemanticOps:
             faults = [f"aux_weight is {run.train.aux_weight:g}: it has no auxiliary heads; leave it out{with_heads}"]
         else:
             faults = []
+        if run.train.inference.samples:
+            faults += _not_sampled(run)
         if faults:
             raise InputError(f"{run.arch}: train: {'; '.join(faults)}")
 
@@ -110,8 +112,9 @@ class SemanticOps:
         return terms
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
-        """Class ids of every pixel, a map an image, of all the views that `bundle.inference` asks for."""
-        return label_maps(class_ids(model, batch, bundle))
+        """Class ids of every pixel, a map an image, of all the views that `bundle.inference` asks for; where these are
+        samples, too, with how unsure the model is."""
+        return label_maps(*look(model, batch, bundle))
 
     def truth(self, sample: Sample) -> LabelMap | None:
         return None if sample.label_map is None else LabelMap(ids_HW=masks.read_map(sample.label_map, sample))
@@ -165,6 +168,20 @@ def _beyond_counts(config: TrainConfig) -> list[str]:
     if config.inference.mirror:
         faults.append(f"inference.mirror is true: places were counted on images as they are; {alone}")
     return faults
+
+
+def _not_sampled(run: RunConfig) -> list[str]:
+    """What to say where several passes with dropout on cannot be had of the model."""
+    spec = models.spec(run.arch)
+    if spec.output is QueryOutput:
+        why = "the mean is of class probabilities, and what queries say of a pixel together is none"
+    elif spec.learns_by != "descent" or not models.has_dropout(run.arch, run.options):
+        why = "it has no dropout, so that all passes would say the same" + ", as its option dropout is 0" * (
+            "dropout" in spec.options
+        )
+    else:
+        return []
+    return [f"inference.samples is {run.train.inference.samples}: {why}; leave it out, or set it for others alone"]
 
 
 def _defined(value: float) -> float | None:

@@ -1,4 +1,5 @@
-"""How a semantic model looks at images: at several sizes and mirrored, and window by window where they are large.
+"""How a semantic model looks at images: at several sizes and mirrored, window by window where they are large, and
+several times with dropout on where it is asked for samples.
 
 Logits are resized to the original size before the arg max, so that what is counted is always the original resolution.
 Of several views the class probabilities are summed; what windows of one view say is blended before, as logits. A CRF
@@ -10,9 +11,10 @@ Legend: N batch, K classes, H W original size, h w size of a view inside the mod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
-from itertools import product
+from hashlib import blake2b
+from itertools import product, starmap
 from typing import NamedTuple
 
 import torch
@@ -26,6 +28,7 @@ from segpipe.metrics import first_maximum
 from segpipe.models.spec import DenseOutput, QueryOutput, device_of
 from segpipe.predictions import LabelMap
 from segpipe.refine import dense_crf_batch
+from segpipe.refine.dropout_sampling import moments, sampled_pass
 from segpipe.refine.tiles import Span, blended_rows, gaussian_spans, resized_rows
 from segpipe.tasks import queries
 from segpipe.tasks.finite import refuse_non_finite
@@ -37,27 +40,36 @@ NUMBERS_AT_ONCE = 2**24  # scores of the bands of rows whose classes are chosen 
 class View(NamedTuple):
     scale: float
     mirrored: bool
+    sample: int | None = None  # which of several passes with dropout on
 
 
-def class_ids(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
-    """(N, H, W) class ids, uint8, or int32 where K > 255.
+def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, Tensor | None]:
+    """(N, H, W) class ids, uint8, or int32 where K > 255; with samples also how unsure the model is of each pixel.
 
-    An image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
+    That is float32 in 0..0.25: the variance of a class's probability over all passes, the mean over the classes. An
+    image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
     there, all scores of an image lie in memory together, and a model that has diverged raises NonFiniteError.
     """
     crf = bundle.inference.crf
     if crf is not None:
-        return first_maximum(refined(batch, probabilities(model, batch, bundle), crf)).cpu()
+        given_NKHW, uncertainty_NHW = _probabilities(model, batch, bundle)
+        return first_maximum(refined(batch, given_NKHW, crf)).cpu(), uncertainty_NHW
     # Logits do not add up over views, probabilities do, as what queries say together does.
-    several = len(bundle.inference.scales) > 1 or bundle.inference.mirror
+    several = len(bundle.inference.scales) > 1 or bundle.inference.mirror or bundle.inference.samples > 0
     are_probabilities = several and models.spec(bundle.arch).output is DenseOutput
     # One view after the other: not all of them lie in memory together.
-    bands = _summed(model, batch, bundle, are_probabilities=are_probabilities)
-    return torch.cat([first_maximum(scores_NKhW).cpu() for scores_NKhW in bands], dim=1)
+    ids, uncertainties = [], []
+    for scores_NKhW, unsure_NhW in _bands(model, batch, bundle, are_probabilities=are_probabilities):
+        ids.append(first_maximum(scores_NKhW).cpu())
+        uncertainties.append(unsure_NhW)
+    return torch.cat(ids, dim=1), _joined(uncertainties)
 
 
-def label_maps(ids_NHW: Tensor) -> list[LabelMap]:
-    return [LabelMap(ids_HW=ids_HW) for ids_HW in ids_NHW.cpu().numpy()]
+def label_maps(ids_NHW: Tensor, uncertainty_NHW: Tensor | None = None) -> list[LabelMap]:
+    if uncertainty_NHW is None:
+        return [LabelMap(ids_HW=ids_HW) for ids_HW in ids_NHW.cpu().numpy()]
+    both = zip(ids_NHW.cpu().numpy(), uncertainty_NHW.cpu().numpy(), strict=True)
+    return [LabelMap(ids_HW=ids_HW, uncertainty_HW=unsure_HW) for ids_HW, unsure_HW in both]
 
 
 def probabilities(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:
@@ -65,10 +77,16 @@ def probabilities(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor
 
     Raises NonFiniteError for a model that has diverged. Not of a model of queries, whose scores sum to nothing.
     """
-    sums_NKHW = torch.cat(list(_summed(model, batch, bundle, are_probabilities=True)), dim=2)
+    return _probabilities(model, batch, bundle)[0]
+
+
+def _probabilities(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, Tensor | None]:
+    """`probabilities`, and with samples how unsure they are, as `look` says it."""
+    bands = list(_bands(model, batch, bundle, are_probabilities=True))
+    sums_NKHW = torch.cat([sums_NKhW for sums_NKhW, _ in bands], dim=2)
     for sample_id, sums_KHW in zip(batch.sample_ids, sums_NKHW, strict=True):
         refuse_non_finite(sample_id, "class probabilities", sums_KHW)
-    return sums_NKHW.div_(sums_NKHW.sum(1, keepdim=True))
+    return sums_NKHW.div_(sums_NKHW.sum(1, keepdim=True)), _joined([unsure_NhW for _, unsure_NhW in bands])
 
 
 def refined(batch: Batch, given_NKHW: Tensor, crf: CrfSettings) -> Tensor:
@@ -85,11 +103,11 @@ def refined(batch: Batch, given_NKHW: Tensor, crf: CrfSettings) -> Tensor:
 
 
 def passes(bundle: ModelBundle, size: tuple[int, int]) -> dict[tuple[int, int], int]:
-    """How often an image of `size` (H, W) enters the model, by the (h, w) at which it does: every view, window by
-    window where these are asked."""
-    found = Counter[tuple[int, int]]()
-    window, is_cut = bundle.inference.window, _is_cut(bundle, size)
-    for scale in bundle.inference.scales:
+    """How often an image of `size` (H, W) enters the model, by the (h, w) at which it does: every view, sample by sample
+    and window by window where these are asked."""
+    found, inference = Counter[tuple[int, int]](), bundle.inference
+    window, is_cut = inference.window, _is_cut(bundle, size)
+    for scale in inference.scales:
         sides = [max(1, round(side * bundle.input_scale * scale)) for side in size]
         if window and is_cut:
             pieces = [
@@ -99,7 +117,7 @@ def passes(bundle: ModelBundle, size: tuple[int, int]) -> dict[tuple[int, int], 
         else:
             pieces = [[side] for side in sides]
         for h, w in product(*pieces):
-            found[h, w] += 1 + bundle.inference.mirror
+            found[h, w] += (1 + inference.mirror) * max(1, inference.samples)
     return dict(found)
 
 
@@ -111,15 +129,22 @@ def _is_cut(bundle: ModelBundle, size: tuple[int, int]) -> bool:
     )
 
 
-def _summed(model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabilities: bool) -> Iterator[Tensor]:
-    """What all views say of each class, added up, in bands of rows: one, or several where windows are asked."""
-    mirrorings = (False, True) if bundle.inference.mirror else (False,)
-    views = [View(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
-    window, size = bundle.inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
+def _bands(
+    model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabilities: bool
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """What all views say of each class, added up, in bands of rows: one, or several where windows are asked.
+
+    (N, K, rows, W), with (N, rows, W) of their uncertainty where there are samples.
+    """
+    inference = bundle.inference
+    mirrorings = (False, True) if inference.mirror else (False,)
+    samples = range(inference.samples) if inference.samples else (None,)
+    views = list(starmap(View, product(inference.scales, mirrorings, samples)))
+    window, size = inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
     if window and _is_cut(bundle, size):
         step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
         device = device_of(model)
-        images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in bundle.inference.scales}
+        images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in inference.scales}
         bands = [_by_windows(model, batch, bundle, images[view.scale], view, window, step) for view in views]
     else:
         step, bands = size[0], [_whole(model, batch, bundle, view) for view in views]
@@ -128,7 +153,17 @@ def _summed(model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabil
         return scores_NKhW.softmax(1, dtype=torch.float32) if are_probabilities else scores_NKhW
 
     for _ in range(0, size[0], step):
-        yield reduce(Tensor.add_, (add_up(next(view)) for view in bands))
+        said = (add_up(next(view)) for view in bands)
+        if not inference.samples:
+            yield reduce(Tensor.add_, said), None
+            continue
+        mean_NKhW, variance_NKhW = moments(said)
+        yield mean_NKhW, variance_NKhW.mean(1)
+
+
+def _joined(bands: Sequence[Tensor | None]) -> Tensor | None:
+    found = [band_NhW for band_NhW in bands if band_NhW is not None]
+    return torch.cat(found, dim=1) if found else None
 
 
 def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View) -> Iterator[Tensor]:
@@ -153,7 +188,8 @@ def _by_windows(
     def look(row: Span, column: Span) -> Tensor:
         part_N3hw = images_N3hw[..., row.start : row.stop, column.start : column.stop]
         size = (row.stop - row.start, column.stop - column.start)
-        return _scores(model, normalise(part_N3hw, bundle.mean, bundle.std), batch, bundle, view, size)
+        inputs_N3hw = normalise(part_N3hw, bundle.mean, bundle.std)
+        return _scores(model, inputs_N3hw, batch, bundle, view, size, (row.start, column.start))
 
     (h, w), (H, W) = images_N3hw.shape[-2:], batch.images_N3HW.shape[-2:]
     rows, columns = (gaussian_spans(n, most, window.overlap) for n, most in zip((h, w), window.size, strict=True))
@@ -161,12 +197,41 @@ def _by_windows(
 
 
 def _scores(
-    model: nn.Module, images_N3hw: Tensor, batch: Batch, bundle: ModelBundle, view: View, size: tuple[int, int]
+    model: nn.Module,
+    images_N3hw: Tensor,
+    batch: Batch,
+    bundle: ModelBundle,
+    view: View,
+    size: tuple[int, int],
+    at: tuple[int, int] = (0, 0),
 ) -> Tensor:
-    """What the model says of each class, the right way round: logits at its own size, of queries sums at `size`."""
-    output: DenseOutput | QueryOutput = model(images_N3hw.flip(-1) if view.mirrored else images_N3hw)
+    """What the model says of each class, the right way round: logits at its own size, of queries sums at `size`.
+
+    `at` is where in the view its windows begin: row, column.
+    """
+    entering_N3hw = images_N3hw.flip(-1) if view.mirrored else images_N3hw
+    if view.sample is not None:
+        logits_NKhw = _sampled_logits(model, entering_N3hw, batch, (*view, *at))
+        scores = logits_of_classes(logits_NKhw) if bundle.sigmoid else logits_NKhw
+        return scores.flip(-1) if view.mirrored else scores
+    output: DenseOutput | QueryOutput = model(entering_N3hw)
     if isinstance(output, QueryOutput):
         scores = queries.semantic_scores(output, batch, size)
     else:
         scores = logits_of_classes(output.logits_NKHW) if bundle.sigmoid else output.logits_NKHW
     return scores.flip(-1) if view.mirrored else scores
+
+
+def _sampled_logits(model: nn.Module, entering_N3hw: Tensor, batch: Batch, place: tuple[object, ...]) -> Tensor:
+    """(N, K, h, w) of one pass with dropout on, image by image.
+
+    What is dropped is drawn from the image itself and the `place` of the pass: whichever worker an image comes to,
+    beside whatever others, and when it is served, the answer is the same.
+    """
+    said = []
+    for image_3HW, entering_3hw in zip(batch.images_N3HW, entering_N3hw, strict=True):
+        drawn_from = blake2b(repr((tuple(image_3HW.shape), place)).encode(), digest_size=8)
+        drawn_from.update(image_3HW.contiguous().cpu().numpy())
+        seed = int.from_bytes(drawn_from.digest(), "little", signed=True)
+        said.append(sampled_pass(model, entering_3hw[None], seed=seed).logits_NKHW)
+    return torch.cat(said)

@@ -4,7 +4,7 @@
     data/<bundle>/weights.safetensors     the bundle itself
     data/<bundle>/model.json
     code/segpipe/                         this package, so that the model loads where segpipe is not installed
-    requirements.txt                      exact versions of what serving imports
+    requirements.txt                      exact versions of what serving imports, and of what this very model does
 
 No pickle anywhere: MLflow calls `segpipe.serving._load_pyfunc` with the bundle's folder.
 """
@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import logging
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +29,20 @@ if TYPE_CHECKING:
 
 WEIGHTS, BUNDLE = "weights.safetensors", "model.json"
 LOADER = "segpipe.serving"
-# What `serving` imports, on the way or directly.
+# What `serving` imports, on the way or directly, whatever the model.
 REQUIREMENTS = (
     *("mlflow", "torch", "torchvision", "numpy", "scipy", "safetensors"),
     *("pydantic", "pyyaml", "pillow", "simplejpeg", "fsspec", "pyarrow"),
-    *("scikit-learn", "scikit-image", "threadpoolctl", "opencv-python-headless"),  # the classical baselines
 )
 
 
-def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_id: str, form: AnswerForm) -> None:
+def save_model_folder(
+    folder: Path, bundle_uri: str, *, model: LoggedModel, run_id: str, form: AnswerForm, requires: Collection[str]
+) -> None:
     """Writes the folder of logged model `model` from the local bundle folder `bundle_uri`.
 
-    Raises InputError for a bundle that is not on this machine.
+    `requires` are the distributions that this model imports beside `REQUIREMENTS`. Raises InputError for a bundle that
+    is not on this machine, and for a distribution that is not installed on it.
     """
     bundle = storage.local_path(bundle_uri)
     if bundle is None:
@@ -63,7 +66,7 @@ def save_model_folder(folder: Path, bundle_uri: str, *, model: LoggedModel, run_
             data_path=str(bundle),
             code_paths=[str(Path(__file__).resolve().parents[1])],
             signature=signature(form),
-            pip_requirements=[_pinned(name) for name in REQUIREMENTS],
+            pip_requirements=[_pinned(name) for name in (*REQUIREMENTS, *requires)],
         )
 
 
@@ -74,7 +77,7 @@ def signature(form: AnswerForm) -> ModelSignature:
     document = {
         "inputs": json.dumps(form.inputs),
         "outputs": json.dumps(form.columns),
-        "params": None,
+        "params": json.dumps(form.params) if form.params else None,
     }
     made: ModelSignature = ModelSignature.from_dict(document)
     return made
@@ -82,4 +85,11 @@ def signature(form: AnswerForm) -> ModelSignature:
 
 def _pinned(distribution: str) -> str:
     """`name==version` as installed here, without torch's local suffix (+cpu), which no package index has."""
-    return f"{distribution}=={importlib.metadata.version(distribution).partition('+')[0]}"
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(
+            f"{distribution}: the model needs it, and it is not installed where the model is registered, which decides "
+            "the version; install it here as where the model was trained, and run the same command again"
+        ) from None
+    return f"{distribution}=={version.partition('+')[0]}"

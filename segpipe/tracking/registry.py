@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,19 +46,29 @@ def has_model(run: RunRef, weights_sha256: str) -> bool:
         return any(str(model.status) == "READY" for model in _models_of(client, run, weights_sha256))
 
 
-def log_model(run: RunRef, *, bundle_uri: str, tags: Mapping[str, str], form: AnswerForm) -> None:
+def log_model(
+    run: RunRef, *, bundle_uri: str, tags: Mapping[str, str], form: AnswerForm, requires: Collection[str]
+) -> None:
     """Makes the bundle in the local folder `bundle_uri` a model of the run, which `mlflow.pyfunc` loads and which
-    answers in this `form`; once.
+    answers in this `form`; once. `requires` are the distributions that it needs beside those that every model does.
 
-    Raises InputError without a bundle, CorruptError when the weights are not those that `model.json` names.
+    Raises InputError without a bundle or one of these, CorruptError when the weights are not those that `model.json`
+    names.
     """
     digest = _verified_digest(bundle_uri)
     with talking_to(run.tracking_uri) as client:
-        _logged_model(client, run, bundle_uri, digest, tags, form)
+        _logged_model(client, run, bundle_uri, digest, tags, form, requires)
 
 
 def register(
-    run: RunRef, *, name: str, bundle_uri: str, tags: Mapping[str, str], description: str, form: AnswerForm
+    run: RunRef,
+    *,
+    name: str,
+    bundle_uri: str,
+    tags: Mapping[str, str],
+    description: str,
+    form: AnswerForm,
+    requires: Collection[str],
 ) -> int:
     """The version of registered model `name` that holds the weights of the bundle in the local folder `bundle_uri`.
 
@@ -70,7 +80,7 @@ def register(
         _create_registered_model(client, name)
         if (known := _version_of(client, name, digest)) is not None:
             return known
-        model_id, source = _logged_model(client, run, bundle_uri, digest, tags, form)
+        model_id, source = _logged_model(client, run, bundle_uri, digest, tags, form, requires)
         created = client.create_model_version(
             name,
             source,
@@ -195,7 +205,13 @@ def _models_of(client: MlflowClient, run: RunRef, digest: str) -> list[LoggedMod
 
 
 def _logged_model(
-    client: MlflowClient, run: RunRef, bundle_uri: str, digest: str, tags: Mapping[str, str], form: AnswerForm
+    client: MlflowClient,
+    run: RunRef,
+    bundle_uri: str,
+    digest: str,
+    tags: Mapping[str, str],
+    form: AnswerForm,
+    requires: Collection[str],
 ) -> tuple[str, str]:
     """(id, artifact location) of the run's logged model with these weights; one that a crash left half done is redone.
 
@@ -222,7 +238,7 @@ def _logged_model(
         _copy_evaluation(client, run, model.model_id)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        save_model_folder(folder, bundle_uri, model=model, run_id=run.run_id, form=form)
+        save_model_folder(folder, bundle_uri, model=model, run_id=run.run_id, form=form, requires=requires)
         client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     return model.model_id, model.artifact_location

@@ -109,4 +109,4 @@ def inference_of(config: InferenceConfig) -> Inference:
     """The same as a bundle says it."""
     window = Window(size=config.window.size, overlap=config.window.overlap) if config.window else None
     crf = config.crf.settings if config.crf else None
-    return Inference(scales=config.scales, mirror=config.mirror, window=window, crf=crf)
+    return Inference(scales=config.scales, mirror=config.mirror, window=window, crf=crf, samples=config.samples)

@@ -39,14 +39,15 @@ class Inference:
     """The views of an image whose scores a model averages: one of each scale, and with `mirror` its mirror image too.
 
     `scales` are relative to the bundle's `input_scale`; (1.0,) without `mirror` is one forward pass. A view larger than
-    `window`, where there is one, enters the model window by window. With `crf` the mean goes through a dense
-    conditional random field.
+    `window`, where there is one, enters the model window by window. With `samples` each view is seen that often, with
+    dropout on, and not once without. With `crf` the mean goes through a dense conditional random field.
     """
 
     scales: tuple[float, ...]
     mirror: bool
     window: Window | None = field(default=None, metadata=LATER)
     crf: CrfSettings | None = field(default=None, metadata=LATER)
+    samples: int = field(default=0, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,13 +85,14 @@ class ModelBundle:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerForm:
     """How a registered model is asked, and answers: `usage` is the line of Python that asks it, with a comment, and
-    `request` a small request in JSON; `inputs` and `columns` are its signature's inputs and outputs, as MLflow spells
-    them."""
+    `request` a small request in JSON; `inputs`, `columns` and `params` are its signature's inputs, outputs and
+    parameters, as MLflow spells them."""
 
     usage: str
     request: str
     inputs: tuple[Mapping[str, Any], ...]
     columns: tuple[Mapping[str, Any], ...]
+    params: tuple[Mapping[str, Any], ...] = ()
 
 
 # What `EvalReport.per_class` says beside scores: how much truth a class has, in what its task counts.

@@ -24,7 +24,12 @@ METHODS = {
     "watershed": watershed.segment,
     "graph_cut": graph_cut.segment,
 }
-LIBRARIES = ["cv2", "skimage", "sklearn", "threadpoolctl"]
+LIBRARIES = {
+    "opencv-python-headless": "cv2",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "threadpoolctl": "threadpoolctl",
+}
 
 
 def streets(number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,12 +106,39 @@ def test_a_model_without_numbers_lies_on_the_cpu() -> None:
     assert device_of(models.create("kmeans", 2).to("meta")) == torch.device("meta")
 
 
+@pytest.mark.parametrize("name", [*METHODS, "grabcut"])
+def test_a_model_requires_the_libraries_that_it_imports_and_no_others(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images_N3HW, _ = streets(0)
+    model = models.create(name, 2, **models.spec(name).tiny)
+    asked = (normalise(images_N3HW[:1]), *([[torch.tensor([[2.0, 2, 12, 18]])]] if name == "grabcut" else []))
+    model(*asked)  # so that a library brings what it needs itself
+    required = models.requirements(name, {})
+    assert set(required) <= set(LIBRARIES)
+    for distribution in set(LIBRARIES) - set(required):
+        _forget(LIBRARIES[distribution], monkeypatch)
+    model(*asked)
+    for distribution in required:
+        with monkeypatch.context() as patch:
+            _forget(LIBRARIES[distribution], patch)
+            with pytest.raises(ImportError, match=LIBRARIES[distribution]):
+                model(*asked)
+
+
+def _forget(library: str, patch: pytest.MonkeyPatch) -> None:
+    """As if it were not installed."""
+    for module in [*sys.modules, library]:
+        if module.partition(".")[0] == library:
+            patch.setitem(sys.modules, module, None)
+
+
 def test_listing_and_checking_models_imports_none_of_the_libraries() -> None:
     script = (
         "import json, sys\n"
         "from segpipe import models\n"
         "for name in ('kmeans', 'grabcut', 'spectral_superpixels'): models.check(name, {})\n"
-        f"print(json.dumps([name for name in {LIBRARIES} if name in sys.modules]))"
+        f"print(json.dumps([name for name in {[*LIBRARIES.values()]} if name in sys.modules]))"
     )
     answer = subprocess.check_output([sys.executable, "-c", script], cwd=Path(__file__).parents[2], text=True)
     assert json.loads(answer) == []

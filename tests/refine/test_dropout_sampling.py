@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput
-from segpipe.refine.dropout_sampling import sampled_probabilities
+from segpipe.refine.dropout_sampling import Moments, moments, sampled_pass
 
 IMAGES = torch.randn(2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
 
@@ -17,6 +19,15 @@ IMAGES = torch.randn(2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
 def bayesian() -> nn.Module:
     torch.manual_seed(0)
     return models.create("bayesian_segnet", 4, backbone="vgg16_bn_slim")
+
+
+def asked(model: nn.Module, seed: int, images_NCHW: Tensor = IMAGES) -> Tensor:
+    found: Tensor = sampled_pass(model, images_NCHW, seed=seed).logits_NKHW
+    return found.softmax(1)
+
+
+def sampled(model: nn.Module, passes: int, seed: int = 0) -> Moments:
+    return moments(asked(model, 1000 * seed + number) for number in range(passes))
 
 
 class Coin(nn.Module):
@@ -31,41 +42,54 @@ class Coin(nn.Module):
         return DenseOutput(logits_NKHW=torch.cat((kept * 50, torch.full_like(kept, 50.0)), dim=1))
 
 
-def test_mean_and_variance_are_those_of_the_samples() -> None:
-    model, passes = bayesian().eval(), 7
+def test_a_pass_is_the_models_with_dropout_on_and_all_else_in_evaluation() -> None:
+    model = bayesian().eval()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.train()
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(11)
-        samples = torch.stack([model(IMAGES).logits_NKHW.softmax(1) for _ in range(passes)])
-    found = sampled_probabilities(model, IMAGES, passes=passes, seed=11)
-    torch.testing.assert_close(found.mean_NKHW, samples.mean(0))
-    torch.testing.assert_close(found.variance_NKHW, samples.var(0, correction=0), rtol=1e-4, atol=1e-7)
-    torch.testing.assert_close(found.mean_NKHW.sum(1), torch.ones(2, 20, 24))
-    assert torch.equal(found.uncertainty_NHW, found.variance_NKHW.mean(1))
-    assert found.variance_NKHW.max() > 0
+        expected = model(IMAGES).logits_NKHW
+    model.eval()
+    assert torch.equal(sampled_pass(model, IMAGES, seed=11).logits_NKHW, expected)
+    assert not torch.equal(model(IMAGES).logits_NKHW, expected)
+
+
+def test_mean_and_variance_are_those_of_the_passes() -> None:
+    passes = torch.rand(7, 2, 3, 4, generator=torch.Generator().manual_seed(0)) * 1e-3 + 0.5
+    kept = passes.clone()
+    found = moments(iter(passes))
+    torch.testing.assert_close(found.mean, passes.double().mean(0).float())
+    torch.testing.assert_close(found.variance, passes.double().var(0, correction=0).float(), rtol=1e-3, atol=1e-12)
+    assert torch.equal(passes, kept), "what was given is left alone"
+    assert not moments(iter(passes[:1])).variance.any()
 
 
 def test_a_coin_has_a_half_and_a_quarter() -> None:
-    found = sampled_probabilities(Coin(), IMAGES, passes=400, seed=0)
-    assert float(found.mean_NKHW.mean()) == pytest.approx(0.5, abs=0.01)
-    assert float(found.variance_NKHW.mean()) == pytest.approx(0.25, abs=0.01)
-    assert float(found.variance_NKHW.max()) <= 0.25 + 1e-6
+    mean_NKHW, variance_NKHW = sampled(Coin(), 400)
+    assert float(mean_NKHW.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(variance_NKHW.mean()) == pytest.approx(0.25, abs=0.01)
+    assert float(variance_NKHW.max()) <= 0.25 + 1e-6
 
 
 def test_the_seed_alone_decides_and_torchs_state_is_left_alone() -> None:
     model = bayesian()
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = sampled_probabilities(model, IMAGES, passes=3, seed=5)
+    first = asked(model, 5)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    again = sampled_probabilities(model, IMAGES, passes=3, seed=5)
-    other = sampled_probabilities(model, IMAGES, passes=3, seed=6)
-    assert torch.equal(first.mean_NKHW, again.mean_NKHW)
-    assert torch.equal(first.variance_NKHW, again.variance_NKHW)
-    assert not torch.equal(first.mean_NKHW, other.mean_NKHW)
+    assert torch.equal(asked(model, 5), first)
+    assert not torch.equal(asked(model, 6), first)
+
+
+def test_threads_that_ask_one_model_at_once_hear_what_each_would_alone() -> None:
+    """As a server's do: modes and the random state are shared by all of them."""
+    model = bayesian().eval()
+    alone = [asked(model, seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: asked(model, seed), range(8)))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -75,9 +99,9 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
     model.classifier.train(not training)
     modes = [module.training for module in model.modules()]
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    sampled_probabilities(model, IMAGES, passes=2, seed=0)
+    sampled_pass(model, IMAGES, seed=0)
     with pytest.raises(RuntimeError):
-        sampled_probabilities(model, torch.zeros(1, 7, 8, 8), passes=2, seed=0)
+        sampled_pass(model, torch.zeros(1, 7, 8, 8), seed=0)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -87,36 +111,19 @@ def test_a_network_whose_stride_changes_with_its_mode_trains_on_at_its_own() -> 
     torch.manual_seed(0)
     model = models.create("deeplab_v3", 3, backbone="resnet18", channels=16, evaluation_stride=8).train()
     strides = [module.stride for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
-    sampled_probabilities(model, IMAGES[:1], passes=1, seed=0)
+    sampled_pass(model, IMAGES[:1], seed=0)
     assert [module.stride for module in model.modules() if isinstance(module, torch.nn.Conv2d)] == strides
     assert model.training
 
 
-def test_one_logit_is_of_two_classes() -> None:
-    torch.manual_seed(0)
-    model = models.create("segnet_basic", 1, width=4)
-    model.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), model.classifier)
-    found = sampled_probabilities(model, IMAGES, passes=4, seed=0)
-    assert found.mean_NKHW.shape[1] == 2
-    torch.testing.assert_close(found.mean_NKHW.sum(1), torch.ones_like(found.mean_NKHW[:, 0]))
-    assert float(found.uncertainty_NHW.max()) > 0
-
-
 def test_more_passes_settle_down() -> None:
     model = bayesian()
-    means = [sampled_probabilities(model, IMAGES[:1], passes=30, seed=seed).mean_NKHW for seed in (1, 2)]
-    single = [sampled_probabilities(model, IMAGES[:1], passes=1, seed=seed) for seed in (1, 2)]
-    assert (means[0] - means[1]).abs().mean() < 0.5 * (single[0].mean_NKHW - single[1].mean_NKHW).abs().mean()
-    assert not single[0].variance_NKHW.any()
-
-
-@pytest.mark.parametrize("passes", [0, -1, 1.5, True])
-def test_passes_are_a_whole_number(passes: object) -> None:
-    with pytest.raises(InputError, match=rf"passes: expected a whole number of at least 1, found {passes}"):
-        sampled_probabilities(bayesian(), IMAGES, passes=passes, seed=0)
+    means = [sampled(model, 30, seed).mean for seed in (1, 2)]
+    single = [asked(model, seed) for seed in (1, 2)]
+    assert (means[0] - means[1]).abs().mean() < 0.5 * (single[0] - single[1]).abs().mean()
 
 
 def test_a_model_without_dropout_is_refused() -> None:
     for model in (models.create("segnet_basic", 2, width=2), models.create("bayesian_segnet", 2, dropout=0.0)):
         with pytest.raises(InputError, match="SegNet: has no dropout, so that all passes would say the same"):
-            sampled_probabilities(model, IMAGES, passes=2, seed=0)
+            sampled_pass(model, IMAGES, seed=0)

@@ -61,6 +61,39 @@ def test_the_four_panels_hold_image_truth_prediction_and_errors() -> None:
     assert max(pixel(right, below, 9, 0)) < 110  # an unlabelled one is dark
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_what_a_model_is_unsure_of_is_a_panel_more(labelled: bool) -> None:
+    """Of a tall image, whose panels stand in one row: black where it is sure, white where it is least so."""
+    image, prediction, labels = example(60, 20)
+    uncertainty = np.zeros((60, 20), dtype=np.float32)
+    uncertainty[10:, 4], uncertainty[10:, 5] = 0.02, 0.01
+    truth = labels if labelled else None
+    arguments = {"classes": CLASSES, "ignore_index": 255, "title": "a"}
+    sheet = picture(draw(image, prediction, truth, uncertainty_HW=uncertainty, **arguments))
+    panel = 2 + 2 * labelled  # those before it
+    left, top = MARGIN + panel % 4 * (160 + GAP), TOP + panel // 4 * (TEXT_SIZE + 6 + 480 + GAP)
+    shown = sheet[top : top + 480, left : left + 160]
+    assert shown[0, 0].tolist() == [0, 0, 0]
+    assert shown[200, 4 * 8 + 4].tolist() == [255, 255, 255]
+    red, green, blue = shown[200, 5 * 8 + 4].tolist()
+    assert red == 255 > green > blue == 0
+    sure = picture(draw(image, prediction, truth, uncertainty_HW=0 * uncertainty, **arguments))
+    assert not sure[top : top + 480, left : left + 160].any()
+    with pytest.raises(InputError, match=r"a: uncertainty is \(60, 19\), the image \(60, 20\); they must be equal"):
+        draw(image, prediction, truth, uncertainty_HW=uncertainty[:, 1:], **arguments)
+
+
+def test_a_thin_uncertain_edge_of_a_large_image_is_not_lost() -> None:
+    image, prediction, labels = example(960, 1280)
+    uncertainty = np.zeros((960, 1280), dtype=np.float32)
+    uncertainty[:, 601] = 0.1
+    sheet = picture(
+        draw(image, prediction, labels, uncertainty_HW=uncertainty, classes=CLASSES, ignore_index=255, title="a")
+    )
+    below = TOP + 2 * (TEXT_SIZE + 6 + 360 + GAP)
+    assert sheet[below : below + 360, MARGIN : MARGIN + 480].any(axis=2).all(axis=0).sum() == 1
+
+
 def test_the_same_arguments_give_the_same_bytes() -> None:
     arguments = {"classes": CLASSES, "ignore_index": 255, "title": "a"}
     assert draw(*example(), **arguments) == draw(*example(), **arguments)

@@ -57,6 +57,26 @@ def test_mlflow_shows_what_was_counted(home: Path, night: Told) -> None:
     assert runs["kmeans"].data.params["options.clusters"] == "32"
 
 
+def test_each_model_lists_the_libraries_that_it_needs_itself(home: Path, night: Told) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
+    runs = {run.info.run_id: label for label, run in runs_of(client, "toy-classical").items()}
+    experiment = client.get_experiment_by_name("toy-classical").experiment_id
+    listed = {
+        runs[model.source_run_id]: set(_names(Path(model.artifact_location) / "requirements.txt"))
+        for model in client.search_logged_models([experiment])
+    }
+    ours = {"scikit-image", "scikit-learn", "threadpoolctl", "opencv-python-headless", "timm"}
+    assert {label: names & ours for label, names in listed.items()} == {
+        "unet": set(),
+        **{label: {"scikit-image"} for label in BASELINES},
+        **{label: {"scikit-image", "scikit-learn", "threadpoolctl"} for label in ("kmeans", "spectral_superpixels")},
+    }
+
+
+def _names(file: Path) -> list[str]:
+    return [line.partition("==")[0] for line in file.read_text().split()]
+
+
 def test_the_champion_is_served_and_says_what_its_method_says(home: Path, night: Told) -> None:
     with surroundings(home):
         _, found = nights.last("toy-classical")

@@ -208,6 +208,10 @@ def test_what_cannot_be_counted_is_named() -> None:
         ({"inference": InferenceConfig(mirror=True)}, r"scales \[1.0\] and mirror"),
         ({"inference": InferenceConfig(scales=(2.0,))}, r"takes one of scale 1"),
         ({"inference": InferenceConfig(crf=CrfConfig())}, r"train: inference.crf is set: .* objects; leave it out"),
+        (
+            {"inference": InferenceConfig(samples=4)},
+            r"train: inference.samples is 4: of objects .*; leave it out",
+        ),
     ],
 )
 def test_what_a_recipe_asks_in_vain_is_refused(keys: dict[str, Any], message: str) -> None:

@@ -20,6 +20,7 @@ SHARED = (  # what several tasks are made of
     "painting",
     "pixel_losses",
     "queries",
+    "memory",
     "refusals",
     "regions",
     "thing_maps",

@@ -1,5 +1,6 @@
 """Registered versions by their weights, aliases and descriptions."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -9,13 +10,20 @@ import pytest
 from segpipe import tracking
 from segpipe.errors import CorruptError, InputError, UnreachableError
 from segpipe.tracking import RunRef
+from segpipe.tracking.model_folder import REQUIREMENTS
 from tests.fixtures.example_reports import eval_report
 from tests.fixtures.mlflow_store import FORM, make_bundle
 
 
-def register(run: RunRef, name: str, bundle_uri: str) -> int:
+def register(run: RunRef, name: str, bundle_uri: str, requires: tuple[str, ...] = ()) -> int:
     return tracking.register(
-        run, name=name, bundle_uri=bundle_uri, tags={"arch": "fcn"}, description="mIoU 0.5", form=FORM
+        run,
+        name=name,
+        bundle_uri=bundle_uri,
+        tags={"arch": "fcn"},
+        description="mIoU 0.5",
+        form=FORM,
+        requires=requires,
     )
 
 
@@ -102,6 +110,23 @@ def test_nothing_in_the_model_folder_is_a_pickle(open_run, tmp_path: Path) -> No
     assert all("==" in line for line in requirements)
 
 
+def test_what_a_model_requires_is_listed_with_what_all_do(
+    open_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, version_of = open_run("a"), importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"timm": "1.2.3+cu"}.get(name) or version_of(name))
+    register(run, "listed", make_bundle(tmp_path)[0], requires=("timm",))
+    (model,) = logged_models(run)
+    listed = (Path(model.artifact_location) / "requirements.txt").read_text().split()
+    assert [line.partition("==")[0] for line in listed] == [*REQUIREMENTS, "timm"]
+    assert listed[-1] == "timm==1.2.3"
+
+
+def test_what_is_not_installed_cannot_be_required(open_run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no-such-package: the model needs it, and it is not installed where"):
+        register(open_run("a"), "lacking", make_bundle(tmp_path)[0], requires=("no-such-package",))
+
+
 def test_aliases(open_run, store: str, tmp_path: Path) -> None:
     run = open_run("a")
     assert tracking.alias_version(store, "aliased", "champion") is None
@@ -130,7 +155,7 @@ def test_a_model_of_a_run_is_registered_without_a_second_copy(open_run, store: s
     assert not tracking.has_model(run, bundle.weights_sha256)
     assert tracking.registered_version(store, "logged", bundle.weights_sha256) is None
     for _ in range(2):
-        tracking.log_model(run, bundle_uri=folder, tags={"arch": "fcn"}, form=FORM)
+        tracking.log_model(run, bundle_uri=folder, tags={"arch": "fcn"}, form=FORM, requires=())
     assert tracking.has_model(run, bundle.weights_sha256)
     assert register(run, "logged", folder) == 1
     assert tracking.registered_version(store, "logged", bundle.weights_sha256) == 1

@@ -33,7 +33,8 @@ def test_a_server_is_used_and_its_death_is_survived(tmp_path: Path, monkeypatch:
         )
         bundle, _ = make_bundle(tmp_path / "run")
         for _ in range(2):
-            assert tracking.register(run, name="m", bundle_uri=bundle, tags={}, description="d", form=FORM) == 1
+            noted = {"tags": {}, "description": "d", "form": FORM, "requires": ()}
+            assert tracking.register(run, name="m", bundle_uri=bundle, **noted) == 1
         tracking.set_alias(uri, "m", "champion", 1)
         assert tracking.alias_version(uri, "m", "champion") == 1
         assert tracking.alias_version(uri, "m", "challenger") is None

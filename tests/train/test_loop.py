@@ -249,6 +249,23 @@ def test_validation_goes_without_the_crf(job: TrainJob, monkeypatch: pytest.Monk
     ]
 
 
+def test_validation_takes_no_samples(job: TrainJob) -> None:
+    """A pass with dropout off chooses the epoch as well, at a fortieth of the time."""
+    options = {"arch": "bayesian_segnet", "options": {"backbone": "vgg16_bn_slim"}}
+    found = [
+        train(
+            replace(
+                job,
+                run=small_run(epochs=1, inference=InferenceConfig(samples=samples)).model_copy(update=options),
+                run_uri=f"{job.run_uri}-{samples}",
+            )
+        )
+        for samples in (0, 3)
+    ]
+    assert found[0].best_value == found[1].best_value
+    assert [checkpoint.load_bundle(result.model_uri).inference.samples for result in found] == [0, 3]
+
+
 def test_accumulation_is_the_mean_over_its_micro_batches(job: TrainJob) -> None:
     """Without batch statistics in play (one step, the loss before it) the two are the same up to rounding."""
     at_once = train(replace(job, run=small_run(epochs=1, batch_size=4)))

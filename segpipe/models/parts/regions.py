@@ -38,7 +38,7 @@ from segpipe.errors import InputError
 from segpipe.models.parts.backbones import Backbone
 from segpipe.models.parts.layers import BatchNorm2d
 from segpipe.models.parts.pyramid import FeaturePyramid
-from segpipe.models.spec import RegionOutput, Regions, RegionTarget
+from segpipe.models.spec import Held, RegionOutput, Regions, RegionTarget
 
 SIZE_DIVISOR = 32
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -49,6 +49,8 @@ ANCHORS_DIFFER = (
     "rounded down; the paper's lie 2**i pixels apart. Sides are padded to multiples of 32 alone: in an image of 96 the "
     "anchors of P6 are 48 pixels apart instead of 64"
 )
+# 76 million numbers were seen for the regions of an image, whatever its size (Mask R-CNN with all that it may find).
+HELD = Held(image=80_000_000)
 # Names of the levels that regions are pooled from, as torchvision counts them.
 POOLED_LEVELS = ("0", "1", "2", "3")
 
