@@ -103,8 +103,8 @@ def refined(batch: Batch, given_NKHW: Tensor, crf: CrfSettings) -> Tensor:
 
 
 def passes(bundle: ModelBundle, size: tuple[int, int]) -> dict[tuple[int, int], int]:
-    """How often an image of `size` (H, W) enters the model, by the (h, w) at which it does: every view, sample by sample
-    and window by window where these are asked."""
+    """How often an image of `size` (H, W) enters the model, by the (h, w) at which it does: every view, sample by
+    sample and window by window where these are asked."""
     found, inference = Counter[tuple[int, int]](), bundle.inference
     window, is_cut = inference.window, _is_cut(bundle, size)
     for scale in inference.scales:

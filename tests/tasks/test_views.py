@@ -210,6 +210,6 @@ def test_the_passes_that_are_told_are_those_that_are_made(
     asked = bundle(inference=Inference(scales=scales, mirror=mirror, window=window), input_scale=input_scale)
     made = Counter[tuple[int, int]]()
     hook = network.register_forward_pre_hook(lambda _, inputs: made.update([tuple(inputs[0].shape[-2:])]))
-    class_ids(network, noise(1, *size), asked)
+    look(network, noise(1, *size), asked)
     hook.remove()
     assert passes(asked, size) == made
