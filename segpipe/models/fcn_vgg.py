@@ -23,6 +23,7 @@ Letter legend: N batch, K classes, H W image size, C channels, h w size of a map
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from torch import Tensor, nn
@@ -41,26 +42,30 @@ CROP = {32: 19, 16: 27, 8: 31}
 CROP_POOL4, CROP_POOL3 = 5, 9
 ALEXNET_CROP = 18
 ALEXNET_KERNEL = 63  # of its upsampling by 32
-AT_ONCE_SCALES = (0.01, 0.0001)  # of pool4 and pool3
+# The authors' factors on what `score_pool4` and `score_pool3` see, for Caffe's images in 0..255. Normalised images are
+# 57 times smaller; and AdamW's steps, of one size whatever the gradient, do not reach weights of 10,000.
+AT_ONCE_SCALES = {"scale_pool4": 0.01, "scale_pool3": 0.0001}
 
 
 class FCN(nn.Module):
     """Maps images_NCHW (normalised, any H, W >= 1) to DenseOutput without auxiliary logits.
 
-    `finest` is the stride of the finest scores: 32, 16 or 8. `at_once` scales the skips' inputs down and fixes all
-    upsampling, so that the three streams are trained together.
+    `finest` is the stride of the finest scores: 32, 16 or 8. `scales`, of pool4 and pool3, make the at-once form: the
+    skips' inputs are scaled and all upsampling is fixed, so that the three streams are trained together.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, finest: int, at_once: bool) -> None:
+    def __init__(
+        self, backbone: Backbone, num_classes: int, *, finest: int, scales: tuple[float, float] | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.score_fr = _score(backbone.channels[-1], num_classes)
-        self.scales = AT_ONCE_SCALES if at_once else (1.0, 1.0)
+        self.scales = scales or (1.0, 1.0)
         if finest <= 16:
-            self.upscore2 = _double(num_classes, fixed=at_once)
+            self.upscore2 = _double(num_classes, fixed=scales is not None)
             self.score_pool4 = _score(backbone.channels[1], num_classes)
         if finest == 8:
-            self.upscore_pool4 = _double(num_classes, fixed=at_once)
+            self.upscore_pool4 = _double(num_classes, fixed=scales is not None)
             self.score_pool3 = _score(backbone.channels[0], num_classes)
         self.finest = finest
         shallow = backbone.name == "alexnet"
@@ -122,19 +127,22 @@ def _backbone(name: str, *, in_channels: int, fc_channels: int) -> Backbone:
     return backbone
 
 
-def build(
-    finest: int, *, num_classes: int, in_channels: int, backbone: str, fc_channels: int, at_once: bool = False
-) -> FCN:
-    """An FCN whose scores are zero and whose other weights are random.
+def build(finest: int, *, num_classes: int, in_channels: int, backbone: str, fc_channels: int, **scales: float) -> FCN:
+    """An FCN whose scores are zero and whose other weights are random; with `AT_ONCE_SCALES` the at-once form.
 
-    Raises InputError on a backbone that is no VGG (or, at stride 32, AlexNet), and on fewer than one fc channel.
+    Raises InputError on a backbone that is no VGG (or, at stride 32, AlexNet), on fewer than one fc channel, and on a
+    scale that is not above 0 or no number.
     """
     known = (*vgg.LAYOUTS, "alexnet") if finest == 32 else tuple(vgg.LAYOUTS)
     if backbone not in known:
         raise InputError(f"backbone: {backbone!r} is not one of {', '.join(known)}, which this FCN is made of")
     check_counts(fc_channels=fc_channels)
+    for option, scale in scales.items():
+        if not 0 < scale < math.inf:
+            raise InputError(f"{option}: expected a number above 0, found {scale!r}")
     body = _backbone(backbone, in_channels=in_channels, fc_channels=fc_channels)
-    return FCN(body, num_classes, finest=finest, at_once=at_once)
+    at_once = (scales["scale_pool4"], scales["scale_pool3"]) if scales else None
+    return FCN(body, num_classes, finest=finest, scales=at_once)
 
 
 DIFFERS = (
@@ -149,7 +157,9 @@ _ALEXNET = (
     "backbone=alexnet is torchvision's, without local response norm and groups of channels; the authors' is CaffeNet"
 )
 _AT_ONCE = (
-    "the at-once form is the authors' code, not the paper: all upsampling fixed, pool4 scaled by 0.01, pool3 by 1e-4"
+    "the at-once form is the authors' code, not the paper: all upsampling fixed, pool4 scaled by 0.01, pool3 by 1e-4. "
+    "These are made for their images in 0..255; from normalised ones the skips then say next to nothing, unless "
+    "scale_pool4 and scale_pool3 are set higher"
 )
 
 
@@ -187,8 +197,8 @@ def _spec(
         task=Task.SEMANTIC,
         output=DenseOutput,
         paper=papers.FCN,
-        build=partial(build, finest, at_once=at_once),
-        options={"backbone": "vgg16", "fc_channels": 4096},
+        build=partial(build, finest),
+        options={"backbone": "vgg16", "fc_channels": 4096} | (AT_ONCE_SCALES if at_once else {}),
         tiny=small,
         size_divisor=1,
         differs=(*DIFFERS, *differs),

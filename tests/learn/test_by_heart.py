@@ -41,7 +41,7 @@ def test_the_eight_windows_show_every_class_and_large_things_alone() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_eight_images_are_learnt_by_heart(name: str, record_property) -> None:
-    pupil, started = Pupil(name, RECIPES.get(name, Recipe())), time.perf_counter()
+    pupil, started = Pupil(name, RECIPES.get(name, Recipe())), time.process_time()
     losses, known = list[float](), 0.0
     enough = by_heart.ENOUGH * (by_heart.best_of_cells(pupil) if pupil.recipe.coarse else 1.0)
     for loss in pupil.steps():
@@ -49,6 +49,6 @@ def test_eight_images_are_learnt_by_heart(name: str, record_property) -> None:
         if len(losses) % LOOK_EVERY == 0 and (known := max(known, pupil.knows())) > enough:
             break
     parameters = sum(parameter.numel() for parameter in pupil.model.parameters())
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     record_property(learnt.PROPERTY, [name, parameters, len(losses), known, enough, seconds])
     assert known > enough, f"{name}: {known:.3f} after {len(losses)} steps, loss {losses[0]:.2f} to {losses[-1]:.3f}"

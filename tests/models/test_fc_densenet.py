@@ -95,6 +95,63 @@ def test_the_way_up_meets_the_skip_at_an_even_and_an_odd_size(size: int) -> None
     assert found.shape == (1, 1, size, size)
 
 
+def in_training(*, dropout: float) -> FCDenseNet:
+    torch.manual_seed(0)
+    return models.create("fc_densenet56", 2, growth=2, width=4, dropout=dropout).train()
+
+
+def statistics(model: FCDenseNet) -> dict[str, Tensor]:
+    return {key: value for key, value in model.named_buffers() if not key.endswith("num_batches_tracked")}
+
+
+def test_statistics_are_those_of_a_pass_without_dropout() -> None:
+    """Behind dropout a norm sees more variance than there is in evaluation."""
+    images_NCHW = torch.randn(2, 3, 64, 64)
+    with_dropout, without = in_training(dropout=0.2), in_training(dropout=0.0)
+    assert not torch.equal(with_dropout(images_NCHW).logits_NKHW, without(images_NCHW).logits_NKHW)
+    for key, value in statistics(without).items():
+        assert value.unique().numel() > 1, key
+        assert torch.equal(statistics(with_dropout)[key], value), key
+
+
+def test_taking_statistics_leaves_every_module_as_it_was() -> None:
+    model = in_training(dropout=0.2)
+    model.ups[0].block.layers[0][3].eval()
+    modes = [module.training for module in model.modules()]
+    model(torch.randn(2, 3, 64, 64))
+    assert [module.training for module in model.modules()] == modes
+    assert {module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)} == {0.0}
+
+
+def test_statistics_rest_in_evaluation() -> None:
+    model = in_training(dropout=0.2).eval()
+    before = {key: value.clone() for key, value in statistics(model).items()}
+    model(torch.randn(2, 3, 64, 64))
+    assert all(torch.equal(value, before[key]) for key, value in statistics(model).items())
+
+
+def test_the_gradient_comes_through_the_pass_with_dropout_in_bfloat16() -> None:
+    """Autocast keeps the weights that it has cast: those of a pass without gradient would give none."""
+    model = in_training(dropout=0.2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(torch.randn(2, 3, 64, 64)).logits_NKHW.square().mean()
+    loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.backbone.conv.parameters())
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # torch's compiler looks at all
+def test_it_trains_when_compiled() -> None:
+    """`train.compile`: the pass for the statistics stays out of what is compiled, and takes the same ones."""
+    torch._dynamo.reset()
+    plain, compiled = in_training(dropout=0.2), in_training(dropout=0.2)
+    images_NCHW = torch.randn(2, 3, 32, 32)
+    torch.compile(compiled, backend="eager")(images_NCHW).logits_NKHW.sum().backward()
+    plain(images_NCHW)
+    assert all(torch.equal(statistics(compiled)[key], value) for key, value in statistics(plain).items())
+
+
 def test_a_small_image_is_padded_and_a_large_one_is_not() -> None:
     sizes: list[tuple[int, ...]] = []
     model = models.create("fc_densenet56", 2, growth=1, width=1).eval()

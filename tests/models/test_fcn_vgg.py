@@ -202,6 +202,18 @@ def test_at_once_scales_what_the_skips_see() -> None:
         )
 
 
+def test_at_once_scales_can_be_set() -> None:
+    model = models.create("fcn8s_at_once", 3, backbone="vgg16_slim", fc_channels=16, scale_pool4=1.0, scale_pool3=0.5)
+    assert isinstance(model, FCN)
+    assert model.scales == (1.0, 0.5)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_of_nothing_is_refused(scale: float) -> None:
+    with pytest.raises(InputError, match=r"scale_pool3: expected a number above 0, found"):
+        models.create("fcn8s_at_once", 3, backbone="vgg16_slim", fc_channels=16, scale_pool3=scale)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_scores_begin_at_zero_and_the_last_upsampling_is_fixed(name: str) -> None:
     model = models.create(name, 3, backbone="vgg16_slim", fc_channels=16)
