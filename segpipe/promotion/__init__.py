@@ -4,12 +4,12 @@ writes down what it said, and races safely.
 Stands after `leaderboard.py`; `stages/promote.py` calls it and then mirrors the result to the registry.
 """
 
-from segpipe.promotion.comparison import ClassChange, Comparison
+from segpipe.promotion.comparison import ClassScores, Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge
 from segpipe.promotion.ledger import Record, champion, decide, history
 
 __all__ = [
-    "ClassChange",
+    "ClassScores",
     "Comparison",
     "Contender",
     "Record",

@@ -58,7 +58,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassChange:
+class ClassScores:
     """A class's score by champion and challenger, 0..1; None where nothing of it was to be scored."""
 
     name: str
@@ -66,16 +66,21 @@ class ClassChange:
     challenger: float | None
 
     @property
-    def fall(self) -> float:
-        """How much worse the challenger is; 0 where one of the scores is not defined."""
-        return 0.0 if self.champion is None or self.challenger is None else self.champion - self.challenger
+    def delta(self) -> float | None:
+        """Challenger minus champion; None where one of the scores is not defined."""
+        return None if self.champion is None or self.challenger is None else self.challenger - self.champion
+
+    @property
+    def row(self) -> tuple[str, float | None, float | None, float | None]:
+        """For a table: name, the champion's score, the challenger's, how much more that is."""
+        return self.name, self.champion, self.challenger, self.delta
 
 
-def changes(challenger: EvalReport, champion: EvalReport) -> tuple[ClassChange, ...]:
+def changes(challenger: EvalReport, champion: EvalReport) -> tuple[ClassScores, ...]:
     """Every class's scores, in the order of the dataset."""
     name = CLASS_SCORES[champion.count_names] or champion.primary
     return tuple(
-        ClassChange(
+        ClassScores(
             name=each, champion=champion.per_class[each].get(name), challenger=challenger.per_class[each].get(name)
         )
         for each in champion.classes

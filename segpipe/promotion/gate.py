@@ -15,7 +15,7 @@ from typing import Literal
 from segpipe import leaderboard
 from segpipe.promotion.comparison import (
     LEAST_IMAGES,
-    ClassChange,
+    ClassScores,
     Comparison,
     changes,
     compare,
@@ -65,7 +65,7 @@ class Verdict:
     number: int = 0
     at: str = ""
     comparison: Comparison | None = field(default=None, metadata=LATER)
-    changes: tuple[ClassChange, ...] = field(default=(), metadata=LATER)
+    changes: tuple[ClassScores, ...] = field(default=(), metadata=LATER)
 
 
 def judge(challenger: EvalReport, champion: EvalReport | None, rules: Rules) -> Verdict:
@@ -79,7 +79,7 @@ def judge(challenger: EvalReport, champion: EvalReport | None, rules: Rules) -> 
     previous = None if champion is None else contender(champion)
     fault = next(_faults(challenger, champion), None)
     comparison: Comparison | None = None
-    found: tuple[ClassChange, ...] = ()
+    found: tuple[ClassScores, ...] = ()
     if fault:
         passed, reason = False, fault
     elif champion is None:
@@ -117,7 +117,7 @@ def _is_better(
     challenger: EvalReport,
     champion: EvalReport,
     comparison: Comparison,
-    found: tuple[ClassChange, ...],
+    found: tuple[ClassScores, ...],
     rules: Rules,
 ) -> tuple[bool, str]:
     """Whether the challenger takes over, and a sentence why."""
@@ -140,7 +140,7 @@ def _is_better(
         return False, f"{better}, but not surely by more than the margin of {rules.margin:g}"
     for change in found:
         limit = rules.max_falls.get(change.name, rules.max_fall)
-        if limit is not None and change.fall > limit:
+        if limit is not None and change.delta is not None and -change.delta > limit:
             fell = f"{change.name} falls from {change.champion:.4f} to {change.challenger:.4f}"
             return False, f"{better}, but {fell}, by more than the {limit:g} that it may"
     return (

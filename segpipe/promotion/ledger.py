@@ -15,7 +15,7 @@ from typing import Literal
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, IncomparableError
-from segpipe.promotion.comparison import ClassChange, Comparison
+from segpipe.promotion.comparison import ClassScores, Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge, refuse
 from segpipe.reports import from_plain, to_plain
 from segpipe.types import LATER, EvalReport
@@ -75,7 +75,7 @@ class Record:
     max_fall: float | None = field(default=None, metadata=LATER)
     max_falls: Mapping[str, float] | None = field(default=None, metadata=LATER)
     comparison: Comparison | None = field(default=None, metadata=LATER)
-    changes: tuple[ClassChange, ...] = field(default=(), metadata=LATER)
+    changes: tuple[ClassScores, ...] = field(default=(), metadata=LATER)
 
 
 def decide(
