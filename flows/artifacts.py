@@ -31,8 +31,25 @@ def show_verdict(experiment: str, verdict: Verdict, failures: Mapping[str, str])
     """Who is champion, and why; what was not there to be judged."""
     champion = verdict.champion.label if verdict.champion else "nobody yet"
     failed = [f"- **{label}** failed: {message}" for label, message in failures.items()]
-    story = [f"## {verdict.outcome}", "", verdict.reason, "", f"Champion: **{champion}**", "", *failed]
+    story = [
+        f"## {verdict.outcome}",
+        "",
+        verdict.reason,
+        "",
+        f"Champion: **{champion}**",
+        "",
+        *failed,
+        *_classes(verdict),
+    ]
     create_markdown_artifact("\n".join(story), key=_key("verdict", experiment), description="Who is champion, and why")
+
+
+def _classes(verdict: Verdict) -> list[str]:
+    """What became of every class, as the lines of a table; none where nothing was compared."""
+    found = [each.row for each in verdict.changes]
+    rows = [[name, *("" if score is None else f"{score:.4f}" for score in scores)] for name, *scores in found]
+    head = ["", "| class | champion | challenger | change |", "|---|---:|---:|---:|"] if rows else []
+    return [*head, *("| " + " | ".join(cells) + " |" for cells in rows)]
 
 
 def show_retrain(result: RetrainResult, picture: bytes | None) -> None:

@@ -3,14 +3,15 @@
 import itertools
 import math
 import random
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from segpipe.promotion import is_better, judge
-from segpipe.types import Task
-from tests.fixtures.example_reports import scored
+from segpipe.promotion import Rules, judge
+from segpipe.types import EvalReport, Task
+from tests.fixtures.example_reports import PIXELS, scored
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from tests.fixtures.example_reports import scored
 def test_a_challenger_must_exceed_the_champion_by_more_than_the_margin(
     challenger: float, margin: float, outcome: str
 ) -> None:
-    verdict = judge(scored(challenger, "new"), scored(0.5, "old"), floor=0.9, margin=margin)
+    verdict = judge(scored(challenger, "new"), scored(0.5, "old"), Rules(floor=0.9, margin=margin))
     assert verdict.outcome == outcome
     assert verdict.delta == pytest.approx(challenger - 0.5)
     assert verdict.previous is not None
@@ -32,14 +33,15 @@ def test_a_challenger_must_exceed_the_champion_by_more_than_the_margin(
 def test_a_tie_with_the_margin_is_not_decided_by_binary_rounding() -> None:
     for percent in range(95):
         old, new = percent / 100, (percent + 5) / 100
-        assert not is_better(scored(new), scored(old), 0.05)[0], (old, new)
+        verdict = judge(scored(new, "new"), scored(old, "old"), Rules(margin=0.05))
+        assert verdict.outcome == "kept", (old, new)
 
 
 def test_the_first_champion_must_reach_the_floor() -> None:
-    low = judge(scored(0.59, "low"), None, floor=0.6, margin=0.5)
+    low = judge(scored(0.59, "low"), None, Rules(floor=0.6, margin=0.5))
     assert (low.outcome, low.champion, low.delta) == ("refused", None, None)
     assert low.reason == "low (miou 0.5900) would be the first champion, but is below the floor of 0.6"
-    exact = judge(scored(0.6, "exact"), None, floor=0.6, margin=0.5)
+    exact = judge(scored(0.6, "exact"), None, Rules(floor=0.6, margin=0.5))
     assert exact.outcome == "promoted"
     assert exact.champion == exact.challenger
     assert exact.reason.endswith("reaches the floor of 0.6; sky everywhere would score 0.2500")
@@ -54,8 +56,8 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "missing class": ({"per_class": {"sky": {"iou": 0.9}}}, "'car'"),
     "other classes": ({"per_class": {"sky": {"iou": 0.9}, "tram": {"iou": 0.9}}}, "'car'"),
     "other truth": ({"truth_counts": (5, 4)}, "different truths"),
-    "other samples": ({"sample_ids": ("a", "c")}, "different samples (b)"),
-    "other order": ({"sample_ids": ("b", "a")}, "in another order"),
+    "other samples": ({"sample_ids": tuple("acdefghi")}, "different samples (b)"),
+    "other order": ({"sample_ids": tuple("bacdefgh")}, "in another order"),
     "fewer samples": ({"sample_ids": ("a",)}, "different samples (b)"),
     "other version": ({"dataset_version": "v2"}, "dataset_version is 'v2'"),
     "other split": ({"split": "val"}, "split is 'val'"),
@@ -68,14 +70,14 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", UNFIT)
 def test_an_unfit_challenger_is_refused_however_good_it_looks(name: str) -> None:
     changes, named = UNFIT[name]
-    verdict = judge(replace(scored(0.9, "new"), **changes), scored(0.5, "old"), floor=0.0, margin=0.0)
+    verdict = judge(replace(scored(0.9, "new"), **changes), scored(0.5, "old"), Rules())
     assert (verdict.outcome, verdict.delta) == ("refused", None)
     assert verdict.champion == verdict.previous
     assert named in verdict.reason
 
 
 def test_a_broken_report_of_the_champion_promotes_nobody() -> None:
-    verdict = judge(scored(0.9, "new"), scored(math.nan, "old"), floor=0.0, margin=0.0)
+    verdict = judge(scored(0.9, "new"), scored(math.nan, "old"), Rules())
     assert verdict.outcome == "refused"
     assert "old has value = nan" in verdict.reason
 
@@ -86,7 +88,90 @@ def test_of_a_hundred_generated_pairs_only_fit_and_better_challengers_pass() -> 
         old, new, margin = rng.randrange(100), rng.randrange(100), rng.choice([0, 1, 5])
         new = old if i % 7 == 0 else new
         challenger = replace(scored(new / 100, "new"), **(UNFIT[fault][0] if fault else {}))
-        verdict = judge(challenger, scored(old / 100, "old"), floor=0.0, margin=margin / 100)
+        verdict = judge(challenger, scored(old / 100, "old"), Rules(margin=margin / 100))
         should_pass = fault is None and new - old > margin
         assert (verdict.outcome == "promoted") == should_pass, (i, fault, old, new, margin, verdict)
         assert (verdict.outcome == "refused") == (fault is not None), (i, fault, verdict)
+
+
+def uneven(shares: list[float], label: str, **changes: Any) -> EvalReport:
+    """A report of images of one class each, with these scores."""
+    sides = [(round(share * PIXELS), PIXELS, round(share * PIXELS)) for share in shares]
+    value = sum(right for right, _, _ in sides) / len(sides) / PIXELS
+    counts = tuple((side, side) for side in sides)
+    ids = tuple(f"image{place}" for place in range(len(shares)))
+    told = {"sample_counts": counts, "sample_ids": ids, "groups": ids, "num_samples": len(ids), **changes}
+    return scored(value, label, **told)
+
+
+def test_a_difference_that_may_be_luck_keeps_the_champion() -> None:
+    lucky = judge(
+        uneven([0.9, 0.3, 0.5, 0.5, 0.5, 0.52], "new"), uneven([0.5, 0.4, 0.5, 0.5, 0.5, 0.5], "old"), Rules()
+    )
+    assert lucky.outcome == "kept"
+    assert lucky.comparison is not None
+    assert lucky.comparison.low < 0 < lucky.comparison.delta < lucky.comparison.high
+    assert "not surely by more than the margin of 0" in lucky.reason
+    assert f"({lucky.comparison.low:+.4f} to {lucky.comparison.high:+.4f})" in lucky.reason.replace(
+        "95 % interval ", ""
+    )
+
+
+def test_a_small_difference_in_every_image_is_no_luck() -> None:
+    old = [0.2, 0.9, 0.5, 0.7, 0.4, 0.8, 0.3, 0.6]
+    sure = judge(uneven([share + 0.01 for share in old], "new"), uneven(old, "old"), Rules())
+    assert sure.outcome == "promoted"
+    assert sure.delta == pytest.approx(0.01)
+    assert sure.comparison is not None
+    assert (sure.comparison.low, sure.comparison.high) == pytest.approx((0.01, 0.01))
+
+
+def test_five_images_cannot_tell_skill_from_luck() -> None:
+    kept = judge(uneven([0.6] * 5, "new"), uneven([0.5] * 5, "old"), Rules())
+    assert kept.outcome == "kept"
+    assert "5 images, fewer than 6, cannot tell that from luck" in kept.reason
+    assert judge(uneven([0.6] * 6, "new"), uneven([0.5] * 6, "old"), Rules()).outcome == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("rules", "outcome"),
+    [
+        (Rules(), "promoted"),
+        (Rules(max_fall=0.2), "promoted"),
+        (Rules(max_fall=0.05), "kept"),
+        (Rules(max_fall=0.05, max_falls={"car": 0.2}), "promoted"),
+        (Rules(max_fall=0.2, max_falls={"car": 0.01}), "kept"),
+    ],
+)
+def test_no_class_may_fall_too_far(rules: Rules, outcome: str) -> None:
+    counts = (((8000, PIXELS, 8000), (4000, PIXELS, 4000)),) * 8
+    new = scored(0.6, "new", sample_counts=counts, per_class={"sky": {"iou": 0.8}, "car": {"iou": 0.4}})
+    verdict = judge(new, scored(0.5, "old"), rules)
+    assert verdict.outcome == outcome
+    if outcome == "kept":
+        assert "but car falls from 0.5000 to 0.4000, by more than the 0." in verdict.reason
+    assert [(change.name, change.champion, change.challenger) for change in verdict.changes] == [
+        ("sky", 0.5, 0.8),
+        ("car", 0.5, 0.4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"value": 0.9}, "miou = 0.900000, and what it counted in its images comes to 0.700000"),
+        (
+            {"sample_counts": (((1, 2, 2), (1, 2, 2)),) * 7},
+            r"counts of shape \(7, 2, 3\), expected finite ones of \(8, 2, 3\)",
+        ),
+        ({"sample_counts": (((1, 2, 2), (1, 2)),) * 8}, "evidence of uneven length"),
+        ({"count_names": ("hits",)}, "counts hits in each image, of which no score is made"),
+        ({"count_names": ("truths",)}, r"counts of shape \(8, 2, 3\)"),
+    ],
+)
+def test_a_score_that_its_evidence_does_not_bear_out_is_refused(changes: dict[str, Any], named: str) -> None:
+    new = replace(scored(0.7, "new"), **changes)
+    for champion in (scored(0.5, "old"), None):
+        verdict = judge(new, champion, Rules())
+        assert verdict.outcome == "refused"
+        assert re.search(named, verdict.reason)

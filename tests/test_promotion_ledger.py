@@ -16,7 +16,7 @@ import pytest
 
 from segpipe import storage
 from segpipe.errors import CorruptError, IncomparableError
-from segpipe.promotion import Record, Verdict, champion, decide, history
+from segpipe.promotion import Record, Rules, Verdict, champion, decide, history
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
 
@@ -34,8 +34,8 @@ def shelf(*reports: EvalReport) -> Callable[[Record], EvalReport]:
     return report_of
 
 
-def promote(ledger: Path, report: EvalReport, *others: EvalReport, **settings: float) -> Verdict:
-    return decide(str(ledger), report, shelf(*others), name="camvid", who="ann", **settings)
+def promote(ledger: Path, report: EvalReport, *others: EvalReport, **rules: Any) -> Verdict:
+    return decide(str(ledger), report, shelf(*others), name="camvid", who="ann", rules=Rules(**rules))
 
 
 def test_no_ledger_no_champion(tmp_path: Path) -> None:
@@ -60,11 +60,19 @@ def test_every_verdict_is_recorded_and_the_best_stands(tmp_path: Path) -> None:
 def test_a_record_says_everything_that_the_decision_rests_on(tmp_path: Path) -> None:
     a, b = scored(0.5, "a"), scored(0.6, "b", seconds=9.0)
     promote(tmp_path, a)
-    verdict = promote(tmp_path, b, a, floor=0.25, margin=0.0625)
+    verdict = promote(tmp_path, b, a, floor=0.25, margin=0.0625, max_fall=0.125, max_falls={"car": 0.5})
     document = json.loads((tmp_path / "000002.json").read_text())
     assert document["kind"] == "promoted"
     assert (document["name"], document["who"], document["code_version"]) == ("camvid", "ann", "0.1.0")
     assert (document["floor"], document["margin"]) == (0.25, 0.0625)
+    assert (document["max_fall"], document["max_falls"]) == (0.125, {"car": 0.5})
+    assert document["comparison"] == {
+        **{name: pytest.approx(0.1) for name in ("delta", "low", "high")},
+        "p": pytest.approx(1 / 10_001),
+        "resamples": 10_000,
+        "resampled": "images",
+    }
+    assert document["changes"][1] == {"name": "car", "champion": 0.5, "challenger": 0.6}
     assert document["previous"]["weights_sha256"] == "sha-a"
     assert document["champion"] == {
         "arch": "unet",
@@ -94,7 +102,7 @@ def test_the_same_question_is_answered_from_the_ledger(tmp_path: Path, value: fl
     assert len(history(str(tmp_path))) == 2
 
 
-@pytest.mark.parametrize("changed", ["dataset_version", "floor", "margin", "champion"])
+@pytest.mark.parametrize("changed", ["dataset_version", "floor", "margin", "max_fall", "champion"])
 def test_a_new_question_is_judged_anew(tmp_path: Path, changed: str) -> None:
     a, b, c = scored(0.5, "a"), scored(0.4, "b"), scored(0.7, "c")
     promote(tmp_path, a)
@@ -137,7 +145,7 @@ def test_a_champion_that_cannot_be_compared_stays_and_the_refusal_is_on_record(t
 def test_the_champion_itself_on_new_data_stays(tmp_path: Path) -> None:
     a = scored(0.5, "a")
     promote(tmp_path, a)
-    verdict = promote(tmp_path, replace(a, dataset_version="v2", value=0.9))
+    verdict = promote(tmp_path, scored(0.9, "a", dataset_version="v2"))
     assert (verdict.outcome, verdict.number) == ("kept", 2)
     assert verdict.reason == "a (miou 0.9000) is the champion already"
 

@@ -93,7 +93,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "crf_search": ({"types", "data", "predictions", "tasks", "metrics", "evaluate"}, {"torch"}),
     "leaderboard": ({"types", "errors"}, set()),
-    "promotion": ({"types", "errors", "storage", "leaderboard", "reports"}, set()),
+    "promotion": ({"types", "errors", "storage", "leaderboard", "reports", "metrics"}, {"numpy"}),
     "tracking": ({"types", "errors", "storage", "user"}, {"mlflow"}),
     "serving": (
         {"types", "errors", "predictions", "answers", "config", "data", "models", "tasks", "checkpoint"},

@@ -119,6 +119,13 @@ def board(console: Console, rows: Sequence[BoardRow]) -> None:
 
 def verdict(console: Console, result: Verdict) -> None:
     say(console, f"{result.outcome}: {result.reason}", MARKS[result.outcome])
+    if result.comparison is not None:
+        rows = [
+            (name, *(_number(score) for score in scores)) for name, *scores in (each.row for each in result.changes)
+        ]
+        table(console, "By class", ("class", "champion", "challenger", "change"), rows)
+        drawn = f"{result.comparison.resamples} resamples of {result.comparison.resampled}"
+        say(console, f"not better in {result.comparison.p:.2%} of {drawn}")
     if result.champion is None:
         say(console, f"{result.name} has no champion yet")
     else:

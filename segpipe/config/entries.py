@@ -46,7 +46,13 @@ class PromoteConfig(Strict):
     """When a challenger becomes champion."""
 
     floor: Fraction = Field(default=0.0, description="the first champion must reach this value of the primary metric")
-    margin: Fraction = Field(default=0.0, description="a challenger must be better by more than this")
+    margin: Fraction = Field(
+        default=0.0, description="the lower bound of how much better a challenger is must be above this"
+    )
+    max_fall: Fraction | None = Field(
+        default=0.05, description="no class may score this much less than the champion's; null: any may"
+    )
+    max_falls: dict[str, Fraction] = Field(default_factory=dict, description="the same for single classes, by name")
 
 
 class ArchitectureConfig(Strict):

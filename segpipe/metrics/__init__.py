@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segpipe.metrics.arg_max import first_maximum
 from segpipe.metrics.bootstrap import dataset_miou, interval, mean_ratio, resampling_unit
-from segpipe.metrics.bootstrap_ap import ApEvidence, ap_interval, resampled_ap
+from segpipe.metrics.bootstrap_ap import ApEvidence, ap_interval, mean_ap, resampled_ap
 from segpipe.metrics.boundary import boundary_iou, mask_boundary
 from segpipe.metrics.cityscapes import cityscapes_average_precision
 from segpipe.metrics.coco import coco_average_precision
@@ -35,6 +35,7 @@ __all__ = [
     "first_maximum",
     "interval",
     "mask_boundary",
+    "mean_ap",
     "mean_ratio",
     "paired_bootstrap",
     "paired_bootstrap_ap",

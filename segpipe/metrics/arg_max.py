@@ -8,12 +8,13 @@ Letter legend: N batch, K classes, H W image size, P pixels of a strip.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The best scores so far take 1 MiB. Images up to 512x512 are one strip: shorter ones cost more calls than they save.
 STRIP_PIXELS = 1 << 18
@@ -26,6 +27,8 @@ def first_maximum(scores_NKHW: Tensor) -> Tensor:
     As argmax(1), NaN is higher than any number. Float32 scores on CPU that lie plane by plane take the fast way; all
     others go through max(1), which on CPU is 2 to 4 times as fast as argmax(1) and picks the same class.
     """
+    import torch
+
     num_classes = scores_NKHW.shape[1]
     is_plain = scores_NKHW.device.type == "cpu" and scores_NKHW.dtype == torch.float32 and scores_NKHW.is_contiguous()
     if is_plain and num_classes <= MAX_BYTE_CLASSES:

@@ -7,16 +7,17 @@ on the order of images, the batches or the number of workers. Letter legend: N i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from segpipe.errors import InputError
-from segpipe.metrics.arrays import as_array
+from segpipe.metrics.arrays import as_array, is_tensor
 from segpipe.metrics.once import in_order, refuse_twice, refuse_unlike
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
 UINT16_VALUES = 1 << 16
@@ -33,11 +34,13 @@ def confusion_matrix(predictions: Any, labels: Any, num_classes: int, ignore_ind
         raise InputError(
             f"confusion matrix: predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} must be alike"
         )
-    if isinstance(predictions, Tensor) and predictions.is_cuda:
+    if not is_tensor(predictions):
+        return count_numpy(as_array(predictions), as_array(labels), num_classes, ignore_index)
+    import torch
+
+    if predictions.is_cuda:
         return count_torch(predictions, torch.as_tensor(labels, device=predictions.device), num_classes, ignore_index)
-    is_torch = isinstance(predictions, Tensor)
-    counts = count_numpy(as_array(predictions), as_array(labels), num_classes, ignore_index)
-    return torch.from_numpy(counts) if is_torch else counts
+    return torch.from_numpy(count_numpy(as_array(predictions), as_array(labels), num_classes, ignore_index))
 
 
 def count_numpy(
@@ -62,6 +65,8 @@ def count_numpy(
 
 def count_torch(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     """The same count by torch, on the tensors' device."""
+    import torch
+
     is_integer = not (predictions.is_floating_point() or labels.is_floating_point())
     _check_integers(is_integer, predictions.dtype, labels.dtype)
     predictions, labels = predictions.reshape(-1).long(), labels.reshape(-1).long()

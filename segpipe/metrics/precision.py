@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from segpipe.errors import InputError
+from segpipe.metrics.arrays import as_array
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def precision_recall(scores: Any, matched: Any, num_truths: int) -> PrecisionRec
     AP does part them, by order: it is not the area under this curve when there are ties). Raises InputError on unequal
     lengths, scores that are not finite, and more matches than truths.
     """
-    score, hit = _vector("scores", scores), _array(matched)
+    score, hit = _vector("scores", scores), as_array(matched)
     if hit.shape != score.shape or hit.dtype.kind != "b":
         raise InputError(f"precision and recall: expected {score.size} booleans, found {hit.dtype} {hit.shape}")
     if isinstance(num_truths, bool) or num_truths < int(hit.sum()):
@@ -115,12 +115,8 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _array(values: Any) -> npt.NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
 def _vector(name: str, values: Any) -> FloatArray:
-    array = _array(values)
+    array = as_array(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "fiu"):
         raise InputError(f"{name}: expected one row of numbers, found {array.dtype} {array.shape}")
     vector: FloatArray = array.astype(np.float64)

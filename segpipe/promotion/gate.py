@@ -7,13 +7,21 @@ nothing, a worse model in production does.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
 from segpipe import leaderboard
-from segpipe.types import EvalReport
+from segpipe.promotion.comparison import (
+    LEAST_IMAGES,
+    ClassScores,
+    Comparison,
+    changes,
+    compare,
+    evidence_faults,
+)
+from segpipe.types import LATER, EvalReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,10 +35,25 @@ class Contender:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What is asked of a challenger, in shares of 1.
+
+    The first champion must reach `floor`. A challenger must surely be better by more than `margin`, and no class may
+    fall by more than `max_fall` (None: any may), or than what `max_falls` says of it.
+    """
+
+    floor: float = 0.0
+    margin: float = 0.0
+    max_fall: float | None = None
+    max_falls: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What the gate said. `champion` is who stands afterwards and `previous` who stood before (None: nobody); `delta`
     is challenger minus previous in the primary metric, None when they were not compared; `reason` is one sentence for
-    a person. `name`, `number` and `at` say where the ledger holds it; a verdict of `judge` alone is not there yet."""
+    a person. `comparison` says how sure the difference is, `changes` what became of every class. `name`, `number` and
+    `at` say where the ledger holds it; a verdict of `judge` alone is not there yet."""
 
     outcome: Literal["promoted", "kept", "refused"]
     champion: Contender | None
@@ -41,34 +64,40 @@ class Verdict:
     name: str = ""
     number: int = 0
     at: str = ""
+    comparison: Comparison | None = field(default=None, metadata=LATER)
+    changes: tuple[ClassScores, ...] = field(default=(), metadata=LATER)
 
 
-def judge(challenger: EvalReport, champion: EvalReport | None, *, floor: float, margin: float) -> Verdict:
+def judge(challenger: EvalReport, champion: EvalReport | None, rules: Rules) -> Verdict:
     """The gate. Pure: the same reports give the same verdict, and no report makes it raise.
 
-    "refused": a number is not finite, the reports are not comparable, or the first champion would be below `floor`.
-    "kept": a fair comparison that the champion won, ties included. "promoted": a fair comparison that `is_better` won,
-    or a first champion that reaches the floor.
+    "refused": a number is not finite, the reports are not comparable, their evidence is not what their scores were made
+    of, or the first champion would be below the floor. "kept": a fair comparison in which the challenger is not surely
+    better by the margin (a tie keeps the champion), or in which a class falls too far. "promoted": it is, and none
+    does; or a first champion that reaches the floor.
     """
     previous = None if champion is None else contender(champion)
     fault = next(_faults(challenger, champion), None)
-    delta = None
+    comparison: Comparison | None = None
+    found: tuple[ClassScores, ...] = ()
     if fault:
         passed, reason = False, fault
     elif champion is None:
-        passed, reason = _reaches(challenger, floor)
+        passed, reason = _reaches(challenger, rules.floor)
     elif challenger.weights_sha256 == champion.weights_sha256:
         passed, reason = False, f"{_scored(challenger)} is the champion already"
     else:
-        passed, reason = is_better(challenger, champion, margin)
-        delta = float(_delta(challenger, champion))
+        comparison, found = compare(challenger, champion), changes(challenger, champion)
+        passed, reason = _is_better(challenger, champion, comparison, found, rules)
     return Verdict(
         outcome="promoted" if passed else "refused" if fault or previous is None else "kept",
         champion=contender(challenger) if passed else previous,
         previous=previous,
         challenger=contender(challenger),
-        delta=delta,
+        delta=None if comparison is None or champion is None else float(_delta(challenger, champion)),
         reason=reason,
+        comparison=comparison,
+        changes=found,
     )
 
 
@@ -84,20 +113,40 @@ def refuse(challenger: EvalReport, standing: Contender | None, why: str) -> Verd
     )
 
 
-def is_better(challenger: EvalReport, champion: EvalReport, margin: float) -> tuple[bool, str]:
-    """Whether the challenger's primary metric exceeds the champion's by more than `margin`, and a sentence why.
-
-    Both reports are finite and comparable. This is the place of the paired bootstrap over their evidence.
-    """
-    delta = _delta(challenger, champion)
+def _is_better(
+    challenger: EvalReport,
+    champion: EvalReport,
+    comparison: Comparison,
+    found: tuple[ClassScores, ...],
+    rules: Rules,
+) -> tuple[bool, str]:
+    """Whether the challenger takes over, and a sentence why."""
+    delta, margin = _delta(challenger, champion), _exact(rules.margin)
     ours, theirs = _scored(challenger), _scored(champion)
-    if delta > _exact(margin):
-        return True, f"{ours} beats {theirs} by {_size(delta)}, which is more than the margin of {margin:g}"
-    if delta > 0:
-        return False, f"{theirs} stays: {ours} is better by {_size(delta)}, not by more than the margin of {margin:g}"
+    interval = f"95 % interval {comparison.low:+.4f} to {comparison.high:+.4f}"
+    better = f"{theirs} stays: {ours} is better by {_size(delta)} ({interval})"
     if delta == 0:
         return False, f"{theirs} stays: {ours} is equally good, and a tie keeps the champion"
-    return False, f"{theirs} stays: {ours} is worse by {_size(-delta)}"
+    if delta < 0:
+        return False, f"{theirs} stays: {ours} is worse by {_size(-delta)} ({interval})"
+    if delta <= margin:
+        return False, f"{better}, not by more than the margin of {rules.margin:g}"
+    if challenger.num_samples < LEAST_IMAGES:
+        return (
+            False,
+            f"{better}, but {challenger.num_samples} images, fewer than {LEAST_IMAGES}, cannot tell that from luck",
+        )
+    if comparison.low <= rules.margin:
+        return False, f"{better}, but not surely by more than the margin of {rules.margin:g}"
+    for change in found:
+        limit = rules.max_falls.get(change.name, rules.max_fall)
+        if limit is not None and change.delta is not None and -change.delta > limit:
+            fell = f"{change.name} falls from {change.champion:.4f} to {change.challenger:.4f}"
+            return False, f"{better}, but {fell}, by more than the {limit:g} that it may"
+    return (
+        True,
+        f"{ours} beats {theirs} by {_size(delta)} ({interval}), surely more than the margin of {rules.margin:g}",
+    )
 
 
 def contender(report: EvalReport) -> Contender:
@@ -121,10 +170,17 @@ def _reaches(first: EvalReport, floor: float) -> tuple[bool, str]:
 
 def _faults(challenger: EvalReport, champion: EvalReport | None) -> Iterator[str]:
     """Why these reports decide nothing, one sentence each."""
-    yield from _not_finite(challenger)
-    if champion is None:
-        return
-    yield from _not_finite(champion)
+    reports = [report for report in (challenger, champion) if report is not None]
+    for report in reports:
+        yield from _not_finite(report)
+    if champion is not None:
+        yield from _unlike(challenger, champion)
+    for report in reports:
+        yield from evidence_faults(report)
+
+
+def _unlike(challenger: EvalReport, champion: EvalReport) -> Iterator[str]:
+    """What two reports answer differently, though it is one question."""
     unlike = leaderboard.difference(challenger, champion)
     if unlike:
         yield f"not comparable: {unlike}"

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Literal
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, IncomparableError
-from segpipe.promotion.gate import Contender, Verdict, judge, refuse
+from segpipe.promotion.comparison import ClassScores, Comparison
+from segpipe.promotion.gate import Contender, Rules, Verdict, judge, refuse
 from segpipe.reports import from_plain, to_plain
-from segpipe.types import EvalReport
+from segpipe.types import LATER, EvalReport
 
 # Every lost race means that somebody else's record was written: so many losses are a fault, not bad luck.
 MAX_ROUNDS = 1000
@@ -71,6 +72,10 @@ class Record:
     floor: float | None
     margin: float | None
     code_version: str
+    max_fall: float | None = field(default=None, metadata=LATER)
+    max_falls: Mapping[str, float] | None = field(default=None, metadata=LATER)
+    comparison: Comparison | None = field(default=None, metadata=LATER)
+    changes: tuple[ClassScores, ...] = field(default=(), metadata=LATER)
 
 
 def decide(
@@ -80,21 +85,20 @@ def decide(
     *,
     name: str,
     who: str,
-    floor: float = 0.0,
-    margin: float = 0.0,
+    rules: Rules | None = None,
 ) -> Verdict:
     """Judges the challenger against the ledger's champion and records the verdict; safe with any number of promoters.
 
     `champion_report_of(record)` scores the champion that stands since `record` on the challenger's dataset version. It
     is called once per champion: again only when another promoter has won the race with a new one. When it raises
-    IncomparableError, the challenger is refused in its words. The same pair on the same evaluation, floor and margin is
+    IncomparableError, the challenger is refused in its words. The same pair on the same evaluation by the same rules is
     judged once: asked again, the recorded verdict is returned, nothing is written.
     """
-    reports = {challenger.weights_sha256: challenger}
+    rules, reports = rules or Rules(), {challenger.weights_sha256: challenger}
     for _ in range(MAX_ROUNDS):
         log = history(ledger_uri)
         standing = _standing(log)
-        known = _judged_before(log, standing, challenger, floor, margin)
+        known = _judged_before(log, standing, challenger, rules)
         if known:
             return _verdict(known)
         opponent = None
@@ -104,10 +108,10 @@ def decide(
                 if weights not in reports:
                     reports[weights] = _champion_report(champion_report_of, standing, ledger_uri)
                 opponent = reports[weights]
-            verdict = judge(challenger, opponent, floor=floor, margin=margin)
+            verdict = judge(challenger, opponent, rules)
         except IncomparableError as error:
             verdict = refuse(challenger, standing.champion if standing else None, str(error))
-        record = _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, floor=floor, margin=margin)
+        record = _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, rules=rules)
         try:
             storage.append_record(ledger_uri, to_plain(record), after=len(log))
         except ConflictError:
@@ -127,8 +131,7 @@ def _record(
     *,
     name: str,
     who: str,
-    floor: float,
-    margin: float,
+    rules: Rules,
 ) -> Record:
     return Record(
         number=number,
@@ -144,9 +147,13 @@ def _record(
         evaluation=_evaluation(challenger),
         challenger_score=_score(challenger),
         previous_score=_score(opponent) if opponent else None,
-        floor=floor,
-        margin=margin,
+        floor=rules.floor,
+        margin=rules.margin,
         code_version=challenger.code_version,
+        max_fall=rules.max_fall,
+        max_falls=rules.max_falls,
+        comparison=verdict.comparison,
+        changes=verdict.changes,
     )
 
 
@@ -178,9 +185,7 @@ def _champion_weights(record: Record | None) -> str:
     return record.champion.weights_sha256 if record and record.champion else ""
 
 
-def _judged_before(
-    log: list[Record], standing: Record | None, challenger: EvalReport, floor: float, margin: float
-) -> Record | None:
+def _judged_before(log: list[Record], standing: Record | None, challenger: EvalReport, rules: Rules) -> Record | None:
     """The record that holds the answer to this very question already, if there is one.
 
     It made the challenger the champion that stands, or it left the one that stands in place. A refusal binds only the
@@ -189,13 +194,21 @@ def _judged_before(
     for record in reversed(log):
         if record.challenger is None or record.challenger.weights_sha256 != challenger.weights_sha256:
             continue
-        if (record.evaluation, record.floor, record.margin) != (_evaluation(challenger), floor, margin):
+        if record.evaluation != _evaluation(challenger) or _rules(record) != rules:
             continue
         made_it = record.kind == "promoted" and record is standing
         same_champion = record.kind != "promoted" and _champion_weights(record) == _champion_weights(standing)
         if made_it or (same_champion and (record.kind == "kept" or record.challenger_score == _score(challenger))):
             return record
     return None
+
+
+def _rules(record: Record) -> Rules | None:
+    """By what a verdict was found; None of a person's decision, and of one without a comparison of its images, as
+    they were made once."""
+    if record.floor is None or record.margin is None or record.max_falls is None:
+        return None
+    return Rules(floor=record.floor, margin=record.margin, max_fall=record.max_fall, max_falls=dict(record.max_falls))
 
 
 def _champion_report(score: Callable[[Record], EvalReport], standing: Record, ledger_uri: str) -> EvalReport:

@@ -13,7 +13,7 @@ from segpipe import promotion, tracking
 from segpipe.config import EvaluateConfig, PromoteConfig, Recipe
 from segpipe.errors import CorruptError, IncomparableError, InputError, SegpipeError
 from segpipe.leaderboard import rank
-from segpipe.promotion import Contender, Record, Verdict
+from segpipe.promotion import Contender, Record, Rules, Verdict
 from segpipe.stages import layout, mirror, nights
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_reports
@@ -44,8 +44,9 @@ def promote(
         champion_report_of,
         name=experiment,
         who=current_user(),
-        floor=config.floor,
-        margin=config.margin,
+        rules=Rules(
+            floor=config.floor, margin=config.margin, max_fall=config.max_fall, max_falls=dict(config.max_falls)
+        ),
     )
     mirror.show_verdict(experiment, verdict, rank(candidates), parent=parent)
     return verdict
@@ -58,7 +59,7 @@ def judge(
     data: str | None = None,
     runtime: Literal["ray", "local"] = "ray",
 ) -> Verdict:
-    """Judges the models whose reports lie at or below `places`, by the recipe's floor and margin.
+    """Judges the models whose reports lie at or below `places`, by the rules of the recipe.
 
     `data` is the dataset on which the champion is scored, too (default: where a night ingests it). Raises InputError
     where there is no report.
@@ -77,7 +78,7 @@ def judge(
 
 
 def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> Verdict:
-    """Judges the models of the recipe's last night once more, by the floor, margin and protocol that it has now.
+    """Judges the models of the recipe's last night once more, by the rules and the protocol that it has now.
 
     On the dataset version of that night, whatever the source holds since. A report that another code or split made is
     made again, as the champion's is: the gate would refuse to compare them. What comes of it is the last word on that

@@ -23,7 +23,7 @@ def show_challenger(store: str, experiment: str, verdict: Verdict) -> int:
     version = _register(store, experiment, verdict.challenger, description=verdict.reason)
     is_champion = verdict.champion is not None and verdict.champion.weights_sha256 == verdict.challenger.weights_sha256
     if not is_champion:
-        tracking.describe_version(store, experiment, version, verdict.reason)
+        tracking.describe_version(store, experiment, version, "\n".join([verdict.reason, *class_table(verdict)]))
     tracking.set_alias(store, experiment, CHALLENGER, version)
     return version
 
@@ -38,7 +38,8 @@ def show_champion(store: str, experiment: str, standing: Record) -> int | None:
     version = _register(store, experiment, standing.champion, description=standing.reason)
     before = tracking.alias_version(store, experiment, CHAMPION)
     since = f"{standing.at[:16].replace('T', ' ')} UTC"
-    tracking.describe_version(store, experiment, version, f"Champion since {since}: {standing.reason}.")
+    story = [f"Champion since {since}: {standing.reason}.", *class_table(standing)]
+    tracking.describe_version(store, experiment, version, "\n".join(story))
     if before is not None and before != version:
         left = f"Champion until {since}, when `{standing.champion.label}` took over: {standing.reason}."
         tracking.describe_version(store, experiment, before, left)
@@ -47,6 +48,14 @@ def show_champion(store: str, experiment: str, standing: Record) -> int | None:
     )
     tracking.set_alias(store, experiment, CHAMPION, version)
     return version
+
+
+def class_table(decision: Verdict | Record) -> list[str]:
+    """What became of every class, as the lines of a table below a paragraph; none where nothing was compared."""
+    if not decision.changes:
+        return []
+    columns = ["class", "champion before", "challenger", "change"]
+    return ["", *tracking.markdown_table(columns, [each.row for each in decision.changes])]
 
 
 def is_shown(store: str, experiment: str, standing: Record) -> bool:

@@ -1,6 +1,7 @@
 """segpipe/cli/look.py and views.py: what is shown, and the choice of the experiment."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from segpipe import reports, storage
 from segpipe.cli import data_views, model_views, views
 from segpipe.leaderboard import rank
-from segpipe.promotion.gate import refuse
+from segpipe.promotion.gate import Rules, judge, refuse
 from segpipe.stages import catalogue, doctor, layout, nights
 from segpipe.stages.doctor.finding import Check
 from segpipe.stages.results import IngestResult, RetrainResult
@@ -160,6 +161,18 @@ def test_a_board_names_the_models_that_have_learnt_nothing() -> None:
     views.board(console, rank([scored(0.25, "flat"), scored(0.7, "good")]))
     console.file.close()
     assert "sky everywhere would score 0.2500; not above that: flat\n" in console.export_text()
+
+
+def test_a_verdict_tells_what_became_of_every_class() -> None:
+    console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
+    views.verdict(console, judge(scored(0.7, "new"), scored(0.5, "old"), Rules()))
+    console.file.close()
+    said = console.export_text()
+    assert (
+        "beats old (miou 0.5000) by 0.2000 (95 % interval +0.2000 to +0.2000), surely more than the margin of 0" in said
+    )
+    assert re.search(r"car +│? *0\.5000 +│? *0\.7000 +│? *0\.2000", said)
+    assert "not better in 0.01% of 10000 resamples of images" in said
 
 
 def test_a_refusal_of_an_earlier_night_says_since_when() -> None:

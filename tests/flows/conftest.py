@@ -68,14 +68,14 @@ class Stages:
     ) -> promotion.Verdict:
         self.judged = [report.label for report in candidates]
         best = max(candidates, key=lambda report: report.value)
-        return promotion.judge(best, None, floor=self.floor, margin=0.0)
+        return promotion.judge(best, None, promotion.Rules(floor=self.floor))
 
     def judge_again(self, recipe: Recipe) -> promotion.Verdict:
         self.judged.append(f"{recipe.name} again")
         outcome = self.outcomes["first"]
         if isinstance(outcome, Exception):
             raise outcome
-        return promotion.judge(scored(outcome, "first"), None, floor=recipe.promote.floor, margin=0.0)
+        return promotion.judge(scored(outcome, "first"), None, promotion.Rules(floor=recipe.promote.floor))
 
     def evaluate(self, model_uri: str, *, version: str, config: EvaluateConfig, label: str, **_: Any) -> EvalReport:
         self.scored.append((model_uri, version, config.split))

@@ -17,7 +17,7 @@ from segpipe.stages.identity import resolve
 from segpipe.stages.promote import promote
 from segpipe.types import EvalReport, TrainResult
 from segpipe.version import code_version
-from tests.fixtures.example_reports import eval_report
+from tests.fixtures.example_reports import evidence, scored
 from tests.fixtures.mlflow_store import make_bundle
 from tests.fixtures.small import publish_small, small_samples
 from tests.stages.toy_night import recipe, runs_of, surroundings
@@ -61,8 +61,8 @@ def night(new_home: Callable[[], Path]) -> Iterator[Night]:
     version = publish_small(data, train=2, val=1, test=2)
     with surroundings(home):
         made = [_result(asked, index, version) for index in range(2)]
-        scored = tuple(_report(asked, result, value) for result, value in zip(made, (0.5, 0.4), strict=True))
-        yield Night(home=home, recipe=asked, data=data, version=version, results=tuple(made), reports=scored)
+        told = tuple(_report(asked, result, value) for result, value in zip(made, (0.5, 0.4), strict=True))
+        yield Night(home=home, recipe=asked, data=data, version=version, results=tuple(made), reports=told)
 
 
 def _result(asked: Recipe, index: int, version: str) -> TrainResult:
@@ -94,16 +94,15 @@ def _result(asked: Recipe, index: int, version: str) -> TrainResult:
 
 
 def _report(asked: Recipe, result: TrainResult, value: float) -> EvalReport:
-    report = eval_report(
+    report = scored(
+        value,
+        result.label,
         experiment="toy",
         arch=result.arch,
-        label=result.label,
         dataset="shapes",
         dataset_version=result.dataset_version,
-        value=value,
         metrics={"miou": value},
         classes=("sky",),
-        per_class={"sky": {"iou": value}},
         checkpoint=result.model_uri,
         weights_sha256=result.weights_sha256,
     )
@@ -170,7 +169,7 @@ def test_the_registry_says_who_is_champion_and_why(night: Night) -> None:
     assert "## Champion: unet, version 1" in page
     assert first.reason in page
     assert "mlflow models serve -m models:/toy@champion" in page
-    better = replace(night.reports[1], value=0.9)
+    better = replace(night.reports[1], **evidence(0.9, ("sky",)))
     verdict = promote("toy", [better], config=PromoteConfig(), champion_report_of=lambda _: night.reports[0])
     assert verdict.outcome == "promoted"
     old, new = (client.get_model_version("toy", number).description for number in ("1", "2"))
@@ -191,7 +190,7 @@ def test_a_registered_champion_needs_its_bundle_no_more(night: Night) -> None:
 def test_a_parent_deleted_in_the_night_costs_nobody_a_place(night: Night, caplog: pytest.LogCaptureFixture) -> None:
     parent = mirror.open_parent(night.recipe, data=night.data, version=night.version)
     night.client.delete_run(parent.run_id)
-    verdict = promotion.judge(night.reports[0], None, floor=0.0, margin=0.0)
+    verdict = promotion.judge(night.reports[0], None, promotion.Rules())
     mirror.show_verdict("toy", verdict, rank(night.reports), parent=parent)
     assert "is not in MLflow yet and will be caught up by the next run: MLflow at sqlite" in caplog.text
     assert len(night.pending) == 1

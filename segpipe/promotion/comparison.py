@@ -1,0 +1,145 @@
+"""How much better a challenger is than the champion, and how sure that is: two reports, paired by image. Pure.
+
+Below `gate.py`. A report holds what was counted in each image; its score follows from that, and so does the score that
+any resample of its images would have had. Both models are resampled alike (`metrics/paired.py`).
+
+Letter legend: n images, K classes, C counts of a class in an image, D detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segpipe.metrics import (
+    ApEvidence,
+    dataset_miou,
+    dataset_pq,
+    mean_ap,
+    mean_ratio,
+    paired_bootstrap,
+    paired_bootstrap_ap,
+    resampling_unit,
+)
+from segpipe.types import EvalReport
+
+# What the numbers of an image are called -> what is made of their sums. Those of what detects are its detections.
+STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], npt.NDArray[np.float64]]] = {
+    ("intersection", "truth", "predicted"): dataset_miou,
+    ("iou", "true_positives", "false_positives", "false_negatives"): dataset_pq,
+    ("correct", "labelled"): mean_ratio,
+}
+DETECTIONS = ("truths",)
+# The score of a class in `per_class`; keypoints have it under the name of their primary one.
+CLASS_SCORES = {DETECTIONS: "ap", **dict(zip(STATISTICS, ("iou", "pq", ""), strict=True))}
+RESAMPLES = 10_000
+AP_RESAMPLES = 2_000  # each sorts nothing, but passes over every detection of both models
+# Of fewer pairs, even if the challenger wins them all, a coin would do so in more than 2.5 % of all nights.
+LEAST_IMAGES = 6
+# A report's score and what its evidence comes to may differ by the order of sums.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Challenger minus champion in the primary metric: `delta`, its 95 % interval, and the one-sided `p`: the share of
+    resamples in which the challenger is not better. `resamples` drew whole `groups` or single `images`."""
+
+    delta: float
+    low: float
+    high: float
+    p: float
+    resamples: int
+    resampled: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScores:
+    """A class's score by champion and challenger, 0..1; None where nothing of it was to be scored."""
+
+    name: str
+    champion: float | None
+    challenger: float | None
+
+    @property
+    def delta(self) -> float | None:
+        """Challenger minus champion; None where one of the scores is not defined."""
+        return None if self.champion is None or self.challenger is None else self.challenger - self.champion
+
+    @property
+    def row(self) -> tuple[str, float | None, float | None, float | None]:
+        """For a table: name, the champion's score, the challenger's, how much more that is."""
+        return self.name, self.champion, self.challenger, self.delta
+
+
+def changes(challenger: EvalReport, champion: EvalReport) -> tuple[ClassScores, ...]:
+    """Every class's scores, in the order of the dataset."""
+    name = CLASS_SCORES[champion.count_names] or champion.primary
+    return tuple(
+        ClassScores(
+            name=each, champion=champion.per_class[each].get(name), challenger=challenger.per_class[each].get(name)
+        )
+        for each in champion.classes
+    )
+
+
+def compare(challenger: EvalReport, champion: EvalReport) -> Comparison:
+    """The paired bootstrap of two comparable reports whose evidence has no faults."""
+    unit = resampling_unit(champion.groups)
+    drawn: dict[str, Any] = {"groups": champion.groups if unit == "groups" else None}
+    if champion.count_names == DETECTIONS:
+        drawn["resamples"] = AP_RESAMPLES
+        found = paired_bootstrap_ap(_detected(champion), _detected(challenger), **drawn)
+    else:
+        drawn["resamples"] = RESAMPLES
+        statistic = STATISTICS[champion.count_names]
+        found = paired_bootstrap(_counts(champion), _counts(challenger), statistic=statistic, **drawn)
+    return Comparison(**found, resamples=drawn["resamples"], resampled=unit)
+
+
+def evidence_faults(report: EvalReport) -> Iterator[str]:
+    """Why a report's evidence is not what its score was made of, in a sentence; nothing where it is."""
+    said = f"the report of {report.label}"
+    expected = (len(report.sample_ids), len(report.classes), len(report.count_names))
+    if report.count_names != DETECTIONS and report.count_names not in STATISTICS:
+        yield f"{said} counts {', '.join(report.count_names) or 'nothing'} in each image, of which no score is made"
+        return
+    try:
+        counts_nKC, images = _counts(report), len(report.detections)
+        if counts_nKC.shape != expected or not np.isfinite(counts_nKC).all():
+            yield f"{said} holds counts of shape {counts_nKC.shape}, expected finite ones of {expected}"
+        elif report.count_names == DETECTIONS and images != expected[0]:
+            yield f"{said} holds the detections of {images} images, expected {expected[0]}"
+        elif not abs((value := _value(report, counts_nKC)) - report.value) <= ROUNDING:  # nan is not, either
+            counted = f"what it counted in its images comes to {value:.6f}"
+            yield f"{said} has {report.primary} = {report.value:.6f}, and {counted}"
+    except (ValueError, IndexError, TypeError):
+        yield f"{said} holds evidence of uneven length; evaluate the model again"
+
+
+def _value(report: EvalReport, counts_nKC: npt.NDArray[np.float64]) -> float:
+    """The primary metric, from the evidence alone."""
+    if report.count_names == DETECTIONS:
+        return mean_ap(_detected(report))
+    return float(STATISTICS[report.count_names](counts_nKC.sum(axis=0)[None])[0])
+
+
+def _counts(report: EvalReport) -> npt.NDArray[np.float64]:
+    return np.asarray(report.sample_counts, dtype=np.float64)
+
+
+def _detected(report: EvalReport) -> ApEvidence:
+    images_D = np.repeat(np.arange(len(report.detections)), [len(found) for found in report.detections])
+    rows = np.array([each for found in report.detections for each in found], dtype=np.float64).reshape(-1, 4)
+    return ApEvidence(
+        images_D=images_D,
+        classes_D=rows[:, 0].astype(np.int64),
+        scores_D=rows[:, 1],
+        matched_D=rows[:, 2].astype(np.uint16),
+        ignored_D=rows[:, 3].astype(np.uint16),
+        truths_nK=_counts(report)[..., 0].astype(np.int64),
+    )
