@@ -179,8 +179,8 @@ class ModelSpec:
     `adapt(state_dict)` renames the keys of released weights to ours; `released(options)` names torchvision's builders
     whose weights are meant, where they are not called as the architecture is. `heads` are tensors which, beside those
     that the number of classes decides, are left out of a file that has them in another length; of those of `subsampled`
-    every so many-th entry is taken where a file has more. `size_divisor` is what H
-    and W are padded to inside the model; callers may pass any size.
+    every so many-th entry is taken where a file has more. `size_divisor` is what H and W are padded to inside the
+    model; callers may pass any size.
     """
 
     name: str
