@@ -1,7 +1,8 @@
 """Weights from outside into a fresh model: torchvision's by name, or a local file. Used by `models/__init__.py` alone.
 
-Nothing is loaded in part without a word: what is missing or left over is an error, and the two things that are dropped
-on purpose (classifiers of another number of classes, heads that this model does not have) are logged.
+Nothing is loaded in part without a word: what is missing or left over is an error, and what is dropped on purpose
+(classifiers of another number of classes, heads that this model does not have, most of a layer that is subsampled) is
+logged.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def _fitted(found: Mapping[str, Tensor], receiver: Receiver, *, origin: str) -> 
     )
     state = adapted if named else _backbone_keys(found, receiver.model.state_dict())
     state = _fit_stem(state, _backbone_of(receiver.model), origin=origin)
-    state = _subsampled(state, receiver)
+    state = _subsampled(state, receiver, origin=origin)
     state, dropped = _drop_heads(state, receiver)
     where = f"pretrained {origin!r} for {receiver.spec.name}"
     _check_fit(state, receiver.model, dropped, whole=whole, origin=where)
@@ -226,19 +227,22 @@ def _fit_stem(state: dict[str, Tensor], backbone: Encoder, *, origin: str) -> di
     return {**state, key: fitted.contiguous()}
 
 
-def _subsampled(state: dict[str, Tensor], receiver: Receiver) -> dict[str, Tensor]:
+def _subsampled(state: dict[str, Tensor], receiver: Receiver, *, origin: str) -> dict[str, Tensor]:
     """What `ModelSpec.subsampled` names, along every axis of which the file has more: evenly spaced, from the middle.
 
     Of 7 rows 3 are the first, middle and last one; tensors of as many channels keep the same of them.
     """
     ours, fitted = receiver.model.state_dict(), dict(state)
-    for key in set(receiver.spec.subsampled) & state.keys() & ours.keys():
+    for key in (key for key in receiver.spec.subsampled if key in state):
         for axis, wanted in enumerate(ours[key].shape):
             found = fitted[key].shape[axis] if axis < fitted[key].dim() else 0
             if found > wanted:
                 step = (found - 1) // max(1, wanted - 1)
                 first = (found - 1 - step * (wanted - 1)) // 2
-                fitted[key] = fitted[key].index_select(axis, torch.arange(first, first + step * wanted, step)[:wanted])
+                fitted[key] = fitted[key].index_select(axis, torch.arange(first, first + step * wanted, step))
+        if fitted[key] is not state[key]:
+            shapes = tuple(state[key].shape), tuple(fitted[key].shape)
+            logger.warning("%s: %s of shape %s subsampled to %s", origin, key, *shapes)
     return fitted
 
 

@@ -95,7 +95,7 @@ def imagenets() -> dict[str, torch.Tensor]:
     ],
 )
 def test_imagenets_layers_are_subsampled(
-    options: dict[str, int], rows: list[int], channels: slice, tmp_path: Path
+    options: dict[str, int], rows: list[int], channels: slice, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs = imagenets()
     torch.save(theirs, tmp_path / "slim.pth")
@@ -105,6 +105,8 @@ def test_imagenets_layers_are_subsampled(
     for key, value in theirs.items():
         if key.startswith("features."):
             assert torch.equal(state[key.replace("features.", "backbone.")], value)
+    said = "backbone.fc6.weight of shape (32, 64, 7, 7) subsampled to "
+    assert (said in caplog.text) is (options["kernel_size"] < 7)
     fc6 = theirs["classifier.0.weight"].reshape(32, 64, 7, 7)[channels][:, :, rows][..., rows]
     assert torch.equal(state["backbone.fc6.weight"], fc6)
     assert torch.equal(state["backbone.fc6.bias"], theirs["classifier.0.bias"][channels])

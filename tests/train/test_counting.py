@@ -11,11 +11,11 @@ from segpipe import checkpoint
 from segpipe.classical.appearance import count
 from segpipe.data.decode import decode
 from segpipe.errors import InputError
-from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.train import counting
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
 from segpipe.types import TrainProgress
+from tests.fixtures.bundles import parts_of, report_of, share_of
 from tests.fixtures.small import CLASSES, small_run, small_samples
 from tests.fixtures.train_worker import CPU, job_at, moved, run_ranks
 
@@ -63,22 +63,11 @@ def test_two_ranks_count_what_one_does(job: TrainJob, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arch", ["colour_thresholds", "kmeans", "spectral_superpixels", "watershed", "graph_cut"])
 def test_any_number_of_workers_evaluates_to_the_same_bits(job: TrainJob, arch: str) -> None:
     result = counting.fit(replace(job, run=small_run(arch)), LocalRuntime(CPU))
-    share = Share(
-        checkpoint=result.model_uri,
-        data=job.data,
-        version=job.version,
-        split="test",
-        batch_size=2,
-        rank=0,
-        world_size=1,
-    )
+    share = share_of(job, result)
     reports = []
     for world_size, threads in ((1, 1), (3, 2)):
         torch.set_num_threads(threads)
-        counted = [evaluate_share(replace(share, rank=rank, world_size=world_size)) for rank in range(world_size)]
-        reports.append(
-            replace(assemble(counted, share=share, experiment="shapes", label=arch), seconds=0, latency=None)
-        )
+        reports.append(report_of(share, parts_of(share, world_size)))
     assert reports[0] == reports[1]
     assert reports[0].parameters == 0
     assert reports[0].value > 0.6, "three classes of flat colours"

@@ -11,7 +11,6 @@ import torch
 
 from segpipe import checkpoint, storage
 from segpipe.config import AugmentConfig, CrfConfig, InferenceConfig, RunConfig, WindowConfig
-from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.models.spec import DenseOutput
 from segpipe.models.unet import UNet
 from segpipe.predictions import LabelMap
@@ -21,6 +20,7 @@ from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import TrainJob
 from segpipe.types import CrfSettings, Inference, TrainProgress, TrainResult, Window
+from tests.fixtures.bundles import parts_of, report_of, share_of
 from tests.fixtures.small import ONE_VIEW, small_run
 from tests.fixtures.train_worker import DieAt, moved, run_child, same, train
 
@@ -220,16 +220,8 @@ def test_how_a_model_looks_at_an_image_is_nothing_to_its_training(
     _, bundle = checkpoint.load_model(result.model_uri)
     window = Window(size=(16, 24), overlap=0.25)
     assert bundle.inference == Inference(scales=views.scales, mirror=views.mirror, window=window)
-    share = Share(
-        checkpoint=result.model_uri,
-        data=job.data,
-        version=job.version,
-        split="val",
-        batch_size=8,
-        rank=0,
-        world_size=1,
-    )
-    report = assemble([evaluate_share(share)], share=share, experiment="shapes", label="unet")
+    share = share_of(job, result, split="val", batch_size=8)
+    report = report_of(share, parts_of(share, 1))
     assert report.value == pytest.approx(result.best_value, abs=0.002), "validation and evaluation look alike"
 
 

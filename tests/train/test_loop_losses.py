@@ -11,8 +11,8 @@ import torch
 from segpipe import checkpoint, models
 from segpipe.config.loss import LossConfig
 from segpipe.errors import InputError
-from segpipe.evaluate import Share, assemble, evaluate_share
 from segpipe.train.session import TrainJob
+from tests.fixtures.bundles import parts_of, report_of, share_of
 from tests.fixtures.small import publish_small, small_run
 from tests.fixtures.train_worker import moved, same, train
 
@@ -92,16 +92,8 @@ def test_one_logit_for_two_classes_is_trained_kept_and_scored_as_two(
     assert bundle.sigmoid
     assert [info.name for info in bundle.classes] == ["ground", "box"]
     assert model(torch.zeros(1, 3, 32, 40)).logits_NKHW.shape == (1, 1, 32, 40)
-    share = Share(
-        checkpoint=result.model_uri,
-        data=two.data,
-        version=two.version,
-        split="test",
-        batch_size=4,
-        rank=0,
-        world_size=1,
-    )
-    report = assemble([evaluate_share(share)], share=share, experiment="shapes", label="unet")
+    share = share_of(two, result, batch_size=4)
+    report = report_of(share, parts_of(share, 1))
     assert report.classes == ("ground", "box")
     assert report.metrics["miou"] is not None
     assert report.metrics["miou"] > floor
