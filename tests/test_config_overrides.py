@@ -1,6 +1,7 @@
 """Recipes: overrides of the command line, `--set KEY.PATH=VALUE`."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_faulty_override_is_named(override: str, message: str) -> None:
 
 @pytest.mark.parametrize("override", ["train.epochz=3", "train..epochs=3", "trian.epochs=3"])
 def test_an_override_of_an_unknown_key_is_refused_as_in_the_file(override: str) -> None:
-    assert "unknown key; " in refusal(MINIMAL, override)
+    assert re.search(r"unknown key; (did you mean '\w+'\? )?expected one of", refusal(MINIMAL, override))
 
 
 def test_overrides_of_one_architecture_leave_the_others_alone() -> None:

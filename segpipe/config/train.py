@@ -92,7 +92,8 @@ class TrainConfig(Strict):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the weights, as plain data: without keys that have no effect, and options that are off."""
+        """What decides the weights and how they look at images, as plain data: without keys that have no effect, and
+        options that are off."""
         unused = {key for key in _LATER if getattr(self, key) == self.default(key)}
         document = self.model_dump(mode="json", exclude=unused.union(WITHOUT_EFFECT))
         return {**document, "augment": self.augment.identity, "inference": self.inference.identity}

@@ -24,7 +24,8 @@ FEW_STEPS = 200  # after fewer a net has hardly left its start
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outlook:
     """One entry: optimiser steps in all, 0 of a model that does not learn by descent or is of others' weights; what a
-    person should look at before a night is spent on it; and `aside`, why no look at the steps is needed, else empty."""
+    person should look at before a night is spent on it; and `aside`, where its weights come from or how it learns, if
+    not from the beginning and by descent."""
 
     label: str
     steps: int
@@ -71,14 +72,16 @@ def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapp
     if run.members:
         aside = f"made of {', '.join(member.label for member in run.members)}"
     elif run.trained_as:
-        aside = f"the weights of {run.trained_as.label}, of which it says the same"
+        aside = f"takes the weights of {run.trained_as.label}: their training is the same"
     elif way != "descent":  # whole images, each once: nothing of what follows
         learns = "learns nothing" if way == "nothing" else f"learns by {way}"
         aside = f"{learns}: of train it takes {', '.join(counting.TAKEN)} alone"
     else:
-        aside = ""
-    if aside:
-        return Outlook(label=run.label, steps=0, notes=(), aside=aside)
+        return _of_descent(run, samples, sizes)
+    return Outlook(label=run.label, steps=0, notes=(), aside=aside)
+
+
+def _of_descent(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]) -> Outlook:
     train = run.train
     found = samples.get(train.train_split, 0)
     steps = found // train.batch_size // train.accumulate * train.epochs
@@ -86,7 +89,8 @@ def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapp
         *_steps(found, train.batch_size * train.accumulate, steps, train.epochs),
         *_crop(train.augment.crop, train.input_scale, sizes.get(train.train_split, {})),
     )
-    return Outlook(label=run.label, steps=steps, notes=notes)
+    aside = "" if run.start_from is None else f"starts from the weights of {run.start_from.label}"
+    return Outlook(label=run.label, steps=steps, notes=notes, aside=aside)
 
 
 def _steps(samples: int, in_a_step: int, steps: int, epochs: int) -> Iterator[str]:

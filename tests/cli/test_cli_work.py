@@ -42,6 +42,7 @@ def test_check_says_what_the_source_passes_over(recipe: str, tmp_path: Path) -> 
     ("override", "named"),
     [
         ("train.epoch=3", "train.epoch: unknown key"),
+        ("train.batch_size=64", "do not fill one step of 64: nothing would be trained"),
         ("train.epochs=soon", "train.epochs"),
         ("architectures.1.arch=unett", "did you mean 'unet'"),
         ("architectures.1.options.backbone=resnet19", "resnet19"),

@@ -73,8 +73,11 @@ def test_a_model_that_counts_takes_no_steps_and_fills_no_crop() -> None:
 
 
 def test_what_is_trained_as_another_takes_no_steps_of_its_own() -> None:
-    entry = "{arch: unet, label: crf, train: {inference: {crf: {}}}}"
-    found = outlook(recipe(f"architectures=[{{arch: unet}}, {entry}]", "train.epochs=1"), {"train": 8})
-    assert [(each.label, each.steps) for each in found] == [("unet", 2), ("crf", 0)]
-    assert (found[0].aside, found[1].aside) == ("", "the weights of unet, of which it says the same")
+    others = "{arch: unet, label: crf, train: {inference: {crf: {}}}}, {arch: unet, label: next, start_from: unet}"
+    found = outlook(recipe(f"architectures=[{{arch: unet}}, {others}]", "train.epochs=1"), {"train": 8})
+    assert [(each.label, each.steps, each.aside) for each in found] == [
+        ("unet", 2, ""),
+        ("crf", 0, "takes the weights of unet: their training is the same"),
+        ("next", 2, "starts from the weights of unet"),
+    ]
     assert found[1].notes == ()
