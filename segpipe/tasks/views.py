@@ -36,10 +36,17 @@ from segpipe.types import CrfSettings, ModelBundle, Window
 NUMBERS_AT_ONCE = 2**24  # scores of the bands of rows whose classes are chosen together: 64 MiB
 
 
+class DropoutPass(NamedTuple):
+    """One of several passes with dropout on, and what is dropped in each image of the batch: drawn from the image."""
+
+    number: int
+    images: tuple[bytes, ...]
+
+
 class View(NamedTuple):
     scale: float
     mirrored: bool
-    sample: int | None = None  # which of several passes with dropout on
+    dropout: DropoutPass | None = None
 
 
 def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, Tensor | None]:
@@ -110,7 +117,7 @@ def _bands(
     """
     inference = bundle.inference
     mirrorings = (False, True) if inference.mirror else (False,)
-    samples = range(inference.samples) if inference.samples else (None,)
+    samples = _dropout_passes(batch, inference.samples) if inference.samples else (None,)
     views = list(starmap(View, product(inference.scales, mirrorings, samples)))
     window, size = inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
     largest = bundle.input_scale * max(inference.scales)
@@ -183,8 +190,8 @@ def _scores(
     `at` is where in the view its windows begin: row, column.
     """
     entering_N3hw = images_N3hw.flip(-1) if view.mirrored else images_N3hw
-    if view.sample is not None:
-        logits_NKhw = _sampled_logits(model, entering_N3hw, batch, (*view, *at))
+    if view.dropout is not None:
+        logits_NKhw = _sampled_logits(model, entering_N3hw, view, at)
         scores = logits_of_classes(logits_NKhw) if bundle.sigmoid else logits_NKhw
         return scores.flip(-1) if view.mirrored else scores
     output: DenseOutput | QueryOutput = model(entering_N3hw)
@@ -195,16 +202,23 @@ def _scores(
     return scores.flip(-1) if view.mirrored else scores
 
 
-def _sampled_logits(model: nn.Module, entering_N3hw: Tensor, batch: Batch, place: tuple[object, ...]) -> Tensor:
-    """(N, K, h, w) of one pass with dropout on, image by image.
+def _dropout_passes(batch: Batch, number: int) -> list[DropoutPass]:
+    """As many passes. Whichever worker an image comes to, beside whatever others, and when it is served, it is drawn
+    from alike."""
+    images = []
+    for image_3HW in batch.images_N3HW:
+        digest = blake2b(repr(tuple(image_3HW.shape)).encode(), digest_size=32)
+        digest.update(image_3HW.contiguous().cpu().numpy())
+        images.append(digest.digest())
+    return [DropoutPass(at, tuple(images)) for at in range(number)]
 
-    What is dropped is drawn from the image itself and the `place` of the pass: whichever worker an image comes to,
-    beside whatever others, and when it is served, the answer is the same.
-    """
+
+def _sampled_logits(model: nn.Module, entering_N3hw: Tensor, view: View, at: tuple[int, int]) -> Tensor:
+    """(N, K, h, w) of one pass with dropout on, image by image; windows, too, are drawn for each on its own."""
+    assert view.dropout is not None
+    place = repr((view.scale, view.mirrored, view.dropout.number, at)).encode()
     said = []
-    for image_3HW, entering_3hw in zip(batch.images_N3HW, entering_N3hw, strict=True):
-        drawn_from = blake2b(repr((tuple(image_3HW.shape), place)).encode(), digest_size=8)
-        drawn_from.update(image_3HW.contiguous().cpu().numpy())
-        seed = int.from_bytes(drawn_from.digest(), "little", signed=True)
+    for image, entering_3hw in zip(view.dropout.images, entering_N3hw, strict=True):
+        seed = int.from_bytes(blake2b(place, key=image, digest_size=8).digest(), "little", signed=True)
         said.append(sampled_pass(model, entering_3hw[None], seed=seed).logits_NKHW)
     return torch.cat(said)
