@@ -63,7 +63,7 @@ def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, T
     # Logits do not add up over views, probabilities do, as what queries say together does.
     several = len(bundle.inference.scales) > 1 or bundle.inference.mirror or bundle.inference.samples > 0
     are_probabilities = several and models.spec(bundle.arch).output is DenseOutput
-    # One view after the other: not all of them lie in memory together.
+    # One view after the other: but for samples, not all of an image's scores lie in memory together.
     ids, uncertainties = [], []
     for scores_NKhW, unsure_NhW in _bands(model, batch, bundle, are_probabilities=are_probabilities):
         ids.append(first_maximum(scores_NKhW).cpu())
@@ -120,8 +120,7 @@ def _bands(
     samples = _dropout_passes(batch, inference.samples) if inference.samples else (None,)
     views = list(starmap(View, product(inference.scales, mirrorings, samples)))
     window, size = inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
-    largest = bundle.input_scale * max(inference.scales)
-    if window and any(round(side * largest) > most for side, most in zip(size, window.size, strict=True)):
+    if window is not None and exceeds(window, bundle, size):
         step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
         device = device_of(model)
         images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in inference.scales}
@@ -132,13 +131,19 @@ def _bands(
     def add_up(scores_NKhW: Tensor) -> Tensor:
         return scores_NKhW.softmax(1, dtype=torch.float32) if are_probabilities else scores_NKhW
 
+    if inference.samples:
+        # From the first row to the last one pass after the other: strips of all of them would be many images.
+        for mean_NKhW, variance_NKhW in moments(map(add_up, view) for view in bands):
+            yield mean_NKhW, variance_NKhW.mean(1)
+        return
     for _ in range(0, size[0], step):
-        said = (add_up(next(view)) for view in bands)
-        if not inference.samples:
-            yield reduce(Tensor.add_, said), None
-            continue
-        mean_NKhW, variance_NKhW = moments(said)
-        yield mean_NKhW, variance_NKhW.mean(1)
+        yield reduce(Tensor.add_, (add_up(next(view)) for view in bands)), None
+
+
+def exceeds(window: Window, bundle: ModelBundle, size: tuple[int, int]) -> bool:
+    """Whether a view of an image of `size` (H, W) is larger than a window, so that its views are seen in these."""
+    largest = bundle.input_scale * max(bundle.inference.scales)
+    return any(round(side * largest) > most for side, most in zip(size, window.size, strict=True))
 
 
 def _joined(bands: Sequence[Tensor | None]) -> Tensor | None:
