@@ -31,19 +31,26 @@ class Moments(NamedTuple):
     variance: Tensor
 
 
-def moments(passes: Iterable[Tensor]) -> Moments:
-    """Of at least one pass, one after the other."""
-    mean = squares = torch.zeros(())
+def moments(passes: Iterable[Iterable[Tensor]]) -> list[Moments]:
+    """Of at least one pass, each of which comes in as many parts (bands of an image): those of each part.
+
+    In memory are mean and variance of all parts, and two tensors more of the one that has come.
+    """
+    parts: list[Moments] = []
     number = 0
-    for number, found in enumerate(passes, start=1):
-        if number == 1:
-            mean, squares = found.clone(), torch.zeros_like(found)
-            continue
-        # Welford's update: a sum of squares would lose small variances to rounding.
-        step = found - mean
-        mean += step / number
-        squares += step.mul_(found.sub(mean))
-    return Moments(mean, squares.div_(number))
+    for number, found_parts in enumerate(passes, start=1):
+        for at, found in enumerate(found_parts):
+            if number == 1:
+                parts.append(Moments(found.clone(), torch.zeros_like(found)))
+                continue
+            # Welford's update: a sum of squares would lose small variances to rounding.
+            mean, squares = parts[at]
+            step = found - mean
+            mean += step / number
+            squares += step.mul_(found - mean)
+    for _, squares in parts:
+        squares /= number
+    return parts
 
 
 def sampled_pass(model: nn.Module, images_NCHW: Tensor, *, seed: int) -> Any:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from segpipe import models
 from segpipe.models.spec import Held
 from segpipe.refine.crf import numbers_held
-from segpipe.tasks.views import NUMBERS_AT_ONCE
-from segpipe.types import Inference, ModelBundle
+from segpipe.tasks.views import NUMBERS_AT_ONCE, exceeds
+from segpipe.types import Inference, ModelBundle, Window
 
 
 def numbers_of_image(bundle: ModelBundle, height: int, width: int, *, num_boxes: int = 0) -> float:
@@ -20,9 +20,11 @@ def numbers_of_image(bundle: ModelBundle, height: int, width: int, *, num_boxes:
     two times of what was measured. What is answered is counted too, what was sent is not."""
     held, inference, num_classes = models.held(bundle.arch, bundle.options), bundle.inference, len(bundle.classes)
     factors = [bundle.input_scale * scale for scale in inference.scales]
-    looking = _whole(held, inference, num_classes, height * width, factors, num_boxes)
-    if inference.window is not None:
-        looking = min(looking, _by_windows(held, inference, num_classes, height, width, factors))
+    window = inference.window
+    if window is not None and exceeds(window, bundle, (height, width)):
+        looking = _by_windows(held, inference, window, num_classes, height, width, factors)
+    else:
+        looking = _whole(held, inference, num_classes, height * width, factors, num_boxes)
     if inference.crf is None:
         return looking
     # Of all its scores, and what they were joined from.
@@ -39,17 +41,23 @@ def _whole(
 
 
 def _by_windows(
-    held: Held, inference: Inference, num_classes: int, height: int, width: int, factors: list[float]
+    held: Held,
+    inference: Inference,
+    window: Window,
+    num_classes: int,
+    height: int,
+    width: int,
+    factors: list[float],
 ) -> float:
-    assert inference.window is not None
-    rows, columns = inference.window.size
-    one_pass = rows * columns * (held.pixel + held.score * num_classes)
+    one_pass = window.size[0] * window.size[1] * (held.pixel + held.score * num_classes)
     resized = sum(3 * height * width * factor**2 for factor in factors if factor != 1)
-    # Of each view three strips, as high as a window, and all go down the image side by side.
-    views = (1 + inference.mirror) * max(1, inference.samples)
-    strips = views * sum(3 * num_classes * rows * width * factor for factor in factors)
-    band = _added_up(inference) * min(height * width * num_classes, NUMBERS_AT_ONCE)
-    return one_pass + resized + strips + band
+    # Of each view three strips, as high as a window.
+    strips = [3 * num_classes * window.size[0] * width * factor for factor in factors]
+    scores = num_classes * height * width
+    band = min(scores, NUMBERS_AT_ONCE)
+    if inference.samples:  # one view after the other, and what is known of all pixels by then
+        return one_pass + resized + max(strips) + 2 * scores + 3 * band
+    return one_pass + resized + sum(strips) * (1 + inference.mirror) + _added_up(inference) * band
 
 
 def _added_up(inference: Inference) -> int:

@@ -37,10 +37,17 @@ from segpipe.types import CrfSettings, ModelBundle, Window
 NUMBERS_AT_ONCE = 2**24  # scores of the bands of rows whose classes are chosen together: 64 MiB
 
 
+class DropoutPass(NamedTuple):
+    """One of several passes with dropout on, and what is dropped in each image of the batch: drawn from the image."""
+
+    number: int
+    images: tuple[bytes, ...]
+
+
 class View(NamedTuple):
     scale: float
     mirrored: bool
-    sample: int | None = None  # which of several passes with dropout on
+    dropout: DropoutPass | None = None
 
 
 def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, Tensor | None]:
@@ -57,7 +64,7 @@ def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, T
     # Logits do not add up over views, probabilities do, as what queries say together does.
     several = len(bundle.inference.scales) > 1 or bundle.inference.mirror or bundle.inference.samples > 0
     are_probabilities = several and models.spec(bundle.arch).output is DenseOutput
-    # One view after the other: not all of them lie in memory together.
+    # One view after the other: but for samples, not all of an image's scores lie in memory together.
     ids, uncertainties = [], []
     for scores_NKhW, unsure_NhW in _bands(model, batch, bundle, are_probabilities=are_probabilities):
         ids.append(first_maximum(scores_NKhW).cpu())
@@ -106,7 +113,8 @@ def passes(bundle: ModelBundle, size: tuple[int, int]) -> dict[tuple[int, int], 
     """How often an image of `size` (H, W) enters the model, by the (h, w) at which it does: every view, sample by
     sample and window by window where these are asked."""
     found, inference = Counter[tuple[int, int]](), bundle.inference
-    window, is_cut = inference.window, _is_cut(bundle, size)
+    window = inference.window
+    is_cut = window is not None and exceeds(window, bundle, size)
     for scale in inference.scales:
         sides = [max(1, round(side * bundle.input_scale * scale)) for side in size]
         if window and is_cut:
@@ -121,14 +129,6 @@ def passes(bundle: ModelBundle, size: tuple[int, int]) -> dict[tuple[int, int], 
     return dict(found)
 
 
-def _is_cut(bundle: ModelBundle, size: tuple[int, int]) -> bool:
-    """Whether the largest view of an image of `size` (H, W) is larger than a window."""
-    window, largest = bundle.inference.window, bundle.input_scale * max(bundle.inference.scales)
-    return window is not None and any(
-        round(side * largest) > most for side, most in zip(size, window.size, strict=True)
-    )
-
-
 def _bands(
     model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabilities: bool
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -138,10 +138,10 @@ def _bands(
     """
     inference = bundle.inference
     mirrorings = (False, True) if inference.mirror else (False,)
-    samples = range(inference.samples) if inference.samples else (None,)
+    samples = _dropout_passes(batch, inference.samples) if inference.samples else (None,)
     views = list(starmap(View, product(inference.scales, mirrorings, samples)))
     window, size = inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
-    if window and _is_cut(bundle, size):
+    if window is not None and exceeds(window, bundle, size):
         step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
         device = device_of(model)
         images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in inference.scales}
@@ -152,13 +152,19 @@ def _bands(
     def add_up(scores_NKhW: Tensor) -> Tensor:
         return scores_NKhW.softmax(1, dtype=torch.float32) if are_probabilities else scores_NKhW
 
+    if inference.samples:
+        # From the first row to the last one pass after the other: strips of all of them would be many images.
+        for mean_NKhW, variance_NKhW in moments(map(add_up, view) for view in bands):
+            yield mean_NKhW, variance_NKhW.mean(1)
+        return
     for _ in range(0, size[0], step):
-        said = (add_up(next(view)) for view in bands)
-        if not inference.samples:
-            yield reduce(Tensor.add_, said), None
-            continue
-        mean_NKhW, variance_NKhW = moments(said)
-        yield mean_NKhW, variance_NKhW.mean(1)
+        yield reduce(Tensor.add_, (add_up(next(view)) for view in bands)), None
+
+
+def exceeds(window: Window, bundle: ModelBundle, size: tuple[int, int]) -> bool:
+    """Whether a view of an image of `size` (H, W) is larger than a window, so that its views are seen in these."""
+    largest = bundle.input_scale * max(bundle.inference.scales)
+    return any(round(side * largest) > most for side, most in zip(size, window.size, strict=True))
 
 
 def _joined(bands: Sequence[Tensor | None]) -> Tensor | None:
@@ -210,8 +216,8 @@ def _scores(
     `at` is where in the view its windows begin: row, column.
     """
     entering_N3hw = images_N3hw.flip(-1) if view.mirrored else images_N3hw
-    if view.sample is not None:
-        logits_NKhw = _sampled_logits(model, entering_N3hw, batch, (*view, *at))
+    if view.dropout is not None:
+        logits_NKhw = _sampled_logits(model, entering_N3hw, view, at)
         scores = logits_of_classes(logits_NKhw) if bundle.sigmoid else logits_NKhw
         return scores.flip(-1) if view.mirrored else scores
     output: DenseOutput | QueryOutput = model(entering_N3hw)
@@ -222,16 +228,23 @@ def _scores(
     return scores.flip(-1) if view.mirrored else scores
 
 
-def _sampled_logits(model: nn.Module, entering_N3hw: Tensor, batch: Batch, place: tuple[object, ...]) -> Tensor:
-    """(N, K, h, w) of one pass with dropout on, image by image.
+def _dropout_passes(batch: Batch, number: int) -> list[DropoutPass]:
+    """As many passes. Whichever worker an image comes to, beside whatever others, and when it is served, it is drawn
+    from alike."""
+    images = []
+    for image_3HW in batch.images_N3HW:
+        digest = blake2b(repr(tuple(image_3HW.shape)).encode(), digest_size=32)
+        digest.update(image_3HW.contiguous().cpu().numpy())
+        images.append(digest.digest())
+    return [DropoutPass(at, tuple(images)) for at in range(number)]
 
-    What is dropped is drawn from the image itself and the `place` of the pass: whichever worker an image comes to,
-    beside whatever others, and when it is served, the answer is the same.
-    """
+
+def _sampled_logits(model: nn.Module, entering_N3hw: Tensor, view: View, at: tuple[int, int]) -> Tensor:
+    """(N, K, h, w) of one pass with dropout on, image by image; windows, too, are drawn for each on its own."""
+    assert view.dropout is not None
+    place = repr((view.scale, view.mirrored, view.dropout.number, at)).encode()
     said = []
-    for image_3HW, entering_3hw in zip(batch.images_N3HW, entering_N3hw, strict=True):
-        drawn_from = blake2b(repr((tuple(image_3HW.shape), place)).encode(), digest_size=8)
-        drawn_from.update(image_3HW.contiguous().cpu().numpy())
-        seed = int.from_bytes(drawn_from.digest(), "little", signed=True)
+    for image, entering_3hw in zip(view.dropout.images, entering_N3hw, strict=True):
+        seed = int.from_bytes(blake2b(place, key=image, digest_size=8).digest(), "little", signed=True)
         said.append(sampled_pass(model, entering_3hw[None], seed=seed).logits_NKHW)
     return torch.cat(said)

@@ -102,6 +102,10 @@ def test_views_windows_and_members_are_counted() -> None:
     window = Window(size=(50, 100), overlap=0.5)
     windowed = Inference(scales=(1.0,), mirror=False, window=window)
     assert numbers_of_image(bundle(inference=windowed), *size) == 50 * 100 * (208 + 3) + 3 * 3 * 50 * 500
+    sampled = Inference(scales=(1.0,), mirror=False, window=window, samples=40)
+    strips = 3 * 3 * 50 * 500
+    assert numbers_of_image(bundle(inference=sampled), *size) == 50 * 100 * (208 + 3) + strips + (2 + 3) * 3 * pixels
+    assert numbers_of_image(bundle(inference=sampled), 50, 100) == 50 * 100 * (208 + 3 + 5 * 3), "it fits a window"
     refined = Inference(scales=(1.0,), mirror=False, window=window, crf=CrfSettings())
     assert numbers_of_image(bundle(inference=refined), *size) > pixels * 100, "windows do not bound a CRF"
     members = [{"arch": "graph_cut", "options": {}}, {"arch": "unet", "options": {}}]

@@ -113,6 +113,19 @@ def test_windows_are_drawn_for_each_on_its_own(network: nn.Module, monkeypatch: 
 
 
 @torch.inference_mode()
+def test_bands_of_rows_say_what_the_whole_says(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = noise(2, 40, 26)
+    windowed = bundle(0.8, inference=replace(SAMPLED, mirror=True, window=Window(size=(16, 16), overlap=0.5)))
+    ids_NHW, uncertainty_NHW = look(network, batch, windowed)
+    monkeypatch.setattr(views, "NUMBERS_AT_ONCE", 2 * K * 26 * 7)  # seven rows at once
+    found_NHW, unsure_NHW = look(network, batch, windowed)
+    assert uncertainty_NHW is not None
+    assert unsure_NHW is not None
+    torch.testing.assert_close(unsure_NHW, uncertainty_NHW, rtol=1e-4, atol=1e-7)
+    assert (found_NHW != ids_NHW).float().mean() < 0.01, "rows are interpolated in other parts"
+
+
+@torch.inference_mode()
 def test_a_crf_refines_the_mean_of_the_samples(network: nn.Module) -> None:
     batch, crf = noise(1), CrfSettings(iterations=2, bilateral=(10.0, 40.0, 4.0))
     given_NKHW = probabilities(network, batch, bundle(inference=SAMPLED))
