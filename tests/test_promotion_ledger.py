@@ -5,7 +5,6 @@ import math
 import multiprocessing
 import random
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from multiprocessing.synchronize import Barrier
@@ -14,28 +13,13 @@ from typing import Any
 
 import pytest
 
-from segpipe import storage
 from segpipe.errors import CorruptError, IncomparableError
-from segpipe.promotion import Record, Rules, Verdict, champion, decide, history
+from segpipe.promotion import Record, champion, decide, history
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
+from tests.fixtures.promoting import promote
 
 ROUNDS = 20
-
-
-def shelf(*reports: EvalReport) -> Callable[[Record], EvalReport]:
-    """Scores a champion by looking its weights up among `reports`."""
-    known = {report.weights_sha256: report for report in reports}
-
-    def report_of(record: Record) -> EvalReport:
-        assert record.champion is not None
-        return known[record.champion.weights_sha256]
-
-    return report_of
-
-
-def promote(ledger: Path, report: EvalReport, *others: EvalReport, **rules: Any) -> Verdict:
-    return decide(str(ledger), report, shelf(*others), name="camvid", who="ann", rules=Rules(**rules))
 
 
 def test_no_ledger_no_champion(tmp_path: Path) -> None:
@@ -148,23 +132,6 @@ def test_the_champion_itself_on_new_data_stays(tmp_path: Path) -> None:
     verdict = promote(tmp_path, scored(0.9, "a", dataset_version="v2"))
     assert (verdict.outcome, verdict.number) == ("kept", 2)
     assert verdict.reason == "a (miou 0.9000) is the champion already"
-
-
-def test_a_rollback_record_moves_the_champion_and_verdicts_before_it_do_not_answer_for_it(tmp_path: Path) -> None:
-    a, b, c = scored(0.5, "a"), scored(0.6, "b"), scored(0.55, "c")
-    promote(tmp_path, a)
-    promote(tmp_path, b, a)
-    assert promote(tmp_path, c, b).outcome == "kept"
-    document = json.loads((tmp_path / "000002.json").read_text())
-    back = {"kind": "rollback", "number": 4, "champion": document["previous"], "previous": document["champion"]}
-    empty = dict.fromkeys(
-        ("challenger", "delta", "evaluation", "challenger_score", "previous_score", "floor", "margin")
-    )
-    storage.append_record(str(tmp_path), document | back | empty, after=3)
-    standing = champion(str(tmp_path))
-    assert standing is not None
-    assert (standing.kind, standing.number) == ("rollback", 4)
-    assert promote(tmp_path, c, a).outcome == "promoted"
 
 
 def test_a_report_of_other_weights_is_not_taken_for_the_champions(tmp_path: Path) -> None:

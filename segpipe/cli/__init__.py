@@ -9,7 +9,7 @@
     model_views.py one architecture: its figure, cost and published numbers
     views.py       the other results: models, nights, this installation
     data.py        commands on a dataset: ingest, export, data inspect, data log, data diff, data gc
-    work.py        commands on a recipe or a model: check train evaluate promote retrain
+    work.py        commands on a recipe or a model: check train evaluate promote rollback retrain
     tuning.py      tune-crf, a search after training
     look.py        commands that show something: models show, board history list doctor
 
@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "evaluate": ("Work", work.evaluate),
     "tune-crf": ("Work", tuning.tune_crf),
     "promote": ("Work", work.promote),
+    "rollback": ("Work", work.rollback),
     "retrain": ("Work", work.retrain),
     "data inspect": ("Look", data.inspect),
     "data log": ("Look", data.log),

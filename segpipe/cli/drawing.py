@@ -12,7 +12,9 @@ from rich.text import Text
 from segpipe.cli.answering import printable
 from segpipe.stages.numbers import split_order
 
-MARKS = {"ok": "green", "warn": "yellow", "fail": "red", "promoted": "green", "kept": "yellow", "refused": "red"}
+MARKS = dict.fromkeys(("ok", "promoted"), "green")
+MARKS |= dict.fromkeys(("warn", "kept", "forced", "rollback"), "yellow")
+MARKS |= dict.fromkeys(("fail", "refused"), "red")
 _NUMBER = re.compile(r"[\d.,]+( (bytes?|kB|MB|GB))?|-")
 
 

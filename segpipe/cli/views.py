@@ -134,6 +134,13 @@ def verdict(console: Console, result: Verdict) -> None:
     say(console, f"  ledger     record {result.number}, {result.at}")
 
 
+def rolled_back(console: Console, record: Record) -> None:
+    assert record.champion is not None  # of a rollback
+    say(console, f"{record.kind}: {record.reason}", MARKS[record.kind])
+    say(console, f"champion of {record.name}: {record.champion.label} ({record.champion.arch})")
+    say(console, f"  ledger     record {record.number}, {record.at}")
+
+
 def retrained(console: Console, result: RetrainResult) -> None:
     faults(console, result.dataset)
     board(console, result.board)

@@ -178,6 +178,10 @@ def promote(
         str | None,
         typer.Option("--data", metavar="URI", help="The dataset of these reports. Default: in $SEGPIPE_HOME."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make it champion whatever the gate says; needs --why.")
+    ] = False,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the ledger.")] = "",
     overrides: SetOption = None,
     runtime: RuntimeOption = Runtime.RAY,
     as_json: JsonOption = False,
@@ -187,25 +191,61 @@ def promote(
     The champion is scored on the same dataset version first. Who wins is
     written into an append-only ledger, MLflow's aliases follow it. A tie keeps
     the champion. Without REPORT the models of the recipe's last retrain are
-    judged again, as after a changed margin. Exit status 1: the challenger was
-    refused.
+    judged again, as after a changed margin. With --force the challenger becomes
+    champion all the same, and the ledger says who did that and why. Exit
+    status 1: the challenger was refused.
 
     \b
     Examples:
       segpipe promote my.yaml --set promote.margin=0.01
       segpipe promote my.yaml evaluations/ --data datasets/roofs --json
+      segpipe promote my.yaml --force --why "night scenes matter more to us"
     """
     with answering(as_json) as answer, steps("choosing the champion"):
         from segpipe.config import Recipe
+        from segpipe.errors import InputError
 
         found = Recipe.load(recipe, tuple(overrides or ()))
+        if force != bool(why.strip()):
+            raise InputError("--force and --why TEXT go together: a champion by a person's word has a reason")
+        from segpipe.stages import overrule
         from segpipe.stages import promote as stage
 
         if report:
             verdict = stage.judge(found, report, data=data, runtime=runtime.value)
         else:
             verdict = stage.judge_again(found, runtime=runtime.value)
+        if force:
+            verdict = overrule.force(verdict, why)
         answer(verdict, views.verdict, status=1 if verdict.outcome == "refused" else 0)
+
+
+def rollback(
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the ledger.")],
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="[EXPERIMENT]", help="A recipe's name. Default: the only one in the home.")
+    ] = None,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", metavar="RECORD", help="Whose champion it shall be. Default: the champion before."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give the championship back to an earlier champion.
+
+    One more record of the ledger, with who and why; MLflow's alias follows. The
+    model that was taken back is not promoted again by a night: only by
+    `segpipe promote --force`.
+
+    \b
+    Examples:
+      segpipe rollback --why "halos around poles in production"
+      segpipe rollback camvid --to 3 --why "the labels of June were wrong" --json
+    """
+    with answering(as_json) as answer, steps("taking the champion back"):
+        from segpipe.stages import overrule
+
+        answer(overrule.roll_back(experiment, why, to=to), views.rolled_back)
 
 
 def retrain(

@@ -1,5 +1,5 @@
 """Who is champion. `comparison.py` says how sure a difference is, `gate.py` judges two reports and is pure; `ledger.py`
-writes down what it said, and races safely.
+writes down what it said, and races safely; `overrule.py` is a person's word against it.
 
 Stands after `leaderboard.py`; `stages/promote.py` calls it and then mirrors the result to the registry.
 """
@@ -7,6 +7,7 @@ Stands after `leaderboard.py`; `stages/promote.py` calls it and then mirrors the
 from segpipe.promotion.comparison import ClassScores, Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge
 from segpipe.promotion.ledger import Record, champion, decide, history
+from segpipe.promotion.overrule import force, roll_back
 
 __all__ = [
     "ClassScores",
@@ -17,6 +18,8 @@ __all__ = [
     "Verdict",
     "champion",
     "decide",
+    "force",
     "history",
     "judge",
+    "roll_back",
 ]

@@ -50,12 +50,15 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What the gate said. `champion` is who stands afterwards and `previous` who stood before (None: nobody); `delta`
-    is challenger minus previous in the primary metric, None when they were not compared; `reason` is one sentence for
-    a person. `comparison` says how sure the difference is, `changes` what became of every class. `name`, `number` and
-    `at` say where the ledger holds it; a verdict of `judge` alone is not there yet."""
+    """What the gate said; "forced" is what a person decided against it.
 
-    outcome: Literal["promoted", "kept", "refused"]
+    `champion` is who stands afterwards and `previous` who stood before (None: nobody); `delta` is challenger minus
+    previous in the primary metric, None when they were not compared; `reason` is one sentence for a person.
+    `comparison` says how sure the difference is, `changes` what became of every class. `name`, `number` and `at` say
+    where the ledger holds it; a verdict of `judge` alone is not there yet.
+    """
+
+    outcome: Literal["promoted", "kept", "refused", "forced"]
     champion: Contender | None
     previous: Contender | None
     challenger: Contender
@@ -102,14 +105,14 @@ def judge(challenger: EvalReport, champion: EvalReport | None, rules: Rules) -> 
 
 
 def refuse(challenger: EvalReport, standing: Contender | None, why: str) -> Verdict:
-    """The verdict on a challenger whose champion cannot be scored as it was: nothing moves, and a person decides."""
+    """The verdict on a challenger that cannot be judged: nothing moves, and a person decides."""
     return Verdict(
         outcome="refused",
         champion=standing,
         previous=standing,
         challenger=contender(challenger),
         delta=None,
-        reason=f"not comparable: {why}",
+        reason=why,
     )
 
 

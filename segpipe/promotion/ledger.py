@@ -8,7 +8,7 @@ compare and set leave the worse model in place), so the ledger decides and an al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Literal
@@ -23,7 +23,7 @@ from segpipe.types import LATER, EvalReport
 # Every lost race means that somebody else's record was written: so many losses are a fault, not bad luck.
 MAX_ROUNDS = 1000
 # The kinds of record that make a champion; the others only say that one stays.
-MOVES = ("promoted", "rollback")
+MOVES = ("promoted", "forced", "rollback")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,12 +52,13 @@ class Score:
 class Record:
     """One entry of the ledger, as stored: a verdict, where it stands and what it rests on.
 
-    `champion` stands from here on, `previous` stood before. `at` is UTC in ISO 8601. A "rollback" is a person's
-    decision: it has no challenger and no scores.
+    `champion` stands from here on, `previous` stood before. `at` is UTC in ISO 8601. "forced" and "rollback" are a
+    person's decisions (`overrule.py`), with what is known of them: a forced champion's verdict, and the scores with
+    which the champion of a rollback was promoted once; a rollback has no challenger.
     """
 
     number: int
-    kind: Literal["promoted", "kept", "refused", "rollback"]
+    kind: Literal["promoted", "kept", "refused", "forced", "rollback"]
     name: str
     who: str
     at: str
@@ -95,31 +96,44 @@ def decide(
     judged once: asked again, the recorded verdict is returned, nothing is written.
     """
     rules, reports = rules or Rules(), {challenger.weights_sha256: challenger}
+
+    def judged(log: list[Record]) -> Record:
+        current = standing(log)
+        known = _judged_before(log, current, challenger, rules)
+        if known:
+            return known
+        opponent, stands = None, current.champion if current else None
+        try:
+            if current:
+                weights = _champion_weights(current)
+                if weights not in reports:
+                    reports[weights] = _champion_report(champion_report_of, current, ledger_uri)
+                opponent = reports[weights]
+            back = _taken_back(log, challenger)
+            verdict = refuse(challenger, stands, back) if back else judge(challenger, opponent, rules)
+        except IncomparableError as error:
+            verdict = refuse(challenger, stands, f"not comparable: {error}")
+        return _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, rules=rules)
+
+    return verdict_of(append(ledger_uri, judged))
+
+
+def append(ledger_uri: str, next_record: Callable[[list[Record]], Record]) -> Record:
+    """Appends what `next_record(log)` makes of the ledger as it is, however many others append at the same time; one
+    that is there already is not written again. Returns the record."""
     for _ in range(MAX_ROUNDS):
         log = history(ledger_uri)
-        standing = _standing(log)
-        known = _judged_before(log, standing, challenger, rules)
-        if known:
-            return _verdict(known)
-        opponent = None
-        try:
-            if standing:
-                weights = _champion_weights(standing)
-                if weights not in reports:
-                    reports[weights] = _champion_report(champion_report_of, standing, ledger_uri)
-                opponent = reports[weights]
-            verdict = judge(challenger, opponent, rules)
-        except IncomparableError as error:
-            verdict = refuse(challenger, standing.champion if standing else None, str(error))
-        record = _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, rules=rules)
+        record = next_record(log)
+        if record.number <= len(log):
+            return record
         try:
             storage.append_record(ledger_uri, to_plain(record), after=len(log))
         except ConflictError:
-            continue  # another promoter took this number: read its record and gate again
-        return _verdict(record)
+            continue  # another promoter took this number: read its record and decide again
+        return record
     raise ConflictError(
-        f"{ledger_uri}: {MAX_ROUNDS} records of others came first while {challenger.label} was judged; expected to be "
-        "first within a few tries. Find out who writes to this ledger without end, then promote again"
+        f"{ledger_uri}: {MAX_ROUNDS} records of others came first while this one was written; expected to be first "
+        "within a few tries. Find out who writes to this ledger without end, then do the same again"
     )
 
 
@@ -138,7 +152,7 @@ def _record(
         kind=verdict.outcome,
         name=name,
         who=who,
-        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        at=now(),
         champion=verdict.champion,
         previous=verdict.previous,
         challenger=verdict.challenger,
@@ -159,7 +173,7 @@ def _record(
 
 def champion(ledger_uri: str) -> Record | None:
     """The record since which today's champion stands: its promotion, or the rollback to it. None: no champion yet."""
-    return _standing(history(ledger_uri))
+    return standing(history(ledger_uri))
 
 
 def history(ledger_uri: str) -> list[Record]:
@@ -176,8 +190,31 @@ def history(ledger_uri: str) -> list[Record]:
     return log
 
 
-def _standing(log: list[Record]) -> Record | None:
+def standing(log: Sequence[Record]) -> Record | None:
+    """As `champion`, of a log at hand."""
     return next((record for record in reversed(log) if record.kind in MOVES), None)
+
+
+def now() -> str:
+    """The time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _taken_back(log: Sequence[Record], challenger: EvalReport) -> str | None:
+    """Why this challenger waits for a person: it was champion, and somebody took it back."""
+    for record in reversed(log):
+        if record.champion and record.champion.weights_sha256 == challenger.weights_sha256 and record.kind in MOVES:
+            return None
+        if (
+            record.kind == "rollback"
+            and record.previous
+            and record.previous.weights_sha256 == challenger.weights_sha256
+        ):
+            return (
+                f"{challenger.label} was champion and is so no more since record {record.number}: {record.reason}. "
+                "`segpipe promote --force --why ...` brings it back"
+            )
+    return None
 
 
 def _champion_weights(record: Record | None) -> str:
@@ -185,7 +222,9 @@ def _champion_weights(record: Record | None) -> str:
     return record.champion.weights_sha256 if record and record.champion else ""
 
 
-def _judged_before(log: list[Record], standing: Record | None, challenger: EvalReport, rules: Rules) -> Record | None:
+def _judged_before(
+    log: Sequence[Record], current: Record | None, challenger: EvalReport, rules: Rules
+) -> Record | None:
     """The record that holds the answer to this very question already, if there is one.
 
     It made the challenger the champion that stands, or it left the one that stands in place. A refusal binds only the
@@ -196,8 +235,8 @@ def _judged_before(log: list[Record], standing: Record | None, challenger: EvalR
             continue
         if record.evaluation != _evaluation(challenger) or _rules(record) != rules:
             continue
-        made_it = record.kind == "promoted" and record is standing
-        same_champion = record.kind != "promoted" and _champion_weights(record) == _champion_weights(standing)
+        made_it = record.kind in MOVES and record is current
+        same_champion = record.kind not in MOVES and _champion_weights(record) == _champion_weights(current)
         if made_it or (same_champion and (record.kind == "kept" or record.challenger_score == _score(challenger))):
             return record
     return None
@@ -211,18 +250,19 @@ def _rules(record: Record) -> Rules | None:
     return Rules(floor=record.floor, margin=record.margin, max_fall=record.max_fall, max_falls=dict(record.max_falls))
 
 
-def _champion_report(score: Callable[[Record], EvalReport], standing: Record, ledger_uri: str) -> EvalReport:
-    report = score(standing)
-    if report.weights_sha256 != _champion_weights(standing):
+def _champion_report(score: Callable[[Record], EvalReport], current: Record, ledger_uri: str) -> EvalReport:
+    report = score(current)
+    if report.weights_sha256 != _champion_weights(current):
         raise CorruptError(
             f"{report.checkpoint}: this report is of the weights {report.weights_sha256}; expected those of the "
-            f"champion, {_champion_weights(standing)}: evaluate the checkpoint that record {standing.number} of "
+            f"champion, {_champion_weights(current)}: evaluate the checkpoint that record {current.number} of "
             f"{ledger_uri} names"
         )
     return report
 
 
-def _verdict(record: Record) -> Verdict:
+def verdict_of(record: Record) -> Verdict:
+    """A record with a challenger as the gate's verdict."""
     shared = {f.name: getattr(record, f.name) for f in fields(Verdict) if f.name != "outcome"}
     return Verdict(outcome=record.kind, **shared)  # type: ignore[arg-type]
 

@@ -105,27 +105,27 @@ def board(experiment: str | None = None) -> list[BoardRow]:
 
     Later nights, in which every architecture failed, are told of in a warning.
     """
-    chosen = _chosen(experiment)
-    for where, night in _newest_first(chosen):
+    name = chosen(experiment)
+    for where, night in _newest_first(name):
         if night.evaluations:
-            return rank(_reports(chosen, night))
+            return rank(_reports(name, night))
         _log.warning("%s: %s; this board is of an earlier night", where, _told(night))
-    raise _no_night(chosen)
+    raise _no_night(name)
 
 
 def last(experiment: str) -> tuple[Night, list[EvalReport]]:
     """The last night of an experiment with its reports. Raises InputError when there was none or it left no model."""
-    chosen = _chosen(experiment)
-    for where, night in _newest_first(chosen):
+    name = chosen(experiment)
+    for where, night in _newest_first(name):
         if not night.evaluations:
-            raise InputError(f"{where}: the last night of {chosen!r} left no model: {_told(night)}")
-        return night, _reports(chosen, night)
-    raise _no_night(chosen)
+            raise InputError(f"{where}: the last night of {name!r} left no model: {_told(night)}")
+        return night, _reports(name, night)
+    raise _no_night(name)
 
 
 def history(experiment: str | None = None) -> list[Record]:
     """Every decision on an experiment, oldest first. Raises InputError when there is no such experiment."""
-    return promotion.history(layout.ledger_uri(_chosen(experiment)))
+    return promotion.history(layout.ledger_uri(chosen(experiment)))
 
 
 def experiments() -> list[str]:
@@ -135,7 +135,7 @@ def experiments() -> list[str]:
     return sorted({name for folder in folders for name in storage.list_folders(folder)})
 
 
-def _chosen(experiment: str | None) -> str:
+def chosen(experiment: str | None) -> str:
     """The experiment that was named, or the only one there is."""
     known = experiments()
     if not known:
