@@ -202,7 +202,7 @@ def aux_heads(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """
     with torch.no_grad():
         output: DenseOutput = _outline(name, options).eval()(torch.zeros(1, 3, 64, 64, device="meta"))
-    return tuple(output.aux)
+    return tuple(output.aux_scores)
 
 
 def complete(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

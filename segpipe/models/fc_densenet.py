@@ -117,7 +117,7 @@ class FCDenseNet(nn.Module):
         for up in self.ups:
             given_NCHW, new_NCHW = up(new_NCHW, skips.pop())
         logits_NKHW = self.head(torch.cat((given_NCHW, new_NCHW), dim=1))
-        return DenseOutput(logits_NKHW=logits_NKHW[..., :height, :width])
+        return DenseOutput(scores_NKhw=logits_NKHW[..., :height, :width])
 
 
 def _norm_relu_conv(in_channels: int, out_channels: int, kernel_size: int, dropout: float) -> nn.Sequential:

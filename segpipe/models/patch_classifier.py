@@ -42,7 +42,7 @@ class PatchClassifier(nn.Module):
         layers = [*self.backbone.children(), *self.classifier]
         # Of an odd window the middle is a pixel: as many on each side make as many windows as the image has pixels.
         logits_NKHW, _ = scanned(layers, mirrored_around(images_NCHW, self.window // 2))
-        return DenseOutput(logits_NKHW=logits_NKHW)
+        return DenseOutput(scores_NKhw=logits_NKHW)
 
 
 def build(*, num_classes: int, in_channels: int, width: int, hidden: int) -> PatchClassifier:

@@ -66,8 +66,8 @@ class PSPNet(nn.Module):
         *_, fourth, last = self.backbone(images_NCHW)
         aux = {}
         if self.aux_classifier is not None:
-            aux["aux"] = resize(self.aux_classifier(fourth), height, width)
-        return DenseOutput(logits_NKHW=resize(self.cls(self.ppm(last)), height, width), aux=aux)
+            aux["aux"] = self.aux_classifier(fourth)
+        return DenseOutput(scores_NKhw=self.cls(self.ppm(last)), size=(height, width), aux_scores=aux)
 
 
 def _head(in_channels: int, channels: int, num_classes: int) -> nn.Sequential:

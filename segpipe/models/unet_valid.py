@@ -98,7 +98,7 @@ class UNetValid(nn.Module):
             tile_NChw = tile_NChw.index_select(
                 dim, mirrored(size, self.margin, self.margin + behind, images_NCHW.device)
             )
-        return DenseOutput(logits_NKHW=self.score(tile_NChw)[..., :height, :width])
+        return DenseOutput(scores_NKhw=self.score(tile_NChw)[..., :height, :width])
 
     def score(self, tiles_NChw: Tensor) -> Tensor:
         """(N, K, h - 184, w - 184) scores of tiles whose h and w are 188 and a multiple of 16, the first of pixel 92.

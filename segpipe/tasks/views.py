@@ -1,8 +1,9 @@
 """How a semantic model looks at images: at several sizes and mirrored, and window by window where they are large.
 
 Logits are resized to the original size before the arg max, so that what is counted is always the original resolution.
-Of several views the class probabilities are summed; what windows of one view say is blended before, as logits. A CRF
-refines their mean. No task itself.
+That is done in bands of rows, so that never all logits of a large image lie in memory. Of several views the class
+probabilities are summed; what windows of one view say is blended before, as logits. A CRF refines their mean. No task
+itself.
 
 Legend: N batch, K classes, H W original size, h w size of a view inside the model.
 """
@@ -15,11 +16,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from segpipe import models
 from segpipe.data.batch import Batch, evaluation_inputs, normalise, resized_images
-from segpipe.losses import logits_of_classes
+from segpipe.losses import logits_of_classes, precise, resized
 from segpipe.metrics import first_maximum
 from segpipe.models.spec import DenseOutput, QueryOutput, device_of
 from segpipe.predictions import LabelMap
@@ -29,7 +29,7 @@ from segpipe.tasks import queries
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.types import CrfSettings, ModelBundle, Window
 
-NUMBERS_AT_ONCE = 2**24  # scores of the bands of rows whose classes are chosen together: 64 MiB
+NUMBERS_AT_ONCE = 2**22  # scores of the rows whose classes are chosen together: 16 MiB; of 64 all is a third slower
 
 
 class View(NamedTuple):
@@ -83,18 +83,18 @@ def refined(batch: Batch, given_NKHW: Tensor, crf: CrfSettings) -> Tensor:
 
 
 def _summed(model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabilities: bool) -> Iterator[Tensor]:
-    """What all views say of each class, added up, in bands of rows: one, or several where windows are asked."""
+    """What all views say of each class, added up, in bands of rows."""
     mirrorings = (False, True) if bundle.inference.mirror else (False,)
     views = [View(scale, mirrored) for scale in bundle.inference.scales for mirrored in mirrorings]
     window, size = bundle.inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
     largest = bundle.input_scale * max(bundle.inference.scales)
+    step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
     if window and any(round(side * largest) > most for side, most in zip(size, window.size, strict=True)):
-        step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
         device = device_of(model)
         images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in bundle.inference.scales}
         bands = [_by_windows(model, batch, bundle, images[view.scale], view, window, step) for view in views]
     else:
-        step, bands = size[0], [_whole(model, batch, bundle, view) for view in views]
+        bands = [_whole(model, batch, bundle, view, step) for view in views]
 
     def add_up(scores_NKhW: Tensor) -> Tensor:
         return scores_NKhW.softmax(1, dtype=torch.float32) if are_probabilities else scores_NKhW
@@ -103,14 +103,16 @@ def _summed(model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabil
         yield reduce(Tensor.add_, (add_up(next(view)) for view in bands))
 
 
-def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View) -> Iterator[Tensor]:
-    """(N, K, H, W) scores of one view, as the one band that they are."""
+def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View, step: int) -> Iterator[Tensor]:
+    """The scores of one view in bands of `step` rows: (N, K, step, W), made of those that the model gives."""
     size = (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
     images_N3hw = evaluation_inputs(batch, bundle, device_of(model), scale=view.scale)
-    scores = _scores(model, images_N3hw, batch, bundle, view, size)
-    if scores.shape[-2:] != size:
-        scores = functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
-    yield scores
+    scores, seen = _scores(model, images_N3hw, batch, bundle, view, size)
+    given = (scores.shape[-2], scores.shape[-1])
+    if given != size:
+        scores = scores.float().contiguous()
+    bands = resized_rows(iter([scores]), seen, given, step=step)
+    yield from bands if seen == size else resized_rows(bands, size, seen, step=step)
 
 
 def _by_windows(
@@ -125,7 +127,8 @@ def _by_windows(
     def look(row: Span, column: Span) -> Tensor:
         part_N3hw = images_N3hw[..., row.start : row.stop, column.start : column.stop]
         size = (row.stop - row.start, column.stop - column.start)
-        return _scores(model, normalise(part_N3hw, bundle.mean, bundle.std), batch, bundle, view, size)
+        scores, _ = _scores(model, normalise(part_N3hw, bundle.mean, bundle.std), batch, bundle, view, size)
+        return resized(precise(scores), size)
 
     (h, w), (H, W) = images_N3hw.shape[-2:], batch.images_N3HW.shape[-2:]
     rows, columns = (gaussian_spans(n, most, window.overlap) for n, most in zip((h, w), window.size, strict=True))
@@ -134,11 +137,15 @@ def _by_windows(
 
 def _scores(
     model: nn.Module, images_N3hw: Tensor, batch: Batch, bundle: ModelBundle, view: View, size: tuple[int, int]
-) -> Tensor:
-    """What the model says of each class, the right way round: logits at its own size, of queries sums at `size`."""
+) -> tuple[Tensor, tuple[int, int]]:
+    """What the model says of each class, the right way round, and the size that it is still to be resized to.
+
+    Scores of pixels are as the model makes them, for images of the view's size; of queries they are sums at `size`.
+    """
     output: DenseOutput | QueryOutput = model(images_N3hw.flip(-1) if view.mirrored else images_N3hw)
     if isinstance(output, QueryOutput):
-        scores = queries.semantic_scores(output, batch, size)
+        scores, seen = queries.semantic_scores(output, batch, size), size
     else:
-        scores = logits_of_classes(output.logits_NKHW) if bundle.sigmoid else output.logits_NKHW
-    return scores.flip(-1) if view.mirrored else scores
+        scores = logits_of_classes(output.scores_NKhw) if bundle.sigmoid else output.scores_NKhw
+        seen = (images_N3hw.shape[-2], images_N3hw.shape[-1])
+    return (scores.flip(-1) if view.mirrored else scores), seen

@@ -28,7 +28,7 @@ class Coin(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         kept = self.dropout(torch.ones_like(images_NCHW[:, :1]))  # 0 or 2
-        return DenseOutput(logits_NKHW=torch.cat((kept * 50, torch.full_like(kept, 50.0)), dim=1))
+        return DenseOutput(scores_NKhw=torch.cat((kept * 50, torch.full_like(kept, 50.0)), dim=1))
 
 
 def test_mean_and_variance_are_those_of_the_samples() -> None:

@@ -109,7 +109,13 @@ def _maker(name: str, in_channels: int, output_stride: int) -> Any:
             made: nn.Module = timm.create_model(
                 name.removeprefix(PREFIX), pretrained=False, features_only=True, in_chans=in_channels, **dilated
             )
-        except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError) as error:  # timm has none of its own
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AssertionError,
+            AttributeError,
+        ) as error:  # timm has none of its own
             raise InputError(
                 f"backbone: timm does not make {name} with output_stride={output_stride}: {error}"
             ) from None
