@@ -7,10 +7,10 @@ On a GPU where there is one. Of each architecture three things are timed in turn
 round anew: the peer (torchvision's or segmentation_models.pytorch's network) and ours in one and the same plain loop
 (float32, contiguous, SGD, the loss read every step, as reference scripts have it), and ours as `train/loop.py` steps
 (bfloat16, channels last, fused AdamW, no wait for the device). The forward pass is timed the same way, in `eval`.
-Told are images per second of wall time (medians, with the range), what ours is of the peer, and the share of this
-machine's bfloat16 or float32 matrix product, measured in the same process, that the floating-point operations of the
-step come to. Compare numbers of one session only; architectures without a peer have the numbers of training alone, of
-one round. Last come the geometric means over the networks whose peer computes the same, and the least of them.
+Told are images per second (medians, with the range; of processor time on one CPU thread), what ours is of the peer,
+and the share of this machine's bfloat16 or float32 matrix product, measured in the same process, that the operations
+of the step come to. Compare numbers of one session only; architectures without a peer have only ours as
+trained, of one round. Last come the geometric means over the networks whose peer computes the same, and the least.
 
 Peers other than torchvision are run by the Python given (`make bench-step` makes it an environment).
 """
@@ -132,16 +132,18 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def timed(torch: Any, device: Any, work: Callable[[], None], times: int) -> float:
-    """Seconds of one call, the median of several."""
+    """Seconds of one call, the median of several: of one CPU thread its own time, which others' work leaves alone."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     taken = []
     for _ in range(times):
         if device.type == "cuda":
             torch.cuda.synchronize()
-        started = time.perf_counter()
+        started = clock()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - started)
+        taken.append(clock() - started)
     return statistics.median(taken)
 
 
