@@ -83,8 +83,11 @@ bench-crf: install ## how fast DenseCRF refines, and whether its labels are righ
 bench-detection: install ## how fast Mask R-CNN trains beside torchvision's own loop, on COCO images in SEGPIPE_DATA
 	$(BIN)/python benchmarks/detection.py
 
-bench-step: install .cache/peers/installed ## training steps and forward passes beside other people's networks (an hour on 2 cores)
+bench-step: install .cache/peers/installed ## training steps and forward passes beside other people's networks (20 minutes on 2 cores)
 	$(BIN)/python benchmarks/step.py --peers .cache/peers/bin/python
+
+bench-loss: install ## what cross entropy of coarse logits costs beside resizing them and torch's
+	$(BIN)/python benchmarks/coarse_loss.py
 
 bench-data: install .cache/peers/installed ## what ingest and training input cost beside other libraries, on CamVid in SEGPIPE_DATA
 	$(BIN)/python benchmarks/masks.py
@@ -104,4 +107,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak learn check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-data lock clean clean-results
+.PHONY: help install demo test soak learn check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-loss bench-data lock clean clean-results

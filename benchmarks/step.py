@@ -1,15 +1,16 @@
 """What a training step and a forward pass of each semantic architecture cost, beside the same network of others.
 
-    python benchmarks/step.py [--peers PYTHON] [--archs unet,fcn_resnet50] [--size 256x256] [--batch 2] [--rounds 3]
-        [--steps 6] [--threads 1] [--json]
+    python benchmarks/step.py [--peers PYTHON] [--archs unet,fcn_resnet50] [--size 160x160] [--batch 2] [--rounds 3]
+        [--steps 4] [--threads 1] [--json]
 
 On a GPU where there is one. Of each architecture three things are timed in turns, each in a fresh process and each
 round anew: the peer (torchvision's or segmentation_models.pytorch's network) and ours in one and the same plain loop
 (float32, contiguous, SGD, the loss read every step, as reference scripts have it), and ours as `train/loop.py` steps
 (bfloat16, channels last, fused AdamW, no wait for the device). The forward pass is timed the same way, in `eval`.
-Told are images per second of wall time (medians, with the range), what ours is of the peer, and the share of this
-machine's bfloat16 or float32 matrix product, measured in the same process, that the floating-point operations of the
-step come to. Compare numbers of one session only; architectures without a peer have their own numbers alone.
+Told are images per second (medians, with the range; of processor time on one CPU thread), what ours is of the peer,
+and the share of this machine's bfloat16 or float32 matrix product, measured in the same process, that the operations
+of the step come to. Compare numbers of one session only; architectures without a peer have only ours as
+trained, of one round. Last come the geometric means over the networks whose peer computes the same, and the least.
 
 Peers other than torchvision are run by the Python given (`make bench-step` makes it an environment).
 """
@@ -33,17 +34,22 @@ NUM_CLASSES = 21
 PEERS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "fcn_resnet50": ("torchvision", "fcn_resnet50", {}, {}),
     "fcn_resnet101": ("torchvision", "fcn_resnet101", {}, {}),
-    "deeplab_v3": ("torchvision", "deeplabv3_resnet50", {}, {}),
+    "deeplab_v3": (
+        "torchvision",
+        "deeplabv3_resnet50",
+        {},
+        {"backbone": "resnet50", "output_stride": 8, "multi_grid": [], "form": "torchvision"},
+    ),
     "lraspp": ("torchvision", "lraspp_mobilenet_v3_large", {}, {}),
     "unet": ("smp", "Unet", {"encoder_name": "resnet34"}, {"backbone": "resnet34"}),
     "deeplab_v3plus": ("smp", "DeepLabV3Plus", {"encoder_name": "resnet50"}, {"backbone": "resnet50"}),
     "fpn": ("smp", "FPN", {"encoder_name": "resnet50"}, {"backbone": "resnet50"}),
-    "upernet": ("smp", "UPerNet", {"encoder_name": "resnet50"}, {"backbone": "resnet50"}),
+    "upernet": ("smp", "UPerNet", {"encoder_name": "resnet50"}, {"backbone": "resnet50", "channels": 256}),
     "segformer_b0": ("smp", "Segformer", {"encoder_name": "mit_b0"}, {}),
 }
 DEPARTS = {
-    "fpn": "smp's has group norm and 128 channels behind a pyramid of 256, as Panoptic FPN's",
-    "upernet": "smp's decoder is 256 channels wide, ours 512 as in the paper",
+    "deeplab_v3plus": "smp's has one of the decoder's two 3x3 at the coarse stride: 0.97 of our operations",
+    "fpn": "smp's has no 3x3 behind the sums of its pyramid: 0.71 of our operations",
 }
 
 
@@ -76,7 +82,13 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
     fast = side == "ours, as trained"
     dtype = torch.bfloat16 if fast else torch.float32
     model, logits_of = built(name, side)
-    model = model.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
+    if side == "peer":
+        model = model.to(device)
+    else:
+        from segpipe.models.parts.placed import placed  # as training and evaluation do it
+
+        model = placed(model, device)
+    model = model.to(memory_format=torch.channels_last if fast else torch.contiguous_format).train()
     height, width = (int(part) for part in options.size.split("x"))
     images = torch.randn(options.batch, 3, height, width, device=device)
     if fast:
@@ -121,16 +133,18 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def timed(torch: Any, device: Any, work: Callable[[], None], times: int) -> float:
-    """Seconds of one call, the median of several."""
+    """Seconds of one call, the median of several: of one CPU thread its own time, which others' work leaves alone."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     taken = []
     for _ in range(times):
         if device.type == "cuda":
             torch.cuda.synchronize()
-        started = time.perf_counter()
+        started = clock()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - started)
+        taken.append(clock() - started)
     return statistics.median(taken)
 
 
@@ -159,10 +173,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="Python with segmentation_models_pytorch")
     parser.add_argument("--archs", help="names with commas between them; default: every semantic architecture")
-    parser.add_argument("--size", default="256x256", help="HEIGHTxWIDTH")
+    parser.add_argument("--size", default="160x160", help="HEIGHTxWIDTH")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -178,21 +192,60 @@ def main() -> None:
 
     dense = [name for name in models.names(Task.SEMANTIC) if models.spec(name).output is DenseOutput]
     names = options.archs.split(",") if options.archs else dense
-    results: dict[str, dict[str, list[dict[str, float]]]] = {}
+    results: Results = {}
     for name in names:
         has_peer = name in PEERS and (PEERS[name][0] == "torchvision" or options.peers)
-        sides = [*(["peer"] if has_peer else []), "ours", "ours, as trained"]
+        sides = [*(["peer", "ours"] if has_peer else []), "ours, as trained"]
         results[name] = {side: [] for side in sides}
-        for _ in range(options.rounds):
+        for _ in range(options.rounds if has_peer else 1):
             for side in sides:
                 results[name][side].append(run(name, side, options))
         print(told(name, results[name]), file=sys.stderr, flush=True)
     if options.json:
-        print(json.dumps({"options": {key: str(value) for key, value in vars(options).items()}, "results": results}))
+        told_options = {key: str(value) for key, value in vars(options).items()}
+        print(json.dumps({"options": told_options, "results": results, "means": means(results)}))
         return
     print(f"{options.size}, batches of {options.batch}, {options.threads} threads, {options.rounds} rounds")
     for name, found in results.items():
         print(told(name, found))
+    for compared, mean in means(results).items():
+        print(
+            f"{compared}: {mean['geometric mean']:.2f}x the peer, geometric mean of {mean['networks']}; "
+            f"the least {mean['least']:.2f}x, {mean['of']}"
+        )
+
+
+Results = dict[str, dict[str, list[dict[str, float]]]]
+
+
+def means(results: Results) -> dict[str, dict[str, Any]]:
+    """Of training and inference, and both of our sides: the geometric mean of the ratios to the peers, and the least.
+
+    Over the networks whose peer computes the same.
+    """
+    found = {}
+    for what in ("training", "inference"):
+        for side in ("ours", "ours, as trained"):
+            ratios = {
+                name: ratio(sides, what, side)
+                for name, sides in results.items()
+                if "peer" in sides and name not in DEPARTS
+            }
+            if ratios:
+                least = min(ratios, key=lambda name: ratios[name])
+                found[f"{what}, {side}"] = {
+                    "geometric mean": statistics.geometric_mean(ratios.values()),
+                    "networks": len(ratios),
+                    "least": ratios[least],
+                    "of": least,
+                }
+    return found
+
+
+def ratio(sides: dict[str, list[dict[str, float]]], what: str, side: str) -> float:
+    """Images per second of `side` by those of the peer, both medians of their rounds."""
+    ours, theirs = (statistics.median(each[what] for each in sides[name]) for name in (side, "peer"))
+    return ours / theirs
 
 
 def told(name: str, found: dict[str, list[dict[str, float]]]) -> str:
@@ -203,10 +256,9 @@ def told(name: str, found: dict[str, list[dict[str, float]]]) -> str:
         for side, rounds in found.items():
             low, high = min(each[what] for each in rounds), max(each[what] for each in rounds)
             share = statistics.median(each[f"{what} share"] for each in rounds)
-            ratio = f"{median[side] / median['peer']:5.2f}x" if "peer" in median and side != "peer" else " " * 6
-            lines.append(
-                f"  {what:9} {side:17} {median[side]:8.2f} images/s ({low:.2f}-{high:.2f}) {ratio} {share:6.1%} of peak"
-            )
+            of_peer = f"{ratio(found, what, side):5.2f}x" if "peer" in found and side != "peer" else " " * 6
+            speed = f"{median[side]:8.2f} images/s ({low:.2f}-{high:.2f})"
+            lines.append(f"  {what:9} {side:17} {speed} {of_peer} {share:6.1%} of peak")
     return "\n".join(lines)
 
 

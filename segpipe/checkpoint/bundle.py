@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from segpipe import models, reports, storage
 from segpipe.checkpoint.tensors import WEIGHTS, pack, read_verified, require_sha256, unpack
 from segpipe.errors import CorruptError, InputError
+from segpipe.models.parts.placed import placed
 from segpipe.types import ModelBundle
 
 BUNDLE = "model.json"
@@ -77,7 +78,7 @@ def load_model(uri: str, *, device: torch.device | str = "cpu") -> tuple[nn.Modu
         model.load_state_dict(dict(weights), strict=True)
     except RuntimeError as error:
         raise CorruptError(f"{uri}/{WEIGHTS}: does not fit {bundle.arch} {dict(bundle.options)}: {error}") from None
-    return model.to(device).eval(), bundle
+    return placed(model.eval(), device), bundle
 
 
 def _use_of(bundle: ModelBundle) -> dict[str, str]:

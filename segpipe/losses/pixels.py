@@ -11,11 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segpipe.losses.reading import logits_of_classes, never_zero
+from segpipe.losses.coarse import FEWEST_CLASSES, coarse_cross_entropy
+from segpipe.losses.reading import logits_of_classes, never_zero, resized
 
 
 def cross_entropy(
-    logits_NKHW: Tensor, labels_NHW: Tensor, *, weight: Tensor | None = None, ignore_index: int = 255
+    logits_NKHW: Tensor,
+    labels_NHW: Tensor,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+    size: tuple[int, int] | None = None,
 ) -> Tensor:
     """Mean cross entropy over the pixels whose label is not `ignore_index`: a float32 scalar, in nats.
 
@@ -23,15 +29,24 @@ def cross_entropy(
     the pixels' classes, as torch's does. Where torch divides zero by zero (every pixel ignored, or of weight 0) the
     loss is 0 with a zero gradient, so that one empty crop cannot poison a run. One logit stands for two classes (see
     `reading.py`), which have two weights. Computed in float32 whatever the logits, but in float64 of such.
+
+    With `size` (H, W), that of the labels, logits may be of any other, to be resized bilinearly; of many classes that
+    is done strip by strip (see `coarse.py`).
     """
     labels = labels_NHW.long()
     logits = logits_of_classes(logits_NKHW)
     weight = None if weight is None else weight.to(logits)
-    total = F.cross_entropy(logits, labels, weight=weight, ignore_index=ignore_index, reduction="sum")
     counted = (labels != ignore_index).to(logits)
-    if weight is not None:
-        counted = counted * weight[labels.masked_fill(counted == 0, 0)]
-    return total / never_zero(counted.sum())
+    known = labels.masked_fill(counted == 0, 0)
+    share = counted if weight is None else counted * weight[known]
+    if size in (None, tuple(logits.shape[2:])) or logits.shape[1] < FEWEST_CLASSES:
+        logits = resized(logits, size)
+        total = F.cross_entropy(logits, labels, weight=weight, ignore_index=ignore_index, reduction="sum")
+    elif tuple(labels.shape[1:]) != size:
+        raise ValueError(f"expected labels of the size {size} that logits are resized to, found {tuple(labels.shape)}")
+    else:
+        total = coarse_cross_entropy(logits, known, share)
+    return total / never_zero(share.sum())
 
 
 def mean_over(errors_NHW: Tensor, counted_NHW: Tensor) -> Tensor:

@@ -24,6 +24,13 @@ def logits_of_classes(logits_NKHW: Tensor) -> Tensor:
     return F.pad(logits_NKHW, (0, 0, 0, 0, 1, 0)) if logits_NKHW.shape[1] == 1 else logits_NKHW
 
 
+def resized(logits_NKhw: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Logits of height and width `size`, bilinearly, pixel centres aligned at the corners of the image's area."""
+    if size in (None, tuple(logits_NKhw.shape[2:])):
+        return logits_NKhw
+    return F.interpolate(logits_NKhw, size=size, mode="bilinear", align_corners=False)
+
+
 def probabilities_of(logits_NKHW: Tensor) -> Tensor:
     """(N, K, H, W) in 0..1, `precise`; of one logit the probability of class 1 alone."""
     logits_NKHW = precise(logits_NKHW)

@@ -30,8 +30,8 @@ def first_maximum(scores_NKHW: Tensor) -> Tensor:
     import torch
 
     num_classes = scores_NKHW.shape[1]
-    is_plain = scores_NKHW.device.type == "cpu" and scores_NKHW.dtype == torch.float32 and scores_NKHW.is_contiguous()
-    if is_plain and num_classes <= MAX_BYTE_CLASSES:
+    is_plain = scores_NKHW.device.type == "cpu" and scores_NKHW.dtype == torch.float32
+    if is_plain and scores_NKHW.stride()[2:] == (scores_NKHW.shape[3], 1) and num_classes <= MAX_BYTE_CLASSES:
         ids_NHW = _by_planes(scores_NKHW.detach().numpy())
         if ids_NHW is not None:
             return torch.from_numpy(ids_NHW)

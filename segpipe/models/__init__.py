@@ -209,7 +209,7 @@ def aux_heads(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     with torch.no_grad():
         output: DenseOutput = _outline(name, options).eval()(torch.zeros(1, 3, 64, 64, device="meta"))
-    return tuple(output.aux)
+    return tuple(output.aux_scores)
 
 
 def has_dropout(name: str, options: Mapping[str, Any]) -> bool:

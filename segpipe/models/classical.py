@@ -47,10 +47,10 @@ class Baseline(nn.Module):
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         (n, _, height, width), num_classes = images_NCHW.shape, len(self.colours_KB)
         if images_NCHW.is_meta:  # shapes alone are asked for
-            return DenseOutput(logits_NKHW=images_NCHW.new_empty(n, num_classes, height, width))
+            return DenseOutput(scores_NKhw=images_NCHW.new_empty(n, num_classes, height, width))
         known = self._appearance()
         scores = [torch.from_numpy(self.method(image_HW3, known)) for image_HW3 in rgb_of(images_NCHW)]
-        return DenseOutput(logits_NKHW=torch.stack(scores).to(images_NCHW.device))
+        return DenseOutput(scores_NKhw=torch.stack(scores).to(images_NCHW.device))
 
     def observe(self, images_NCHW: Tensor, labels_NHW: Tensor) -> None:
         for image_HW3, labels_HW in zip(rgb_of(images_NCHW), labels_NHW.cpu().numpy(), strict=True):

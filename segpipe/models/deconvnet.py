@@ -70,7 +70,7 @@ class DeconvNet(nn.Module):
         features = self.fc6_deconv(features)[..., :height, :width]
         for stage, pooling in zip(self.decoder, reversed(poolings), strict=True):
             features = stage(self.unpool(features, pooling.height, pooling.width, pooling.switches_NChw))
-        return DenseOutput(logits_NKHW=self.score(features))
+        return DenseOutput(scores_NKhw=self.score(features))
 
 
 def _norm_relu(channels: int) -> nn.Sequential:

@@ -46,7 +46,7 @@ class DeepLab(nn.Module):
         scores_NKhw = self.fc8(self.backbone(images_NCHW)[-1])
         size = [(cells - 1) * STRIDE + 1 for cells in scores_NKhw.shape[-2:]]
         logits_NKHW = F.interpolate(scores_NKhw, size=size, mode="bilinear", align_corners=True)
-        return DenseOutput(logits_NKHW=logits_NKHW[..., :height, :width])
+        return DenseOutput(scores_NKhw=logits_NKHW[..., :height, :width])
 
 
 def _backbone(name: str, in_channels: int, *, kernel_size: int, dilation: int, fc_channels: int) -> Backbone:

@@ -79,8 +79,7 @@ class DeepLabV2(nn.Module):
         # Compared at the size of the largest map, as in the authors' nets; theirs is that of the unscaled image.
         h, w = max(tuple(each.shape[-2:]) for each in scores.values())
         fused_NKhw = functools.reduce(torch.maximum, [resize(each, h, w) for each in scores.values()])
-        aux = {name: resize(each, height, width) for name, each in scores.items()} if self.aux else {}
-        return DenseOutput(logits_NKHW=resize(fused_NKhw, height, width), aux=aux)
+        return DenseOutput(scores_NKhw=fused_NKhw, size=(height, width), aux_scores=scores if self.aux else {})
 
 
 def build(

@@ -28,7 +28,7 @@ from segpipe.models.parts import papers
 from segpipe.models.parts.aspp import ASPP, rates_for
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
-from segpipe.models.parts.layers import conv_norm_relu, fcn_head, resize
+from segpipe.models.parts.layers import conv_norm_relu, fcn_head
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
@@ -76,9 +76,9 @@ class DeepLabV3(EvaluationStride):
         *_, finer, last = self.backbone(images_NCHW)
         aux = {}
         if self.aux_classifier is not None:
-            aux["aux"] = resize(self.aux_classifier(finer), height, width)
-        logits = self.head(self.joined(self.aspp(last)))
-        return DenseOutput(logits_NKHW=resize(logits, height, width), aux=aux)
+            aux["aux"] = self.aux_classifier(finer)
+        scores_NKhw = self.head(self.joined(self.aspp(last)))
+        return DenseOutput(scores_NKhw=scores_NKhw, size=(height, width), aux_scores=aux)
 
 
 def build(*, output_stride: int, evaluation_stride: int, **options: Any) -> DeepLabV3:

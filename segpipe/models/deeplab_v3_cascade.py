@@ -23,7 +23,6 @@ from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.backbones.dilation import set_multi_grid
 from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
-from segpipe.models.parts.layers import resize
 from segpipe.models.spec import DenseOutput, ModelSpec
 from segpipe.types import Task
 
@@ -46,7 +45,7 @@ class DeepLabV3Cascade(EvaluationStride):
         features = self.backbone(images_NCHW)[-1]
         for block in self.blocks:
             features = block(features)
-        return DenseOutput(logits_NKHW=resize(self.head(features), height, width))
+        return DenseOutput(scores_NKhw=self.head(features), size=(height, width))
 
 
 def _copied_stage(backbone: Backbone, rate: int, multi_grid: list[int]) -> nn.Sequential:

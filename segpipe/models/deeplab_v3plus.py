@@ -46,7 +46,7 @@ class DeepLabV3Plus(EvaluationStride):
         _, low, _, _, high = self.backbone(images_NCHW)
         context = resize(self.aspp(high), *low.shape[-2:])
         joined = self.decoder(torch.cat((context, self.low_level(low)), dim=1))
-        return DenseOutput(logits_NKHW=resize(self.head(joined), height, width))
+        return DenseOutput(scores_NKhw=self.head(joined), size=(height, width))
 
 
 def build(*, output_stride: int, evaluation_stride: int, **options: Any) -> DeepLabV3Plus:

@@ -144,7 +144,7 @@ class ENet(nn.Module):
         maps_NCHW, places2_NCHW, places4_NCHW = self.backbone(padded_NCHW)
         maps_NCHW = self.section4(self.up4(maps_NCHW, places4_NCHW))
         maps_NCHW = self.section5(self.up5(maps_NCHW, places2_NCHW))
-        return DenseOutput(logits_NKHW=self.head(maps_NCHW)[..., :height, :width])
+        return DenseOutput(scores_NKhw=self.head(maps_NCHW)[..., :height, :width])
 
 
 def _middle(channels: int, kind: str = "regular", reach: int = 1) -> nn.Module:

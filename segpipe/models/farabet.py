@@ -97,7 +97,7 @@ class MultiScale(nn.Module):
         features = [self.backbone(locally_normalised(scale))[-1] for scale in laplacian_pyramid(images_NCHW, SCALES)]
         finest = features[0].shape[-2:]
         joined = torch.cat([resize(maps_NChw, *finest) for maps_NChw in features], dim=1)
-        return DenseOutput(logits_NKHW=resize(self.classifier(joined), height, width))
+        return DenseOutput(scores_NKhw=self.classifier(joined), size=(height, width))
 
 
 def laplacian_pyramid(images_NCHW: Tensor, scales: int) -> list[Tensor]:

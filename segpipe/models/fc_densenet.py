@@ -121,7 +121,7 @@ class FCDenseNet(nn.Module):
         if self.training and self.dropout:
             # Behind the other: autocast would keep weights that this pass has cast, from which no gradient comes back.
             self._take_statistics(images_NCHW)
-        return DenseOutput(logits_NKHW=logits_NKHW)
+        return DenseOutput(scores_NKhw=logits_NKHW)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()

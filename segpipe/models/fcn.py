@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
-from segpipe.models.parts.layers import fcn_head, resize
+from segpipe.models.parts.layers import fcn_head
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published
 from segpipe.types import Task
 
@@ -36,8 +36,8 @@ class FCN(nn.Module):
         *_, fourth, last = self.backbone(images_NCHW)
         aux = {}
         if self.aux_classifier is not None:
-            aux["aux"] = resize(self.aux_classifier(fourth), height, width)
-        return DenseOutput(logits_NKHW=resize(self.classifier(last), height, width), aux=aux)
+            aux["aux"] = self.aux_classifier(fourth)
+        return DenseOutput(scores_NKhw=self.classifier(last), size=(height, width), aux_scores=aux)
 
 
 def build(backbone: str, *, num_classes: int, in_channels: int, aux: bool, output_stride: int) -> FCN:

@@ -82,7 +82,7 @@ class FCN(nn.Module):
         if self.finest == 8:
             skip_NKhw = self.score_pool3(pools[0] * self.scales[1])
             scores_NKhw = _fuse(self.upscore_pool4(scores_NKhw), skip_NKhw, CROP_POOL3)
-        return DenseOutput(logits_NKHW=_crop(self.upscore(scores_NKhw), self.crop, height, width))
+        return DenseOutput(scores_NKhw=_crop(self.upscore(scores_NKhw), self.crop, height, width))
 
 
 def _score(in_channels: int, num_classes: int) -> nn.Conv2d:

@@ -47,7 +47,7 @@ class SemanticFPN(nn.Module):
         padded_NCHW = F.pad(images_NCHW, (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR))
         logits_NKhw = self.semantic(self.pyramid(self.backbone(padded_NCHW)))
         logits_NKHW = F.interpolate(logits_NKhw, scale_factor=float(STRIDE), mode="bilinear", align_corners=False)
-        return DenseOutput(logits_NKHW=logits_NKHW[..., :height, :width])
+        return DenseOutput(scores_NKhw=logits_NKHW[..., :height, :width])
 
 
 def build(*, num_classes: int, in_channels: int, backbone: str, channels: int, second_pass: bool) -> SemanticFPN:

@@ -49,7 +49,7 @@ class HRNetPixels(nn.Module):
         maps = self.backbone(images_NCHW)
         size = maps[0].shape[-2:]
         joined = torch.cat([resize(features, *size) for features in maps], dim=1)
-        return DenseOutput(logits_NKHW=resize(self.last_layer(joined), height, width))
+        return DenseOutput(scores_NKhw=self.last_layer(joined), size=(height, width))
 
 
 def build(width: int, *, num_classes: int, in_channels: int, stem: int, blocks: int, modules: list[int]) -> HRNetPixels:

@@ -57,7 +57,7 @@ class LRASPP(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         scores_NKhw = self.classifier(*self.backbone(images_NCHW))
-        return DenseOutput(logits_NKHW=resize(scores_NKhw, *images_NCHW.shape[-2:]))
+        return DenseOutput(scores_NKhw=scores_NKhw, size=(images_NCHW.shape[-2], images_NCHW.shape[-1]))
 
 
 def build(*, num_classes: int, in_channels: int, backbone: str, output_stride: int, channels: int) -> LRASPP:

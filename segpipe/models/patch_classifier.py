@@ -45,7 +45,7 @@ class PatchClassifier(nn.Module):
         margin = self.window // 2
         # Of an odd window the middle is a pixel: as many on each side make as many windows as the image has pixels.
         logits_NKHW, _ = scanned(layers, self.mirrored(images_NCHW, (margin, margin), (margin, margin)))
-        return DenseOutput(logits_NKHW=logits_NKHW)
+        return DenseOutput(scores_NKhw=logits_NKHW)
 
 
 def build(*, num_classes: int, in_channels: int, width: int, hidden: int) -> PatchClassifier:

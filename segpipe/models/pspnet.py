@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from segpipe.errors import InputError
 from segpipe.models.parts.backbones import Backbone, build_backbone
-from segpipe.models.parts.layers import fcn_head, resize
+from segpipe.models.parts.layers import fcn_head
 from segpipe.models.parts.pyramid_pooling import BINS, PyramidPooling
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
@@ -48,8 +48,8 @@ class PSPNet(nn.Module):
         *_, fourth, last = self.backbone(images_NCHW)
         aux = {}
         if self.aux_classifier is not None:
-            aux["aux"] = resize(self.aux_classifier(fourth), height, width)
-        return DenseOutput(logits_NKHW=resize(self.cls(self.ppm(last)), height, width), aux=aux)
+            aux["aux"] = self.aux_classifier(fourth)
+        return DenseOutput(scores_NKhw=self.cls(self.ppm(last)), size=(height, width), aux_scores=aux)
 
 
 def build(

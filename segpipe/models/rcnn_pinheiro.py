@@ -55,7 +55,7 @@ class RecurrentLabeller(nn.Module):
             labels_NKHW, _ = scanned(layers, torch.cat((labels_NKHW, seen_NCHW), dim=1), spacing=spacing)
             rounds.append(middle(labels_NKHW, height, width))
         aux = {f"round{number}": logits_NKHW for number, logits_NKHW in enumerate(rounds[:-1], 1)}
-        return DenseOutput(logits_NKHW=rounds[-1], aux=aux)
+        return DenseOutput(scores_NKhw=rounds[-1], aux_scores=aux)
 
 
 def _seen_from(images_NCHW: Tensor, spacing: int) -> Tensor:

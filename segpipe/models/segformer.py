@@ -116,8 +116,8 @@ class SegFormer(nn.Module):
         self.decode_head = Decoder(backbone.channels, channels, num_classes, dropout)
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
-        logits_NKhw = self.decode_head(self.backbone(images_NCHW))
-        return DenseOutput(logits_NKHW=resize(logits_NKhw, *images_NCHW.shape[-2:]))
+        scores_NKhw = self.decode_head(self.backbone(images_NCHW))
+        return DenseOutput(scores_NKhw=scores_NKhw, size=(images_NCHW.shape[-2], images_NCHW.shape[-1]))
 
 
 def adapt(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ class SegNet(nn.Module):
         features, poolings = encoded(self.backbone.children(), images_NCHW)
         for upsampler, stage, pooling in zip(self.upsamplers, self.decoder, reversed(poolings), strict=True):
             features = stage(upsampler(features, pooling.height, pooling.width, pooling.switches_NChw))
-        return DenseOutput(logits_NKHW=self.classifier(features))
+        return DenseOutput(scores_NKhw=self.classifier(features))
 
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:

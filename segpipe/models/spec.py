@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from segpipe.errors import InputError
+from segpipe.models.parts.layers import resize
 from segpipe.types import Task
 
 MASK_STRIDE = 4  # of the masks of a mask-classification model
@@ -29,10 +30,26 @@ class DenseOutput:
 
     `logits_NKHW` are unnormalised scores at the input's height and width. `aux` holds further logits_NKHW, also at
     input size, by the name of their head; it may be empty.
+
+    Kept are the scores as each head makes them, with the `size` (H, W) of the images where they are still to be resized
+    to it; logits are made of them, bilinearly, whenever they are asked for. At 150 classes that and what a loss does
+    with them is half of a training step, of which a task that reads the scores themselves can save the most.
     """
 
-    logits_NKHW: Tensor
-    aux: Mapping[str, Tensor] = field(default_factory=dict)
+    scores_NKhw: Tensor
+    size: tuple[int, int] | None = None
+    aux_scores: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def logits_NKHW(self) -> Tensor:
+        return self._at_size(self.scores_NKhw)
+
+    @property
+    def aux(self) -> dict[str, Tensor]:
+        return {head: self._at_size(scores_NKhw) for head, scores_NKhw in self.aux_scores.items()}
+
+    def _at_size(self, scores_NKhw: Tensor) -> Tensor:
+        return scores_NKhw if self.size is None else resize(scores_NKhw, *self.size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

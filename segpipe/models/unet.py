@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segpipe.errors import InputError
 from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
-from segpipe.models.parts.layers import conv_norm_relu, resize
+from segpipe.models.parts.layers import conv_norm_relu
 from segpipe.models.parts.upsampling import UPSAMPLERS, upsample
 from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
@@ -87,7 +87,7 @@ class UNet(nn.Module):
             skip = finer.pop() if finer else None
             size = (height, width) if skip is None else skip.shape[-2:]
             features = block(features, skip, *size)
-        return DenseOutput(logits_NKHW=resize(self.head(features), height, width))
+        return DenseOutput(scores_NKhw=self.head(features), size=(height, width))
 
 
 def build(

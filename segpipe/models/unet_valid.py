@@ -95,7 +95,7 @@ class UNetValid(nn.Module):
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         height, width = images_NCHW.shape[-2:]
         tile_NChw = self.mirrored(images_NCHW, self._margins(height), self._margins(width))
-        return DenseOutput(logits_NKHW=self.score(tile_NChw)[..., :height, :width])
+        return DenseOutput(scores_NKhw=self.score(tile_NChw)[..., :height, :width])
 
     def _margins(self, size: int) -> tuple[int, int]:
         """Of the smallest tile whose scores reach from the first pixel of a side to its last, or beyond."""

@@ -73,12 +73,13 @@ class UPerNet(nn.Module):
         )
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
-        size = images_NCHW.shape[-2:]
+        height, width = images_NCHW.shape[-2:]
         maps = self.backbone(images_NCHW)[1:]
         aux = {}
         if self.aux_classifier is not None:
-            aux["aux"] = resize(self.aux_classifier(maps[2]), *size)
-        return DenseOutput(logits_NKHW=resize(self.classifier(self.decoder(maps)), *size), aux=aux)
+            aux["aux"] = self.aux_classifier(maps[2])
+        scores_NKhw = self.classifier(self.decoder(maps))
+        return DenseOutput(scores_NKhw=scores_NKhw, size=(height, width), aux_scores=aux)
 
 
 def _classifier(channels: int, num_classes: int) -> nn.Sequential:

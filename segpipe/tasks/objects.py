@@ -110,7 +110,7 @@ class ObjectOps:
         if isinstance(output, QueryOutput):
             return queries.losses(output, batch, classes=self.classes, ignore_index=self.ignore_index, wanted="things")
         labels_NHW = painted_labels(batch, self.classes, device, ignore_index=self.ignore_index)
-        return {"main": cross_entropy(output.logits_NKHW, labels_NHW, weight=None, ignore_index=UNKNOWN)}
+        return {"main": cross_entropy(output.scores_NKhw, labels_NHW, ignore_index=UNKNOWN, size=output.size)}
 
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Detections]:
         """The objects of each image, best first, as the model sees it resized by `bundle.input_scale`."""

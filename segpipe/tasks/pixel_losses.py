@@ -1,6 +1,6 @@
 """The loss that a recipe chose for a class for every pixel: `train.loss`, read. No task itself.
 
-Legend: N batch, K classes (1: one logit for two classes), H W crop size.
+Legend: N batch, K classes (1: one logit for two classes), h w size of the scores, H W crop size.
 """
 
 from __future__ import annotations
@@ -26,16 +26,30 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "lovasz": losses.lovasz_loss,
     "boundary": losses.boundary_loss,
 }
+RESIZES = ("cross_entropy",)  # terms that take scores of any size, and are the faster for it
 
 
 def pixel_losses(
-    logits_NKHW: Tensor, labels_NHW: Tensor, config: LossConfig, *, weight_K: Tensor | None, ignore_index: int
+    scores_NKhw: Tensor,
+    labels_NHW: Tensor,
+    config: LossConfig,
+    *,
+    size: tuple[int, int] | None = None,
+    weight_K: Tensor | None,
+    ignore_index: int,
 ) -> dict[str, Tensor]:
-    """Each term by its name, times its weight: float32 scalars. `weight_K` are weights of classes."""
+    """Each term by its name, times its weight: float32 scalars. `weight_K` are weights of classes.
+
+    With `size`, that of the labels, scores of another one are first resized to it, bilinearly.
+    """
     found = {}
+    if not config.terms.keys() <= set(RESIZES):
+        scores_NKhw = losses.resized(losses.precise(scores_NKhw), size)
     for name, term in config.terms.items():
         arguments = term.model_dump(exclude={"weight"})
         if name in WEIGHS_CLASSES:
             arguments["weight"] = weight_K
-        found[name] = term.weight * LOSSES[name](logits_NKHW, labels_NHW, ignore_index=ignore_index, **arguments)
+        if name in RESIZES:
+            arguments["size"] = size
+        found[name] = term.weight * LOSSES[name](scores_NKhw, labels_NHW, ignore_index=ignore_index, **arguments)
     return found

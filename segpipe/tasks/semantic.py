@@ -99,14 +99,17 @@ class SemanticOps:
         output = forward(images_N3HW)
         if isinstance(output, QueryOutput):
             return queries.losses(output, batch, classes=self.classes, ignore_index=self.ignore_index, wanted="classes")
-        labels_NHW = labels_of(batch).to(output.logits_NKHW.device, non_blocking=True).long()
+        labels_NHW = labels_of(batch).to(output.scores_NKhw.device, non_blocking=True).long()
         weight_K = self._class_weights_K
         if weight_K is not None:
             weight_K = weight_K.to(labels_NHW.device)
         terms = {}
-        for head, logits_NKHW in {"main": output.logits_NKHW, **output.aux}.items():
+        read = partial(
+            pixel_losses, config=self._loss, size=output.size, weight_K=weight_K, ignore_index=self.ignore_index
+        )
+        for head, scores_NKhw in {"main": output.scores_NKhw, **output.aux_scores}.items():
             factor = 1.0 if head == "main" else self._aux_weight
-            found = pixel_losses(logits_NKHW, labels_NHW, self._loss, weight_K=weight_K, ignore_index=self.ignore_index)
+            found = read(scores_NKhw, labels_NHW)
             for name, term in found.items():
                 terms[head if len(found) == 1 else f"{head}/{name}"] = factor * term
         return terms

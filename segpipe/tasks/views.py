@@ -2,8 +2,9 @@
 several times with dropout on where it is asked for samples.
 
 Logits are resized to the original size before the arg max, so that what is counted is always the original resolution.
-Of several views the class probabilities are summed; what windows of one view say is blended before, as logits. A CRF
-refines their mean. No task itself.
+That is done in bands of rows, so that never all logits of a large image lie in memory. Of several views the class
+probabilities are summed; what windows of one view say is blended before, as logits. A CRF refines their mean. No task
+itself.
 
 Legend: N batch, K classes, H W original size, h w size of a view inside the model.
 """
@@ -19,11 +20,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from segpipe import models
 from segpipe.data.batch import Batch, evaluation_inputs, normalise, resized_images
-from segpipe.losses import logits_of_classes
+from segpipe.losses import logits_of_classes, precise, resized
 from segpipe.metrics import first_maximum
 from segpipe.models.spec import DenseOutput, QueryOutput, device_of
 from segpipe.predictions import LabelMap
@@ -34,7 +34,7 @@ from segpipe.tasks import queries
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.types import CrfSettings, ModelBundle, Window
 
-NUMBERS_AT_ONCE = 2**24  # scores of the bands of rows whose classes are chosen together: 64 MiB
+NUMBERS_AT_ONCE = 2**22  # scores of the rows whose classes are chosen together: 16 MiB; of 64 all is a third slower
 
 
 class DropoutPass(NamedTuple):
@@ -132,7 +132,7 @@ def passes(bundle: ModelBundle, size: tuple[int, int]) -> dict[tuple[int, int], 
 def _bands(
     model: nn.Module, batch: Batch, bundle: ModelBundle, *, are_probabilities: bool
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """What all views say of each class, added up, in bands of rows: one, or several where windows are asked.
+    """What all views say of each class, added up, in bands of rows.
 
     (N, K, rows, W), with (N, rows, W) of their uncertainty where there are samples.
     """
@@ -141,13 +141,13 @@ def _bands(
     samples = _dropout_passes(batch, inference.samples) if inference.samples else (None,)
     views = list(starmap(View, product(inference.scales, mirrorings, samples)))
     window, size = inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
+    step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
     if window is not None and exceeds(window, bundle, size):
-        step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
         device = device_of(model)
         images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in inference.scales}
         bands = [_by_windows(model, batch, bundle, images[view.scale], view, window, step) for view in views]
     else:
-        step, bands = size[0], [_whole(model, batch, bundle, view) for view in views]
+        bands = [_whole(model, batch, bundle, view, step) for view in views]
 
     def add_up(scores_NKhW: Tensor) -> Tensor:
         return scores_NKhW.softmax(1, dtype=torch.float32) if are_probabilities else scores_NKhW
@@ -172,14 +172,16 @@ def _joined(bands: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(found, dim=1) if found else None
 
 
-def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View) -> Iterator[Tensor]:
-    """(N, K, H, W) scores of one view, as the one band that they are."""
+def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View, step: int) -> Iterator[Tensor]:
+    """The scores of one view in bands of `step` rows: (N, K, step, W), made of those that the model gives."""
     size = (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
     images_N3hw = evaluation_inputs(batch, bundle, device_of(model), scale=view.scale)
-    scores = _scores(model, images_N3hw, batch, bundle, view, size)
-    if scores.shape[-2:] != size:
-        scores = functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
-    yield scores
+    scores, seen = _scores(model, images_N3hw, batch, bundle, view, size)
+    given = (scores.shape[-2], scores.shape[-1])
+    if given != size:
+        scores = scores.float().contiguous()
+    bands = resized_rows(iter([scores]), seen, given, step=step)
+    yield from bands if seen == size else resized_rows(bands, size, seen, step=step)
 
 
 def _by_windows(
@@ -195,7 +197,8 @@ def _by_windows(
         part_N3hw = images_N3hw[..., row.start : row.stop, column.start : column.stop]
         size = (row.stop - row.start, column.stop - column.start)
         inputs_N3hw = normalise(part_N3hw, bundle.mean, bundle.std)
-        return _scores(model, inputs_N3hw, batch, bundle, view, size, (row.start, column.start))
+        scores, _ = _scores(model, inputs_N3hw, batch, bundle, view, size, (row.start, column.start))
+        return resized(precise(scores), size)
 
     (h, w), (H, W) = images_N3hw.shape[-2:], batch.images_N3HW.shape[-2:]
     rows, columns = (gaussian_spans(n, most, window.overlap) for n, most in zip((h, w), window.size, strict=True))
@@ -210,22 +213,25 @@ def _scores(
     view: View,
     size: tuple[int, int],
     at: tuple[int, int] = (0, 0),
-) -> Tensor:
-    """What the model says of each class, the right way round: logits at its own size, of queries sums at `size`.
+) -> tuple[Tensor, tuple[int, int]]:
+    """What the model says of each class, the right way round, and the size that it is still to be resized to.
 
+    Scores of pixels are as the model makes them, for images of the view's size; of queries they are sums at `size`.
     `at` is where in the view its windows begin: row, column.
     """
     entering_N3hw = images_N3hw.flip(-1) if view.mirrored else images_N3hw
+    seen = (images_N3hw.shape[-2], images_N3hw.shape[-1])
     if view.dropout is not None:
-        logits_NKhw = _sampled_logits(model, entering_N3hw, view, at)
-        scores = logits_of_classes(logits_NKhw) if bundle.sigmoid else logits_NKhw
-        return scores.flip(-1) if view.mirrored else scores
-    output: DenseOutput | QueryOutput = model(entering_N3hw)
-    if isinstance(output, QueryOutput):
-        scores = queries.semantic_scores(output, batch, size)
+        scores = _sampled_scores(model, entering_N3hw, view, at)
     else:
-        scores = logits_of_classes(output.logits_NKHW) if bundle.sigmoid else output.logits_NKHW
-    return scores.flip(-1) if view.mirrored else scores
+        output: DenseOutput | QueryOutput = model(entering_N3hw)
+        if isinstance(output, QueryOutput):
+            scores, seen = queries.semantic_scores(output, batch, size), size
+        else:
+            scores = output.scores_NKhw
+    if bundle.sigmoid:
+        scores = logits_of_classes(scores)
+    return (scores.flip(-1) if view.mirrored else scores), seen
 
 
 def _dropout_passes(batch: Batch, number: int) -> list[DropoutPass]:
@@ -239,12 +245,12 @@ def _dropout_passes(batch: Batch, number: int) -> list[DropoutPass]:
     return [DropoutPass(at, tuple(images)) for at in range(number)]
 
 
-def _sampled_logits(model: nn.Module, entering_N3hw: Tensor, view: View, at: tuple[int, int]) -> Tensor:
-    """(N, K, h, w) of one pass with dropout on, image by image; windows, too, are drawn for each on its own."""
+def _sampled_scores(model: nn.Module, entering_N3hw: Tensor, view: View, at: tuple[int, int]) -> Tensor:
+    """The scores of one pass with dropout on, image by image; windows, too, are drawn for each on its own."""
     assert view.dropout is not None
     place = repr((view.scale, view.mirrored, view.dropout.number, at)).encode()
     said = []
     for image, entering_3hw in zip(view.dropout.images, entering_N3hw, strict=True):
         seed = int.from_bytes(blake2b(place, key=image, digest_size=8).digest(), "little", signed=True)
-        said.append(sampled_pass(model, entering_3hw[None], seed=seed).logits_NKHW)
+        said.append(sampled_pass(model, entering_3hw[None], seed=seed).scores_NKhw)
     return torch.cat(said)

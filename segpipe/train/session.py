@@ -20,6 +20,7 @@ from segpipe.checkpoint import Checkpoint
 from segpipe.config import RunConfig
 from segpipe.data.loader import TrainBatches
 from segpipe.errors import CorruptError, InputError
+from segpipe.models.parts.placed import placed
 from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
@@ -97,7 +98,7 @@ class Session:
         self.model = new_model(job, num_outputs) if found else fresh_model(job, num_outputs)
         if config.channels_last:
             to_channels_last(self.model, runtime.device, config.precision)
-        self.model.to(runtime.device)
+        placed(self.model, runtime.device)
         self.average = copy.deepcopy(self.model) if config.ema_decay is not None else None
         self.optimizer = build_optimizer(self.model, config)
         self.batches = TrainBatches(

@@ -40,7 +40,7 @@ class Coin(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> DenseOutput:
         kept = self.dropout(torch.ones_like(images_NCHW[:, :1]))  # 0 or 2
-        return DenseOutput(logits_NKHW=torch.cat((kept * 50, torch.full_like(kept, 50.0)), dim=1))
+        return DenseOutput(scores_NKhw=torch.cat((kept * 50, torch.full_like(kept, 50.0)), dim=1))
 
 
 def test_a_pass_is_the_models_with_dropout_on_and_all_else_in_evaluation() -> None:

@@ -39,7 +39,7 @@ class Pixels(nn.Module):
 
     def forward(self, images_NCHW: Tensor, targets: object = None) -> DenseOutput:
         scores = functional.interpolate(self.scores, size=images_NCHW.shape[-2:], mode="nearest")
-        return DenseOutput(logits_NKHW=scores.expand(len(images_NCHW), -1, -1, -1))
+        return DenseOutput(scores_NKhw=scores.expand(len(images_NCHW), -1, -1, -1))
 
 
 def test_objects_paint_the_map_that_is_learned() -> None:
@@ -104,7 +104,7 @@ def test_padding_teaches_nothing() -> None:
     scores = torch.randn(1, len(CLASSES) + 1, 40, 60, generator=torch.Generator().manual_seed(1))
     other = torch.where(batch.outside_NHW[:, None], -scores, scores)
     one, two = (
-        ops.losses(lambda images, targets, logits=logits: DenseOutput(logits_NKHW=logits), batch.images_N3HW, batch)
+        ops.losses(lambda images, targets, logits=logits: DenseOutput(scores_NKhw=logits), batch.images_N3HW, batch)
         for logits in (scores, other)
     )
     assert float(one["main"]) == float(two["main"]) > 0
@@ -114,7 +114,7 @@ def test_the_loss_is_cross_entropy_where_it_is_known_what_is_there() -> None:
     ops, batch = InstanceOps(CLASSES, IGNORE), batch_of(squares())
     images_N3HW = normalise(batch.images_N3HW)
     scores = torch.randn(1, len(CLASSES) + 1, *SIZE, generator=torch.Generator().manual_seed(1))
-    terms = ops.losses(lambda images, targets: DenseOutput(logits_NKHW=scores), images_N3HW, batch)
+    terms = ops.losses(lambda images, targets: DenseOutput(scores_NKhw=scores), images_N3HW, batch)
     known_HW = PAINTED != UNKNOWN
     by_hand = -scores.log_softmax(1)[0].numpy()[PAINTED[known_HW], *known_HW.nonzero()]
     assert list(terms) == ["main"]

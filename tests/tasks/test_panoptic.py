@@ -243,7 +243,7 @@ class Drawing(nn.Module):
     def forward(self, images_NCHW: Tensor, targets: object = None) -> object:
         self.seen.append(images_NCHW.shape[-2:])
         if self.output is DenseOutput:
-            return DenseOutput(logits_NKHW=images_NCHW)
+            return DenseOutput(scores_NKhw=images_NCHW)
         box_N1HW = (images_NCHW.mean(1, keepdim=True) > 0).float()
         height, width = self.seen[-1]
         heat_N1HW = torch.zeros_like(box_N1HW)

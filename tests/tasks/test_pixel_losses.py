@@ -63,6 +63,18 @@ def test_the_hardest_pixels_are_the_same_for_any_number_of_workers(term: dict[st
     assert torch.equal(per_image, torch.full((4,), 7)) if len(term) == 1 else bool((per_image >= 7).all())
 
 
+@pytest.mark.parametrize("names", [*([name] for name in TERMS), list(TERMS)], ids="+".join)
+def test_scores_of_another_size_mean_what_they_are_once_resized(names: list[str]) -> None:
+    size, scores = (11, 9), LOGITS.repeat(1, 3, 1, 1)
+    labels = torch.arange(2 * 11 * 9).reshape(2, *size) % 9
+    config = LossConfig.model_validate({name: TERMS[name][0] for name in names})
+    found = pixel_losses(scores, labels, config, size=size, weight_K=None, ignore_index=5)
+    whole = torch.nn.functional.interpolate(scores, size=size, mode="bilinear")
+    expected = pixel_losses(whole, labels, config, weight_K=None, ignore_index=5)
+    assert found.keys() == set(names)
+    torch.testing.assert_close(found, expected)
+
+
 def test_class_weights_reach_the_terms_that_know_of_them() -> None:
     weight_K = torch.tensor([0.2, 1.0, 3.0])
     config = LossConfig.model_validate({"cross_entropy": 1, "focal": 1, "dice": 1})

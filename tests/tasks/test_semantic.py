@@ -29,7 +29,7 @@ def test_a_batch_without_labels_predicts_but_neither_trains_nor_counts() -> None
     predictions = ops.predict(NearestColour(), batch, bundle())
     assert predictions[0].ids_HW.shape == (4, 5)
     for refused in (
-        lambda: losses(ops, DenseOutput(logits_NKHW=torch.zeros(1, K, 4, 5)), batch),
+        lambda: losses(ops, DenseOutput(scores_NKhw=torch.zeros(1, K, 4, 5)), batch),
         lambda: ops.measure(ops.meter(), predictions, batch),
     ):
         with pytest.raises(InputError, match="samples s/0: came without a label map"):
@@ -55,6 +55,15 @@ def test_auxiliary_heads_are_weighted() -> None:
     assert set(terms) == {"main", "low", "mid"}
     for name, logits_NKHW in (("low", first), ("mid", second)):
         torch.testing.assert_close(terms[name], 0.25 * cross_entropy(logits_NKHW, batch.labels_NHW))
+
+
+def test_heads_of_any_size_are_compared_at_that_of_the_image() -> None:
+    scores, aux = torch.randn(2, K, 2, 3), torch.randn(2, K, 3, 2)
+    _, batch = output_and_batch()
+    output = DenseOutput(scores_NKhw=scores, size=(5, 6), aux_scores={"low": aux})
+    terms = losses(SemanticOps(CLASSES, IGNORE, config=small_run(aux_weight=0.25).train), output, batch)
+    torch.testing.assert_close(terms["main"], cross_entropy(output.logits_NKHW, batch.labels_NHW))
+    torch.testing.assert_close(terms["low"], 0.25 * cross_entropy(output.aux["low"], batch.labels_NHW))
 
 
 def test_enet_weights_come_from_the_shares_of_the_labelled_pixels() -> None:
@@ -93,7 +102,7 @@ def test_a_batch_of_ignored_pixels_has_no_loss_and_no_gradient() -> None:
     logits_NKHW = output.logits_NKHW.requires_grad_()
     assert batch.labels_NHW is not None
     batch.labels_NHW.fill_(IGNORE)
-    loss = losses(SemanticOps(CLASSES, IGNORE), DenseOutput(logits_NKHW=logits_NKHW), batch)["main"]
+    loss = losses(SemanticOps(CLASSES, IGNORE), DenseOutput(scores_NKhw=logits_NKHW), batch)["main"]
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert logits_NKHW.grad is not None

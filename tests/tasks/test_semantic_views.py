@@ -13,6 +13,7 @@ from segpipe.data.batch import normalise
 from segpipe.errors import InputError, NonFiniteError
 from segpipe.models import DenseOutput
 from segpipe.refine import dense_crf
+from segpipe.tasks import views
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.tasks.views import probabilities
 from segpipe.types import ClassInfo, CrfSettings, Inference
@@ -49,7 +50,7 @@ def test_logits_are_resized_before_the_arg_max() -> None:
         def forward(self, images_NCHW: Tensor) -> DenseOutput:
             logits_NKHW = torch.tensor([[[[3.0, 0.0]], [[0.0, 1.0]], [[-9.0, -9.0]]]])
             assert images_NCHW.shape[-2:] == (1, 2)
-            return DenseOutput(logits_NKHW=logits_NKHW)
+            return DenseOutput(scores_NKhw=logits_NKHW)
 
     batch = painted(torch.zeros(1, 2, 4, dtype=torch.long))
     prediction = predicted(TwoCells(), batch, bundle(0.5))[0]
@@ -84,6 +85,30 @@ def test_several_views_are_averaged_as_probabilities_each_the_right_way_round() 
     assert torch.equal(found[clear].long(), total_NKHW.argmax(1)[clear])
 
 
+@pytest.mark.parametrize("inference", [ONE_VIEW, Inference(scales=(0.5, 1.0), mirror=True)])
+@pytest.mark.parametrize("input_scale", [1.0, 0.7])
+def test_classes_are_chosen_band_by_band_as_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, inference: Inference, input_scale: float
+) -> None:
+    class OfCells(NearestColour):
+        def forward(self, images_NCHW: Tensor) -> DenseOutput:
+            cells = super().forward(functional.avg_pool2d(images_NCHW, 3, ceil_mode=True)).scores_NKhw
+            return DenseOutput(scores_NKhw=cells, size=(images_NCHW.shape[-2], images_NCHW.shape[-1]))
+
+    network = OfCells()
+    batch = painted(halves(40, 57))
+    sizes: list[tuple[int, ...]] = []
+    choose = views.first_maximum
+    monkeypatch.setattr(views, "first_maximum", lambda scores: (sizes.append(tuple(scores.shape)), choose(scores))[1])
+    with torch.inference_mode():
+        whole = predicted(network, batch, bundle(input_scale, inference=inference))
+        assert sizes == [(2, K, 40, 57)]
+        monkeypatch.setattr(views, "NUMBERS_AT_ONCE", 7 * 2 * K * 57)
+        assert torch.equal(predicted(network, batch, bundle(input_scale, inference=inference)), whole)
+    assert sizes[1:] == [(2, K, rows, 57) for rows in (7, 7, 7, 7, 7, 5)]
+    assert len(whole.unique()) == K
+
+
 def test_a_model_without_a_sense_of_left_and_right_gains_one() -> None:
     """A model that is right on the left half of an image only is right everywhere with its mirror image beside it."""
 
@@ -91,7 +116,7 @@ def test_a_model_without_a_sense_of_left_and_right_gains_one() -> None:
         def forward(self, images_NCHW: Tensor) -> DenseOutput:
             logits_NKHW = super().forward(images_NCHW).logits_NKHW
             unsure = torch.arange(logits_NKHW.shape[-1]) >= logits_NKHW.shape[-1] // 2
-            return DenseOutput(logits_NKHW=logits_NKHW.masked_fill(unsure, 0.0))
+            return DenseOutput(scores_NKhw=logits_NKHW.masked_fill(unsure, 0.0))
 
     labels_NHW = halves(4, 30)
     batch = painted(labels_NHW)
@@ -166,7 +191,7 @@ def test_one_logit_is_class_one_above_a_half_in_every_way_of_looking() -> None:
 
         def forward(self, images_NCHW: Tensor) -> DenseOutput:
             logits_N1HW = self.network(images_NCHW).logits_NKHW
-            return DenseOutput(logits_NKHW=torch.cat([torch.zeros_like(logits_N1HW), logits_N1HW], dim=1))
+            return DenseOutput(scores_NKhw=torch.cat([torch.zeros_like(logits_N1HW), logits_N1HW], dim=1))
 
     torch.manual_seed(0)
     network = models.create("unet", 1, **OPTIONS["unet"]).eval()

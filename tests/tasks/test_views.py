@@ -124,7 +124,7 @@ def test_one_logit_and_queries_are_seen_window_by_window_too() -> None:
     class First(NearestColour):
         def forward(self, images_NCHW: Tensor) -> DenseOutput:
             logits_NKHW = super().forward(images_NCHW).logits_NKHW
-            return DenseOutput(logits_NKHW=logits_NKHW[:, 1:] - logits_NKHW[:, :1])
+            return DenseOutput(scores_NKhw=logits_NKHW[:, 1:] - logits_NKHW[:, :1])
 
     class Queries(NearestColour):
         """A query a class: sure of it, and of its pixels."""
@@ -168,7 +168,7 @@ class Cheap(torch.nn.Module):
         self.weight_K11 = torch.nn.Parameter(torch.linspace(-1, 1, 8)[:, None, None])
 
     def forward(self, images_NCHW):
-        return DenseOutput(logits_NKHW=images_NCHW[:, :1] * self.weight_K11)
+        return DenseOutput(scores_NKhw=images_NCHW[:, :1] * self.weight_K11)
 
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

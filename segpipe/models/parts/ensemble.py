@@ -30,4 +30,4 @@ class Ensemble(nn.Module):
             logits_NKHW = member(images_NCHW).logits_NKHW.float()
             total_NKHW = logits_NKHW if total_NKHW is None else total_NKHW + logits_NKHW
         assert total_NKHW is not None
-        return DenseOutput(logits_NKHW=torch.div(total_NKHW, len(self.members)))
+        return DenseOutput(scores_NKhw=torch.div(total_NKHW, len(self.members)))
