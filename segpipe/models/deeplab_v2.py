@@ -146,7 +146,8 @@ SPEC = ModelSpec(
         "torchvision's ResNet-101, whose strides lie in the 3x3 convolution of a stage's first unit; the authors' "
         "Caffe model has them in the 1x1 before it",
         "a VGG's layers of each rate begin at random, though two of them have the sizes of its fc6 and fc7, subsampled",
-        "batch norm learns by default; norm: frozen keeps the statistics of pretrained weights, as the authors do",
+        "batch norm learns by default, of one scale after the other, so that evaluation knows a mixture of their "
+        "statistics; norm: frozen keeps those of pretrained weights for all, as the authors do",
         "losses are taken at the input's resolution; the authors shrink the labels by 8 instead. Their weight is 1 for "
         "each scale: train.aux_weight 1.0 in a recipe, where 0.4 is the default",
         "the dense CRF of the paper's best numbers is no part of the model",
