@@ -1,8 +1,9 @@
 """Channels-last memory, in which convolutions are fastest, but where torch computes wrongly in it.
 
-Of a convolution with holes, in bfloat16 on a CPU, oneDNN 3.13 (torch 2.15, AVX-512) gives wrong gradients of the
-weights in channels-last memory: errors as large as the gradients, NaN, or a crash, wherever the input channels of a
-group are not a multiple of its block; every depthwise convolution is. Contiguous memory is right, and so is float32.
+Two kinds of convolutions go wrong backwards on a CPU, by oneDNN 3.13 (torch 2.15, AVX-512), and are right in contiguous
+memory. Those with holes, in bfloat16: the weights' gradients have errors as large as themselves, or NaN, or the process
+ends, wherever the input channels of a group are not a multiple of the kernel's block, as those of every depthwise one
+are. Those of one cell with strides and few channels (8 to 16 at 128 x 128): they write beyond their memory.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ from torch import nn
 
 
 def to_channels_last(model: nn.Module, device: torch.device, precision: str) -> nn.Module:
-    """The model, in place, with its weights in channels-last memory; those of convolutions with holes, and what they
-    are given, stay contiguous where torch is wrong otherwise."""
+    """The model, in place, with its weights in channels-last memory; those of convolutions that torch would have wrong,
+    and what they are given, stay contiguous."""
     model.to(memory_format=torch.channels_last)
-    if device.type == "cpu" and precision == "bfloat16":
+    if device.type == "cpu":
         for module in model.modules():
-            # One cell has no holes, however far apart they are said to be (models/parts/placed.py).
-            if isinstance(module, nn.Conv2d) and max(module.dilation) > 1 and max(module.kernel_size) > 1:
+            if isinstance(module, nn.Conv2d) and _goes_wrong(module, precision):
                 module.to(memory_format=torch.contiguous_format)
                 module.register_forward_pre_hook(_contiguous)
     return model
+
+
+def _goes_wrong(module: nn.Conv2d, precision: str) -> bool:
+    if max(module.kernel_size) == 1:  # it has no holes, however far apart they are said to be (models/parts/placed.py)
+        return max(module.stride) > 1
+    return max(module.dilation) > 1 and precision == "bfloat16"
 
 
 def _contiguous(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -39,6 +41,30 @@ CASES: dict[str, tuple[nn.Module, int]] = {
     "in groups": (with_holes(64, 64, 2, groups=8), 64),
     "scanned": (Scanned(), 25),
 }
+
+
+STRIDED = """
+import torch
+from torch import nn
+from segpipe.train.memory_format import to_channels_last
+
+for precision in ("float32", "bfloat16"):
+    model = to_channels_last(nn.Conv2d(8, 16, 1, stride=2), torch.device("cpu"), precision)
+    images = torch.randn(4, 8, 128, 128).contiguous(memory_format=torch.channels_last)
+    for _ in range(20):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            output = model(images)
+        output.sum().backward()
+        expected = images[:, :, ::2, ::2].sum(dim=(0, 2, 3)).expand(16, 8)
+        torch.testing.assert_close(model.weight.grad[:, :, 0, 0], expected, rtol=0.05, atol=5)
+        model.weight.grad = None
+"""
+
+
+def test_a_projection_with_strides_stays_in_its_memory() -> None:
+    """In a process of its own: one that does not is ended by its allocator."""
+    done = subprocess.run([sys.executable, "-c", STRIDED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def gradients(model: nn.Module, images_NCHW: Tensor, *, mixed: bool) -> dict[str, Tensor]:
