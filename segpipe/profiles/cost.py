@@ -91,7 +91,7 @@ def inference_cost(model: nn.Module, images_NCHW: Tensor) -> tuple[int, int]:
     held = HeldBytes()
     held.hold((list(model.parameters()), list(model.buffers()), images_NCHW))
     with torch.no_grad(), CountedOperations() as counter, held:
-        model(images_NCHW)
+        tensors_in(model(images_NCHW))
     return counter.flops // 2, held.peak
 
 
@@ -116,7 +116,7 @@ def latency(model: nn.Module, images_NCHW: Tensor, *, runs: int) -> float:
     with torch.inference_mode():
         for _ in range(runs + 1):
             started = time.perf_counter()
-            model(images_NCHW)
+            tensors_in(model(images_NCHW))
             if images_NCHW.is_cuda:
                 torch.cuda.synchronize(images_NCHW.device)
             seconds.append(time.perf_counter() - started)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from segpipe import models
 from segpipe.models.parts.borders import Mirrored, mirrored_places
 from segpipe.models.parts.upsampling import MaxUnpool
-from segpipe.models.spec import RegionOutput
+from segpipe.models.spec import DenseOutput, RegionOutput
 from segpipe.profiles.receptive import Interval, Operation, Rule, Trace, sizes_of
 
 # An image so large that no kernel of any network reaches from its middle to an edge; nothing is computed on it.
@@ -118,7 +118,9 @@ MOVING: Mapping[type[nn.Module], Rule] = {MaxUnpool: _unpooled, Mirrored: _mirro
 
 
 def tensors_in(output: object) -> list[Tensor]:
-    """All tensors of an output of `models/spec.py`, or of a tuple of maps, in order."""
+    """All tensors of an output of `models/spec.py`, or of a tuple of maps, in order; scores of pixels at image size."""
+    if isinstance(output, DenseOutput):
+        return [output.logits_NKHW, *output.aux.values()]
     if dataclasses.is_dataclass(output):
         return [tensor for each in dataclasses.fields(output) for tensor in tensors_in(getattr(output, each.name))]
     if isinstance(output, Mapping):

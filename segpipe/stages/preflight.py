@@ -14,6 +14,7 @@ from segpipe.config import Recipe, RunConfig, TrainConfig, expand_root
 from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput, MaskOutput
+from segpipe.predictions import LabelMap
 from segpipe.sources import Source, open_source
 from segpipe.sources.spec import PosedSource
 from segpipe.stages import layout
@@ -127,6 +128,7 @@ def _unheard(recipe: Recipe) -> Iterator[str]:
     if len(runs) < len(_trained(recipe)):
         return  # the unknown one may be what they are for
     common = [key for key in recipe.train.told if all(key in run.common for run in runs)]
+    says_classes = TASKS[Task(recipe.task)].prediction is LabelMap
     if "descent" not in ways.values():
         unused = [
             key for key in common if key not in counting.TAKEN and not TrainConfig.model_fields[key].is_required()
@@ -134,7 +136,7 @@ def _unheard(recipe: Recipe) -> Iterator[str]:
         if unused:
             told = ", ".join(f"{arch} learns by {way}" for arch, way in ways.items())
             yield f"train: {told}: {', '.join(unused)} would be ignored; leave that out"
-    elif recipe.task == "semantic" and "aux_weight" in common and not any(map(_has_heads, runs)):
+    elif "aux_weight" in common and says_classes and not any(map(_has_heads, runs)):
         yield (
             f"train.aux_weight is {recipe.train.aux_weight:g}: none of {', '.join(ways)} has auxiliary heads; leave it "
             "out"

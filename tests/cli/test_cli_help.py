@@ -1,6 +1,7 @@
 """segpipe/cli: the help of every command, and what becomes of its arguments."""
 
 import re
+import shlex
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_the_examples_in_the_help_parse(monkeypatch: pytest.MonkeyPatch) -> None
     for module in (work, cli.data, cli.look, cli.tuning):
         monkeypatch.setattr(module, "answering", stop)
     examples = [
-        line.strip().split()
+        shlex.split(line.strip())
         for _, function in COMMANDS.values()
         for line in (function.__doc__ or "").splitlines()
         if line.strip().startswith("segpipe ")

@@ -138,7 +138,7 @@ class _Mirrored(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> Any:
         output = self.model(images_NCHW.flip(-1))
-        return replace(output, logits_NKHW=output.logits_NKHW.flip(-1))
+        return replace(output, scores_NKhw=output.scores_NKhw.flip(-1))
 
 
 @pytest.mark.parametrize("label", MEMBERS)
