@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone, vgg
 from segpipe.models.parts.convolutionalised import adapt_classifier, fc_convolution
 from segpipe.models.parts.layers import BatchNorm2d
 from segpipe.models.parts.switches import encoded, mirrored
 from segpipe.models.parts.upsampling import MaxUnpool
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 FC_KERNEL = 7
@@ -92,15 +93,7 @@ def build(*, num_classes: int, in_channels: int, backbone: str, fc_channels: int
     return DeconvNet(build_backbone(backbone, in_channels=in_channels), num_classes, fc_channels=fc_channels)
 
 
-def _published(value: float, protocol: str) -> Published:
-    return Published(
-        dataset="PASCAL VOC 2012",
-        split="test",
-        protocol=f"trained on SBD in two stages; scores of the 50 best of 2000 proposals an image joined; {protocol}",
-        metric="miou",
-        value=value,
-        source="paper, table 1",
-    )
+_BOXES = "trained on SBD in two stages; scores of the 50 best of 2000 proposals an image joined"
 
 
 SPEC = ModelSpec(
@@ -120,7 +113,10 @@ SPEC = ModelSpec(
         "the layers after conv5 start from He et al.'s normal distribution (arXiv:1502.01852)",
         "a single value per channel (batch 1, one cell behind fc6) is normalised by the running statistics",
     ),
-    published=(_published(0.696, "no CRF"), _published(0.705, "with a dense CRF")),
+    published=(
+        papers.voc_miou("test", f"{_BOXES}; no CRF", 0.696, "paper, table 1"),
+        papers.voc_miou("test", f"{_BOXES}; with a dense CRF", 0.705, "paper, table 1"),
+    ),
     counted=(
         Counted(
             parameters=251_805_653,

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, vgg, with_stem
 from segpipe.models.parts.backbones.dilation import stride_to_dilation
 from segpipe.models.parts.convolutionalised import adapt_classifier, fc_convolution, fc_layers
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 STRIDE = 8
@@ -82,15 +83,7 @@ def build(
     return DeepLab(body, num_classes)
 
 
-def _published(split: str, protocol: str, value: float, source: str) -> Published:
-    return Published(
-        dataset="PASCAL VOC 2012",
-        split=split,
-        protocol=f"DeepLab-LargeFOV, one scale; {protocol}",
-        metric="miou",
-        value=value,
-        source=source,
-    )
+_ONE_SCALE = "DeepLab-LargeFOV, one scale"
 
 
 def _counted(parameters: int, published: str, **options: int) -> Counted:
@@ -122,8 +115,8 @@ SPEC = ModelSpec(
         "the dense CRF of the paper's best numbers is no part of the model",
     ),
     published=(
-        _published("val", "trained on SBD's train, no CRF", 0.6225, "paper, table 1a"),
-        _published("test", "trained on SBD's trainval, with a dense CRF", 0.703, "paper, table 1b"),
+        papers.voc_miou("val", f"{_ONE_SCALE}; trained on SBD's train, no CRF", 0.6225, "paper, table 1a"),
+        papers.voc_miou("test", f"{_ONE_SCALE}; trained on SBD's trainval, with a dense CRF", 0.703, "paper, table 1b"),
     ),
     counted=(
         _counted(20_505_429, "DeepLab-CRF-LargeFOV: 20.5 M"),

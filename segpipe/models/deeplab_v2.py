@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone, vgg
 from segpipe.models.parts.layers import resize
-from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 RATES = (6, 12, 18, 24)  # "ASPP-L"; ASPP-S has 2, 4, 8, 12
@@ -112,15 +113,7 @@ def build(
     return DeepLabV2(body, aspp, scales=scales, aux=aux)
 
 
-def _published(dataset: str, split: str, protocol: str, value: float, source: str) -> Published:
-    return Published(
-        dataset=dataset,
-        split=split,
-        protocol=f"ResNet-101, ASPP-L, three scales, pretrained on COCO; {protocol}",
-        metric="miou",
-        value=value,
-        source=source,
-    )
+_THREE_SCALES = "ResNet-101, ASPP-L, three scales, pretrained on COCO"
 
 
 SPEC = ModelSpec(
@@ -155,9 +148,9 @@ SPEC = ModelSpec(
         "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
     ),
     published=(
-        _published("PASCAL VOC 2012", "val", "no CRF", 0.7635, "paper, table 4"),
-        _published("PASCAL VOC 2012", "val", "with a dense CRF", 0.7769, "paper, table 4"),
-        _published("PASCAL VOC 2012", "test", "with a dense CRF", 0.797, "paper, abstract and table 5"),
+        papers.voc_miou("val", f"{_THREE_SCALES}; no CRF", 0.7635, "paper, table 4"),
+        papers.voc_miou("val", f"{_THREE_SCALES}; with a dense CRF", 0.7769, "paper, table 4"),
+        papers.voc_miou("test", f"{_THREE_SCALES}; with a dense CRF", 0.797, "paper, abstract and table 5"),
     ),
     counted=(
         Counted(

@@ -151,7 +151,7 @@ def released(options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, each in found.items() if all(options[key] == value for key, value in each.items()))
 
 
-_PYRAMID = "multi-grid (1, 2, 4), rates (6, 12, 18), image pooling"
+_PYRAMID = "ResNet-101, multi-grid (1, 2, 4), rates (6, 12, 18), image pooling"
 
 SPEC = ModelSpec(
     name="deeplab_v3",
@@ -180,16 +180,16 @@ SPEC = ModelSpec(
         "a single value per channel (image pooling with batch 1) is normalised by the running statistics",
     ),
     published=(
-        papers.deeplab_v3_published(
+        papers.voc_miou(
             "val", f"{_PYRAMID}; trained and evaluated at output stride 16, one scale", 0.7721, "paper, section 4.3"
         ),
-        papers.deeplab_v3_published(
+        papers.voc_miou(
             "val",
             f"{_PYRAMID}; evaluated at output stride 8, six scales 0.5 to 1.75, mirrored as well",
             0.7977,
             "paper, section 4.3",
         ),
-        papers.deeplab_v3_published(
+        papers.voc_miou(
             "test",
             f"{_PYRAMID}; pretrained on COCO, at last trained at output stride 8 on VOC's own trainval, images of hard "
             "classes twice; no CRF",

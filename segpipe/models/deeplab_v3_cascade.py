@@ -86,7 +86,7 @@ def _at_stride(
     return DeepLabV3Cascade(body, num_classes, rates=rates, multi_grid=multi_grid)
 
 
-_CASCADE = "multi-grid (1, 2, 1), trained at output stride 16"
+_CASCADE = "ResNet-101, multi-grid (1, 2, 1), trained at output stride 16"
 
 SPEC = ModelSpec(
     name="deeplab_v3_cascade",
@@ -110,8 +110,8 @@ SPEC = ModelSpec(
         "a single value per channel (batch 1, 1x1 map) is normalised by the running statistics",
     ),
     published=(
-        papers.deeplab_v3_published("val", f"{_CASCADE}; evaluated at 16, one scale", 0.7666, "paper, tables 3 and 4"),
-        papers.deeplab_v3_published(
+        papers.voc_miou("val", f"{_CASCADE}; evaluated at 16, one scale", 0.7666, "paper, tables 3 and 4"),
+        papers.voc_miou(
             "val", f"{_CASCADE}; evaluated at 8, six scales 0.5 to 1.75, mirrored as well", 0.7935, "paper, table 4"
         ),
     ),

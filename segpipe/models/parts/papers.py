@@ -43,15 +43,10 @@ PANOPTIC_FPN = "Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dolla
 TORCHVISION_RELEASE = "torchvision, weights COCO_WITH_VOC_LABELS_V1"
 
 
-def deeplab_v3_published(split: str, protocol: str, value: float, source: str) -> Published:
-    """A number of DeepLabV3's paper, all of which are of a ResNet-101; `protocol` says the rest."""
+def voc_miou(split: str, protocol: str, value: float, source: str) -> Published:
+    """A mean IoU that a paper printed of PASCAL VOC 2012, where most of them were compared."""
     return Published(
-        dataset="PASCAL VOC 2012",
-        split=split,
-        protocol=f"ResNet-101, {protocol}",
-        metric="miou",
-        value=value,
-        source=source,
+        dataset="PASCAL VOC 2012", split=split, protocol=protocol, metric="miou", value=value, source=source
     )
 
 
