@@ -82,13 +82,17 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
     fast = side == "ours, as trained"
     dtype = torch.bfloat16 if fast else torch.float32
     model, logits_of = built(name, side)
-    if side == "peer":
-        model = model.to(device)
-    else:
-        from segpipe.models.parts.placed import placed  # as training and evaluation do it
 
-        model = placed(model, device)
-    model = model.to(memory_format=torch.channels_last if fast else torch.contiguous_format).train()
+    if fast:  # as training has it: the memory's order and, below, the loss of coarse scores
+        from segpipe import losses
+        from segpipe.train.memory_format import to_channels_last
+
+        to_channels_last(model, device, "bfloat16")
+    if side != "peer":
+        from segpipe.models.parts.placed import placed
+
+        placed(model, device)
+    model = model.to(device).train()
     height, width = (int(part) for part in options.size.split("x"))
     images = torch.randn(options.batch, 3, height, width, device=device)
     if fast:
@@ -102,8 +106,11 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
-            logits = logits_of(model(images))
-        loss = F.cross_entropy(logits.float(), labels)
+            output = model(images)
+        if fast:
+            loss = losses.cross_entropy(output.scores_NKhw, labels, size=output.size)
+        else:
+            loss = F.cross_entropy(logits_of(output), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

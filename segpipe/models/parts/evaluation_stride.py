@@ -29,7 +29,10 @@ class EvaluationStride(nn.Module):
 
         `finer` is the same network built for another output stride; it needs no memory ("meta") and is not kept.
         """
-        self._settings = {True: _settings(self), False: _settings(finer)}
+        coarse, fine = _settings(self), _settings(finer)
+        # The others are left alone, whoever sets them anew (models/parts/placed.py).
+        changed = [name for name, setting in coarse.items() if setting != fine[name]]
+        self._settings = {True: {n: coarse[n] for n in changed}, False: {n: fine[n] for n in changed}}
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from segpipe import models
+from segpipe.models.parts.placed import placed
 
 NAMES = ["deeplab_v3", "deeplab_v3_cascade", "deeplab_v3plus", "deeplab_v3plus_xception"]
 
@@ -48,3 +49,13 @@ def test_it_begins_in_training_and_a_copy_keeps_both() -> None:
 def test_weights_are_the_same_for_both() -> None:
     state = made("deeplab_v3plus", evaluation_stride=8).state_dict()
     made("deeplab_v3plus").load_state_dict(state, strict=True)
+
+
+def test_convolutions_alike_at_both_strides_stay_as_they_were_placed() -> None:
+    network = placed(made("deeplab_v3plus", evaluation_stride=8), "cpu")
+    cells = [module for module in network.modules() if getattr(module, "kernel_size", None) == (1, 1)]
+    marked = [module for module in cells if module.dilation == (2, 2)]
+    assert marked
+    for is_training in (False, True):
+        network.train(is_training)
+        assert {module.dilation for module in marked} == {(2, 2)}
