@@ -10,7 +10,6 @@ from torch.profiler import ProfilerActivity, profile
 from segpipe import models
 from segpipe.models.parts.placed import placed
 
-
 # Of `tiny` a convolution would be too small to gain.
 LARGE = {"segformer_b0": {"widths": [32, 64, 160, 256], "decoder_channels": 128}}
 
