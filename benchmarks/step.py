@@ -1,12 +1,14 @@
 """What a training step and a forward pass of each semantic architecture cost, beside the same network of others.
 
     python benchmarks/step.py [--peers PYTHON] [--archs unet,fcn_resnet50] [--size 160x160] [--batch 2] [--rounds 3]
-        [--steps 4] [--threads 1] [--json]
+        [--steps 4] [--threads 1] [--compile] [--json]
 
 On a GPU where there is one. Of each architecture three things are timed in turns, each in a fresh process and each
 round anew: the peer (torchvision's or segmentation_models.pytorch's network) and ours in one and the same plain loop
-(float32, contiguous, SGD, the loss read every step, as reference scripts have it), and ours as `train/loop.py` steps
-(bfloat16, channels last, fused AdamW, no wait for the device). The forward pass is timed the same way, in `eval`.
+(float32, contiguous, SGD, the loss read every step, as reference scripts have it), and ours as `train/loop.py` steps:
+images come as uint8 from the host and are normalised on the device, bfloat16, channels last, the loss of coarse
+scores, the gradients' norm, one look whether all is finite, fused AdamW; with `--compile` compiled, too, which the
+peer's loop is not. The forward pass is timed the same way, in `eval`.
 Told are images per second (medians, with the range; of processor time on one CPU thread), what ours is of the peer,
 and the share of this machine's bfloat16 or float32 matrix product, measured in the same process, that the operations
 of the step come to. Compare numbers of one session only; architectures without a peer have only ours as
@@ -30,6 +32,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 NUM_CLASSES = 21
+# The authors' decoder of B0 and B1 has 256 channels, that of the others 768.
+SEGFORMERS = [(i, {"decoder_segmentation_channels": 256 if i < 2 else 768}) for i in range(6)]
 # Ours -> (package, name, options there, options here): the same computation but for what is said in `DEPARTS`.
 PEERS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "fcn_resnet50": ("torchvision", "fcn_resnet50", {}, {}),
@@ -45,7 +49,7 @@ PEERS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "deeplab_v3plus": ("smp", "DeepLabV3Plus", {"encoder_name": "resnet50"}, {"backbone": "resnet50"}),
     "fpn": ("smp", "FPN", {"encoder_name": "resnet50"}, {"backbone": "resnet50"}),
     "upernet": ("smp", "UPerNet", {"encoder_name": "resnet50"}, {"backbone": "resnet50", "channels": 256}),
-    "segformer_b0": ("smp", "Segformer", {"encoder_name": "mit_b0"}, {}),
+    **{f"segformer_b{i}": ("smp", "Segformer", {"encoder_name": f"mit_b{i}", **wide}, {}) for i, wide in SEGFORMERS},
 }
 DEPARTS = {
     "deeplab_v3plus": "smp's has one of the decoder's two 3x3 at the coarse stride: 0.97 of our operations",
@@ -83,8 +87,9 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
     dtype = torch.bfloat16 if fast else torch.float32
     model, logits_of = built(name, side)
 
-    if fast:  # as training has it: the memory's order and, below, the loss of coarse scores
+    if fast:
         from segpipe import losses
+        from segpipe.data.batch import normalise
         from segpipe.train.memory_format import to_channels_last
 
         to_channels_last(model, device, "bfloat16")
@@ -94,37 +99,48 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
         placed(model, device)
     model = model.to(device).train()
     height, width = (int(part) for part in options.size.split("x"))
-    images = torch.randn(options.batch, 3, height, width, device=device)
-    if fast:
-        images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, NUM_CLASSES, (options.batch, height, width), device=device)
-    parameters = model.parameters()
+    # As a loader gives them: pixel by pixel, or floats that somebody has normalised already.
+    pixels = torch.randint(0, 256, (options.batch, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    floats = torch.randn(options.batch, 3, height, width)
+    labels = torch.randint(0, NUM_CLASSES, (options.batch, height, width))
+    if device.type == "cuda":
+        pixels, floats, labels = (tensor.pin_memory() for tensor in (pixels, floats, labels))
+    parameters = list(model.parameters())
     if fast:
         optimizer: Any = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     else:
         optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9)
+    called = torch.compile(model) if fast and options.compile else model
+
+    def entered() -> Any:
+        images = (pixels if fast else floats).to(device, non_blocking=True)
+        return normalise(images).contiguous(memory_format=torch.channels_last) if fast else images
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
-            output = model(images)
+            output = called(entered())
+        truth = labels.to(device, non_blocking=True)
         if fast:
-            loss = losses.cross_entropy(output.scores_NKhw, labels, size=output.size)
+            loss = losses.cross_entropy(output.scores_NKhw, truth, size=output.size)
         else:
-            loss = F.cross_entropy(logits_of(output), labels)
+            loss = F.cross_entropy(logits_of(output), truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if fast:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf"))
+            assert bool(torch.isfinite(loss.detach() + norm))
         optimizer.step()
         if not fast:
             float(loss.detach())
 
     def forward() -> None:
         with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
-            logits_of(model(images)).float().sum().item()
+            logits_of(called(entered())).float().sum().item()
 
     model.eval()
     # By torch's own counter: a peer's Python lacks what `profiles.cost`, which does the same, is imported with.
-    with FlopCounterMode(display=False) as counter:
-        forward()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(floats.to(device))
     operations = {"inference": counter.get_total_flops()}
     # A backward pass is two products for each of the forward's. (torch's counter has depthwise ones many times over.)
     operations["training"] = 3 * operations["inference"]
@@ -170,6 +186,7 @@ def run(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
     command = [str(python), __file__, "--one", name, "--side", side]
     for key in ("size", "batch", "steps", "threads"):
         command += [f"--{key}", str(getattr(options, key))]
+    command += ["--compile"] if options.compile else []
     environment = {**os.environ, "PYTHONPATH": "" if package == "smp" else str(ROOT)}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -185,6 +202,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="ours as trained is compiled")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--side", help=argparse.SUPPRESS)
