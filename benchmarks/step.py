@@ -222,8 +222,9 @@ def main() -> None:
     from segpipe.models.spec import DenseOutput
     from segpipe.types import Task
 
-    dense = [name for name in models.names(Task.SEMANTIC) if models.spec(name).output is DenseOutput]
-    names = options.archs.split(",") if options.archs else dense
+    specs = [models.spec(name) for name in models.names(Task.SEMANTIC)]
+    trained = [spec.name for spec in specs if spec.output is DenseOutput and spec.learns_by == "descent"]
+    names = options.archs.split(",") if options.archs else trained
     results: Results = {}
     for name in names:
         has_peer = name in PEERS and (PEERS[name][0] == "torchvision" or options.peers)
