@@ -86,7 +86,7 @@ def decide(
     *,
     name: str,
     who: str,
-    rules: Rules | None = None,
+    rules: Rules,
 ) -> Verdict:
     """Judges the challenger against the ledger's champion and records the verdict; safe with any number of promoters.
 
@@ -95,7 +95,7 @@ def decide(
     IncomparableError, the challenger is refused in its words. The same pair on the same evaluation by the same rules is
     judged once: asked again, the recorded verdict is returned, nothing is written.
     """
-    rules, reports = rules or Rules(), {challenger.weights_sha256: challenger}
+    reports = {challenger.weights_sha256: challenger}
 
     def judged(log: list[Record]) -> Record:
         current = standing(log)
@@ -103,14 +103,14 @@ def decide(
         if known:
             return known
         opponent, stands = None, current.champion if current else None
+        back = taken_back(log, challenger.weights_sha256)
         try:
-            if current:
+            if current and back is None:
                 weights = _champion_weights(current)
                 if weights not in reports:
                     reports[weights] = _champion_report(champion_report_of, current, ledger_uri)
                 opponent = reports[weights]
-            back = _taken_back(log, challenger)
-            verdict = refuse(challenger, stands, back) if back else judge(challenger, opponent, rules)
+            verdict = judge(challenger, opponent, rules) if back is None else refuse(challenger, stands, _why(back))
         except IncomparableError as error:
             verdict = refuse(challenger, stands, f"not comparable: {error}")
         return _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, rules=rules)
@@ -200,21 +200,24 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _taken_back(log: Sequence[Record], challenger: EvalReport) -> str | None:
-    """Why this challenger waits for a person: it was champion, and somebody took it back."""
+def taken_back(log: Sequence[Record], weights_sha256: str) -> Record | None:
+    """The rollback since which these weights wait for a person: they were champion, and somebody took them back. None
+    where nobody did, or made them champion again since."""
     for record in reversed(log):
-        if record.champion and record.champion.weights_sha256 == challenger.weights_sha256 and record.kind in MOVES:
+        if record.kind in MOVES and _champion_weights(record) == weights_sha256:
             return None
-        if (
-            record.kind == "rollback"
-            and record.previous
-            and record.previous.weights_sha256 == challenger.weights_sha256
-        ):
-            return (
-                f"{challenger.label} was champion and is so no more since record {record.number}: {record.reason}. "
-                "`segpipe promote --force --why ...` brings it back"
-            )
+        if record.kind == "rollback" and record.previous and record.previous.weights_sha256 == weights_sha256:
+            return record
     return None
+
+
+def _why(back: Record) -> str:
+    """Why a challenger that was taken back is refused, in a sentence."""
+    gone = back.previous.label if back.previous else "the challenger"
+    return (
+        f"{gone} was champion and is so no more since record {back.number}: {back.reason}. "
+        "`segpipe promote --force --why ...` brings it back"
+    )
 
 
 def _champion_weights(record: Record | None) -> str:
@@ -227,8 +230,8 @@ def _judged_before(
 ) -> Record | None:
     """The record that holds the answer to this very question already, if there is one.
 
-    It made the challenger the champion that stands, or it left the one that stands in place. A refusal binds only the
-    same scores: the report may have been what was faulty, and this one is mended.
+    It made the challenger the champion that stands, or it left the one that stands in place: that binds only the same
+    scores. The report may have been what was faulty, or other code has scored the model since.
     """
     for record in reversed(log):
         if record.challenger is None or record.challenger.weights_sha256 != challenger.weights_sha256:
@@ -237,7 +240,7 @@ def _judged_before(
             continue
         made_it = record.kind in MOVES and record is current
         same_champion = record.kind not in MOVES and _champion_weights(record) == _champion_weights(current)
-        if made_it or (same_champion and (record.kind == "kept" or record.challenger_score == _score(challenger))):
+        if made_it or (same_champion and record.challenger_score == _score(challenger)):
             return record
     return None
 
