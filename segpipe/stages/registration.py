@@ -91,7 +91,7 @@ def model_page(experiment: str, standing: Record, version: int, since: str) -> s
             "",
             f"`{champion.arch}`, since {since}. {standing.reason}.",
         ]
-    if scored is not None and score is not None and score.value is not None:
+    if score.value is not None:
         interval = "" if None in (score.low, score.high) else f" (95 % interval {score.low:.4f} to {score.high:.4f})"
         lines += [
             "",
