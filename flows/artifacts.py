@@ -12,6 +12,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from segpipe.stages.registration import class_table
 from segpipe.stages.results import IngestResult, RetrainResult, Verdict
 
 
@@ -39,17 +40,9 @@ def show_verdict(experiment: str, verdict: Verdict, failures: Mapping[str, str])
         f"Champion: **{champion}**",
         "",
         *failed,
-        *_classes(verdict),
+        *class_table(verdict),
     ]
     create_markdown_artifact("\n".join(story), key=_key("verdict", experiment), description="Who is champion, and why")
-
-
-def _classes(verdict: Verdict) -> list[str]:
-    """What became of every class, as the lines of a table; none where nothing was compared."""
-    found = [each.row for each in verdict.changes]
-    rows = [[name, *("" if score is None else f"{score:.4f}" for score in scores)] for name, *scores in found]
-    head = ["", "| class | champion | challenger | change |", "|---|---:|---:|---:|"] if rows else []
-    return [*head, *("| " + " | ".join(cells) + " |" for cells in rows)]
 
 
 def show_retrain(result: RetrainResult, picture: bytes | None) -> None:

@@ -33,7 +33,7 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
 def submit_all(recipe: Recipe, night: night_stage.OpenNight) -> dict[str, PrefectFuture[EvalReport]]:
     """Every architecture as a task of its own; one that needs others waits until they have ended, somehow."""
     submitted: dict[str, PrefectFuture[EvalReport]] = {}
-    for index, run in enumerate(recipe.run_configs()):
+    for index, run in enumerate(night.runs):
         awaited = [allow_failure(submitted[label]) for label in run.awaits]
         submitted[run.label] = train_architecture.submit(
             recipe, index, run.label, night, return_state=False, wait_for=awaited

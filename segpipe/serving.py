@@ -8,6 +8,8 @@ Legend: N images, H W size in pixels, K classes, M objects of an image.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,8 +41,10 @@ MAX_BOXES = 512
 class Predictor:
     """A loaded model behind MLflow's `predict`."""
 
-    def __init__(self, model: nn.Module, bundle: ModelBundle) -> None:
-        self._model, self._bundle = model, bundle
+    def __init__(self, model: nn.Module, bundle: ModelBundle, *, most_numbers: float = math.inf) -> None:
+        """`most_numbers`, of 4 bytes each: what an image of a request may take at most, where that is less than
+        `MAX_NUMBERS`."""
+        self._model, self._bundle, self._most_numbers = model, bundle, most_numbers
         self._ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
         self._told = self._ops.told(bundle)
         self._known_params = {UNCERTAINTY} if bundle.inference.samples else set[str]()
@@ -91,11 +95,12 @@ class Predictor:
         """What an image takes of `NUMBERS_PER_PASS`. Raises MlflowException where no machine is expected to have it."""
         num_boxes = 0 if given is None else len(given.boxes_M4)
         numbers = numbers_of_image(self._bundle, *size, num_boxes=num_boxes)
-        if numbers > MAX_NUMBERS:
+        most = min(MAX_NUMBERS, self._most_numbers)
+        if numbers > most:
             boxes = f" with {num_boxes} boxes" if num_boxes else ""
             raise _refusal(
                 f"an image of {size[0]} x {size[1]} pixels{boxes}: this model, as it looks at images, would take about "
-                f"{numbers / 2**28:.0f} GiB for it; expected at most {MAX_NUMBERS / 2**28:.0f}: send smaller tiles"
+                f"{numbers / 2**28:.3g} GiB for it; expected at most {most / 2**28:.3g}: send smaller tiles"
                 f"{', or fewer boxes at a time' if num_boxes else ''}"
             )
         return numbers
@@ -105,7 +110,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Of images of one size, each of which takes at most `numbers`."""
         num_images, height, width, _ = images_NHW3.shape
-        per_pass = max(1, int(NUMBERS_PER_PASS / numbers))
+        per_pass = max(1, int(min(NUMBERS_PER_PASS, self._most_numbers) / numbers))
         found: list[Prediction] = []
         with torch.inference_mode():
             for start in range(0, num_images, per_pass):
@@ -127,7 +132,20 @@ class Predictor:
 def _load_pyfunc(data_path: str) -> Predictor:
     """Called by MLflow with the bundle's folder. Raises CorruptError when the weights are not the registered ones."""
     model, bundle = load_model(data_path, device="cuda" if torch.cuda.is_available() else "cpu")
-    return Predictor(model, bundle)
+    return Predictor(model, bundle, most_numbers=_asked_limit())
+
+
+def _asked_limit() -> float:
+    """What `$SEGPIPE_REQUEST_GIB` allows an image of a request to take, in numbers of 4 bytes; any where it is not set.
+    Raises InputError where it is no size."""
+    text = os.environ.get("SEGPIPE_REQUEST_GIB") or "inf"
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not limit > 0:
+        raise InputError(f"SEGPIPE_REQUEST_GIB={text!r}: expected GiB above 0, such as 4 or 0.5")
+    return limit * 2**28
 
 
 def _images_NHW3(value: Any, dimensions: int) -> Tensor:

@@ -239,6 +239,30 @@ def test_entries_that_differ_after_training_alone_are_trained_once() -> None:
     assert RunConfig.model_validate_json(runs["other"].model_dump_json()) == runs["other"]
 
 
+def test_the_same_training_is_known_however_it_is_written() -> None:
+    entries: list[dict[str, Any]] = [
+        {"arch": "unet", "label": "first", "train": {"weight_decay": 1e-4, "loader_threads": 3}},
+        {"arch": "unet", "label": "plain", "train": {"checkpoint_every": 7, "inference": {"crf": {"iterations": 5}}}},
+        {"arch": "unet", "label": "written_out", "train": {"inference": {"mirror": False, "scales": [1.0]}}},
+        {"arch": "unet", "label": "child", "start_from": "first"},
+        {"arch": "unet", "label": "same_child", "start_from": "plain"},
+        {"arch": "unet", "label": "other", "train": {"weight_decay": 2e-4}},
+        {"arch": "unet", "label": "pretrained", "pretrained": "DEFAULT"},
+    ]
+    runs = Recipe.parse(recipe_with("architectures", entries), origin="my.yaml").run_configs()
+    assert [run.trained_as.label if run.trained_as else "" for run in runs] == [
+        "",
+        "first",
+        "first",
+        "",
+        "child",
+        "",
+        "",
+    ]
+    assert [run.training.label for run in runs[:5]] == ["first"] * 3 + ["child"] * 2
+    assert [run.train.loader_threads for run in runs[:2]] == [3, 2]
+
+
 def test_samples_are_part_of_the_identity_where_there_are_some() -> None:
     assert digests(MINIMAL, "train.inference.samples=0") == digests(MINIMAL)
     assert len({digests(MINIMAL, f"train.inference.samples={number}")[0] for number in (0, 2, 40)}) == 3

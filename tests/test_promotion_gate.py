@@ -175,3 +175,57 @@ def test_a_score_that_its_evidence_does_not_bear_out_is_refused(changes: dict[st
         verdict = judge(new, champion, Rules())
         assert verdict.outcome == "refused"
         assert re.search(named, verdict.reason)
+
+
+def found(truths: tuple[tuple[int, int], ...], label: str) -> EvalReport:
+    """A report of objects of two classes that are all found, with these in each image."""
+    return scored(
+        1.0,
+        label,
+        primary="ap",
+        count_names=("truths",),
+        sample_counts=tuple(tuple((count,) for count in image) for image in truths),
+        detections=tuple(
+            tuple((of_class, 0.9, 1023, 0) for of_class, count in enumerate(image) for _ in range(count))
+            for image in truths
+        ),
+    )
+
+
+def test_other_truths_in_an_image_are_refused_and_named() -> None:
+    truths, others = ((2, 1), (0, 1), *((1, 1),) * 6), ((1, 1), (1, 1), *((1, 1),) * 6)
+    same = judge(found(truths, "new"), found(truths, "old"), Rules())
+    assert (same.outcome, same.delta) == ("kept", 0.0), same.reason
+    verdict = judge(found(truths, "new"), found(others, "old"), Rules())
+    assert (verdict.outcome, verdict.comparison) == ("refused", None)
+    assert verdict.reason == "not comparable: new and old were scored on different truths: of sky in a, 2 and 1"
+    right, more, less = (7000, PIXELS, 7000), (7000, PIXELS + 9, 7000 + 9), (7000, PIXELS - 9, 7000 - 9)
+    new = scored(0.7, "new", sample_counts=((more, right), (less, right), *((right, right),) * 6))
+    verdict = judge(new, scored(0.7, "old"), Rules())
+    assert verdict.outcome == "refused"
+    assert verdict.reason.endswith("of sky in a, 10009 and 10000")
+
+
+def test_reports_that_counted_something_else_are_refused() -> None:
+    right = ((5, 5, 0, 0),) * 2
+    panoptic = ("iou", "true_positives", "false_positives", "false_negatives")
+    new = scored(1.0, "new", count_names=panoptic, sample_counts=(right,) * 8)
+    verdict = judge(new, scored(0.5, "old"), Rules())
+    assert verdict.outcome == "refused"
+    assert verdict.reason == (
+        "not comparable: new counts iou, true_positives, false_positives, false_negatives in each image, and old "
+        "intersection, truth, predicted; evaluate both by the same code"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"classes": ("car", "sky")}, "do not have the scores of the same classes in the same order"),
+        ({"groups": ("a",)}, "says the groups of 1 images, expected 8"),
+    ],
+)
+def test_classes_and_groups_that_do_not_fit_are_refused(changes: dict[str, Any], named: str) -> None:
+    verdict = judge(scored(0.6, "new", **changes), scored(0.5, "old"), Rules())
+    assert verdict.outcome == "refused"
+    assert named in verdict.reason

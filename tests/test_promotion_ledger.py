@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from segpipe.errors import CorruptError, IncomparableError
-from segpipe.promotion import Record, champion, decide, history
+from segpipe.promotion import Record, Rules, champion, decide, history
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
 from tests.fixtures.promoting import promote
@@ -86,7 +86,7 @@ def test_the_same_question_is_answered_from_the_ledger(tmp_path: Path, value: fl
     assert len(history(str(tmp_path))) == 2
 
 
-@pytest.mark.parametrize("changed", ["dataset_version", "floor", "margin", "max_fall", "champion"])
+@pytest.mark.parametrize("changed", ["dataset_version", "floor", "margin", "max_fall", "champion", "score"])
 def test_a_new_question_is_judged_anew(tmp_path: Path, changed: str) -> None:
     a, b, c = scored(0.5, "a"), scored(0.4, "b"), scored(0.7, "c")
     promote(tmp_path, a)
@@ -94,6 +94,8 @@ def test_a_new_question_is_judged_anew(tmp_path: Path, changed: str) -> None:
     before = 2
     if changed == "dataset_version":
         verdict = promote(tmp_path, replace(b, dataset_version="v2"), replace(a, dataset_version="v2"))
+    elif changed == "score":
+        verdict = promote(tmp_path, scored(0.45, "b"), a)
     elif changed == "champion":
         promote(tmp_path, c, a)
         before = 3
@@ -115,7 +117,7 @@ def test_a_champion_that_cannot_be_compared_stays_and_the_refusal_is_on_record(t
         raise IncomparableError("the model knows the classes ['sky'], dataset 'camvid' has ['sky', 'car']")
 
     for _ in range(2):
-        verdict = decide(str(tmp_path), scored(0.6, "b"), unlike, name="camvid", who="ann")
+        verdict = decide(str(tmp_path), scored(0.6, "b"), unlike, name="camvid", who="ann", rules=Rules())
         assert (verdict.outcome, verdict.delta, verdict.number) == ("refused", None, 2)
         assert (
             verdict.reason == "not comparable: the model knows the classes ['sky'], dataset 'camvid' has ['sky', 'car']"
@@ -137,7 +139,7 @@ def test_the_champion_itself_on_new_data_stays(tmp_path: Path) -> None:
 def test_a_report_of_other_weights_is_not_taken_for_the_champions(tmp_path: Path) -> None:
     promote(tmp_path, scored(0.5, "a"))
     with pytest.raises(CorruptError, match=r"runs/z: .* sha-z; expected those of the champion, sha-a: .* record 1 of"):
-        decide(str(tmp_path), scored(0.6, "b"), lambda _: scored(0.1, "z"), name="camvid", who="ann")
+        decide(str(tmp_path), scored(0.6, "b"), lambda _: scored(0.1, "z"), name="camvid", who="ann", rules=Rules())
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """segpipe/promotion/overrule.py: a person's word, on record, and what the gate makes of it afterwards."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from segpipe.errors import InputError
 from segpipe.promotion import champion, force, history, roll_back
+from segpipe.promotion.gate import contender
 from tests.fixtures.example_reports import scored
 from tests.fixtures.promoting import promote
 
@@ -33,6 +35,31 @@ def test_a_challenger_that_lost_is_champion_by_a_persons_word(tmp_path: Path) ->
     )
     assert force(str(tmp_path), kept, who="bob", why="once more") == forced, "it is champion already"
     assert [record.kind for record in history(str(tmp_path))] == ["promoted", "kept", "forced"]
+
+
+def test_a_comparison_with_another_champion_is_not_told_of_the_one_that_stands(tmp_path: Path) -> None:
+    promote(tmp_path, A)
+    promote(tmp_path, B, A)
+    kept = promote(tmp_path, C, B)
+    promote(tmp_path, scored(0.9, "d"), B)
+    forced = force(str(tmp_path), kept, who="ann", why="night scenes matter more to us")
+    assert kept.comparison is not None
+    assert (forced.delta, forced.comparison, forced.changes) == (None, None, ())
+    record = history(str(tmp_path))[-1]
+    assert record.previous is not None
+    assert (record.kind, record.previous.label, record.previous_score) == ("forced", "d", None)
+    assert record.challenger_score.value == 0.55
+
+
+def test_a_champion_is_known_by_its_weights_wherever_they_lie(tmp_path: Path) -> None:
+    moved = replace(B, label="renamed", checkpoint="elsewhere/b")
+    promote(tmp_path, A)
+    won = promote(tmp_path, B, A)
+    same = replace(won, challenger=contender(moved))
+    assert force(str(tmp_path), same, who="ann", why="a test") == won, "it is champion already"
+    assert promote(tmp_path, replace(moved, dataset_version="v2")).outcome == "kept"
+    with pytest.raises(InputError, match="renamed of record 3 is champion already"):
+        roll_back(str(tmp_path), name="camvid", who="ann", why="a test", to=3)
 
 
 def test_a_refused_challenger_and_one_that_won_can_be_forced_too(tmp_path: Path) -> None:
@@ -69,6 +96,29 @@ def test_what_was_taken_back_waits_for_a_person(tmp_path: Path) -> None:
     assert promote(tmp_path, scored(0.7, "d"), B).outcome == "promoted"
     roll_back(str(tmp_path), name="camvid", who="ann", why="again")
     assert stands(tmp_path)[0] == "b"
+
+
+def test_who_was_taken_back_is_not_come_back_to(tmp_path: Path) -> None:
+    better = scored(0.7, "d")
+    for report, before in ((A, A), (B, A), (better, B)):
+        assert promote(tmp_path, report, before).outcome == "promoted"
+    for label in ("b", "a"):
+        roll_back(str(tmp_path), name="camvid", who="ann", why="halos around poles")
+        assert stands(tmp_path)[0] == label
+    before = history(str(tmp_path))
+    with pytest.raises(InputError, match="camvid: nobody was champion before who was not taken back; name a record"):
+        roll_back(str(tmp_path), name="camvid", who="ann", why="halos around poles")
+    assert history(str(tmp_path)) == before
+    record = roll_back(str(tmp_path), name="camvid", who="ann", why="the halos were no fault of its", to=3)
+    assert (record.champion, record.previous_score) == (before[2].champion, None)
+
+
+def test_a_rollback_goes_back_in_time_alone(tmp_path: Path) -> None:
+    for report, before in ((A, A), (B, A), (scored(0.7, "d"), B)):
+        promote(tmp_path, report, before)
+    roll_back(str(tmp_path), name="camvid", who="ann", why="all since May", to=1)
+    with pytest.raises(InputError, match="nobody was champion before"):
+        roll_back(str(tmp_path), name="camvid", who="ann", why="once more")
 
 
 def test_a_champion_of_long_ago_is_named_by_its_record(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from segpipe import models, serving, tracking
 from segpipe.checkpoint import load_bundle, load_model, model_uri, save_model
 from segpipe.data.batch import Batch, normalise
-from segpipe.errors import CorruptError
+from segpipe.errors import CorruptError, InputError
 from segpipe.models.spec import Held
 from segpipe.refine import dense_crf_batch
 from segpipe.stages.registration import answer_form
@@ -213,6 +213,20 @@ def test_boxes_count_in_what_an_image_takes(monkeypatch: pytest.MonkeyPatch) -> 
     told |= {"boxes": [[box] * 11], "class_ids": [[0] * 11]}
     with pytest.raises(MlflowException, match=r"20 x 20 pixels with 11 boxes: .* or fewer boxes at a time"):
         predictor.predict({key: told[key] for key in ("images", *predictor._told)})
+
+
+def test_an_operator_may_allow_an_image_less(bundle_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGPIPE_REQUEST_GIB", "0.001")
+    predictor = serving._load_pyfunc(bundle_uri)
+    assert predictor.predict(images(2, 8, 8)).shape == (2, 8, 8)
+    with pytest.raises(MlflowException, match=r"256 x 256 pixels: .* take about .* GiB for it; expected at most 0.001"):
+        predictor.predict(images(1, 256, 256))
+    monkeypatch.setenv("SEGPIPE_REQUEST_GIB", "")
+    assert serving._load_pyfunc(bundle_uri).predict(images(1, 256, 256)).shape == (1, 256, 256)
+    for wrong in ("0", "lots", "nan"):
+        monkeypatch.setenv("SEGPIPE_REQUEST_GIB", wrong)
+        with pytest.raises(InputError, match=f"SEGPIPE_REQUEST_GIB='{wrong}': expected GiB above 0"):
+            serving._load_pyfunc(bundle_uri)
 
 
 def test_unknown_parameters_are_refused(bundle_uri: str) -> None:

@@ -46,7 +46,7 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
         from segpipe.stages import outlook, preflight  # after the recipe: a typo need not wait seconds for torch
 
         listed = preflight.check(found)
-        runs = [found.run_config(index) for index in range(len(found.architectures))]
+        runs = found.run_configs()
         expected = outlook.outlook(found, listed.samples)
         summary = {
             "recipe": str(recipe),

@@ -91,6 +91,11 @@ class ArchitectureConfig(Strict):
         """What it is called on the board, and by entries below that start from it or count it as a member."""
         return self.label or self.arch or ENSEMBLE
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Labels of the entries above that it is made of, or starts from."""
+        return self.ensemble or (() if self.start_from is None else (self.start_from,))
+
 
 def expand_root(root: str) -> str:
     """Expands `$VARIABLES` and `~` in a source root and makes a local path absolute, as workers stand elsewhere.

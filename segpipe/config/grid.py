@@ -1,4 +1,4 @@
-"""`grid` of an entry of `architectures`: one entry for every combination of some values. Below `config/__init__.py`.
+"""`grid` of an entry of `architectures`: one entry for every combination of some values. Below `config/recipe.py`.
 
     - {arch: unet, grid: {options.backbone: [resnet18, vgg16_bn], options.skips: [concatenate, add]}}
 

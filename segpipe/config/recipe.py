@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +17,7 @@ from segpipe.config.entries import (
     ResourceConfig,
 )
 from segpipe.config.grid import Place, expand_grids, named
-from segpipe.config.inference import AFTER_TRAINING
-from segpipe.config.run import ENSEMBLE, RunConfig, TaskName
+from segpipe.config.run import ENSEMBLE, RunConfig, TaskName, digest
 from segpipe.config.strict import Strict, apply_override, dump_yaml, read_yaml, validate
 from segpipe.config.train import TrainConfig
 from segpipe.errors import InputError
@@ -60,13 +59,13 @@ class Recipe(Strict):
     def others_stand_above(self) -> Self:
         for index, entry in enumerate(self.architectures):
             trained = [above.name for above in self.architectures[:index] if not above.ensemble]
-            for key, labels in (("ensemble", entry.ensemble), ("start_from", (entry.start_from,))):
-                unknown = [label for label in labels if label is not None and label not in trained]
-                if unknown:
-                    raise ValueError(
-                        f"architectures.{index}.{key}: no entry above that is trained is labelled "
-                        f"{', '.join(unknown)}; there are: {', '.join(trained) or 'none'}"
-                    )
+            key = "ensemble" if entry.ensemble else "start_from"
+            unknown = [label for label in entry.others if label not in trained]
+            if unknown:
+                raise ValueError(
+                    f"architectures.{index}.{key}: no entry above that is trained is labelled "
+                    f"{', '.join(unknown)}; there are: {', '.join(trained) or 'none'}"
+                )
             if entry.ensemble and self.task != "semantic":
                 raise ValueError(f"ensemble {entry.name!r}: of task {self.task} there is no mean; leave it out")
         return self
@@ -94,14 +93,10 @@ class Recipe(Strict):
         except InputError as error:
             raise InputError(named(str(error), places)) from None
         recipe._places = places
-        faults = []
-        for index in range(len(recipe.architectures)):
-            try:
-                recipe.run_config(index, origin=origin)
-            except InputError as error:
-                faults.append(str(error))
-        if faults:
-            raise InputError(recipe.named("\n".join(faults)))
+        try:
+            recipe._run_configs(origin)
+        except InputError as error:
+            raise InputError(recipe.named(str(error))) from None
         return recipe
 
     def to_yaml(self) -> str:
@@ -113,8 +108,13 @@ class Recipe(Strict):
         return named(text, self._places)
 
     def run_configs(self) -> list[RunConfig]:
-        """The training of every architecture, in the recipe's order."""
-        return [self.run_config(index) for index in range(len(self.architectures))]
+        """The training of every architecture, in the recipe's order, its overrides applied; of an ensemble with those
+        of its members."""
+        return self._run_configs("recipe")
+
+    def run_config(self, index: int) -> RunConfig:
+        """The training of architecture `index`, as `run_configs` has it."""
+        return self.run_configs()[index]
 
     def index_of(self, label: str) -> int:
         """The place of the architecture with this label. Raises InputError with the labels there are."""
@@ -125,20 +125,37 @@ class Recipe(Strict):
             )
         return labels.index(label)
 
-    def run_config(self, index: int, *, origin: str = "recipe") -> RunConfig:
-        """The training of architecture `index`, its overrides applied; of an ensemble with those of its members.
+    def _run_configs(self, origin: str) -> list[RunConfig]:
+        """As `run_configs`. Raises InputError with every fault: unknown overrides, and members of an ensemble that see
+        images in different ways."""
+        runs: dict[str, RunConfig] = {}
+        trainings: dict[str, RunConfig] = {}
+        faults = []
+        for index, entry in enumerate(self.architectures):
+            if any(label not in runs for label in entry.others):
+                continue  # its own fault is said already
+            try:
+                run = self._ensemble_config(entry, runs, origin) if entry.ensemble else self._own(index, runs, origin)
+            except InputError as error:
+                faults.append(str(error))
+                continue
+            if not run.members:
+                # What decides weights, whatever it is called: the first that says the same is trained for all.
+                twin = trainings.setdefault(digest({**run.training.identity, "label": ""}), run)
+                run = run if twin is run else run.model_copy(update={"trained_as": twin})
+            runs[run.label] = run
+        if faults:
+            raise InputError("\n".join(faults))
+        return list(runs.values())
 
-        Raises InputError on an unknown override, and on members that see images in different ways.
-        """
+    def _own(self, index: int, above: Mapping[str, RunConfig], origin: str) -> RunConfig:
+        """The run that an entry describes, which may be trained as another one is."""
         architecture = self.architectures[index]
-        if architecture.ensemble:
-            return self._ensemble_config(architecture, origin)
         common = self.train.model_dump(mode="json")
         if "loss" in architecture.train:  # of another loss, not further terms of the common one
             del common["loss"]
         merged = _deep_merge(common, architecture.train)
         train = validate(TrainConfig, merged, origin, below=f"architectures.{index}.train.")
-        parent, twin = architecture.start_from, self._first_trained_as(index)
         return RunConfig(
             experiment=self.name,
             task=self.task,
@@ -146,19 +163,15 @@ class Recipe(Strict):
             label=architecture.name,
             options=architecture.options,
             pretrained=architecture.pretrained,
-            start_from=None if parent is None else self.run_config(self.index_of(parent), origin=origin).training,
-            trained_as=None if twin == index else self.run_config(twin, origin=origin),
+            start_from=None if architecture.start_from is None else above[architecture.start_from].training,
             train=train,
             common=tuple(key for key in self.train.told if key not in architecture.train),
         )
 
-    def _first_trained_as(self, index: int) -> int:
-        """The first entry that says the same of its training as entry `index`, which may be this one itself."""
-        wanted = _told_of_training(self.architectures[index])
-        return next(at for at, entry in enumerate(self.architectures) if _told_of_training(entry) == wanted)
-
-    def _ensemble_config(self, architecture: ArchitectureConfig, origin: str) -> RunConfig:
-        members = tuple(self.run_config(self.index_of(label), origin=origin) for label in architecture.ensemble)
+    def _ensemble_config(
+        self, architecture: ArchitectureConfig, above: Mapping[str, RunConfig], origin: str
+    ) -> RunConfig:
+        members = tuple(above[label] for label in architecture.ensemble)
         for key in SHARED_BY_MEMBERS:
             values = [getattr(member.train, key) for member in members]
             if any(value != values[0] for value in values):
@@ -176,18 +189,6 @@ class Recipe(Strict):
             train=members[0].train,
             members=members,
         )
-
-
-def _told_of_training(entry: ArchitectureConfig) -> str:
-    """All that an entry says, but for its label and what comes after training, as text that can be compared."""
-    document = entry.model_dump(mode="json", exclude={"label"})
-    inference = document["train"].get("inference")
-    if isinstance(inference, dict):
-        rest = {key: value for key, value in inference.items() if key not in AFTER_TRAINING}
-        document["train"] = {**document["train"], "inference": rest}
-        if not rest:
-            del document["train"]["inference"]
-    return json.dumps(document, sort_keys=True)
 
 
 def _deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

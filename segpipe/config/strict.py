@@ -1,6 +1,6 @@
 """Recipes as text: YAML without its traps, `--set` overrides, and errors that name path, value and what was expected.
 
-Knows nothing of what a recipe holds; `config/__init__.py` does.
+Knows nothing of what a recipe holds; `config/recipe.py` does.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Stands after `leaderboard.py`; `stages/promote.py` calls it and then mirrors the
 
 from segpipe.promotion.comparison import ClassScores, Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge
-from segpipe.promotion.ledger import Record, champion, decide, history
+from segpipe.promotion.ledger import Record, champion, decide, history, taken_back
 from segpipe.promotion.overrule import force, roll_back
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "history",
     "judge",
     "roll_back",
+    "taken_back",
 ]

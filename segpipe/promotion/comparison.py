@@ -34,6 +34,8 @@ STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], npt.NDArray[np.float
     ("correct", "labelled"): mean_ratio,
 }
 DETECTIONS = ("truths",)
+# Which of these numbers say, added up, how much of a class an image holds in truth: no model changes that.
+TRUTHS = {DETECTIONS: (0,), **dict(zip(STATISTICS, ((1,), (1, 3), (1,)), strict=True))}
 # The score of a class in `per_class`; keypoints have it under the name of their primary one.
 CLASS_SCORES = {DETECTIONS: "ap", **dict(zip(STATISTICS, ("iou", "pq", ""), strict=True))}
 RESAMPLES = 10_000
@@ -112,6 +114,8 @@ def evidence_faults(report: EvalReport) -> Iterator[str]:
         counts_nKC, images = _counts(report), len(report.detections)
         if counts_nKC.shape != expected or not np.isfinite(counts_nKC).all():
             yield f"{said} holds counts of shape {counts_nKC.shape}, expected finite ones of {expected}"
+        elif len(report.groups) != expected[0]:
+            yield f"{said} says the groups of {len(report.groups)} images, expected {expected[0]}"
         elif report.count_names == DETECTIONS and images != expected[0]:
             yield f"{said} holds the detections of {images} images, expected {expected[0]}"
         elif not abs((value := _value(report, counts_nKC)) - report.value) <= ROUNDING:  # nan is not, either
@@ -119,6 +123,27 @@ def evidence_faults(report: EvalReport) -> Iterator[str]:
             yield f"{said} has {report.primary} = {report.value:.6f}, and {counted}"
     except (ValueError, IndexError, TypeError):
         yield f"{said} holds evidence of uneven length; evaluate the model again"
+
+
+def evidence_unlike(challenger: EvalReport, champion: EvalReport) -> Iterator[str]:
+    """Why two reports of the same samples, whose evidence has no faults, are no pair, in a sentence; nothing where they
+    are."""
+    ours, theirs = challenger.count_names, champion.count_names
+    if ours != theirs:
+        yield (
+            f"{challenger.label} counts {', '.join(ours)} in each image, and {champion.label} {', '.join(theirs)}; "
+            "evaluate both by the same code"
+        )
+        return
+    columns = list(TRUTHS[theirs])
+    ours_nK, theirs_nK = (_counts(report)[..., columns].sum(axis=2) for report in (challenger, champion))
+    odd = np.argwhere(ours_nK != theirs_nK)
+    if odd.size:
+        image, of_class = odd[0]
+        yield (
+            f"{challenger.label} and {champion.label} were scored on different truths: of {champion.classes[of_class]} "
+            f"in {champion.sample_ids[image]}, {ours_nK[image, of_class]:g} and {theirs_nK[image, of_class]:g}"
+        )
 
 
 def _value(report: EvalReport, counts_nKC: npt.NDArray[np.float64]) -> float:

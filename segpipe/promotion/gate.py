@@ -20,6 +20,7 @@ from segpipe.promotion.comparison import (
     changes,
     compare,
     evidence_faults,
+    evidence_unlike,
 )
 from segpipe.types import LATER, EvalReport
 
@@ -180,6 +181,8 @@ def _faults(challenger: EvalReport, champion: EvalReport | None) -> Iterator[str
         yield from _unlike(challenger, champion)
     for report in reports:
         yield from evidence_faults(report)
+    if champion is not None:
+        yield from (f"not comparable: {unlike}" for unlike in evidence_unlike(challenger, champion))
 
 
 def _unlike(challenger: EvalReport, champion: EvalReport) -> Iterator[str]:
@@ -194,6 +197,8 @@ def _unlike(challenger: EvalReport, champion: EvalReport) -> Iterator[str]:
     odd = sorted(set(challenger.per_class) ^ set(champion.per_class))
     if odd:
         yield f"not comparable: only one of {both} was scored on the class {odd[0]!r}"
+    if challenger.classes != champion.classes or set(champion.per_class) != set(champion.classes):
+        yield f"not comparable: {both} do not have the scores of the same classes in the same order"
     # No model changes the truth: other counts mean that other labels hide behind the same version.
     if challenger.truth_counts != champion.truth_counts:
         yield f"not comparable: {both} were scored on different truths, though of the same version"

@@ -52,9 +52,10 @@ class Score:
 class Record:
     """One entry of the ledger, as stored: a verdict, where it stands and what it rests on.
 
-    `champion` stands from here on, `previous` stood before. `at` is UTC in ISO 8601. "forced" and "rollback" are a
-    person's decisions (`overrule.py`), with what is known of them: a forced champion's verdict, and the scores with
-    which the champion of a rollback was promoted once; a rollback has no challenger.
+    `champion` stands from here on, `previous` stood before; `previous_score` is None where nobody did, or was not
+    scored. `at` is UTC in ISO 8601. "forced" and "rollback" are a person's decisions (`overrule.py`), with what is
+    known of them: the rules and scores by which a forced champion was judged, or with which the champion of a rollback
+    was promoted; a rollback has no challenger.
     """
 
     number: int
@@ -67,11 +68,11 @@ class Record:
     challenger: Contender | None
     delta: float | None
     reason: str
-    evaluation: Evaluation | None
-    challenger_score: Score | None
+    evaluation: Evaluation
+    challenger_score: Score
     previous_score: Score | None
-    floor: float | None
-    margin: float | None
+    floor: float
+    margin: float
     code_version: str
     max_fall: float | None = field(default=None, metadata=LATER)
     max_falls: Mapping[str, float] | None = field(default=None, metadata=LATER)
@@ -86,7 +87,7 @@ def decide(
     *,
     name: str,
     who: str,
-    rules: Rules | None = None,
+    rules: Rules,
 ) -> Verdict:
     """Judges the challenger against the ledger's champion and records the verdict; safe with any number of promoters.
 
@@ -95,7 +96,7 @@ def decide(
     IncomparableError, the challenger is refused in its words. The same pair on the same evaluation by the same rules is
     judged once: asked again, the recorded verdict is returned, nothing is written.
     """
-    rules, reports = rules or Rules(), {challenger.weights_sha256: challenger}
+    reports = {challenger.weights_sha256: challenger}
 
     def judged(log: list[Record]) -> Record:
         current = standing(log)
@@ -103,14 +104,14 @@ def decide(
         if known:
             return known
         opponent, stands = None, current.champion if current else None
+        waits = _waits(log, challenger)
         try:
-            if current:
-                weights = _champion_weights(current)
+            if current and not waits:
+                weights = champion_weights(current)
                 if weights not in reports:
                     reports[weights] = _champion_report(champion_report_of, current, ledger_uri)
                 opponent = reports[weights]
-            back = _taken_back(log, challenger)
-            verdict = refuse(challenger, stands, back) if back else judge(challenger, opponent, rules)
+            verdict = refuse(challenger, stands, waits) if waits else judge(challenger, opponent, rules)
         except IncomparableError as error:
             verdict = refuse(challenger, stands, f"not comparable: {error}")
         return _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, rules=rules)
@@ -200,24 +201,29 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _taken_back(log: Sequence[Record], challenger: EvalReport) -> str | None:
-    """Why this challenger waits for a person: it was champion, and somebody took it back."""
+def taken_back(log: Sequence[Record], weights_sha256: str) -> Record | None:
+    """The rollback since which these weights wait for a person: they were champion, and somebody took them back. None
+    where nobody did, or made them champion again since."""
     for record in reversed(log):
-        if record.champion and record.champion.weights_sha256 == challenger.weights_sha256 and record.kind in MOVES:
+        if record.kind in MOVES and champion_weights(record) == weights_sha256:
             return None
-        if (
-            record.kind == "rollback"
-            and record.previous
-            and record.previous.weights_sha256 == challenger.weights_sha256
-        ):
-            return (
-                f"{challenger.label} was champion and is so no more since record {record.number}: {record.reason}. "
-                "`segpipe promote --force --why ...` brings it back"
-            )
+        if record.kind == "rollback" and record.previous and record.previous.weights_sha256 == weights_sha256:
+            return record
     return None
 
 
-def _champion_weights(record: Record | None) -> str:
+def _waits(log: Sequence[Record], challenger: EvalReport) -> str:
+    """Why this challenger waits for a person, in a sentence; empty where it does not."""
+    back = taken_back(log, challenger.weights_sha256)
+    if back is None:
+        return ""
+    return (
+        f"{challenger.label} was champion and is so no more since record {back.number}: {back.reason}. "
+        "`segpipe promote --force --why ...` brings it back"
+    )
+
+
+def champion_weights(record: Record | None) -> str:
     """The weights that stand after a record; empty when nobody does."""
     return record.champion.weights_sha256 if record and record.champion else ""
 
@@ -227,8 +233,8 @@ def _judged_before(
 ) -> Record | None:
     """The record that holds the answer to this very question already, if there is one.
 
-    It made the challenger the champion that stands, or it left the one that stands in place. A refusal binds only the
-    same scores: the report may have been what was faulty, and this one is mended.
+    It made the challenger the champion that stands, or it left the one that stands in place: that binds only the same
+    scores. The report may have been what was faulty, or other code has scored the model since.
     """
     for record in reversed(log):
         if record.challenger is None or record.challenger.weights_sha256 != challenger.weights_sha256:
@@ -236,26 +242,26 @@ def _judged_before(
         if record.evaluation != _evaluation(challenger) or _rules(record) != rules:
             continue
         made_it = record.kind in MOVES and record is current
-        same_champion = record.kind not in MOVES and _champion_weights(record) == _champion_weights(current)
-        if made_it or (same_champion and (record.kind == "kept" or record.challenger_score == _score(challenger))):
+        same_champion = record.kind not in MOVES and champion_weights(record) == champion_weights(current)
+        if made_it or (same_champion and record.challenger_score == _score(challenger)):
             return record
     return None
 
 
 def _rules(record: Record) -> Rules | None:
-    """By what a verdict was found; None of a person's decision, and of one without a comparison of its images, as
-    they were made once."""
-    if record.floor is None or record.margin is None or record.max_falls is None:
+    """By what a verdict was found; None of one of the time before images were compared, whose file has no limits of
+    falls."""
+    if record.max_falls is None:
         return None
     return Rules(floor=record.floor, margin=record.margin, max_fall=record.max_fall, max_falls=dict(record.max_falls))
 
 
 def _champion_report(score: Callable[[Record], EvalReport], current: Record, ledger_uri: str) -> EvalReport:
     report = score(current)
-    if report.weights_sha256 != _champion_weights(current):
+    if report.weights_sha256 != champion_weights(current):
         raise CorruptError(
             f"{report.checkpoint}: this report is of the weights {report.weights_sha256}; expected those of the "
-            f"champion, {_champion_weights(current)}: evaluate the checkpoint that record {current.number} of "
+            f"champion, {champion_weights(current)}: evaluate the checkpoint that record {current.number} of "
             f"{ledger_uri} names"
         )
     return report

@@ -5,26 +5,31 @@ Both are records of the ledger like all others, with who and why, and nothing is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from segpipe.errors import InputError
-from segpipe.promotion.gate import Verdict
-from segpipe.promotion.ledger import Record, append, now, standing, verdict_of
+from segpipe.promotion.gate import Contender, Verdict
+from segpipe.promotion.ledger import MOVES, Record, append, champion_weights, now, standing, taken_back, verdict_of
 
 
 def force(ledger_uri: str, verdict: Verdict, *, who: str, why: str) -> Verdict:
     """Makes the challenger of a recorded verdict the champion, whatever the gate said of it.
 
-    Where it is champion by now, its record is returned and nothing is written. Raises InputError without a reason.
+    Where it is champion by now, its record is returned and nothing is written. Where another champion stands than the
+    one that it was compared with, that comparison is not told of the two. Raises InputError without a reason.
     """
     _require_reason(why)
 
     def forced(log: list[Record]) -> Record:
-        current = standing(log)
-        if current and current.champion == verdict.challenger:
-            return current if current.challenger else log[verdict.number - 1]
+        current, judged = standing(log), log[verdict.number - 1]
+        if champion_weights(current) == verdict.challenger.weights_sha256:
+            return current if current and current.challenger else judged
+        met = judged.previous.weights_sha256 if judged.previous else ""
+        if met != champion_weights(current):
+            judged = replace(judged, delta=None, previous_score=None, comparison=None, changes=())
         return replace(
-            log[verdict.number - 1],
+            judged,
             number=len(log) + 1,
             kind="forced",
             who=who,
@@ -38,7 +43,8 @@ def force(ledger_uri: str, verdict: Verdict, *, who: str, why: str) -> Verdict:
 
 
 def roll_back(ledger_uri: str, *, name: str, who: str, why: str, to: int | None = None) -> Record:
-    """Gives the championship back: to whom the champion of today took it from, or to the champion of record `to`.
+    """Gives the championship back: to the last champion before today's was made one, leaving out those who were taken
+    back themselves; or to the champion of record `to`.
 
     The gate does not promote the weights that were taken back again by itself. Raises InputError without a reason,
     without anybody to go back to, and where `to` names no other champion.
@@ -53,15 +59,15 @@ def roll_back(ledger_uri: str, *, name: str, who: str, why: str, to: int | None 
             raise InputError(
                 f"{name}: the ledger has no record {to}; expected 1 to {len(log)} (`segpipe history {name}`)"
             )
-        target = current.previous if to is None else log[to - 1].champion
+        target = _before(log, current) if to is None else log[to - 1].champion
         if target is None:
+            nobody = "was champion before who was not taken back" if to is None else f"is champion after record {to}"
             raise InputError(
-                f"{name}: {'nobody was champion before' if to is None else f'nobody is champion after record {to}'}; "
-                f"name a record with one as --to (`segpipe history {name}`)"
+                f"{name}: nobody {nobody}; name a record with a champion as --to (`segpipe history {name}`)"
             )
-        if target == current.champion:
+        if target.weights_sha256 == champion_weights(current):
             raise InputError(f"{name}: {target.label} of record {to} is champion already")
-        promoted = next(record for record in log if record.champion == target)
+        promoted = _made(log, target.weights_sha256)
         gone = current.champion.label if current.champion else "the champion"
         return replace(
             promoted,
@@ -72,6 +78,7 @@ def roll_back(ledger_uri: str, *, name: str, who: str, why: str, to: int | None 
             champion=target,
             previous=current.champion,
             challenger=None,
+            previous_score=None,
             delta=None,
             reason=f"{gone} was taken back to {target.label} (record {promoted.number}) by {who}: {why}",
             comparison=None,
@@ -79,6 +86,22 @@ def roll_back(ledger_uri: str, *, name: str, who: str, why: str, to: int | None 
         )
 
     return append(ledger_uri, back)
+
+
+def _before(log: Sequence[Record], current: Record) -> Contender | None:
+    """The last champion before today's was made one, but for those who were taken back."""
+    today = champion_weights(current)
+    for record in reversed(log[: _made(log, today).number - 1]):
+        weights = champion_weights(record)
+        if record.kind in MOVES and weights != today and taken_back(log, weights) is None:
+            return record.champion
+    return None
+
+
+def _made(log: Sequence[Record], weights_sha256: str) -> Record:
+    """The record that made these weights champion the last time, by the gate or by force."""
+    made = ("promoted", "forced")
+    return next(each for each in reversed(log) if each.kind in made and champion_weights(each) == weights_sha256)
 
 
 def _require_reason(why: str) -> None:

@@ -7,15 +7,14 @@ stand in its report. Nothing decides by these numbers, and no fault of theirs en
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe import checkpoint, models, tracking
 from segpipe.config import RunConfig
-from segpipe.errors import SegpipeError
+from segpipe.errors import SegpipeError, UnreachableError
 from segpipe.profiles import Account, account
-from segpipe.shards import open_dataset
+from segpipe.stages.fingerprint import load, usual_size
 from segpipe.stages.numbers import counted
 from segpipe.tasks import TASKS
 from segpipe.tasks.views import passes
@@ -27,13 +26,16 @@ GIGA = 1e9
 
 
 def show(child: tracking.RunRef, run: RunConfig, report: EvalReport, *, data: str) -> None:
-    """Counts what the model of a run costs, unless MLflow has it, and shows it there. Raises as MLflow alone does."""
+    """Counts what the model of a run costs, unless MLflow has it, and shows it there. Raises as MLflow does, and
+    UnreachableError where the model or the dataset cannot be reached."""
     if tracking.has_params(child, f"{PREFIX}."):
         return
     try:
         bundle = checkpoint.load_bundle(report.checkpoint)
         looks = _looks(bundle, report, data=data)
         found = _account(run, bundle, looks)
+    except UnreachableError:
+        raise  # it may be counted when who is gone is back; what is written below stays
     except Exception as error:  # noqa: BLE001 - torch raises all kinds, and the night is done but for these numbers
         _log.warning(
             "the cost of %s is not counted: %s", run.label, error, exc_info=not isinstance(error, SegpipeError)
@@ -57,8 +59,8 @@ class _Looks:
 
 
 def _looks(bundle: ModelBundle, report: EvalReport, *, data: str) -> _Looks:
-    sizes = open_dataset(data, version=report.dataset_version).sizes(report.split)
-    (image, _) = Counter(sizes).most_common(1)[0]
+    width, height = map(int, usual_size(load(data, report.dataset_version).splits[report.split].sizes).split("x"))
+    image = height, width
     return _Looks(
         image=image,
         passes=passes(bundle, image),

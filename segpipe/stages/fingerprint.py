@@ -77,6 +77,11 @@ def is_whole(dataset_uri: str, version: str) -> bool:
     return True
 
 
+def usual_size(sizes: Mapping[str, int]) -> str:
+    """The most frequent of some sizes "WIDTHxHEIGHT"."""
+    return max(sizes, key=lambda size: (sizes[size], size))
+
+
 def mean_and_std(split: SplitFingerprint) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of red, green and blue in 0..1, over all pixels."""
     means = [total / split.pixels for total in split.rgb_sum]

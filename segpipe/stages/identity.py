@@ -22,20 +22,24 @@ from segpipe.config import RunConfig, TrainConfig
 from segpipe.errors import InputError
 from segpipe.types import Task
 
-PAIRS = "keypoint_pairs"
+PAIRS, AUX = "keypoint_pairs", "aux_weight"
 
 
 def resolve(run: RunConfig) -> RunConfig:
     """The same run with every option of its architecture, and with what its `pretrained` is: a name or a file's hash.
 
-    Done once for a run and kept: a weights file that is replaced while a night goes on must not rename the run. Raises
+    A night does so once and keeps its runs: to look for auxiliary heads takes a while, and a weights file that is
+    replaced while it goes on must not rename a run. A resolved run stays as it is, at no cost. Raises
     InputError on an unknown architecture, option or weights name, and on a weights file that cannot be read.
     """
     if run.members:
         members = tuple(map(resolve, run.members))
         described = [{"arch": member.arch, "options": member.options} for member in members]
         return run.model_copy(update={"members": members, "options": {"members": described}})
-    written_out: dict[str, object] = {"options": options_of(run), "train": _heard(run)}
+    written_out: dict[str, object] = {"options": options_of(run)}
+    if run.task_kind is Task.SEMANTIC and AUX in run.common:
+        # Nobody need ask again: what is left of it is meant for this run.
+        written_out |= {"train": _heard(run), "common": tuple(key for key in run.common if key != AUX)}
     for key, other in (("start_from", run.start_from), ("trained_as", run.trained_as)):
         if other is not None:
             written_out[key] = resolve(other)
@@ -47,9 +51,9 @@ def resolve(run: RunConfig) -> RunConfig:
 def _heard(run: RunConfig) -> TrainConfig:
     """`train` without the weight of auxiliary heads where it is said for other architectures and this one has none: to
     change it is no other training."""
-    if run.task_kind is not Task.SEMANTIC or "aux_weight" not in run.common or models.aux_heads(run.arch, run.options):
+    if models.aux_heads(run.arch, run.options):
         return run.train
-    return run.train.model_copy(update={"aux_weight": run.train.default("aux_weight")})
+    return run.train.model_copy(update={AUX: run.train.default(AUX)})
 
 
 def options_of(run: RunConfig) -> dict[str, Any]:

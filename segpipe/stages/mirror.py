@@ -19,7 +19,6 @@ from segpipe.leaderboard import BoardRow
 from segpipe.stages import display, layout, pending, registration
 from segpipe.stages.evaluate import evaluation_uri
 from segpipe.stages.evaluations import load_pictures, load_report
-from segpipe.stages.identity import resolve
 from segpipe.types import EvalReport, TrainResult
 from segpipe.version import code_version
 
@@ -45,13 +44,14 @@ def uri() -> str:
     return tracking.default_uri(layout.local_home())
 
 
-def open_parent(recipe: Recipe, *, data: str, version: str) -> tracking.RunRef:
-    """The run under which a retrain's architectures appear: one a recipe, dataset version and code.
+def open_parent(recipe: Recipe, runs: Sequence[RunConfig], *, data: str, version: str) -> tracking.RunRef:
+    """The run under which a retrain's architectures appear, whose resolved `runs` these are: one a recipe, dataset
+    version and code.
 
     One that does not exist (`RunRef.exists`) while MLflow is down: then all that is shown below it is left for later.
     """
     # Not of `evaluate`: another split asks the same trainings something else, and their runs stand below one parent.
-    digests = [resolve(run).digest for run in recipe.run_configs()]
+    digests = [run.digest for run in runs]
     key, code = layout.key("retrain", version, code_version(), *digests), code_version()
     night = tracking.RunRef(tracking_uri=uri(), experiment_id="", run_id="", key=key)
     with giving_way(f"the run of {recipe.name}"):

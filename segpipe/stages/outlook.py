@@ -111,8 +111,7 @@ def _crop(crop: tuple[int, int], scale: float, sizes: Mapping[str, int]) -> Iter
         width, height = (scale * int(side) for side in size.split("x"))
         smaller += count * (height < crop[0] or width < crop[1])
     if sizes and 2 * smaller > sum(sizes.values()):
-        usual = max(sizes, key=lambda size: (sizes[size], size))
-        seen = f"{usual} pixels" + (f" at input_scale {scale:g}" if scale != 1 else "")
+        seen = f"{fingerprint.usual_size(sizes)} pixels" + (f" at input_scale {scale:g}" if scale != 1 else "")
         yield (
             f"augment.crop {crop[0]}x{crop[1]} (height x width) is larger than {smaller} of {sum(sizes.values())} "
             f"images (most are {seen}, width x height): the rest is padding, of which nothing is learnt"

@@ -5,12 +5,15 @@ Called by `retrain.py` and by every door that ingests a recipe's dataset, so tha
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from segpipe import models
 from segpipe.config import Recipe, RunConfig, TrainConfig, expand_root
+from segpipe.cores import ray_address
 from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput, MaskOutput
@@ -20,13 +23,15 @@ from segpipe.sources.spec import PosedSource
 from segpipe.stages import layout
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
-from segpipe.stages.identity import options_of, resolve
+from segpipe.stages.identity import options_of
 from segpipe.stages.ingest import IngestResult, nothing_usable
 from segpipe.stages.names import escaped
+from segpipe.stages.numbers import counted
 from segpipe.stages.train import finished, run_location
 from segpipe.tasks import TASKS
 from segpipe.tasks.refusals import unfilled
 from segpipe.train import counting
+from segpipe.train.runtime import num_gpus
 from segpipe.types import Task
 
 
@@ -43,13 +48,14 @@ class Listed:
     faults: tuple[str, ...] = ()
 
 
-def check(recipe: Recipe) -> Listed:
+def check(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> Listed:
     """Everything that can be refused before any work: architectures with options and weights, resources, source.
 
     Raises InputError with every fault found, each with its path in the recipe.
     """
     listed = _listed(recipe, _splits_of_a_night(recipe), training=True)
-    _refuse(recipe, [*_architecture_faults(recipe, listed.num_keypoints), *listed.faults])
+    faults = [*_architecture_faults(recipe, listed.num_keypoints), *listed.faults]
+    _refuse(recipe, [*faults, *(_absent_gpus(recipe) if runtime == "ray" else ())])
     return listed
 
 
@@ -72,6 +78,18 @@ def check_splits(recipe: Recipe, dataset: IngestResult) -> None:
 def _refuse(recipe: Recipe, faults: Sequence[str]) -> None:
     if faults:
         raise InputError(f"recipe {recipe.name!r}:\n  " + "\n  ".join(map(recipe.named, faults)))
+
+
+def _absent_gpus(recipe: Recipe) -> Iterator[str]:
+    """The fault of GPUs that Ray on this machine will not have, so that no training could begin. A cluster may have
+    them, or grow; without Ray a training takes what there is."""
+    wanted = recipe.resources.gpus_per_worker * recipe.resources.workers
+    if ray_address() == "local" and wanted > (there := num_gpus()):
+        yield (
+            f"resources: {counted(recipe.resources.workers, 'worker')} of gpus_per_worker "
+            f"{recipe.resources.gpus_per_worker:g} ask for {wanted:g} GPU, and this machine has {there}: set "
+            "RAY_ADDRESS to a cluster that has them, or lower workers or gpus_per_worker (0 trains on CPUs)"
+        )
 
 
 def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[str]:
@@ -199,8 +217,19 @@ def _listed(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False
         return Listed(faults=(f"dataset.root: {nothing_usable(root or dataset.format, refused, notes)}",))
     where, samples = f"the source {root or dataset.format}", Counter(ref.split for ref in refs)
     faults = [*_split_faults(where, samples, wanted), *_task_faults(recipe, source, where, training=training)]
+    if training:
+        faults += _unknown_classes(recipe, [each.name for each in source.classes], where)
     posed = source.num_keypoints if isinstance(source, PosedSource) else None
     return Listed(samples=samples, num_keypoints=posed, notes=notes, faults=tuple(faults))
+
+
+def _unknown_classes(recipe: Recipe, names: Sequence[str], where: str) -> Iterator[str]:
+    """The fault of limits for classes that nobody scores."""
+    for name in recipe.promote.max_falls:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            yield f"promote.max_falls: {where} has no class {name!r}; {hint}expected some of: {', '.join(names)}"
 
 
 def _task_faults(recipe: Recipe, source: Source, where: str, *, training: bool) -> Iterator[str]:
@@ -249,10 +278,10 @@ def _split_faults(where: str, samples: Mapping[str, int], wanted: Mapping[str, s
             )
 
 
-def is_done(recipe: Recipe, dataset: IngestResult) -> bool:
-    """Whether every architecture of the recipe was trained and evaluated on this version by this code."""
-    for index in range(len(recipe.architectures)):
-        run = resolve(recipe.run_config(index))
+def is_done(recipe: Recipe, runs: Sequence[RunConfig], dataset: IngestResult) -> bool:
+    """Whether every architecture of the recipe, with its resolved `runs`, was trained and evaluated on this version by
+    this code."""
+    for run in runs:
         result = finished(run_location(run, version=dataset.version, to=layout.runs_uri(recipe.name)))
         if result is None:
             return False

@@ -1,7 +1,7 @@
 """Stage 4: evaluation reports -> who is champion. Between `evaluate` and the registry.
 
-The board's first row challenges the champion that stands in the ledger; both are scored on the same dataset version by
-the same code. The ledger is written first, MLflow's aliases follow.
+The board's first row that nobody took back challenges the champion that stands in the ledger; both are scored on the
+same dataset version by the same code. The ledger is written first, MLflow's aliases follow.
 """
 
 from __future__ import annotations
@@ -31,15 +31,20 @@ def promote(
 ) -> Verdict:
     """Judges the best of `candidates` against the champion of `experiment` and records the verdict.
 
+    One that was champion and was taken back waits for a person, and the next best is judged; where all of them were,
+    the best is refused.
+
     `champion_report_of` scores the standing champion on the candidates' dataset version (see `champion_scorer`).
     Asking the same again returns the recorded verdict. Raises InputError for unlike reports or none.
     """
     if not candidates:
         raise InputError(f"{experiment}: no evaluated model to promote; train and evaluate at least one architecture")
-    best = rank(candidates)[0]
+    ledger, board = layout.ledger_uri(experiment), rank(candidates)
+    log = promotion.history(ledger)
+    best = next((row for row in board if promotion.taken_back(log, row.weights_sha256) is None), board[0])
     challenger = next(report for report in candidates if report.weights_sha256 == best.weights_sha256)
     verdict = promotion.decide(
-        layout.ledger_uri(experiment),
+        ledger,
         challenger,
         champion_report_of,
         name=experiment,
@@ -48,7 +53,7 @@ def promote(
             floor=config.floor, margin=config.margin, max_fall=config.max_fall, max_falls=dict(config.max_falls)
         ),
     )
-    mirror.show_verdict(experiment, verdict, rank(candidates), parent=parent)
+    mirror.show_verdict(experiment, verdict, board, parent=parent)
     return verdict
 
 

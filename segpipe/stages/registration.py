@@ -16,6 +16,7 @@ from segpipe.tasks import TASKS
 from segpipe.types import AnswerForm, ModelBundle
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+MOST_CLASSES = 30  # in a table on a page: what MLflow keeps of a description holds no hundred
 
 
 def show_challenger(store: str, experiment: str, verdict: Verdict) -> int:
@@ -51,11 +52,21 @@ def show_champion(store: str, experiment: str, standing: Record) -> int | None:
 
 
 def class_table(decision: Verdict | Record) -> list[str]:
-    """What became of every class, as the lines of a table below a paragraph; none where nothing was compared."""
-    if not decision.changes:
+    """What became of every class, as the lines of a table below a paragraph; none where nothing was compared.
+
+    Of more classes than a page has room for, those whose score changed most; the ledger has all.
+    """
+    shown = list(decision.changes)
+    if not shown:
         return []
+    if len(shown) > MOST_CLASSES:
+        shown = sorted(shown, key=lambda each: -abs(each.delta or 0.0))[:MOST_CLASSES]
     columns = ["class", "champion before", "challenger", "change"]
-    return ["", *tracking.markdown_table(columns, [each.row for each in decision.changes])]
+    lines = ["", *tracking.markdown_table(columns, [each.row for each in shown])]
+    left = len(decision.changes) - len(shown)
+    if left:
+        lines += ["", f"{left} more classes, which changed less, stand in record {decision.number} of the ledger."]
+    return lines
 
 
 def is_shown(store: str, experiment: str, standing: Record) -> bool:
@@ -80,7 +91,7 @@ def model_page(experiment: str, standing: Record, version: int, since: str) -> s
             "",
             f"`{champion.arch}`, since {since}. {standing.reason}.",
         ]
-    if scored is not None and score is not None and score.value is not None:
+    if score.value is not None:
         interval = "" if None in (score.low, score.high) else f" (95 % interval {score.low:.4f} to {score.high:.4f})"
         lines += [
             "",

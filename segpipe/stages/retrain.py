@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from segpipe import tracking
-from segpipe.config import Recipe
+from segpipe.config import Recipe, RunConfig
 from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
@@ -68,9 +68,11 @@ class RetrainResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenNight:
-    """What the architectures of one night share: the dataset version, the MLflow run, and whether all is done."""
+    """What the architectures of one night share: the dataset version, the runs of all of them, resolved and in the
+    recipe's order, the MLflow run, and whether all is done."""
 
     dataset: IngestResult
+    runs: tuple[RunConfig, ...]
     parent: tracking.RunRef | None
     nothing_to_do: bool
 
@@ -89,7 +91,7 @@ def retrain(
     refuses the data.
     """
     started = time.perf_counter()
-    preflight.check(recipe)
+    preflight.check(recipe, runtime=runtime)
     if runtime == "ray":
         warm_up()
     on_step(f"ingesting {recipe.dataset.name}")
@@ -100,9 +102,8 @@ def retrain(
         on_step(f"{'combining' if recipe.architectures[index].ensemble else 'training'} {label}")
         return train_and_evaluate(recipe, index, night, runtime=runtime, on_progress=partial(on_progress, label))
 
-    runs = recipe.run_configs()
-    attempts = {run.label: partial(attempt, index, run.label) for index, run in enumerate(runs)}
-    awaited = {run.label: run.awaits for run in runs}
+    attempts = {run.label: partial(attempt, index, run.label) for index, run in enumerate(night.runs)}
+    awaited = {run.label: run.awaits for run in night.runs}
     # Locally one after the other: they share this process's cores and torch's one random generator.
     outcomes = attempt_all(attempts, side_by_side=runtime != "local", awaited=awaited)
     candidates, failures = sort_outcomes(outcomes)
@@ -131,10 +132,12 @@ def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
     """
     preflight.check_splits(recipe, dataset)
     mirror.reconcile(recipe.name)
+    runs = tuple(map(resolve, recipe.run_configs()))
     return OpenNight(
         dataset=dataset,
-        parent=mirror.open_parent(recipe, data=dataset.uri, version=dataset.version),
-        nothing_to_do=preflight.is_done(recipe, dataset),
+        runs=runs,
+        parent=mirror.open_parent(recipe, runs, data=dataset.uri, version=dataset.version),
+        nothing_to_do=preflight.is_done(recipe, runs, dataset),
     )
 
 
@@ -151,7 +154,7 @@ def train_and_evaluate(
     Idempotent: what a killed attempt had finished is kept. Raises what training or evaluation raises, after marking
     the architecture's run as failed; a ConflictError when another process works on it, whose run that is.
     """
-    run, dataset = resolve(recipe.run_config(index)), night.dataset
+    run, dataset = night.runs[index], night.dataset
     try:
         result = train(
             run,

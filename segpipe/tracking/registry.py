@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 WEIGHTS_TAG = "segpipe.weights_sha256"
+# What MLflow's column for a description holds, of a model as of a version. SQLite takes more, PostgreSQL refuses it.
+MOST_LETTERS = 5000
+CUT = "\n\n(The rest of it does not fit in here.)"
 USAGE_TAG, REQUEST_TAG = "segpipe.usage", "segpipe.request"
 # Of a version that was registered before these were noted, nobody wrote down what it answers.
 _UNNOTED = {
@@ -86,7 +89,7 @@ def register(
             source,
             run.run_id,
             tags={**tags, WEIGHTS_TAG: digest, **_asking(form)},
-            description=description,
+            description=_fitting(description, MOST_LETTERS),
             model_id=model_id,
         )
         number = int(created.version)
@@ -141,10 +144,10 @@ def version_url(uri: str, name: str, version: int) -> str | None:
 
 def with_usage(description: str, uri: str, which: str, asking: Mapping[str, str]) -> str:
     """`description` with how to load, ask and serve `which` behind it: "name/version" or "name@alias". `asking` are the
-    two tags that say how."""
+    two tags that say how. Lines of the description that do not fit before that are left out."""
     model = f"models:/{which}"
     store = without_password(uri)
-    return f"""{description.rstrip()}
+    usage = f"""
 
 ## Use it
 
@@ -161,7 +164,17 @@ export MLFLOW_TRACKING_URI={store}
 mlflow models serve -m {model} --env-manager local --port 5001
 curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
   -d '{asking[REQUEST_TAG]}'
-```""".lstrip()
+```"""
+    return f"{_fitting(description.rstrip(), MOST_LETTERS - len(usage))}{usage}".lstrip()
+
+
+def _fitting(text: str, most: int) -> str:
+    """The text in at most so many letters: whole, or its first lines and a word that there are more."""
+    if len(text) <= most:
+        return text
+    kept = text[: max(0, most - len(CUT))]
+    lines = kept.rpartition("\n")[0] or kept
+    return f"{lines.rstrip()}{CUT}"
 
 
 def _verified_digest(bundle_uri: str) -> str:

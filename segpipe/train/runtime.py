@@ -20,6 +20,11 @@ MetricSink = Callable[[Mapping[str, float], int], None]
 OnProgress = Callable[[TrainProgress], None]
 
 
+def num_gpus() -> int:
+    """How many GPUs of this machine a training may have."""
+    return torch.cuda.device_count()
+
+
 class Runtime(Protocol):
     """What the training loop may ask of its surroundings."""
 

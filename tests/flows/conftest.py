@@ -50,7 +50,8 @@ class Stages:
     floor: float = 0.0
 
     def open_night(self, recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
-        return night_stage.OpenNight(dataset=dataset, parent=None, nothing_to_do=False)
+        runs = tuple(recipe.run_configs())
+        return night_stage.OpenNight(dataset=dataset, runs=runs, parent=None, nothing_to_do=False)
 
     def train_and_evaluate(
         self, recipe: Recipe, index: int, night: night_stage.OpenNight, *, on_progress: OnProgress

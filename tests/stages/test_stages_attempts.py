@@ -20,6 +20,7 @@ from segpipe.stages import layout, mirror
 from segpipe.stages import retrain as night_stage
 from segpipe.stages import train as train_stage
 from segpipe.stages.attempts import attempt_all, message_of
+from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.retrain import OpenNight, retrain, sort_outcomes, train_and_evaluate
 from segpipe.types import EvalReport
@@ -123,7 +124,8 @@ def open_night() -> OpenNight:
         warnings=(),
         seconds=0.0,
     )
-    return OpenNight(dataset=dataset, parent=None, nothing_to_do=False)
+    runs = tuple(map(resolve, recipe().run_configs()))
+    return OpenNight(dataset=dataset, runs=runs, parent=None, nothing_to_do=False)
 
 
 # --- Ctrl-C

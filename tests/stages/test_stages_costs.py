@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from segpipe.errors import InputError
+from segpipe import tracking
+from segpipe.errors import InputError, UnreachableError
 from segpipe.models import spec
 from segpipe.profiles import account
 from segpipe.stages import costs
+from tests.fixtures.example_reports import scored
 from tests.stages.toy_night import SCENES, Told, recipe, runs_of, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("costs")
@@ -94,6 +96,18 @@ def test_the_same_night_again_counts_nothing(home: Path, night: Told) -> None:
     with surroundings(home) as patch:
         patch.setattr(costs, "account", lambda *given, **told: pytest.fail("a cost was counted again"))
         assert tell(recipe(document=DOCUMENT)).result.did_nothing
+
+
+def test_a_store_that_is_away_leaves_the_count_to_the_next_night(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise UnreachableError("s3://home: nobody answers")
+
+    monkeypatch.setattr("segpipe.tracking.has_params", lambda *_: False)
+    monkeypatch.setattr("segpipe.tracking.record_values", lambda *_, **__: pytest.fail("it was given up"))
+    monkeypatch.setattr("segpipe.checkpoint.load_bundle", away)
+    run = tracking.RunRef(tracking_uri="sqlite://", experiment_id="1", run_id="r", key="k")
+    with pytest.raises(UnreachableError):
+        costs.show(run, recipe().run_config(0), scored(0.5), data="datasets/toy")
 
 
 @pytest.mark.parametrize(

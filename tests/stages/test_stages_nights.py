@@ -132,7 +132,7 @@ def test_a_night_without_a_model_is_on_record_and_still_an_error() -> None:
         warnings=(),
         seconds=0.0,
     )
-    night = OpenNight(dataset=dataset, parent=None, nothing_to_do=False)
+    night = OpenNight(dataset=dataset, runs=(), parent=None, nothing_to_do=False)
     failures = {"unet": "loss nan", "fcn": "no such split"}
     for _ in range(2):  # a flow's task is tried again
         with pytest.raises(SegpipeError) as caught:

@@ -39,9 +39,10 @@ class Night:
 
     def tell(self) -> Verdict:
         """Shows all of it, as the stages do."""
-        parent = mirror.open_parent(self.recipe, data=self.data, version=self.version)
-        for run, result, report in zip(self.recipe.run_configs(), self.results, self.reports, strict=True):
-            mirror.show_run(self.recipe, resolve(run), result, report, PICTURES, parent=parent, data=self.data)
+        runs = [resolve(run) for run in self.recipe.run_configs()]
+        parent = mirror.open_parent(self.recipe, runs, data=self.data, version=self.version)
+        for run, result, report in zip(runs, self.results, self.reports, strict=True):
+            mirror.show_run(self.recipe, run, result, report, PICTURES, parent=parent, data=self.data)
         config = PromoteConfig()
         return promote("toy", self.reports, config=config, champion_report_of=lambda _: self.reports[0], parent=parent)
 
@@ -188,7 +189,8 @@ def test_a_registered_champion_needs_its_bundle_no_more(night: Night) -> None:
 
 
 def test_a_parent_deleted_in_the_night_costs_nobody_a_place(night: Night, caplog: pytest.LogCaptureFixture) -> None:
-    parent = mirror.open_parent(night.recipe, data=night.data, version=night.version)
+    runs = [resolve(run) for run in night.recipe.run_configs()]
+    parent = mirror.open_parent(night.recipe, runs, data=night.data, version=night.version)
     night.client.delete_run(parent.run_id)
     verdict = promotion.judge(night.reports[0], None, promotion.Rules())
     mirror.show_verdict("toy", verdict, rank(night.reports), parent=parent)

@@ -188,6 +188,42 @@ def test_a_common_weight_of_heads_is_for_those_that_have_some() -> None:
     assert line == "  train.aux_weight is 0.1: none of unet, kmeans, mask2former has auxiliary heads; leave it out"
 
 
+def test_what_is_resolved_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = "{arch: fcn_resnet18, options: {aux: true}}"
+    found = recipe(f"architectures=[{heads}, {{arch: unet}}]", "train.aux_weight=0.1")
+    runs = [resolve(run) for run in found.run_configs()]
+    monkeypatch.setattr(models, "aux_heads", lambda *_: pytest.fail("a model was built"))
+    assert [resolve(run) for run in runs] == runs
+
+
+def test_a_limit_for_a_class_that_is_not_there_is_refused() -> None:
+    check(recipe("promote.max_falls={car: 0.2}"))
+    with pytest.raises(InputError) as caught:
+        check(recipe("promote.max_falls={caar: 0.2, car: 0.1}"))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.startswith(
+        "  promote.max_falls: the source scenes has no class 'caar'; did you mean 'car'? expected some of: "
+    )
+
+
+def test_gpus_that_are_not_there_are_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("segpipe.stages.preflight.num_gpus", lambda: 1)
+    forbid_work(monkeypatch)
+    check(recipe("resources.gpus_per_worker=1"))
+    two = recipe("resources={workers: 2, gpus_per_worker: 1}")
+    for refuse in (check, retrain):
+        with pytest.raises(InputError) as caught:
+            refuse(two)
+        assert str(caught.value).splitlines()[1:] == [
+            "  resources: 2 workers of gpus_per_worker 1 ask for 2 GPU, and this machine has 1: set RAY_ADDRESS to a "
+            "cluster that has them, or lower workers or gpus_per_worker (0 trains on CPUs)"
+        ]
+    check(two, runtime="local")
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    check(two)
+
+
 def test_a_loss_that_cannot_be_is_refused_before_any_work() -> None:
     with pytest.raises(InputError) as caught:
         check(recipe("train.sigmoid=true", "train.loss={focal: {alpha: 0.25}}"))

@@ -92,6 +92,20 @@ def test_the_same_question_again_gives_the_recorded_verdict() -> None:
     assert [record.kind for record in nights.history("camvid")] == ["promoted", "kept"]
 
 
+def test_the_next_best_is_judged_where_the_best_was_taken_back() -> None:
+    first, second, third = scored(0.5, "first"), scored(0.7, "second"), scored(0.6, "third")
+    for report in (first, second):
+        promote("camvid", [report], config=PromoteConfig(), champion_report_of=scorer_of(first))
+    ledger = layout.ledger_uri("camvid")
+    promotion.roll_back(ledger, name="camvid", who="ann", why="halos around poles")
+    night = [second, first, third]
+    verdict = promote("camvid", night, config=PromoteConfig(), champion_report_of=scorer_of(first))
+    assert (verdict.outcome, verdict.challenger.label, verdict.number) == ("promoted", "third", 4)
+    again = promote("camvid", [second], config=PromoteConfig(), champion_report_of=nobody)
+    assert (again.outcome, again.challenger.label) == ("refused", "second")
+    assert "second was champion and is so no more since record 3" in again.reason
+
+
 def test_below_the_floor_nobody_is_champion() -> None:
     verdict = promote("camvid", [scored(0.2)], config=PromoteConfig(floor=0.3), champion_report_of=nobody)
     assert (verdict.outcome, verdict.champion) == ("refused", None)

@@ -15,13 +15,15 @@ from tests.fixtures.example_reports import eval_report
 from tests.fixtures.mlflow_store import FORM, make_bundle
 
 
-def register(run: RunRef, name: str, bundle_uri: str, requires: tuple[str, ...] = ()) -> int:
+def register(
+    run: RunRef, name: str, bundle_uri: str, requires: tuple[str, ...] = (), description: str = "mIoU 0.5"
+) -> int:
     return tracking.register(
         run,
         name=name,
         bundle_uri=bundle_uri,
         tags={"arch": "fcn"},
-        description="mIoU 0.5",
+        description=description,
         form=FORM,
         requires=requires,
     )
@@ -147,6 +149,28 @@ def test_descriptions(open_run, store: str, tmp_path: Path) -> None:
     assert page.startswith("the models of toy\n\n## Use it")
     assert all(FORM.usage in text for text in (page, stored.description))
     assert "mlflow models serve -m models:/described@champion" in page
+
+
+def test_what_does_not_fit_into_a_description_is_left_out_by_the_line(open_run, store: str, tmp_path: Path) -> None:
+    lines = "\n".join(f"line {number:03} says something" for number in range(300))
+    version = register(open_run("a"), "long", make_bundle(tmp_path)[0], description=lines)
+    tracking.describe_model(store, "long", lines, alias="champion", version=version)
+    client = mlflow.MlflowClient(store)
+
+    def texts() -> list[str]:
+        told = client.get_registered_model("long").description
+        return [told, client.get_model_version("long", str(version)).description]
+
+    before = texts()
+    tracking.describe_version(store, "long", version, lines)
+    for text in [*before, *texts()]:
+        assert 4900 < len(text) <= 5000
+        told, _, usage = text.partition("\n\n(The rest of it does not fit in here.)\n\n")
+        assert lines.startswith(told + "\n")
+        assert usage.startswith("## Use it")
+        assert FORM.request in usage
+    tracking.describe_version(store, "long", version, "x" * 6000)
+    assert len(texts()[1]) == 5000
 
 
 def test_a_model_of_a_run_is_registered_without_a_second_copy(open_run, store: str, tmp_path: Path) -> None:
