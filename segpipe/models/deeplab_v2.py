@@ -78,7 +78,7 @@ class DeepLabV2(nn.Module):
             scaled = resize(images_NCHW, max(1, int(height * scale)), max(1, int(width * scale)))
             scores[f"scale_{scale:g}"] = self.aspp(self.backbone(scaled)[-1])
         # Compared at the size of the largest map, as in the authors' nets; theirs is that of the unscaled image.
-        h, w = max(tuple(each.shape[-2:]) for each in scores.values())
+        h, w = max([tuple(each.shape[-2:]) for each in scores.values()])  # a list: torch.compile reads no generator
         fused_NKhw = functools.reduce(torch.maximum, [resize(each, h, w) for each in scores.values()])
         return DenseOutput(scores_NKhw=fused_NKhw, size=(height, width), aux_scores=scores if self.aux else {})
 

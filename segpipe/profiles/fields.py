@@ -109,8 +109,8 @@ def _unpooled(operation: Operation, interval: Interval, axis: int) -> Interval:
 
 def _mirrored(operation: Operation, interval: Interval, axis: int) -> Interval:
     (size, _), (before, _) = sizes_of(operation, axis), operation.arguments["columns" if axis else "rows"]
-    places = mirrored_places(size, interval[0] - before, interval[1] - before + 1, torch.device("cpu"))
-    return int(places.min()), int(places.max())
+    places = mirrored_places(size, interval[0] - before, interval[1] - before + 1)
+    return min(places), max(places)
 
 
 # Modules that move cells by numbers which a pass without any does not have.

@@ -24,22 +24,20 @@ class Mirrored(nn.Module):
         """With as many more `rows` above and below, and `columns` to the left and right."""
         for dim, (before, behind) in ((2, rows), (3, columns)):
             size = images_NCHW.shape[dim]
-            places = mirrored_places(size, -before, size + behind, images_NCHW.device)
+            places = torch.tensor(mirrored_places(size, -before, size + behind), device=images_NCHW.device)
             images_NCHW = images_NCHW.index_select(dim, places)
         return images_NCHW
 
 
-def mirrored_places(size: int, first: int, stop: int, device: torch.device | None = None) -> Tensor:
-    """int64 (stop - first,): the pixels 0..size - 1 of a side that stand at `first` and on, before `stop`, where the
-    side is followed by its mirror image on either end, without its edge pixel twice in a row.
+def mirrored_places(size: int, first: int, stop: int) -> list[int]:
+    """The pixels 0..size - 1 of a side that stand at `first` and on, before `stop`, where the side is followed by its
+    mirror image on either end, without its edge pixel twice in a row.
 
     As often as it takes, so that a side may be shorter than what is to be put beside it (`reflect` of torch refuses).
+    No tensor's work: torch 2.15's compiler ends with an error where remainders are indices.
     """
-    places = torch.arange(first, stop, device=device)
-    if size == 1:
-        return torch.zeros_like(places)
     last = size - 1
-    return last - (places % (2 * last) - last).abs()
+    return [last - abs(place % (2 * last) - last) if last else 0 for place in range(first, stop)]
 
 
 def middle(maps_NCHW: Tensor, height: int, width: int) -> Tensor:
