@@ -38,7 +38,7 @@ test: install ## the tests (at most 15 minutes on 2 cores)
 soak: install ## every trial of the rows A and E of the goal sheet, with their table (about 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout 7200 --soak tests/soak
 
-learn: install ## each architecture learns eight images by heart, and compiled says the same (not timed as a whole: 18 networks took 12 minutes of one core)
+learn: install ## each architecture learns eight images by heart, and compiled says the same (about 25 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n 2 --timeout 1200 --learn tests/learn
 
 check: install ## lint, format, strict types, walls
