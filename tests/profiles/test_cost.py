@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segpipe import models
 from segpipe.models.deeplab_v3 import RELEASED
 from segpipe.profiles import profile
-from segpipe.profiles.cost import HeldBytes, inference_cost, latency, training_bytes
+from segpipe.profiles.cost import HeldBytes, inference_cost, latency, training_cost
 
 FLOAT = 4
 RELEASES = {name: ("deeplab_v3", options) for name, options in RELEASED.items()}
@@ -88,7 +88,8 @@ def test_a_step_holds_what_backward_needs_and_the_gradients() -> None:
     network = nn.Sequential(*(nn.Conv2d(4, 4, 1, bias=False) for _ in range(3)))
     images = torch.zeros(1, 4, 32, 32)
     one_map, weights = FLOAT * 4 * 32 * 32, FLOAT * 3 * 16
-    held = training_bytes(network, images, mean)
+    multiply_adds, held = training_cost(network, images, mean)
+    assert multiply_adds == 3 * 16 * 32 * 32, "of the way forward alone"
     # Image, both maps between, the last map's gradient and the one made of it; the last map itself is needed by nobody.
     assert 5 * one_map + weights <= held <= 6 * one_map + 2 * weights + 64
     assert all(parameter.grad is None for parameter in network.parameters())
