@@ -111,7 +111,7 @@ def recipe_of(name: str, seed: int, epochs: int, weights: str | None, options: a
 
 def seconds_of_a_step(job: Any) -> float:
     """Of a training step as `fit` makes it, by a few of them on the first batches."""
-    from segpipe.train.loop import batch_losses
+    from segpipe.train.loop import train_step
     from segpipe.train.runtime import LocalRuntime
     from segpipe.train.session import Session
 
@@ -119,9 +119,7 @@ def seconds_of_a_step(job: Any) -> float:
     taken = []
     for batch in islice(session.batches.epoch(0, start=0), 4):
         started = time.process_time()
-        sum(batch_losses(session, batch).values()).backward()
-        session.optimizer.step()
-        session.optimizer.zero_grad(set_to_none=True)
+        train_step(session, [batch])
         taken.append(time.process_time() - started)
     return statistics.median(taken[1:])
 
