@@ -156,3 +156,10 @@ def test_nothing_of_the_labels_size_is_made_for_every_class(monkeypatch: pytest.
         cross_entropy(logits, labels, size=(64, 64)).backward()
     # The coarse rows at the labels' width are an eighth of one image; the rest is of strips, or has no classes.
     assert largest.numbers == max(K * 8 * 64, labels.numel())
+
+
+def test_elsewhere_than_on_a_cpu_it_is_torchs() -> None:
+    """No number of a GPU speaks for strips yet."""
+    with torch.device("meta"), Largest() as largest:
+        cross_entropy(torch.zeros(1, K, 2, 2), torch.zeros(1, 8, 8, dtype=torch.int64), size=(8, 8))
+    assert largest.numbers == K * 8 * 8
