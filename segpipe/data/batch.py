@@ -100,9 +100,15 @@ def resized_images(batch: Batch, bundle: ModelBundle, device: torch.device, *, s
     images_N3hw = batch.images_N3HW.to(device).contiguous()
     factor = bundle.input_scale * scale
     if factor != 1.0:
-        inner = [max(1, round(side * factor)) for side in images_N3hw.shape[-2:]]
+        inner = entering_size((images_N3hw.shape[-2], images_N3hw.shape[-1]), factor)
         return functional.interpolate(images_N3hw.float(), size=inner, mode="bilinear", antialias=True)
     return images_N3hw
+
+
+def entering_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """(h, w) at which an image of `size` (H, W) enters a model, resized by `factor`: `input_scale` times a view's."""
+    height, width = size
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def normalise(
