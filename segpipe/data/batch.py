@@ -83,6 +83,8 @@ def collate(samples: Sequence[DecodedSample], *, images_N3HW: Tensor | None = No
 
 def training_inputs(batch: Batch, device: torch.device) -> Tensor:
     """What enters a model in training: (N, 3, H, W) float32 on the device, colours changed, normalised."""
+    # Not pinned first: that copies all of it once more here, while this thread waits, and takes longer than it saves
+    # ("A guide on good usage of non_blocking and pin_memory()" of torch's). Pageable memory is free again on return.
     images_N3HW = batch.images_N3HW.to(device, non_blocking=True)
     if batch.colours_N3 is not None:
         images_N3HW = change_colours(images_N3HW, batch.colours_N3.to(device, non_blocking=True))
