@@ -3,7 +3,7 @@
 What resizing, `log_softmax` and their gradients keep is several times N x K x H x W numbers, each of which goes to
 memory and back. Here a strip of rows that fits the cache is resized, compared with its labels and led back to the
 coarse logits at once, both ways by the two matrices that bilinear interpolation is. Value and gradient are those of
-`F.interpolate` and `F.cross_entropy` to rounding, on CPU 1.2 to 5 times as fast, the more the more classes there are
+`F.interpolate` and `F.cross_entropy` to rounding, on a CPU 1.2 to 5 times as fast, the more the more classes there are
 and the coarser the logits (`benchmarks/coarse_loss.py`).
 
 Letter legend: N batch, K classes, h w size of the logits, H W size of the labels, S rows of a strip.
