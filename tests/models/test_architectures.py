@@ -145,7 +145,7 @@ def test_evaluation_is_deterministic_and_independent_of_neighbours_and_memory_fo
 
 
 @every_architecture
-@pytest.mark.parametrize("num_classes", [1, 150])  # beside K in all other tests, and 2 with other channels
+@pytest.mark.parametrize("num_classes", [1, 2, 19, 150])
 def test_any_number_of_classes(name: str, num_classes: int) -> None:
     model = models.create(name, num_classes, **tiny(name)).eval()
     with torch.no_grad():
