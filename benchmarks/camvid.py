@@ -19,7 +19,7 @@ which is what a bounded run on a CPU can be: such a table says what learns quick
 come to in the end. `--whole` takes the papers' members; else backbones are the smallest of their kind (`SMALL`).
 
 Images enter at `--scale` and are scored at 360x480; GFLOPs (two for a product and its sum) and images per second of one
-core (or the GPU) are of an image as it enters, labels at 360x480 not counted.
+core (or the GPU) are of an image as it enters, with scores resized to that size and not to 360x480.
 
 Boundary IoU is of each class over the split, at a fiftieth of the diagonal (arXiv:2103.16562), averaged over classes.
 """
@@ -111,7 +111,7 @@ def recipe_of(name: str, seed: int, epochs: int, weights: str | None, options: a
 
 def seconds_of_a_step(job: Any) -> float:
     """Of a training step as `fit` makes it, by a few of them on the first batches."""
-    from segpipe.train.loop import batch_losses
+    from segpipe.train.loop import train_step
     from segpipe.train.runtime import LocalRuntime
     from segpipe.train.session import Session
 
@@ -119,40 +119,30 @@ def seconds_of_a_step(job: Any) -> float:
     taken = []
     for batch in islice(session.batches.epoch(0, start=0), 4):
         started = time.process_time()
-        sum(batch_losses(session, batch).values()).backward()
-        session.optimizer.step()
-        session.optimizer.zero_grad(set_to_none=True)
+        train_step(session, [batch])
         taken.append(time.process_time() - started)
     return statistics.median(taken[1:])
 
 
 def cost_of_an_image(model_uri: str, name: str, given: Any, scale: float) -> tuple[float | None, float]:
-    """(GFLOPs, or None of what is no network; seconds) of a pass over an image as it enters."""
+    """(GFLOPs, or None of what is no network; seconds) of a pass over an image as it enters, scored at that size."""
     import torch
+    from step import timed
 
-    from segpipe import models
     from segpipe.checkpoint import load_model
-    from segpipe.profiles.cost import inference_cost
+    from segpipe.data.batch import entering_size
+    from segpipe.profiles import account
+    from segpipe.profiles.fields import tensors_in
 
-    size = (1, 3, round(HEIGHT * scale), round(WIDTH * scale))
-    operations = None
-    if models.spec(name).learns_by == "descent":
-        with torch.device("meta"):
-            operations = 2 * inference_cost(models.create(name, NUM_CLASSES, **given), torch.zeros(size))[0] / 1e9
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = entering_size((HEIGHT, WIDTH), scale)
+    multiply_adds = account(name, NUM_CLASSES, given, passes={size: 1}, crops=None).multiply_adds
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, _ = load_model(model_uri, device=device)
-    images_13HW = torch.rand(size, device=device)
-    taken = []
+    images_13HW = torch.rand((1, 3, *size), device=device)
     with torch.inference_mode():
-        for _ in range(6):
-            if device == "cuda":
-                torch.cuda.synchronize()
-            started = time.perf_counter() if device == "cuda" else time.process_time()
-            model.eval()(images_13HW)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            taken.append((time.perf_counter() if device == "cuda" else time.process_time()) - started)
-    return operations, statistics.median(taken[1:])
+        tensors_in(model(images_13HW))  # the first is slower than all others
+        seconds = timed(torch, device, lambda: tensors_in(model(images_13HW)), 5)
+    return None if multiply_adds is None else 2 * multiply_adds / 1e9, seconds
 
 
 def boundary_iou(maps: Any, dataset: Any, num_classes: int, ignore_index: int) -> float:

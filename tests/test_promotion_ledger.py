@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import random
 import threading
 from dataclasses import replace
@@ -18,6 +17,7 @@ from segpipe.promotion import Record, Rules, champion, decide, history
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
 from tests.fixtures.promoting import promote
+from tests.fixtures.publish_worker import CONTEXT
 
 ROUNDS = 20
 
@@ -203,10 +203,9 @@ def race_in_process(place: int, promoters: int, root: Path, start: Barrier) -> N
 
 @pytest.mark.parametrize("promoters", [2, 8])
 def test_processes_that_promote_at_once_leave_the_best(tmp_path: Path, promoters: int) -> None:
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(promoters)
+    start = CONTEXT.Barrier(promoters)
     processes = [
-        context.Process(target=race_in_process, args=(place, promoters, tmp_path, start)) for place in range(promoters)
+        CONTEXT.Process(target=race_in_process, args=(place, promoters, tmp_path, start)) for place in range(promoters)
     ]
     for process in processes:
         process.start()

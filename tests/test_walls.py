@@ -6,6 +6,7 @@ The table is the law; where it differs from what a change needs, change the tabl
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,8 +168,13 @@ def room_of(path: Path) -> str:
     return "flows" if parts[0] == "flows" else (parts[1] if len(parts) > 1 else "")
 
 
-def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
+@functools.cache  # asked of every file by a dozen tests
+def imported_modules(path: Path) -> tuple[tuple[int, str], ...]:
     """(line, dotted module) of every import anywhere in the file; `from segpipe import x` counts as segpipe.x."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -185,7 +191,7 @@ def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
 def test_imports_stay_within_the_walls(path: Path) -> None:
     room = room_of(path)
     if room == "__init__":
-        assert not list(imported_modules(path)), f"{path}: the package itself imports nothing"
+        assert not imported_modules(path), f"{path}: the package itself imports nothing"
         return
     assert room in WALLS, f"{path}: room {room!r} is not in the table; add it to WALLS with what it may import"
     rooms, packages = WALLS[room]

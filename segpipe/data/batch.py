@@ -83,6 +83,8 @@ def collate(samples: Sequence[DecodedSample], *, images_N3HW: Tensor | None = No
 
 def training_inputs(batch: Batch, device: torch.device) -> Tensor:
     """What enters a model in training: (N, 3, H, W) float32 on the device, colours changed, normalised."""
+    # Not pinned first: that copies all of it once more here, while this thread waits, and takes longer than it saves
+    # ("A guide on good usage of non_blocking and pin_memory()" of torch's). Pageable memory is free again on return.
     images_N3HW = batch.images_N3HW.to(device, non_blocking=True)
     if batch.colours_N3 is not None:
         images_N3HW = change_colours(images_N3HW, batch.colours_N3.to(device, non_blocking=True))
@@ -100,9 +102,15 @@ def resized_images(batch: Batch, bundle: ModelBundle, device: torch.device, *, s
     images_N3hw = batch.images_N3HW.to(device).contiguous()
     factor = bundle.input_scale * scale
     if factor != 1.0:
-        inner = [max(1, round(side * factor)) for side in images_N3hw.shape[-2:]]
+        inner = entering_size((images_N3hw.shape[-2], images_N3hw.shape[-1]), factor)
         return functional.interpolate(images_N3hw.float(), size=inner, mode="bilinear", antialias=True)
     return images_N3hw
+
+
+def entering_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """(h, w) at which an image of `size` (H, W) enters a model, resized by `factor`: `input_scale` times a view's."""
+    height, width = size
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def normalise(

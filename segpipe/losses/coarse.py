@@ -3,7 +3,7 @@
 What resizing, `log_softmax` and their gradients keep is several times N x K x H x W numbers, each of which goes to
 memory and back. Here a strip of rows that fits the cache is resized, compared with its labels and led back to the
 coarse logits at once, both ways by the two matrices that bilinear interpolation is. Value and gradient are those of
-`F.interpolate` and `F.cross_entropy` to rounding, on CPU 1.2 to 5 times as fast, the more the more classes there are
+`F.interpolate` and `F.cross_entropy` to rounding, on a CPU 1.2 to 5 times as fast, the more the more classes there are
 and the coarser the logits (`benchmarks/coarse_loss.py`).
 
 Letter legend: N batch, K classes, h w size of the logits, H W size of the labels, S rows of a strip.
@@ -19,8 +19,7 @@ from torch.autograd.function import once_differentiable
 
 # Of fewer classes the whole logits are small, and what every pixel costs beside them is no less.
 FEWEST_CLASSES = 6
-# Resized logits at once, of one image or of several: about what a core's cache holds; elsewhere, few launches.
-NUMBERS_ON_CPU, NUMBERS_ELSEWHERE = 2**17, 2**25
+NUMBERS_AT_ONCE = 2**17  # resized logits of one image or of several: about what a core's cache holds
 
 
 def coarse_cross_entropy(logits_NKhw: Tensor, labels_NHW: Tensor, share_NHW: Tensor) -> Tensor:
@@ -38,16 +37,16 @@ class _CoarseCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits_NKhw: Tensor, labels_NHW: Tensor, share_NHW: Tensor) -> Tensor:
-        num_images, num_classes, *_ = logits_NKhw.shape
-        numbers = NUMBERS_ON_CPU if logits_NKhw.device.type == "cpu" else NUMBERS_ELSEWHERE
-        at_once = max(1, numbers // (num_classes * labels_NHW[0].numel()))
+        (num_images, num_classes, h, w), (H, W) = logits_NKhw.shape, labels_NHW.shape[1:]
+        at_once = max(1, NUMBERS_AT_ONCE // (num_classes * H * W))
+        down_Hh, across_Ww = (_interpolation(*sizes, like=logits_NKhw) for sizes in ((h, H), (w, W)))
         gradient_NKhw = torch.empty_like(logits_NKhw) if ctx.needs_input_grad[0] else None
         total = logits_NKhw.new_zeros(())
         with torch.autocast(logits_NKhw.device.type, enabled=False):  # which would multiply in half precision
             for first in range(0, num_images, at_once):
                 part = slice(first, first + at_once)
                 into = None if gradient_NKhw is None else gradient_NKhw[part]
-                total += _by_strips(logits_NKhw[part], labels_NHW[part], share_NHW[part], numbers, into)
+                total += _by_strips(logits_NKhw[part], labels_NHW[part], share_NHW[part], down_Hh, across_Ww, into)
         ctx.save_for_backward(gradient_NKhw)
         return total
 
@@ -59,15 +58,19 @@ class _CoarseCrossEntropy(torch.autograd.Function):
 
 
 def _by_strips(
-    logits_NKhw: Tensor, labels_NHW: Tensor, share_NHW: Tensor, numbers: int, gradient_NKhw: Tensor | None
+    logits_NKhw: Tensor,
+    labels_NHW: Tensor,
+    share_NHW: Tensor,
+    down_Hh: Tensor,
+    across_Ww: Tensor,
+    gradient_NKhw: Tensor | None,
 ) -> Tensor:
-    """The sum over these images; writes its gradient where one is given."""
+    """The sum over these images, by the matrices that resize them; writes its gradient where one is given."""
     (N, K, h, w), (H, W) = logits_NKhw.shape, labels_NHW.shape[1:]
-    across_Ww, down_Hh = (_interpolation(*sizes, like=logits_NKhw) for sizes in ((w, W), (h, H)))
     # Rows first: a strip is then one product of the few coarse rows that it lies between.
     wide_hX = (logits_NKhw.permute(2, 0, 1, 3).reshape(h * N * K, w) @ across_Ww.T).view(h, N * K * W)
     slopes_hX = None if gradient_NKhw is None else torch.zeros_like(wide_hX)
-    step = max(1, numbers // (N * K * W))
+    step = max(1, NUMBERS_AT_ONCE // (N * K * W))
     total = logits_NKhw.new_zeros(())
     for top in range(0, H, step):
         rows = slice(top, min(top + step, H))
@@ -95,12 +98,12 @@ def _cell(place: int, cells: int, length: int) -> int:
 
 def _interpolation(cells: int, length: int, *, like: Tensor) -> Tensor:
     """(length, cells) weights of each cell in each place, with torch's rounding of where a place lies."""
-    scale = torch.tensor(cells, dtype=like.dtype) / length
-    at = ((torch.arange(length, dtype=like.dtype) + 0.5) * scale - 0.5).clamp(min=0)
+    scale = like.new_full((), cells) / length
+    places = torch.arange(length, device=like.device)
+    at = ((places + 0.5).to(like.dtype) * scale - 0.5).clamp(min=0)
     upper = at.long().clamp(max=cells - 1)
     share = at - upper
-    places = torch.arange(length)
-    weights = torch.zeros(length, cells, dtype=like.dtype)
+    weights = like.new_zeros(length, cells)
     weights[places, upper] = 1 - share
     weights[places, (upper + 1).clamp(max=cells - 1)] += share
-    return weights.to(like.device)
+    return weights

@@ -31,7 +31,7 @@ def cross_entropy(
     `reading.py`), which have two weights. Computed in float32 whatever the logits, but in float64 of such.
 
     With `size` (H, W), that of the labels, logits may be of any other, to be resized bilinearly; of many classes that
-    is done strip by strip (see `coarse.py`).
+    is done strip by strip on a CPU (see `coarse.py`).
     """
     labels = labels_NHW.long()
     logits = logits_of_classes(logits_NKHW)
@@ -39,7 +39,10 @@ def cross_entropy(
     counted = (labels != ignore_index).to(logits)
     known = labels.masked_fill(counted == 0, 0)
     share = counted if weight is None else counted * weight[known]
-    if size in (None, tuple(logits.shape[2:])) or logits.shape[1] < FEWEST_CLASSES:
+    # Strip by strip only where that was measured, on a CPU. On a GPU each strip is some launches more, and what it is
+    # worth there nobody knows yet: `benchmarks/coarse_loss.py --device cuda` tells.
+    by_strips = logits.device.type == "cpu" and logits.shape[1] >= FEWEST_CLASSES
+    if size in (None, tuple(logits.shape[2:])) or not by_strips:
         logits = resized(logits, size)
         total = F.cross_entropy(logits, labels, weight=weight, ignore_index=ignore_index, reduction="sum")
     elif tuple(labels.shape[1:]) != size:

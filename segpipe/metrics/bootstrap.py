@@ -48,21 +48,21 @@ def interval(
     out; the bounds are nan when all do. Raises InputError on counts of another shape or kind.
     """
     check_draws(resamples, level)
-    return bounds(resampled_scores(counts, statistic=statistic, groups=groups, resamples=resamples, seed=seed), level)
+    table = checked(counts, width=None if statistic else 3)
+    drawn_R = resampled_scores(table, statistic or dataset_miou, groups=groups, resamples=resamples, seed=seed)
+    return bounds(drawn_R, level)
 
 
 def resampled_scores(
-    counts: npt.ArrayLike,
+    table: npt.NDArray[Any],
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
     *,
-    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] | None,
     groups: Sequence[Hashable] | None,
     resamples: int,
     seed: int,
 ) -> npt.NDArray[np.float64]:
-    """The score (R,) of each resample, nan where it is undefined. Arguments and errors as of `interval`."""
-    table = checked(counts, width=3 if statistic is None else None)
-    sums = _group_sums(table, groups)
-    return (statistic or dataset_miou)(_resample(sums, resamples, seed))
+    """The score (R,) of each resample of `checked` counts, nan where it is undefined. The rest is as of `interval`."""
+    return statistic(_resample(_group_sums(table, groups), resamples, seed))
 
 
 def check_draws(resamples: int, level: float) -> None:

@@ -42,21 +42,19 @@ def paired_bootstrap(
     Raises InputError on counts of different shapes, and as `interval`.
     """
     check_draws(resamples, level)
-    pair = [np.asarray(counts) for counts in (champion_counts, challenger_counts)]
+    pair = [checked(counts, width=None if statistic else 3) for counts in (champion_counts, challenger_counts)]
     if pair[0].shape != pair[1].shape:
         raise InputError(
             f"paired bootstrap: counts of shape {pair[0].shape} against {pair[1].shape}; expected those of two models "
             "on the same images and classes"
         )
-    for counts in pair:
-        checked(counts, width=None if statistic else 3)
     score, width = statistic or dataset_miou, pair[0].shape[2]
 
     def difference(sums: Scores) -> Scores:
         return score(sums[..., width:]) - score(sums[..., :width])
 
     joined = np.concatenate(pair, axis=2)
-    drawn_R = resampled_scores(joined, statistic=difference, groups=groups, resamples=resamples, seed=seed)
+    drawn_R = resampled_scores(joined, difference, groups=groups, resamples=resamples, seed=seed)
     return _told(float(difference(joined.sum(axis=0, dtype=np.float64)[None])[0]), drawn_R, level)
 
 

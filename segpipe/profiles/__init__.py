@@ -22,6 +22,7 @@ import torch
 
 from segpipe import models
 from segpipe.errors import InputError
+from segpipe.models.parts.placed import placed
 from segpipe.models.spec import ModelSpec, check_counts
 from segpipe.profiles.account import Account, account
 from segpipe.profiles.cost import latency
@@ -40,7 +41,8 @@ class Profile:
     `training_bytes` are the most bytes of tensors held at once, weights included: of a pass without gradients, and of
     a step forward and backward (without an optimiser's state). Those of a detector also depend on how many regions its
     random weights find, and those of a method that is no network are None. `latency_seconds` is the median of
-    `latency_runs` passes with `threads` threads of this machine's CPU, None where none was run.
+    `latency_runs` passes with `threads` threads of this machine's CPU, where the model is placed as for an evaluation,
+    and None where none was run.
 
     `receptive_field`, `field_of_view` and `not_followed` as in `fields.Fields`.
     """
@@ -84,7 +86,7 @@ def profile(
     fields, seconds = counted.fields or fields_of(name, num_classes, options), None
     if runs:
         images_13HW = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-        seconds = latency(models.create(name, num_classes, **options), images_13HW, runs=runs)
+        seconds = latency(placed(models.create(name, num_classes, **options), "cpu"), images_13HW, runs=runs)
     return Profile(
         name=name,
         num_classes=num_classes,

@@ -15,7 +15,7 @@ import torch
 
 from segpipe import models
 from segpipe.models.spec import RegionOutput
-from segpipe.profiles.cost import inference_cost, summed_outputs, training_bytes
+from segpipe.profiles.cost import inference_cost, summed_outputs, training_cost
 from segpipe.profiles.fields import Fields, fields_of
 
 
@@ -24,8 +24,9 @@ class Account:
     """Of one architecture with its options, in float32; None is what was not counted, and `uncounted` says why.
 
     `multiply_adds` and `pass_bytes` are of one pass of an image of `size` (H, W), `prediction_multiply_adds` of all
-    passes that a prediction takes, `crop_multiply_adds` of one crop in a training, and `step_bytes` of a step on a
-    batch of these, forward and backward, without an optimiser's state. `fields` are None of a method that has none.
+    passes that a prediction takes, `crop_multiply_adds` of one crop's way forward in a training, and `step_bytes` of a
+    step on a batch of these, forward and backward, without an optimiser's state. `fields` are None of a method that has
+    none.
     """
 
     size: tuple[int, int]
@@ -81,8 +82,6 @@ def account(
         if crops is None:
             return made()
         number, *sides = crops
-        crop_multiply_adds = multiply_adds
-        if tuple(sides) != size:
-            crop_multiply_adds, _ = inference_cost(model, torch.zeros(1, 3, *sides))
-        step_bytes = training_bytes(model, torch.zeros(number, 3, *sides), partial(summed_outputs, spec.output))
-    return made(crop_multiply_adds=crop_multiply_adds, step_bytes=step_bytes)
+        images_N3HW = torch.zeros(number, 3, *sides)
+        step_multiply_adds, step_bytes = training_cost(model, images_N3HW, partial(summed_outputs, spec.output))
+    return made(crop_multiply_adds=step_multiply_adds // number, step_bytes=step_bytes)

@@ -95,18 +95,24 @@ def inference_cost(model: nn.Module, images_NCHW: Tensor) -> tuple[int, int]:
     return counter.flops // 2, held.peak
 
 
-def training_bytes(model: nn.Module, images_NCHW: Tensor, loss: Callable[[nn.Module, Tensor], Tensor]) -> int:
-    """The most bytes held in one step, forward and backward, in float32: weights, gradients, and what backward needs.
+def training_cost(
+    model: nn.Module, images_NCHW: Tensor, loss: Callable[[nn.Module, Tensor], Tensor]
+) -> tuple[int, int]:
+    """(multiply-adds of the forward pass, most bytes held) of one step, forward and backward, in float32.
 
-    Without an optimiser's state, which is one more copy of the weights with momentum and two with AdamW.
+    Bytes are of weights, gradients and what backward needs, without an optimiser's state, which is one more copy of the
+    weights with momentum and two with AdamW. In training some networks have another stride, more heads or a second
+    pass, so that the multiply-adds are not those of `inference_cost`.
     """
     model.train()
     held = HeldBytes()
     held.hold((list(model.parameters()), list(model.buffers()), images_NCHW))
     with held:
-        loss(model, images_NCHW).backward()  # type: ignore[no-untyped-call]
+        with CountedOperations() as counter:
+            value = loss(model, images_NCHW)
+        value.backward()  # type: ignore[no-untyped-call]
     model.zero_grad(set_to_none=True)
-    return held.peak
+    return counter.flops // 2, held.peak
 
 
 def latency(model: nn.Module, images_NCHW: Tensor, *, runs: int) -> float:

@@ -4,15 +4,15 @@ Bayesian SegNet, Kendall, Badrinarayanan, Cipolla, 2015, arXiv:1511.02680, secti
 The mean of the passes is the prediction, the variance's mean over the classes the paper's map of uncertainty. The paper
 takes 40 passes on CamVid; from 6 on the mean beats a pass without dropout. Used by `tasks/`.
 
-Letter legend: N batch, C channels, H W image size.
+Letter legend: N batch, K classes, C channels, H W image size, h w size of the scores.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,16 +53,27 @@ def moments(passes: Iterable[Iterable[Tensor]]) -> list[Moments]:
     return parts
 
 
-def sampled_pass(model: nn.Module, images_NCHW: Tensor, *, seed: int) -> Any:
-    """What the model answers with dropout drawn from `seed`, and all else as in evaluation; without gradients.
+def sampled_pass(model: nn.Module, images_NCHW: Tensor, *, seeds: Sequence[int]) -> Tensor:
+    """The scores that a dense model gives each image with dropout drawn from its seed, and all else as in evaluation.
 
-    Each image of a batch gets masks of its own, so that the answer depends on what else is in the batch. The model's
-    mode and torch's random state are afterwards what they were.
+    (N, K, h, w) without gradients, of the model's own size. Image by image, since torch draws for a whole batch: what
+    is beside an image changes nothing of its answer. The model's mode and torch's random state are afterwards what they
+    were.
 
     Raises InputError on a model without dropout, whose passes would all be one.
     """
-    with _ALONE, torch.no_grad(), _dropout_alone(model), _seeded(seed, device_of(model)):
-        return model(images_NCHW)
+    device = device_of(model)
+    with (
+        _ALONE,
+        torch.no_grad(),
+        _dropout_alone(model),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
+        said = []
+        for image_CHW, seed in zip(images_NCHW, seeds, strict=True):
+            torch.manual_seed(seed)  # dropout draws from torch's global state
+            said.append(model(image_CHW[None]).scores_NKhw)
+        return torch.cat(said)
 
 
 @contextmanager
@@ -81,11 +92,3 @@ def _dropout_alone(model: nn.Module) -> Iterator[None]:
         model.train(before[0][1])  # some change more than a flag with their mode, such as the stride of their maps
         for module, training in before:
             module.training = training
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout draws from torch's global state, which is set and given back."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

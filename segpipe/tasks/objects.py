@@ -18,7 +18,7 @@ from segpipe import masks, models
 from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
-from segpipe.losses import cross_entropy
+from segpipe.losses import cross_entropy, precise, resized
 from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval
 from segpipe.models.spec import DenseOutput, MaskOutput, QueryOutput, RegionOutput, device_of
 from segpipe.predictions import Detections, Prediction
@@ -122,9 +122,11 @@ class ObjectOps:
         if isinstance(output, QueryOutput):
             return queries.detections(output, batch, classes=self.classes)
         if isinstance(output, DenseOutput):
+            # In float32 in a training's validation, too, whose models give bfloat16.
+            logits_NKHW = resized(precise(output.scores_NKhw), output.size)
             return [
                 objects_of_map(logits_KHW, size=(height, width), classes=self.classes, sample_id=sample_id)
-                for logits_KHW, sample_id in zip(output.logits_NKHW, batch.sample_ids, strict=True)
+                for logits_KHW, sample_id in zip(logits_NKHW, batch.sample_ids, strict=True)
             ]
         return [
             detections_of(found, size=(height, width), seen=(rows, columns), classes=self.classes, sample_id=sample_id)

@@ -104,12 +104,16 @@ class SemanticOps:
         if weight_K is not None:
             weight_K = weight_K.to(labels_NHW.device)
         terms = {}
-        read = partial(
-            pixel_losses, config=self._loss, size=output.size, weight_K=weight_K, ignore_index=self.ignore_index
-        )
         for head, scores_NKhw in {"main": output.scores_NKhw, **output.aux_scores}.items():
             factor = 1.0 if head == "main" else self._aux_weight
-            found = read(scores_NKhw, labels_NHW)
+            found = pixel_losses(
+                scores_NKhw,
+                labels_NHW,
+                config=self._loss,
+                size=output.size,
+                weight_K=weight_K,
+                ignore_index=self.ignore_index,
+            )
             for name, term in found.items():
                 terms[head if len(found) == 1 else f"{head}/{name}"] = factor * term
         return terms

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe import models
-from segpipe.data.batch import Batch, evaluation_inputs, normalise, resized_images
+from segpipe.data.batch import Batch, entering_size, evaluation_inputs, normalise, resized_images
 from segpipe.losses import logits_of_classes, precise, resized
 from segpipe.metrics import first_maximum
 from segpipe.models.spec import DenseOutput, QueryOutput, device_of
@@ -116,7 +116,7 @@ def passes(bundle: ModelBundle, size: tuple[int, int]) -> dict[tuple[int, int], 
     window = inference.window
     is_cut = window is not None and exceeds(window, bundle, size)
     for scale in inference.scales:
-        sides = [max(1, round(side * bundle.input_scale * scale)) for side in size]
+        sides = entering_size(size, bundle.input_scale * scale)
         if window and is_cut:
             pieces = [
                 [span.stop - span.start for span in gaussian_spans(side, most, window.overlap)]
@@ -142,12 +142,14 @@ def _bands(
     views = list(starmap(View, product(inference.scales, mirrorings, samples)))
     window, size = inference.window, (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
     step = max(1, NUMBERS_AT_ONCE // (len(batch.sample_ids) * len(bundle.classes) * size[1]))
-    if window is not None and exceeds(window, bundle, size):
-        device = device_of(model)
-        images = {scale: resized_images(batch, bundle, device, scale=scale) for scale in inference.scales}
+    # Once for all views of a scale, of which there are as many as samples.
+    device, is_cut = device_of(model), window is not None and exceeds(window, bundle, size)
+    prepared = resized_images if is_cut else evaluation_inputs
+    images = {scale: prepared(batch, bundle, device, scale=scale) for scale in inference.scales}
+    if window is not None and is_cut:
         bands = [_by_windows(model, batch, bundle, images[view.scale], view, window, step) for view in views]
     else:
-        bands = [_whole(model, batch, bundle, view, step) for view in views]
+        bands = [_whole(model, batch, bundle, images[view.scale], view, step) for view in views]
 
     def add_up(scores_NKhW: Tensor) -> Tensor:
         return scores_NKhW.softmax(1, dtype=torch.float32) if are_probabilities else scores_NKhW
@@ -163,8 +165,8 @@ def _bands(
 
 def exceeds(window: Window, bundle: ModelBundle, size: tuple[int, int]) -> bool:
     """Whether a view of an image of `size` (H, W) is larger than a window, so that its views are seen in these."""
-    largest = bundle.input_scale * max(bundle.inference.scales)
-    return any(round(side * largest) > most for side, most in zip(size, window.size, strict=True))
+    largest = entering_size(size, bundle.input_scale * max(bundle.inference.scales))
+    return any(side > most for side, most in zip(largest, window.size, strict=True))
 
 
 def _joined(bands: Sequence[Tensor | None]) -> Tensor | None:
@@ -172,10 +174,11 @@ def _joined(bands: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(found, dim=1) if found else None
 
 
-def _whole(model: nn.Module, batch: Batch, bundle: ModelBundle, view: View, step: int) -> Iterator[Tensor]:
+def _whole(
+    model: nn.Module, batch: Batch, bundle: ModelBundle, images_N3hw: Tensor, view: View, step: int
+) -> Iterator[Tensor]:
     """The scores of one view in bands of `step` rows: (N, K, step, W), made of those that the model gives."""
     size = (batch.images_N3HW.shape[-2], batch.images_N3HW.shape[-1])
-    images_N3hw = evaluation_inputs(batch, bundle, device_of(model), scale=view.scale)
     scores, seen = _scores(model, images_N3hw, batch, bundle, view, size)
     given = (scores.shape[-2], scores.shape[-1])
     if given != size:
@@ -246,11 +249,9 @@ def _dropout_passes(batch: Batch, number: int) -> list[DropoutPass]:
 
 
 def _sampled_scores(model: nn.Module, entering_N3hw: Tensor, view: View, at: tuple[int, int]) -> Tensor:
-    """The scores of one pass with dropout on, image by image; windows, too, are drawn for each on its own."""
+    """The scores of one pass with dropout on, which is drawn for each image, and each window, on its own."""
     assert view.dropout is not None
     place = repr((view.scale, view.mirrored, view.dropout.number, at)).encode()
-    said = []
-    for image, entering_3hw in zip(view.dropout.images, entering_N3hw, strict=True):
-        seed = int.from_bytes(blake2b(place, key=image, digest_size=8).digest(), "little", signed=True)
-        said.append(sampled_pass(model, entering_3hw[None], seed=seed).scores_NKhw)
-    return torch.cat(said)
+    digests = (blake2b(place, key=image, digest_size=8).digest() for image in view.dropout.images)
+    seeds = [int.from_bytes(digest, "little", signed=True) for digest in digests]
+    return sampled_pass(model, entering_N3hw, seeds=seeds)

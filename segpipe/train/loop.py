@@ -1,4 +1,4 @@
-"""The one training loop. `fit` is the screen to read: forward, backward, step, report.
+"""The one training loop. `fit` and `train_step` are the screen to read: forward, backward, step, report.
 
 It knows no task and no cluster: the task comes through `tasks.TASKS`, the surroundings through `runtime.Runtime`. It
 may be killed at any instant; called again, it goes on from the newest valid checkpoint and meets the same batches, the
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -40,20 +40,7 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
         started = time.perf_counter()
         micro_batches = s.batches.epoch(s.at.epoch, start=s.at.cursor)
         while group := list(islice(micro_batches, s.config.accumulate)):
-            _seed(s.config.seed, s.at.step, runtime.rank)
-            rate = set_learning_rate(s.optimizer, schedule_factor(s.at.step, s.total_steps, s.config))
-            terms: dict[str, Tensor] = {}
-            for batch in group:
-                shares = {name: term / len(group) for name, term in batch_losses(s, batch).items()}
-                torch.stack(list(shares.values())).sum().backward()  # type: ignore[no-untyped-call]
-                for name, share in shares.items():
-                    terms[name] = terms.get(name, 0.0) + share.detach()
-            norm = nn.utils.clip_grad_norm_(s.model.parameters(), s.config.clip_norm or float("inf"))
-            losses = _agree_on_finite(s, terms, norm)
-            s.optimizer.step()
-            s.optimizer.zero_grad(set_to_none=True)
-            if s.average is not None and s.config.ema_decay is not None:
-                update_average(s.average, s.model, s.config.ema_decay, s.at.step)
+            losses, rate = train_step(s, group)
             s.at.step += 1
             s.at.cursor += len(group)
             s.at.loss_sums = {name: s.at.loss_sums.get(name, 0.0) + loss for name, loss in losses.items()}
@@ -74,7 +61,26 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
     return _finish(s)
 
 
-def batch_losses(s: Session, batch: Batch) -> dict[str, Tensor]:
+def train_step(s: Session, group: Sequence[Batch]) -> tuple[dict[str, float], float]:
+    """One step of the optimiser on micro-batches; (mean over ranks of each term of the loss, learning rate)."""
+    _seed(s.config.seed, s.at.step, s.runtime.rank)
+    rate = set_learning_rate(s.optimizer, schedule_factor(s.at.step, s.total_steps, s.config))
+    terms: dict[str, Tensor] = {}
+    for batch in group:
+        shares = {name: term / len(group) for name, term in _batch_losses(s, batch).items()}
+        torch.stack(list(shares.values())).sum().backward()  # type: ignore[no-untyped-call]
+        for name, share in shares.items():
+            terms[name] = terms.get(name, 0.0) + share.detach()
+    norm = nn.utils.clip_grad_norm_(s.model.parameters(), s.config.clip_norm or float("inf"))
+    losses = _agree_on_finite(s, terms, norm)
+    s.optimizer.step()
+    s.optimizer.zero_grad(set_to_none=True)
+    if s.average is not None and s.config.ema_decay is not None:
+        update_average(s.average, s.model, s.config.ema_decay, s.at.step)
+    return losses, rate
+
+
+def _batch_losses(s: Session, batch: Batch) -> dict[str, Tensor]:
     """The task's terms of the loss of one micro-batch; the model runs in the configured precision."""
     device = s.runtime.device
     images_N3HW = training_inputs(batch, device)
@@ -91,7 +97,11 @@ def _mean_losses(s: Session) -> dict[str, float]:
 
 
 def _agree_on_finite(s: Session, terms: Mapping[str, Tensor], norm: Tensor) -> dict[str, float]:
-    """The mean of each term over ranks. Every rank learns in the same step that one of them met a NaN or Inf."""
+    """The mean of each term over ranks. Every rank learns in the same step that one of them met a NaN or Inf.
+
+    `tolist` waits for the device, once a step: the price of weights that no NaN has reached, of an error that names its
+    step and samples, and of ranks that stop together.
+    """
     terms_T = torch.stack(list(terms.values()))
     loss = terms_T.sum()
     bad = (~torch.isfinite(loss) | ~torch.isfinite(norm)).to(loss.dtype)

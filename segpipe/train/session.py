@@ -95,7 +95,7 @@ class Session:
         self.ops = open_task(self.dataset, job.run)
         found = checkpoint.latest(job.run_uri)
         num_outputs = 1 if config.sigmoid else len(self.dataset.manifest.classes)
-        self.model = new_model(job, num_outputs) if found else fresh_model(job, num_outputs)
+        self.model = new_model(job, num_outputs, pretrained=None) if found else fresh_model(job, num_outputs)
         if config.channels_last:
             to_channels_last(self.model, runtime.device, config.precision)
         placed(self.model, runtime.device)
@@ -148,7 +148,7 @@ class Session:
 
 def fresh_model(job: TrainJob, num_outputs: int) -> nn.Module:
     """The model before its first step: a new one, or one with the weights of the training that it starts from."""
-    run, model = job.run, new_model(job, num_outputs)
+    run, model = job.run, new_model(job, num_outputs, pretrained=job.run.pretrained)
     if run.start_from is not None:
         if job.start_uri is None:
             raise InputError(f"{run.label}: starts from {run.start_from.label}, and no model of it was given")
@@ -157,12 +157,12 @@ def fresh_model(job: TrainJob, num_outputs: int) -> nn.Module:
     return model
 
 
-def new_model(job: TrainJob, num_outputs: int) -> nn.Module:
-    """The model with pretrained weights, or random ones by the seed."""
+def new_model(job: TrainJob, num_outputs: int, *, pretrained: str | None) -> nn.Module:
+    """The model with pretrained weights, or random ones by the seed; a run that goes on has weights of its own."""
     run = job.run
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.train.seed)
-        return models.create(run.arch, num_outputs, pretrained=run.pretrained, **run.options)
+        return models.create(run.arch, num_outputs, pretrained=pretrained, **run.options)
 
 
 def lost_best(run_uri: str) -> int | None:

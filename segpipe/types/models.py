@@ -108,7 +108,7 @@ class EvalReport:
     bootstrap that resamples whole groups, or single images where groups are too few (`resampled`). A score that is
     undefined (an IoU of a class absent from truth and prediction) is None. `code_version` trained the model,
     `scored_by` scored it. `latency` is how many seconds an image took from batch to prediction, the median of all
-    batches, on the machine that `timed_on` names.
+    batches, on what `timed_on` names: a GPU, or "one thread of a CPU", of which no library tells the make everywhere.
 
     The evidence for the paired test stands by image, in dataset order, and by class id; what a task does not have is
     empty. `truth_counts[k]` is how much truth class k has (pixels, objects, segments, keypoints): no model changes it.

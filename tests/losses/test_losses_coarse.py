@@ -24,7 +24,7 @@ every_size = pytest.mark.parametrize(("coarse_size", "size"), SIZES)
 
 @pytest.fixture(params=[1, 3 * K * 7, 2**17], ids=["a row at once", "some rows", "images at once"])
 def strips(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coarse, "NUMBERS_ON_CPU", request.param)
+    monkeypatch.setattr(coarse, "NUMBERS_AT_ONCE", request.param)
 
 
 def example(given: tuple[int, int], size: tuple[int, int], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -150,9 +150,16 @@ class Largest(TorchDispatchMode):
 
 
 def test_nothing_of_the_labels_size_is_made_for_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coarse, "NUMBERS_ON_CPU", 4 * K * 64)
+    monkeypatch.setattr(coarse, "NUMBERS_AT_ONCE", 4 * K * 64)
     logits, labels = example((8, 8), (64, 64))
     with Largest() as largest:
         cross_entropy(logits, labels, size=(64, 64)).backward()
     # The coarse rows at the labels' width are an eighth of one image; the rest is of strips, or has no classes.
     assert largest.numbers == max(K * 8 * 64, labels.numel())
+
+
+def test_elsewhere_than_on_a_cpu_it_is_torchs() -> None:
+    """No number of a GPU speaks for strips yet."""
+    with torch.device("meta"), Largest() as largest:
+        cross_entropy(torch.zeros(1, K, 2, 2), torch.zeros(1, 8, 8, dtype=torch.int64), size=(8, 8))
+    assert largest.numbers == K * 8 * 8

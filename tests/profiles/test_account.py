@@ -45,6 +45,20 @@ def test_a_step_grows_with_its_batch_and_a_pass_does_not() -> None:
     assert (one.pass_bytes, one.crop_multiply_adds) == (four.pass_bytes, four.crop_multiply_adds)
 
 
+def test_a_crop_costs_what_it_does_in_training() -> None:
+    """At the stride of training, not of evaluation; a second pass in each step counts."""
+    options = {**models.spec("deeplab_v3").tiny, "output_stride": 16}
+    alike, finer = (
+        account("deeplab_v3", 3, {**options, "evaluation_stride": stride}, passes={(64, 64): 1}, crops=(2, 64, 64))
+        for stride in (0, 8)
+    )
+    assert alike.crop_multiply_adds == finer.crop_multiply_adds == alike.multiply_adds
+    assert (finer.multiply_adds or 0) > (alike.multiply_adds or 0) > 0
+    twice = account("fc_densenet56", 3, models.spec("fc_densenet56").tiny, passes={(32, 32): 1}, crops=(2, 32, 32))
+    assert twice.multiply_adds is not None
+    assert twice.crop_multiply_adds == 2 * twice.multiply_adds
+
+
 def test_an_ensemble_has_no_step_of_its_own() -> None:
     member = {"arch": "unet", "options": {"backbone": "resnet18", "width": 4}}
     one = account("unet", 3, member["options"], passes={(32, 48): 1}, crops=None)

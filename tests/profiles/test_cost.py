@@ -7,10 +7,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from segpipe import models
+from segpipe import models, profiles
 from segpipe.models.deeplab_v3 import RELEASED
 from segpipe.profiles import profile
-from segpipe.profiles.cost import HeldBytes, inference_cost, latency, training_bytes
+from segpipe.profiles.cost import HeldBytes, inference_cost, latency, training_cost
 
 FLOAT = 4
 RELEASES = {name: ("deeplab_v3", options) for name, options in RELEASED.items()}
@@ -88,7 +88,8 @@ def test_a_step_holds_what_backward_needs_and_the_gradients() -> None:
     network = nn.Sequential(*(nn.Conv2d(4, 4, 1, bias=False) for _ in range(3)))
     images = torch.zeros(1, 4, 32, 32)
     one_map, weights = FLOAT * 4 * 32 * 32, FLOAT * 3 * 16
-    held = training_bytes(network, images, mean)
+    multiply_adds, held = training_cost(network, images, mean)
+    assert multiply_adds == 3 * 16 * 32 * 32, "of the way forward alone"
     # Image, both maps between, the last map's gradient and the one made of it; the last map itself is needed by nobody.
     assert 5 * one_map + weights <= held <= 6 * one_map + 2 * weights + 64
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -107,6 +108,14 @@ def test_counting_without_memory_is_counting_in_earnest(name: str) -> None:
     assert in_earnest == counted
     # On a CPU a norm gives no statistics in evaluation, without memory it gives their shapes.
     assert held == pytest.approx(outlined, rel=1e-3)
+
+
+def test_what_is_timed_is_placed_as_an_evaluation_places_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[nn.Module] = []
+    monkeypatch.setattr(profiles, "latency", lambda model, images_13HW, runs: timed.append(model) or 1.0)
+    profile("unet", 3, size=(32, 32), runs=1, backbone="resnet18", width=4)
+    cells = [module for module in timed[0].modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)]
+    assert {module.dilation for module in cells if module.stride == (1, 1)} == {(2, 2)}
 
 
 def test_time_is_the_median_of_as_many_passes() -> None:

@@ -22,8 +22,7 @@ def bayesian() -> nn.Module:
 
 
 def asked(model: nn.Module, seed: int, images_NCHW: Tensor = IMAGES) -> Tensor:
-    found: Tensor = sampled_pass(model, images_NCHW, seed=seed).logits_NKHW
-    return found.softmax(1)
+    return sampled_pass(model, images_NCHW, seeds=[seed] * len(images_NCHW)).softmax(1)
 
 
 def sampled(model: nn.Module, passes: int, seed: int = 0) -> Moments:
@@ -48,12 +47,29 @@ def test_a_pass_is_the_models_with_dropout_on_and_all_else_in_evaluation() -> No
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.train()
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(11)
-        expected = model(IMAGES).logits_NKHW
+    expected = []
+    for number, image_CHW in enumerate(IMAGES):
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(11 + number)
+            expected.append(model(image_CHW[None]).logits_NKHW)
     model.eval()
-    assert torch.equal(sampled_pass(model, IMAGES, seed=11).logits_NKHW, expected)
-    assert not torch.equal(model(IMAGES).logits_NKHW, expected)
+    found = sampled_pass(model, IMAGES, seeds=[11, 12])
+    assert torch.equal(found, torch.cat(expected))
+    assert not torch.equal(model(IMAGES).logits_NKHW, found)
+
+
+def test_modes_change_once_however_many_images_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, changes = bayesian(), list[bool]()
+    monkeypatch.setattr(model, "train", lambda mode=True: changes.append(mode) or model)  # `eval` calls it too
+    for images_NCHW in (IMAGES[:1], IMAGES):
+        changes.clear()
+        asked(model, 3, images_NCHW)
+        assert changes == [False, True], "into evaluation and back"
+
+
+def test_each_image_has_a_seed() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        sampled_pass(bayesian(), IMAGES, seeds=[1])
 
 
 def test_mean_and_variance_are_those_of_the_passes() -> None:
@@ -101,9 +117,9 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
     model.classifier.train(not training)
     modes = [module.training for module in model.modules()]
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    sampled_pass(model, IMAGES, seed=0)
+    asked(model, 0)
     with pytest.raises(RuntimeError):
-        sampled_pass(model, torch.zeros(1, 7, 8, 8), seed=0)
+        asked(model, 0, torch.zeros(1, 7, 8, 8))
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -113,7 +129,7 @@ def test_a_network_whose_stride_changes_with_its_mode_trains_on_at_its_own() -> 
     torch.manual_seed(0)
     model = models.create("deeplab_v3", 3, backbone="resnet18", channels=16, evaluation_stride=8).train()
     strides = [module.stride for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
-    sampled_pass(model, IMAGES[:1], seed=0)
+    asked(model, 0, IMAGES[:1])
     assert [module.stride for module in model.modules() if isinstance(module, torch.nn.Conv2d)] == strides
     assert model.training
 
@@ -128,4 +144,4 @@ def test_more_passes_settle_down() -> None:
 def test_a_model_without_dropout_is_refused() -> None:
     for model in (models.create("segnet_basic", 2, width=2), models.create("bayesian_segnet", 2, dropout=0.0)):
         with pytest.raises(InputError, match="SegNet: has no dropout, so that all passes would say the same"):
-            sampled_pass(model, IMAGES, seed=0)
+            asked(model, 0)

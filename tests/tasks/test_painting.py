@@ -138,6 +138,21 @@ def test_a_perfect_map_is_cut_into_the_objects(input_scale: float) -> None:
         assert inside.sum() == inside[box[1] : box[3], box[0] : box[2]].sum() >= (36 if input_scale == 1 else 32)
 
 
+def test_scores_of_half_precision_are_resized_in_float32() -> None:
+    """As a training's validation has them; an evaluation, whose models give float32, then finds the same objects."""
+    ops, batch = InstanceOps(CLASSES, IGNORE), batch_of(squares())
+    coarse = torch.randn(1, len(CLASSES) + 1, 7, 9, generator=torch.Generator().manual_seed(2)).bfloat16()
+    found = []
+    for scores in (coarse, coarse.float()):
+        model = Pixels(PAINTED.clip(0))
+        model.forward = lambda images, targets, given=scores: DenseOutput(scores_NKhw=given, size=SIZE)  # type: ignore[method-assign,misc]
+        found += ops.predict(model, batch, bundle(CLASSES))
+    one, other = found
+    assert len(one.scores_N) == len(other.scores_N) > 0
+    assert np.array_equal(one.scores_N, other.scores_N)
+    assert one.masks == other.masks
+
+
 def test_a_map_that_is_not_finite_names_its_sample() -> None:
     with pytest.raises(NonFiniteError, match=r"sample s/9: the model's scores are not finite"):
         objects_of_map(torch.full((4, *SIZE), float("nan")), size=SIZE, classes=CLASSES, sample_id="s/9")

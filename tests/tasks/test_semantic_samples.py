@@ -15,7 +15,7 @@ from segpipe.refine.dropout_sampling import sampled_pass
 from segpipe.tasks import views
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.tasks.views import look, probabilities
-from segpipe.types import CrfSettings, Inference, ModelBundle, Window
+from segpipe.types import CrfSettings, Inference, Window
 from tests.fixtures.nearest_colour import K, bundle, painted
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, small_run
 
@@ -45,13 +45,13 @@ def part(batch: Batch, *places: int) -> Batch:
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The logits of every pass that is made, in order."""
+    """The logits of every pass that is made, in order: those of an image as large as its scores."""
     passes: list[Tensor] = []
 
-    def record(model: nn.Module, images_NCHW: Tensor, *, seed: int) -> object:
-        output = sampled_pass(model, images_NCHW, seed=seed)
-        passes.append(output.logits_NKHW.clone())
-        return output
+    def record(model: nn.Module, images_NCHW: Tensor, *, seeds: list[int]) -> Tensor:
+        scores = sampled_pass(model, images_NCHW, seeds=seeds)
+        passes.append(scores.clone())
+        return scores
 
     monkeypatch.setattr(views, "sampled_pass", record)
     return passes
@@ -181,8 +181,3 @@ def test_it_is_refused_where_it_cannot_be(arch: str, options: dict[str, float], 
 def test_it_is_taken_where_a_model_drops_values(arch: str) -> None:
     run = small_run(inference=InferenceConfig(samples=4)).model_copy(update={"arch": arch, "options": {}})
     SemanticOps.check_run(run, num_keypoints=None, is_counted=False, where="x")
-
-
-def test_a_bundle_without_is_the_usual_one() -> None:
-    usual: ModelBundle = bundle()
-    assert usual.inference.samples == 0

@@ -213,3 +213,16 @@ def test_the_passes_that_are_told_are_those_that_are_made(
     look(network, noise(1, *size), asked)
     hook.remove()
     assert passes(asked, size) == made
+
+
+@torch.inference_mode()
+def test_a_view_on_the_edge_of_two_sizes_has_one(network: nn.Module) -> None:
+    """375 pixels by 0.6 and then by 1.5 would be 338, by both at once they are 337: all who ask hear the latter."""
+    inference = Inference(scales=(1.5,), mirror=False, window=Window(size=(337, 337), overlap=0.5))
+    asked = bundle(inference=inference, input_scale=0.6)
+    assert passes(asked, (1, 375)) == {(1, 337): 1}
+    entering: list[tuple[int, ...]] = []
+    hook = network.register_forward_pre_hook(lambda _, inputs: entering.append(tuple(inputs[0].shape[-2:])))
+    look(network, noise(1, 1, 375), asked)
+    hook.remove()
+    assert entering == [(1, 337)]

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from segpipe import checkpoint, storage
+from segpipe import checkpoint, models, storage
 from segpipe.config import AugmentConfig, CrfConfig, InferenceConfig, RunConfig, WindowConfig
+from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput
 from segpipe.models.unet import UNet
 from segpipe.predictions import LabelMap
@@ -18,10 +20,10 @@ from segpipe.tasks import views
 from segpipe.tasks.semantic import SemanticOps
 from segpipe.train.loop import fit
 from segpipe.train.runtime import LocalRuntime
-from segpipe.train.session import TrainJob
+from segpipe.train.session import Session, TrainJob
 from segpipe.types import CrfSettings, Inference, TrainProgress, TrainResult, Window
 from tests.fixtures.bundles import parts_of, report_of, share_of
-from tests.fixtures.small import ONE_VIEW, small_run
+from tests.fixtures.small import ONE_VIEW, OPTIONS, small_run
 from tests.fixtures.train_worker import DieAt, moved, run_child, same, train
 
 # Two epochs of four steps each, every way of training that has a state of its own.
@@ -113,6 +115,18 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_the_undisturbed_one(
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
     assert same(train(job)) == same(undisturbed[name])
+
+
+def test_a_resume_does_not_look_for_pretrained_weights(job: TrainJob, tmp_path: Path) -> None:
+    """It has its own: the file may be gone, the network down."""
+    file = tmp_path / "weights.safetensors"
+    save_file(models.create("unet", 3, **OPTIONS["unet"]).backbone.state_dict(), file)
+    job = replace(job, run=RUNS["saves in mid-epoch"].model_copy(update={"pretrained": str(file)}))
+    train(job)
+    file.unlink()
+    assert Session(job, LocalRuntime()).resumed_at == 8
+    with pytest.raises(InputError, match=r"weights\.safetensors"):
+        Session(moved(job, str(tmp_path / "fresh")), LocalRuntime())
 
 
 def test_a_resume_repeats_at_most_one_interval(job: TrainJob) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from segpipe.models.parts.borders import Mirrored, middle, mirrored_places
 
@@ -20,11 +19,6 @@ def test_mirrors_are_numpys(size: tuple[int, int], margins: tuple[tuple[int, int
     images = noise(1, 2, *size)
     expected = np.pad(images.numpy(), ((0, 0), (0, 0), *margins), mode="reflect")
     assert torch.equal(Mirrored()(images, *margins), torch.from_numpy(expected))
-
-
-def test_a_shallow_mirror_is_torchs() -> None:
-    images = noise(1, 2, 5, 7)
-    assert torch.equal(Mirrored()(images, (4, 4), (4, 4)), F.pad(images, (4, 4, 4, 4), mode="reflect"))
 
 
 @pytest.mark.parametrize(("size", "before", "behind"), [(1, 3, 2), (2, 5, 4), (3, 7, 9), (100, 92, 92), (10, 0, 0)])
