@@ -113,9 +113,9 @@ def test_counting_without_memory_is_counting_in_earnest(name: str) -> None:
 def test_what_is_timed_is_placed_as_an_evaluation_places_it(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[nn.Module] = []
     monkeypatch.setattr(profiles, "latency", lambda model, images_13HW, runs: timed.append(model) or 1.0)
-    profile("unet", 3, size=(32, 32), runs=1, backbone="resnet18", width=4)
-    cells = [module for module in timed[0].modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)]
-    assert {module.dilation for module in cells if module.stride == (1, 1)} == {(2, 2)}
+    profile("deeplab_v3", 3, size=(32, 32), runs=1, backbone="resnet18", channels=32)
+    large = [module for module in timed[0].modules() if isinstance(module, nn.Conv2d) and module.in_channels == 512]
+    assert {module.dilation for module in large if module.kernel_size == (1, 1)} == {(2, 2)}
 
 
 def test_time_is_the_median_of_as_many_passes() -> None:
