@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, Layout
 from segpipe.models.parts.backbones.vgg import Pool
 from segpipe.models.parts.layers import resize
-from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 SCALES = 3
@@ -186,5 +187,12 @@ SPEC = ModelSpec(
         "maps and logits are upsampled bilinearly",
         "how many maps a filter sees, 10 and 6 of the first for Y and U, V, and 1024 hidden units are as remembered: "
         "the paper's text was not at hand, nor its table of results",
+    ),
+    counted=(
+        Counted(
+            parameters=1_223_566,
+            num_classes=8,
+            source=f"maps and connections of the paper's f, once for all scales, its classifier, {papers.ADDED_UP}",
+        ),
     ),
 )

@@ -40,6 +40,8 @@ DEEPLAB_V3_DIFFERS = (
 
 PANOPTIC_FPN = "Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446"
 
+ADDED_UP = "added up (tests/models/test_counts_by_hand.py)"  # a number of parameters that nobody printed
+
 TORCHVISION_RELEASE = "torchvision, weights COCO_WITH_VOC_LABELS_V1"
 
 
