@@ -111,6 +111,17 @@ def test_one_training_step_on_one_image_reaches_every_parameter(name: str, size:
     assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
 
 
+@every_descending
+def test_a_gradient_that_is_not_zero_reaches_every_parameter(name: str) -> None:
+    """On an image large enough that no map is a single cell, where a norm would leave nothing of it."""
+    model = copy.deepcopy(ready(name)).train()
+    loss = kind_of(name).loss
+    assert loss is not None
+    torch.manual_seed(1)
+    loss(model, images(64, 96)).backward()
+    assert [key for key, parameter in model.named_parameters() if not parameter.grad.any()] == []
+
+
 @every_architecture
 def test_train_and_eval_return_the_same_fields(name: str) -> None:
     with torch.no_grad():
