@@ -101,6 +101,7 @@ SPEC = ModelSpec(
         "kernels and the order of convolution, pooling and tanh were checked against another's code alone, which has "
         "no second tanh; 25 and 50 channels are as remembered: the paper was not at hand, nor its table of results",
     ),
+    published=papers.sift_flow("three times round (RCNN3)", 0.777, 0.298),
     counted=(
         Counted(
             parameters=98_083,
