@@ -1,22 +1,24 @@
-"""One table of every semantic architecture on CamVid, 11 classes, 360x480, SegNet's split (367, 101, 233).
+"""One table of every network for pixels on CamVid, 11 classes, 360x480, SegNet's split (367, 101, 233).
 
     SEGPIPE_DATA=... python benchmarks/camvid.py run --to FOLDER [--archs unet,segnet] [--seeds 0,1,2]
         [--weights FOLDER] [--epochs N | --seconds S] [--scale 0.5] [--crop 160x208] [--batch 4] [--part 0/2] [--whole]
     python benchmarks/camvid.py table --to FOLDER
     python benchmarks/camvid.py page --to FOLDER
 
-`run` trains and scores, an architecture after the other, with `train.loop.fit` and the evaluation loop, and leaves a
-JSON file for each beside its run: what is there is not done again, so that a run may be cut off, or dealt out
-(`--part`); a folder holds outcomes of one setting. It needs no Ray, Prefect or MLflow, and uses a GPU where there is
-one. `table` prints the files as one table of Markdown, the published numbers with their protocols below it; `page`
-draws FOLDER/page.png, what each says of the same three images.
+`run` trains and scores, an architecture after the other (every semantic one that answers with logits for each pixel,
+so not mask2former), with `train.loop.fit` and the evaluation loop, and leaves a JSON file for each beside its run: what
+is there is not done again, so that a run may be cut off, or dealt out (`--part`); a folder holds outcomes of one
+setting. It needs no Ray, Prefect or MLflow, and uses a GPU where there is one. `table` prints the files as one table of
+Markdown, the published numbers with their protocols below it; `page` draws FOLDER/page.png, what each says of the same
+three images.
 
 All are trained alike: random weights, AdamW, poly schedule, flips, scales 0.75 to 1.5, square-rooted ENet weights, the
 last epoch's average of weights; the split of the test is looked at once. `--weights` names a folder of weight files,
 each called as a backbone or an architecture (resnet50.pth): what has one there is trained from it as well, as a row of
 its own. `--epochs` gives all of them the same number of images; `--seconds` the same CPU time, at least one epoch,
 which is what a bounded run on a CPU can be: such a table says what learns quickly, and nothing of what architectures
-come to in the end. `--whole` takes the papers' members; else backbones are the smallest of their kind (`SMALL`).
+come to in the end. `--whole` takes the papers' members; else backbones are small ones (`SMALL`), and converted
+classifiers narrow (`SMALL_CLASSIFIER`).
 
 Images enter at `--scale` and are scored at 360x480. GFLOPs (two for a product and its sum) are of a whole image of
 360x480; images per second of one core (or the GPU) are of an image as it enters, labels at 360x480 not counted.
@@ -302,7 +304,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "table", "page"))
     parser.add_argument("--to", required=True, help="folder of datasets, runs and outcomes")
-    parser.add_argument("--archs", help="names with commas between them; default: every semantic architecture")
+    parser.add_argument("--archs", help="names with commas between them; default: all with logits for each pixel")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seconds", type=float, default=90.0, help="CPU time of training, without --epochs")
