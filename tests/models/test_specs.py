@@ -28,6 +28,7 @@ UNPUBLISHED = {
     "spectral_superpixels": _NO_PAPER,
     "watershed": _NO_PAPER,
     "graph_cut": _NO_PAPER,
+    "grabcut": "no text of its paper's table, or of another's, was found that could be read",
 }
 every_architecture = pytest.mark.parametrize("name", models.names())
 every_dense_network = pytest.mark.parametrize(
@@ -72,9 +73,7 @@ def test_the_spec_says_what_the_model_is(name: str) -> None:
 
 
 def test_somebody_printed_a_number_of_it_or_it_is_said_why_not() -> None:
-    assert [name for name, spec in models.MODELS.items() if not spec.published] == sorted(
-        UNPUBLISHED, key=models.names().index
-    )
+    assert {name for name, spec in models.MODELS.items() if not spec.published} == UNPUBLISHED.keys()
 
 
 @every_architecture
