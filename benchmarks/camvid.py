@@ -1,25 +1,31 @@
-"""One table of every semantic architecture on CamVid, 11 classes, 360x480, SegNet's split (367, 101, 233).
+"""One table of every network for pixels on CamVid, 11 classes, 360x480, SegNet's split (367, 101, 233).
 
     SEGPIPE_DATA=... python benchmarks/camvid.py run --to FOLDER [--archs unet,segnet] [--seeds 0,1,2]
         [--weights FOLDER] [--epochs N | --seconds S] [--scale 0.5] [--crop 160x208] [--batch 4] [--part 0/2] [--whole]
     python benchmarks/camvid.py table --to FOLDER
     python benchmarks/camvid.py page --to FOLDER
 
-`run` trains and scores, an architecture after the other, with `train.loop.fit` and the evaluation loop, and leaves a
-JSON file for each beside its run: what is there is not done again, so that a run may be cut off, or dealt out
-(`--part`); a folder holds outcomes of one setting. It needs no Ray, Prefect or MLflow, and uses a GPU where there is
-one. `table` prints the files as one table of Markdown, the published numbers with their protocols below it; `page`
-draws FOLDER/page.png, what each says of the same three images.
+`run` trains and scores, an architecture after the other (every semantic one that answers with logits for each pixel,
+so not mask2former), with `train.loop.fit` and the evaluation loop, and leaves a JSON file for each beside its run: what
+is there is not done again, so that a run may be cut off, or dealt out (`--part`); a folder holds outcomes of one
+setting. It needs no Ray, Prefect or MLflow, and uses a GPU where there is one. `table` prints the files as one table of
+Markdown, the published numbers with their protocols below it; `page` draws FOLDER/page.png, what each says of the same
+three images.
 
 All are trained alike: random weights, AdamW, poly schedule, flips, scales 0.75 to 1.5, square-rooted ENet weights, the
 last epoch's average of weights; the split of the test is looked at once. `--weights` names a folder of weight files,
 each called as a backbone or an architecture (resnet50.pth): what has one there is trained from it as well, as a row of
 its own. `--epochs` gives all of them the same number of images; `--seconds` the same CPU time, at least one epoch,
 which is what a bounded run on a CPU can be: such a table says what learns quickly, and nothing of what architectures
-come to in the end. `--whole` takes the papers' members; else backbones are the smallest of their kind (`SMALL`).
+come to in the end. `--whole` takes the papers' members; else backbones are small ones (`SMALL`), and converted
+classifiers narrow (`SMALL_CLASSIFIER`).
 
-Images enter at `--scale` and are scored at 360x480; GFLOPs (two for a product and its sum) and images per second of one
-core (or the GPU) are of an image as it enters, with scores resized to that size and not to 360x480.
+Images enter at `--scale` and are scored at 360x480. GFLOPs (two for a product and its sum) are of a whole image of
+360x480; images per second of one core (or the GPU) are of an image as it enters, with scores resized to that size and
+not to 360x480.
+
+Outcomes of one code make one row, with the mean and the deviation of their seeds; those of another are another row, and
+which code made which row is said below the table.
 
 Boundary IoU is of each class over the split, at a fiftieth of the diagonal (arXiv:2103.16562), averaged over classes.
 """
@@ -36,9 +42,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import camvid_table
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-MEASURES = ("miou", "mean_accuracy", "pixel_accuracy", "boundary_iou")
 HEIGHT, WIDTH, NUM_CLASSES = 360, 480, 11
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 # What a backbone of a paper, by the beginning of its name, is exchanged for in a bounded run; and how wide its
@@ -124,25 +131,29 @@ def seconds_of_a_step(job: Any) -> float:
     return statistics.median(taken[1:])
 
 
-def cost_of_an_image(model_uri: str, name: str, given: Any, scale: float) -> tuple[float | None, float]:
-    """(GFLOPs, or None of what is no network; seconds) of a pass over an image as it enters, scored at that size."""
+def operations_of(name: str, given: Any) -> float | None:
+    """GFLOPs of a pass over a whole image of CamVid; None of what is no network."""
+    from segpipe.profiles import account
+
+    multiply_adds = account(name, NUM_CLASSES, given, passes={(HEIGHT, WIDTH): 1}, crops=None).multiply_adds
+    return None if multiply_adds is None else 2 * multiply_adds / 1e9
+
+
+def seconds_of_an_image(model_uri: str, scale: float) -> float:
+    """Of a pass over an image as it enters, scored at that size."""
     import torch
     from step import timed
 
     from segpipe.checkpoint import load_model
     from segpipe.data.batch import entering_size
-    from segpipe.profiles import account
     from segpipe.profiles.fields import tensors_in
 
-    size = entering_size((HEIGHT, WIDTH), scale)
-    multiply_adds = account(name, NUM_CLASSES, given, passes={size: 1}, crops=None).multiply_adds
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, _ = load_model(model_uri, device=device)
-    images_13HW = torch.rand((1, 3, *size), device=device)
+    images_13HW = torch.rand((1, 3, *entering_size((HEIGHT, WIDTH), scale)), device=device)
     with torch.inference_mode():
         tensors_in(model(images_13HW))  # the first is slower than all others
-        seconds = timed(torch, device, lambda: tensors_in(model(images_13HW)), 5)
-    return None if multiply_adds is None else 2 * multiply_adds / 1e9, seconds
+        return timed(torch, device, lambda: tensors_in(model(images_13HW)), 5)
 
 
 def boundary_iou(maps: Any, dataset: Any, num_classes: int, ignore_index: int) -> float:
@@ -208,10 +219,9 @@ def measured(
     )
     counted = evaluate_share(share)
     report = assemble([counted], share=share, experiment="camvid_table", label=name)
-    maps = {sample_id: counted.predictions[sample_id].ids_HW for sample_id in shown_samples(dataset)}
+    maps = {sample_id: counted.predictions[sample_id].ids_HW for sample_id in camvid_table.shown_samples(dataset)}
     np.savez_compressed(outcome_file(name, seed, weights, options).with_suffix(".npz"), **maps)
     edges = boundary_iou(counted.predictions, dataset, len(dataset.manifest.classes), dataset.manifest.ignore_index)
-    gflops, seconds = cost_of_an_image(result.model_uri, name, job.run.options, options.scale)
     return {
         "name": name,
         "seed": seed,
@@ -220,13 +230,14 @@ def measured(
         "pretrained": weights is not None,
         "train_seconds": result.train_seconds,
         "parameters": result.parameters,
-        "gflops": gflops,
-        "images_per_second": 1 / seconds,
+        "gflops": operations_of(name, job.run.options),
+        "images_per_second": 1 / seconds_of_an_image(result.model_uri, options.scale),
         "metrics": {**report.metrics, "boundary_iou": edges},
         "low": report.low,
         "high": report.high,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU core",
         "day": time.strftime("%Y-%m-%d"),
+        "code": code_version(),
         "setting": setting_of(options),
     }
 
@@ -238,46 +249,6 @@ def setting_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def outcome_file(name: str, seed: int, weights: str | None, options: argparse.Namespace) -> Path:
     return Path(options.to) / f"{name}-{seed}{'-pretrained' * (weights is not None)}.json"
-
-
-def shown_samples(dataset: Any) -> list[str]:
-    """The ids of three test images, from both of its drives."""
-    ids = dataset.sample_ids("test")
-    return [ids[len(ids) * part // 6] for part in (1, 3, 5)]
-
-
-def page(options: argparse.Namespace) -> None:
-    """Draws what every architecture says of the same three images, best first."""
-    import numpy as np
-
-    from segpipe.data.decode import decode
-    from segpipe.report.drawing import png
-    from segpipe.report.panels import compose
-    from segpipe.shards import open_dataset
-
-    dataset = open_dataset(f"{options.to}/data")
-    shown = shown_samples(dataset)
-    samples = {sample.sample_id: decode(sample) for sample in dataset.samples("test") if sample.sample_id in shown}
-    colours = np.array([info.colour for info in dataset.manifest.classes] + [(0, 0, 0)], dtype=np.uint8)
-    panels = [(name, samples[name].image_3HW.permute(1, 2, 0).numpy()) for name in shown]
-    truths = [np.asarray(samples[name].labels_HW) for name in shown]
-    panels += [("truth", colours[np.minimum(truth, len(colours) - 1)]) for truth in truths]
-    outcomes = [(json.loads(file.read_text()), np.load(file.with_suffix(".npz"))) for file in outcomes_in(options.to)]
-    for outcome, maps in sorted(outcomes, key=lambda pair: -pair[0]["metrics"]["miou"]):
-        caption = f"{outcome['name']}, test mIoU {100 * outcome['metrics']['miou']:.1f}"
-        panels += [(caption, colours[maps[name]]) for name in shown]
-    entries = [(info.name, info.colour) for info in dataset.manifest.classes] + [("not labelled", (0, 0, 0))]
-    sheet = compose(panels, entries, "CamVid: every architecture on the same three images", columns=3)
-    file = Path(options.to) / "page.png"
-    file.write_bytes(png(sheet))
-    print(f"{file}: {len(outcomes)} architectures")
-
-
-def outcomes_in(folder: str) -> list[Path]:
-    files = sorted(Path(folder).glob("*.json"))
-    if not files:
-        sys.exit(f"{folder}: holds no outcomes; `run` makes them")
-    return files
 
 
 def run(options: argparse.Namespace) -> None:
@@ -314,48 +285,11 @@ def run(options: argparse.Namespace) -> None:
                 print(f"{shown}: mIoU {outcome['metrics']['miou']:.4f}", file=sys.stderr, flush=True)
 
 
-def table(options: argparse.Namespace) -> None:
-    """Prints the table of all outcomes in the folder, best first."""
-    from segpipe import models
-
-    groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
-    for file in outcomes_in(options.to):
-        outcome = json.loads(file.read_text())
-        groups.setdefault((outcome["name"], outcome["pretrained"]), []).append(outcome)
-    scores = ("test mIoU", "class acc.", "global acc.", "boundary IoU")
-    titles = (*scores, "parameters", "GFLOPs", "images/s", "epochs", "seeds")
-    print("| architecture | " + " | ".join(titles) + " |\n|---|" + "---:|" * len(titles))
-    rows = sorted(groups.items(), key=lambda item: -statistics.mean(o["metrics"]["miou"] for o in item[1]))
-    for (name, pretrained), outcomes in rows:
-        first = outcomes[0]
-        cells = [", ".join([name, *backbones(first)]) + " (pretrained)" * pretrained]
-        for measure in MEASURES:
-            values = [100 * outcome["metrics"][measure] for outcome in outcomes]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.1f}{spread}")
-        counts = first["gflops"] is None
-        cells += ["-", "-"] if counts else [f"{first['parameters'] / 1e6:.2f} M", f"{first['gflops']:.1f}"]
-        cells.append(f"{statistics.median(outcome['images_per_second'] for outcome in outcomes):.1f}")
-        cells += ["-" if counts else str(first["epochs"]), str(len(outcomes))]
-        print("| " + " | ".join(cells) + " |")
-    first = rows[0][1][0]
-    print(f"\n{first['day']}, {first['device']}; {json.dumps(first['setting'])}")
-    print("\nPublished, each under its own protocol:\n")
-    for name in dict.fromkeys(name for name, _ in groups):
-        for number in models.spec(name).published:
-            said = f"{number.metric} {100 * number.value:.1f} on {number.dataset} {number.split}: {number.protocol}"
-            print(f"- {name}: {said} ({number.source})")
-
-
-def backbones(outcome: dict[str, Any]) -> list[str]:
-    return [outcome["options"]["backbone"]] if "backbone" in outcome["options"] else []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "table", "page"))
     parser.add_argument("--to", required=True, help="folder of datasets, runs and outcomes")
-    parser.add_argument("--archs", help="names with commas between them; default: every semantic architecture")
+    parser.add_argument("--archs", help="names with commas between them; default: all with logits for each pixel")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seconds", type=float, default=90.0, help="CPU time of training, without --epochs")
@@ -367,7 +301,10 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
     options.to = str(Path(options.to).resolve())
-    {"run": run, "table": table, "page": page}[options.command](options)
+    if options.command == "run":
+        run(options)
+    else:
+        {"table": camvid_table.table, "page": camvid_table.page}[options.command](options.to)
 
 
 if __name__ == "__main__":

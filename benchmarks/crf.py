@@ -11,8 +11,11 @@ timed alone. Labels are also compared with those of the exact method, on the sam
 standard deviations as they are: N^2 work, a minute for the default size; `--exact ""` leaves it out.
 
 The clock is process CPU seconds of one thread, whole calls; contenders take turns image by image in fresh processes.
-Medians and extremes of all calls but the first; only ratios of one run mean anything. Goal: as fast as pydensecrf, and
-99 % of the exact labels.
+Medians and extremes of all calls but the first; only ratios of one run mean anything. Goals: as fast as pydensecrf, or
+twice as fast, which is what is hoped for; and 99 % of the exact labels.
+
+That an answer is within 1e-4 of the exact one says nothing of the lattice: up to 4096 pixels the fast method is the
+exact one. The lattice is held by its labels and by the mean difference of its probabilities, both printed here.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ import numpy.typing as npt
 ROOT = Path(__file__).parents[1]
 SIZE, CLASSES, IMAGES, ITERATIONS = (360, 480), 12, 6, 5
 GAUSSIAN, BILATERAL = (3.0, 3.0), (80.0, 13.0, 10.0)
-SPEED_GOAL, LABELS_GOAL = 1.0, 0.99
+SPEED_GOALS, LABELS_GOAL = (1.0, 2.0), 0.99  # what is asked for, and what is hoped for
 Floats = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
@@ -91,7 +94,7 @@ WAYS = {"segpipe": by_segpipe, "pydensecrf": by_pydensecrf}
 
 
 def answer(name: str) -> None:
-    """Reads names of files and prints the seconds that each took; its labels are written beside it."""
+    """Reads names of files and prints the seconds that each took; its probabilities are written beside it."""
     for line in sys.stdin:
         path = Path(line.strip())
         with np.load(path) as given:
@@ -99,7 +102,7 @@ def answer(name: str) -> None:
         started = time.process_time()
         found = WAYS[name](image, probabilities)
         seconds = time.process_time() - started
-        np.save(path.with_suffix(f".{name}.npy"), found.argmax(0))
+        np.save(path.with_suffix(f".{name}.npy"), found)
         print(seconds, flush=True)
 
 
@@ -123,10 +126,13 @@ class Contender:
         return float(self._process.stdout.readline())
 
 
-def equal(paths: list[Path], name: str, other: str) -> list[float]:
-    """Of each image, which share of its labels two ways agree on."""
+def compared(paths: list[Path], name: str, other: str) -> dict[str, list[float]]:
+    """Of each image, which share of its labels two ways agree on, and the mean difference of their probabilities."""
     pairs = [[np.load(path.with_suffix(f".{each}.npy")) for each in (name, other)] for path in paths]
-    return [float((ours == theirs).mean()) for ours, theirs in pairs]
+    return {
+        "labels": [float((ours.argmax(0) == theirs.argmax(0)).mean()) for ours, theirs in pairs],
+        "difference": [float(np.abs(ours - theirs).mean()) for ours, theirs in pairs],
+    }
 
 
 def measure(options: argparse.Namespace, camvid: Path, folder: Path) -> dict[str, Any]:
@@ -139,25 +145,30 @@ def measure(options: argparse.Namespace, camvid: Path, folder: Path) -> dict[str
         for path in paths:
             for name, contender in contenders.items():
                 times[name].append(contender.seconds(path))
-    report: dict[str, Any] = {"milliseconds": {}, "labels": {}}
+    report: dict[str, Any] = {"milliseconds": {}, "labels": {}, "difference": {}}
+
+    def compare(paths: list[Path], called: str, name: str, other: str) -> None:
+        for measure, values in compared(paths, name, other).items():
+            report[measure][called] = values
+
     for name, seconds in times.items():
         calls = [1e3 * each for each in seconds[1:]]
         report["milliseconds"][name] = [round(each, 1) for each in (statistics.median(calls), min(calls), max(calls))]
     if options.peers:
         medians = [report["milliseconds"][name][0] for name in ("pydensecrf", "segpipe")]
         report["ratio"] = round(medians[0] / medians[1], 2)
-        report["labels"]["pydensecrf"] = equal(paths, "segpipe", "pydensecrf")
+        compare(paths, "pydensecrf", "segpipe", "pydensecrf")
     if options.exact:
         height, width = (int(side) for side in options.exact.split("x"))
         reduced = write_inputs(camvid, folder, "exact", (height, width))
         for path in reduced:
             with np.load(path) as given:
                 found = by_segpipe(given["image"], given["probabilities"], "exact")
-            np.save(path.with_suffix(".exact.npy"), found.argmax(0))
+            np.save(path.with_suffix(".exact.npy"), found)
             for contender in contenders.values():
                 contender.seconds(path)
         for name in contenders:
-            report["labels"][f"exact, {name}"] = equal(reduced, name, "exact")
+            compare(reduced, f"exact, {name}", name, "exact")
     return report
 
 
@@ -185,10 +196,17 @@ def main() -> None:
     for name, (median, low, high) in report["milliseconds"].items():
         print(f"  {name:12} {median:8.1f} ({low:.0f}-{high:.0f})")
     if "ratio" in report:
-        met = "met" if report["ratio"] >= SPEED_GOAL else "missed"
-        print(f"  segpipe is {report['ratio']:.2f} times as fast as pydensecrf (goal {SPEED_GOAL}: {met})")
+        goals = [f"{goal}: {'met' if report['ratio'] >= goal else 'missed'}" for goal in SPEED_GOALS]
+        print(f"  segpipe is {report['ratio']:.2f} times as fast as pydensecrf (goals {', '.join(goals)})")
     for name, shares in report["labels"].items():
-        print(f"  labels equal to {name}: {statistics.mean(shares):.2%} (least {min(shares):.2%})")
+        difference = statistics.mean(report["difference"][name])
+        held = f"; goal {LABELS_GOAL:.0%}: {'met' if min(shares) >= LABELS_GOAL else 'missed'}" * (
+            name == "exact, segpipe"
+        )
+        print(
+            f"  labels equal to {name}: {statistics.mean(shares):.2%} (least {min(shares):.2%}{held}); "
+            f"probabilities {difference:.4f} apart in the mean"
+        )
 
 
 if __name__ == "__main__":

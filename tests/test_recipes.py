@@ -32,3 +32,12 @@ def test_its_models_can_be_made_and_answer_its_task(path: Path) -> None:
 def test_every_architecture_is_in_a_recipe() -> None:
     trained = {run.arch for found in runs().values() for run in found}
     assert [name for name in models.names() if name not in trained] == []
+
+
+def test_the_deeplabs_with_a_crf_train_nothing_more() -> None:
+    family = {run.label: run for run in runs()["camvid_family"]}
+    for name in ("deeplab_v1", "deeplab_v2"):
+        plain, refined = family[name], family[f"{name}_crf"]
+        assert plain.train.inference.crf is None
+        assert refined.train.inference.crf is not None
+        assert refined.trained_as == plain

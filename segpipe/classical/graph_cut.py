@@ -6,8 +6,10 @@ expansion is one minimum cut (`binary_minimum`). With weights by contrast after 
 
     E(labels) = sum over pixels p of unary[label of p, p] + sum over neighbours p, q of different labels of weight[p, q]
 
-All energies are whole numbers, `UNIT`s of a natural logarithm, so that every sum is exact. The maximum flow is SciPy's
-(Dinic): as fast on such grids as PyMaxflow (0.10 against 0.07 s for 360 x 480), which is under the GPL.
+All energies are whole numbers, `UNIT`s of a natural logarithm, so that every sum is exact. The minimum cut is SciPy's:
+its `maximum_flow` (Dinic), and what the source still reaches behind it. That is as fast on such grids as PyMaxflow
+(0.10 against 0.07 s for 360 x 480), which is under the GPL; graph cuts of scikit-image and OpenCV are of other energies
+(normalised cuts of regions, GrabCut's two labels). The moves of alpha-expansion are made here.
 
 Letter legend: K classes, H W image size, n pixels, e pairs of neighbours.
 """

@@ -117,6 +117,8 @@ SPEC = ModelSpec(
     published=(
         papers.voc_miou("val", f"{_ONE_SCALE}; trained on SBD's train, no CRF", 0.6225, "paper, table 1a"),
         papers.voc_miou("test", f"{_ONE_SCALE}; trained on SBD's trainval, with a dense CRF", 0.703, "paper, table 1b"),
+        papers.camvid_miou_by_segnet("LargeFOV at output stride 8, 140,000 steps, no CRF", 0.5388),
+        papers.camvid_miou_by_segnet("LargeFOV at output stride 8, 140,000 steps, with a dense CRF", 0.5474),
     ),
     counted=(
         _counted(20_505_429, "DeepLab-CRF-LargeFOV: 20.5 M"),

@@ -196,6 +196,7 @@ SPEC = ModelSpec(
             0.857,
             "paper, section 4.3 and table 7",
         ),
+        papers.camvid_miou_by_another("ResNet-50 with ImageNet weights, multi-grid (1, 2, 4), output stride 8", 0.5324),
         *papers.torchvision_published(0.664, 0.924, network="ResNet-50, form torchvision"),
         *papers.torchvision_published(0.674, 0.924, network="ResNet-101, form torchvision"),
         *papers.torchvision_published(0.603, 0.912, network="MobileNetV3-Large, form torchvision"),

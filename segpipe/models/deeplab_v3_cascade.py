@@ -23,7 +23,7 @@ from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.backbones.dilation import set_multi_grid
 from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
-from segpipe.models.spec import DenseOutput, ModelSpec
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec
 from segpipe.types import Task
 
 LAST_STAGE = 4  # of a ResNet
@@ -113,6 +113,14 @@ SPEC = ModelSpec(
         papers.voc_miou("val", f"{_CASCADE}; evaluated at 16, one scale", 0.7666, "paper, tables 3 and 4"),
         papers.voc_miou(
             "val", f"{_CASCADE}; evaluated at 8, six scales 0.5 to 1.75, mirrored as well", 0.7935, "paper, table 4"
+        ),
+    ),
+    counted=(
+        Counted(
+            parameters=82_706_517,
+            num_classes=21,
+            source="torchvision's ResNet-101 without its classifier, nine more units as its last and a 1x1, "
+            + papers.ADDED_UP,
         ),
     ),
 )

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segpipe.models.parts import papers
 from segpipe.models.parts.aspp import ASPP, rates_for
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.evaluation_stride import EvaluationStride, at_strides
@@ -106,7 +107,7 @@ def _spec(
     tiny: str,
     differs: tuple[str, ...],
     published: tuple[Published, ...],
-    counted: tuple[Counted, ...] = (),
+    counted: tuple[Counted, ...],
 ) -> ModelSpec:
     return ModelSpec(
         name=name,
@@ -152,6 +153,14 @@ SPECS = (
                 0.8057,
                 f"ResNet-101, {_PLAIN}, trained at output stride 16, evaluated at 8, several scales, mirrored as well",
                 "paper, table 3",
+            ),
+        ),
+        (
+            Counted(
+                parameters=26_696_133,
+                num_classes=21,
+                source="torchvision's ResNet-50 without its classifier, pyramid and decoder of the paper's figure 2 in "
+                f"separable convolutions, {papers.ADDED_UP}",
             ),
         ),
     ),

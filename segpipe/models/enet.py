@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segpipe.errors import InputError
-from segpipe.models.parts import upsampling
+from segpipe.models.parts import papers, upsampling
 from segpipe.models.parts.layers import BatchNorm2d
 from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published
 from segpipe.types import Task
@@ -220,6 +220,11 @@ SPEC = ModelSpec(
             metric="miou",
             value=0.583,
             source="paper, as Fast-SCNN quotes it (Poudel, Liwicki, Cipolla, 2019, table 4)",
+        ),
+        papers.camvid_miou(
+            "images of 480x360, 300 epochs in batches of 10, class weights",
+            0.5285,
+            "another's port of the authors' code, github.com/davidtvs/PyTorch-ENet, README.md",
         ),
     ),
     counted=(

@@ -63,7 +63,7 @@ _MOBILENET = (
 )
 
 
-def _counted(parameters: int) -> Counted:
+def _released(parameters: int) -> Counted:
     return Counted(
         parameters=parameters,
         num_classes=21,
@@ -72,8 +72,19 @@ def _counted(parameters: int) -> Counted:
     )
 
 
+def _added_up(parameters: int, classifier: str) -> Counted:
+    source = f"torchvision's {classifier} without its classifier, and torchvision's FCN head, {papers.ADDED_UP}"
+    return Counted(parameters=parameters, num_classes=21, source=source)
+
+
+def _on_voc(miou: float) -> tuple[Published, ...]:
+    protocol = "output stride 8, one 1x1 layer as head; trained on SBD, validated on images that are not in it"
+    source = "another's implementation, github.com/warmspringwinds/pytorch-segmentation-detection, README.md"
+    return (papers.voc_miou("val without the images of SBD's train", protocol, miou, source),)
+
+
 def _spec(
-    backbone: str, *, differs: tuple[str, ...] = (), published: tuple[Published, ...] = (), counted: int = 0
+    backbone: str, counted: Counted, *, differs: tuple[str, ...] = (), published: tuple[Published, ...] = ()
 ) -> ModelSpec:
     return ModelSpec(
         name=f"fcn_{backbone}",
@@ -86,14 +97,14 @@ def _spec(
         size_divisor=1,
         differs=DIFFERS + differs,
         published=published,
-        counted=(_counted(counted),) if counted else (),
+        counted=(counted,),
     )
 
 
 SPECS = (
-    _spec("resnet18", differs=(_BASIC_BLOCK,)),
-    _spec("resnet34", differs=(_BASIC_BLOCK,)),
-    _spec("resnet50", published=papers.torchvision_published(0.605, 0.914), counted=35_322_218),
-    _spec("resnet101", published=papers.torchvision_published(0.637, 0.919), counted=54_314_346),
-    _spec("mobilenet_v3_large", differs=(_MOBILENET,)),
+    _spec("resnet18", _added_up(11_769_301, "ResNet-18"), differs=(_BASIC_BLOCK,), published=_on_voc(0.590)),
+    _spec("resnet34", _added_up(21_877_461, "ResNet-34"), differs=(_BASIC_BLOCK,), published=_on_voc(0.680)),
+    _spec("resnet50", _released(35_322_218), published=papers.torchvision_published(0.605, 0.914)),
+    _spec("resnet101", _released(54_314_346), published=papers.torchvision_published(0.637, 0.919)),
+    _spec("mobilenet_v3_large", _added_up(5_051_093, "MobileNetV3-Large"), differs=(_MOBILENET,)),
 )

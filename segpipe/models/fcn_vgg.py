@@ -225,6 +225,7 @@ SPECS = (
             _published(0.594, _TABLE, _STAGED),
             _published(0.636, _CODE, f"{_STAGED}, high momentum"),
             _published(0.480, _CODE, "AlexNet (CaffeNet), trained on SBD; one scale"),
+            papers.camvid_miou_by_another("VGG-16 with ImageNet weights", 0.4862),
         ),
     ),
     _spec(
@@ -241,7 +242,11 @@ SPECS = (
         parameters=134_363_423,
         doublings=2,
         differs=(_LEARNED,),
-        published=(_published(0.627, _TABLE, _STAGED), _published(0.655, _CODE, f"{_STAGED}, high momentum")),
+        published=(
+            _published(0.627, _TABLE, _STAGED),
+            _published(0.655, _CODE, f"{_STAGED}, high momentum"),
+            papers.camvid_miou_by_another("VGG-16 with ImageNet weights", 0.5036),
+        ),
     ),
     _spec(
         "fcn8s_at_once",

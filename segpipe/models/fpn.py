@@ -23,7 +23,7 @@ from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.pyramid import BottomUpPass, FeaturePyramid
 from segpipe.models.parts.semantic_branch import NUM_LEVELS, SemanticBranch, semantic_branch
-from segpipe.models.spec import DenseOutput, ModelSpec, Published
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published
 from segpipe.types import Task
 
 STRIDE, SIZE_DIVISOR = 4, 32
@@ -94,5 +94,13 @@ SPEC = ModelSpec(
             ("ADE20K", "ResNet-50", "crops of 512x512, 160,000 steps", 0.3749),
             ("ADE20K", "ResNet-101", "crops of 512x512, 160,000 steps", 0.3935),
         )
+    ),
+    counted=(
+        Counted(
+            parameters=28_478_675,
+            num_classes=19,
+            source="torchvision's ResNet-50 without its classifier, the pyramid, the branch of the paper's figure 3, "
+            + papers.ADDED_UP,
+        ),
     ),
 )

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, Layout
 from segpipe.models.parts.borders import Mirrored
 from segpipe.models.parts.scanning import scanned, window_of
-from segpipe.models.spec import DenseOutput, ModelSpec, Published, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, Published, check_counts
 from segpipe.types import Task
 
 KERNELS = (4, 5, 4, 4)
@@ -88,6 +89,13 @@ SPEC = ModelSpec(
             metric="pixel_accuracy",
             value=0.9387,
             source="Ronneberger, Fischer, Brox 2015 (arXiv:1505.04597), table 1, row IDSIA: pixel error 0.0613",
+        ),
+    ),
+    counted=(
+        Counted(
+            parameters=220_826,
+            num_classes=2,
+            source=f"the paper's table of N4, for images of three channels, {papers.ADDED_UP}",
         ),
     ),
 )

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, Layout
 from segpipe.models.parts.borders import Mirrored, middle
 from segpipe.models.parts.scanning import scanned, window_of
-from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 KERNEL = 8
@@ -99,5 +100,13 @@ SPEC = ModelSpec(
         "the recurrent network alone; the paper's plain ones, of windows of 133 and 67 pixels, are not members here",
         "kernels and the order of convolution, pooling and tanh were checked against another's code alone, which has "
         "no second tanh; 25 and 50 channels are as remembered: the paper was not at hand, nor its table of results",
+    ),
+    published=papers.sift_flow("three times round (RCNN3)", 0.777, 0.298),
+    counted=(
+        Counted(
+            parameters=98_083,
+            num_classes=8,
+            source=f"the maps and kernels of f, once for all times round, {papers.ADDED_UP}",
+        ),
     ),
 )

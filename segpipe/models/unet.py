@@ -21,7 +21,7 @@ from segpipe.models.parts import papers
 from segpipe.models.parts.backbones import Backbone, build_backbone
 from segpipe.models.parts.layers import conv_norm_relu
 from segpipe.models.parts.upsampling import UPSAMPLERS, upsample
-from segpipe.models.spec import DenseOutput, ModelSpec, check_counts
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec, check_counts
 from segpipe.types import Task
 
 HEAD_STRIDES = (1, 2, 4)
@@ -134,4 +134,13 @@ SPEC = ModelSpec(
         "no loss weights for borders between touching cells: losses are not a model's business here",
     ),
     published=papers.UNET_PUBLISHED,
+    counted=(
+        Counted(
+            parameters=24_436_241,
+            num_classes=1,
+            source="segmentation-models-pytorch 0.5.0 (benchmarks/peers.txt), Unet('resnet34'): its head is a 3x3 "
+            "convolution, which has 128 more than 1x1",
+            published="24,436,369 with the head of 3x3",
+        ),
+    ),
 )

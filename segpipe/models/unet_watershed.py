@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from segpipe.models import unet
-from segpipe.models.spec import DenseOutput, ModelSpec
+from segpipe.models.spec import Counted, DenseOutput, ModelSpec
 from segpipe.types import Task
 
 
@@ -40,4 +40,12 @@ SPEC = ModelSpec(
         "paper's are the connected parts of the foreground",
     ),
     published=unet.SPEC.published,
+    counted=(
+        Counted(
+            parameters=24_436_258,
+            num_classes=1,
+            source="segmentation-models-pytorch 0.5.0 (benchmarks/peers.txt), Unet('resnet34') of two channels with a "
+            "head of 1x1: `unet` of one, and 17 for the other",
+        ),
+    ),
 )

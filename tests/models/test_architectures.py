@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import functools
 import io
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,14 +14,18 @@ from torch import Tensor, nn
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.parts import upsampling
-from segpipe.models.spec import Counted, DenseOutput
+from segpipe.models.spec import DenseOutput
+from segpipe.train.memory_format import to_channels_last
 from segpipe.types import Task
 from tests.fixtures.model_kinds import KINDS, Kind
 
 K = 4
 SIZES = [(1, 1), (1, 6), (7, 1), (33, 65), (375, 500)]
-ROOM = Path(models.__file__).parent
-SUPPORT = {"__init__", "spec", "pretrained", "start"}
+WIDE = (64, 96)  # whose maps of stride 32 are of several cells
+# Of a parameter's gradient in bfloat16, as a share of its own length: 0.65 was seen (the second pass of a small FPN),
+# 0.44 elsewhere; what has nothing to do with it is 1 or more from it. Lengths below the second number, of the longest
+# one, are rounding themselves.
+GRADIENT_ERROR, LEAST_LENGTH = 0.8, 1e-4
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large", "vgg16_slim", "vgg16_bn_slim"]
 every_architecture = pytest.mark.parametrize("name", models.names())
 DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]
@@ -104,15 +106,19 @@ def test_the_output_fits_an_image_of_any_size(name: str, size: tuple[int, int]) 
 
 
 @every_descending
-@pytest.mark.parametrize("size", [(1, 1), (33, 47)], ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("size", [(1, 1), WIDE], ids=lambda size: "x".join(map(str, size)))
 def test_one_training_step_on_one_image_reaches_every_parameter(name: str, size: tuple[int, int]) -> None:
+    """Where no map is a single cell, of which a norm leaves nothing, the gradients are not zero either."""
     model = copy.deepcopy(ready(name)).train()
     loss = kind_of(name).loss
     assert loss is not None
+    torch.manual_seed(1)
     loss(model, images(*size)).backward()
     lacking = [key for key, parameter in model.named_parameters() if parameter.grad is None]
     assert lacking == []
     assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
+    if size == WIDE:
+        assert [key for key, parameter in model.named_parameters() if not parameter.grad.any()] == []
 
 
 @every_architecture
@@ -151,28 +157,47 @@ def test_any_number_of_classes(name: str, num_classes: int) -> None:
         kind_of(name).check(model(images(17, 33)), images(17, 33), rows_of(name, num_classes))
 
 
-@every_architecture
-def test_half_precision_says_nearly_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As training and served models run on hardware that has it.
+class Places:
+    """Poolings that find in half precision the places that they found in the exact run before it.
 
     Rounding may make another cell of a pooling its maximum, and what is unpooled there moves by a cell: right, and no
-    small difference. So the places of the exact run are kept.
+    small difference.
     """
-    tensors = kind_of(name).tensors
-    places: list[Tensor] = []
-    found_places = upsampling.pool_with_places
 
-    def kept_places(maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-        pooled, switches = found_places(maps_NCHW)
-        if maps_NCHW.dtype != torch.bfloat16:
-            places.append(switches)
+    def __init__(self) -> None:
+        self.find = upsampling.pool_with_places
+        self.kept: list[Tensor] = []
+        self.again = False
+
+    def begin(self, *, again: bool) -> None:
+        self.again = again
+        if not again:
+            self.kept.clear()
+
+    def __call__(self, maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, switches = self.find(maps_NCHW)
+        if not self.again:
+            self.kept.append(switches)
             return pooled, switches
-        switches = places.pop(0)
+        switches = self.kept.pop(0)
         return maps_NCHW.flatten(2).gather(2, switches.flatten(2)).reshape(switches.shape), switches
 
-    monkeypatch.setattr(upsampling, "pool_with_places", kept_places)
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> Places:
+    kept = Places()
+    monkeypatch.setattr(upsampling, "pool_with_places", kept)
+    return kept
+
+
+@every_architecture
+def test_half_precision_says_nearly_the_same(name: str, places: Places) -> None:
+    """As training and served models run on hardware that has it."""
+    tensors = kind_of(name).tensors
     with torch.no_grad():
+        places.begin(again=False)
         exact = tensors(ready(name)(images(33, 65)))
+        places.begin(again=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             half = tensors(ready(name)(images(33, 65)))
     assert half.keys() == exact.keys()
@@ -180,6 +205,33 @@ def test_half_precision_says_nearly_the_same(name: str, monkeypatch: pytest.Monk
     if kind_of(name) is KINDS[DenseOutput]:
         scale = float(exact["logits"].abs().max())
         torch.testing.assert_close(half["logits"].float(), exact["logits"], rtol=0, atol=0.1 * scale)
+
+
+@every_descending
+def test_gradients_in_half_precision_are_nearly_the_same(name: str, places: Places) -> None:
+    """In the memory's order that training has on a CPU; norms by their statistics, as those of few cells make much of
+    rounding."""
+    loss = kind_of(name).loss
+    assert loss is not None
+    lengths, errors = dict[str, float](), dict[str, float]()
+    exact: dict[str, Tensor] = {}
+    for half in (False, True):
+        model, shown = copy.deepcopy(ready(name)), images(*WIDE)
+        if half:
+            to_channels_last(model, torch.device("cpu"), "bfloat16")
+            shown = shown.to(memory_format=torch.channels_last)
+        places.begin(again=half)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            value = loss(model, shown)
+        value.backward()
+        found = {key: parameter.grad for key, parameter in model.named_parameters()}
+        if half:
+            errors = {key: float((found[key] - exact[key]).norm()) for key in exact}
+        else:
+            exact, lengths = found, {key: float(gradient.norm()) for key, gradient in found.items()}
+    known = [key for key, length in lengths.items() if length > LEAST_LENGTH * max(lengths.values())]
+    assert {key: errors[key] / lengths[key] for key in known if not errors[key] < GRADIENT_ERROR * lengths[key]} == {}
 
 
 @every_dense_network
@@ -197,18 +249,6 @@ def test_the_whole_architecture_fits_an_image_of_any_size(name: str) -> None:
         model = models.create(name, K).eval()
         for height, width in ((33, 65), (375, 500)):
             assert model(torch.empty(1, 3, height, width)).logits_NKHW.shape == (1, rows_of(name), height, width)
-
-
-@pytest.mark.parametrize(
-    ("name", "counted"),
-    [(name, counted) for name, spec in models.MODELS.items() for counted in spec.counted],
-    ids=lambda value: value if isinstance(value, str) else value.source[:40],
-)
-def test_it_has_as_many_parameters_as_others_count(name: str, counted: Counted) -> None:
-    with torch.device("meta"):
-        model = models.create(name, counted.num_classes, **counted.options)
-    assert sum(parameter.numel() for parameter in model.parameters()) == counted.parameters
-    assert counted.source
 
 
 @every_architecture
@@ -285,35 +325,6 @@ def test_the_same_seed_makes_the_same_weights(name: str) -> None:
     assert all(torch.equal(value, twice[1][key]) for key, value in twice[0].items())
 
 
-@every_architecture
-def test_the_spec_says_what_the_model_is(name: str) -> None:
-    spec = models.spec(name)
-    assert spec.name == name
-    assert {spec.task, *spec.also} <= set(Task)
-    assert spec.task not in spec.also
-    # What was printed before there was arXiv is found by its journal or conference.
-    assert re.search(r", \d{4}, (arXiv:\d{4}\.\d{4,5}|[A-Z][\w ]+( \d+\(\d+\))?)$", spec.paper), spec.paper
-    assert spec.differs
-    assert all(len(text) > 20 for text in spec.differs)
-    assert spec.size_divisor >= 1
-    assert set(spec.subsampled) <= ready(name).state_dict().keys()
-    for number in spec.published:
-        assert number.source
-        assert number.protocol
-        assert 0 < number.value <= 1, "published numbers are shares, as ours are"
-
-
-@every_architecture
-def test_options_written_out_mean_the_same_as_left_out(name: str) -> None:
-    defaults = dict(models.spec(name).options)
-    assert models.complete(name, {}) == models.complete(name, defaults) == defaults
-    for option in defaults:
-        assert models.complete(name, {option: defaults[option]}) == defaults
-    known = f"known, .*: .*{next(iter(defaults))}=" if defaults else "it has none"
-    with pytest.raises(InputError, match=rf"{name}: unknown option 'surprise'; {known}"):
-        models.complete(name, {"surprise": 1})
-
-
 @pytest.mark.parametrize("name", ["unet", "deeplab_v3plus"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_in_every_architecture_that_takes_one(name: str, backbone: str) -> None:
@@ -341,59 +352,3 @@ def test_a_backbone_of_each_family_fits_or_is_refused(name: str, backbone: str) 
     with torch.device("meta"):
         model = models.create(name, K, backbone=backbone).eval()
         assert model(torch.empty(1, 3, 33, 65)).logits_NKHW.shape == (1, rows_of(name), 33, 65)
-
-
-def test_every_file_of_the_room_is_in_the_table() -> None:
-    known = {spec.build.__module__ for spec in models.MODELS.values() if hasattr(spec.build, "__module__")}
-    known |= {
-        spec.build.func.__module__ for spec in models.MODELS.values() if isinstance(spec.build, functools.partial)
-    }
-    for file in sorted(ROOM.glob("*.py")):
-        if file.stem in SUPPORT:
-            continue
-        module = f"segpipe.models.{file.stem}"
-        assigned = {
-            target.id
-            for statement in ast.parse(file.read_text()).body
-            if isinstance(statement, ast.Assign)
-            for target in statement.targets
-            if isinstance(target, ast.Name)
-        }
-        assert assigned & {"SPEC", "SPECS"}, f"{file.name} describes no architecture: it needs a SPEC = ModelSpec(...)"
-        assert module in known, f"{file.name} is not in MODELS: add the line `{file.stem}.SPEC,` to models/__init__.py"
-
-
-def test_names_are_listed_by_task() -> None:
-    assert models.names() == list(models.MODELS)
-    assert models.names(Task.SEMANTIC) == models.names("semantic")
-    assert {name for task in Task for name in models.names(task)} == set(models.names())
-    assert [task for task in Task if "mask2former" in models.names(task)] == ["semantic", "instance", "panoptic"]
-    assert "unet" in models.names("semantic")
-    assert "mask_rcnn" in models.names("instance")
-    with pytest.raises(InputError, match=r"unknown 'senantic'.*semantic, instance"):
-        models.names("senantic")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("unett", 3, {}), r"unknown 'unett'; did you mean 'unet'\?.*fcn_resnet50.*deeplab_v3plus"),
-        (("unet", 3, {"backbon": "resnet18"}), r"unet: unknown option 'backbon'.*backbone='resnet34'.*head_stride=1"),
-        (("unet", 3, {"backbone": "resnet19"}), r"unknown 'resnet19'; did you mean 'resnet18'\?.*mobilenet_v3_large"),
-        (("unet", 3, {"backbone": 18}), r"unet: option backbone: expected str, found 18"),
-        (("unet", 3, {"head_stride": 3}), r"head_stride: 3 is not one of 1, 2, 4"),
-        (("unet", 3, {"width": 0}), r"width: expected a whole number of at least 1, found 0"),
-        (("fcn_resnet18", 3, {"aux": "yes"}), r"option aux: expected bool, found 'yes'"),
-        (("fcn_resnet18", 3, {"output_stride": 4}), r"output_stride: 4 is not one of 8, 16, 32"),
-        (("deeplab_v3plus", 3, {"output_stride": 32}), r"output_stride: 32 is not one of 8, 16"),
-        (("deeplab_v3plus", 3, {"channels": -1}), r"channels: expected a whole number of at least 1, found -1"),
-        (("unet", 0, {}), r"num_classes: expected a whole number of at least 1, found 0"),
-        (("unet", True, {}), r"num_classes: .* found True"),
-        (("unet", 3, {"in_channels": 1.5}), r"in_channels: .* found 1.5"),
-    ],
-    ids=lambda value: str(value)[:40] if isinstance(value, tuple) else "",
-)
-def test_what_is_wrong_is_named_with_what_was_expected(arguments: tuple[str, int, dict], message: str) -> None:
-    name, num_classes, options = arguments
-    with pytest.raises(InputError, match=message):
-        models.create(name, num_classes, **options)

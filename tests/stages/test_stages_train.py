@@ -223,6 +223,25 @@ def test_a_training_starts_from_the_finished_weights_of_another(shapes: Shapes) 
         shapes.train(run=orphan)
 
 
+def test_fcn_goes_from_one_stage_to_the_next(shapes: Shapes, tmp_path: Path) -> None:
+    """As in the recipe fcn_staged: FCN-16s begins as all of FCN-32s with a skip of zero, and learns from there."""
+    small = {"options": {"backbone": "vgg16_slim", "fc_channels": 16}}
+    first = resolve(small_run("fcn32s").model_copy(update=small))
+    parent = checkpoint.load_model(shapes.train(tmp_path, first).model_uri)[0].state_dict()
+    models_of = {}
+    for label, rate in (("still", 1e-30), ("second", 1e-2)):
+        second = small_run("fcn16s", learning_rate=rate, weight_decay=0.0, epochs=1)
+        run = resolve(second.model_copy(update={**small, "label": label, "start_from": first}))
+        models_of[label] = checkpoint.load_model(shapes.train(tmp_path, run).model_uri)[0].state_dict()
+    still, learnt = models_of["still"], models_of["second"]
+    assert still.keys() - parent.keys() == {"upscore2.weight", "score_pool4.weight", "score_pool4.bias"}
+    for key, value in parent.items():
+        torch.testing.assert_close(still[key], value, rtol=0, atol=1e-28)
+    assert float(parent["score_fr.weight"].abs().max()) > 0, "which begins at zero, and was trained"
+    assert float(still["score_pool4.weight"].abs().max()) < 1e-28
+    assert float(learnt["score_pool4.weight"].abs().max()) > 1e-6
+
+
 def with_crf(run: RunConfig, **crf: Any) -> RunConfig:
     inference = run.train.inference.model_copy(update={"crf": CrfConfig(**crf)})
     return run.model_copy(update={"train": run.train.model_copy(update={"inference": inference})})

@@ -40,6 +40,8 @@ DEEPLAB_V3_DIFFERS = (
 
 PANOPTIC_FPN = "Panoptic Feature Pyramid Networks, Kirillov, Girshick, He, Dollar, 2019, arXiv:1901.02446"
 
+ADDED_UP = "added up (tests/models/test_counts_by_hand.py)"  # a number of parameters that nobody printed
+
 TORCHVISION_RELEASE = "torchvision, weights COCO_WITH_VOC_LABELS_V1"
 
 
@@ -47,6 +49,47 @@ def voc_miou(split: str, protocol: str, value: float, source: str) -> Published:
     """A mean IoU that a paper printed of PASCAL VOC 2012, where most of them were compared."""
     return Published(
         dataset="PASCAL VOC 2012", split=split, protocol=protocol, metric="miou", value=value, source=source
+    )
+
+
+def camvid_miou(protocol: str, value: float, source: str) -> Published:
+    """A mean IoU that somebody printed of CamVid's test split, 11 classes, which `benchmarks/camvid.md` compares."""
+    return Published(
+        dataset="CamVid", split="test", protocol=f"11 classes, {protocol}", metric="miou", value=value, source=source
+    )
+
+
+def camvid_miou_by_segnet(network: str, value: float) -> Published:
+    """Of a network that SegNet's authors trained beside theirs."""
+    return camvid_miou(
+        f"images of 480x360, {network}; trained on 3433 road scenes without class weights, all networks alike, batch "
+        "norm behind every convolution",
+        value,
+        "SegNet's authors, arXiv:1511.00561v3, table 3",
+    )
+
+
+def camvid_miou_by_another(network: str, value: float) -> Published:
+    """Of an implementation that is neither the authors' nor a library's; its README.md has had other numbers, too."""
+    return camvid_miou(
+        f"{network}; images resized to 320x320, as its evaluate.py has them by default",
+        value,
+        "another's implementation, github.com/GitLanx/Semantic-Segmentation-PyTorch, README.md",
+    )
+
+
+def sift_flow(protocol: str, pixel_accuracy: float, mean_accuracy: float) -> tuple[Published, ...]:
+    """What FCN's authors quote of the networks before theirs."""
+    return tuple(
+        Published(
+            dataset="SIFT Flow",
+            split="test",
+            protocol=f"33 classes, 200 images; {protocol}",
+            metric=metric,
+            value=value,
+            source="paper, as FCN's authors quote it (arXiv:1411.4038v2, table 5)",
+        )
+        for metric, value in (("pixel_accuracy", pixel_accuracy), ("mean_accuracy", mean_accuracy))
     )
 
 

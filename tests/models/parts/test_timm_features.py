@@ -1,4 +1,4 @@
-"""timm's networks as backbones: what is said where it is missing, and, with one made up, what is asked of it."""
+"""timm's networks as backbones: what is said where it is missing, and, mostly with one made up, what is asked of it."""
 
 from __future__ import annotations
 
@@ -138,3 +138,21 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         build_backbone(f"timm/{name}", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "stem"),
+    [("resnet18", (64, 64, 128, 256, 512), "conv1"), ("convnext_tiny", (0, 96, 192, 384, 768), "stem_0")],
+)
+@pytest.mark.parametrize("output_stride", [32, 16])
+def test_the_real_timm_is_asked_rightly(name: str, channels: tuple[int, ...], stem: str, output_stride: int) -> None:
+    """The one that the lock installs, without memory: a network of kernels, and one of patches without stride 2."""
+    with torch.device("meta"):
+        backbone = build_backbone(f"timm/{name}", in_channels=5, output_stride=output_stride).eval()
+        maps = backbone(torch.empty(1, 5, 33, 65))
+    assert backbone.channels == channels
+    assert backbone.stem == f"body.body.{stem}"
+    strides = [min(stride, output_stride) for stride in (2, 4, 8, 16, 32)]
+    assert [tuple(features.shape) for features in maps] == [
+        (1, count, -(-33 // stride), -(-65 // stride)) for count, stride in zip(channels, strides, strict=True)
+    ]

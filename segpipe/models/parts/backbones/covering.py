@@ -10,12 +10,18 @@ class CoveringConv2d(nn.Conv2d):
     """Of H rows it makes ceil(H / stride): the last patches may reach over the edge, and see zeros there.
 
     On multiples of the stride this is `nn.Conv2d`, which leaves the last rows and columns out otherwise, and of an
-    image smaller than a patch nothing. Swin's own code for pixels pads the same way.
+    image smaller than a patch nothing. Swin's own code for pixels pads the same way. Dilated instead of strided, a
+    patch begins at every cell.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
-        (down, across), (height, width) = self.stride, input.shape[-2:]
-        return super().forward(F.pad(input, (0, -width % across, 0, -height % down)))
+        height, width = input.shape[-2:]
+        return super().forward(F.pad(input, (0, self._beyond(width, 1), 0, self._beyond(height, 0))))
+
+    def _beyond(self, length: int, axis: int) -> int:
+        """How far the last patch reaches over the edge."""
+        stride, reach = self.stride[axis], self.dilation[axis] * (self.kernel_size[axis] - 1)
+        return max(0, (-(-length // stride) - 1) * stride + reach + 1 - length)
 
 
 def cover(module: nn.Module) -> None:

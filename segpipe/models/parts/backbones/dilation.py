@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from segpipe.errors import InputError
+from segpipe.models.parts.backbones.covering import CoveringConv2d
 
 
 def stride_to_dilation(stages: Mapping[str, nn.Module], output_stride: int, *, widened: bool = False) -> None:
@@ -24,7 +25,7 @@ def stride_to_dilation(stages: Mapping[str, nn.Module], output_stride: int, *, w
 
     `widened`, the convolution that loses its stride reaches twice as far, too, so that a stage has one rate: so have it
     torchvision's dilated MobileNetV3 and the authors of DeepLabV3 and PSPNet. Weights of a strided network then see
-    their inputs at another spacing.
+    their inputs at another spacing. Patches stand before their stage, which has one rate without that.
     """
     stride, dilation = 1, 1
     for module in (m for stage in stages.values() for m in stage.modules()):
@@ -40,10 +41,10 @@ def stride_to_dilation(stages: Mapping[str, nn.Module], output_stride: int, *, w
             # A strided shortcut stands behind the convolution of its block, so `dilation` already tells its stage.
             module.stride = (1, 1) if dilation > 1 else module.stride
         elif strided and stride < output_stride:
-            stride *= 2
+            stride *= module.stride[0]
         else:
             module.stride = (1, 1)
-            set_rate(module, dilation * 2 if strided and widened else dilation)
+            set_rate(module, dilation * 2 if strided and widened and not _is_of_patches(module) else dilation)
             dilation *= 2 if strided else 1
 
 
@@ -52,7 +53,13 @@ def set_rate(unit: nn.Module, rate: int) -> None:
     for conv in unit.modules():
         if isinstance(conv, nn.Conv2d) and conv.kernel_size[0] > 1:
             conv.dilation = (rate, rate)
+            if _is_of_patches(conv):
+                continue  # it pads as it needs
             conv.padding = (rate * (conv.kernel_size[0] // 2), rate * (conv.kernel_size[1] // 2))
+
+
+def _is_of_patches(module: nn.Module) -> bool:
+    return isinstance(module, CoveringConv2d)
 
 
 def set_multi_grid(units: Sequence[nn.Module], unit_rates: Sequence[int], base: int | None = None) -> None:
@@ -78,4 +85,9 @@ def units_between(layers: Mapping[str, nn.Module], first_after: str, last: str) 
     stage = [layers[name] for name in names[names.index(first_after) + 1 : names.index(last) + 1]]
     # torchvision's ResNet puts a stage into one Sequential, its MobileNetV3 is a list of units.
     units = [unit for layer in stage for unit in (list(layer.children()) if type(layer) is nn.Sequential else [layer])]
-    return [unit for unit in units if any(isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1 for m in unit.modules())]
+    return [
+        unit
+        for unit in units
+        if not _is_of_patches(unit)
+        and any(isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1 for module in unit.modules())
+    ]

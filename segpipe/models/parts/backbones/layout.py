@@ -44,9 +44,15 @@ class Layout:
     finish: Callable[[int], nn.Module] | None = None
 
 
-def patch_layout(classifier: Callable[..., nn.Module], width: int, *, finish: Callable[[int], nn.Module]) -> Layout:
+def patch_layout(
+    classifier: Callable[..., nn.Module],
+    width: int,
+    *,
+    finish: Callable[[int], nn.Module],
+    output_strides: tuple[int, ...],
+) -> Layout:
     """torchvision's classifiers that begin with patches of 4 x 4 and merge 2 x 2 of them: four stages, of `width`
-    channels and twice as many in each. Patches cover the whole image; stages cannot be dilated."""
+    channels and twice as many in each. Patches cover the whole image."""
 
     def layers(norm: str) -> Mapping[str, nn.Module]:
         features = classifier(weights=None).get_submodule("features")
@@ -59,6 +65,6 @@ def patch_layout(classifier: Callable[..., nn.Module], width: int, *, finish: Ca
         channels=(0, width, 2 * width, 4 * width, 8 * width),
         stem="0.0",
         norms=LAYER_NORM,
-        output_strides=(32,),
+        output_strides=output_strides,
         finish=finish,
     )
