@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segpipe import checkpoint, storage
+from segpipe import checkpoint, serving, storage
 from segpipe.checkpoint import load_model, model_uri, save_model
 from segpipe.shards import open_dataset
 from segpipe.stages import smoke as stage
@@ -90,3 +90,17 @@ def test_a_split_of_two_images_is_asked_about_both(
     monkeypatch.setattr(stage, "_fresh_answers", lambda _, asked: [each.expected for each in asked])
     found = smoke(shapes.result.model_uri, model_of(shapes), open_dataset(str(tmp_path), version=version), "test")
     assert found.images == ("test/0000", "test/0001")
+
+
+def test_images_that_no_request_may_hold_are_not_asked_about(
+    shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = publish_small(str(tmp_path), test=3, size=(32, 48))
+    dataset = open_dataset(str(tmp_path), version=version)
+    assert dataset.sizes("test")[2] == (40, 40)
+    monkeypatch.setattr(stage, "_fresh_answers", lambda _, asked: [each.expected for each in asked])
+    monkeypatch.setattr(serving, "MAX_IMAGE_PIXELS", 32 * 48)
+    assert smoke(shapes.result.model_uri, model_of(shapes), dataset, "test").images == ("test/0000", "test/0001")
+    monkeypatch.setattr(serving, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(SmokeError, match=r"none of the images of 'test' that were tried may be sent"):
+        smoke(shapes.result.model_uri, model_of(shapes), dataset, "test")
