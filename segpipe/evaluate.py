@@ -12,18 +12,22 @@ import contextlib
 import statistics
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from segpipe.checkpoint import load_bundle, load_model
-from segpipe.data.batch import Batch
+from segpipe.data.annotated import annotated
+from segpipe.data.batch import Batch, collate
+from segpipe.data.decode import decode
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
 from segpipe.predictions import Prediction
-from segpipe.shards import open_dataset
+from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
 from segpipe.types import ClassInfo, EvalReport, Manifest, ModelBundle
@@ -116,6 +120,36 @@ def open_share(share: Share) -> tuple[nn.Module, ModelBundle, TaskOps, EvalBatch
         world_size=share.world_size,
     )
     return model, bundle, ops, batches
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a model says of one image of a split: `image_HW3` uint8 RGB; `told` names what it is told beside that."""
+
+    sample_id: str
+    image_HW3: npt.NDArray[np.uint8]
+    told: tuple[str, ...]
+    prediction: Prediction
+
+
+def look_at(checkpoint: str, dataset: Dataset, split: str, rows: Sequence[int]) -> Iterator[Look]:
+    """The predictions for some rows of a split, each image by itself in one thread of the CPU, where the order of sums
+    is always the same."""
+    model, bundle = load_model(checkpoint, device=torch.device("cpu"))
+    ops = task_of(bundle, dataset.manifest, origin=checkpoint)
+    told = ops.told(bundle)
+    for sample in dataset.read(split, rows, extras=False):
+        batch = collate([decode(annotated(sample, dataset, split))])
+        # A model that is told nothing sees no row of a dataset when it serves, either.
+        batch = batch if told else replace(batch, samples=None)
+        with torch.inference_mode(), one_thread():
+            (prediction,) = ops.predict(model, batch, bundle)
+        yield Look(
+            sample_id=sample.sample_id,
+            image_HW3=batch.images_N3HW[0].permute(1, 2, 0).numpy(),
+            told=told,
+            prediction=prediction,
+        )
 
 
 @contextlib.contextmanager

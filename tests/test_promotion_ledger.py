@@ -4,6 +4,7 @@ import json
 import math
 import random
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from multiprocessing.synchronize import Barrier
@@ -13,10 +14,10 @@ from typing import Any
 import pytest
 
 from segpipe.errors import CorruptError, IncomparableError
-from segpipe.promotion import Record, Rules, champion, decide, history
+from segpipe.promotion import Proof, Record, Rules, Verdict, champion, decide, history
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
-from tests.fixtures.promoting import promote
+from tests.fixtures.promoting import nothing_against, promote, shelf
 from tests.fixtures.publish_worker import CONTEXT
 
 ROUNDS = 20
@@ -117,7 +118,9 @@ def test_a_champion_that_cannot_be_compared_stays_and_the_refusal_is_on_record(t
         raise IncomparableError("the model knows the classes ['sky'], dataset 'camvid' has ['sky', 'car']")
 
     for _ in range(2):
-        verdict = decide(str(tmp_path), scored(0.6, "b"), unlike, name="camvid", who="ann", rules=Rules())
+        verdict = decide(
+            str(tmp_path), scored(0.6, "b"), unlike, proof_of=nothing_against, name="camvid", who="ann", rules=Rules()
+        )
         assert (verdict.outcome, verdict.delta, verdict.number) == ("refused", None, 2)
         assert (
             verdict.reason == "not comparable: the model knows the classes ['sky'], dataset 'camvid' has ['sky', 'car']"
@@ -126,6 +129,43 @@ def test_a_champion_that_cannot_be_compared_stays_and_the_refusal_is_on_record(t
     assert standing is not None
     assert verdict.champion == verdict.previous == standing.champion
     assert standing.number == 1
+
+
+def test_what_speaks_against_a_winner_refuses_it_until_it_is_mended(tmp_path: Path) -> None:
+    a, b = scored(0.5, "a"), scored(0.6, "b")
+    promote(tmp_path, a)
+    asked: list[str] = []
+
+    def objecting(objection: str | None) -> Callable[[EvalReport], Proof]:
+        def prove(report: EvalReport) -> Proof:
+            asked.append(report.label)
+            return Proof(objection=objection, data="d", bytes_of=None if objection else "run", images=("x",))
+
+        return prove
+
+    def judged(report: EvalReport, objection: str | None) -> Verdict:
+        return decide(
+            str(tmp_path), report, shelf(a, b), proof_of=objecting(objection), name="camvid", who="ann", rules=Rules()
+        )
+
+    for _ in range(2):
+        refused = judged(b, "it has seen test/1")
+        assert (refused.outcome, refused.number, refused.champion) == ("refused", 2, refused.previous)
+        assert refused.reason.startswith("it has seen test/1. Else: b (miou 0.6000) beats a (miou 0.5000)")
+        assert refused.comparison is not None
+    assert judged(b, "its bytes say something else").number == 3
+    assert judged(b, None).outcome == "promoted"
+    log = history(str(tmp_path))
+    assert [record.proof.objection for record in log if record.proof] == [
+        None,
+        "it has seen test/1",
+        "its bytes say something else",
+        None,
+    ]
+    asked.clear()
+    judged(b, "nobody asks any more")
+    judged(scored(0.4, "c"), "nor of who has lost")
+    assert (asked, len(history(str(tmp_path)))) == ([], 5)
 
 
 def test_the_champion_itself_on_new_data_stays(tmp_path: Path) -> None:
@@ -139,7 +179,15 @@ def test_the_champion_itself_on_new_data_stays(tmp_path: Path) -> None:
 def test_a_report_of_other_weights_is_not_taken_for_the_champions(tmp_path: Path) -> None:
     promote(tmp_path, scored(0.5, "a"))
     with pytest.raises(CorruptError, match=r"runs/z: .* sha-z; expected those of the champion, sha-a: .* record 1 of"):
-        decide(str(tmp_path), scored(0.6, "b"), lambda _: scored(0.1, "z"), name="camvid", who="ann", rules=Rules())
+        decide(
+            str(tmp_path),
+            scored(0.6, "b"),
+            lambda _: scored(0.1, "z"),
+            proof_of=nothing_against,
+            name="camvid",
+            who="ann",
+            rules=Rules(),
+        )
 
 
 @pytest.mark.parametrize(

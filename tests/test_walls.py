@@ -74,7 +74,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
             "metrics",
             "checkpoint",
         },
-        {"torch"},
+        {"torch", "numpy"},  # an image as whoever asks a model from outside has it: an array
     ),
     "train": (
         {
@@ -100,6 +100,8 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
         {"types", "errors", "predictions", "answers", "config", "data", "models", "tasks", "checkpoint"},
         {"torch", "numpy", "mlflow"},
     ),
+    # A process of its own, which loads a model as a server does and knows nothing of the one that starts it.
+    "fresh_answers": ({"serving"}, {"numpy"}),
     # A picture says what was found by the overlap that the measure counts, not by one of its own.
     "report": ({"types", "errors", "masks", "predictions", "metrics"}, {"numpy", "PIL"}),
     "stages": ({ALL_ROOMS}, set()),

@@ -7,11 +7,12 @@
     data_views.py  results about datasets, for people
     version_views.py  the log of a dataset, and the difference of two versions
     model_views.py one architecture: its figure, cost and published numbers
+    lineage_views.py  where a model comes from
     views.py       the other results: models, nights, this installation
     data.py        commands on a dataset: ingest, export, data inspect, data log, data diff, data gc
     work.py        commands on a recipe or a model: check train evaluate promote rollback retrain
     tuning.py      tune-crf, a search after training
-    look.py        commands that show something: models show, board history list doctor
+    look.py        commands that show something: models show, board history lineage list doctor
 
 Importing this costs a fraction of a second and must stay so: each command imports its stage when it runs.
 """
@@ -52,6 +53,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "export": ("Work", data.export),
     "board": ("Look", look.board),
     "history": ("Look", look.history),
+    "lineage": ("Look", look.lineage),
     "list": ("Look", look.list_table),
     "models show": ("Look", look.show_model),
     "doctor": ("Look", look.doctor),

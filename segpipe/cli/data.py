@@ -138,11 +138,15 @@ def log(
 
 
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A dataset (its newest version), or DATASET@HASH.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one, or another version of it.")],
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="A dataset (its newest version), DATASET@HASH, or a model.")
+    ],
+    new: Annotated[
+        str, typer.Argument(metavar="NEW", help="Another one, or another version of it; or models:/NAME/3.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what changed between two dataset versions.
+    """Tell what changed between two dataset versions, or what two models were trained on.
 
     Images added, removed, renamed or moved to another split, painted over and
     relabelled; of each class its share of the pixels and its objects.
@@ -151,6 +155,7 @@ def diff(
     Examples:
       segpipe data diff roofs@1a2b3c4d roofs
       segpipe data diff .segpipe/datasets/roofs@1a2b3c4d .segpipe/datasets/roofs
+      segpipe data diff models:/roofs/3 models:/roofs@champion
       segpipe data diff s3://bucket/roofs@1a2b3c4d s3://bucket/roofs@5e6f7a8b --json
     """
     with answering(as_json) as answer, steps("comparing"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli import model_views, views
+from segpipe.cli import lineage_views, model_views, views
 from segpipe.cli.answering import answering, steps
 from segpipe.cli.parts import JsonOption, settings_of, size_of
 
@@ -122,6 +122,30 @@ def history(
         from segpipe.stages import nights
 
         answer(nights.history(experiment), views.history)
+
+
+def lineage(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="models:/NAME@champion, models:/NAME@challenger or models:/NAME/3.")
+    ],
+    images: Annotated[bool, typer.Option("--images", help="Tell the hash of every image of its dataset.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell where a model comes from: data, recipe, code, weights before it, scores, verdict.
+
+    Each link is read from what is stored, and its hash compared; one that does
+    not hold is told as broken. Exit status 1: a link is broken.
+
+    \b
+    Examples:
+      segpipe lineage models:/camvid@champion
+      segpipe lineage models:/camvid/3 --images --json
+    """
+    with answering(as_json) as answer, steps(f"looking where {model} comes from"):
+        from segpipe.stages import lineage as stage
+
+        found = stage.lineage(model, images=images)
+        answer(found, lineage_views.lineage, status=1 if found.broken else 0)
 
 
 def doctor(as_json: JsonOption = False) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -115,6 +115,11 @@ def refuse(challenger: EvalReport, standing: Contender | None, why: str) -> Verd
         delta=None,
         reason=why,
     )
+
+
+def object_to(verdict: Verdict, objection: str) -> Verdict:
+    """The verdict on a challenger that has won, and may not be champion all the same."""
+    return replace(verdict, outcome="refused", champion=verdict.previous, reason=f"{objection}. Else: {verdict.reason}")
 
 
 def _is_better(

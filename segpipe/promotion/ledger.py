@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Literal
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, IncomparableError
 from segpipe.promotion.comparison import ClassScores, Comparison
-from segpipe.promotion.gate import Contender, Rules, Verdict, judge, refuse
+from segpipe.promotion.gate import Contender, Rules, Verdict, judge, object_to, refuse
+from segpipe.promotion.proof import Proof
 from segpipe.reports import from_plain, to_plain
 from segpipe.types import LATER, EvalReport
 
@@ -55,7 +57,7 @@ class Record:
     `champion` stands from here on, `previous` stood before; `previous_score` is None where nobody did, or was not
     scored. `at` is UTC in ISO 8601. "forced" and "rollback" are a person's decisions (`overrule.py`), with what is
     known of them: the rules and scores by which a forced champion was judged, or with which the champion of a rollback
-    was promoted; a rollback has no challenger.
+    was promoted; a rollback has no challenger. `proof` is what was found of a challenger that had won.
     """
 
     number: int
@@ -78,6 +80,7 @@ class Record:
     max_falls: Mapping[str, float] | None = field(default=None, metadata=LATER)
     comparison: Comparison | None = field(default=None, metadata=LATER)
     changes: tuple[ClassScores, ...] = field(default=(), metadata=LATER)
+    proof: Proof | None = field(default=None, metadata=LATER)
 
 
 def decide(
@@ -85,6 +88,7 @@ def decide(
     challenger: EvalReport,
     champion_report_of: Callable[[Record], EvalReport],
     *,
+    proof_of: Callable[[EvalReport], Proof],
     name: str,
     who: str,
     rules: Rules,
@@ -93,17 +97,20 @@ def decide(
 
     `champion_report_of(record)` scores the champion that stands since `record` on the challenger's dataset version. It
     is called once per champion: again only when another promoter has won the race with a new one. When it raises
-    IncomparableError, the challenger is refused in its words. The same pair on the same evaluation by the same rules is
-    judged once: asked again, the recorded verdict is returned, nothing is written.
+    IncomparableError, the challenger is refused in its words. `proof_of(challenger)` is asked once, of a challenger
+    that has won, and may refuse it. The same pair on the same evaluation by the same rules is judged once: asked again,
+    the recorded verdict is returned, nothing is written. Only what spoke against a proof is looked at again, as it may
+    be mended by now.
     """
     reports = {challenger.weights_sha256: challenger}
+    prove = cache(lambda: proof_of(challenger))
 
     def judged(log: list[Record]) -> Record:
         current = standing(log)
         known = _judged_before(log, current, challenger, rules)
-        if known:
+        if known and not (known.kind == "refused" and known.proof):
             return known
-        opponent, stands = None, current.champion if current else None
+        opponent, stands, proof = None, current.champion if current else None, None
         waits = _waits(log, challenger)
         try:
             if current and not waits:
@@ -114,7 +121,12 @@ def decide(
             verdict = refuse(challenger, stands, waits) if waits else judge(challenger, opponent, rules)
         except IncomparableError as error:
             verdict = refuse(challenger, stands, f"not comparable: {error}")
-        return _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, rules=rules)
+        if verdict.outcome == "promoted" and (proof := prove()).objection:
+            verdict = object_to(verdict, proof.objection)
+        if known and known.reason == verdict.reason:
+            return known
+        record = _record(len(log) + 1, verdict, challenger, opponent, name=name, who=who, rules=rules)
+        return replace(record, proof=proof)
 
     return verdict_of(append(ledger_uri, judged))
 

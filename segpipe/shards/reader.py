@@ -183,6 +183,12 @@ class Dataset:
         """SHA-256 of each image file in hex, in the stored order."""
         return [row["image_sha256"].hex() for row in self._rows(split, "image_sha256")]
 
+    def identities(self, split: str) -> Iterator[tuple[str, bytes]]:
+        """(sample id, SHA-256 of its image file) of each sample in the stored order, without reading images: as they
+        come, for who compares splits that are larger than what memory should hold."""
+        for row in self._rows(split, "sample_id", "image_sha256"):
+            yield row["sample_id"], row["image_sha256"]
+
     def annotation_hashes(self, split: str) -> list[str]:
         """SHA-256 over all annotations of each sample in hex, in the stored order, without reading images."""
         return [annotation_hash(row) for row in self._rows(split, *ANNOTATION_COLUMNS)]

@@ -81,7 +81,8 @@ class _Seen:
 
 def diff(old: str, new: str) -> Difference:
     """Compares two versions, each given as a dataset (its newest version) or DATASET@HASH, where a dataset is a path, a
-    URI or the name of one in the home. Raises InputError, CorruptError."""
+    URI or the name of one in the home; or as a model, models:/NAME@champion or models:/NAME/3, for what it was trained
+    on. Raises InputError, CorruptError; UnreachableError where MLflow is asked for a version's number and is down."""
     before, after = _open(old), _open(new)
     first, second = _samples(before), _samples(after)
     pairs = [(first[sample_id], second[sample_id]) for sample_id in sorted(first.keys() & second.keys())]
@@ -108,6 +109,10 @@ def diff(old: str, new: str) -> Difference:
 
 
 def _open(place: str) -> Dataset:
+    if place.startswith("models:/"):
+        from segpipe.stages import named_models  # which imports torch: seconds that two datasets need not wait
+
+        return named_models.trained_on(named_models.named_model(place))
     named = _VERSION.fullmatch(place)
     return open_dataset(datasets.found(named[1] if named else place), version=named[2] if named else None)
 

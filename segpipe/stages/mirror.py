@@ -11,11 +11,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 from segpipe import promotion, storage, tracking
 from segpipe.config import Recipe, RunConfig, validate
 from segpipe.errors import CorruptError, InputError, SegpipeError, UnreachableError
 from segpipe.leaderboard import BoardRow
+from segpipe.promotion.gate import contender
 from segpipe.stages import display, layout, pending, registration
 from segpipe.stages.evaluate import evaluation_uri
 from segpipe.stages.evaluations import load_pictures, load_report
@@ -144,6 +147,22 @@ def show_verdict(
             display.show_board(parent, verdict, board, versions)
         elif parent is not None:
             later()
+
+
+@contextmanager
+def registered_bundle(experiment: str, report: EvalReport) -> Iterator[tuple[Path, Literal["registry", "run"]]]:
+    """The bundle of a scored model in a folder on this machine: as the registry holds it, where it is registered now if
+    it was not, or as its run left it while MLflow is down or refuses; and which of the two."""
+    with storage.scratch() as folder:
+        registered: Path | None = None
+        with giving_way(f"the version of {report.label}"):
+            tracking.reachable(uri())
+            registered = registration.fetch(uri(), experiment, contender(report), folder)
+        if registered is not None:
+            yield registered, "registry"
+            return
+        with registration.local_bundle(report.checkpoint) as bundle:
+            yield bundle, "run"
 
 
 def reconcile(experiment: str) -> None:

@@ -13,10 +13,11 @@ from segpipe import promotion, tracking
 from segpipe.config import EvaluateConfig, PromoteConfig, Recipe
 from segpipe.errors import CorruptError, IncomparableError, InputError, SegpipeError
 from segpipe.leaderboard import rank
-from segpipe.promotion import Contender, Record, Rules, Verdict
-from segpipe.stages import layout, mirror, nights
+from segpipe.promotion import Contender, Proof, Record, Rules, Verdict
+from segpipe.stages import datasets, layout, mirror, nights
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_reports
+from segpipe.stages.proofs import prover
 from segpipe.types import EvalReport
 from segpipe.user import current_user
 
@@ -27,6 +28,7 @@ def promote(
     *,
     config: PromoteConfig,
     champion_report_of: Callable[[Record], EvalReport],
+    proof_of: Callable[[EvalReport], Proof],
     parent: tracking.RunRef | None = None,
 ) -> Verdict:
     """Judges the best of `candidates` against the champion of `experiment` and records the verdict.
@@ -34,7 +36,8 @@ def promote(
     One that was champion and was taken back waits for a person, and the next best is judged; where all of them were,
     the best is refused.
 
-    `champion_report_of` scores the standing champion on the candidates' dataset version (see `champion_scorer`).
+    `champion_report_of` scores the standing champion on the candidates' dataset version (see `champion_scorer`), and
+    `proof_of` finds what speaks against a challenger that has won (see `proofs.prover`).
     Asking the same again returns the recorded verdict. Raises InputError for unlike reports or none.
     """
     if not candidates:
@@ -47,6 +50,7 @@ def promote(
         ledger,
         challenger,
         champion_report_of,
+        proof_of=proof_of,
         name=experiment,
         who=current_user(),
         rules=Rules(
@@ -71,15 +75,22 @@ def judge(
     """
     candidates = [report for place in places for report in load_reports(layout.absolute(place))]
     first = candidates[0]
+    place = datasets.found(data or layout.dataset_uri(first.dataset))
     scorer = champion_scorer(
         recipe.name,
-        data=data or layout.dataset_uri(first.dataset),
+        data=place,
         version=first.dataset_version,
         config=recipe.evaluate,
         runtime=runtime,
     )
     mirror.reconcile(recipe.name)
-    return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer)
+    return promote(
+        recipe.name,
+        candidates,
+        config=recipe.promote,
+        champion_report_of=scorer,
+        proof_of=prover(recipe.name, data=place),
+    )
 
 
 def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> Verdict:
@@ -106,7 +117,13 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         for report in last
     ]
     scorer = champion_scorer(recipe.name, data=data, version=version, config=recipe.evaluate, runtime=runtime)
-    verdict = promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer)
+    verdict = promote(
+        recipe.name,
+        candidates,
+        config=recipe.promote,
+        champion_report_of=scorer,
+        proof_of=prover(recipe.name, data=data),
+    )
     nights.judged(
         recipe.name,
         verdict,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segpipe import checkpoint, models, storage, tracking
 from segpipe.answers import form_of
+from segpipe.errors import CorruptError
 from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import layout
 from segpipe.tasks import TASKS
@@ -25,6 +26,7 @@ def show_challenger(store: str, experiment: str, verdict: Verdict) -> int:
     is_champion = verdict.champion is not None and verdict.champion.weights_sha256 == verdict.challenger.weights_sha256
     if not is_champion:
         tracking.describe_version(store, experiment, version, "\n".join([verdict.reason, *class_table(verdict)]))
+        tracking.tag_version(store, experiment, version, verdict_tags(verdict.outcome, verdict))
     tracking.set_alias(store, experiment, CHALLENGER, version)
     return version
 
@@ -32,15 +34,19 @@ def show_challenger(store: str, experiment: str, verdict: Verdict) -> int:
 def show_champion(store: str, experiment: str, standing: Record) -> int | None:
     """The version of the champion of a ledger's record, with its alias, its description, and the model's own page.
 
-    The alias is set last: where it is right already, a crash has left nothing undone. None where nobody stands.
+    The alias is set last: where it is right already, a crash has left nothing undone. It moves to a version only whose
+    weights are to the last byte those of the ledger. None where nobody stands. Raises CorruptError for other weights.
     """
     if standing.champion is None:
         return None
     version = _register(store, experiment, standing.champion, description=standing.reason)
     before = tracking.alias_version(store, experiment, CHAMPION)
+    if before != version:
+        _require_weights(store, experiment, version, standing.champion)
     since = f"{standing.at[:16].replace('T', ' ')} UTC"
     story = [f"Champion since {since}: {standing.reason}.", *class_table(standing)]
     tracking.describe_version(store, experiment, version, "\n".join(story))
+    tracking.tag_version(store, experiment, version, verdict_tags(standing.kind, standing))
     if before is not None and before != version:
         left = f"Champion until {since}, when `{standing.champion.label}` took over: {standing.reason}."
         tracking.describe_version(store, experiment, before, left)
@@ -49,6 +55,22 @@ def show_champion(store: str, experiment: str, standing: Record) -> int | None:
     )
     tracking.set_alias(store, experiment, CHAMPION, version)
     return version
+
+
+def verdict_tags(kind: str, decision: Verdict | Record) -> dict[str, str]:
+    """What a version's tags say of the decision on it: its kind, the ledger's record, how sure the difference is."""
+    tags = {"verdict": kind, "ledger_record": str(decision.number)}
+    if decision.comparison is not None:
+        found = decision.comparison
+        tags["verdict_delta"] = f"{found.delta:+.4f}"
+        tags["verdict_interval"] = f"{found.low:+.4f} to {found.high:+.4f} (95 %)"
+    return tags
+
+
+def fetch(store: str, experiment: str, contender: Contender, folder: Path) -> Path:
+    """The bundle of a contender as the registry holds it, below the local `folder`; registered now, if it was not."""
+    version = _register(store, experiment, contender, description="Registered to be judged.")
+    return tracking.fetch_bundle(store, experiment, version, folder)
 
 
 def class_table(decision: Verdict | Record) -> list[str]:
@@ -139,6 +161,18 @@ def local_bundle(model_uri: str) -> Iterator[Path]:
         for name in (checkpoint.WEIGHTS, checkpoint.BUNDLE):
             storage.write_once(str(folder / name), storage.read_bytes(storage.join(model_uri, name)))
         yield folder
+
+
+def _require_weights(store: str, experiment: str, version: int, champion: Contender) -> None:
+    with storage.scratch() as folder:
+        bundle = tracking.fetch_bundle(store, experiment, version, folder)
+        found = storage.sha256_file(str(bundle / checkpoint.WEIGHTS))
+    if found != champion.weights_sha256:
+        raise CorruptError(
+            f"version {version} of {experiment} in MLflow holds weights of SHA-256 {found[:12]}, expected "
+            f"{champion.weights_sha256[:12]} as the ledger has them: nobody shall serve them, and the alias stays "
+            "where it is; delete that version there, and the next night registers it anew"
+        )
 
 
 def _register(store: str, experiment: str, contender: Contender, *, description: str) -> int:

@@ -27,6 +27,7 @@ from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.pages import mlflow_store, pages
 from segpipe.stages.parts import Progress
 from segpipe.stages.promote import champion_scorer, promote
+from segpipe.stages.proofs import prover
 from segpipe.stages.train import train
 from segpipe.train.runtime import OnProgress
 from segpipe.types import EvalReport, TrainProgress
@@ -216,7 +217,14 @@ def choose(
             raise nights.failed(
                 recipe.name, dataset_uri=dataset.uri, dataset_version=dataset.version, failures=failures
             )
-        return promote(recipe.name, candidates, config=recipe.promote, champion_report_of=scorer, parent=night.parent)
+        return promote(
+            recipe.name,
+            candidates,
+            config=recipe.promote,
+            champion_report_of=scorer,
+            proof_of=prover(recipe.name, data=dataset.uri),
+            parent=night.parent,
+        )
     except Exception:
         mirror.close_failed(recipe.name, parent=night.parent)
         raise

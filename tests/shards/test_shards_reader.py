@@ -32,6 +32,8 @@ def test_samples_come_once_and_in_order(root: str) -> None:
     assert dataset.sample_ids("train") == [sample.sample_id for sample in SAMPLES]
     assert dataset.groups("train") == [sample.group for sample in SAMPLES]
     assert dataset.image_hashes("train") == [storage.sha256_bytes(sample.image) for sample in SAMPLES]
+    named = [(sample_id, found.hex()) for sample_id, found in dataset.identities("train")]
+    assert named == list(zip(dataset.sample_ids("train"), dataset.image_hashes("train"), strict=True))
     dataset.verify("train")
 
 

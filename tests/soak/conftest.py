@@ -4,6 +4,7 @@ Each row is one file; `make test` makes a tenth of its trials and `make soak` al
 """
 
 from tests.fixtures.object_store import s3_root, s3_server
+from tests.stages.conftest import new_home
 from tests.stages.ingest.conftest import expected, source
 
-__all__ = ["expected", "s3_root", "s3_server", "source"]
+__all__ = ["expected", "new_home", "s3_root", "s3_server", "source"]

@@ -15,10 +15,10 @@ from segpipe.stages.evaluate import evaluate, location
 from segpipe.stages.evaluations import load_pictures
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import ingest
-from segpipe.stages.promote import promote
 from segpipe.stages.train import train
 from tests.fixtures.ingest_worker import streets, write_streets
 from tests.fixtures.small import small_run
+from tests.fixtures.unproven import promote_unproven as promote
 
 
 @pytest.mark.parametrize("fault", [UnreachableError, tracking.RefusedError, CorruptError])

@@ -14,12 +14,12 @@ from segpipe.promotion import Verdict
 from segpipe.stages import layout, mirror, pending
 from segpipe.stages.evaluate import evaluation_uri
 from segpipe.stages.identity import resolve
-from segpipe.stages.promote import promote
 from segpipe.types import EvalReport, TrainResult
 from segpipe.version import code_version
 from tests.fixtures.example_reports import evidence, scored
 from tests.fixtures.mlflow_store import make_bundle
 from tests.fixtures.small import publish_small, small_samples
+from tests.fixtures.unproven import promote_unproven as promote
 from tests.stages.toy_night import recipe, runs_of, surroundings
 
 NOBODY = "http://127.0.0.1:9"

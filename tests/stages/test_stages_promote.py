@@ -16,10 +16,11 @@ from segpipe.stages import layout, nights
 from segpipe.stages.evaluate import evaluate, location
 from segpipe.stages.identity import resolve
 from segpipe.stages.nights import Night
-from segpipe.stages.promote import champion_scorer, judge_again, promote
+from segpipe.stages.promote import champion_scorer, judge_again
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
 from tests.fixtures.small import publish_small, small_run
+from tests.fixtures.unproven import promote_unproven as promote
 from tests.stages.conftest import Shapes
 from tests.stages.toy_night import recipe
 
