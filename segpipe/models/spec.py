@@ -159,7 +159,8 @@ class Counting(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """A number that the authors of an architecture (or of its reference code) printed, with its protocol."""
+    """A number that was printed of an architecture, with its protocol: by its authors or those of its reference code, or
+    by others who trained it, which `source` then says."""
 
     dataset: str
     split: str
