@@ -159,8 +159,9 @@ class Counting(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """A number that was printed of an architecture, with its protocol: by its authors or those of its reference code, or
-    by others who trained it, which `source` then says."""
+    """A number that was printed of an architecture, with its protocol: by its authors, by those of its reference code,
+    or by others, as `source` then says.
+    """
 
     dataset: str
     split: str
