@@ -159,7 +159,9 @@ class Counting(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """A number that the authors of an architecture (or of its reference code) printed, with its protocol."""
+    """A number that was printed of an architecture, with its protocol: by its authors, by those of its reference code,
+    or by others, as `source` then says.
+    """
 
     dataset: str
     split: str
