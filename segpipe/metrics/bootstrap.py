@@ -61,8 +61,14 @@ def resampled_scores(
 ) -> npt.NDArray[np.float64]:
     """The score (R,) of each resample, nan where it is undefined. Arguments and errors as of `interval`."""
     table = checked(counts, width=3 if statistic is None else None)
-    sums = _group_sums(table, groups)
-    return (statistic or dataset_miou)(_resample(sums, resamples, seed))
+    return (statistic or dataset_miou)(resampled_sums(table, groups=groups, resamples=resamples, seed=seed))
+
+
+def resampled_sums(
+    counts_nKC: npt.NDArray[Any], *, groups: Sequence[Hashable] | None, resamples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """The counts (R, K, C) of each resample, of which any score can be made."""
+    return _resample(_group_sums(counts_nKC, groups), resamples, seed)
 
 
 def check_draws(resamples: int, level: float) -> None:

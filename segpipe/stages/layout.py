@@ -2,7 +2,8 @@
 
 <home>/datasets/<dataset>/                            Parquet shards, manifests, the log of versions
 <home>/runs/<experiment>/<label>-<run key>/           checkpoints, model bundle, train.json
-<home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, pictures
+<home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, card.html, pictures, small maps
+<home>/evaluations/<experiment>/<version>/side_by_side-<key>.html  all models of a night
 <home>/crf/<version>/<label>-<key>/search.json        searches of a CRF's parameters
 <home>/ledger/<experiment>/                           who is champion: one record a decision
 <home>/nights/<experiment>/                           what each retrain came to: one record a night
@@ -18,6 +19,9 @@ import os
 from pathlib import Path
 
 from segpipe import storage
+
+# What a run's folder holds besides its model: which run it is, and how its training went.
+RUN_CONFIG, RUN_RESULT = "run.json", "train.json"
 
 
 def home() -> str:

@@ -14,7 +14,7 @@ from segpipe.config import EvaluateConfig, PromoteConfig, Recipe
 from segpipe.errors import CorruptError, IncomparableError, InputError, SegpipeError
 from segpipe.leaderboard import rank
 from segpipe.promotion import Contender, Record, Rules, Verdict
-from segpipe.stages import layout, mirror, nights
+from segpipe.stages import gallery, layout, mirror, nights
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_reports
 from segpipe.types import EvalReport
@@ -110,6 +110,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         evaluations=[evaluation_uri(recipe, report) for report in candidates],
         failures=night.failures,
     )
+    gallery.show(recipe.name, verdict, candidates, config=recipe.evaluate, data=data, failures=night.failures)
     return verdict
 
 

@@ -18,7 +18,7 @@ from segpipe.config import Recipe
 from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
-from segpipe.stages import layout, mirror, nights, preflight
+from segpipe.stages import gallery, layout, mirror, nights, preflight
 from segpipe.stages.attempts import attempt_all, message_of
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_pictures
@@ -41,7 +41,8 @@ OnTraining = Callable[[str, TrainProgress], None]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrainResult:
     """What one night came to. `failures` has a message per architecture that did not make it; `did_nothing` is true
-    when every result was there already."""
+    when every result was there already. `card` is the challenger's model card, and `side_by_side` the page of all
+    models, where they could be made."""
 
     experiment: str
     dataset: IngestResult
@@ -54,6 +55,8 @@ class RetrainResult:
     mlflow_url: str | None
     pages: Mapping[str, str]
     seconds: float
+    card: str | None = None
+    side_by_side: str | None = None
 
     @property
     def is_clean(self) -> bool:
@@ -238,6 +241,15 @@ def conclude(
         evaluations=[evaluation_uri(recipe, report) for report in candidates],
         failures=failures,
     )
+    shown = gallery.show(
+        recipe.name,
+        verdict,
+        candidates,
+        config=recipe.evaluate,
+        data=night.dataset.uri,
+        failures=failures,
+        parent=night.parent,
+    )
     return RetrainResult(
         experiment=recipe.name,
         dataset=night.dataset,
@@ -250,6 +262,8 @@ def conclude(
         mlflow_url=tracking.run_url(night.parent) if night.parent else None,
         pages=pages(),
         seconds=seconds,
+        card=shown.card,
+        side_by_side=shown.side_by_side,
     )
 
 
