@@ -73,7 +73,8 @@ def make(
     folders = {report.weights_sha256: report_uri(report, config=config, to=to) for report in candidates}
     challenger = next(r for r in candidates if r.weights_sha256 == verdict.challenger.weights_sha256)
     folder = folders[challenger.weights_sha256]
-    place, own = storage.join(folder.rpartition("/")[0], _name(verdict, folders)), storage.join(folder, CARD)
+    name = _name(verdict, challenger.dataset_version, folders)
+    place, own = storage.join(layout.pages_uri(experiment), name), storage.join(folder, CARD)
     is_new = not storage.exists(place)
     if is_new:
         champion = _champion(verdict, challenger, config=config, to=to)
@@ -83,9 +84,9 @@ def make(
     return Gallery(card=card_uri, side_by_side=page_uri), is_new
 
 
-def _name(verdict: Verdict, folders: Mapping[str, str]) -> str:
+def _name(verdict: Verdict, version: str, folders: Mapping[str, str]) -> str:
     """By the evaluations and by what was decided of them."""
-    return f"side_by_side-{layout.key(*sorted(folders.values()), verdict.outcome, verdict.reason)}.html"
+    return f"{version[:12]}-{layout.key(*sorted(folders.values()), verdict.outcome, verdict.reason)}.html"
 
 
 def _champion(
