@@ -60,16 +60,17 @@ def data_of(report: EvalReport, dataset: Dataset, bundle: ModelBundle, previews:
 
 def previewed(report: EvalReport, dataset: Dataset) -> str:
     """The split whose images show what the data looks like: that of the training, where it is there."""
-    uses = _uses(report)
-    return next((n for n, use in uses.items() if use == "training" and n in dataset.manifest.splits), report.split)
+    trained_on = [name for name, use in _uses(report).items() if use.startswith("training")]
+    return next((name for name in trained_on if name in dataset.manifest.splits), report.split)
 
 
 def _uses(report: EvalReport) -> dict[str, str]:
     """What each split was used for, as far as the run's config tells."""
     path = storage.join(_run_uri(report), layout.RUN_CONFIG)
     told = storage.read_json(path).get("train", {}) if storage.exists(path) else {}
-    named = {told.get("train_split"): "training", told.get("validation_split"): "validation"}
-    return {name: use for name, use in {**named, report.split: "the scores of this card"}.items() if name}
+    uses = {told.get("train_split"): "training", told.get("validation_split"): "validation"}
+    known = {str(name): use for name, use in uses.items() if name}
+    return {**known, report.split: ", ".join(filter(None, (known.get(report.split), "the scores of this card")))}
 
 
 def _shares(class_pixels: Sequence[int]) -> tuple[float, ...]:

@@ -113,3 +113,41 @@ def test_even_of_noise_a_card_can_be_mailed() -> None:
     against = replace(facts.against, improved=with_champion, harmed=with_champion)
     data = replace(facts.data, previews=three + three)
     assert len(render_card(replace(facts, against=against, data=data)).encode()) <= MOST_BYTES
+
+
+def test_what_stands_out_is_said_in_words(facts: CardFacts, page: Page) -> None:
+    best, worst = "road", HOSTILE
+    assert facts.report.per_class[best]["iou"] is not None
+    assert f"weakest at {worst}" in page.text or f"Best at {worst}" in page.text
+    blank = {name: {**scores, "iou": 0.0} for name, scores in facts.report.per_class.items()}
+    nothing = replace(facts, report=replace(facts.report, per_class=blank))
+    assert "it has learnt nothing that counts here" in check_page(render_card(nothing)).text
+
+
+def test_a_split_that_chose_the_weights_is_no_test(facts: CardFacts) -> None:
+    told = "had a part in the training"
+    assert told not in render_card(facts)
+    splits = tuple(replace(split, use="validation, the scores of this card") for split in facts.data.splits)
+    assert told in render_card(replace(facts, data=replace(facts.data, splits=splits)))
+
+
+def test_of_many_classes_the_first_are_seen_and_the_rest_unfolds() -> None:
+    from segpipe.report.card.page import MOST_CLASSES
+
+    many = MOST_CLASSES + 5
+    report = card_facts().report
+    names = tuple(f"class {k}" for k in range(many))
+    report = replace(
+        report,
+        classes=names,
+        per_class={name: {"iou": 0.5, "pixels": 10.0} for name in names},
+        truth_counts=(10,) * many,
+        confusion=tuple(tuple(10 * (i == k) for i in range(many)) for k in range(many)),
+        details=None,
+    )
+    classes = tuple(ClassInfo(name=name, colour=(k, k, k)) for k, name in enumerate(names))
+    data = replace(card_facts().data, splits=(), previews=())
+    facts = card_facts(report=report, classes=classes, intervals=((0.4, 0.6),) * many, data=data, against=None)
+    page = check_page(render_card(facts))
+    assert "5 more classes" in page.text
+    assert "most frequent classes; all are in the report" in page.text

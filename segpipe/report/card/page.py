@@ -14,9 +14,10 @@ from segpipe.report import embedding, names
 from segpipe.report.card import charts, numbers, pictures, sentences
 from segpipe.report.card.facts import CardFacts
 from segpipe.report.pages import render
-from segpipe.types import CLASS_COUNTS, ClassInfo
+from segpipe.types import CLASS_COUNTS, ClassInfo, TrainResult
 
 MOST_BYTES = 8_000_000
+MOST_CLASSES = 30  # rows of a table that is seen at once; the rest unfolds
 MOST_CONFUSED = 24  # classes of the confusion table
 COUNTED_AS = {"pixels": "of the pixels", "objects": "objects", "segments": "segments", "keypoints": "keypoints"}
 
@@ -39,7 +40,7 @@ def _head(facts: CardFacts) -> dict[str, Any]:
         told.append(("time for an image", names.seconds(report.latency), report.timed_on))
     told += [(name, value, "") for name, value in facts.costs.items() if name in ("weights", "GFLOP for an image")]
     if facts.training is not None and facts.training.train_seconds:
-        told.append(("training", names.seconds(facts.training.train_seconds), f"{facts.training.epochs} epochs"))
+        told.append(("training", names.seconds(facts.training.train_seconds), _epochs(facts.training)))
     return {
         "title": f"{report.label} · {names.metric(report.primary)} {report.value:.3f} on {report.dataset}",
         "report": report,
@@ -76,9 +77,9 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
     confusion, is_cut = _confusion(facts)
     return {
         "score_name": names.metric(score),
-        "class_rows": rows,
+        "class_rows": rows[:MOST_CLASSES],
+        "more_class_rows": rows[MOST_CLASSES:],
         "count_names": [COUNTED_AS[name] for name in counted],
-        "has_pixels": "pixels" in counted,
         "confusion_rows": confusion,
         "confusion_columns": [row["name"] for row in confusion],
         "is_cut": is_cut,
@@ -168,7 +169,7 @@ def _training(facts: CardFacts) -> dict[str, Any]:
     ended = {"finished": "as long as was asked", "patience": "until it no longer improved"}
     why = ended.get(training.stopped, training.stopped)
     told = (
-        f"{names.count(training.steps)} steps in {training.epochs} epochs, {why}, "
+        f"{names.count(training.steps)} steps in {_epochs(training)}, {why}, "
         f"{names.seconds(training.train_seconds)} in all. The weights are those of epoch {training.best_epoch}, which "
         f"scored {training.best_value:.3f} on the validation split."
     )
@@ -177,6 +178,10 @@ def _training(facts: CardFacts) -> dict[str, Any]:
         "validation_chart": charts.validation(training),
         "training_told": told,
     }
+
+
+def _epochs(training: TrainResult) -> str:
+    return f"{training.epochs} epoch{'s' * (training.epochs != 1)}"
 
 
 def _data(facts: CardFacts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from segpipe.report.card.numbers import Calibration
 from segpipe.report.names import metric, percent
 from segpipe.types import CLASS_COUNTS, EvalReport
 
+NOTHING = 0.005  # a best class below this is none
 CALIBRATED = 0.02  # how far mean confidence and share of right pixels may lie apart
 CONFUSED = 0.05  # share of a class's pixels that must be taken for another one to be worth a sentence
 FEW_IMAGES, FEW_GROUPS = 50, 10
@@ -28,7 +29,9 @@ def glance(facts: CardFacts, sure: Calibration | None) -> Iterator[str]:
     report, name = facts.report, class_score(facts.report)
     found = {each: report.per_class[each].get(name) for each in report.classes}
     scored = sorted(((value, each) for each, value in found.items() if value is not None), reverse=True)
-    if len(scored) > 1:
+    if scored and scored[0][0] < NOTHING:
+        yield "No class is found: it has learnt nothing that counts here."
+    elif len(scored) > 1 and scored[0][0] > scored[-1][0]:
         (best, first), (worst, last) = scored[0], scored[-1]
         yield f"Best at {first} ({best:.2f}), weakest at {last} ({worst:.2f})."
     mistakes = list(confusions(report))
@@ -63,6 +66,9 @@ def limits(facts: CardFacts) -> Iterator[str]:
         f"All scores are of the {report.num_samples} images of the split {report.split} of {report.dataset}. Of other "
         "cameras, places, seasons or annotators they say nothing."
     )
+    use = next((split.use for split in data.splits if split.name == report.split), "")
+    if "validation" in use or "training" in use:
+        yield f"The split {report.split} had a part in the training ({use}): the scores flatter the model."
     groups = len(set(report.groups))
     if report.resampled == "images" and groups < report.num_samples:
         yield (
