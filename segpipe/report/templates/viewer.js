@@ -100,7 +100,7 @@
     $("layer-a").replaceChildren(a);
     $("layer-b").replaceChildren(b);
     stage.style.aspectRatio = `${image.width} / ${image.height}`;
-    stage.style.width = `min(100%, calc(78vh * ${image.width / image.height}))`;
+    stage.style.width = `min(100%, calc(66vh * ${image.width / image.height}))`;
     $("tag-a").textContent = `A ${choices[state.a]}${score(image, state.a)}`;
     $("tag-b").textContent = `B ${choices[state.b]}${score(image, state.b)}`;
     $("side-a").value = state.a;
