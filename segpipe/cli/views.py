@@ -91,7 +91,7 @@ def evaluated(console: Console, report: EvalReport, *, place: str) -> None:
     names = list(report.per_class[report.classes[0]])
     rows = [(name, *(_cell(each, report.per_class[name].get(each)) for each in names)) for name in report.classes]
     table(console, "By class", ("class", *names), rows)
-    say(console, f"report, model card and pictures: {place}")
+    say(console, f"model card, report and pictures: {place}")
 
 
 def board(console: Console, rows: Sequence[BoardRow]) -> None:
