@@ -41,6 +41,17 @@ soak: install ## every trial of the rows A, C and E of the goal sheet, with thei
 learn: install ## each architecture learns eight images by heart, and compiled says the same (about 25 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n 2 --timeout 1200 --learn tests/learn
 
+.cache/browser/installed: | .boot/bin/uv
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .cache/browser
+	$(UV) pip install --quiet --python .cache/browser/bin/python 'playwright>=1.50'
+	touch $@
+
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+browser: install .cache/browser/installed ## opens model cards and comparison pages in headless Chromium and uses them (a minute; takes a Chromium on PATH, or brings one)
+	$(if $(CHROMIUM),,.cache/browser/bin/playwright install chromium)
+	$(BIN)/python -m tests.browser.pages .cache/browser/pages
+	.cache/browser/bin/python tests/browser/look.py .cache/browser/pages $(CHROMIUM)
+
 check: install ## lint, format, strict types, walls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -107,4 +118,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak learn check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-loss bench-data lock clean clean-results
+.PHONY: help install demo test soak learn browser check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-loss bench-data lock clean clean-results

@@ -17,7 +17,7 @@ from segpipe.evaluate import Share, one_thread, open_share
 from segpipe.metrics import first_maximum
 from segpipe.predictions import LabelMap
 from segpipe.tasks import TaskOps
-from segpipe.tasks.views import label_maps, probabilities, refined
+from segpipe.tasks.views import Looked, label_maps, probabilities, refined
 from segpipe.types import CrfSettings
 
 
@@ -34,7 +34,7 @@ def count_crfs(
 
     @torch.inference_mode()
     def refine(batch: Batch, given_NKHW: Tensor, crf: CrfSettings | None) -> list[LabelMap]:
-        return label_maps(first_maximum(given_NKHW if crf is None else refined(batch, given_NKHW, crf)))
+        return label_maps(Looked(first_maximum(given_NKHW if crf is None else refined(batch, given_NKHW, crf))))
 
     # The number of threads of an operation is one of the thread that calls it.
     with one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -20,13 +20,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from segpipe import masks
 from segpipe.checkpoint import load_bundle, load_model
 from segpipe.data.annotated import annotated
 from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import decode
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
-from segpipe.predictions import Prediction
+from segpipe.predictions import LabelMap, Prediction, shrunk
 from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
@@ -52,11 +53,13 @@ class Share:
 class Counted:
     """What one share comes to: the task's meter, kept predictions by sample id, and how long it took.
 
-    `latencies` are the seconds that an image of each batch took to be predicted, on the machine `timed_on`.
+    `latencies` are the seconds that an image of each batch took to be predicted, on the machine `timed_on`. `small` are
+    the label maps of all its images, where the task makes such, as PNG by sample id, for the pages that a person reads.
     """
 
     meter: Any
     predictions: dict[str, Prediction]
+    small: dict[str, bytes]
     parameters: int
     seconds: float
     latencies: tuple[float, ...]
@@ -72,10 +75,11 @@ def count(
     *,
     keep: Collection[str] = (),
     latencies: list[float] | None = None,
+    small: dict[str, bytes] | None = None,
 ) -> tuple[Any, dict[str, Prediction]]:
     """The task's meter after every batch, and the predictions of the samples in `keep`.
 
-    `latencies` gets the seconds that an image of each batch took to be predicted.
+    `latencies` gets the seconds that an image of each batch took to be predicted, `small` what `Counted` has.
     """
     meter = ops.meter()
     kept: dict[str, Prediction] = {}
@@ -85,20 +89,31 @@ def count(
         if latencies is not None:  # predictions lie on the CPU, so that no kernel of theirs is still at work
             latencies.append((time.perf_counter() - started) / len(predictions))
         ops.measure(meter, predictions, batch)
+        if small is not None:
+            small |= _small(batch.sample_ids, predictions)
         kept |= {name: found for name, found in zip(batch.sample_ids, predictions, strict=True) if name in keep}
     return meter, kept
+
+
+def _small(sample_ids: Sequence[str], predictions: Sequence[Prediction]) -> Iterator[tuple[str, bytes]]:
+    """The label maps among the predictions, as large as a page shows them."""
+    for name, found in zip(sample_ids, predictions, strict=True):
+        if isinstance(found, LabelMap):
+            ids_hw = shrunk(found.ids_HW)
+            yield name, masks.encode_png(ids_hw.astype("uint8" if ids_hw.itemsize == 1 else "uint16"), quickly=True)
 
 
 def evaluate_share(share: Share) -> Counted:
     """Counts one share on this machine's accelerator, or in one thread of its CPU."""
     started = time.perf_counter()
     model, bundle, ops, batches = open_share(share)
-    latencies = list[float]()
+    latencies, small = list[float](), dict[str, bytes]()
     with one_thread():
-        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep), latencies=latencies)
+        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep), latencies=latencies, small=small)
     return Counted(
         meter=meter,
         predictions=kept,
+        small=small,
         parameters=sum(p.numel() for p in model.parameters()),
         seconds=time.perf_counter() - started,
         latencies=tuple(latencies),

@@ -20,6 +20,37 @@ from segpipe.types import Segment
 
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
+# A probability p is level floor((logit(p) + 8) * 16), cut to 0..255: near 0 and 1, where most lie, steps are finest.
+LEVELS, LOGITS = 256, 8.0
+GRID_PIXELS = 4096
+SMALL_SIDE = 360
+
+
+def grid(height: int, width: int) -> tuple[Integers, Integers]:
+    """The pixels of an image at which probabilities are kept: rows (h, 1) and columns (1, w), evenly spread, h * w at
+    most `GRID_PIXELS`."""
+    step = max(1, int(np.ceil(np.sqrt(height * width / GRID_PIXELS))))
+    rows, columns = np.arange(step // 2, height, step), np.arange(step // 2, width, step)
+    return rows[:, None], columns[None, :]
+
+
+def shrunk(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An image or a map (H, W, ...) as pages show it: at most `SMALL_SIDE` either way, by picking pixels, evenly
+    spread. Maps of one image stay aligned, and no ids are mixed."""
+    factor = min(1.0, SMALL_SIDE / max(pixels.shape[:2]))
+    rows, columns = (
+        ((np.arange(n) + 0.5) * side / n).astype(np.int64)
+        for side in pixels.shape[:2]
+        for n in [max(1, round(side * factor))]
+    )
+    picked: npt.NDArray[Any] = pixels[rows[:, None], columns]
+    return picked
+
+
+def level_probabilities() -> Floats:
+    """The probability in the middle of each level, (LEVELS,) float64."""
+    logits: Floats = (np.arange(LEVELS) + 0.5) * (2 * LOGITS / LEVELS) - LOGITS
+    return 1 / (1 + np.exp(-logits))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -27,11 +58,13 @@ class LabelMap:
     """A class for every pixel: `ids_HW` class ids, uint8 (or int32 where K > 255); in a truth also the ignored id.
 
     `uncertainty_HW` float32 in 0..0.25 is of a model that was asked several times, with dropout on: the variance of
-    each class's probability, the mean over the classes.
+    each class's probability, the mean over the classes. `levels_KP` uint8 are the levels (`LEVELS`) of each class's
+    probability at the P pixels of `grid`, row by row; of a model that gives such.
     """
 
     ids_HW: Integers
     uncertainty_HW: Floats | None = None
+    levels_KP: Integers | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

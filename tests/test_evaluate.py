@@ -86,7 +86,10 @@ def timed_as(report: EvalReport, other: EvalReport) -> EvalReport:
 
 def test_an_image_takes_as_long_as_the_median_batch(share: Share) -> None:
     counted = count(share, 2)
-    assert all(len(part.meter.per_sample) / 2 <= len(part.latencies) < len(part.meter.per_sample) for part in counted)
+    assert all(
+        len(part.meter.pixels.per_sample) / 2 <= len(part.latencies) < len(part.meter.pixels.per_sample)
+        for part in counted
+    )
     assert all(0 < sum(part.latencies) < part.seconds for part in counted)
     report = report_of([replace(counted[0], latencies=(0.5, 9.0)), replace(counted[1], latencies=(0.25,))], share)
     assert (report.latency, report.timed_on) == (0.5, "one thread of a CPU")
@@ -103,7 +106,7 @@ def test_any_number_of_workers_gives_the_same_report(share: Share, alone: EvalRe
     counted = count(share, world_size)
     for order in (counted, counted[::-1]):
         assert timed_as(report_of(order, share), alone) == alone
-    found = [sample_id for part in counted for sample_id in part.meter.per_sample]
+    found = [sample_id for part in counted for sample_id in part.meter.pixels.per_sample]
     assert sorted(found) == open_dataset(share.data).sample_ids("test")
 
 
@@ -151,7 +154,7 @@ def test_so_it_does_for_a_model_with_a_crf(folder: Path, share: Share, alone: Ev
     # The search, on a model without one, counts the very same.
     progress: list[tuple[int, int]] = []
     _, meters = count_crfs(share, [crf, CrfSettings()], threads=2, on_progress=lambda *at: progress.append(at))
-    counted = [tuple(map(tuple, meter.confusion.tolist())) for meter in meters]
+    counted = [tuple(map(tuple, meter.pixels.confusion.tolist())) for meter in meters]
     assert counted[:2] == [alone.confusion, refined.confusion]
     assert counted[2] not in counted[:2]
     assert progress[0][0] == 0

@@ -91,7 +91,7 @@ def evaluated(console: Console, report: EvalReport, *, place: str) -> None:
     names = list(report.per_class[report.classes[0]])
     rows = [(name, *(_cell(each, report.per_class[name].get(each)) for each in names)) for name in report.classes]
     table(console, "By class", ("class", *names), rows)
-    say(console, f"report and pictures: {place}")
+    say(console, f"model card, report and pictures: {place}")
 
 
 def board(console: Console, rows: Sequence[BoardRow]) -> None:
@@ -151,6 +151,8 @@ def retrained(console: Console, result: RetrainResult) -> None:
         say(console, "nothing had changed, so nothing was done: same data, recipe and code as last time")
     if result.refused_since is not None:
         say(console, f"refused since {result.refused_since[:16]} UTC, and until something changes", "red")
+    if result.side_by_side is not None:
+        say(console, f"all models side by side {result.side_by_side}\nmodel card of the challenger {result.card}")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")
 
 

@@ -19,9 +19,9 @@ BITMAP_START = b"BM"
 _BITMAP_MODES = ("1", "L", "P", "RGB")
 
 
-def encode_png(pixels: npt.NDArray[Any]) -> bytes:
-    """uint8 (H, W, 3) as RGB, uint8 or uint16 (H, W) as grey."""
-    return _png(Image.fromarray(pixels))
+def encode_png(pixels: npt.NDArray[Any], *, quickly: bool = False) -> bytes:
+    """uint8 (H, W, 3) as RGB, uint8 or uint16 (H, W) as grey; `quickly` in a quarter of the time, somewhat larger."""
+    return _png(Image.fromarray(pixels), compress_level=1 if quickly else 6)
 
 
 def png_of_bitmap(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -44,7 +44,7 @@ def png_of_bitmap(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> by
     return _png(image)
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, compress_level: int = 6) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "PNG")
+    image.save(stream, "PNG", compress_level=compress_level)
     return stream.getvalue()

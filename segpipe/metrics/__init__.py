@@ -7,6 +7,7 @@ from segpipe.metrics.bootstrap import dataset_miou, interval, mean_ratio, resamp
 from segpipe.metrics.bootstrap_ap import ApEvidence, ap_interval, mean_ap, resampled_ap
 from segpipe.metrics.boundary import boundary_iou, mask_boundary
 from segpipe.metrics.cityscapes import cityscapes_average_precision
+from segpipe.metrics.close_look import CloseLook
 from segpipe.metrics.coco import coco_average_precision
 from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
@@ -19,6 +20,7 @@ from segpipe.metrics.voc import voc_average_precision
 
 __all__ = [
     "ApEvidence",
+    "CloseLook",
     "ConfusionMeter",
     "DetectionMeter",
     "KeypointMeter",

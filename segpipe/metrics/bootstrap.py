@@ -62,7 +62,14 @@ def resampled_scores(
     seed: int,
 ) -> npt.NDArray[np.float64]:
     """The score (R,) of each resample of `checked` counts, nan where it is undefined. The rest is as of `interval`."""
-    return statistic(_resample(_group_sums(table, groups), resamples, seed))
+    return statistic(resampled_sums(table, groups=groups, resamples=resamples, seed=seed))
+
+
+def resampled_sums(
+    table: npt.NDArray[Any], *, groups: Sequence[Hashable] | None, resamples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """The counts (R, K, C) of each resample of `checked` ones, of which any score can be made."""
+    return _resample(_group_sums(table, groups), resamples, seed)
 
 
 def check_draws(resamples: int, level: float) -> None:

@@ -3,7 +3,7 @@
 Below `gate.py`. A report holds what was counted in each image; its score follows from that, and so does the score that
 any resample of its images would have had. Both models are resampled alike (`metrics/paired.py`).
 
-Letter legend: n images, K classes, C counts of a class in an image, D detections.
+Letter legend: n images, K classes, C counts of a class in an image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.metrics import (
-    ApEvidence,
     dataset_miou,
     dataset_pq,
     mean_ap,
@@ -25,15 +24,15 @@ from segpipe.metrics import (
     paired_bootstrap_ap,
     resampling_unit,
 )
+from segpipe.metrics.evidence import DETECTIONS, KEYPOINTS, PIXELS, SEGMENTS, ap_evidence, sample_counts
 from segpipe.types import EvalReport
 
 # What the numbers of an image are called -> what is made of their sums. Those of what detects are its detections.
 STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], npt.NDArray[np.float64]]] = {
-    ("intersection", "truth", "predicted"): dataset_miou,
-    ("iou", "true_positives", "false_positives", "false_negatives"): dataset_pq,
-    ("correct", "labelled"): mean_ratio,
+    PIXELS: dataset_miou,
+    SEGMENTS: dataset_pq,
+    KEYPOINTS: mean_ratio,
 }
-DETECTIONS = ("truths",)
 # Which of these numbers say, added up, how much of a class an image holds in truth: no model changes that.
 TRUTHS = {DETECTIONS: (0,), **dict(zip(STATISTICS, ((1,), (1, 3), (1,)), strict=True))}
 # The score of a class in `per_class`; keypoints have it under the name of their primary one.
@@ -95,11 +94,11 @@ def compare(challenger: EvalReport, champion: EvalReport) -> Comparison:
     drawn: dict[str, Any] = {"groups": champion.groups if unit == "groups" else None}
     if champion.count_names == DETECTIONS:
         drawn["resamples"] = AP_RESAMPLES
-        found = paired_bootstrap_ap(_detected(champion), _detected(challenger), **drawn)
+        found = paired_bootstrap_ap(ap_evidence(champion), ap_evidence(challenger), **drawn)
     else:
         drawn["resamples"] = RESAMPLES
         statistic = STATISTICS[champion.count_names]
-        found = paired_bootstrap(_counts(champion), _counts(challenger), statistic=statistic, **drawn)
+        found = paired_bootstrap(sample_counts(champion), sample_counts(challenger), statistic=statistic, **drawn)
     return Comparison(**found, resamples=drawn["resamples"], resampled=unit)
 
 
@@ -111,7 +110,7 @@ def evidence_faults(report: EvalReport) -> Iterator[str]:
         yield f"{said} counts {', '.join(report.count_names) or 'nothing'} in each image, of which no score is made"
         return
     try:
-        counts_nKC, images = _counts(report), len(report.detections)
+        counts_nKC, images = sample_counts(report), len(report.detections)
         if counts_nKC.shape != expected or not np.isfinite(counts_nKC).all():
             yield f"{said} holds counts of shape {counts_nKC.shape}, expected finite ones of {expected}"
         elif len(report.groups) != expected[0]:
@@ -136,7 +135,7 @@ def evidence_unlike(challenger: EvalReport, champion: EvalReport) -> Iterator[st
         )
         return
     columns = list(TRUTHS[theirs])
-    ours_nK, theirs_nK = (_counts(report)[..., columns].sum(axis=2) for report in (challenger, champion))
+    ours_nK, theirs_nK = (sample_counts(report)[..., columns].sum(axis=2) for report in (challenger, champion))
     odd = np.argwhere(ours_nK != theirs_nK)
     if odd.size:
         image, of_class = odd[0]
@@ -149,22 +148,5 @@ def evidence_unlike(challenger: EvalReport, champion: EvalReport) -> Iterator[st
 def _value(report: EvalReport, counts_nKC: npt.NDArray[np.float64]) -> float:
     """The primary metric, from the evidence alone."""
     if report.count_names == DETECTIONS:
-        return mean_ap(_detected(report))
+        return mean_ap(ap_evidence(report))
     return float(STATISTICS[report.count_names](counts_nKC.sum(axis=0)[None])[0])
-
-
-def _counts(report: EvalReport) -> npt.NDArray[np.float64]:
-    return np.asarray(report.sample_counts, dtype=np.float64)
-
-
-def _detected(report: EvalReport) -> ApEvidence:
-    images_D = np.repeat(np.arange(len(report.detections)), [len(found) for found in report.detections])
-    rows = np.array([each for found in report.detections for each in found], dtype=np.float64).reshape(-1, 4)
-    return ApEvidence(
-        images_D=images_D,
-        classes_D=rows[:, 0].astype(np.int64),
-        scores_D=rows[:, 1],
-        matched_D=rows[:, 2].astype(np.uint16),
-        ignored_D=rows[:, 3].astype(np.uint16),
-        truths_nK=_counts(report)[..., 0].astype(np.int64),
-    )

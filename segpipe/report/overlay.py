@@ -67,7 +67,7 @@ def draw(
         panels.insert(
             1, ("truth", hatch(colours[np.where(labels_hw == ignore_index, 0, labels_hw)], labels_hw, ignore_index))
         )
-        panels.append((f"errors: {share}", _errors(shown, prediction_hw, labels_hw, ignore_index)))
+        panels.append((f"errors: {share}", error_map(shown, prediction_hw, labels_hw, ignore_index)))
         panels[2] = ("prediction (IoU of each class below)", panels[2][1])
         extra = [("wrong", WRONG)] + ([("not labelled", None)] if num_valid < labels_HW.size else [])
     if uncertainty_HW is not None:
@@ -91,7 +91,7 @@ def _check(
             raise InputError(f"{title}: {what} holds {bad}; expected class ids 0 to {num_classes - 1}")
 
 
-def _errors(shown: Image.Image, prediction_hw: Labels, labels_hw: Labels, ignore_index: int) -> Pixels:
+def error_map(shown: Image.Image, prediction_hw: Labels, labels_hw: Labels, ignore_index: int) -> Pixels:
     """The photograph in pale grey, wrong pixels in red."""
     grey_hw3 = np.asarray(shown.convert("L").convert("RGB"), dtype=np.float32)
     wrong_hw = (prediction_hw != labels_hw) & (labels_hw != ignore_index)

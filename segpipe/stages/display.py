@@ -60,6 +60,7 @@ def show_architecture(
     *,
     night: tracking.RunRef,
     data: str,
+    card: bytes | None,
 ) -> None:
     """Everything about one trained and evaluated architecture; what live logging missed is filled in."""
     version = result.dataset_version
@@ -74,6 +75,7 @@ def show_architecture(
         report_json=json.dumps(reports.to_plain(report), sort_keys=True).encode(),
         recipe_text=recipe.to_yaml(),
         pictures=[(name.removesuffix(".png"), picture) for name, picture in pictures],
+        card=card,
     )
     if not tracking.has_model(child, result.weights_sha256):
         bundle = checkpoint.load_bundle(result.model_uri)
@@ -95,7 +97,7 @@ def show_board(
     best = board[0]
     tracking.describe(
         night,
-        section=_night_note(verdict, board, [_linked(night, verdict, *entry) for entry in versions.items()]),
+        section=_night_note(night, verdict, board, [_linked(night, verdict, *entry) for entry in versions.items()]),
         metrics={tracking.evaluation_metric(best.split, best.primary): best.value},
         tags={"outcome": verdict.outcome, "best": best.label},
     )
@@ -146,13 +148,17 @@ def _linked(night: tracking.RunRef, verdict: promotion.Verdict, alias: str, vers
     return f"{alias}: [version {version}]({url})" if url else f"{alias}: version {version}"
 
 
-def _night_note(verdict: promotion.Verdict, board: Sequence[BoardRow], registered: Sequence[str]) -> str:
+def _night_note(
+    night: tracking.RunRef, verdict: promotion.Verdict, board: Sequence[BoardRow], registered: Sequence[str]
+) -> str:
     """The night as markdown: the verdict, then the board."""
     best = board[0]
     table = tracking.markdown_table(
         ["model", best.primary, "95 % interval", "parameters"],
         [(row.label, row.value, f"{row.low:.4f} to {row.high:.4f}", f"{row.parameters / 1e6:.1f} M") for row in board],
     )
+    url = tracking.artifact_url(night, tracking.SIDE_BY_SIDE)
+    page = f"[`{tracking.SIDE_BY_SIDE}`]({url})" if url else f"`{tracking.SIDE_BY_SIDE}` among the artifacts"
     lines = [
         "## The night",
         "",
@@ -161,5 +167,7 @@ def _night_note(verdict: promotion.Verdict, board: Sequence[BoardRow], registere
         f"Scored on the split `{best.split}`, protocol `{best.protocol}`. Registered as {'; '.join(registered)}.",
         "",
         *table,
+        "",
+        f"The same image under any two of these models, and all scores side by side: {page}.",
     ]
     return "\n".join(lines)

@@ -50,6 +50,7 @@ def combine(
         label=run.label,
         cpus=min(1.0, cpus),
         runtime=runtime,
+        with_card=False,
     )
     storage.delete_tree(scores_uri)  # a report of another split than the board's is for nobody to find
     return TrainResult(

@@ -15,7 +15,7 @@ from segpipe.errors import ConflictError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
 from segpipe.report import pictures
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import at_work, datasets, layout
+from segpipe.stages import at_work, card, datasets, layout, small_maps
 from segpipe.stages.evaluations import REPORT, finished_report, load_report
 from segpipe.tasks import TaskOps
 from segpipe.types import EvalReport
@@ -33,11 +33,13 @@ def evaluate(
     label: str,
     cpus: float = 1,
     runtime: Literal["ray", "local"] = "ray",
+    with_card: bool = True,
 ) -> EvalReport:
     """Scores a model bundle on one split, by `config.workers` Ray tasks of one thread or in this process.
 
     A task asks Ray for `cpus`: beside trainings that take a part of a core, a whole one is not free until they end.
-    Writes `<to>/<version>/<label>-<key>/report.json` last, with PNG pictures of `config.pictures` samples beside it.
+    Writes `<to>/<version>/<label>-<key>/report.json` last, with PNG pictures of `config.pictures` samples beside it,
+    the small maps of all samples, and, unless nobody will read it, the model card.
     """
     model_uri, data = layout.absolute(model_uri), datasets.found(data)
     bundle, dataset = checkpoint.load_bundle(model_uri), open_dataset(data, version=version)
@@ -67,6 +69,10 @@ def evaluate(
         ops = task_of(bundle, dataset.manifest, origin=model_uri)
         for sample_id, picture in _pictures(dataset, ops, counted, config):
             storage.write_once(storage.join(folder, "pictures", f"{_file_name(sample_id)}.png"), picture)
+        small = {sample_id: png for part in counted for sample_id, png in part.small.items()}
+        small_maps.write(folder, small, report.sample_ids)
+        if with_card:
+            card.write(report, folder, data=data)
     try:
         storage.write_json_once(storage.join(folder, REPORT), reports.to_plain(report))
     except ConflictError:

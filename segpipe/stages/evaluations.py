@@ -1,4 +1,4 @@
-"""What an evaluation left in its folder: `report.json`, and pictures beside it. Written by `evaluate.py`, read here.
+"""What an evaluation left in its folder: `report.json`, card and pictures. Written by `evaluate.py`, read here.
 
 Imports nothing heavy: a board must not wait for torch.
 """
@@ -12,7 +12,7 @@ from segpipe.errors import CorruptError, InputError
 from segpipe.types import EvalReport
 
 _log = logging.getLogger(__name__)
-REPORT = "report.json"
+REPORT, CARD = "report.json", "card.html"
 
 
 def load_report(folder: str) -> EvalReport:
@@ -52,6 +52,12 @@ def load_pictures(folder: str, *, at_most: int | None = None) -> list[tuple[str,
     pictures = storage.join(folder, "pictures")
     names = storage.list_names(pictures, suffix=".png")[:at_most]
     return [(name, storage.read_bytes(storage.join(pictures, name))) for name in names]
+
+
+def load_card(folder: str) -> bytes | None:
+    """The model card of an evaluation folder; None where none could be made."""
+    path = storage.join(folder, CARD)
+    return storage.read_bytes(path) if storage.exists(path) else None
 
 
 def _read_report(folder: str) -> EvalReport:

@@ -2,10 +2,11 @@
 
 <home>/datasets/<dataset>/                            Parquet shards, manifests, the log of versions
 <home>/runs/<experiment>/<label>-<run key>/           checkpoints, model bundle, train.json
-<home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, pictures
+<home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, card.html, pictures, small maps
 <home>/crf/<version>/<label>-<key>/search.json        searches of a CRF's parameters
 <home>/ledger/<experiment>/                           who is champion: one record a decision
 <home>/nights/<experiment>/                           what each retrain came to: one record a night
+<home>/pages/<experiment>/<version>-<key>.html        all models of a night side by side
 <home>/pending/<experiment>/                          what MLflow was not shown yet: one record a run or verdict
 <home>/cache/                                         copies of remote shards (storage/cache.py)
 <home>/mlflow.db, mlartifacts/, prefect/              the embedded MLflow and Prefect
@@ -18,6 +19,9 @@ import os
 from pathlib import Path
 
 from segpipe import storage
+
+# What a run's folder holds besides its model: which run it is, and how its training went.
+RUN_CONFIG, RUN_RESULT = "run.json", "train.json"
 
 
 def home() -> str:
@@ -59,6 +63,10 @@ def ledger_uri(experiment: str) -> str:
 
 def nights_uri(experiment: str) -> str:
     return storage.join(home(), "nights", experiment)
+
+
+def pages_uri(experiment: str) -> str:
+    return storage.join(home(), "pages", experiment)
 
 
 def pending_uri(experiment: str) -> str:

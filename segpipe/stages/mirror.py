@@ -21,7 +21,7 @@ from segpipe.leaderboard import BoardRow
 from segpipe.promotion.gate import contender
 from segpipe.stages import display, layout, pending, registration
 from segpipe.stages.evaluate import evaluation_uri
-from segpipe.stages.evaluations import load_pictures, load_report
+from segpipe.stages.evaluations import load_card, load_pictures, load_report
 from segpipe.types import EvalReport, TrainResult
 from segpipe.version import code_version
 
@@ -114,7 +114,8 @@ def show_run(
         later()
         return
     with giving_way(f"the evaluation of {run.label}", later=later):
-        display.show_architecture(recipe, run, result, report, pictures, night=parent, data=data)
+        card = load_card(evaluation_uri(recipe, report))
+        display.show_architecture(recipe, run, result, report, pictures, night=parent, data=data, card=card)
 
 
 def show_failure(run: RunConfig, *, parent: tracking.RunRef | None, version: str) -> None:
@@ -163,6 +164,26 @@ def registered_bundle(experiment: str, report: EvalReport) -> Iterator[tuple[Pat
             return
         with registration.local_bundle(report.checkpoint) as bundle:
             yield bundle, "run"
+
+
+def show_pages(
+    experiment: str,
+    verdict: promotion.Verdict,
+    *,
+    card: bytes | None,
+    side_by_side: bytes | None,
+    parent: tracking.RunRef | None,
+) -> None:
+    """The challenger's card as the verdict has it, beside the run of its version, and the page of all models beside the
+    night's. Not caught up when MLflow is down: both lie in the home."""
+    with giving_way(f"the pages of {experiment}"):
+        tracking.reachable(uri())
+        version = tracking.registered_version(uri(), experiment, verdict.challenger.weights_sha256)
+        run = None if version is None else tracking.version_run(uri(), experiment, version)
+        if card is not None and run is not None:
+            tracking.record_page(run, tracking.CARD, card)
+        if side_by_side is not None and parent is not None and parent.exists:
+            tracking.record_page(parent, tracking.SIDE_BY_SIDE, side_by_side)
 
 
 def reconcile(experiment: str) -> None:
@@ -229,7 +250,8 @@ def _show_pending_run(record: pending.PendingRun) -> None:
     night = display.open_night(uri(), recipe, key=record.parent_key, code=result.code_version, **where)
     display.show_question(night, recipe, **where)
     report, pictures = load_report(record.evaluation_uri), load_pictures(record.evaluation_uri)
-    display.show_architecture(recipe, run, result, report, pictures, night=night, data=record.data)
+    card = load_card(record.evaluation_uri)
+    display.show_architecture(recipe, run, result, report, pictures, night=night, data=record.data, card=card)
     tracking.finish(night, failed=False)
 
 

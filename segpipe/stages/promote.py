@@ -14,7 +14,7 @@ from segpipe.config import EvaluateConfig, PromoteConfig, Recipe
 from segpipe.errors import CorruptError, IncomparableError, InputError, SegpipeError
 from segpipe.leaderboard import rank
 from segpipe.promotion import Contender, Proof, Record, Rules, Verdict
-from segpipe.stages import datasets, layout, mirror, nights
+from segpipe.stages import datasets, gallery, layout, mirror, nights
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_reports
 from segpipe.stages.proofs import prover
@@ -132,6 +132,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         evaluations=[evaluation_uri(recipe, report) for report in candidates],
         failures=night.failures,
     )
+    gallery.show(recipe.name, verdict, candidates, config=recipe.evaluate, data=data, failures=night.failures)
     return verdict
 
 

@@ -18,7 +18,7 @@ from segpipe.config import Recipe, RunConfig
 from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
-from segpipe.stages import layout, mirror, nights, preflight
+from segpipe.stages import gallery, layout, mirror, nights, preflight
 from segpipe.stages.attempts import attempt_all, message_of
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_pictures
@@ -42,7 +42,8 @@ OnTraining = Callable[[str, TrainProgress], None]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrainResult:
     """What one night came to. `failures` has a message per architecture that did not make it; `did_nothing` is true
-    when every result was there already."""
+    when every result was there already. `card` is the challenger's model card, and `side_by_side` the page of all
+    models, where they could be made."""
 
     experiment: str
     dataset: IngestResult
@@ -55,6 +56,8 @@ class RetrainResult:
     mlflow_url: str | None
     pages: Mapping[str, str]
     seconds: float
+    card: str | None = None
+    side_by_side: str | None = None
 
     @property
     def is_clean(self) -> bool:
@@ -249,6 +252,15 @@ def conclude(
         evaluations=[evaluation_uri(recipe, report) for report in candidates],
         failures=failures,
     )
+    shown = gallery.show(
+        recipe.name,
+        verdict,
+        candidates,
+        config=recipe.evaluate,
+        data=night.dataset.uri,
+        failures=failures,
+        parent=night.parent,
+    )
     return RetrainResult(
         experiment=recipe.name,
         dataset=night.dataset,
@@ -261,6 +273,8 @@ def conclude(
         mlflow_url=tracking.run_url(night.parent) if night.parent else None,
         pages=pages(),
         seconds=seconds,
+        card=shown.card,
+        side_by_side=shown.side_by_side,
     )
 
 

@@ -25,7 +25,8 @@ from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
 Live = AbstractContextManager[MetricSink | None]
-CONFIG, DATA, RESULT, DRIVERS = "run.json", "data.json", "train.json", "drivers"
+CONFIG, RESULT = layout.RUN_CONFIG, layout.RUN_RESULT
+DATA, DRIVERS = "data.json", "drivers"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,8 @@ from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch
 from segpipe.errors import InputError
 from segpipe.losses import enet_weights, median_frequency_weights
-from segpipe.metrics import ConfusionMeter, interval, semantic_scores
+from segpipe.metrics import CloseLook, ConfusionMeter, interval, semantic_scores
+from segpipe.metrics.close_look import SIZE_EDGES
 from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import queries
@@ -27,7 +28,19 @@ from segpipe.tasks.headline import headline
 from segpipe.tasks.pixel_losses import pixel_losses
 from segpipe.tasks.refusals import ignored_by_loss, labels_of
 from segpipe.tasks.views import label_maps, look
-from segpipe.types import Annotation, ClassInfo, ModelBundle, Sample, Split
+from segpipe.types import Annotation, ClassInfo, ModelBundle, PixelDetails, Sample, Split
+
+
+class SemanticMeter:
+    """What decides a score, and what a model card tells beside it; meters of parts of a split merge in any order."""
+
+    def __init__(self, num_classes: int, ignore_index: int) -> None:
+        self.pixels = ConfusionMeter(num_classes, ignore_index)
+        self.closely = CloseLook(num_classes, ignore_index)
+
+    def merge(self, other: SemanticMeter) -> None:
+        self.pixels.merge(other.pixels)
+        self.closely.merge(other.closely)
 
 
 class SemanticOps:
@@ -121,28 +134,31 @@ class SemanticOps:
     def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
         """Class ids of every pixel, a map an image, of all the views that `bundle.inference` asks for; where these are
         samples, too, with how unsure the model is."""
-        return label_maps(*look(model, batch, bundle))
+        return label_maps(look(model, batch, bundle))
 
     def truth(self, sample: Sample) -> LabelMap | None:
         return None if sample.label_map is None else LabelMap(ids_HW=masks.read_map(sample.label_map, sample))
 
-    def meter(self) -> ConfusionMeter:
-        return ConfusionMeter(len(self.classes), self.ignore_index)
+    def meter(self) -> SemanticMeter:
+        return SemanticMeter(len(self.classes), self.ignore_index)
 
-    def measure(self, meter: ConfusionMeter, predictions: Sequence[LabelMap], batch: Batch) -> None:
-        meter.update([p.ids_HW for p in predictions], list(labels_of(batch).numpy()), batch.sample_ids)
+    def measure(self, meter: SemanticMeter, predictions: Sequence[LabelMap], batch: Batch) -> None:
+        labels_NHW = labels_of(batch).numpy()
+        meter.pixels.update([p.ids_HW for p in predictions], list(labels_NHW), batch.sample_ids)
+        for found, labels_HW in zip(predictions, labels_NHW, strict=True):
+            meter.closely.update(found.ids_HW, labels_HW, found.levels_KP)
 
-    def scores(self, meter: ConfusionMeter) -> dict[str, float]:
+    def scores(self, meter: SemanticMeter) -> dict[str, float]:
         """mIoU and the other means, and `iou/<class>` for every class that occurs."""
-        scores = semantic_scores(meter.confusion)
+        scores = semantic_scores(meter.pixels.confusion)
         named = {name: float(value) for name, value in scores.items() if name not in ("iou", "dice")}
         named |= {f"iou/{c.name}": float(iou) for c, iou in zip(self.classes, scores["iou"], strict=True)}
         return {name: value for name, value in named.items() if math.isfinite(value)}
 
-    def report_fields(self, meter: ConfusionMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-        confusion_KK = np.asarray(meter.confusion, dtype=np.int64)
+    def report_fields(self, meter: SemanticMeter, sample_ids: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
+        confusion_KK = np.asarray(meter.pixels.confusion, dtype=np.int64)
         scores = semantic_scores(confusion_KK)
-        counts_NK3 = meter.counts(sample_ids)
+        counts_NK3 = meter.pixels.counts(sample_ids)
         metrics = {name: _defined(value) for name, value in scores.items() if name not in ("iou", "dice")}
         bounds = partial(interval, counts_NK3)
         return headline(
@@ -162,7 +178,24 @@ class SemanticOps:
             "sample_counts": tuple(
                 tuple((int(i), int(t), int(p)) for i, t, p in counts_K3) for counts_K3 in counts_NK3
             ),
+            "details": _details(meter.closely),
         }
+
+
+def _details(counted: CloseLook) -> PixelDetails:
+    has_levels = bool(counted.confidence_L2.any())
+    return PixelDetails(
+        confidence=_tuples(counted.confidence_L2) if has_levels else (),
+        levels=_tuples(counted.levels_KL2) if has_levels else (),
+        borders=_tuples(counted.borders_K3),
+        regions=_tuples(counted.regions_KS4),
+        size_edges=SIZE_EDGES,
+    )
+
+
+def _tuples(counts: Any) -> Any:
+    """An array as tuples in tuples of plain integers."""
+    return tuple(map(_tuples, counts)) if counts.ndim > 1 else tuple(counts.tolist())
 
 
 def _beyond_counts(config: TrainConfig) -> list[str]:

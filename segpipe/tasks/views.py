@@ -26,7 +26,7 @@ from segpipe.data.batch import Batch, entering_size, evaluation_inputs, normalis
 from segpipe.losses import logits_of_classes, precise, resized
 from segpipe.metrics import first_maximum
 from segpipe.models.spec import DenseOutput, QueryOutput, device_of
-from segpipe.predictions import LabelMap
+from segpipe.predictions import LEVELS, LOGITS, LabelMap, grid
 from segpipe.refine import dense_crf_batch
 from segpipe.refine.dropout_sampling import moments, sampled_pass
 from segpipe.refine.tiles import Span, blended_rows, gaussian_spans, resized_rows
@@ -44,39 +44,76 @@ class DropoutPass(NamedTuple):
     images: tuple[bytes, ...]
 
 
+class Looked(NamedTuple):
+    """`ids_NHW` class ids, uint8, or int32 where K > 255. With samples `uncertainty_NHW` float32 in 0..0.25: the
+    variance of a class's probability over all passes, the mean over the classes. `levels_NKP` uint8, as a `LabelMap`
+    has them, where the model says probabilities."""
+
+    ids_NHW: Tensor
+    uncertainty_NHW: Tensor | None = None
+    levels_NKP: Tensor | None = None
+
+
 class View(NamedTuple):
     scale: float
     mirrored: bool
     dropout: DropoutPass | None = None
 
 
-def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, Tensor | None]:
-    """(N, H, W) class ids, uint8, or int32 where K > 255; with samples also how unsure the model is of each pixel.
+def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Looked:
+    """What the model says of each pixel, and how sure it is.
 
-    That is float32 in 0..0.25: the variance of a class's probability over all passes, the mean over the classes. An
-    image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
+    An image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
     there, all scores of an image lie in memory together, and a model that has diverged raises NonFiniteError.
     """
     crf = bundle.inference.crf
     if crf is not None:
         given_NKHW, uncertainty_NHW = _probabilities(model, batch, bundle)
-        return first_maximum(refined(batch, given_NKHW, crf)).cpu(), uncertainty_NHW
+        refined_NKHW = refined(batch, given_NKHW, crf)
+        levels_NKP = _levels(refined_NKHW, 0, refined_NKHW.shape[2], are_probabilities=True)
+        return Looked(first_maximum(refined_NKHW).cpu(), uncertainty_NHW, levels_NKP)
     # Logits do not add up over views, probabilities do, as what queries say together does.
     several = len(bundle.inference.scales) > 1 or bundle.inference.mirror or bundle.inference.samples > 0
-    are_probabilities = several and models.spec(bundle.arch).output is DenseOutput
+    is_dense = models.spec(bundle.arch).output is DenseOutput
+    are_probabilities = several and is_dense
     # One view after the other: but for samples, not all of an image's scores lie in memory together.
-    ids, uncertainties = [], []
+    ids, uncertainties, levels, row = list[Tensor](), [], [], 0
     for scores_NKhW, unsure_NhW in _bands(model, batch, bundle, are_probabilities=are_probabilities):
         ids.append(first_maximum(scores_NKhW).cpu())
         uncertainties.append(unsure_NhW)
-    return torch.cat(ids, dim=1), _joined(uncertainties)
+        if is_dense:
+            levels.append(_levels(scores_NKhW, row, batch.images_N3HW.shape[2], are_probabilities=are_probabilities))
+        row += scores_NKhW.shape[2]
+    return Looked(torch.cat(ids, dim=1), _joined(uncertainties), torch.cat(levels, dim=2) if levels else None)
 
 
-def label_maps(ids_NHW: Tensor, uncertainty_NHW: Tensor | None = None) -> list[LabelMap]:
-    if uncertainty_NHW is None:
-        return [LabelMap(ids_HW=ids_HW) for ids_HW in ids_NHW.cpu().numpy()]
-    both = zip(ids_NHW.cpu().numpy(), uncertainty_NHW.cpu().numpy(), strict=True)
-    return [LabelMap(ids_HW=ids_HW, uncertainty_HW=unsure_HW) for ids_HW, unsure_HW in both]
+def label_maps(looked: Looked) -> list[LabelMap]:
+    """What was seen of each image by itself, on the host."""
+    unsure, levels = (
+        None if each is None else each.cpu().numpy() for each in (looked.uncertainty_NHW, looked.levels_NKP)
+    )
+    return [
+        LabelMap(
+            ids_HW=ids_HW,
+            uncertainty_HW=None if unsure is None else unsure[n],
+            levels_KP=None if levels is None else levels[n],
+        )
+        for n, ids_HW in enumerate(looked.ids_NHW.cpu().numpy())
+    ]
+
+
+def _levels(scores_NKhW: Tensor, first_row: int, height: int, *, are_probabilities: bool) -> Tensor:
+    """The levels (N, K, p) uint8, on the host, of the pixels of `grid` that lie in a band of an image of `height` rows.
+
+    `scores_NKhW` are logits, or what is in proportion to probabilities. One that is not a number is level 0.
+    """
+    rows, columns = (torch.from_numpy(each).flatten() for each in grid(height, scores_NKhW.shape[3]))
+    rows = rows[(rows >= first_row) & (rows < first_row + scores_NKhW.shape[2])] - first_row
+    on = scores_NKhW.device
+    picked_NKp = scores_NKhW.index_select(2, rows.to(on)).index_select(3, columns.to(on)).flatten(2).float()
+    shares_NKp = picked_NKp / picked_NKp.sum(1, keepdim=True) if are_probabilities else picked_NKp.softmax(1)
+    steps_NKp = (shares_NKp.logit() + LOGITS) * (LEVELS / (2 * LOGITS))
+    return steps_NKp.nan_to_num(0.0).clamp(0, LEVELS - 1).to(torch.uint8).cpu()
 
 
 def probabilities(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:

@@ -13,7 +13,16 @@ MLflow is never memory: everything written here is read from our own files first
 
 from segpipe.tracking.connect import RefusedError, RunRef, default_uri, reachable, without_login
 from segpipe.tracking.live import MetricLogger
-from segpipe.tracking.records import evaluation_metric, markdown_table, record_dataset, record_evaluation, record_recipe
+from segpipe.tracking.records import (
+    CARD,
+    SIDE_BY_SIDE,
+    evaluation_metric,
+    markdown_table,
+    record_dataset,
+    record_evaluation,
+    record_page,
+    record_recipe,
+)
 from segpipe.tracking.registry import (
     alias_version,
     describe_model,
@@ -25,10 +34,12 @@ from segpipe.tracking.registry import (
     registered_version,
     set_alias,
     tag_version,
+    version_run,
     version_url,
     weights_of_version,
 )
 from segpipe.tracking.runs import (
+    artifact_url,
     describe,
     finish,
     has_params,
@@ -40,10 +51,13 @@ from segpipe.tracking.runs import (
 )
 
 __all__ = [
+    "CARD",
+    "SIDE_BY_SIDE",
     "MetricLogger",
     "RefusedError",
     "RunRef",
     "alias_version",
+    "artifact_url",
     "default_uri",
     "describe",
     "describe_model",
@@ -61,6 +75,7 @@ __all__ = [
     "reachable",
     "record_dataset",
     "record_evaluation",
+    "record_page",
     "record_recipe",
     "record_values",
     "register",
@@ -68,6 +83,7 @@ __all__ = [
     "run_url",
     "set_alias",
     "tag_version",
+    "version_run",
     "version_url",
     "weights_of_version",
     "without_login",

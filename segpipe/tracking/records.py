@@ -22,6 +22,7 @@ DIGEST_CHARACTERS = 12  # MLflow takes 36 at most and its pages cut long ones; t
 CLASS_TABLE = "evaluation/per_class.json"
 RECIPE = "recipe.yaml"
 PICTURES = "pictures"
+CARD, SIDE_BY_SIDE = "card.html", "side_by_side.html"
 PICTURES_IN_NOTE = 4
 HEADING = "## Evaluation"
 LATENCY = "latency_ms"  # of an image
@@ -82,15 +83,18 @@ def record_evaluation(
     report_json: bytes,
     recipe_text: str,
     pictures: Sequence[tuple[str, bytes]],
+    card: bytes | None = None,
 ) -> None:
     """Writes an evaluation to the run: its metrics (`headline_metrics`), a per-class table, the report, the recipe, PNG
-    pictures (name without ending, bytes) and a section of the run's description.
+    pictures (name without ending, bytes), the model card and a section of the run's description.
 
     Another evaluation of the same training takes the place of the one before; the metrics of each split stay.
     """
     with talking_to(run.tracking_uri) as client, tempfile.TemporaryDirectory() as scratch:
         set_metrics(client, run.run_id, headline_metrics(report))
         _write_files(Path(scratch), report, report_json, recipe_text, pictures)
+        if card is not None:
+            (Path(scratch) / CARD).write_bytes(card)
         client.log_artifacts(run.run_id, scratch)
         note = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(HEADING)[0].rstrip()
         shown = {name: _picture_url(run.run_id, name) for name, _ in pictures[:PICTURES_IN_NOTE]}
@@ -126,6 +130,14 @@ def record_recipe(run: RunRef, recipe_text: str) -> None:
     """Puts the recipe beside the run, as the file RECIPE."""
     with talking_to(run.tracking_uri) as client:
         client.log_text(run.run_id, recipe_text, RECIPE)
+
+
+def record_page(run: RunRef, name: str, page: bytes) -> None:
+    """Puts a page beside the run, in place of an earlier one of that name."""
+    with talking_to(run.tracking_uri) as client, tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / name
+        file.write_bytes(page)
+        client.log_artifact(run.run_id, str(file))
 
 
 def evaluation_note(report: EvalReport, pictures: Mapping[str, str]) -> str:

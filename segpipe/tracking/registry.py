@@ -17,8 +17,8 @@ from segpipe import storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.tracking.connect import RefusedError, RunRef, metric_name, page, talking_to, without_password
 from segpipe.tracking.model_folder import BUNDLE, WEIGHTS, save_model_folder
-from segpipe.tracking.records import evaluation_prefix
-from segpipe.tracking.runs import log_metrics
+from segpipe.tracking.records import CARD, evaluation_prefix
+from segpipe.tracking.runs import artifact_url, log_metrics
 from segpipe.types import AnswerForm
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def register(
             model_id=model_id,
         )
         number = int(created.version)
-        page_text = with_usage(description, run.tracking_uri, f"{name}/{number}", _asking(form))
+        text = f"{description}{_card_line(client, run.tracking_uri, run.run_id)}"
+        page_text = with_usage(text, run.tracking_uri, f"{name}/{number}", _asking(form))
         client.update_model_version(name, str(number), page_text)
         # What MLflow's own register_model leaves: without it the model's page says "not registered".
         client.set_logged_model_tags(
@@ -139,10 +140,11 @@ def alias_version(uri: str, name: str, alias: str) -> int | None:
 
 
 def describe_version(uri: str, name: str, version: int, description: str) -> None:
-    """Replaces a version's markdown description; how to load and serve it is appended."""
+    """Replaces a version's markdown description; where its model card is, and how to load and serve it, is appended."""
     with talking_to(uri) as client:
-        asking = _noted(client, name, version)
-        client.update_model_version(name, str(version), with_usage(description, uri, f"{name}/{version}", asking))
+        asking, run_id = _noted(client, name, version), client.get_model_version(name, str(version)).run_id
+        text = f"{description}{_card_line(client, uri, run_id)}"
+        client.update_model_version(name, str(version), with_usage(text, uri, f"{name}/{version}", asking))
 
 
 def describe_model(uri: str, name: str, description: str, *, alias: str, version: int) -> None:
@@ -175,6 +177,16 @@ def fetch_bundle(uri: str, name: str, version: int, folder: Path) -> Path:
                 "version there, and it is registered anew"
             )
         return found[0]
+
+
+def version_run(uri: str, name: str, version: int) -> RunRef | None:
+    """The run that a version comes from; None where somebody registered it without one."""
+    with talking_to(uri) as client:
+        run_id = client.get_model_version(name, str(version)).run_id
+        if not run_id:
+            return None
+        run = client.get_run(run_id)
+        return RunRef(tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run.info.run_id, key="")
 
 
 def version_url(uri: str, name: str, version: int) -> str | None:
@@ -215,6 +227,17 @@ def _fitting(text: str, most: int) -> str:
     kept = text[: max(0, most - len(CUT))]
     lines = kept.rpartition("\n")[0] or kept
     return f"{lines.rstrip()}{CUT}"
+
+
+def _card_line(client: MlflowClient, uri: str, run_id: str | None) -> str:
+    """A paragraph on where the model card of a run is; nothing where it has none."""
+    if run_id is None or not any(each.path == CARD for each in client.list_artifacts(run_id)):
+        return ""
+    run = client.get_run(run_id)
+    found = RunRef(tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run_id, key="")
+    url = artifact_url(found, CARD)
+    where = f"[`{CARD}`]({url})" if url else f"`{CARD}`"
+    return f"\n\nModel card: {where} among the artifacts of the run `{run.info.run_name}`."
 
 
 def _verified_digest(bundle_uri: str) -> str:

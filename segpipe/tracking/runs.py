@@ -152,6 +152,12 @@ def run_url(run: RunRef) -> str | None:
     return None if not run.exists else page(run.tracking_uri, "experiments", run.experiment_id, "runs", run.run_id)
 
 
+def artifact_url(run: RunRef, name: str) -> str | None:
+    """Where the server's web interface shows a file of the run; None as `run_url`."""
+    where = ("experiments", run.experiment_id, "runs", run.run_id, "artifactPath", name)
+    return None if not run.exists else page(run.tracking_uri, *where)
+
+
 class RecordedSteps:
     """Which steps of which metrics a run holds already; asks the store once for each metric that it has."""
 

@@ -100,6 +100,22 @@ CLASS_COUNTS = ("pixels", "objects", "segments", "keypoints")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PixelDetails:
+    """Where and how a semantic model fails, in counts: `metrics/close_look.py` says of what.
+
+    `confidence[l]` are pixels and right ones by the level of the predicted class's probability; `levels[k][l]` pixels
+    of other classes and of class k by the level of class k's; both are empty for a model that says no probabilities.
+    `borders[k]` and `regions[k][s]` are as there, `size_edges` the shares of the image between the sizes s.
+    """
+
+    confidence: tuple[tuple[int, int], ...]
+    levels: tuple[tuple[tuple[int, int], ...], ...]
+    borders: tuple[tuple[int, int, int], ...]
+    regions: tuple[tuple[tuple[int, int, int, int], ...], ...]
+    size_edges: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvalReport:
     """What one model scored on one split of one dataset version, under one protocol.
 
@@ -117,7 +133,8 @@ class EvalReport:
     positives, false positives, false negatives) of a panoptic one, (correct, labelled) keypoints, (truths) of one that
     detects. `detections[i]` are
     then the detections of that image: (class id, score, matched, ignored), where bit t of the last two tells whether it
-    matched at the t-th IoU threshold of COCO, and whether it is left uncounted there.
+    matched at the t-th IoU threshold of COCO, and whether it is left uncounted there. `details` decide nothing: they
+    are for the model card.
     """
 
     experiment: str
@@ -153,6 +170,7 @@ class EvalReport:
     seconds: float
     latency: float | None = field(default=None, metadata=LATER)
     timed_on: str = field(default="", metadata=LATER)
+    details: PixelDetails | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,17 @@ def test_evaluating_again_is_free(
 
 def test_any_number_of_workers_counts_the_same(shapes: Shapes, scored: tuple[Path, EvalReport], tmp_path: Path) -> None:
     report = score(shapes, tmp_path, CONFIG.model_copy(update={"workers": 2}))
-    for field in ("confusion", "sample_counts", "sample_ids", "value", "low", "high", "metrics", "per_class"):
+    for field in (
+        "confusion",
+        "sample_counts",
+        "sample_ids",
+        "value",
+        "low",
+        "high",
+        "metrics",
+        "per_class",
+        "details",
+    ):
         assert getattr(report, field) == getattr(scored[1], field)
     assert load_pictures(folder_of(shapes, tmp_path)) == load_pictures(folder_of(shapes, scored[0]))
 

@@ -15,6 +15,7 @@ from segpipe.shards import open_dataset
 from segpipe.stages import nights
 from segpipe.stages.evaluations import load_report
 from segpipe.stages.retrain import retrain
+from tests.fixtures.page_rules import check_page, data_of
 from tests.stages.toy_night import Told, forbid_work, recipe, runs_of, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("nights")
@@ -100,6 +101,25 @@ def test_mlflow_holds_recipe_report_and_pictures(home: Path, first: Told, client
     assert len([path for path in artifacts if path.startswith("pictures/") and path.endswith(".png")]) == 2
     local = client.download_artifacts(run.info.run_id, "recipe.yaml", str(home))
     assert Recipe.load(local) == recipe()
+
+
+def test_cards_and_the_page_of_the_night_lie_in_the_home_and_in_mlflow(
+    home: Path, first: Told, client: MlflowClient
+) -> None:
+    result, runs = first.result, runs_of(client, "toy")
+    page = check_page(Path(result.side_by_side or "").read_text())
+    assert data_of(page)["labels"] == [row.label for row in result.board]
+    night = runs[f"retrain {result.dataset.version[:8]}"]
+    assert "side_by_side.html" in [item.path for item in client.list_artifacts(night.info.run_id)]
+    assert "side_by_side.html" in night.data.tags["mlflow.note.content"]
+    for row in result.board:
+        assert "card.html" in [item.path for item in client.list_artifacts(runs[row.label].info.run_id)]
+    card = check_page(Path(result.card or "").read_text())
+    assert result.verdict.reason in card.text, "the challenger's card has the verdict"
+    shown = client.download_artifacts(runs[result.board[0].label].info.run_id, "card.html")
+    assert Path(shown).read_text() == Path(result.card or "").read_text()
+    version = client.get_model_version_by_alias("toy", "champion")
+    assert f"Model card: `card.html` among the artifacts of the run `{result.board[0].label}`." in version.description
 
 
 def test_the_champion_is_registered_and_loads_by_its_alias(first: Told, client: MlflowClient, home: Path) -> None:

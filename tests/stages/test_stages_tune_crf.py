@@ -9,11 +9,10 @@ import pytest
 from segpipe import checkpoint, reports, storage
 from segpipe.config import CrfGrid, EvaluateConfig
 from segpipe.errors import InputError
-from segpipe.metrics import ConfusionMeter
 from segpipe.stages import tune_crf as stage
 from segpipe.stages.evaluate import evaluate
 from segpipe.stages.tune_crf import CrfSearch, tune_crf
-from segpipe.tasks.semantic import SemanticOps
+from segpipe.tasks.semantic import SemanticMeter, SemanticOps
 from segpipe.types import CrfSettings
 from tests.fixtures.small import CLASSES, IGNORE
 from tests.stages.conftest import Shapes
@@ -85,11 +84,13 @@ def test_the_best_is_the_first_of_the_highest_and_better_than_none(
 ) -> None:
     """Of ten pixels so many are right: without a field, and with each of the four."""
 
-    def counted(*_: object, **__: object) -> tuple[SemanticOps, list[ConfusionMeter]]:
+    def counted(*_: object, **__: object) -> tuple[SemanticOps, list[SemanticMeter]]:
         ops = SemanticOps(CLASSES, IGNORE)
         meters = [ops.meter() for _ in right]
         for meter, pixels in zip(meters, right, strict=True):
-            meter.update([np.repeat([[0, 1]], [pixels, 10 - pixels], axis=1)], [np.zeros((1, 10), dtype=int)], ["x"])
+            meter.pixels.update(
+                [np.repeat([[0, 1]], [pixels, 10 - pixels], axis=1)], [np.zeros((1, 10), dtype=int)], ["x"]
+            )
         return ops, meters
 
     monkeypatch.setattr(stage, "count_crfs", counted)

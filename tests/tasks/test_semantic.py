@@ -144,7 +144,7 @@ def test_scores_are_those_of_the_counted_pixels() -> None:
 def test_a_class_that_never_occurs_has_no_score() -> None:
     ops = SemanticOps(CLASSES, IGNORE)
     meter = ops.meter()
-    meter.confusion += np.array([[4, 1, 0], [1, 2, 0], [0, 0, 0]])
+    meter.pixels.confusion += np.array([[4, 1, 0], [1, 2, 0], [0, 0, 0]])
     scores = ops.scores(meter)
     assert "iou/disc" not in scores
     assert scores["miou"] == pytest.approx((4 / 6 + 2 / 4) / 2)

@@ -42,10 +42,10 @@ def test_an_image_that_fits_a_window_is_seen_in_one_pass(
     network: nn.Module, size: tuple[int, int], scales: tuple[float, ...], mirror: bool
 ) -> None:
     batch = noise(2, *size)
-    whole, _ = look(network, batch, bundle(inference=Inference(scales=scales, mirror=mirror)))
+    whole, *_ = look(network, batch, bundle(inference=Inference(scales=scales, mirror=mirror)))
     passes: list[int] = []
     hook = network.register_forward_hook(lambda *_: passes.append(1))
-    found, _ = look(network, batch, bundle(inference=Inference(scales=scales, mirror=mirror, window=WINDOW)))
+    found, *_ = look(network, batch, bundle(inference=Inference(scales=scales, mirror=mirror, window=WINDOW)))
     hook.remove()
     assert torch.equal(found, whole)
     assert len(passes) == len(scales) * (1 + mirror)
@@ -56,9 +56,9 @@ def test_an_image_that_fits_a_window_is_seen_in_one_pass(
 @pytest.mark.parametrize("input_scale", [1.0, 0.8, 2.0])
 def test_a_model_that_looks_at_one_pixel_says_the_same_of_any_size(size: tuple[int, int], input_scale: float) -> None:
     model, batch = NearestColour(), painted(halves(*size))
-    whole, _ = look(model, batch, bundle(input_scale))
+    whole, *_ = look(model, batch, bundle(input_scale))
     model.seen.clear()
-    found, _ = look(model, batch, bundle(input_scale, inference=Inference(scales=(1.0,), mirror=False, window=WINDOW)))
+    found, *_ = look(model, batch, bundle(input_scale, inference=Inference(scales=(1.0,), mirror=False, window=WINDOW)))
     assert (found != whole).float().mean() < 0.002, "where two classes are level, rounding decides"
     inner = [max(1, round(side * input_scale)) for side in size]
     assert {seen[2:] for seen in model.seen} == {tuple(map(min, inner, WINDOW.size))}
@@ -72,7 +72,7 @@ def test_windows_are_blended_as_logits_and_views_as_probabilities(
     """Against the definition, of whole maps in float64: importance x logit over importance, resized, softmax, sum."""
     size, window = (75, 110), Window(size=(32, 48), overlap=0.25)
     batch = noise(2, *size)
-    found, _ = look(network, batch, bundle(0.8, inference=Inference(scales=scales, mirror=mirror, window=window)))
+    found, *_ = look(network, batch, bundle(0.8, inference=Inference(scales=scales, mirror=mirror, window=window)))
     total = torch.zeros(2, K, *size, dtype=torch.float64)
     for scale in scales:
         h, w = (round(side * 0.8 * scale) for side in size)
@@ -144,12 +144,12 @@ def test_one_logit_and_queries_are_seen_window_by_window_too() -> None:
     batch = painted(labels, two)
     description = bundle(classes=two, inference=inference)
     object.__setattr__(description, "sigmoid", True)
-    found, _ = look(First(two), batch, description)
+    found, *_ = look(First(two), batch, description)
     assert (found != labels).float().mean() < 0.03, "but at the border, once resized"
     labels = halves(*size)
     description = bundle(inference=inference)
     object.__setattr__(description, "arch", "mask2former")
-    found, _ = look(Queries(), painted(labels), description)
+    found, *_ = look(Queries(), painted(labels), description)
     assert (found != labels).float().mean() < 0.03
 
 
@@ -181,7 +181,7 @@ inference = Inference(scales=(1.0,), mirror=False, window=Window(size=(256, 256)
 classes = tuple(ClassInfo(name=str(k), colour=(k, k, k)) for k in range(8))
 before = most()
 with torch.inference_mode():
-    ids, _ = look(Cheap(), batch, bundle(classes=classes, inference=inference))
+    ids, *_ = look(Cheap(), batch, bundle(classes=classes, inference=inference))
 assert ids.shape == (1, H, W) and ids[0, :, : W // 2].eq(7).all() and ids[0, :, W // 2 :].eq(0).all()
 print(most() - before)
 """

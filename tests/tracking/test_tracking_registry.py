@@ -65,6 +65,32 @@ def test_a_version_shows_where_it_comes_from(open_run, tmp_path: Path, capfd: py
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_version_leads_to_its_model_card(open_run, tmp_path: Path) -> None:
+    run = open_run("a")
+    tracking.record_evaluation(
+        run, report=eval_report(), report_json=b"{}", recipe_text="", pictures=[], card=b"<p>one</p>"
+    )
+    folder, _ = make_bundle(tmp_path)
+    version = register(run, "shown", folder)
+    client = mlflow.MlflowClient(run.tracking_uri)
+    line = "\n\nModel card: `card.html` among the artifacts of the run `a`.\n\n## Use it"
+    assert line in client.get_model_version("shown", str(version)).description
+    tracking.describe_version(run.tracking_uri, "shown", version, "Champion.")
+    assert f"Champion.{line}" in client.get_model_version("shown", str(version)).description
+    found = tracking.version_run(run.tracking_uri, "shown", version)
+    assert found is not None
+    assert found.run_id == run.run_id
+    tracking.record_page(found, tracking.CARD, b"<p>two</p>")
+    assert Path(client.download_artifacts(run.run_id, tracking.CARD)).read_bytes() == b"<p>two</p>"
+
+
+def test_the_address_of_a_page_is_that_of_the_server_s_own() -> None:
+    run = RunRef(tracking_uri="http://me:secret@host:5000", experiment_id="7", run_id="ab", key="k")
+    assert tracking.artifact_url(run, tracking.CARD) == (
+        "http://host:5000/#/experiments/7/runs/ab/artifactPath/card.html?workflowType=machine_learning"
+    )
+
+
 def test_registering_ends_what_a_crash_left_half_done(
     open_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +133,8 @@ def test_nothing_in_the_model_folder_is_a_pickle(open_run, tmp_path: Path) -> No
     register(run, "plain", folder)
     (model,) = logged_models(run)
     files = [path for path in Path(model.artifact_location).rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} <= {"", ".json", ".safetensors", ".py", ".yaml", ".txt", ".typed"}
+    pages = {".j2", ".css", ".js"}  # text of the package's templates, which nothing here runs
+    assert {path.suffix for path in files} <= {"", ".json", ".safetensors", ".py", ".yaml", ".txt", ".typed"} | pages
     requirements = (Path(model.artifact_location) / "requirements.txt").read_text().split()
     assert all("==" in line for line in requirements)
 

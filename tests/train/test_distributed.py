@@ -93,7 +93,7 @@ def test_validation_counts_every_image_once(undisturbed: TrainResult) -> None:
         ops.measure(meter, ops.predict(model, batch, bundle), batch)
     expected = {f"val/{name}": value for name, value in ops.scores(meter).items()}
     assert undisturbed.history[-1]["metrics"] == expected
-    assert sorted(meter.per_sample) == dataset.sample_ids("val")
+    assert sorted(meter.pixels.per_sample) == dataset.sample_ids("val")
 
 
 def test_both_ranks_validate_with_the_batch_statistics_that_are_saved(

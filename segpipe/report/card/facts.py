@@ -1,0 +1,125 @@
+"""What a model card is made of: everything that it says, read before by whoever knows where it lies (`stages/card.py`).
+
+Legend: h w size of a picture in pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from segpipe.report.drawing import Labels, Pixels
+from segpipe.types import ClassInfo, EvalReport, TrainResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """One image of a card with what is known of it, all of one size; `champion_hw` is what the champion said of it.
+
+    `score` is the image's own, `before` the champion's.
+    """
+
+    name: str
+    image_hw3: Pixels
+    truth_hw: Labels | None = None
+    prediction_hw: Labels | None = None
+    champion_hw: Labels | None = None
+    score: float | None = None
+    before: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """A picture that a task has of its own: PNG with panels and legend."""
+
+    name: str
+    png: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitFacts:
+    """One split: how many samples, and what share of its labelled pixels each class has (empty: no label maps)."""
+
+    name: str
+    samples: int
+    shares: tuple[float, ...]
+    use: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFacts:
+    """The dataset version that the model was scored on. `trained_on` is that of its training."""
+
+    name: str
+    version: str
+    trained_on: str
+    source: str
+    licence: str
+    splits: tuple[SplitFacts, ...]
+    quarantined: int
+    warnings: tuple[str, ...]
+    previews: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What became of one class: the champion's score before, and this model's."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+    @property
+    def delta(self) -> float | None:
+        return None if self.before is None or self.after is None else self.after - self.before
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Against:
+    """How the model stands to the champion that it challenged: what the gate said, and the images of which the score
+    rose and fell most. `delta` with `low` and `high` is None where they were not compared."""
+
+    outcome: str
+    reason: str
+    champion: str | None
+    delta: float | None
+    low: float | None
+    high: float | None
+    changes: tuple[Change, ...]
+    improved: tuple[Shown, ...]
+    harmed: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UseFacts:
+    """How the model is loaded, asked and served: lines of code."""
+
+    python: str
+    serving: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CardFacts:
+    """A model card's content; what is empty or None has no section.
+
+    `intervals` are the 95 % bounds of each class's score, `image_scores` the score of each image that has one. `best`,
+    `median` and `worst` are images with label maps, `drawn` pictures of tasks that have others. `costs` are what a
+    model takes, by name. `paper` and `differs` are of its architecture.
+    """
+
+    report: EvalReport
+    classes: tuple[ClassInfo, ...]
+    ignore_index: int
+    intervals: tuple[tuple[float, float], ...]
+    image_scores: tuple[float, ...]
+    data: DataFacts
+    use: UseFacts
+    costs: Mapping[str, str]
+    paper: str
+    differs: tuple[str, ...]
+    training: TrainResult | None = None
+    against: Against | None = None
+    best: tuple[Shown, ...] = ()
+    median: tuple[Shown, ...] = ()
+    worst: tuple[Shown, ...] = ()
+    drawn: Sequence[Drawn] = ()

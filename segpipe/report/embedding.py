@@ -1,0 +1,59 @@
+"""Pictures inside of a page: data URIs of photographs, label maps and errors, small enough that a page can be mailed.
+
+Photographs are JPEG, maps PNG with a palette, in which what is not labelled is clear: the page hatches what is behind.
+A page holds a bounded number of them, none larger than `predictions.SMALL_SIDE` either way.
+
+Legend: h w size of a picture in pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from segpipe.report.drawing import Labels, Pixels
+from segpipe.report.overlay import error_map
+from segpipe.types import ClassInfo
+
+QUALITY = 78
+DRAWN_SIDE = 1000  # of a picture with several panels
+
+
+def photograph(image_hw3: Pixels, *, quality: int = QUALITY) -> str:
+    """A photograph as a data URI."""
+    return _uri(Image.fromarray(image_hw3), "JPEG", quality=quality, optimize=True)
+
+
+def label_map(ids_hw: Labels, classes: Sequence[ClassInfo]) -> str:
+    """A map of class ids in their colours; every other id, such as the ignored one, is clear."""
+    if len(classes) > 255:
+        colours = np.zeros((len(classes) + 1, 4), dtype=np.uint8)
+        colours[:-1] = [(*info.colour, 255) for info in classes]
+        return _uri(Image.fromarray(colours[np.minimum(ids_hw, len(classes))]), "PNG", optimize=True)
+    picture = Image.fromarray(np.where(ids_hw < len(classes), ids_hw, 255).astype(np.uint8))
+    palette = [channel for info in classes for channel in info.colour]
+    picture.putpalette(palette + [0] * (768 - len(palette)))
+    return _uri(picture, "PNG", transparency=255, optimize=True)
+
+
+def errors(image_hw3: Pixels, prediction_hw: Labels, truth_hw: Labels, ignore_index: int) -> str:
+    """The photograph in pale grey with wrong pixels in red."""
+    wrong_hw3 = error_map(Image.fromarray(image_hw3), prediction_hw, truth_hw, ignore_index)
+    return _uri(Image.fromarray(wrong_hw3), "JPEG", quality=70, subsampling=0, optimize=True)
+
+
+def drawn(png: bytes) -> tuple[str, int, int]:
+    """A picture of this room (`pictures.draw`) as a JPEG of at most `DRAWN_SIDE`, with its width and height."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.thumbnail((DRAWN_SIDE, DRAWN_SIDE), Image.Resampling.LANCZOS)
+    return _uri(picture, "JPEG", quality=QUALITY, optimize=True), *picture.size
+
+
+def _uri(picture: Image.Image, form: str, **options: object) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

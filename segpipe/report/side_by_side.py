@@ -1,0 +1,167 @@
+"""All models of a night on one page: the board with its intervals, what accuracy costs, every class, and a viewer that
+lays any two models' answers to one image over each other.
+
+The page needs no network. Its viewer is the one script of this room: label maps travel as deflated bytes, so that the
+page can colour them, show errors and tell the class below the pointer; of other tasks it compares drawn pictures.
+
+Legend: h w size of a picture in pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from segpipe.report import embedding, names, svg
+from segpipe.report.card.sentences import class_score
+from segpipe.report.drawing import Labels, Pixels
+from segpipe.report.pages import render, script
+from segpipe.types import ClassInfo, EvalReport
+
+MOST_CELLS, FEWEST_IMAGES, MOST_IMAGES = 480, 4, 24  # maps on a page, whatever the number of models
+MOST_BYTES = 24_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """One image: what each model said of it, in the order of the reports, and how it scored. Label maps lie in `maps`,
+    of one size with the image; of other tasks `pictures` are PNG, None where a model has none of this image."""
+
+    name: str
+    image_hw3: Pixels | None = None
+    truth_hw: Labels | None = None
+    maps: tuple[Labels, ...] = ()
+    scores: tuple[float, ...] = ()
+    pictures: tuple[bytes | None, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightFacts:
+    """What the page is made of: `reports` best first, `champion` the label of who stands now."""
+
+    reports: tuple[EvalReport, ...]
+    classes: tuple[ClassInfo, ...]
+    ignore_index: int
+    outcome: str
+    reason: str
+    champion: str | None
+    failures: Mapping[str, str]
+    images: tuple[Compared, ...]
+    chosen: str
+
+
+def image_budget(models: int) -> int:
+    """How many images a page has room for."""
+    return max(FEWEST_IMAGES, min(MOST_IMAGES, MOST_CELLS // max(models, 1)))
+
+
+def render_night(facts: NightFacts) -> str:
+    """The page as HTML, at most `MOST_BYTES` long."""
+    first, score = facts.reports[0], class_score(facts.reports[0])
+    rows = [
+        {**info_of(info), "shares": [report.per_class[info.name].get(score) for report in facts.reports]}
+        for info in facts.classes
+    ]
+    truth = first.truth_counts if sum(first.truth_counts) else (1,) * len(first.classes)
+    return render(
+        "side_by_side.html.j2",
+        title=f"{first.experiment}: {len(facts.reports)} models side by side",
+        facts=facts,
+        first=first,
+        ribbon=[(info.colour, n / sum(truth) * 100) for info, n in zip(facts.classes, truth, strict=True)],
+        charts=list(_charts(facts.reports)),
+        class_rows=rows,
+        score_name=names.metric(score),
+        labels=[report.label for report in facts.reports],
+        data=_viewer_data(facts) if facts.images else None,
+        viewer=script("viewer.js"),
+    )
+
+
+def info_of(info: ClassInfo) -> dict[str, Any]:
+    return {"name": info.name, "colour": info.colour}
+
+
+def _charts(reports: Sequence[EvalReport]) -> Iterator[tuple[str, Markup]]:
+    """Accuracy against what it costs: time, then size; each where it is known of two models or more."""
+    timed = [(report, 1000 * report.latency) for report in reports if report.latency]
+    alike = len({report.timed_on for report, _ in timed}) == 1
+    if len(timed) > 1 and alike:
+        yield f"Time for an image, on {timed[0][0].timed_on}.", _scatter(timed, "ms for an image")
+    sized = [(report, report.parameters / 1e6) for report in reports if report.parameters]
+    if len(sized) > 1:
+        yield "Size of the model.", _scatter(sized, "million parameters")
+
+
+def _scatter(costs: Sequence[tuple[EvalReport, float]], title: str) -> Markup:
+    """On a scale of factors: models differ by these."""
+    primary = names.metric(costs[0][0].primary)
+    low, high = min(report.low for report, _ in costs), max(report.high for report, _ in costs)
+    room = max(0.02, 0.12 * (high - low))
+    y_ticks = svg.ticks(max(0.0, low - room), min(1.0, high + room))
+    y = svg.Axis(
+        title=primary, low=max(0.0, low - room), high=min(1.0, high + room), ticks=y_ticks, form="{:.3g}".format
+    )
+    logs = [math.log10(cost) for _, cost in costs]
+    left, right = min(logs) - 0.15, max(logs) + 0.15
+    x = svg.Axis(title=title, low=left, high=right, ticks=_log_ticks(left, right), form=_power)
+    marks = [
+        svg.Mark(name=report.label, x=log, y=report.value, low=report.low, high=report.high, is_first=not place)
+        for place, ((report, _), log) in enumerate(zip(costs, logs, strict=True))
+    ]
+    return svg.scatter(marks, x, y, label=f"{primary} against {title} of {len(marks)} models")
+
+
+def _log_ticks(left: float, right: float) -> list[float]:
+    """1, 2 and 5 of every power between two logarithms; where they are close, round numbers."""
+    known = [math.log10(step * 10.0**power) for power in range(-4, 7) for step in (1, 2, 5)]
+    ticks = [each for each in known if left <= each <= right]
+    if len(ticks) < 3:
+        return [math.log10(each) for each in svg.ticks(10**left, 10**right, 4)]
+    return ticks[:: max(1, len(ticks) // 6)]
+
+
+def _power(log: float) -> str:
+    return f"{10**log:.3g}"
+
+
+def _viewer_data(facts: NightFacts) -> dict[str, Any]:
+    """What the script shows."""
+    is_wide = len(facts.classes) > 255
+    return {
+        "labels": [report.label for report in facts.reports],
+        "classes": [{"name": info.name, "colour": info.colour} for info in facts.classes],
+        "wide": is_wide,
+        "images": [_image(each, facts, is_wide) for each in facts.images],
+    }
+
+
+def _image(each: Compared, facts: NightFacts, is_wide: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": each.name, "scores": [_rounded(score) for score in each.scores]}
+    if each.image_hw3 is None:
+        drawn = [None if png is None else embedding.drawn(png) for png in each.pictures]
+        sizes = [found[1:] for found in drawn if found is not None]
+        shown |= {"pictures": [found and found[0] for found in drawn]}
+        return shown | {"width": max(w for w, _ in sizes), "height": max(h for _, h in sizes)}
+    height, width = each.image_hw3.shape[:2]
+    known = [_packed(ids_hw, len(facts.classes), is_wide) for ids_hw in each.maps]
+    truth = None if each.truth_hw is None else _packed(each.truth_hw, len(facts.classes), is_wide)
+    photo = embedding.photograph(each.image_hw3)
+    return shown | {"width": width, "height": height, "photo": photo, "truth": truth, "maps": known}
+
+
+def _packed(ids_hw: Labels, num_classes: int, is_wide: bool) -> str:
+    """A map, row by row, deflated (zlib) and in base64; what is no class is the number of classes."""
+    ids = np.where(ids_hw < num_classes, ids_hw, num_classes).astype("<u2" if is_wide else "u1")
+    return base64.b64encode(zlib.compress(ids.tobytes(), 9)).decode()
+
+
+def _rounded(score: float) -> float | None:
+    return round(score, 4) if math.isfinite(score) else None

@@ -1,0 +1,175 @@
+"""The pages of a night that has its verdict: the challenger's card, which now tells what changed against the champion,
+and one page on which all its models stand side by side. Called by `retrain.py` and `promote.py`; like a card alone, a
+page that cannot be made is a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from segpipe import storage
+from segpipe.config import EvaluateConfig
+from segpipe.errors import ConflictError, SegpipeError
+from segpipe.leaderboard import rank
+from segpipe.metrics.evidence import Floats, image_scores
+from segpipe.promotion import Verdict
+from segpipe.report import choosing
+from segpipe.report.card import Shown
+from segpipe.report.side_by_side import Compared, NightFacts, image_budget, render_night
+from segpipe.shards import Dataset, open_dataset
+from segpipe.stages import card, layout, mirror
+from segpipe.stages.evaluate import location, report_uri
+from segpipe.stages.evaluations import CARD, finished_report, load_pictures
+from segpipe.tracking import RunRef
+from segpipe.types import EvalReport
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gallery:
+    """Where a night's pages lie: the challenger's `card` and the page `side_by_side`; None where one was not made."""
+
+    card: str | None
+    side_by_side: str | None
+
+    @property
+    def uris(self) -> tuple[str | None, str | None]:
+        return self.card, self.side_by_side
+
+
+def show(
+    experiment: str,
+    verdict: Verdict,
+    candidates: Sequence[EvalReport],
+    *,
+    config: EvaluateConfig,
+    data: str,
+    failures: Mapping[str, str],
+    parent: RunRef | None = None,
+) -> Gallery:
+    """Makes the pages of a night, and puts them where MLflow shows them: `parent` is the night's run there."""
+    found, is_new = make(experiment, verdict, candidates, config=config, data=data, failures=failures)
+    if is_new:
+        card_page, side_by_side = (None if uri is None else storage.read_bytes(uri) for uri in found.uris)
+        mirror.show_pages(experiment, verdict, card=card_page, side_by_side=side_by_side, parent=parent)
+    return found
+
+
+def make(
+    experiment: str,
+    verdict: Verdict,
+    candidates: Sequence[EvalReport],
+    *,
+    config: EvaluateConfig,
+    data: str,
+    failures: Mapping[str, str],
+) -> tuple[Gallery, bool]:
+    """The pages of a night whose reports `evaluate` made with this `config`, and whether they were made now: by the
+    name of what decides it, the page of the same night is there."""
+    to = layout.evaluations_uri(experiment)
+    folders = {report.weights_sha256: report_uri(report, config=config, to=to) for report in candidates}
+    challenger = next(r for r in candidates if r.weights_sha256 == verdict.challenger.weights_sha256)
+    folder = folders[challenger.weights_sha256]
+    name = _name(verdict, challenger.dataset_version, folders)
+    place, own = storage.join(layout.pages_uri(experiment), name), storage.join(folder, CARD)
+    is_new = not storage.exists(place)
+    if is_new:
+        champion = _champion(verdict, challenger, config=config, to=to)
+        card.write(challenger, folder, data=data, verdict=verdict, champion=champion)
+        _write(place, candidates, folders, verdict, failures, data)
+    card_uri, page_uri = (uri if storage.exists(uri) else None for uri in (own, place))
+    return Gallery(card=card_uri, side_by_side=page_uri), is_new
+
+
+def _name(verdict: Verdict, version: str, folders: Mapping[str, str]) -> str:
+    """By the evaluations and by what was decided of them."""
+    return f"{version[:12]}-{layout.key(*sorted(folders.values()), verdict.outcome, verdict.reason)}.html"
+
+
+def _champion(
+    verdict: Verdict, challenger: EvalReport, *, config: EvaluateConfig, to: str
+) -> tuple[EvalReport, str] | None:
+    """The report that the challenger was compared with, and its folder."""
+    previous = verdict.previous
+    if previous is None or previous.weights_sha256 == challenger.weights_sha256:
+        return None
+    version = challenger.dataset_version
+    folder = location(previous.weights_sha256, label=previous.label, version=version, config=config, to=to)
+    report = finished_report(folder)
+    if report is None or report.sample_ids != challenger.sample_ids:
+        return None
+    return report, folder
+
+
+def _write(
+    place: str,
+    candidates: Sequence[EvalReport],
+    folders: Mapping[str, str],
+    verdict: Verdict,
+    failures: Mapping[str, str],
+    data: str,
+) -> None:
+    order = [row.weights_sha256 for row in rank(candidates)]
+    ranked = sorted(candidates, key=lambda report: order.index(report.weights_sha256))
+    try:
+        dataset = open_dataset(data, version=ranked[0].dataset_version)
+        images, chosen = _images(ranked, [folders[report.weights_sha256] for report in ranked], dataset)
+        facts = NightFacts(
+            reports=tuple(ranked),
+            classes=dataset.manifest.classes,
+            ignore_index=dataset.manifest.ignore_index,
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            champion=verdict.champion.label if verdict.champion else None,
+            failures=failures,
+            images=images,
+            chosen=chosen,
+        )
+        storage.write_once(place, render_night(facts).encode())
+    except ConflictError:
+        pass  # somebody made the same just now
+    except Exception as error:  # noqa: BLE001 - the night is decided, and nothing depends on its page
+        fault = not isinstance(error, SegpipeError)
+        _log.warning("the page of this night's models could not be made: %s", error, exc_info=fault)
+
+
+def _images(
+    reports: Sequence[EvalReport], folders: Sequence[str], dataset: Dataset
+) -> tuple[tuple[Compared, ...], str]:
+    """The images of the viewer, and a sentence on how they were chosen."""
+    budget = image_budget(len(reports))
+    found = [image_scores(report) for report in reports]
+    scores = [each for each in found if each is not None]
+    if len(scores) == len(reports) and (rows := choosing.telling(scores, budget)):
+        shown = [
+            card.shown_images(report, folder, dataset, rows) for report, folder in zip(reports, folders, strict=True)
+        ]
+        if all(each.prediction_hw is not None for model in shown for each in model):
+            compared = tuple(_compared(place, rows[place], shown, scores) for place in range(len(rows)))
+            told = "first those of which the models' scores differ most, then some that are spread evenly"
+            return compared, f"{len(compared)} images of the split: {told}."
+    drawn = [dict(load_pictures(folder)) for folder in folders]
+    names = [name for name in drawn[0] if all(name in each for each in drawn)][:budget]
+    pictures = tuple(
+        Compared(name=name.removesuffix(".png"), pictures=tuple(each[name] for each in drawn)) for name in names
+    )
+    return pictures, f"{len(pictures)} images, spread evenly over the split."
+
+
+def _compared(
+    place: int,
+    row: int,
+    shown: Sequence[tuple[Shown, ...]],
+    scores: Sequence[Floats],
+) -> Compared:
+    first = shown[0][place]
+    return Compared(
+        name=first.name,
+        image_hw3=first.image_hw3,
+        truth_hw=first.truth_hw,
+        maps=tuple(ids for model in shown if (ids := model[place].prediction_hw) is not None),
+        scores=tuple(float(each[row]) for each in scores),
+    )

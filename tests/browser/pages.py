@@ -1,0 +1,31 @@
+"""Writes the example pages that `look.py` opens: python -m tests.browser.pages FOLDER. Needs no browser."""
+
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from segpipe.report.card import render_card
+from segpipe.report.side_by_side import Compared, render_night
+from tests.fixtures.pages import bare_facts, card_facts, night_facts
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    Image.new("RGB", (640, 360), (40, 160, 90)).save(buffer, "PNG")
+    drawn = tuple(Compared(name=f"drawn {n}", pictures=(buffer.getvalue(),) * 3) for n in range(3))
+    pages = {
+        "card": render_card(card_facts()),
+        "card_of_objects": render_card(bare_facts(buffer.getvalue())),
+        "side_by_side": render_night(night_facts()),
+        "side_by_side_of_objects": render_night(replace(night_facts(), images=drawn)),
+    }
+    for name, html in pages.items():
+        (folder / f"{name}.html").write_text(html)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

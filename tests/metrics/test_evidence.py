@@ -1,0 +1,68 @@
+"""What follows from the counts of each image: the score of images, and how sure that of a class is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from segpipe.metrics import interval
+from segpipe.metrics.evidence import class_intervals, image_scores
+from segpipe.types import EvalReport
+from tests.fixtures.example_reports import eval_report
+
+
+def pixels() -> EvalReport:
+    random = np.random.default_rng(0)
+    truth = random.integers(50, 100, (12, 2))
+    counts = np.stack([truth // 2, truth, truth - 5], axis=-1)
+    counts[3, 0] = 0
+    ids = tuple(f"s/{n}" for n in range(12))
+    sample_counts = tuple(tuple(map(tuple, image.tolist())) for image in counts)
+    return eval_report(sample_counts=sample_counts, sample_ids=ids, groups=ids, num_samples=12)
+
+
+def test_an_image_s_score_is_the_mean_over_its_classes() -> None:
+    report = pixels()
+    scores = image_scores(report)
+    assert scores is not None
+    i, t, p = report.sample_counts[3][1]
+    assert scores[3] == pytest.approx(i / (t + p - i)), "the class that is not there does not count"
+    nothing = replace(report, sample_counts=(((0, 0, 0), (0, 0, 0)), *report.sample_counts[1:]))
+    assert np.isnan(image_scores(nothing)[0])  # type: ignore[index]
+
+
+def test_a_class_s_interval_is_the_bootstrap_of_that_class() -> None:
+    report = pixels()
+    found = class_intervals(report)
+    counts = np.array(report.sample_counts)
+    for k in range(2):
+        assert found[k] == pytest.approx(interval(counts[:, k : k + 1], groups=None))
+
+
+def test_groups_are_drawn_together() -> None:
+    report = replace(pixels(), groups=tuple("aabbccddeeff"), resampled="groups")
+    counts = np.array(report.sample_counts)
+    assert class_intervals(report)[0] == pytest.approx(interval(counts[:, :1], groups=report.groups))
+
+
+@pytest.mark.parametrize(
+    ("names", "counts", "scores"),
+    [
+        (("iou", "true_positives", "false_positives", "false_negatives"), (1.6, 2, 1, 1), 1.6 / 3),
+        (("correct", "labelled"), (3, 4), 0.75),
+    ],
+)
+def test_every_task_has_its_own(names: tuple[str, ...], counts: tuple[float, ...], scores: float) -> None:
+    report = replace(pixels(), count_names=names, sample_counts=((counts, counts),) * 12)
+    assert image_scores(report) == pytest.approx(np.full(12, scores))
+    assert class_intervals(report) == [pytest.approx((scores, scores))] * 2
+
+
+def test_what_detects_ranks_all_images_together() -> None:
+    everything = 0b11_1111_1111
+    found = (((0, 0.9, everything, 0),),) * 12
+    report = replace(pixels(), count_names=("truths",), sample_counts=(((1,), (0,)),) * 12, detections=found)
+    assert image_scores(report) is None
+    (sky, car) = class_intervals(report, resamples=20)
+    assert sky == pytest.approx((1.0, 1.0))
+    assert np.isnan(car).all()

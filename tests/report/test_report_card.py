@@ -1,0 +1,153 @@
+"""The model card: whole, without network or script, escaped, and without a section that has nothing to say."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.report.card import MOST_BYTES, CardFacts, Shown, render_card
+from segpipe.types import ClassInfo
+from tests.fixtures.page_rules import Page, check_image, check_page
+from tests.fixtures.pages import CLASSES, HOSTILE, HOSTILE_FILE, SIZE, bare_facts, card_facts
+
+ALL = ["classes", "mistakes", "confidence", "where", "pictures", "champion"]
+ALL += ["training", "cost", "data", "use", "limits"]
+
+
+@pytest.fixture(scope="module")
+def facts() -> CardFacts:
+    return card_facts()
+
+
+@pytest.fixture(scope="module")
+def page(facts: CardFacts) -> Page:
+    return check_page(render_card(facts))
+
+
+def sections(page: Page) -> list[str]:
+    return [str(attributes["id"]) for attributes in page.of("section")]
+
+
+def test_a_card_is_whole_and_has_every_section(page: Page) -> None:
+    assert sections(page) == ALL
+    links = [attributes["href"] for attributes in page.of("a")]
+    assert links == [f"#{name}" for name in ALL], "each section can be reached from the top"
+
+
+def test_a_card_runs_nothing(page: Page) -> None:
+    assert page.of("script") == []
+
+
+def test_names_of_users_are_text(facts: CardFacts, page: Page) -> None:
+    for name in (HOSTILE, HOSTILE_FILE, CLASSES[0].name, "<b>CC0</b>", "two images are <i>alike</i>"):
+        assert name in page.text
+    html = render_card(facts)
+    assert "<script" not in html
+    assert "<img src=x" not in html
+
+
+def test_the_headline_and_each_class_stand_with_their_interval(facts: CardFacts, page: Page) -> None:
+    report = facts.report
+    assert f"{report.value:.3f}" in page.text
+    assert f"{report.low:.3f} to {report.high:.3f}" in page.text
+    for info, (low, high) in list(zip(CLASSES, facts.intervals, strict=True))[:3]:
+        iou = report.per_class[info.name]["iou"]
+        assert iou is not None
+        assert f"{iou:.3f}" in page.text
+        assert f"{low:.2f} to {high:.2f}" in page.text
+
+
+def test_pictures_are_of_one_size_and_say_what_they_show(page: Page) -> None:
+    images = page.of("img")
+    assert {check_image(str(each["src"])) for each in images} == {(SIZE[1], SIZE[0])}
+    assert {each["width"] for each in images} == {str(SIZE[1])}
+    told = [str(each["alt"]) for each in images]
+    assert any(text.startswith("errors of s/") and "% wrong in red" in text for text in told)
+    assert any(text.startswith("champion of ") for text in told)
+
+
+def test_a_prediction_keeps_its_classes_and_what_is_not_labelled_is_clear(facts: CardFacts) -> None:
+    import base64
+
+    from segpipe.report import embedding
+
+    ids_hw = np.array([[0, 1], [2, 255]])
+    data = base64.b64decode(embedding.label_map(ids_hw, CLASSES).partition("base64,")[2])
+    rgba = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+    assert [tuple(rgba[y, x, :3]) for y, x in ((0, 0), (0, 1), (1, 0))] == [info.colour for info in CLASSES[:3]]
+    assert rgba[..., 3].tolist() == [[255, 255], [255, 0]]
+    many = tuple(ClassInfo(name=str(k), colour=(k % 256, k // 256, 7)) for k in range(300))
+    data = base64.b64decode(embedding.label_map(np.array([[299, 65535]]), many).partition("base64,")[2])
+    assert np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[0].tolist() == [[43, 1, 7, 255], [0, 0, 0, 0]]
+
+
+def test_what_is_not_known_has_no_section() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1600, 900), (10, 200, 10)).save(buffer, "PNG")
+    page = check_page(render_card(bare_facts(buffer.getvalue())))
+    assert sections(page) == ["classes", "pictures", "cost", "data", "use", "limits"]
+    assert HOSTILE_FILE in page.text
+    assert [check_image(str(each["src"])) for each in page.of("img")] == [(1000, 563)]
+
+
+def test_a_report_of_before_has_a_card_too(facts: CardFacts) -> None:
+    old = replace(facts, report=replace(facts.report, details=None), training=None, against=None, image_scores=())
+    without = {"confidence", "where", "champion", "training"}
+    assert sections(check_page(render_card(old))) == [name for name in ALL if name not in without]
+
+
+def test_even_of_noise_a_card_can_be_mailed() -> None:
+    random = np.random.default_rng(0)
+
+    def noise(n: int) -> Shown:
+        maps = [random.integers(0, len(CLASSES), (360, 360)) for _ in range(3)]
+        image_hw3 = random.integers(0, 256, (360, 360, 3)).astype(np.uint8)
+        return Shown(name=f"{n}", image_hw3=image_hw3, truth_hw=maps[0], prediction_hw=maps[1], champion_hw=maps[2])
+
+    three, with_champion = [tuple(map(noise, range(3))) for _ in range(2)]
+    three = tuple(replace(each, champion_hw=None) for each in three)
+    facts = card_facts(best=three, median=three, worst=three)
+    assert facts.against is not None
+    against = replace(facts.against, improved=with_champion, harmed=with_champion)
+    data = replace(facts.data, previews=three + three)
+    assert len(render_card(replace(facts, against=against, data=data)).encode()) <= MOST_BYTES
+
+
+def test_what_stands_out_is_said_in_words(facts: CardFacts, page: Page) -> None:
+    best, worst = "road", HOSTILE
+    assert facts.report.per_class[best]["iou"] is not None
+    assert f"weakest at {worst}" in page.text or f"Best at {worst}" in page.text
+    blank = {name: {**scores, "iou": 0.0} for name, scores in facts.report.per_class.items()}
+    nothing = replace(facts, report=replace(facts.report, per_class=blank))
+    assert "it has learnt nothing that counts here" in check_page(render_card(nothing)).text
+
+
+def test_a_split_that_chose_the_weights_is_no_test(facts: CardFacts) -> None:
+    told = "had a part in the training"
+    assert told not in render_card(facts)
+    splits = tuple(replace(split, use="validation, the scores of this card") for split in facts.data.splits)
+    assert told in render_card(replace(facts, data=replace(facts.data, splits=splits)))
+
+
+def test_of_many_classes_the_first_are_seen_and_the_rest_unfolds() -> None:
+    from segpipe.report.card.page import MOST_CLASSES
+
+    many = MOST_CLASSES + 5
+    report = card_facts().report
+    names = tuple(f"class {k}" for k in range(many))
+    report = replace(
+        report,
+        classes=names,
+        per_class={name: {"iou": 0.5, "pixels": 10.0} for name in names},
+        truth_counts=(10,) * many,
+        confusion=tuple(tuple(10 * (i == k) for i in range(many)) for k in range(many)),
+        details=None,
+    )
+    classes = tuple(ClassInfo(name=name, colour=(k, k, k)) for k, name in enumerate(names))
+    data = replace(card_facts().data, splits=(), previews=())
+    facts = card_facts(report=report, classes=classes, intervals=((0.4, 0.6),) * many, data=data, against=None)
+    page = check_page(render_card(facts))
+    assert "5 more classes" in page.text
+    assert "most frequent classes; all are in the report" in page.text
