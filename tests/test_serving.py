@@ -193,13 +193,13 @@ def test_an_image_that_would_take_more_than_a_machine_has_is_refused_before_any_
     image = np.broadcast_to(np.zeros(3, np.uint8), (1, side, side, 3))
     cut = serving.Predictor(models.create("graph_cut", 3), bundle_of("graph_cut", CLASSES))
     with pytest.raises(
-        MlflowException, match=r"5792 x 5792 pixels: this model, .* about 42 GiB .* at most 32: send sma"
+        MlflowException, match=r"5792 x 5792 pixels: this model, .* about 41\.9 GiB .* at most 32: send sma"
     ):
         cut.predict(image)
     crf = Inference(scales=(1.0,), mirror=False, crf=CrfSettings())
     classes = tuple(ClassInfo(name=f"c{k}", colour=(k, k, k)) for k in range(60))
     refining = serving.Predictor(models.create("kmeans", 60), bundle_of("kmeans", classes, inference=crf))
-    with pytest.raises(MlflowException, match=r"about 6. GiB"):
+    with pytest.raises(MlflowException, match=r"about 6.* GiB"):
         refining.predict(image)
 
 

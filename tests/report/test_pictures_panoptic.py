@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -151,12 +150,12 @@ def test_the_same_arguments_give_the_same_bytes_and_no_truth_two_panels() -> Non
     assert drawn(PREDICTION, None).shape[0] < drawn(PREDICTION, TRUTH).shape[0]
 
 
-def test_hundreds_of_segments_are_drawn_in_a_second() -> None:
+def test_of_hundreds_of_segments_each_is_looked_at_in_its_box_alone() -> None:
     boxes = [(x, y, x + 3, y + 2) for y in range(0, 40, 2) for x in range(0, 60, 3)]
     crowded = panoptic_map(*((n, CAR, box) for n, box in enumerate(boxes, start=1)))
-    started = time.process_time()
-    drawn(crowded, crowded)
-    assert time.process_time() - started < 1
+    patches = patches_of_map(crowded.ids_HW, list(range(1, len(boxes) + 1)))
+    assert sum(patch.inside_hw.size for patch in patches) == crowded.ids_HW.size
+    assert drawn(crowded, crowded).any()
 
 
 def test_segments_of_a_map_are_cut_out_and_what_is_not_there_is_empty() -> None:
