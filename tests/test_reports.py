@@ -22,35 +22,11 @@ from segpipe.types import (
     Shard,
     Split,
     Task,
-    TrainResult,
     Window,
 )
-from tests.fixtures.example_reports import eval_report
+from tests.fixtures.example_reports import eval_report, train_result
 
 CLASSES = (ClassInfo(name="sky", colour=(70, 130, 180)), ClassInfo(name="car", colour=(0, 0, 142), is_thing=True))
-
-
-def train_result() -> TrainResult:
-    return TrainResult(
-        experiment="camvid",
-        arch="unet",
-        label="unet",
-        run_uri="r",
-        model_uri="m",
-        weights_sha256="ab",
-        dataset_version="v1",
-        config_digest="cd",
-        code_version="0.1.0",
-        primary="miou",
-        best_value=0.25,
-        best_epoch=2,
-        epochs=3,
-        steps=30,
-        stopped="finished",
-        parameters=10,
-        train_seconds=2.5,
-        history=({"step": 10, "epoch": 1, "metrics": {"loss": 0.5}},),
-    )
 
 
 def manifest() -> Manifest:

@@ -5,14 +5,13 @@ person's word against the gate's.
 Stands after `leaderboard.py`; `stages/promote.py` calls it and then mirrors the result to the registry.
 """
 
-from segpipe.promotion.comparison import ClassScores, Comparison
+from segpipe.promotion.comparison import Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge
 from segpipe.promotion.ledger import Record, champion, decide, history, taken_back
 from segpipe.promotion.overrule import force, roll_back
 from segpipe.promotion.proof import Proof
 
 __all__ = [
-    "ClassScores",
     "Comparison",
     "Contender",
     "Proof",

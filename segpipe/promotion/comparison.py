@@ -25,7 +25,7 @@ from segpipe.metrics import (
     resampling_unit,
 )
 from segpipe.metrics.evidence import DETECTIONS, KEYPOINTS, PIXELS, SEGMENTS, ap_evidence, sample_counts
-from segpipe.types import EvalReport
+from segpipe.types import ClassScores, EvalReport
 
 # What the numbers of an image are called -> what is made of their sums. Those of what detects are its detections.
 STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], npt.NDArray[np.float64]]] = {
@@ -56,25 +56,6 @@ class Comparison:
     p: float
     resamples: int
     resampled: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassScores:
-    """A class's score by champion and challenger, 0..1; None where nothing of it was to be scored."""
-
-    name: str
-    champion: float | None
-    challenger: float | None
-
-    @property
-    def delta(self) -> float | None:
-        """Challenger minus champion; None where one of the scores is not defined."""
-        return None if self.champion is None or self.challenger is None else self.challenger - self.champion
-
-    @property
-    def row(self) -> tuple[str, float | None, float | None, float | None]:
-        """For a table: name, the champion's score, the challenger's, how much more that is."""
-        return self.name, self.champion, self.challenger, self.delta
 
 
 def changes(challenger: EvalReport, champion: EvalReport) -> tuple[ClassScores, ...]:

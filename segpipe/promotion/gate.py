@@ -15,14 +15,13 @@ from typing import Literal
 from segpipe import leaderboard
 from segpipe.promotion.comparison import (
     LEAST_IMAGES,
-    ClassScores,
     Comparison,
     changes,
     compare,
     evidence_faults,
     evidence_unlike,
 )
-from segpipe.types import LATER, EvalReport
+from segpipe.types import LATER, ClassScores, EvalReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

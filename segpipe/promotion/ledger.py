@@ -16,11 +16,11 @@ from typing import Literal
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, IncomparableError
-from segpipe.promotion.comparison import ClassScores, Comparison
+from segpipe.promotion.comparison import Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge, object_to, refuse
 from segpipe.promotion.proof import Proof
 from segpipe.reports import from_plain, to_plain
-from segpipe.types import LATER, EvalReport
+from segpipe.types import LATER, ClassScores, EvalReport
 
 # Every lost race means that somebody else's record was written: so many losses are a fault, not bad luck.
 MAX_ROUNDS = 1000

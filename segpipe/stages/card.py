@@ -16,7 +16,7 @@ from segpipe.metrics.evidence import class_intervals, image_scores
 from segpipe.predictions import LabelMap, shrunk
 from segpipe.promotion import Verdict
 from segpipe.report import choosing
-from segpipe.report.card import Against, CardFacts, Change, Drawn, Shown, render_card
+from segpipe.report.card import Against, CardFacts, Drawn, Shown, render_card
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import small_maps
 from segpipe.stages.card_about import costs_of, data_of, previewed, training_of, use_of
@@ -160,7 +160,7 @@ def _against(
         delta=verdict.delta,
         low=found.low if found else None,
         high=found.high if found else None,
-        changes=tuple(Change(name=c.name, before=c.champion, after=c.challenger) for c in verdict.changes),
+        changes=verdict.changes,
         improved=improved,
         harmed=harmed,
     )

@@ -211,3 +211,22 @@ class TrainResult:
     parameters: int
     train_seconds: float
     history: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScores:
+    """A class's score by champion and challenger, 0..1; None where nothing of it was to be scored."""
+
+    name: str
+    champion: float | None
+    challenger: float | None
+
+    @property
+    def delta(self) -> float | None:
+        """Challenger minus champion; None where one of the scores is not defined."""
+        return None if self.champion is None or self.challenger is None else self.challenger - self.champion
+
+    @property
+    def row(self) -> tuple[str, float | None, float | None, float | None]:
+        """For a table: name, the champion's score, the challenger's, how much more that is."""
+        return self.name, self.champion, self.challenger, self.delta

@@ -16,7 +16,7 @@ from segpipe.stages.evaluate import evaluation_uri
 from segpipe.stages.identity import resolve
 from segpipe.types import EvalReport, TrainResult
 from segpipe.version import code_version
-from tests.fixtures.example_reports import evidence, scored
+from tests.fixtures.example_reports import evidence, scored, train_result
 from tests.fixtures.mlflow_store import make_bundle
 from tests.fixtures.small import publish_small, small_samples
 from tests.fixtures.unproven import promote_unproven as promote
@@ -74,21 +74,13 @@ def _result(asked: Recipe, index: int, version: str) -> TrainResult:
     identity = {"config_digest": run.digest, "dataset_version": version, "code_version": code_version()}
     weights = checkpoint.load_model(folder)[0].state_dict()
     saved = checkpoint.save_model(run_uri, weights, replace(bundle, weights_sha256="", **identity))
-    return TrainResult(
+    return train_result(
         experiment="toy",
         arch=run.arch,
         label=run.label,
         run_uri=run_uri,
         model_uri=checkpoint.model_uri(run_uri),
         weights_sha256=saved.weights_sha256,
-        primary="miou",
-        best_value=0.5,
-        best_epoch=0,
-        epochs=1,
-        steps=1,
-        stopped="finished",
-        parameters=10,
-        train_seconds=1.0,
         history=({"step": 1, "epoch": 0, "metrics": {"train/loss": 2.0}},),
         **identity,
     )

@@ -1,8 +1,9 @@
 """The pages of MLflow's registry as `segpipe/stages/registration.py` writes them."""
 
-from segpipe.promotion import ClassScores, Contender, Verdict
+from segpipe.promotion import Contender, Verdict
 from segpipe.stages import registration
 from segpipe.tracking.registry import REQUEST_TAG, USAGE_TAG, with_usage
+from segpipe.types import ClassScores
 from tests.fixtures.example_reports import scored
 
 STORE = "postgresql://mlflow@database.example.org:5432/mlflow"

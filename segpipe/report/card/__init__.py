@@ -14,7 +14,6 @@ most: `MOST_BYTES` holds for images that are noise; of street scenes it is below
 from segpipe.report.card.facts import (
     Against,
     CardFacts,
-    Change,
     DataFacts,
     Drawn,
     Shown,
@@ -27,7 +26,6 @@ __all__ = [
     "MOST_BYTES",
     "Against",
     "CardFacts",
-    "Change",
     "DataFacts",
     "Drawn",
     "Shown",

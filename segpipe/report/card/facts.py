@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe.report.drawing import Labels, Pixels
-from segpipe.types import ClassInfo, EvalReport, TrainResult
+from segpipe.types import ClassInfo, ClassScores, EvalReport, TrainResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,19 +62,6 @@ class DataFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """What became of one class: the champion's score before, and this model's."""
-
-    name: str
-    before: float | None
-    after: float | None
-
-    @property
-    def delta(self) -> float | None:
-        return None if self.before is None or self.after is None else self.after - self.before
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Against:
     """How the model stands to the champion that it challenged: what the gate said, and the images of which the score
     rose and fell most. `delta` with `low` and `high` is None where they were not compared."""
@@ -85,7 +72,7 @@ class Against:
     delta: float | None
     low: float | None
     high: float | None
-    changes: tuple[Change, ...]
+    changes: tuple[ClassScores, ...]
     improved: tuple[Shown, ...]
     harmed: tuple[Shown, ...]
 
