@@ -27,7 +27,8 @@ class LabelMap:
     """A class for every pixel: `ids_HW` class ids, uint8 (or int32 where K > 255); in a truth also the ignored id.
 
     `uncertainty_HW` float32 in 0..0.25 is of a model that was asked several times, with dropout on: the variance of
-    each class's probability, the mean over the classes.
+    each class's probability, the mean over the classes. Of another that was asked how unsure it is, it is 1 - the
+    probability of the class, in 0..1.
     """
 
     ids_HW: Integers

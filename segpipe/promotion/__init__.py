@@ -8,11 +8,13 @@ from segpipe.promotion.comparison import ClassScores, Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge
 from segpipe.promotion.ledger import Record, champion, decide, history, taken_back
 from segpipe.promotion.overrule import force, roll_back
+from segpipe.promotion.proof import Proof
 
 __all__ = [
     "ClassScores",
     "Comparison",
     "Contender",
+    "Proof",
     "Record",
     "Rules",
     "Verdict",

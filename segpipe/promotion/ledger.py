@@ -17,6 +17,7 @@ from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, IncomparableError
 from segpipe.promotion.comparison import ClassScores, Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge, refuse
+from segpipe.promotion.proof import Proof
 from segpipe.reports import from_plain, to_plain
 from segpipe.types import LATER, EvalReport
 
@@ -78,6 +79,7 @@ class Record:
     max_falls: Mapping[str, float] | None = field(default=None, metadata=LATER)
     comparison: Comparison | None = field(default=None, metadata=LATER)
     changes: tuple[ClassScores, ...] = field(default=(), metadata=LATER)
+    proof: Proof | None = field(default=None, metadata=LATER)
 
 
 def decide(

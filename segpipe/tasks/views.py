@@ -50,17 +50,21 @@ class View(NamedTuple):
     dropout: DropoutPass | None = None
 
 
-def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, Tensor | None]:
+def look(model: nn.Module, batch: Batch, bundle: ModelBundle, *, unsure: bool = False) -> tuple[Tensor, Tensor | None]:
     """(N, H, W) class ids, uint8, or int32 where K > 255; with samples also how unsure the model is of each pixel.
 
-    That is float32 in 0..0.25: the variance of a class's probability over all passes, the mean over the classes. An
-    image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
-    there, all scores of an image lie in memory together, and a model that has diverged raises NonFiniteError.
+    That is float32 in 0..0.25: the variance of a class's probability over all passes, the mean over the classes.
+    Without samples, and only where `unsure` asks for it, it is 1 - the probability of the class, in 0..1. An image
+    enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF there, all
+    scores of an image lie in memory together, and a model that has diverged raises NonFiniteError.
     """
     crf = bundle.inference.crf
     if crf is not None:
         given_NKHW, uncertainty_NHW = _probabilities(model, batch, bundle)
-        return first_maximum(refined(batch, given_NKHW, crf)).cpu(), uncertainty_NHW
+        found_NKHW = refined(batch, given_NKHW, crf)
+        if unsure and uncertainty_NHW is None:
+            uncertainty_NHW = _doubt(found_NKHW, are_probabilities=True)
+        return first_maximum(found_NKHW).cpu(), uncertainty_NHW
     # Logits do not add up over views, probabilities do, as what queries say together does.
     several = len(bundle.inference.scales) > 1 or bundle.inference.mirror or bundle.inference.samples > 0
     are_probabilities = several and models.spec(bundle.arch).output is DenseOutput
@@ -68,8 +72,17 @@ def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> tuple[Tensor, T
     ids, uncertainties = [], []
     for scores_NKhW, unsure_NhW in _bands(model, batch, bundle, are_probabilities=are_probabilities):
         ids.append(first_maximum(scores_NKhW).cpu())
+        if unsure and unsure_NhW is None:
+            unsure_NhW = _doubt(scores_NKhW, are_probabilities=are_probabilities)
         uncertainties.append(unsure_NhW)
     return torch.cat(ids, dim=1), _joined(uncertainties)
+
+
+def _doubt(scores_NKhW: Tensor, *, are_probabilities: bool) -> Tensor:
+    """(N, h, W) float32 in 0..1: 1 - the probability of the likeliest class. Probabilities may be sums over views."""
+    if not are_probabilities:
+        return 1 - scores_NKhW.softmax(1, dtype=torch.float32).amax(1)
+    return 1 - scores_NKhW.amax(1).div(scores_NKhW.sum(1)).float()
 
 
 def label_maps(ids_NHW: Tensor, uncertainty_NHW: Tensor | None = None) -> list[LabelMap]:

@@ -18,12 +18,15 @@ from segpipe.tracking.registry import (
     alias_version,
     describe_model,
     describe_version,
+    fetch_bundle,
     has_model,
     log_model,
     register,
     registered_version,
     set_alias,
+    tag_version,
     version_url,
+    weights_of_version,
 )
 from segpipe.tracking.runs import (
     describe,
@@ -46,6 +49,7 @@ __all__ = [
     "describe_model",
     "describe_version",
     "evaluation_metric",
+    "fetch_bundle",
     "finish",
     "has_model",
     "has_params",
@@ -63,6 +67,8 @@ __all__ = [
     "registered_version",
     "run_url",
     "set_alias",
+    "tag_version",
     "version_url",
+    "weights_of_version",
     "without_login",
 ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from segpipe import storage
 from segpipe.errors import CorruptError, InputError
-from segpipe.tracking.connect import RunRef, metric_name, page, talking_to, without_password
+from segpipe.tracking.connect import RefusedError, RunRef, metric_name, page, talking_to, without_password
 from segpipe.tracking.model_folder import BUNDLE, WEIGHTS, save_model_folder
 from segpipe.tracking.records import evaluation_prefix
 from segpipe.tracking.runs import log_metrics
@@ -41,6 +41,22 @@ def registered_version(uri: str, name: str, weights_sha256: str) -> int | None:
     """The version of registered model `name` that holds these weights; None when there is no such model or version."""
     with talking_to(uri) as client:
         return _version_of(client, name, weights_sha256)
+
+
+def weights_of_version(uri: str, name: str, version: int) -> str | None:
+    """The hash of the weights that a version was registered for; None when there is no such version, or when another
+    program made it."""
+    with talking_to(uri) as client:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = client.get_model_version(name, str(version))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        weights: str | None = found.tags.get(WEIGHTS_TAG)
+        return weights
 
 
 def has_model(run: RunRef, weights_sha256: str) -> bool:
@@ -135,6 +151,30 @@ def describe_model(uri: str, name: str, description: str, *, alias: str, version
     with talking_to(uri) as client:
         asking = _noted(client, name, version)
         client.update_registered_model(name, with_usage(description, uri, f"{name}@{alias}", asking))
+
+
+def tag_version(uri: str, name: str, version: int, tags: Mapping[str, str]) -> None:
+    """Sets tags of a version; others stay."""
+    with talking_to(uri) as client:
+        for key, value in tags.items():
+            client.set_model_version_tag(name, str(version), key, value)
+
+
+def fetch_bundle(uri: str, name: str, version: int, folder: Path) -> Path:
+    """The bundle of a registered version, as its store holds it, in a folder below the local `folder`. Nothing of it is
+    loaded, or executed."""
+    with talking_to(uri) as client:
+        from mlflow.artifacts import download_artifacts
+
+        source = client.get_model_version_download_uri(name, str(version))
+        data = download_artifacts(artifact_uri=f"{source}/data", dst_path=str(folder), tracking_uri=uri)
+        found = sorted(path.parent for path in Path(data).glob(f"*/{BUNDLE}"))
+        if len(found) != 1:
+            raise RefusedError(
+                f"MLflow holds {len(found)} bundles as version {version} of {name!r}, expected one; delete that "
+                "version there, and it is registered anew"
+            )
+        return found[0]
 
 
 def version_url(uri: str, name: str, version: int) -> str | None:
