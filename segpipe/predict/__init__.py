@@ -10,7 +10,18 @@ Between `tasks/` and `stages/predict.py`, `stages/predict_dataset.py`. `evaluate
 
 from segpipe.predict.coco import document, entries
 from segpipe.predict.files import counts, cutout, instances, mask, overlay
-from segpipe.predict.loop import Answer, Asked, Model, Picture, Refused, answers, check_model, load, tells_doubt
+from segpipe.predict.loop import (
+    Answer,
+    Asked,
+    Model,
+    Picture,
+    Refused,
+    answers,
+    check_model,
+    load,
+    look_at,
+    tells_doubt,
+)
 from segpipe.predict.rows import FILLS, sample_with
 
 __all__ = [
@@ -28,6 +39,7 @@ __all__ = [
     "entries",
     "instances",
     "load",
+    "look_at",
     "mask",
     "overlay",
     "sample_with",

@@ -19,6 +19,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import nn
 
 from segpipe import masks, models
@@ -31,7 +32,7 @@ from segpipe.predictions import Prediction
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.memory import numbers_of_image
 from segpipe.tasks.views import label_maps, look
-from segpipe.types import IGNORE_8BIT, ModelBundle, Sample, Task, Window
+from segpipe.types import IGNORE_8BIT, ImageLook, ModelBundle, Sample, Task, Window
 
 T = TypeVar("T")
 NUMBERS_PER_PASS = 2**28  # of 4 bytes, as a served request's pass: more images at once are no faster
@@ -245,6 +246,11 @@ def _numbers_there(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1] / 4
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
+
+
+def look_at(asked: Asked) -> ImageLook:
+    """What an image that was asked about looks like, for a dataset's fingerprint."""
+    return masks.look_at(Image.fromarray(asked.image_HW3))
 
 
 def ids_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:

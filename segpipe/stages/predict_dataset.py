@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Literal
 
@@ -29,14 +29,16 @@ from segpipe import reports, storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.evaluate import one_thread
 from segpipe.predict import Refused
-from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, open_dataset, publish, write_shard
-from segpipe.stages import at_work, layout, names, quarantine
+from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, manifest_version, open_dataset, publish, write_shard
+from segpipe.stages import at_work, fingerprint, layout, names, quarantine
 from segpipe.stages.images import NO_SPLIT, Chosen, Images, Reader, Request, chosen_model, splits_of
-from segpipe.types import LabelCoding, Manifest, QuarantineEntry, Sample, Shard
+from segpipe.stages.parts import Written
+from segpipe.types import ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard
 from segpipe.version import code_version
 
 Progress = Callable[[int, int], None]
-FILES_A_PART = 64  # as many rows as a row group has at most
+FILES_A_PART = 64  # of photographs as many as a row group holds: seconds to a few minutes of a core
+_BY_CLASS = ("class_pixels", "image_pixels", "images_of_class", "objects_of_class")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,14 +58,22 @@ class PredictedPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartOutcome:
-    """What became of a part, as its record tells: the shard, None where no image was left, with the pixels of each
-    class id as `ShardResult` counts them."""
+    """What became of a part, as its record tells: the fields of a `ShardResult`, whose class ids are texts in JSON,
+    with the looks of its images, and what was refused."""
 
     split: str
     shard: Shard | None
     class_pixels: Mapping[str, int]
     image_pixels: Mapping[str, int]
     ignored_pixels: int
+    images_of_class: Mapping[str, int]
+    objects_of_class: Mapping[str, int]
+    objects_by_size: tuple[int, int, int]
+    crowds: int
+    sizes: Mapping[str, int]
+    sample_ids: tuple[str, ...]
+    image_hashes: tuple[str, ...]
+    looks: tuple[ImageLook, ...]
     refused: tuple[QuarantineEntry, ...]
 
 
@@ -120,9 +130,12 @@ def predict_dataset(
             held.enter_context(at_work.reading(sources[0].root, sources[0].version))
         missing = [part for part in parts if _known(part) is None]
         _run(missing, parts, runtime, on_progress)
-        written = [outcome for part in parts if (outcome := _known(part)) is not None]
+        written = [_written(outcome) for part in parts if (outcome := _known(part)) is not None]
         entries = tuple(entry for outcome in written for entry in outcome.refused)
         manifest = _manifest(name, chosen, sources, written, quarantine.keep(entries, uri))
+        kept = [each for each in written if each.split in manifest.splits]
+        seen = fingerprint.make(manifest_version(manifest), kept, len(chosen.bundle.classes))
+        fingerprint.keep(seen, uri)
         published, status = publish(uri, manifest)
     seconds = time.perf_counter() - started
     asked = sum(len(part.requests) for part in missing)
@@ -149,6 +162,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
     same part has the same bytes wherever it is made."""
     reader = Reader(part.root, version=part.version, split=part.split)
     refused: list[QuarantineEntry] = []
+    looks: list[ImageLook] = []
     load = partial(_loaded, part.model, part.window)
 
     def samples() -> Iterator[Sample]:
@@ -159,6 +173,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
                     refused.append(names.legible(QuarantineEntry(item=request.name, **outcome._asdict())))
                 elif outcome is not None:
                     bundle = load().bundle
+                    looks.append(asking.look_at(outcome))
                     yield asking.sample_with(
                         reader.sample(outcome.picture, request),
                         outcome.prediction,
@@ -167,13 +182,10 @@ def predict_part(part: PredictedPart) -> PartOutcome:
                     )
 
     result = write_shard(samples(), part.to, part.split or NO_SPLIT)
+    plain = {each.name: getattr(result, each.name) for each in fields(result)}
+    by_class = {each: {str(k): n for k, n in sorted(plain[each].items())} for each in _BY_CLASS}
     outcome = PartOutcome(
-        split=part.split or NO_SPLIT,
-        shard=result.shard,
-        class_pixels={str(k): pixels for k, pixels in sorted(result.class_pixels.items())},
-        image_pixels={str(k): pixels for k, pixels in sorted(result.image_pixels.items())},
-        ignored_pixels=result.ignored_pixels,
-        refused=tuple(refused),
+        split=part.split or NO_SPLIT, looks=tuple(looks), refused=tuple(refused), **{**plain, **by_class}
     )
     storage.failpoint("predict.part")
     uri = _record_uri(part)
@@ -279,17 +291,12 @@ def _record_uri(part: PredictedPart) -> str:
 
 
 def _manifest(
-    name: str, chosen: Chosen, sources: Sequence[Images], written: Sequence[PartOutcome], quarantine_path: str | None
+    name: str, chosen: Chosen, sources: Sequence[Images], written: Sequence[Written], quarantine_path: str | None
 ) -> Manifest:
     bundle, first = chosen.bundle, sources[0]
-    by_split = {
-        split: [_counted(each) for each in written if each.split == split] for split in {each.split for each in written}
-    }
-    splits = {
-        split: made
-        for split, results in sorted(by_split.items())
-        if (made := make_split(results, len(bundle.classes))).samples
-    }
+    found = {each.split: [part.result for part in written if part.split == each.split] for each in written}
+    made = {split: make_split(results, len(bundle.classes)) for split, results in sorted(found.items())}
+    splits = {split: each for split, each in made.items() if each.samples}
     entries = [entry for each in written for entry in each.refused]
     if not splits:
         example = f"; the first: {entries[0].file}: {entries[0].detail}" if entries else ""
@@ -317,18 +324,9 @@ def _manifest(
     )
 
 
-def _counted(outcome: PartOutcome) -> ShardResult:
-    """What `make_split` takes; what a fingerprint would count besides is not known of predictions."""
-    return ShardResult(
-        shard=outcome.shard,
-        class_pixels={int(k): pixels for k, pixels in outcome.class_pixels.items()},
-        image_pixels={int(k): pixels for k, pixels in outcome.image_pixels.items()},
-        ignored_pixels=outcome.ignored_pixels,
-        images_of_class={},
-        objects_of_class={},
-        objects_by_size=(0, 0, 0),
-        crowds=0,
-        sizes={},
-        sample_ids=(),
-        image_hashes=(),
-    )
+def _written(outcome: PartOutcome) -> Written:
+    """The outcome as an ingest's worker gives it: what versions and fingerprints are made of."""
+    plain = {each.name: getattr(outcome, each.name) for each in fields(ShardResult)}
+    by_class = {each: {int(k): n for k, n in plain[each].items()} for each in _BY_CLASS}
+    result = ShardResult(**{**plain, **by_class})
+    return Written(split=outcome.split, result=result, looks=outcome.looks, refused=outcome.refused)
