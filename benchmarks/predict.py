@@ -7,7 +7,8 @@ logits. `files` is the stage that decodes JPEG files, predicts and writes PNG ma
 Parquet and writes a dataset version (labels and uncertainty). Both load the model within their time. What counts is the
 share of the bare speed, at least 0.9; the medians of rounds that alternate. Where others keep the cores busy, the CPU
 time of the process tells more than the clock: what decoding, writing and loading cost beside the network. Weights are
-random: time does not depend on them, but for masks without structure, which compress badly. Compare numbers of one session only.
+random: time does not depend on them, but for masks without structure, which compress badly. Compare
+numbers of one session only.
 """
 
 from __future__ import annotations
