@@ -97,6 +97,9 @@ bench-detection: install ## how fast Mask R-CNN trains beside torchvision's own 
 bench-step: install .cache/peers/installed ## training steps and forward passes beside other people's networks (20 minutes on 2 cores)
 	$(BIN)/python benchmarks/step.py --peers .cache/peers/bin/python
 
+bench-predict: install ## how fast images become masks on disk and in Parquet, beside the bare model
+	$(BIN)/python benchmarks/predict.py
+
 bench-loss: install ## what cross entropy of coarse logits costs beside resizing them and torch's
 	$(BIN)/python benchmarks/coarse_loss.py
 
@@ -118,4 +121,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak learn browser check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-loss bench-data lock clean clean-results
+.PHONY: help install demo test soak learn browser check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-predict bench-loss bench-data lock clean clean-results

@@ -12,8 +12,11 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from segpipe.stages.predict_dataset import PredictedDataset
 from segpipe.stages.registration import class_table
 from segpipe.stages.results import IngestResult, RetrainResult, Verdict
+
+MOST_LISTED = 20  # of bad images: the dataset's quarantine file has all of them
 
 
 def show_dataset(result: IngestResult) -> None:
@@ -26,6 +29,25 @@ def show_dataset(result: IngestResult) -> None:
     lines += ["|---|---:|", *(f"| {split} | {samples} |" for split, samples in result.splits.items())]
     lines += ["", f"{len(result.quarantined)} samples in quarantine.", *(f"- {text}" for text in result.warnings)]
     create_markdown_artifact("\n".join(lines), key=_key("dataset", result.name), description="Dataset version")
+
+
+def show_predictions(result: PredictedDataset) -> None:
+    """The version of predictions: samples a split, by which model, what could not be used."""
+    lines = [
+        f"**{result.name}** `{result.version[:12]}` ({result.status.replace('_', ' ')})",
+        "",
+        f"by `{result.model}`, weights `{result.weights_sha256[:12]}`",
+        "",
+        "| split | samples |",
+        "|---|---:|",
+        *(f"| {split} | {samples} |" for split, samples in result.splits.items()),
+        "",
+        f"{result.kept} of {result.parts} parts were there.",
+        *([f"{result.images_per_second:.1f} images/s."] if result.images_per_second else []),
+        f"{len(result.quarantined)} images in quarantine.",
+        *(f"- {entry.file}: {entry.reason}" for entry in result.quarantined[:MOST_LISTED]),
+    ]
+    create_markdown_artifact("\n".join(lines), key=_key("predictions", result.name), description="Predictions")
 
 
 def show_verdict(experiment: str, verdict: Verdict, failures: Mapping[str, str]) -> None:

@@ -95,6 +95,12 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
         {"torch"},
     ),
     "crf_search": ({"types", "data", "predictions", "tasks", "metrics", "evaluate"}, {"torch"}),
+    "palettes": ({"types", "errors", "sources"}, set()),
+    # Asks a model about images that nobody scores, and makes files and rows of what it says.
+    "predict": (
+        {"types", "errors", "predictions", "data", "models", "tasks", "checkpoint", "masks", "report"},
+        {"torch", "numpy", "PIL"},
+    ),
     "leaderboard": ({"types", "errors"}, set()),
     "promotion": ({"types", "errors", "storage", "leaderboard", "reports", "metrics"}, {"numpy"}),
     "tracking": ({"types", "errors", "storage", "user"}, {"mlflow"}),

@@ -12,6 +12,7 @@
     data.py        commands on a dataset: ingest, export, data inspect, data log, data diff, data gc
     work.py        commands on a recipe or a model: check train evaluate promote rollback retrain
     tuning.py      tune-crf, a search after training
+    predicting.py  predict: a model asked about images
     look.py        commands that show something: models show, board history lineage list doctor
 
 Importing this costs a fraction of a second and must stay so: each command imports its stage when it runs.
@@ -25,7 +26,7 @@ from typing import Annotated
 import typer
 
 from segpipe import __version__
-from segpipe.cli import data, look, tuning, work
+from segpipe.cli import data, look, predicting, tuning, work
 
 app = typer.Typer(
     name="segpipe",
@@ -43,6 +44,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "train": ("Work", work.train),
     "evaluate": ("Work", work.evaluate),
     "tune-crf": ("Work", tuning.tune_crf),
+    "predict": ("Work", predicting.predict),
     "promote": ("Work", work.promote),
     "rollback": ("Work", work.rollback),
     "retrain": ("Work", work.retrain),

@@ -56,11 +56,11 @@ def settings_of(pairs: Sequence[str]) -> dict[str, Any]:
     return {key: json.loads(text) if _is_list(text) else _scalar(text) for key, text in found}
 
 
-def size_of(text: str) -> tuple[int, int]:
+def size_of(text: str, *, flag: str = "--size") -> tuple[int, int]:
     """`512x1024` as (height, width) in pixels."""
     found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
     if found is None:
-        raise InputError(f"--size {text!r}: expected HEIGHTxWIDTH in pixels, for example 512x1024")
+        raise InputError(f"{flag} {text!r}: expected HEIGHTxWIDTH in pixels, for example 512x1024")
     return int(found[1]), int(found[2])
 
 

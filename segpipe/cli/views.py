@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from segpipe.cli.data_views import faults
-from segpipe.cli.drawing import MARKS, say, table
+from segpipe.cli.data_views import faults, quarantine
+from segpipe.cli.drawing import MARKS, by_split, say, table
 from segpipe.cli.parts import run_of
 from segpipe.stages.numbers import counted
 from segpipe.types import CLASS_COUNTS
 
 if TYPE_CHECKING:
+    from segpipe.stages.predict import Predicted
+    from segpipe.stages.predict_dataset import PredictedDataset
     from segpipe.stages.results import BoardRow, Check, Record, RetrainResult, Verdict
     from segpipe.stages.tune_crf import CrfSearch
     from segpipe.types import EvalReport, TrainResult
@@ -154,6 +156,30 @@ def retrained(console: Console, result: RetrainResult) -> None:
     if result.side_by_side is not None:
         say(console, f"all models side by side {result.side_by_side}\nmodel card of the challenger {result.card}")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")
+
+
+def predicted(console: Console, result: Predicted) -> None:
+    """What was asked now and what was there, what could not be used, and where everything lies."""
+    speed = f", {result.images_per_second:.1f} images/s" if result.images_per_second else ""
+    say(console, f"{result.images} images: {result.made} made, {result.kept} were there{speed}")
+    quarantine(console, result.quarantined)
+    for note in result.notes:
+        say(console, note, "yellow")
+    for kind, place in result.outputs.items():
+        say(console, f"  {kind:10} {place}")
+    say(console, f"Results are in {result.to}")
+
+
+def predicted_dataset(console: Console, result: PredictedDataset) -> None:
+    """The version, its splits, what could not be used."""
+    speed = f", {result.images_per_second:.1f} images/s" if result.images_per_second else ""
+    rows = ", ".join(f"{split} {samples}" for split, samples in by_split(result.splits))
+    say(console, f"{result.name} {result.version[:12]} ({result.status.replace('_', ' ')}): {rows}")
+    say(console, f"{result.parts} parts: {result.kept} were there{speed}")
+    quarantine(console, result.quarantined)
+    for note in result.notes:
+        say(console, note, "yellow")
+    say(console, f"Results are in {result.uri}")
 
 
 def history(console: Console, records: Sequence[Record]) -> None:

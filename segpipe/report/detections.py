@@ -60,17 +60,17 @@ def draw(
     height, width = image_HW3.shape[:2]
     size = panel_size(width, height, PANEL_WIDTH)
     shown = photograph(image_HW3, size)
-    drawn = _take(prediction, prediction.scores_N >= DRAWN_SCORE)
+    drawn = take(prediction, prediction.scores_N >= DRAWN_SCORE)
     patches = patches_of(drawn, size, what=f"{title}: prediction")
     panels = [
         ("image", np.asarray(shown)),
-        (_caption(prediction, drawn), _objects(shown, drawn, patches, classes, scores=True)),
+        (_caption(prediction, drawn), over(shown, drawn, patches, classes, scores=True)),
     ]
     entries: list[Entry] = _present(classes, drawn, truth)
     if truth is not None:
         true_patches = patches_of(truth, size, what=f"{title}: truth")
         caption = f"truth: {_count(len(truth), 'object')}"
-        panels.insert(1, (caption, _objects(shown, truth, true_patches, classes, scores=False)))
+        panels.insert(1, (caption, over(shown, truth, true_patches, classes, scores=False)))
         panels.append(_matched(shown, drawn, truth, patches, true_patches))
         entries += [("found", FOUND), ("missed", MISSED), ("false", FALSE)]
     return png(compose(panels, entries, f"{title}   {width} x {height}"))
@@ -94,7 +94,8 @@ def _check(found: Detections, size: tuple[int, int], num_classes: int, what: str
         raise InputError(f"{what} holds scores or boxes that are no finite numbers")
 
 
-def _take(found: Detections, kept_N: NDArray[np.bool_]) -> Detections:
+def take(found: Detections, kept_N: NDArray[np.bool_]) -> Detections:
+    """The objects that are kept, in their order."""
     return Detections(
         size=found.size,
         class_ids_N=found.class_ids_N[kept_N],
@@ -117,7 +118,7 @@ def _caption(prediction: Detections, drawn: Detections) -> str:
     return f"prediction: {_count(len(drawn), 'object')} (and {left_out} of scores below {DRAWN_SCORE})"
 
 
-def _objects(
+def over(
     shown: Image.Image, found: Detections, patches: Sequence[Patch], classes: Sequence[ClassInfo], *, scores: bool
 ) -> Pixels:
     """The photograph in grey with each object in its tint, large ones below small ones; in a detector of boxes, the

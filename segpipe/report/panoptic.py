@@ -60,13 +60,13 @@ def draw(
     shown = photograph(image_HW3, size)
     panels = [
         ("image", np.asarray(shown)),
-        (f"prediction: {_counts(prediction, classes)}", _segments(shown, prediction, classes)),
+        (f"prediction: {_counts(prediction, classes)}", over(shown, prediction, classes)),
     ]
     entries = _present(classes, prediction, truth)
     hatched = ["nothing said"] * bool((prediction.ids_HW == VOID).any())
     if truth is not None:
         matches = segment_matches(prediction, truth, num_classes=len(classes), what=title)
-        panels.insert(1, (f"truth: {_counts(truth, classes)}", _segments(shown, truth, classes)))
+        panels.insert(1, (f"truth: {_counts(truth, classes)}", over(shown, truth, classes)))
         caption = f"errors: {len(matches.ious)} found, {len(matches.missed)} missed, {len(matches.spurious)} false"
         panels.append((caption, _errors(shown, prediction, truth, matches)))
         entries += [("found", FOUND), ("missed", MISSED), ("false", FALSE), ("pixels of another one found", MISPLACED)]
@@ -96,7 +96,7 @@ def _counts(found: PanopticMap, classes: Sequence[ClassInfo]) -> str:
     return f"{things} thing{'' if things == 1 else 's'}, {stuff} of stuff"
 
 
-def _segments(shown: Image.Image, found: PanopticMap, classes: Sequence[ClassInfo]) -> Pixels:
+def over(shown: Image.Image, found: PanopticMap, classes: Sequence[ClassInfo]) -> Pixels:
     """The segments over the photograph in grey: stuff in the colour of its class, each thing in a shade of it, a line
     between any two, the names of those that have room for one. Where nothing is said, it is hatched."""
     ids_hw = resize_ids(found.ids_HW, shown.size)

@@ -52,7 +52,7 @@ def draw(
     shown = photograph(image_HW3, size)
     panels = [
         ("image", np.asarray(shown)),
-        (f"prediction: {_count(prediction)}", _skeletons(shown, prediction, scale, least=DOUBT)),
+        (f"prediction: {_count(prediction)}", over(shown, prediction, scale, least=DOUBT)),
     ]
     persons = prediction.points_NP3.shape[1] == COCO_JOINTS
     if persons:
@@ -63,7 +63,7 @@ def draw(
             for p in range(min(prediction.points_NP3.shape[1], len(OBJECT_COLOURS)))
         ]
     if truth is not None:
-        panels.insert(1, (f"truth: {_count(truth)}", _skeletons(shown, truth, scale, least=0)))
+        panels.insert(1, (f"truth: {_count(truth)}", over(shown, truth, scale, least=0)))
         if len(truth) == len(prediction):
             panels.append(_distances(shown, prediction, truth, scale))
             entries += [(f"within {ALPHA:g} of the box", FOUND), ("further off", MISSED)]
@@ -88,7 +88,7 @@ def _count(found: Poses) -> str:
     return f"{len(found)} object{'' if len(found) == 1 else 's'}"
 
 
-def _skeletons(shown: Image.Image, found: Poses, scale: float, *, least: float) -> Pixels:
+def over(shown: Image.Image, found: Poses, scale: float, *, least: float) -> Pixels:
     """The photograph in grey with boxes, limbs and dots; a hidden keypoint of a truth is a ring."""
     picture = shown.convert("L").convert("RGB")
     pen = ImageDraw.Draw(picture)

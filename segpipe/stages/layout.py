@@ -4,6 +4,7 @@
 <home>/runs/<experiment>/<label>-<run key>/           checkpoints, model bundle, train.json
 <home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, card.html, pictures, small maps
 <home>/crf/<version>/<label>-<key>/search.json        searches of a CRF's parameters
+<home>/predictions/<label>-<key>/                     what a model said of some images: masks, pictures, records
 <home>/ledger/<experiment>/                           who is champion: one record a decision
 <home>/nights/<experiment>/                           what each retrain came to: one record a night
 <home>/pages/<experiment>/<version>-<key>.html        all models of a night side by side
@@ -55,6 +56,10 @@ def evaluations_uri(experiment: str) -> str:
 
 def searches_uri() -> str:
     return storage.join(home(), "crf")
+
+
+def predictions_uri() -> str:
+    return storage.join(home(), "predictions")
 
 
 def ledger_uri(experiment: str) -> str:

@@ -60,8 +60,9 @@ class View(NamedTuple):
     dropout: DropoutPass | None = None
 
 
-def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Looked:
-    """What the model says of each pixel, and how sure it is.
+def look(model: nn.Module, batch: Batch, bundle: ModelBundle, *, unsure: bool = False, levels: bool = True) -> Looked:
+    """What the model says of each pixel, and how sure it is: `levels` for the counts of an evaluation, `unsure` for
+    those who want the uncertainty of a model without samples too, which is 1 - the probability of the class, in 0..1.
 
     An image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
     there, all scores of an image lie in memory together, and a model that has diverged raises NonFiniteError.
@@ -69,22 +70,26 @@ def look(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Looked:
     crf = bundle.inference.crf
     if crf is not None:
         given_NKHW, uncertainty_NHW = _probabilities(model, batch, bundle)
-        refined_NKHW = refined(batch, given_NKHW, crf)
-        levels_NKP = _levels(refined_NKHW, 0, refined_NKHW.shape[2], are_probabilities=True)
-        return Looked(first_maximum(refined_NKHW).cpu(), uncertainty_NHW, levels_NKP)
+        found_NKHW = refined(batch, given_NKHW, crf)
+        if unsure and uncertainty_NHW is None:
+            uncertainty_NHW = _doubt(found_NKHW, are_probabilities=True)
+        levels_NKP = _levels(found_NKHW, 0, found_NKHW.shape[2], are_probabilities=True) if levels else None
+        return Looked(first_maximum(found_NKHW).cpu(), uncertainty_NHW, levels_NKP)
     # Logits do not add up over views, probabilities do, as what queries say together does.
     several = len(bundle.inference.scales) > 1 or bundle.inference.mirror or bundle.inference.samples > 0
     is_dense = models.spec(bundle.arch).output is DenseOutput
     are_probabilities = several and is_dense
     # One view after the other: but for samples, not all of an image's scores lie in memory together.
-    ids, uncertainties, levels, row = list[Tensor](), [], [], 0
+    ids, uncertainties, bands, row = list[Tensor](), [], list[Tensor](), 0
     for scores_NKhW, unsure_NhW in _bands(model, batch, bundle, are_probabilities=are_probabilities):
         ids.append(first_maximum(scores_NKhW).cpu())
+        if unsure and unsure_NhW is None:
+            unsure_NhW = _doubt(scores_NKhW, are_probabilities=are_probabilities)
         uncertainties.append(unsure_NhW)
-        if is_dense:
-            levels.append(_levels(scores_NKhW, row, batch.images_N3HW.shape[2], are_probabilities=are_probabilities))
+        if levels and is_dense:
+            bands.append(_levels(scores_NKhW, row, batch.images_N3HW.shape[2], are_probabilities=are_probabilities))
         row += scores_NKhW.shape[2]
-    return Looked(torch.cat(ids, dim=1), _joined(uncertainties), torch.cat(levels, dim=2) if levels else None)
+    return Looked(torch.cat(ids, dim=1), _joined(uncertainties), torch.cat(bands, dim=2) if bands else None)
 
 
 def label_maps(looked: Looked) -> list[LabelMap]:
@@ -114,6 +119,13 @@ def _levels(scores_NKhW: Tensor, first_row: int, height: int, *, are_probabiliti
     shares_NKp = picked_NKp / picked_NKp.sum(1, keepdim=True) if are_probabilities else picked_NKp.softmax(1)
     steps_NKp = (shares_NKp.logit() + LOGITS) * (LEVELS / (2 * LOGITS))
     return steps_NKp.nan_to_num(0.0).clamp(0, LEVELS - 1).to(torch.uint8).cpu()
+
+
+def _doubt(scores_NKhW: Tensor, *, are_probabilities: bool) -> Tensor:
+    """(N, h, W) float32 in 0..1: 1 - the probability of the likeliest class. Probabilities may be sums over views."""
+    if not are_probabilities:
+        return 1 - scores_NKhW.softmax(1, dtype=torch.float32).amax(1)
+    return 1 - scores_NKhW.amax(1).div(scores_NKhW.sum(1)).float()
 
 
 def probabilities(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:

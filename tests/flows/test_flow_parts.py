@@ -15,12 +15,16 @@ from prefect.client.schemas.objects import StateType
 from flows.endings import EndedRedError
 from flows.evaluate import evaluate, evaluate_model
 from flows.ingest import ingest
+from flows.predict import predict, predict_images
 from flows.promote import judge_last_night, promote
 from flows.retrain import retrain
 from flows.train import train
 from segpipe.config import Recipe
 from segpipe.errors import InputError, UnreachableError
+from segpipe.stages import predict_dataset as predict_stage
+from segpipe.stages.predict_dataset import PredictedDataset
 from segpipe.stages.results import Verdict
+from segpipe.types import QuarantineEntry
 from tests.flows.conftest import Stages
 
 pytestmark = pytest.mark.xdist_group("prefect")
@@ -137,3 +141,47 @@ def test_scoring_and_judging_are_tried_again_only_when_that_can_help(
     with pytest.raises(type(error)):
         promote(recipe)
     assert (len(stages.scored), len(stages.judged)) == (attempts, attempts)
+
+
+def test_predictions_are_shown_and_tried_again_where_that_can_help(
+    stages: Stages, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+    bad = QuarantineEntry(file="a.jpg", item="a", reason="truncated", detail="")
+    made = PredictedDataset(
+        name="roofs_said",
+        uri="there",
+        version="12ab" * 16,
+        status="published",
+        model="runs/unet/model",
+        weights_sha256="cd" * 32,
+        splits={"images": 5},
+        parts=3,
+        kept=1,
+        uncertainty=True,
+        quarantined=(bad,),
+        notes=(),
+        seconds=2.0,
+        images_per_second=1.5,
+    )
+
+    def answer(*arguments: str, on_progress: Callable[[int, int], None], **options: Any) -> PredictedDataset:
+        asked.append((arguments, options))
+        on_progress(0, 5)
+        if len(asked) == 1:
+            raise UnreachableError("lost the Ray cluster")
+        return made
+
+    monkeypatch.setattr(predict_stage, "predict_dataset", answer)
+    monkeypatch.setattr(predict_images, "retry_delay_seconds", 0)
+    state = predict("models:/roofs@champion", "photos", "roofs_said", window="512x1024", return_state=True)
+    assert state.result() == made
+    usual = {"name": "roofs_said", "split": None, "version": None, "window": (512, 1024), "batch_size": 4}
+    assert asked == [(("models:/roofs@champion", "photos"), usual)] * 2
+    shown = artifacts("markdown")["predictions-roofs-said"]
+    assert "| images | 5 |" in shown
+    assert "1 of 3 parts were there." in shown
+    assert "- a.jpg: truncated" in shown
+    assert state.state_details.flow_run_id is not None
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).name == "predict roofs_said"

@@ -15,12 +15,20 @@ from prefect.tasks import Task
 from flows import hooks, retries
 from flows.evaluate import evaluate, evaluate_model
 from flows.ingest import ingest, ingest_dataset
+from flows.predict import predict, predict_images
 from flows.promote import choose_champion, judge_last_night, promote
 from flows.retrain import retrain
 from flows.train import train, train_architecture
 
-FLOWS = [evaluate, ingest, promote, retrain, train]
-TASKS: list[Task[..., Any]] = [choose_champion, evaluate_model, ingest_dataset, judge_last_night, train_architecture]
+FLOWS = [evaluate, ingest, predict, promote, retrain, train]
+TASKS: list[Task[..., Any]] = [
+    choose_champion,
+    evaluate_model,
+    ingest_dataset,
+    judge_last_night,
+    predict_images,
+    train_architecture,
+]
 LONGEST_BODY = 80
 NOT_IN_A_PARAGRAPH = (ast.BinOp, ast.UnaryOp, ast.AugAssign, ast.For, ast.While, ast.Try, ast.Lambda, ast.FunctionDef)
 

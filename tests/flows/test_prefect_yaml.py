@@ -37,7 +37,7 @@ def test_prefect_reads_the_file_and_it_names_no_machine() -> None:
 
 def test_every_flow_has_a_deployment() -> None:
     flows = {d["entrypoint"].partition(":")[2] for d in DEPLOYMENTS}
-    assert flows == {"ingest", "train", "evaluate", "promote", "retrain"}
+    assert flows == {"ingest", "train", "evaluate", "predict", "promote", "retrain"}
     names = [(d["entrypoint"], d["name"]) for d in DEPLOYMENTS]
     assert len(set(names)) == len(names)
 

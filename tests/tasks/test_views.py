@@ -15,8 +15,8 @@ from segpipe import models
 from segpipe.data.batch import Batch, normalise
 from segpipe.models import DenseOutput
 from segpipe.models.spec import QueryOutput
-from segpipe.tasks.views import look, passes
-from segpipe.types import Inference, Window
+from segpipe.tasks.views import look, passes, probabilities, refined
+from segpipe.types import CrfSettings, Inference, Window
 from tests.fixtures.nearest_colour import K, NearestColour, bundle, halves, painted
 from tests.fixtures.small import CLASSES, OPTIONS
 
@@ -226,3 +226,27 @@ def test_a_view_on_the_edge_of_two_sizes_has_one(network: nn.Module) -> None:
     look(network, noise(1, 1, 375), asked)
     hook.remove()
     assert entering == [(1, 337)]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "inference",
+    [
+        Inference(scales=(1.0,), mirror=False),
+        Inference(scales=(0.5, 1.0), mirror=True),
+        Inference(scales=(1.0,), mirror=False, window=WINDOW),
+        Inference(scales=(1.0,), mirror=True, crf=CrfSettings(iterations=2)),
+    ],
+)
+def test_how_unsure_a_model_is_where_that_is_asked(network: nn.Module, inference: Inference) -> None:
+    batch, asked = noise(2, 40, 56), bundle(inference=inference)
+    plain = look(network, batch, asked)
+    ids, unsure, levels = look(network, batch, asked, unsure=True, levels=False)
+    assert plain.uncertainty_NHW is None
+    assert plain.levels_NKP is not None
+    assert levels is None
+    assert torch.equal(ids, plain.ids_NHW), "asking changes no label"
+    given = probabilities(network, batch, asked)
+    sure = refined(batch, given, inference.crf) if inference.crf else given
+    assert unsure is not None
+    torch.testing.assert_close(unsure, 1 - sure.amax(1), atol=1e-5, rtol=0)

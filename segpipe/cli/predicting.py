@@ -1,0 +1,95 @@
+"""`predict`: a model asked about images, as files or as a dataset version. A door onto two stages."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from segpipe.cli import views
+from segpipe.cli.answering import answering, bars
+from segpipe.cli.parts import JsonOption, Runtime, RuntimeOption, VersionOption, size_of
+from segpipe.errors import InputError
+
+_MODEL = "models:/NAME@champion, models:/NAME/3, or a model folder of a training."
+_PALETTES = "classes (their own), voc, cityscapes, camvid, camvid31, ade20k, hub or grey."
+_KINDS = "masks, overlays, coco or instances. May be repeated. Default: masks."
+_INTO = "Write no files, but publish a version of this dataset."
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)]
+SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="An image, a folder of images, or a dataset.")]
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="URI", help="Folder for results. Default: $SEGPIPE_HOME/predictions.")
+]
+OutputOption = Annotated[list[str] | None, typer.Option("--output", metavar="KIND", help=_KINDS)]
+CutoutOption = Annotated[
+    str | None, typer.Option("--cutout", metavar="CLASS", help="Also cut this class out: PNG with alpha.")
+]
+PaletteOption = Annotated[str, typer.Option("--palette", help=_PALETTES)]
+ScoreOption = Annotated[
+    float, typer.Option("--least-score", min=0, max=1, help="Of objects that are drawn, numbered, cut out.")
+]
+WindowOption = Annotated[
+    str | None, typer.Option("--window", metavar="HxW", help="See larger images window by window, as 1024x1024.")
+]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images in one forward pass.")]
+SplitOption = Annotated[str | None, typer.Option("--split", help="One split of a dataset.")]
+IntoOption = Annotated[str | None, typer.Option("--into", metavar="NAME", help=_INTO)]
+
+
+def predict(
+    model: ModelArgument,
+    source: SourceArgument,
+    to: ToOption = None,
+    outputs: OutputOption = None,
+    cutout: CutoutOption = None,
+    palette: PaletteOption = "classes",
+    least_score: ScoreOption = 0.5,
+    window: WindowOption = None,
+    batch_size: BatchOption = 4,
+    split: SplitOption = None,
+    version: VersionOption = None,
+    into: IntoOption = None,
+    runtime: RuntimeOption = Runtime.RAY,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a model about images.
+
+    Masks are PNGs whose pixels are class ids, in a palette of your choice. What
+    is there and whole is not made again, so the same command goes on where it
+    was stopped. With --into the answers become a dataset version (labels and
+    uncertainty in Parquet), row group by row group on Ray. Exit status 1: some
+    images could not be used; they are listed, the others are done.
+
+    \b
+    Examples:
+      segpipe predict models:/roofs@champion photos/
+      segpipe predict models:/roofs/3 photo.jpg --output overlays --cutout roof --to out
+      segpipe predict runs/unet-0123456789ab/model roofs --split test --palette voc --json
+      segpipe predict models:/roofs@champion s3://bucket/photos --into roofs_predicted
+    """
+    with answering(as_json) as answer, bars() as shown:
+        shown.note(f"asking {model} about {source}")
+        seen = None if window is None else size_of(window, flag="--window")
+        asked: dict[str, Any] = {"version": version, "split": split, "window": seen, "batch_size": batch_size}
+        if into is None:
+            from segpipe.stages import predict as stage
+
+            kinds = tuple(outputs or (() if cutout else ("masks",)))
+            drawn: dict[str, Any] = {"cutout": cutout, "palette": palette, "least_score": least_score}
+            told = partial(shown.ingest, "images")
+            result = stage.predict(model, source, to=to, outputs=kinds, on_progress=told, **drawn, **asked)
+            answer(result, views.predicted, status=1 if result.quarantined else 0)
+            return
+        _refuse_files({"--to": to, "--output": outputs, "--cutout": cutout})
+        from segpipe.stages import predict_dataset as dataset_stage
+
+        told = partial(shown.ingest, into)
+        made = dataset_stage.predict_dataset(model, source, name=into, runtime=runtime.value, on_progress=told, **asked)
+        answer(made, views.predicted_dataset, status=1 if made.quarantined else 0)
+
+
+def _refuse_files(given: dict[str, object]) -> None:
+    """What is asked of files has no meaning for a dataset version, and is not passed over in silence."""
+    if asked := [flag for flag, value in given.items() if value]:
+        raise InputError(f"--into publishes a dataset version, and {', '.join(asked)} asks for files; leave one out")

@@ -1,0 +1,47 @@
+"""A model asked about images that nobody has scored: the one prediction loop, and what its answers become.
+
+    loop.py    images -> decoded, in batches of one size -> predictions, in order; bad ones are told and passed over
+    files.py   a prediction -> PNG files: masks in a palette, overlays, numbered instances, cut-outs
+    coco.py    predictions -> COCO's JSON
+    rows.py    a prediction -> a sample of a dataset version, for Parquet
+
+Between `tasks/` and `stages/predict.py`, `stages/predict_dataset.py`. `evaluate.py` is the loop that scores.
+"""
+
+from segpipe.predict.coco import document, entries
+from segpipe.predict.files import counts, cutout, instances, mask, overlay
+from segpipe.predict.loop import (
+    Answer,
+    Asked,
+    Model,
+    Picture,
+    Refused,
+    answers,
+    check_model,
+    load,
+    look_at,
+    tells_doubt,
+)
+from segpipe.predict.rows import FILLS, sample_with
+
+__all__ = [
+    "FILLS",
+    "Answer",
+    "Asked",
+    "Model",
+    "Picture",
+    "Refused",
+    "answers",
+    "check_model",
+    "counts",
+    "cutout",
+    "document",
+    "entries",
+    "instances",
+    "load",
+    "look_at",
+    "mask",
+    "overlay",
+    "sample_with",
+    "tells_doubt",
+]

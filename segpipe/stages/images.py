@@ -1,0 +1,171 @@
+"""Who is asked, and about which images: a model by any of its names; files, a folder, a split of a dataset version.
+
+Below `predict.py` and `predict_dataset.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpipe import checkpoint, masks, storage
+from segpipe.errors import InputError
+from segpipe.predict import Picture
+from segpipe.shards import Dataset, open_dataset
+from segpipe.sources.reading import passed_over, read_file
+from segpipe.sources.reading.trees import PICTURE_SUFFIXES, shown
+from segpipe.stages import datasets, layout, named_models
+from segpipe.stages.numbers import counted
+from segpipe.types import ModelBundle, Sample
+
+_OF_RUN = re.compile(r"([a-z0-9_-]+)-[0-9a-f]{12}/model/?$")
+NO_SPLIT = "images"  # what the samples of a folder are called as a split
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """A model: where its bundle lies, what results of it are called, its description."""
+
+    uri: str
+    label: str
+    bundle: ModelBundle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One image of a source: its place there, `file` as messages name it (a path below the root, or a sample id), and
+    what its results are called."""
+
+    row: int
+    file: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Images:
+    """Images in order. Of a dataset `root` is its URI, and `version` and `split` are set; of files `names` are paths
+    below `root`. `notes` say what was passed over."""
+
+    root: str
+    names: tuple[str, ...]
+    version: str | None = None
+    split: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What the images are, whichever of them are there today: names results."""
+        return f"{self.version}/{self.split}" if self.version else self.root
+
+    def requests(self) -> list[Request]:
+        """One a name, in order. Two files that differ in their endings alone are named with these."""
+        if self.version:
+            return [Request(row=row, file=name, name=name) for row, name in enumerate(self.names)]
+        stems = [name.rpartition(".")[0] for name in self.names]
+        alone = {stem: stems.count(stem) == 1 for stem in stems} if len(set(stems)) < len(stems) else {}
+        return [
+            Request(row=row, file=file, name=stem if alone.get(stem, True) else file)
+            for row, (file, stem) in enumerate(zip(self.names, stems, strict=True))
+        ]
+
+
+class Reader:
+    """Reads the images of a source, those of one split of a `version` or files below `root`; from several threads at
+    once."""
+
+    def __init__(self, root: str, *, version: str | None, split: str | None) -> None:
+        self._root, self._split = root, split
+        self._dataset = open_dataset(root, version=version) if version else None
+
+    def picture(self, request: Request) -> Picture:
+        """The encoded image, its header checked. Raises BadSampleError."""
+        file = request.file
+        if self._dataset is not None and self._split is not None:
+            sample = self._dataset.one(self._split, request.row, extras=False)
+            return Picture(file=file, image=sample.image, sample=sample)
+        image = read_file(self._root, file, missing="missing_image")
+        masks.check_header(image, file=file)
+        return Picture(file=file, image=image)
+
+    def sample(self, picture: Picture, request: Request) -> Sample:
+        """The image as a sample: the stored row, or one without annotations."""
+        if picture.sample is not None:
+            return picture.sample
+        header = masks.read_image_header(picture.image, file=picture.file)
+        return Sample(
+            sample_id=request.name, image=picture.image, height=header.height, width=header.width, group=request.name
+        )
+
+
+def chosen_model(name: str) -> Chosen:
+    """The model that `models:/NAME@champion`, `models:/NAME/3` or the place of a bundle means.
+
+    Raises InputError where there is none; UnreachableError where only MLflow could tell, and is down.
+    """
+    if name.startswith(named_models.PREFIX):
+        found = named_models.named_model(name)
+        uri, label = found.contender.checkpoint, found.experiment
+    else:
+        uri = layout.absolute(name)
+        of_run = _OF_RUN.search(uri)
+        label = of_run[1] if of_run else "model"
+    return Chosen(uri=uri, label=label, bundle=checkpoint.load_bundle(uri))
+
+
+def images_of(source: str, *, version: str | None, split: str | None) -> Images:
+    """What `source` means: one split of a dataset, or files. Raises as `splits_of`, and InputError where a dataset has
+    several splits and none is named."""
+    found = splits_of(source, version=version, split=split)
+    if len(found) > 1:
+        names = ", ".join(sorted(str(each.split) for each in found))
+        raise InputError(f"{found[0].root}: has the splits {names}; say which one is meant (--split)")
+    return found[0]
+
+
+def splits_of(source: str, *, version: str | None, split: str | None) -> list[Images]:
+    """What `source` means: a dataset here or, by its name, in the home, whose splits come one by one; else a file or
+    folder of JPEG and PNG.
+
+    Raises InputError where there is nothing of the kind, or no image in it, and where a folder is asked for a version
+    or split.
+    """
+    here = layout.absolute(source)
+    is_dataset = not _is_file(here) and bool(storage.list_names(storage.join(here, "log"), suffix=".json"))
+    if not is_dataset and storage.exists(here):
+        if version or split:
+            raise InputError(
+                f"{here}: holds no dataset, so that it has no version and no split; leave these out, or name a dataset"
+            )
+        return [_files(here)]
+    if not is_dataset and ("/" in source or "." in source):
+        raise InputError(f"{here}: there is no such file, folder or dataset: mend the path")
+    dataset = open_dataset(datasets.found(source), version=version)
+    return [_of_split(dataset, name) for name in ([split] if split else dataset.manifest.splits)]
+
+
+def _of_split(dataset: Dataset, split: str) -> Images:
+    names = tuple(dataset.sample_ids(split))
+    return Images(root=dataset.uri, names=names, version=dataset.version, split=split)
+
+
+def _is_file(here: str) -> bool:
+    """Of a store the name decides: nothing there is a folder before it holds something."""
+    local = storage.local_path(here)
+    return here.endswith(PICTURE_SUFFIXES) if local is None else local.is_file()
+
+
+def _files(here: str) -> Images:
+    if _is_file(here):
+        root, _, name = here.rpartition("/")
+        return Images(root=root or str(Path("/")), names=(name,))
+    there = shown(here, "")
+    names = tuple(path for path in there if path.endswith(PICTURE_SUFFIXES))
+    if not names:
+        raise InputError(
+            f"{here}: holds no image among {counted(len(there), 'file')}; expected files ending in "
+            f"{', '.join(PICTURE_SUFFIXES)}: give the folder that has them"
+        )
+    others = [path for path in there if not path.endswith(PICTURE_SUFFIXES)]
+    notes = passed_over("file(s) that are no JPEG or PNG by name", others, "images are read in these two formats")
+    return Images(root=here, names=names, notes=tuple(notes))

@@ -1,0 +1,332 @@
+"""What a model says of many images, as a new dataset version: Parquet in, Parquet out. Behind the `predict` flow and
+`segpipe predict --into`.
+
+A dataset version, and no store of another kind: so every command that reads one (inspect, diff, export, evaluate, a
+training on what was predicted) reads predictions too, they are immutable and have a hash, and there is no second format
+to keep. The price is a copy of the images, which a version holds as well.
+
+    <dataset>/shards/<split>-<hash>.parquet     one for each part: a row group of the source, or some of its files
+    <dataset>/predicted/<key>.json              what became of a part: written after its shard
+
+Parts are spread over a Ray cluster, and named by what decides them, so that a run that was killed goes on with the
+parts that are missing; the version is published when all are there.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Literal
+
+from segpipe import predict as asking
+from segpipe import reports, storage
+from segpipe.errors import CorruptError, InputError
+from segpipe.evaluate import one_thread
+from segpipe.predict import Refused
+from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, manifest_version, open_dataset, publish, write_shard
+from segpipe.stages import at_work, fingerprint, layout, names, quarantine
+from segpipe.stages.images import NO_SPLIT, Chosen, Images, Reader, Request, chosen_model, splits_of
+from segpipe.stages.parts import Written
+from segpipe.types import ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard
+from segpipe.version import code_version
+
+Progress = Callable[[int, int], None]
+FILES_A_PART = 64  # of photographs as many as a row group holds: seconds to a few minutes of a core
+_BY_CLASS = ("class_pixels", "image_pixels", "images_of_class", "objects_of_class")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictedPart:
+    """What a worker needs to predict one part, picklable. `key` names what decides its outcome."""
+
+    model: str
+    root: str
+    version: str | None
+    split: str | None
+    requests: tuple[Request, ...]
+    to: str
+    key: str
+    window: tuple[int, int] | None
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartOutcome:
+    """What became of a part, as its record tells: the fields of a `ShardResult`, whose class ids are texts in JSON,
+    with the looks of its images, and what was refused."""
+
+    split: str
+    shard: Shard | None
+    class_pixels: Mapping[str, int]
+    image_pixels: Mapping[str, int]
+    ignored_pixels: int
+    images_of_class: Mapping[str, int]
+    objects_of_class: Mapping[str, int]
+    objects_by_size: tuple[int, int, int]
+    crowds: int
+    sizes: Mapping[str, int]
+    sample_ids: tuple[str, ...]
+    image_hashes: tuple[str, ...]
+    looks: tuple[ImageLook, ...]
+    refused: tuple[QuarantineEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictedDataset:
+    """The version that a call made, or found: of `parts`, `kept` were there. `uncertainty`: whether samples tell it.
+    `images_per_second` counts those of the parts that were made now, over the whole call; None where none was."""
+
+    name: str
+    uri: str
+    version: str
+    status: Literal["published", "already_published"]
+    model: str
+    weights_sha256: str
+    splits: dict[str, int]
+    parts: int
+    kept: int
+    uncertainty: bool
+    quarantined: tuple[QuarantineEntry, ...]
+    notes: tuple[str, ...]
+    seconds: float
+    images_per_second: float | None
+
+
+def predict_dataset(
+    model: str,
+    source: str,
+    *,
+    name: str,
+    to: str | None = None,
+    version: str | None = None,
+    split: str | None = None,
+    window: tuple[int, int] | None = None,
+    batch_size: int = 4,
+    runtime: Literal["ray", "local"] = "ray",
+    on_progress: Progress | None = None,
+) -> PredictedDataset:
+    """Predicts on every image of `source` (a dataset, one split of it, a folder) and publishes a version of the dataset
+    `name` (in the home, or at `to`) whose labels are the model's.
+
+    Raises InputError for what cannot be asked, for a model that has no masks to store, and where no image is left.
+    """
+    started = time.perf_counter()
+    chosen = chosen_model(model)
+    sources = splits_of(source, version=version, split=split)
+    _check(chosen, sources[0], window)
+    uri = layout.absolute(to or layout.dataset_uri(name))
+    if uri == sources[0].root:
+        raise InputError(f"{uri}: is the dataset that is read; give what is predicted a name of its own")
+    parts = [part for images in sources for part in _parts(chosen, images, uri, window, batch_size)]
+    with ExitStack() as held:
+        held.enter_context(at_work.ingesting(uri))
+        if sources[0].version:
+            held.enter_context(at_work.reading(sources[0].root, sources[0].version))
+        missing = [part for part in parts if _known(part) is None]
+        _run(missing, parts, runtime, on_progress)
+        written = [_written(outcome) for part in parts if (outcome := _known(part)) is not None]
+        entries = tuple(entry for outcome in written for entry in outcome.refused)
+        manifest = _manifest(name, chosen, sources, written, quarantine.keep(entries, uri))
+        kept = [each for each in written if each.split in manifest.splits]
+        seen = fingerprint.make(manifest_version(manifest), kept, len(chosen.bundle.classes))
+        fingerprint.keep(seen, uri)
+        published, status = publish(uri, manifest)
+    seconds = time.perf_counter() - started
+    asked = sum(len(part.requests) for part in missing)
+    return PredictedDataset(
+        name=name,
+        uri=uri,
+        version=published,
+        status=status,
+        model=chosen.uri,
+        weights_sha256=chosen.bundle.weights_sha256,
+        splits={each: found.samples for each, found in manifest.splits.items()},
+        parts=len(parts),
+        kept=len(parts) - len(missing),
+        uncertainty=asking.tells_doubt(chosen.bundle),
+        quarantined=entries,
+        notes=tuple(note for images in sources for note in images.notes),
+        seconds=seconds,
+        images_per_second=asked / seconds if asked else None,
+    )
+
+
+def predict_part(part: PredictedPart) -> PartOutcome:
+    """Predicts one part and writes its shard, then its record. Runs on a worker; on a CPU in one thread, so that the
+    same part has the same bytes wherever it is made."""
+    reader = Reader(part.root, version=part.version, split=part.split)
+    refused: list[QuarantineEntry] = []
+    looks: list[ImageLook] = []
+    load = partial(_loaded, part.model, part.window)
+
+    def samples() -> Iterator[Sample]:
+        asked = asking.answers(load, part.requests, reader.picture, batch_size=part.batch_size)
+        with one_thread(), closing(asked):
+            for request, outcome in asked:
+                if isinstance(outcome, Refused):
+                    refused.append(names.legible(QuarantineEntry(item=request.name, **outcome._asdict())))
+                elif outcome is not None:
+                    bundle = load().bundle
+                    looks.append(asking.look_at(outcome))
+                    yield asking.sample_with(
+                        reader.sample(outcome.picture, request),
+                        outcome.prediction,
+                        num_classes=len(bundle.classes),
+                        ignore_index=bundle.ignore_index,
+                    )
+
+    result = write_shard(samples(), part.to, part.split or NO_SPLIT)
+    plain = {each.name: getattr(result, each.name) for each in fields(result)}
+    by_class = {each: {str(k): n for k, n in sorted(plain[each].items())} for each in _BY_CLASS}
+    outcome = PartOutcome(
+        split=part.split or NO_SPLIT, looks=tuple(looks), refused=tuple(refused), **{**plain, **by_class}
+    )
+    storage.failpoint("predict.part")
+    uri = _record_uri(part)
+    if storage.exists(uri):  # damaged, or its shard is gone
+        storage.delete(uri)
+    storage.write_json_once(uri, reports.to_plain(outcome))
+    return outcome
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(uri: str, window: tuple[int, int] | None) -> asking.Model:
+    """One model a process: a worker is given part after part."""
+    return asking.load(uri, window=window, unsure=True)
+
+
+def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None) -> None:
+    task = chosen.bundle.task
+    if task not in asking.FILLS:
+        raise InputError(
+            f"{chosen.uri}: {chosen.bundle.arch} of task {task} gives no masks, which a dataset version of predictions "
+            f"stores; it takes models of {', '.join(asking.FILLS)}. `segpipe predict --output coco` writes what it says"
+        )
+    asking.check_model(chosen.bundle, window=window, from_dataset=images.version is not None)
+
+
+def _parts(
+    chosen: Chosen, images: Images, to: str, window: tuple[int, int] | None, batch_size: int
+) -> Iterator[PredictedPart]:
+    """One for each row group of a split, or for some files."""
+    requests = images.requests()
+    sizes: Sequence[int] = [FILES_A_PART] * -(-len(requests) // FILES_A_PART)
+    if images.version and images.split:
+        sizes = open_dataset(images.root, version=images.version).row_groups(images.split)
+    for first, rows in zip(itertools.accumulate(sizes, initial=0), sizes, strict=False):
+        own = tuple(requests[first : first + rows])
+        content = [] if images.version else [_stamp(images.root, request.file) for request in own]
+        asked = str((first, rows, window, batch_size))
+        key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, asked, *content)
+        yield PredictedPart(
+            model=chosen.uri,
+            root=images.root,
+            version=images.version,
+            split=images.split,
+            requests=own,
+            to=to,
+            key=key,
+            window=window,
+            batch_size=batch_size,
+        )
+
+
+def _stamp(root: str, file: str) -> str:
+    """Tells whether a file was changed since; of one that is gone, that it is."""
+    uri = storage.join(root, file)
+    return f"{file}\0{storage.fingerprint(uri) if storage.exists(uri) else 'gone'}"
+
+
+def _run(
+    missing: Sequence[PredictedPart],
+    parts: Sequence[PredictedPart],
+    runtime: Literal["ray", "local"],
+    on_progress: Progress | None,
+) -> None:
+    total = sum(len(part.requests) for part in parts)
+    left = sum(len(part.requests) for part in missing)
+
+    def advance(done: int) -> None:
+        if on_progress is not None:  # of parts that end in another order, about
+            on_progress(total - left + sum(len(part.requests) for part in missing[:done]), total)
+
+    advance(0)
+    if not missing:
+        return
+    if runtime == "local":
+        for done, part in enumerate(missing, start=1):
+            predict_part(part)
+            advance(done)
+        return
+    from segpipe.train import on_ray  # ray costs seconds to import, and one process does not need it
+
+    on_ray.connect()
+    on_ray.fan_out(predict_part, missing, num_gpus=on_ray.gpu_share(), on_done=advance)
+
+
+def _known(part: PredictedPart) -> PartOutcome | None:
+    """What became of a part, where its record and its shard are there."""
+    uri = _record_uri(part)
+    if not storage.exists(uri):
+        return None
+    try:
+        found = reports.from_plain(PartOutcome, storage.read_json(uri), origin=uri)
+    except CorruptError:
+        return None
+    shard = found.shard
+    if shard is None:
+        return found
+    place = storage.join(part.to, shard.path)
+    return found if storage.exists(place) and storage.size(place) == shard.bytes else None
+
+
+def _record_uri(part: PredictedPart) -> str:
+    return storage.join(part.to, "predicted", f"{part.key}.json")
+
+
+def _manifest(
+    name: str, chosen: Chosen, sources: Sequence[Images], written: Sequence[Written], quarantine_path: str | None
+) -> Manifest:
+    bundle, first = chosen.bundle, sources[0]
+    found = {each.split: [part.result for part in written if part.split == each.split] for each in written}
+    made = {split: make_split(results, len(bundle.classes)) for split, results in sorted(found.items())}
+    splits = {split: each for split, each in made.items() if each.samples}
+    entries = [entry for each in written for entry in each.refused]
+    if not splits:
+        example = f"; the first: {entries[0].file}: {entries[0].detail}" if entries else ""
+        raise InputError(f"{first.root}: none of its images could be used{example}. Nothing was published")
+    licence = open_dataset(first.root, version=first.version).manifest.licence if first.version else "of the images"
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        dataset=name,
+        source="predict",
+        licence=licence,
+        classes=bundle.classes,
+        ignore_index=bundle.ignore_index,
+        coding=LabelCoding(
+            values=tuple((k, k) for k in range(len(bundle.classes))),
+            rules=(
+                f"predicted by {bundle.arch} with weights {bundle.weights_sha256}, code {code_version()}",
+                f"images of dataset version {first.version}" if first.version else "images of a folder",
+                "extra uncertainty, where it is: PNG of 16 bits, 65535 is 1",
+            ),
+        ),
+        annotations=asking.FILLS[bundle.task],
+        splits=splits,
+        quarantined=dict(sorted(Counter(entry.reason for entry in entries).items())),
+        quarantine_path=quarantine_path,
+    )
+
+
+def _written(outcome: PartOutcome) -> Written:
+    """The outcome as an ingest's worker gives it: what versions and fingerprints are made of."""
+    plain = {each.name: getattr(outcome, each.name) for each in fields(ShardResult)}
+    by_class = {each: {int(k): n for k, n in plain[each].items()} for each in _BY_CLASS}
+    result = ShardResult(**{**plain, **by_class})
+    return Written(split=outcome.split, result=result, looks=outcome.looks, refused=outcome.refused)

@@ -1,0 +1,153 @@
+"""Predictions as a dataset version: labels and uncertainty in Parquet, part by part, the same wherever it is made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from segpipe import masks, storage
+from segpipe.checkpoint import load_model
+from segpipe.data.batch import Batch, evaluation_inputs
+from segpipe.errors import ConflictError, InputError
+from segpipe.shards import open_dataset
+from segpipe.stages import predict_dataset as stage
+from segpipe.stages.predict_dataset import PredictedDataset, predict_dataset
+from segpipe.types import Annotation
+from tests.fixtures.small import CLASSES, small_samples
+from tests.stages.conftest import Shapes
+
+pytestmark = pytest.mark.xdist_group("shapes")
+
+
+@pytest.fixture
+def run(shapes: Shapes, tmp_path: Path) -> Callable[..., PredictedDataset]:
+    def call(**changes: Any) -> PredictedDataset:
+        usual = {"source": shapes.data, "name": "said", "to": str(tmp_path / "said"), "runtime": "local"}
+        return predict_dataset(shapes.result.model_uri, **{**usual, **changes})
+
+    return call
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "FILES_A_PART", 2)
+
+
+def photos(folder: Path, count: int = 5) -> Path:
+    folder.mkdir()
+    for number, sample in enumerate(small_samples("test", count)):
+        (folder / f"{number}.{'jpg' if number % 2 else 'png'}").write_bytes(sample.image)
+    return folder
+
+
+def test_a_version_of_what_the_model_says(shapes: Shapes, run: Callable[..., PredictedDataset]) -> None:
+    done = run()
+    assert (done.status, done.splits, done.kept, done.uncertainty) == (
+        "published",
+        {"test": 6, "train": 16, "val": 4},
+        0,
+        True,
+    )
+    found, source = open_dataset(done.uri), open_dataset(shapes.data)
+    assert found.version == done.version
+    assert found.manifest.classes == CLASSES
+    assert found.manifest.annotations == (Annotation.LABEL_MAP,)
+    assert shapes.result.weights_sha256 in found.manifest.coding.rules[0]
+    assert shapes.version in found.manifest.coding.rules[1]
+    model, bundle = load_model(shapes.result.model_uri)
+    for said, truth in zip(found.samples("test"), source.samples("test"), strict=True):
+        assert (said.sample_id, said.image, said.group) == (truth.sample_id, truth.image, truth.group)
+        pixels = torch.from_numpy(masks.read_rgb(said.image, file="x")).permute(2, 0, 1)[None]
+        size = (said.height, said.width)
+        batch = Batch(images_N3HW=pixels, labels_NHW=None, sample_ids=("x",), original_sizes=(size,))
+        with torch.inference_mode():
+            logits = model(evaluation_inputs(batch, bundle, torch.device("cpu"))).scores_NKhw
+            resized = functional.interpolate(logits, size, mode="bilinear") if logits.shape[2:] != size else logits
+        np.testing.assert_array_equal(masks.read_map(said.label_map or b"", said), resized[0].argmax(0).numpy())
+        unsure = np.asarray(Image.open(io.BytesIO(said.extras["uncertainty"]))) / 65535
+        np.testing.assert_allclose(unsure, 1 - resized[0].softmax(0).amax(0).numpy(), atol=1e-4)
+
+
+def test_the_same_again_does_nothing_and_a_lost_part_is_made_alone(
+    run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None
+) -> None:
+    folder = photos(tmp_path / "photos")
+    first = run(source=str(folder))
+    assert (first.parts, first.kept, first.splits) == (3, 0, {"images": 5})
+    again = run(source=str(folder))
+    assert (again.status, again.version, again.kept) == ("already_published", first.version, 3)
+    shard = open_dataset(first.uri).manifest.splits["images"].shards[1]
+    storage.delete(storage.join(first.uri, shard.path))
+    records = sorted((Path(first.uri) / "predicted").iterdir())
+    records[0].write_text("{")
+    mended = run(source=str(folder))
+    assert (mended.version, mended.parts) == (first.version, 3)
+    assert mended.kept in (1, 2), "the damaged record may be that of the lost shard"
+    open_dataset(first.uri).verify("images")
+    (folder / "4.png").write_bytes((folder / "0.png").read_bytes())
+    changed = run(source=str(folder))
+    assert (changed.kept, changed.status) == (2, "published")
+
+
+def test_a_run_that_was_killed_goes_on(
+    run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(tmp_path / "photos")
+    made = list[str]()
+    real = stage.predict_part
+
+    def dies_at_the_second(part: stage.PredictedPart) -> object:
+        made.append(part.key)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return real(part)
+
+    monkeypatch.setattr(stage, "predict_part", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(source=str(folder))
+    told: list[tuple[int, int]] = []
+    done = run(source=str(folder), on_progress=lambda done, total: told.append((done, total)))
+    assert (done.kept, done.splits) == (1, {"images": 5})
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    assert made == [*dict.fromkeys(made[:2]), *made[1:2], made[3]]
+
+
+def test_bad_files_are_listed_in_the_version(
+    run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None
+) -> None:
+    folder = photos(tmp_path / "photos")
+    (folder / "1.jpg").write_bytes(b"\xff\xd8\xff torn")
+    done = run(source=str(folder))
+    assert done.splits == {"images": 4}
+    assert [(entry.file, entry.reason) for entry in done.quarantined] == [("1.jpg", "truncated")]
+    manifest = open_dataset(done.uri).manifest
+    assert manifest.quarantined == {"truncated": 1}
+    assert manifest.quarantine_path is not None
+    for file in folder.iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"none of its images could be used; the first: 0\.png"):
+        run(source=str(folder))
+
+
+def test_workers_of_a_cluster_make_the_same_bytes(
+    shapes: Shapes, run: Callable[..., PredictedDataset], tmp_path: Path
+) -> None:
+    here = run(split="val")
+    there = run(split="val", to=str(tmp_path / "there"), runtime="ray")
+    assert (there.version, there.splits) == (here.version, {"val": 4})
+
+
+def test_what_cannot_be_asked(shapes: Shapes, run: Callable[..., PredictedDataset]) -> None:
+    with pytest.raises(InputError, match="is the dataset that is read"):
+        run(to=shapes.data)
+    with pytest.raises(InputError, match="no split 'tset'"):
+        run(split="tset")
+    assert not issubclass(InputError, ConflictError)
