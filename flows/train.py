@@ -30,6 +30,19 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 
 
+@task(**RETRIED)
+def try_trainings(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
+    """Tries each training for some seconds, and stops a night in which none could succeed."""
+    log = get_run_logger()
+    night, found = night_stage.rehearsed(recipe, night)
+    for each in found.architectures if found else ():
+        for said in (*each.faults, *each.cautions):
+            log.warning(f"{each.label}: {said}")
+    if found:
+        log.info(f"about {found.hours:.1f} hours of training, {found.core_hours:.1f} core hours")
+    return night
+
+
 def submit_all(recipe: Recipe, night: night_stage.OpenNight) -> dict[str, PrefectFuture[EvalReport]]:
     """Every architecture as a task of its own; one that needs others waits until they have ended, somehow."""
     submitted: dict[str, PrefectFuture[EvalReport]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,7 @@ def latencies(network: nn.Module, ways: Mapping[str, nn.Module], images_N3HW: Te
     if not runs:
         return []
     found = []
-    all_ways = {"eager": network, COMPILED: torch.compile(network), **ways}
+    all_ways: dict[str, Callable[[Tensor], object]] = {"eager": network, COMPILED: torch.compile(network), **ways}
     for way, asked in all_ways.items():
         try:
             found.append(Latency(way=way, seconds=_median(asked, images_N3HW, runs), runs=runs))
@@ -46,7 +46,7 @@ def latencies(network: nn.Module, ways: Mapping[str, nn.Module], images_N3HW: Te
     return found
 
 
-def _median(asked: nn.Module, images_N3HW: Tensor, runs: int) -> float:
+def _median(asked: Callable[[Tensor], object], images_N3HW: Tensor, runs: int) -> float:
     seconds = []
     with torch.no_grad():
         for _ in range(runs + 1):

@@ -78,7 +78,7 @@ def largest_difference(expected: Tensor, found: Tensor) -> float:
 def _export(network: nn.Module, size: tuple[int, int], free: tuple[str, ...]) -> ExportedProgram:
     # Of two images where batches are free: of one, torch takes the 1 for a constant.
     images_N3HW = torch.zeros(2 if free else 1, 3, *size)
-    shapes = ({AXES[name]: Dim.DYNAMIC for name in free},) if free else None  # type: ignore[attr-defined] # untyped
+    shapes = ({AXES[name]: Dim.DYNAMIC for name in free},) if free else None
     with torch.no_grad():
         return torch.export.export(network, (images_N3HW,), dynamic_shapes=shapes)
 
@@ -88,11 +88,14 @@ def _unlike(
 ) -> Iterator[str]:
     """What the graph says otherwise than the network, on noise of the traced size and of two others."""
     asked, (height, width) = program.module(), size
-    probes = [(1, height, width)]
+    probes: list[tuple[int, int, int]] = [(1, height, width)]
     if "batch" in free:
         probes.append((3, height, width))
     if "height" in free:
-        probes += [(1, height + 13, width + 29), (2, *(max(_LEAST_SIDE, side // 2 + 1) for side in size))]
+        probes += [
+            (1, height + 13, width + 29),
+            (2, max(_LEAST_SIDE, height // 2 + 1), max(_LEAST_SIDE, width // 2 + 1)),
+        ]
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for number, *sides in probes:

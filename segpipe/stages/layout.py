@@ -3,6 +3,7 @@
 <home>/datasets/<dataset>/                            Parquet shards, manifests, the log of versions
 <home>/runs/<experiment>/<label>-<run key>/           checkpoints, model bundle, train.json
 <home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, pictures
+<home>/rehearsals/<experiment>/<label>-<key>/         trainings that were tried for some seconds: check.json, inputs.png
 <home>/crf/<version>/<label>-<key>/search.json        searches of a CRF's parameters
 <home>/ledger/<experiment>/                           who is champion: one record a decision
 <home>/nights/<experiment>/                           what each retrain came to: one record a night
@@ -47,6 +48,10 @@ def runs_uri(experiment: str) -> str:
 
 def evaluations_uri(experiment: str) -> str:
     return storage.join(home(), "evaluations", experiment)
+
+
+def rehearsals_uri(experiment: str) -> str:
+    return storage.join(home(), "rehearsals", experiment)
 
 
 def searches_uri() -> str:

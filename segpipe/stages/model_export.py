@@ -126,8 +126,7 @@ def export_model(
             _require_agreement(name, found, logits_epsilon, miou_epsilon)
             files.append(_file(name, path, found))
         on_step(f"timing {counted(runs, 'pass', 'passes')} by each way to run it")
-        inputs = portable.inputs(batches[0], bundle)
-        timed = portable.latencies(portable.Logits(network), opened, inputs, runs=runs)
+        timed = portable.latencies(portable.Logits(network), opened, portable.inputs(batches[0], bundle), runs=runs)
         result = ExportedModel(
             to=place,
             **_contract(bundle, traced),

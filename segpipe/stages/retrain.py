@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -18,7 +18,7 @@ from segpipe.config import Recipe, RunConfig
 from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
-from segpipe.stages import layout, mirror, nights, preflight
+from segpipe.stages import layout, mirror, nights, preflight, rehearsal
 from segpipe.stages.attempts import attempt_all, message_of
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_pictures
@@ -69,12 +69,13 @@ class RetrainResult:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenNight:
     """What the architectures of one night share: the dataset version, the runs of all of them, resolved and in the
-    recipe's order, the MLflow run, and whether all is done."""
+    recipe's order, the MLflow run, and whether all is done; `faults` of those that were tried and cannot be trained."""
 
     dataset: IngestResult
     runs: tuple[RunConfig, ...]
     parent: tracking.RunRef | None
     nothing_to_do: bool
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 def retrain(
@@ -97,6 +98,9 @@ def retrain(
     on_step(f"ingesting {recipe.dataset.name}")
     dataset = ingest(recipe.dataset, on_progress=on_ingest)
     night = open_night(recipe, dataset)
+    if not night.nothing_to_do and recipe.rehearsal.seconds:
+        on_step("trying each training for some seconds")
+    night, _ = rehearsed(recipe, night, runtime=runtime)
 
     def attempt(index: int, label: str) -> EvalReport:
         on_step(f"{'combining' if recipe.architectures[index].ensemble else 'training'} {label}")
@@ -141,6 +145,40 @@ def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
     )
 
 
+def rehearsed(
+    recipe: Recipe, night: OpenNight, *, runtime: Literal["ray", "local"] = "ray"
+) -> tuple[OpenNight, rehearsal.RehearsedNight | None]:
+    """The night with the faults of its trainings, each of which was tried for some seconds, and what else these told;
+    as it is where nothing is left to do, or the recipe's `rehearsal.seconds` is 0.
+
+    Raises InputError, with a sentence for each fault, where no training is left that could succeed.
+    """
+    if night.nothing_to_do or not recipe.rehearsal.seconds:
+        return night, None
+    try:
+        found = rehearsal.rehearse_night(recipe, night.runs, night.dataset, runtime=runtime)
+        rehearsal.refuse_bad_night(recipe, found)
+    except Exception:
+        mirror.close_failed(recipe.name, parent=night.parent)
+        raise
+    for each in found.architectures:
+        for caution in each.cautions:
+            _log.warning("%s: %s", each.label, caution)
+    return replace(night, faults=found.faults), found
+
+
+def rehearse_recipe(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> rehearsal.RehearsedNight:
+    """The same without a night, and whatever the recipe says of `rehearsal.seconds`: of 0, a minute each.
+
+    Ingests first, as a retrain would: without changes that is free.
+    """
+    preflight.check(recipe, runtime=runtime)
+    dataset = ingest(recipe.dataset)
+    preflight.check_splits(recipe, dataset)
+    runs = tuple(map(resolve, recipe.run_configs()))
+    return rehearsal.rehearse_night(recipe, runs, dataset, runtime=runtime, seconds=recipe.rehearsal.seconds or 60)
+
+
 def train_and_evaluate(
     recipe: Recipe,
     index: int,
@@ -156,6 +194,7 @@ def train_and_evaluate(
     """
     run, dataset = night.runs[index], night.dataset
     try:
+        rehearsal.without(night.faults, run.label)
         result = train(
             run,
             data=dataset.uri,
