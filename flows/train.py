@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prefect import allow_failure, flow, get_run_logger, task
@@ -30,16 +30,20 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 
 
-@task(**RETRIED)
-def try_trainings(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
-    """Tries each training for some seconds, and stops a night in which none could succeed."""
-    log = get_run_logger()
-    night, found = night_stage.rehearsed(recipe, night)
+def tell(found: night_stage.RehearsedNight | None, warn: Callable[[str], None], inform: Callable[[str], None]) -> None:
+    """What the trials said, in the log of the flow's run."""
     for each in found.architectures if found else ():
         for said in (*each.faults, *each.cautions):
-            log.warning(f"{each.label}: {said}")
+            warn(f"{each.label}: {said}")
     if found:
-        log.info(f"about {found.hours:.1f} hours of training, {found.core_hours:.1f} core hours")
+        inform(f"at most {found.hours:.2g} hours one by one, {found.core_hours:.2g} core hours")
+
+
+@task(**RETRIED)
+def try_trainings(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
+    """Tries each training for some seconds: one that cannot succeed is not begun."""
+    night, found = night_stage.rehearsed(recipe, night)
+    tell(found, get_run_logger().warning, get_run_logger().info)
     return night
 
 

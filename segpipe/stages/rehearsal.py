@@ -6,7 +6,7 @@ on one step's images at the recipe's learning rate nor at a tenth of it, NaN at 
 does not fit into memory, crops of which most have no label, batches that all show one class. A **caution** may be
 meant: a loss that falls only at a tenth of the rate (a warm-up may save it), or by little, one that starts far from
 ln K, classes that are never labelled in training. An architecture with a fault is left out of the night, as one that
-fails is; a night in which all have one does not begin.
+fails is: a night in which all have one is over in seconds, with a sentence for each on record.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Literal
 
 from segpipe import models, reports, storage
 from segpipe.config import Recipe, RunConfig
-from segpipe.errors import ConflictError, InputError, SegpipeError, UnreachableError
+from segpipe.errors import ConflictError, SegpipeError, UnreachableError
 from segpipe.report.inputs import draw_inputs
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import layout
@@ -94,17 +94,6 @@ def rehearse_night(
     hours = sum(each.hours or 0.0 for each in found)
     cores = recipe.resources.workers * recipe.resources.cpus_per_worker
     return RehearsedNight(architectures=tuple(found), hours=hours, core_hours=hours * cores)
-
-
-def refuse_bad_night(recipe: Recipe, found: RehearsedNight) -> None:
-    """Raises InputError, with a sentence for each fault, where no architecture is left that could be trained."""
-    tried = [each for each in found.architectures if not each.aside]
-    if tried and all(each.faults for each in tried):
-        told = "\n  ".join(f"{label}: {fault}" for label, fault in found.faults.items())
-        raise InputError(
-            f"recipe {recipe.name!r}: tried for some seconds, none of its trainings can succeed, so that the night was "
-            f"not begun:\n  {told}"
-        )
 
 
 def _of_run(

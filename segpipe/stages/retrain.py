@@ -27,6 +27,7 @@ from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.pages import mlflow_store, pages
 from segpipe.stages.parts import Progress
 from segpipe.stages.promote import champion_scorer, promote
+from segpipe.stages.rehearsal import RehearsedNight
 from segpipe.stages.train import train
 from segpipe.train.runtime import OnProgress
 from segpipe.types import EvalReport, TrainProgress
@@ -100,7 +101,10 @@ def retrain(
     night = open_night(recipe, dataset)
     if not night.nothing_to_do and recipe.rehearsal.seconds:
         on_step("trying each training for some seconds")
-    night, _ = rehearsed(recipe, night, runtime=runtime)
+    night, tried = rehearsed(recipe, night, runtime=runtime)
+    for each in tried.architectures if tried else ():
+        for said in (*each.faults, *each.cautions):
+            on_step(f"{each.label}: {said}")
 
     def attempt(index: int, label: str) -> EvalReport:
         on_step(f"{'combining' if recipe.architectures[index].ensemble else 'training'} {label}")
@@ -147,27 +151,23 @@ def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
 
 def rehearsed(
     recipe: Recipe, night: OpenNight, *, runtime: Literal["ray", "local"] = "ray"
-) -> tuple[OpenNight, rehearsal.RehearsedNight | None]:
+) -> tuple[OpenNight, RehearsedNight | None]:
     """The night with the faults of its trainings, each of which was tried for some seconds, and what else these told;
     as it is where nothing is left to do, or the recipe's `rehearsal.seconds` is 0.
 
-    Raises InputError, with a sentence for each fault, where no training is left that could succeed.
+    A training with a fault is then not begun: `train_and_evaluate` raises it. Raises UnreachableError without Ray.
     """
     if night.nothing_to_do or not recipe.rehearsal.seconds:
         return night, None
     try:
         found = rehearsal.rehearse_night(recipe, night.runs, night.dataset, runtime=runtime)
-        rehearsal.refuse_bad_night(recipe, found)
     except Exception:
         mirror.close_failed(recipe.name, parent=night.parent)
         raise
-    for each in found.architectures:
-        for caution in each.cautions:
-            _log.warning("%s: %s", each.label, caution)
     return replace(night, faults=found.faults), found
 
 
-def rehearse_recipe(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> rehearsal.RehearsedNight:
+def rehearse_recipe(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> RehearsedNight:
     """The same without a night, and whatever the recipe says of `rehearsal.seconds`: of 0, a minute each.
 
     Ingests first, as a retrain would: without changes that is free.

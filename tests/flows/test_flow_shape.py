@@ -17,10 +17,17 @@ from flows.evaluate import evaluate, evaluate_model
 from flows.ingest import ingest, ingest_dataset
 from flows.promote import choose_champion, judge_last_night, promote
 from flows.retrain import retrain
-from flows.train import train, train_architecture
+from flows.train import train, train_architecture, try_trainings
 
 FLOWS = [evaluate, ingest, promote, retrain, train]
-TASKS: list[Task[..., Any]] = [choose_champion, evaluate_model, ingest_dataset, judge_last_night, train_architecture]
+TASKS: list[Task[..., Any]] = [
+    choose_champion,
+    evaluate_model,
+    ingest_dataset,
+    judge_last_night,
+    train_architecture,
+    try_trainings,
+]
 LONGEST_BODY = 80
 NOT_IN_A_PARAGRAPH = (ast.BinOp, ast.UnaryOp, ast.AugAssign, ast.For, ast.While, ast.Try, ast.Lambda, ast.FunctionDef)
 

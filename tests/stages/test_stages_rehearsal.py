@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from segpipe.errors import InputError
+from segpipe import storage
+from segpipe.errors import SegpipeError
 from segpipe.shards import open_dataset
 from segpipe.stages import rehearsal
 from segpipe.stages import retrain as night_stage
+from segpipe.stages import train as train_stage
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import ingest
 from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
@@ -123,7 +125,6 @@ def test_what_is_not_trained_by_descent_is_not_tried(home: Path, monkeypatch: py
     dataset = ingest(recipe.dataset)
     (found,) = rehearsal.rehearse_night(recipe, recipe.run_configs(), dataset, runtime="local").architectures
     assert found.aside.startswith("learns by")
-    rehearsal.refuse_bad_night(recipe, RehearsedNight(architectures=(found,), hours=0, core_hours=0))
 
 
 def test_a_fault_is_not_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,15 +145,17 @@ def test_a_fault_is_not_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) 
         assert len(calls) == number
 
 
-def test_a_night_of_faults_is_not_begun() -> None:
-    recipe = toy_night.recipe()
-    bad = Rehearsed(label="unet", faults=("one", "two"))
-    good = Rehearsed(label="deeplab_v3plus")
-    both = RehearsedNight(architectures=(bad, good), hours=0, core_hours=0)
-    rehearsal.refuse_bad_night(recipe, both)
-    assert both.faults == {"unet": "one; two"}
-    with pytest.raises(InputError, match=r"the night was not begun:\n  unet: one; two"):
-        rehearsal.refuse_bad_night(recipe, RehearsedNight(architectures=(bad,), hours=0, core_hours=0))
+def test_a_night_of_faults_is_over_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = ("architectures.0.train={batch_size: 64}", "architectures.1.train={learning_rate: 1e30}")
+    monkeypatch.setattr(train_stage, "fit", lambda job, runtime: pytest.fail("a model was trained"))
+    with toy_night.surroundings(tmp_path), pytest.raises(SegpipeError) as caught:
+        night_stage.retrain(toy_night.recipe("name=doomed", *faults), runtime="local")
+    message = str(caught.value)
+    assert message.startswith("doomed: no architecture could be trained and evaluated: ")
+    assert "has 8 samples, and one step needs 64" in message
+    assert "deeplab_v3plus: not trained, since it was tried for some seconds first: on one step's images" in message
+    (night,) = storage.records(str(tmp_path / "nights" / "doomed"))
+    assert set(night[1]["failures"]) == {"unet", "deeplab_v3plus"}
 
 
 def test_an_architecture_with_a_fault_is_left_out_of_the_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
