@@ -17,6 +17,7 @@ from segpipe.cli.progress import training_lines
 from segpipe.config import Recipe
 from segpipe.stages import mirror, preflight
 from segpipe.stages import retrain as night_stage
+from segpipe.stages.rehearsal import RehearsedNight
 from segpipe.types import EvalReport
 
 
@@ -30,7 +31,7 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
 
 
-def tell(found: night_stage.RehearsedNight | None, warn: Callable[[str], None], inform: Callable[[str], None]) -> None:
+def tell(found: RehearsedNight | None, warn: Callable[[str], None], inform: Callable[[str], None]) -> None:
     """What the trials said, in the log of the flow's run."""
     for each in found.architectures if found else ():
         for said in (*each.faults, *each.cautions):

@@ -138,15 +138,15 @@ def export_model(
             latency_size=size,
             latency=tuple(timed),
         )
-        _publish(result, scratch)
-    return result
+        return _publish(result, scratch)
 
 
-def _publish(result: ExportedModel, scratch: Path) -> None:
+def _publish(result: ExportedModel, scratch: Path) -> ExportedModel:
     """The sidecar last: without it the files are no export."""
     for each in result.files:
         storage.commit_file(scratch / each.file, storage.join(result.to, each.file))
     storage.write_json_once(storage.join(result.to, SIDECAR), reports.to_plain(result))
+    return result
 
 
 def bundle_uri(model: str) -> str:
