@@ -15,7 +15,7 @@ from flows.hooks import ANNOUNCED
 from flows.ingest import ingest_dataset
 from flows.naming import run_name
 from flows.promote import choose_champion
-from flows.train import submit_all
+from flows.train import submit_all, try_trainings
 from segpipe.config import Recipe
 from segpipe.stages import preflight
 from segpipe.stages import retrain as night_stage
@@ -54,6 +54,7 @@ def retrain(
     dataset = ingest_dataset(found.dataset)
     show_dataset(dataset)
     night = night_stage.open_night(found, dataset)
+    night = try_trainings(found, night)
     attempts = submit_all(found, night)
     wait(list(attempts.values()))
     outcomes = {label: attempt.result(raise_on_failure=False) for label, attempt in attempts.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prefect import allow_failure, flow, get_run_logger, task
@@ -17,6 +17,7 @@ from segpipe.cli.progress import training_lines
 from segpipe.config import Recipe
 from segpipe.stages import mirror, preflight
 from segpipe.stages import retrain as night_stage
+from segpipe.stages.rehearsal import RehearsedNight
 from segpipe.types import EvalReport
 
 
@@ -28,6 +29,23 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
     told = training_lines(log.info, label)
     with slot_for_training():
         return night_stage.train_and_evaluate(recipe, index, night, on_progress=told)
+
+
+def tell(found: RehearsedNight | None, warn: Callable[[str], None], inform: Callable[[str], None]) -> None:
+    """What the trials said, in the log of the flow's run."""
+    for each in found.architectures if found else ():
+        for said in (*each.faults, *each.cautions):
+            warn(f"{each.label}: {said}")
+    if found:
+        inform(f"at most {found.hours:.2g} hours one by one, {found.core_hours:.2g} core hours")
+
+
+@task(**RETRIED)
+def try_trainings(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
+    """Tries each training for some seconds: one that cannot succeed is not begun."""
+    night, found = night_stage.rehearsed(recipe, night)
+    tell(found, get_run_logger().warning, get_run_logger().info)
+    return night
 
 
 def submit_all(recipe: Recipe, night: night_stage.OpenNight) -> dict[str, PrefectFuture[EvalReport]]:

@@ -39,6 +39,8 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "models": ({"types", "errors", "classical"}, {"torch", "torchvision", "numpy", "safetensors"}),
     # Looks at architectures from outside: what they cost and see.
     "profiles": ({"types", "errors", "models"}, {"torch"}),
+    # Beside what writes a network's file it is compared here with the model, by the task's own way to a score.
+    "portable": ({"types", "errors", "models", "data", "tasks"}, {"torch", "onnxruntime"}),
     "losses": (set(), {"torch", "scipy"}),
     "heatmaps": (set(), {"torch"}),
     # Regions of a map are found by scipy's labelling: in NumPy it costs more than the forward pass that it is beside.
@@ -132,6 +134,7 @@ ONE_ROOM = {
     "h5py": {"sources"},
     "timm": {"models"},
     "faster_coco_eval": {"metrics"},
+    "onnxruntime": {"portable"},
     "fsspec": {"storage"},
     "skimage": {"classical"},
     "sklearn": {"classical"},

@@ -13,6 +13,7 @@
     work.py        commands on a recipe or a model: check train evaluate promote rollback retrain
     tuning.py      tune-crf, a search after training
     predicting.py  predict: a model asked about images
+    portable.py    models export
     look.py        commands that show something: models show, board history lineage list doctor
 
 Importing this costs a fraction of a second and must stay so: each command imports its stage when it runs.
@@ -26,7 +27,7 @@ from typing import Annotated
 import typer
 
 from segpipe import __version__
-from segpipe.cli import data, look, predicting, tuning, work
+from segpipe.cli import data, look, portable, predicting, tuning, work
 
 app = typer.Typer(
     name="segpipe",
@@ -58,10 +59,11 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "lineage": ("Look", look.lineage),
     "list": ("Look", look.list_table),
     "models show": ("Look", look.show_model),
+    "models export": ("Work", portable.export_model),
     "doctor": ("Look", look.doctor),
 }
 ABOUT_DATA = "List, inspect and compare dataset versions; remove old ones."
-ABOUT_MODELS = "Look at one architecture: its figure, cost, receptive field and published numbers."
+ABOUT_MODELS = "Look at one architecture: its figure, cost and published numbers; export a trained model."
 GROUPS = {
     "data": typer.Typer(no_args_is_help=True, help=ABOUT_DATA),
     "models": typer.Typer(no_args_is_help=True, help=ABOUT_MODELS),

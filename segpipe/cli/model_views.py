@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from segpipe.cli.drawing import figure, percent, points, say, table
 from segpipe.stages.numbers import counted, file_size
+
+if TYPE_CHECKING:
+    from segpipe.stages.model_export import ExportedModel
 
 
 def architecture(console: Console, entry: Mapping[str, Any]) -> None:
@@ -34,6 +37,32 @@ def architecture(console: Console, entry: Mapping[str, Any]) -> None:
         if texts:
             say(console, title, "italic")
             points(console, texts)
+
+
+def exported(console: Console, result: ExportedModel) -> None:
+    """The files of an export: how well they agree with the model, and what a pass costs."""
+    rows = [
+        (
+            each.format,
+            file_size(each.bytes),
+            f"{each.agreement.logits:.2g}",
+            f"{each.agreement.exported_miou:.4f}",
+            f"{each.agreement.miou:.4f}",
+        )
+        for each in result.files
+    ]
+    title = f"{result.arch} on {counted(result.files[0].agreement.images, 'image')} of {result.compared_on[:40]}"
+    table(console, title, ("file", "size", "largest difference of a logit", "mIoU", "the model's"), rows)
+    shape = " x ".join(map(str, result.input["shape"]))
+    say(console, f"images of {shape} go in; free: {', '.join(result.free_axes) or 'nothing'}")
+    if result.why_fixed:
+        say(console, f"not free: {result.why_fixed}", "yellow")
+    if result.latency:
+        height, width = result.latency_size
+        rows_of_time = [(each.way, _duration(each.seconds), each.note) for each in result.latency]
+        title = f"A pass of {height}x{width}, processor time of one thread, median of {result.latency[0].runs}"
+        table(console, title, ("way", "time", ""), rows_of_time)
+    say(console, f"files and export.json: {result.to}")
 
 
 def _options(console: Console, defaults: Mapping[str, Any], used: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from segpipe.cli.data_views import faults, quarantine
 from segpipe.cli.drawing import MARKS, by_split, say, table
 from segpipe.cli.parts import run_of
-from segpipe.stages.numbers import counted
+from segpipe.stages.numbers import counted, file_size
 from segpipe.types import CLASS_COUNTS
 
 if TYPE_CHECKING:
@@ -39,6 +39,39 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
         say(console, f"warning: {note}", "yellow")
     for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):
         say(console, f"look at this before a night is spent: {note}", "yellow")
+
+
+def checked_deeply(console: Console, summary: Mapping[str, Any]) -> None:
+    checked(console, summary)
+    deep = summary["deep"]
+    rows = [
+        (
+            each["label"],
+            _loss(each["losses"][:1]),
+            "-" if each["expected"] is None else f"{each['expected']:.3g}",
+            f"{_loss(each['losses'][-1:])} in {len(each['losses'])}",
+            "-" if each["images_per_second"] is None else f"{each['images_per_second']:.3g}",
+            "-" if each["peak_bytes"] is None else file_size(each["peak_bytes"]),
+            "-" if each["hours"] is None else f"{each['hours']:.2g}",
+        )
+        for each in deep["architectures"]
+    ]
+    columns = ("label", "first loss", "ln K", "last, in steps", "images/s", "memory", "hours")
+    table(console, "Tried on one step's images", columns, rows)
+    for each in deep["architectures"]:
+        if each["aside"]:
+            say(console, f"{each['label']}: not tried: {each['aside']}")
+        if each["sheet"]:
+            say(console, f"{each['label']}: what it sees: {each['sheet']}")
+        for fault in each["faults"]:
+            say(console, f"{each['label']}: fault: {fault}", "red")
+        for caution in each["cautions"]:
+            say(console, f"{each['label']}: look at this: {caution}", "yellow")
+    say(console, f"the whole night: at most {deep['hours']:.2g} hours one by one, {deep['core_hours']:.2g} core hours")
+
+
+def _loss(losses: Sequence[float | None]) -> str:
+    return "-" if not losses else "not finite" if losses[0] is None else f"{losses[0]:.3g}"
 
 
 def trained(console: Console, results: Sequence[TrainResult]) -> None:

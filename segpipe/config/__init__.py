@@ -13,6 +13,7 @@ from segpipe.config.entries import (
     DatasetConfig,
     EvaluateConfig,
     PromoteConfig,
+    RehearsalConfig,
     ResourceConfig,
     expand_root,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "LossConfig",
     "PromoteConfig",
     "Recipe",
+    "RehearsalConfig",
     "ResourceConfig",
     "RunConfig",
     "Strict",

@@ -42,6 +42,14 @@ class EvaluateConfig(Strict):
     pictures: Annotated[int, Field(ge=0, le=64)] = Field(default=6, description="sample predictions drawn as images")
 
 
+class RehearsalConfig(Strict):
+    """Trying each training before a night is spent on it. Not part of a run's identity."""
+
+    seconds: Annotated[float, Field(ge=0)] = Field(
+        default=60.0, description="about how long each architecture is tried before the night; 0: not at all"
+    )
+
+
 class PromoteConfig(Strict):
     """When a challenger becomes champion."""
 

@@ -14,6 +14,7 @@ from segpipe.config.entries import (
     DatasetConfig,
     EvaluateConfig,
     PromoteConfig,
+    RehearsalConfig,
     ResourceConfig,
 )
 from segpipe.config.grid import Place, expand_grids, named
@@ -40,6 +41,7 @@ class Recipe(Strict):
     resources: ResourceConfig = ResourceConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromoteConfig = PromoteConfig()
+    rehearsal: RehearsalConfig = RehearsalConfig()
     _places: tuple[Place, ...] = ()
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 <home>/datasets/<dataset>/                            Parquet shards, manifests, the log of versions
 <home>/runs/<experiment>/<label>-<run key>/           checkpoints, model bundle, train.json
 <home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, card.html, pictures, small maps
+<home>/rehearsals/<experiment>/<label>-<key>/         trainings that were tried for some seconds: check.json, inputs.png
 <home>/crf/<version>/<label>-<key>/search.json        searches of a CRF's parameters
 <home>/predictions/<label>-<key>/                     what a model said of some images: masks, pictures, records
 <home>/ledger/<experiment>/                           who is champion: one record a decision
@@ -52,6 +53,10 @@ def runs_uri(experiment: str) -> str:
 
 def evaluations_uri(experiment: str) -> str:
     return storage.join(home(), "evaluations", experiment)
+
+
+def rehearsals_uri(experiment: str) -> str:
+    return storage.join(home(), "rehearsals", experiment)
 
 
 def searches_uri() -> str:

@@ -1,5 +1,5 @@
 """Which model `models:/NAME@champion`, `models:/NAME@challenger` or `models:/NAME/3` means: the decision of the ledger
-that named it last. Behind `segpipe lineage` and `segpipe data diff`.
+that named it last. Behind `segpipe lineage`, `data diff`, `predict` and `models export`.
 
 Who is champion is asked of the ledger, which decides it; what number a version has, only MLflow knows.
 """
@@ -51,6 +51,11 @@ def named_model(name: str) -> NamedModel:
         contender=contender,
         decisions=tuple(record for record in log if contender.weights_sha256 in _weights(record)),
     )
+
+
+def bundle_of(model: str) -> str:
+    """The URI of the bundle that is meant: by its own place, or as `named_model` spells and raises it."""
+    return named_model(model).contender.checkpoint if model.startswith(PREFIX) else layout.absolute(model)
 
 
 def trained_on(model: NamedModel) -> Dataset:

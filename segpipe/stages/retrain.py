@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -18,7 +18,7 @@ from segpipe.config import Recipe, RunConfig
 from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
-from segpipe.stages import gallery, layout, mirror, nights, preflight
+from segpipe.stages import gallery, layout, mirror, nights, preflight, rehearsal
 from segpipe.stages.attempts import attempt_all, message_of
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_pictures
@@ -28,6 +28,7 @@ from segpipe.stages.pages import mlflow_store, pages
 from segpipe.stages.parts import Progress
 from segpipe.stages.promote import champion_scorer, promote
 from segpipe.stages.proofs import prover
+from segpipe.stages.rehearsal import RehearsedNight
 from segpipe.stages.train import train
 from segpipe.train.runtime import OnProgress
 from segpipe.types import EvalReport, TrainProgress
@@ -73,12 +74,13 @@ class RetrainResult:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenNight:
     """What the architectures of one night share: the dataset version, the runs of all of them, resolved and in the
-    recipe's order, the MLflow run, and whether all is done."""
+    recipe's order, the MLflow run, and whether all is done; `faults` of those that were tried and cannot be trained."""
 
     dataset: IngestResult
     runs: tuple[RunConfig, ...]
     parent: tracking.RunRef | None
     nothing_to_do: bool
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 def retrain(
@@ -101,6 +103,12 @@ def retrain(
     on_step(f"ingesting {recipe.dataset.name}")
     dataset = ingest(recipe.dataset, on_progress=on_ingest)
     night = open_night(recipe, dataset)
+    if not night.nothing_to_do and recipe.rehearsal.seconds:
+        on_step("trying each training for some seconds")
+    night, tried = rehearsed(recipe, night, runtime=runtime)
+    for each in tried.architectures if tried else ():
+        for said in (*each.faults, *each.cautions):
+            on_step(f"{each.label}: {said}")
 
     def attempt(index: int, label: str) -> EvalReport:
         on_step(f"{'combining' if recipe.architectures[index].ensemble else 'training'} {label}")
@@ -145,6 +153,36 @@ def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
     )
 
 
+def rehearsed(
+    recipe: Recipe, night: OpenNight, *, runtime: Literal["ray", "local"] = "ray"
+) -> tuple[OpenNight, RehearsedNight | None]:
+    """The night with the faults of its trainings, each of which was tried for some seconds, and what else these told;
+    as it is where nothing is left to do, or the recipe's `rehearsal.seconds` is 0.
+
+    A training with a fault is then not begun: `train_and_evaluate` raises it. Raises UnreachableError without Ray.
+    """
+    if night.nothing_to_do or not recipe.rehearsal.seconds:
+        return night, None
+    try:
+        found = rehearsal.rehearse_night(recipe, night.runs, night.dataset, runtime=runtime)
+    except Exception:
+        mirror.close_failed(recipe.name, parent=night.parent)
+        raise
+    return replace(night, faults=found.faults), found
+
+
+def rehearse_recipe(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> RehearsedNight:
+    """The same without a night, and whatever the recipe says of `rehearsal.seconds`: of 0, a minute each.
+
+    Ingests first, as a retrain would: without changes that is free.
+    """
+    preflight.check(recipe, runtime=runtime)
+    dataset = ingest(recipe.dataset)
+    preflight.check_splits(recipe, dataset)
+    runs = tuple(map(resolve, recipe.run_configs()))
+    return rehearsal.rehearse_night(recipe, runs, dataset, runtime=runtime, seconds=recipe.rehearsal.seconds or 60)
+
+
 def train_and_evaluate(
     recipe: Recipe,
     index: int,
@@ -160,6 +198,7 @@ def train_and_evaluate(
     """
     run, dataset = night.runs[index], night.dataset
     try:
+        rehearsal.without(night.faults, run.label)
         result = train(
             run,
             data=dataset.uri,
