@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.metrics.bootstrap import bounds, draw_weights, group_numbers, resampled_sums
+from segpipe.metrics.bootstrap import bounds, dataset_miou, draw_weights, group_numbers, mean_ratio, resampled_sums
 from segpipe.metrics.bootstrap_ap import ApEvidence, resampled_ap
+from segpipe.metrics.panoptic import dataset_pq
 from segpipe.types import EvalReport
 
 Floats = npt.NDArray[np.float64]
@@ -20,6 +21,14 @@ DETECTIONS = ("truths",)
 PIXELS = ("intersection", "truth", "predicted")
 SEGMENTS = ("iou", "true_positives", "false_positives", "false_negatives")
 KEYPOINTS = ("correct", "labelled")
+# What the numbers of an image are called -> what is made of their sums (..., K, C): the mean over K of a class's score.
+# Those of what detects are its detections.
+STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], Floats]] = {
+    PIXELS: dataset_miou,
+    SEGMENTS: dataset_pq,
+    KEYPOINTS: mean_ratio,
+}
+_CLASS_SCORES = {DETECTIONS: "ap", PIXELS: "iou", SEGMENTS: "pq"}
 
 
 def sample_counts(report: EvalReport) -> Floats:
@@ -41,6 +50,12 @@ def ap_evidence(report: EvalReport) -> ApEvidence:
     )
 
 
+def class_score(report: EvalReport) -> str:
+    """The name of what `per_class` says of each class, by which classes are told apart. Keypoints have it under that of
+    their primary metric."""
+    return _CLASS_SCORES.get(report.count_names, report.primary)
+
+
 def class_intervals(report: EvalReport, *, resamples: int = 1000) -> list[tuple[float, float]]:
     """The 95 % bounds of the score of each class, nan where there is nothing of it: the bootstrap of the report's own
     interval, class by class."""
@@ -48,7 +63,8 @@ def class_intervals(report: EvalReport, *, resamples: int = 1000) -> list[tuple[
     if report.count_names == DETECTIONS:
         drawn_RK = _resampled_ap(report, groups, resamples)
     else:
-        drawn_RK = _scores(report)(resampled_sums(sample_counts(report), groups=groups, resamples=resamples, seed=0))
+        sums_RKC = resampled_sums(sample_counts(report), groups=groups, resamples=resamples, seed=0)
+        drawn_RK = STATISTICS[report.count_names](sums_RKC[..., None, :])  # the mean over one class
     return [bounds(drawn_R, 0.95) for drawn_R in drawn_RK.T]
 
 
@@ -57,35 +73,7 @@ def image_scores(report: EvalReport) -> Floats | None:
     nothing is. None of a task that detects, whose measure ranks the detections of all images together."""
     if report.count_names == DETECTIONS:
         return None
-    scores_nK = _scores(report)(sample_counts(report))
-    found = ~np.isnan(scores_nK)
-    total, classes = np.where(found, scores_nK, 0).sum(axis=1), found.sum(axis=1)
-    means: Floats = np.divide(total, classes, out=np.full(len(total), np.nan), where=classes > 0)
-    return means
-
-
-def _scores(report: EvalReport) -> Callable[[Floats], Floats]:
-    """What makes the score of each class (..., K) of summed counts (..., K, C)."""
-    return {PIXELS: _iou, SEGMENTS: _quality, KEYPOINTS: _share}[report.count_names]
-
-
-def _iou(counts: Floats) -> Floats:
-    intersection, truth, predicted = np.moveaxis(counts, -1, 0)
-    return _ratio(intersection, truth + predicted - intersection)
-
-
-def _quality(counts: Floats) -> Floats:
-    overlap, right, false, missed = np.moveaxis(counts, -1, 0)
-    return _ratio(overlap, right + (false + missed) / 2)
-
-
-def _share(counts: Floats) -> Floats:
-    return _ratio(counts[..., 0], counts[..., 1])
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    ratio: Floats = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
-    return ratio
+    return STATISTICS[report.count_names](sample_counts(report))
 
 
 def _resampled_ap(report: EvalReport, groups: tuple[str, ...] | None, resamples: int) -> Floats:

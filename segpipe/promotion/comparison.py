@@ -8,35 +8,28 @@ Letter legend: n images, K classes, C counts of a class in an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.metrics import (
-    dataset_miou,
-    dataset_pq,
-    mean_ap,
-    mean_ratio,
-    paired_bootstrap,
-    paired_bootstrap_ap,
-    resampling_unit,
+from segpipe.metrics import mean_ap, paired_bootstrap, paired_bootstrap_ap, resampling_unit
+from segpipe.metrics.evidence import (
+    DETECTIONS,
+    KEYPOINTS,
+    PIXELS,
+    SEGMENTS,
+    STATISTICS,
+    ap_evidence,
+    class_score,
+    sample_counts,
 )
-from segpipe.metrics.evidence import DETECTIONS, KEYPOINTS, PIXELS, SEGMENTS, ap_evidence, sample_counts
 from segpipe.types import ClassScores, EvalReport
 
-# What the numbers of an image are called -> what is made of their sums. Those of what detects are its detections.
-STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], npt.NDArray[np.float64]]] = {
-    PIXELS: dataset_miou,
-    SEGMENTS: dataset_pq,
-    KEYPOINTS: mean_ratio,
-}
-# Which of these numbers say, added up, how much of a class an image holds in truth: no model changes that.
-TRUTHS = {DETECTIONS: (0,), **dict(zip(STATISTICS, ((1,), (1, 3), (1,)), strict=True))}
-# The score of a class in `per_class`; keypoints have it under the name of their primary one.
-CLASS_SCORES = {DETECTIONS: "ap", **dict(zip(STATISTICS, ("iou", "pq", ""), strict=True))}
+# Which of the numbers of an image say, added up, how much of a class an image holds in truth: no model changes that.
+TRUTHS = {DETECTIONS: (0,), PIXELS: (1,), SEGMENTS: (1, 3), KEYPOINTS: (1,)}
 RESAMPLES = 10_000
 AP_RESAMPLES = 2_000  # each sorts nothing, but passes over every detection of both models
 # Of fewer pairs, even if the challenger wins them all, a coin would do so in more than 2.5 % of all nights.
@@ -60,7 +53,7 @@ class Comparison:
 
 def changes(challenger: EvalReport, champion: EvalReport) -> tuple[ClassScores, ...]:
     """Every class's scores, in the order of the dataset."""
-    name = CLASS_SCORES[champion.count_names] or champion.primary
+    name = class_score(champion)
     return tuple(
         ClassScores(
             name=each, champion=champion.per_class[each].get(name), challenger=challenger.per_class[each].get(name)

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from segpipe.metrics.evidence import class_score
 from segpipe.report import embedding, names, svg
-from segpipe.report.card.sentences import class_score
 from segpipe.report.drawing import Labels, Pixels
 from segpipe.report.pages import render, script
 from segpipe.types import ClassInfo, EvalReport

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segpipe.metrics.evidence import class_score
 from segpipe.predictions import GRID_PIXELS
 from segpipe.report import embedding, names
 from segpipe.report.card import charts, numbers, pictures, sentences
@@ -58,7 +59,7 @@ def _head(facts: CardFacts) -> dict[str, Any]:
 
 
 def _scores(facts: CardFacts) -> dict[str, Any]:
-    report, score = facts.report, sentences.class_score(facts.report)
+    report, score = facts.report, class_score(facts.report)
     counted = [name for name in CLASS_COUNTS if name in report.per_class[report.classes[0]]]
     total = {name: sum(report.per_class[each].get(name) or 0.0 for each in report.classes) for name in counted}
     rows = []
@@ -123,7 +124,7 @@ def _details(facts: CardFacts) -> dict[str, Any]:
             "curve_areas": [(info.name, info.colour, curve.area) for info, curve in areas],
         }
     borders, sizes = numbers.boundary_ious(details), numbers.size_ious(details)
-    score = sentences.class_score(facts.report)
+    score = class_score(facts.report)
     content |= {
         "border_rows": [
             {**_named(info), "border": border, "value": facts.report.per_class[info.name].get(score)}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from segpipe.metrics.evidence import class_score
 from segpipe.report.card.facts import CardFacts
 from segpipe.report.card.numbers import Calibration
 from segpipe.report.names import metric, percent
@@ -16,12 +17,6 @@ CALIBRATED = 0.02  # how far mean confidence and share of right pixels may lie a
 CONFUSED = 0.05  # share of a class's pixels that must be taken for another one to be worth a sentence
 FEW_IMAGES, FEW_GROUPS = 50, 10
 RARE = 0.001  # share of the labelled pixels below which a class's score rests on little
-
-
-def class_score(report: EvalReport) -> str:
-    """The name of what `per_class` says of each class, by which classes are told apart."""
-    found = report.per_class[report.classes[0]]
-    return next((name for name in ("iou", "ap", "pq", report.primary) if name in found), next(iter(found)))
 
 
 def glance(facts: CardFacts, sure: Calibration | None) -> Iterator[str]:
