@@ -64,15 +64,21 @@ def ap_interval(
 def resampled_mean_ap(
     evidence: ApEvidence, *, groups: Sequence[Hashable] | None, resamples: int, seed: int
 ) -> FloatArray:
-    """The AP (R,) of each resample, as `ap_interval` takes them, drawn as `bootstrap.resampled_scores` draws."""
+    """The AP (R,) of each resample, as `ap_interval` takes them."""
+    return _mean_of_defined(resampled_class_ap(evidence, groups=groups, resamples=resamples, seed=seed))
+
+
+def resampled_class_ap(
+    evidence: ApEvidence, *, groups: Sequence[Hashable] | None, resamples: int, seed: int
+) -> FloatArray:
+    """The AP (R, K) of each class in each resample, drawn as `bootstrap.resampled_scores` draws; nan where a resample
+    has no object of it."""
     numbers = group_numbers(groups, len(evidence.truths_nK))
     if not numbers.size:
         raise InputError("bootstrap: no image to resample; expected at least one")
-    values, by_class = [], _by_class(evidence)
-    for weights_RG in draw_weights(int(numbers.max()) + 1, resamples, seed):
-        ap_RKT = _resampled(evidence, by_class, weights_RG[:, numbers])
-        values.append(_mean_of_defined(ap_RKT.mean(axis=2)))
-    return np.concatenate(values)
+    by_class = _by_class(evidence)
+    blocks = draw_weights(int(numbers.max()) + 1, resamples, seed)
+    return np.concatenate([_resampled(evidence, by_class, each_RG[:, numbers]).mean(axis=2) for each_RG in blocks])
 
 
 def mean_ap(evidence: ApEvidence) -> float:

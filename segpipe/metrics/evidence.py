@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.metrics.bootstrap import bounds, dataset_miou, draw_weights, group_numbers, mean_ratio, resampled_sums
-from segpipe.metrics.bootstrap_ap import ApEvidence, resampled_ap
+from segpipe.metrics.bootstrap import bounds, dataset_miou, mean_ratio, resampled_sums
+from segpipe.metrics.bootstrap_ap import ApEvidence, resampled_class_ap
 from segpipe.metrics.panoptic import dataset_pq
 from segpipe.types import EvalReport
 
@@ -61,7 +61,7 @@ def class_intervals(report: EvalReport, *, resamples: int = 1000) -> list[tuple[
     interval, class by class."""
     groups = report.groups if report.resampled == "groups" else None
     if report.count_names == DETECTIONS:
-        drawn_RK = _resampled_ap(report, groups, resamples)
+        drawn_RK = resampled_class_ap(ap_evidence(report), groups=groups, resamples=resamples, seed=0)
     else:
         sums_RKC = resampled_sums(sample_counts(report), groups=groups, resamples=resamples, seed=0)
         drawn_RK = STATISTICS[report.count_names](sums_RKC[..., None, :])  # the mean over one class
@@ -74,9 +74,3 @@ def image_scores(report: EvalReport) -> Floats | None:
     if report.count_names == DETECTIONS:
         return None
     return STATISTICS[report.count_names](sample_counts(report))
-
-
-def _resampled_ap(report: EvalReport, groups: tuple[str, ...] | None, resamples: int) -> Floats:
-    evidence, numbers = ap_evidence(report), group_numbers(groups, report.num_samples)
-    blocks = draw_weights(int(numbers.max()) + 1, resamples, 0)
-    return np.concatenate([resampled_ap(evidence, weights_RG[:, numbers]).mean(axis=2) for weights_RG in blocks])
