@@ -4,24 +4,20 @@ trained. Below `card.py`.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from functools import cache
 
 from segpipe import checkpoint, reports, storage
 from segpipe.answers import form_of
-from segpipe.profiles import Account, account
+from segpipe.errors import CorruptError, InputError
 from segpipe.report.card import DataFacts, Shown, SplitFacts, UseFacts
 from segpipe.shards import Dataset
-from segpipe.stages import fingerprint, layout
+from segpipe.stages import costs, fingerprint, layout
 from segpipe.stages.numbers import file_size, split_order
 from segpipe.tasks import TASKS
-from segpipe.tasks.views import passes
-from segpipe.types import EvalReport, ModelBundle, TrainResult
+from segpipe.types import EvalReport, Fingerprint, ModelBundle, TrainResult
 
 _log = logging.getLogger(__name__)
-GIGA = 1e9
 
 
 def training_of(report: EvalReport) -> TrainResult | None:
@@ -32,7 +28,18 @@ def training_of(report: EvalReport) -> TrainResult | None:
     return reports.from_plain(TrainResult, storage.read_json(path), origin=path)
 
 
-def data_of(report: EvalReport, dataset: Dataset, bundle: ModelBundle, previews: Sequence[Shown]) -> DataFacts:
+def fingerprint_of(dataset: Dataset) -> Fingerprint | None:
+    """The version's fingerprint; None where there is none that can be read: whoever makes a page mends no dataset."""
+    try:
+        return fingerprint.load(dataset.uri, dataset.version)
+    except (InputError, CorruptError) as error:
+        _log.info("a card is made without the fingerprint of its data: %s", error)
+        return None
+
+
+def data_of(
+    report: EvalReport, dataset: Dataset, bundle: ModelBundle, seen: Fingerprint | None, previews: Sequence[Shown]
+) -> DataFacts:
     """The dataset version with its splits, and `previews` of the split that `previewed` names."""
     manifest, uses = dataset.manifest, _uses(report)
     splits = tuple(
@@ -44,7 +51,6 @@ def data_of(report: EvalReport, dataset: Dataset, bundle: ModelBundle, previews:
         )
         for name in split_order(manifest.splits)
     )
-    has_look = fingerprint.is_whole(dataset.uri, dataset.version)
     return DataFacts(
         name=manifest.dataset,
         version=dataset.version,
@@ -53,7 +59,7 @@ def data_of(report: EvalReport, dataset: Dataset, bundle: ModelBundle, previews:
         licence=manifest.licence,
         splits=splits,
         quarantined=sum(manifest.quarantined.values()),
-        warnings=fingerprint.load(dataset.uri, dataset.version).warnings if has_look else (),
+        warnings=() if seen is None else seen.warnings,
         previews=tuple(previews),
     )
 
@@ -99,35 +105,33 @@ def use_of(report: EvalReport, bundle: ModelBundle) -> UseFacts:
     )
 
 
-def costs_of(report: EvalReport, bundle: ModelBundle, dataset: Dataset) -> dict[str, str]:
-    """What a model takes, as far as it can be counted without running it."""
-    costs = {"parameters": f"{report.parameters / 1e6:.2f} M"}
-    costs["weights"] = file_size(storage.size(storage.join(report.checkpoint, checkpoint.WEIGHTS)))
-    sizes = dataset.sizes(report.split)
-    height, width = image = max(set(sizes), key=sizes.count)
-    costs["size of an image"] = f"{height} x {width}"
+def costs_of(report: EvalReport, bundle: ModelBundle, seen: Fingerprint | None) -> dict[str, str]:
+    """What a model takes, as far as it can be counted without running it: of images as the fingerprint has most."""
+    told = {"parameters": f"{report.parameters / 1e6:.2f} M"}
+    told["weights"] = file_size(storage.size(storage.join(report.checkpoint, checkpoint.WEIGHTS)))
+    if seen is not None:
+        told |= _counted(report, costs.looks_of(bundle, seen, report.split), bundle)
+    if report.latency is not None:
+        told["time for an image"] = f"{1000 * report.latency:.3g} ms on {report.timed_on}"
+    return told | {"time of the evaluation": f"{report.seconds:.1f} s"}
+
+
+def _counted(report: EvalReport, looks: costs.Looks, bundle: ModelBundle) -> dict[str, str]:
+    told = {"size of an image": "{} x {}".format(*looks.image)}
     try:
-        outputs = 1 if bundle.sigmoid else len(bundle.classes)
-        looks = tuple(passes(bundle, image).items())
-        found = _account(bundle.arch, outputs, json.dumps(bundle.options, sort_keys=True, default=str), looks)
-        if found.prediction_multiply_adds is not None:
-            costs["GFLOP for an image"] = f"{2 * found.prediction_multiply_adds / GIGA:.3g}"
-        if found.pass_bytes is not None:
-            costs["memory of a pass"] = file_size(found.pass_bytes)
-        if found.fields is not None and found.fields.receptive_field is not None:
-            costs["receptive field"] = "{} x {} pixels".format(*found.fields.receptive_field)
+        found = costs.account_of(bundle, looks)
     except Exception as error:  # noqa: BLE001 - torch raises all kinds, and a card without these numbers is a card
         _log.info("the cost of %s is not counted for its card: %s", report.label, error)
-    if report.latency is not None:
-        costs["time for an image"] = f"{1000 * report.latency:.3g} ms on {report.timed_on}"
-    costs["time of the evaluation"] = f"{report.seconds:.1f} s"
-    return costs
-
-
-@cache
-def _account(arch: str, outputs: int, options: str, looks: tuple[tuple[tuple[int, int], int], ...]) -> Account:
-    """Counted once in a process: the card of a challenger is made twice."""
-    return account(arch, outputs, json.loads(options), passes=dict(looks), crops=None)
+        return told
+    if found.prediction_multiply_adds is not None:
+        of = "an object" if looks.by_object else "an image"
+        gflops = 2 * found.prediction_multiply_adds / costs.GIGA
+        told[f"GFLOP for {of}"] = f"{gflops:.3g}{', without its CRF' * looks.crf}"
+    if found.pass_bytes is not None:
+        told["memory of a pass"] = file_size(found.pass_bytes)
+    if found.fields is not None and found.fields.receptive_field is not None:
+        told["receptive field"] = "{} x {} pixels".format(*found.fields.receptive_field)
+    return told
 
 
 def _run_uri(report: EvalReport) -> str:

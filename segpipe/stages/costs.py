@@ -1,4 +1,5 @@
-"""What a trained model costs, as its run in MLflow tells it: beside its parameters, once. Below `display.py`.
+"""What a trained model costs, as its run in MLflow tells it: beside its parameters, once. Below `display.py`; what it
+counts, a model card tells, too (`card_about.py`).
 
 Counted from the run's config and the dataset, without computing anything; seconds are measured by the evaluation, and
 stand in its report. Nothing decides by these numbers, and no fault of theirs ends a night.
@@ -18,7 +19,7 @@ from segpipe.stages.fingerprint import load, usual_size
 from segpipe.stages.numbers import counted
 from segpipe.tasks import TASKS
 from segpipe.tasks.views import passes
-from segpipe.types import EvalReport, ModelBundle
+from segpipe.types import EvalReport, Fingerprint, ModelBundle
 
 _log = logging.getLogger(__name__)
 PREFIX = "cost"
@@ -32,8 +33,8 @@ def show(child: tracking.RunRef, run: RunConfig, report: EvalReport, *, data: st
         return
     try:
         bundle = checkpoint.load_bundle(report.checkpoint)
-        looks = _looks(bundle, report, data=data)
-        found = _account(run, bundle, looks)
+        looks = looks_of(bundle, load(data, report.dataset_version), report.split)
+        found = account_of(bundle, looks, crops=_crops(run))
     except UnreachableError:
         raise  # it may be counted when who is gone is back; what is written below stays
     except Exception as error:  # noqa: BLE001 - torch raises all kinds, and the night is done but for these numbers
@@ -48,7 +49,7 @@ def show(child: tracking.RunRef, run: RunConfig, report: EvalReport, *, data: st
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Looks:
+class Looks:
     """How the most frequent of the evaluated images, of `image` (H, W), enters the model: how often by (h, w). With
     `by_object` that is said of each object that it is asked for. A `crf` comes after it, and is not counted."""
 
@@ -58,10 +59,11 @@ class _Looks:
     crf: bool
 
 
-def _looks(bundle: ModelBundle, report: EvalReport, *, data: str) -> _Looks:
-    width, height = map(int, usual_size(load(data, report.dataset_version).splits[report.split].sizes).split("x"))
+def looks_of(bundle: ModelBundle, fingerprint: Fingerprint, split: str) -> Looks:
+    """How a model looks at the images of a split."""
+    width, height = map(int, usual_size(fingerprint.splits[split].sizes).split("x"))
     image = height, width
-    return _Looks(
+    return Looks(
         image=image,
         passes=passes(bundle, image),
         by_object=bool(TASKS[bundle.task].told(bundle)),
@@ -69,14 +71,20 @@ def _looks(bundle: ModelBundle, report: EvalReport, *, data: str) -> _Looks:
     )
 
 
-def _account(run: RunConfig, bundle: ModelBundle, looks: _Looks) -> Account:
-    trained = not run.members and models.spec(bundle.arch).learns_by == "descent"
-    crops = (run.train.batch_size, *run.train.augment.crop) if trained else None
+def account_of(bundle: ModelBundle, looks: Looks, *, crops: tuple[int, int, int] | None = None) -> Account:
+    """What a model takes for these looks and, with `crops` (N, H, W), in its training. Raises what torch does where an
+    operation cannot be counted."""
     outputs = 1 if bundle.sigmoid else len(bundle.classes)
     return account(bundle.arch, outputs, bundle.options, passes=looks.passes, crops=crops)
 
 
-def _metrics(found: Account, looks: _Looks) -> dict[str, float]:
+def _crops(run: RunConfig) -> tuple[int, int, int] | None:
+    """A batch of its training (N, H, W); None of what has none."""
+    trained = not run.members and models.spec(run.arch).learns_by == "descent"
+    return (run.train.batch_size, *run.train.augment.crop) if trained else None
+
+
+def _metrics(found: Account, looks: Looks) -> dict[str, float]:
     """By which a table of runs is sorted; a FLOP is a multiplication or an addition."""
     known = {
         f"{PREFIX}/parameters": found.parameters,
@@ -87,7 +95,7 @@ def _metrics(found: Account, looks: _Looks) -> dict[str, float]:
     return {name: float(value) for name, value in known.items() if value is not None}
 
 
-def _params(found: Account, run: RunConfig, looks: _Looks) -> dict[str, str | float | int]:
+def _params(found: Account, run: RunConfig, looks: Looks) -> dict[str, str | float | int]:
     """What the metrics are of, and the rest."""
     known: dict[str, str | float | None] = {
         f"{PREFIX}.pass": _extent(found.size, ()),
@@ -106,7 +114,7 @@ def _params(found: Account, run: RunConfig, looks: _Looks) -> dict[str, str | fl
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _prediction(looks: _Looks) -> str:
+def _prediction(looks: Looks) -> str:
     """The passes of a prediction in words."""
     times = ", ".join(f"{times} of {h}x{w}" for (h, w), times in looks.passes.items())
     height, width = looks.image

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpipe import storage
+from segpipe import checkpoint, storage
 from segpipe.config import EvaluateConfig
 from segpipe.errors import CorruptError
 from segpipe.promotion import Rules
 from segpipe.promotion.gate import judge
 from segpipe.shards import open_dataset
-from segpipe.stages import card, gallery, layout, small_maps
+from segpipe.stages import card, card_about, costs, fingerprint, gallery, layout, small_maps
 from segpipe.stages.evaluate import evaluate, report_uri
 from segpipe.stages.evaluations import CARD, load_card
-from segpipe.types import EvalReport
+from segpipe.types import CrfSettings, EvalReport, Fingerprint, SplitFingerprint
 from tests.fixtures.page_rules import check_page, data_of
 from tests.stages.conftest import Shapes
 
@@ -121,3 +121,38 @@ def test_a_night_has_a_page_and_the_challenger_s_card_tells_what_changed(
     assert len(data_of(page)["images"]) == report.num_samples
     again, is_new = gallery.make("shapes", verdict, [worse, report], **known)  # type: ignore[arg-type]
     assert (again, is_new) == (found, False), "the same night again makes nothing"
+
+
+def test_a_page_mends_no_dataset(shapes: Shapes, scored: tuple[str, EvalReport], tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(shapes.data, copy)
+    file = Path(fingerprint.uri_of(str(copy), shapes.version))
+    file.parent.mkdir()
+    file.write_bytes(b"{")
+    dataset = open_dataset(str(copy), version=shapes.version)
+    bundle = checkpoint.load_bundle(shapes.result.model_uri)
+    assert card_about.fingerprint_of(dataset) is None
+    assert file.read_bytes() == b"{", "the next ingest writes it again, and nobody else"
+    told = card_about.costs_of(scored[1], bundle, None)
+    assert {"parameters", "weights", "time of the evaluation"} <= told.keys()
+    assert "size of an image" not in told
+
+
+def test_what_a_prediction_takes_is_said_as_mlflow_has_it(
+    shapes: Shapes, scored: tuple[str, EvalReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, bundle = scored[1], checkpoint.load_bundle(shapes.result.model_uri)
+    counts = dict.fromkeys(("images", "pixels", "crowds"), 0)
+    triples = dict.fromkeys(("rgb_sum", "rgb_square_sum", "objects_by_size"), (0, 0, 0))
+    of_classes = dict.fromkeys(("images_of_class", "objects_of_class"), (0, 0, 0))
+    split = SplitFingerprint(sizes={"64x48": 2, "40x32": 5, "64x64": 4}, **counts, **triples, **of_classes)  # type: ignore[arg-type]
+    seen = Fingerprint(dataset_version=shapes.version, splits={"test": split}, warnings=())
+    looks = costs.looks_of(bundle, seen, "test")
+    told = card_about.costs_of(report, bundle, seen)
+    assert told["size of an image"] == "32 x 40", "the most frequent"
+    assert float(told["GFLOP for an image"]) > 0
+    refined = replace(bundle, inference=replace(bundle.inference, crf=CrfSettings()))
+    assert card_about.costs_of(report, refined, seen)["GFLOP for an image"].endswith(", without its CRF")
+    monkeypatch.setattr(costs, "looks_of", lambda *_: replace(looks, by_object=True))
+    told = card_about.costs_of(report, bundle, seen)
+    assert ("GFLOP for an object" in told, "GFLOP for an image" in told) == (True, False)

@@ -39,7 +39,7 @@ def _head(facts: CardFacts) -> dict[str, Any]:
     ]
     if report.latency is not None:
         told.append(("time for an image", names.seconds(report.latency), report.timed_on))
-    told += [(name, value, "") for name, value in facts.costs.items() if name in ("weights", "GFLOP for an image")]
+    told += [(name, value, "") for name, value in facts.costs.items() if name == "weights" or name.startswith("GFLOP")]
     if facts.training is not None and facts.training.train_seconds:
         told.append(("training", names.seconds(facts.training.train_seconds), _epochs(facts.training)))
     return {
