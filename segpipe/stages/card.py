@@ -19,7 +19,7 @@ from segpipe.report import choosing
 from segpipe.report.card import Against, CardFacts, Drawn, Shown, render_card
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import small_maps
-from segpipe.stages.card_about import costs_of, data_of, fingerprint_of, previewed, training_of, use_of
+from segpipe.stages.card_about import costs_of, data_of, fingerprint_of, previewed, training_of, use_of, uses_of
 from segpipe.stages.evaluations import CARD, load_pictures
 from segpipe.tasks import TASKS
 from segpipe.types import EvalReport, Sample
@@ -62,7 +62,7 @@ def facts_of(
 ) -> CardFacts:
     """All that the card of a report says. Raises what reading raises."""
     dataset, bundle = open_dataset(data, version=report.dataset_version), checkpoint.load_bundle(report.checkpoint)
-    spec, seen = models.spec(report.arch), fingerprint_of(dataset)
+    spec, seen, uses = models.spec(report.arch), fingerprint_of(dataset), uses_of(report, bundle, dataset)
     scores_n = image_scores(report)
     kinds = choosing.kinds(scores_n, SHOWN)
     chosen = [row for rows in kinds.values() for row in rows]
@@ -75,7 +75,7 @@ def facts_of(
         ignore_index=dataset.manifest.ignore_index,
         intervals=tuple(class_intervals(report)),
         image_scores=() if scores_n is None else tuple(scores_n.tolist()),
-        data=data_of(report, dataset, bundle, seen, _previews(report, dataset)),
+        data=data_of(dataset, bundle, seen, uses, _previews(report, dataset, previewed(report, uses, dataset))),
         use=use_of(report, bundle),
         costs=costs_of(report, bundle, seen),
         paper=spec.paper,
@@ -128,9 +128,8 @@ def _moved(
     return shown[: len(up)], shown[len(up) :]
 
 
-def _previews(report: EvalReport, dataset: Dataset) -> tuple[Shown, ...]:
-    """Images spread evenly over the split of the training, with their truth."""
-    split = previewed(report, dataset)
+def _previews(report: EvalReport, dataset: Dataset, split: str) -> tuple[Shown, ...]:
+    """Images spread evenly over a split, with their truth."""
     known = dataset.rows(split)
     rows = [at * known // PREVIEWS for at in range(PREVIEWS)] if known > PREVIEWS else list(range(known))
     return tuple(

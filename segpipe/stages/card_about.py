@@ -5,7 +5,7 @@ trained. Below `card.py`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segpipe import checkpoint, reports, storage
 from segpipe.answers import form_of
@@ -18,6 +18,7 @@ from segpipe.tasks import TASKS
 from segpipe.types import EvalReport, Fingerprint, ModelBundle, TrainResult
 
 _log = logging.getLogger(__name__)
+TRAINING = "training"
 
 
 def training_of(report: EvalReport) -> TrainResult | None:
@@ -38,16 +39,20 @@ def fingerprint_of(dataset: Dataset) -> Fingerprint | None:
 
 
 def data_of(
-    report: EvalReport, dataset: Dataset, bundle: ModelBundle, seen: Fingerprint | None, previews: Sequence[Shown]
+    dataset: Dataset,
+    bundle: ModelBundle,
+    seen: Fingerprint | None,
+    uses: Mapping[str, Sequence[str]],
+    previews: Sequence[Shown],
 ) -> DataFacts:
     """The dataset version with its splits, and `previews` of the split that `previewed` names."""
-    manifest, uses = dataset.manifest, _uses(report)
+    manifest = dataset.manifest
     splits = tuple(
         SplitFacts(
             name=name,
             samples=manifest.splits[name].samples,
             shares=_shares(manifest.splits[name].class_pixels),
-            use=uses.get(name, ""),
+            use=", ".join(uses.get(name, ())),
         )
         for name in split_order(manifest.splits)
     )
@@ -64,19 +69,27 @@ def data_of(
     )
 
 
-def previewed(report: EvalReport, dataset: Dataset) -> str:
-    """The split whose images show what the data looks like: that of the training, where it is there."""
-    trained_on = [name for name, use in _uses(report).items() if use.startswith("training")]
-    return next((name for name in trained_on if name in dataset.manifest.splits), report.split)
-
-
-def _uses(report: EvalReport) -> dict[str, str]:
-    """What each split was used for, as far as the run's config tells."""
+def uses_of(report: EvalReport, bundle: ModelBundle, dataset: Dataset) -> dict[str, list[str]]:
+    """What each split was used for. The run's config tells what the training took; of a model that learnt from another
+    dataset it says nothing about the splits of this one."""
     path = storage.join(_run_uri(report), layout.RUN_CONFIG)
-    told = storage.read_json(path).get("train", {}) if storage.exists(path) else {}
-    uses = {told.get("train_split"): "training", told.get("validation_split"): "validation"}
-    known = {str(name): use for name, use in uses.items() if name}
-    return {**known, report.split: ", ".join(filter(None, (known.get(report.split), "the scores of this card")))}
+    is_known = bundle.dataset == dataset.manifest.dataset and storage.exists(path)
+    told = storage.read_json(path).get("train", {}) if is_known else {}
+    uses: dict[str, list[str]] = {}
+    for split, use in (
+        (told.get("train_split"), TRAINING),
+        (told.get("validation_split"), "validation"),
+        (report.split, "the scores of this card"),
+    ):
+        if split is not None:
+            uses.setdefault(str(split), []).append(use)
+    return uses
+
+
+def previewed(report: EvalReport, uses: Mapping[str, Sequence[str]], dataset: Dataset) -> str:
+    """The split whose images show what the data looks like: that of the training, where it is there."""
+    trained_on = (name for name, found in uses.items() if TRAINING in found and name in dataset.manifest.splits)
+    return next(trained_on, report.split)
 
 
 def _shares(class_pixels: Sequence[int]) -> tuple[float, ...]:

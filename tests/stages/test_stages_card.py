@@ -156,3 +156,29 @@ def test_what_a_prediction_takes_is_said_as_mlflow_has_it(
     monkeypatch.setattr(costs, "looks_of", lambda *_: replace(looks, by_object=True))
     told = card_about.costs_of(report, bundle, seen)
     assert ("GFLOP for an object" in told, "GFLOP for an image" in told) == (True, False)
+
+
+def test_a_split_is_accused_of_a_training_only_on_its_own_dataset(
+    shapes: Shapes, scored: tuple[str, EvalReport]
+) -> None:
+    report, bundle = scored[1], checkpoint.load_bundle(shapes.result.model_uri)
+    dataset, scores = open_dataset(shapes.data), "the scores of this card"
+    uses = card_about.uses_of(report, bundle, dataset)
+    assert uses == {"train": ["training"], "val": ["validation"], "test": [scores]}
+    assert card_about.previewed(report, uses, dataset) == "train"
+    on_val = replace(report, split="val")
+    assert card_about.uses_of(on_val, bundle, dataset)["val"] == ["validation", scores]
+    elsewhere = card_about.uses_of(on_val, replace(bundle, dataset="another_town"), dataset)
+    assert elsewhere == {"val": [scores]}
+    assert card_about.previewed(on_val, elsewhere, dataset) == "val"
+
+
+def test_a_split_may_have_had_every_use(shapes: Shapes, scored: tuple[str, EvalReport], tmp_path: Path) -> None:
+    run, bundle = shapes.copy_run(tmp_path), checkpoint.load_bundle(shapes.result.model_uri)
+    told = storage.read_json(str(run / layout.RUN_CONFIG))
+    (run / layout.RUN_CONFIG).unlink()
+    told["train"] |= {"train_split": "test", "validation_split": "test"}
+    storage.write_json_once(str(run / layout.RUN_CONFIG), told)
+    report = replace(scored[1], checkpoint=str(run / "model"))
+    uses = card_about.uses_of(report, bundle, open_dataset(shapes.data))
+    assert uses == {"test": ["training", "validation", "the scores of this card"]}
