@@ -1,14 +1,24 @@
-"""Which images a page shows, by the scores that models had on each. Pure.
+"""Which images a page shows: spread evenly, or by the scores that models had on each. Pure.
 
 Legend: n images of the split, M models.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
+T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
+
+
+def evenly(things: Sequence[T], some: int) -> list[T]:
+    """At most `some` things that lie evenly among all of them, in their order."""
+    wanted = min(some, len(things))
+    return [things[at * len(things) // wanted] for at in range(wanted)]
 
 
 def kinds(scores_n: Floats | None, some: int) -> dict[str, list[int]]:
@@ -41,5 +51,4 @@ def telling(scores: list[Floats], budget: int) -> list[int]:
     if len(ranked) <= budget:
         return ranked
     half = budget // 2
-    others, left = sorted(ranked[half:]), budget - half
-    return ranked[:half] + [others[at * len(others) // left] for at in range(left)]
+    return ranked[:half] + evenly(sorted(ranked[half:]), budget - half)

@@ -1,7 +1,8 @@
 """Pictures inside of a page: data URIs of photographs, label maps and errors, small enough that a page can be mailed.
 
 Photographs are JPEG, maps PNG with a palette, in which what is not labelled is clear: the page hatches what is behind.
-A page holds a bounded number of them, none larger than `predictions.SMALL_SIDE` either way.
+A page holds a bounded number of them, none larger than `predictions.SMALL_SIDE` either way. Pictures that a task has
+drawn, with panels and letters, are larger: their bytes are bounded.
 
 Legend: h w size of a picture in pixels.
 """
@@ -20,7 +21,7 @@ from segpipe.report.overlay import error_map
 from segpipe.types import ClassInfo
 
 QUALITY = 78
-DRAWN_SIDE = 1000  # of a picture with several panels
+DRAWN_SIDE, DRAWN_BYTES = 1000, 250_000  # of a picture with several panels; of photographs one has about 200,000
 
 
 def photograph(image_hw3: Pixels, *, quality: int = QUALITY) -> str:
@@ -47,10 +48,16 @@ def errors(image_hw3: Pixels, prediction_hw: Labels, truth_hw: Labels, ignore_in
 
 
 def drawn(png: bytes) -> tuple[str, int, int]:
-    """A picture of this room (`pictures.draw`) as a JPEG of at most `DRAWN_SIDE`, with its width and height."""
+    """A picture of this room (`pictures.draw`) as a JPEG with its width and height: of at most `DRAWN_SIDE`, or what
+    `DRAWN_BYTES` are enough for."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.thumbnail((DRAWN_SIDE, DRAWN_SIDE), Image.Resampling.LANCZOS)
-    return _uri(picture, "JPEG", quality=QUALITY, optimize=True), *picture.size
+    side = DRAWN_SIDE
+    while True:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        uri = _uri(picture, "JPEG", quality=QUALITY, optimize=True)
+        if len(uri) <= DRAWN_BYTES:
+            return uri, *picture.size
+        side = int(0.85 * side)
 
 
 def _uri(picture: Image.Image, form: str, **options: object) -> str:

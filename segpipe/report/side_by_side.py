@@ -25,7 +25,9 @@ from segpipe.report.drawing import Labels, Pixels
 from segpipe.report.pages import render, script
 from segpipe.types import ClassInfo, EvalReport
 
-MOST_CELLS, FEWEST_IMAGES, MOST_IMAGES = 480, 4, 24  # maps on a page, whatever the number of models
+# Maps on a page, whatever the number of models, and images.
+MOST_CELLS, FEWEST_IMAGES, MOST_IMAGES = 480, 4, 24
+MOST_DRAWN, FEWEST_DRAWN = 90, 1  # of pictures, each of `embedding.DRAWN_BYTES`
 MOST_BYTES = 24_000_000
 
 
@@ -57,13 +59,14 @@ class NightFacts:
     chosen: str
 
 
-def image_budget(models: int) -> int:
-    """How many images a page has room for."""
-    return max(FEWEST_IMAGES, min(MOST_IMAGES, MOST_CELLS // max(models, 1)))
+def image_budget(models: int, *, drawn: bool = False) -> int:
+    """How many images a page has room for: as label maps, or as pictures that were `drawn`."""
+    most, fewest = (MOST_DRAWN, FEWEST_DRAWN) if drawn else (MOST_CELLS, FEWEST_IMAGES)
+    return max(fewest, min(MOST_IMAGES, most // max(models, 1)))
 
 
 def render_night(facts: NightFacts) -> str:
-    """The page as HTML, at most `MOST_BYTES` long."""
+    """The page as HTML, at most `MOST_BYTES` long for up to `MOST_DRAWN` models and their `image_budget`."""
     first, score = facts.reports[0], class_score(facts.reports[0])
     rows = [
         {**info_of(info), "shares": [report.per_class[info.name].get(score) for report in facts.reports]}

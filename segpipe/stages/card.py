@@ -130,8 +130,7 @@ def _moved(
 
 def _previews(report: EvalReport, dataset: Dataset, split: str) -> tuple[Shown, ...]:
     """Images spread evenly over a split, with their truth."""
-    known = dataset.rows(split)
-    rows = [at * known // PREVIEWS for at in range(PREVIEWS)] if known > PREVIEWS else list(range(known))
+    rows = choosing.evenly(range(dataset.rows(split)), PREVIEWS)
     return tuple(
         Shown(name=sample.sample_id, image_hw3=image, truth_hw=truth)
         for sample in dataset.read(split, rows, extras=False)

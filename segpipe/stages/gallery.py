@@ -152,7 +152,8 @@ def _images(
             told = "first those of which the models' scores differ most, then some that are spread evenly"
             return compared, f"{len(compared)} images of the split: {told}."
     drawn = [dict(load_pictures(folder)) for folder in folders]
-    names = [name for name in drawn[0] if all(name in each for each in drawn)][:budget]
+    common = [name for name in drawn[0] if all(name in each for each in drawn)]
+    names = choosing.evenly(common, image_budget(len(reports), drawn=True))
     pictures = tuple(
         Compared(name=name.removesuffix(".png"), pictures=tuple(each[name] for each in drawn)) for name in names
     )

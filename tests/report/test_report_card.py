@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.report.card import MOST_BYTES, CardFacts, Shown, render_card
+from segpipe.report.card import MOST_BYTES, MOST_DRAWN, CardFacts, Drawn, Shown, render_card
 from segpipe.types import ClassInfo
 from tests.fixtures.page_rules import Page, check_image, check_page
 from tests.fixtures.pages import CLASSES, HOSTILE, HOSTILE_FILE, SIZE, bare_facts, card_facts
@@ -113,6 +113,25 @@ def test_even_of_noise_a_card_can_be_mailed() -> None:
     against = replace(facts.against, improved=with_champion, harmed=with_champion)
     data = replace(facts.data, previews=three + three)
     assert len(render_card(replace(facts, against=against, data=data)).encode()) <= MOST_BYTES
+
+
+def drawn_noise() -> bytes:
+    buffer = io.BytesIO()
+    noise_HW3 = np.random.default_rng(0).integers(0, 256, (600, 1000, 3)).astype(np.uint8)
+    Image.fromarray(noise_HW3).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_of_many_pictures_a_card_shows_some_that_are_spread_evenly() -> None:
+    png = drawn_noise()
+    many = tuple(Drawn(name=f"picture {n:02d}", png=png) for n in range(2 * MOST_DRAWN))
+    html = render_card(replace(bare_facts(png), drawn=many))
+    assert len(html.encode()) <= MOST_BYTES
+    images = check_page(html).of("img")
+    assert [str(each["alt"])[:10] for each in images] == [f"picture {n:02d}" for n in range(0, 2 * MOST_DRAWN, 2)]
+    (width, height), *_ = {check_image(str(each["src"])) for each in images}
+    assert (str(width), str(height)) == (images[0]["width"], images[0]["height"]), "noise is made smaller, as a whole"
+    assert abs(width / height - 1000 / 600) < 0.01
 
 
 def test_what_stands_out_is_said_in_words(facts: CardFacts, page: Page) -> None:

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.report.side_by_side import Compared, NightFacts, image_budget, render_night
+from segpipe.report import embedding
+from segpipe.report.side_by_side import (
+    MOST_BYTES,
+    MOST_DRAWN,
+    Compared,
+    NightFacts,
+    image_budget,
+    render_night,
+)
 from tests.fixtures.page_rules import Page, check_image, check_page, data_of
 from tests.fixtures.pages import CLASSES, HOSTILE, HOSTILE_FILE, SIZE, night_facts, predictions, truths
 
@@ -85,3 +93,19 @@ def test_one_model_has_nothing_to_be_weighed_against(facts: NightFacts) -> None:
 @pytest.mark.parametrize(("models", "images"), [(1, 24), (3, 24), (46, 10), (200, 4)])
 def test_the_more_models_the_fewer_images(models: int, images: int) -> None:
     assert image_budget(models) == images
+
+
+@pytest.mark.parametrize(("models", "images"), [(1, 24), (6, 15), (20, 4), (40, 2), (200, 1)])
+def test_of_drawn_pictures_a_page_has_room_for_fewer(models: int, images: int) -> None:
+    assert image_budget(models, drawn=True) == images
+
+
+def test_pictures_of_many_models_can_still_be_opened(facts: NightFacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "data:image/jpeg;base64,".ljust(embedding.DRAWN_BYTES, "A")
+    monkeypatch.setattr(embedding, "drawn", lambda png: (uri, 1000, 600))
+    for models in (1, 20, MOST_DRAWN):
+        reports = tuple(replace(facts.reports[0], label=f"m{n}") for n in range(models))
+        budget = image_budget(models, drawn=True)
+        images = tuple(Compared(name=f"{n}", pictures=(b"png",) * models) for n in range(budget))
+        page = render_night(replace(facts, reports=reports, images=images))
+        assert len(page.encode()) <= MOST_BYTES

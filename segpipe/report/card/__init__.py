@@ -8,7 +8,8 @@
     page.py       all of it put into the template
 
 It needs no network and no script, so that it opens wherever it is mailed to and reads the same on paper. A few MB at
-most: `MOST_BYTES` holds for images that are noise; of street scenes it is below one.
+most: `MOST_BYTES` holds for images that are noise, and `MOST_DRAWN` pictures of tasks that draw their own; of street
+scenes it is below one.
 """
 
 from segpipe.report.card.facts import (
@@ -20,10 +21,11 @@ from segpipe.report.card.facts import (
     SplitFacts,
     UseFacts,
 )
-from segpipe.report.card.page import MOST_BYTES, render_card
+from segpipe.report.card.page import MOST_BYTES, MOST_DRAWN, render_card
 
 __all__ = [
     "MOST_BYTES",
+    "MOST_DRAWN",
     "Against",
     "CardFacts",
     "DataFacts",

@@ -11,13 +11,14 @@ import numpy as np
 
 from segpipe.metrics.evidence import class_score
 from segpipe.predictions import GRID_PIXELS
-from segpipe.report import embedding, names
+from segpipe.report import choosing, embedding, names
 from segpipe.report.card import charts, numbers, pictures, sentences
 from segpipe.report.card.facts import CardFacts
 from segpipe.report.pages import render
 from segpipe.types import CLASS_COUNTS, ClassInfo, TrainResult
 
 MOST_BYTES = 8_000_000
+MOST_DRAWN = 24  # pictures, each of `embedding.DRAWN_BYTES`
 MOST_CLASSES = 30  # rows of a table that is seen at once; the rest unfolds
 MOST_CONFUSED = 24  # classes of the confusion table
 COUNTED_AS = {"pixels": "of the pixels", "objects": "objects", "segments": "segments", "keypoints": "keypoints"}
@@ -152,7 +153,7 @@ def _shown(facts: CardFacts) -> dict[str, Any]:
     return {
         "cases": [(title, pictures.cases(facts, shown)) for title, shown in groups.items() if shown],
         "moved": [(title, pictures.cases(facts, shown)) for title, shown in moved.items() if shown],
-        "drawn": [_drawn(each.name, each.png) for each in facts.drawn],
+        "drawn": [_drawn(each.name, each.png) for each in choosing.evenly(facts.drawn, MOST_DRAWN)],
         "previews": pictures.cases(facts, facts.data.previews, with_errors=False),
     }
 
