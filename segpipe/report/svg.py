@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 400.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 12.0, 36.0
+LOWEST_NAME = HEIGHT - BOTTOM + 4  # beside a point on the axis, above the numbers below it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +122,8 @@ def columns(
 
 
 def scatter(marks: Sequence[Mark], x: Axis, y: Axis, *, label: str) -> Markup:
-    """Points with whiskers, named beside them; names that would lie on each other move down."""
+    """Points with whiskers, named beside them. Names that would lie on each other move down; for whom there is no place
+    above the axis, the name shows under the pointer alone. The highest points are named first."""
     parts, taken = [_frame(x, y)], list[tuple[float, float]]()
     for mark in sorted(marks, key=lambda each: each.y, reverse=True):
         (a, b), (_, low), (_, high) = (_at(x, y, mark.x, value) for value in (mark.y, mark.low, mark.high))
@@ -129,11 +131,19 @@ def scatter(marks: Sequence[Mark], x: Axis, y: Axis, *, label: str) -> Markup:
         text_x, text_y = a + (-7 if is_right else 7), b + 4
         while any(abs(text_x - other_x) < 110 and abs(text_y - other_y) < 11 for other_x, other_y in taken):
             text_y += 3
-        taken.append((text_x, text_y))
+        name = Markup("")
+        if text_y <= LOWEST_NAME:
+            taken.append((text_x, text_y))
+            name = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+                text_x,
+                text_y,
+                "end" if is_right else "start",
+                mark.name if len(mark.name) <= 24 else mark.name[:23] + "…",
+            )
         parts.append(
             Markup(
                 '<g class="mark{}"><title>{}</title><path d="M{:.1f} {:.1f}V{:.1f}"/>'
-                '<circle cx="{:.1f}" cy="{:.1f}" r="4"/><text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text></g>'
+                '<circle cx="{:.1f}" cy="{:.1f}" r="4"/>{}</g>'
             ).format(
                 " first" if mark.is_first else "",
                 f"{mark.name}: {y.form(mark.y)} ({y.form(mark.low)} to {y.form(mark.high)}) at {x.form(mark.x)}",
@@ -142,10 +152,7 @@ def scatter(marks: Sequence[Mark], x: Axis, y: Axis, *, label: str) -> Markup:
                 high,
                 a,
                 b,
-                text_x,
-                text_y,
-                "end" if is_right else "start",
-                mark.name if len(mark.name) <= 24 else mark.name[:23] + "…",
+                name,
             )
         )
     return _svg(parts, label)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import zlib
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.report import embedding
+from segpipe.report import embedding, svg
 from segpipe.report.side_by_side import (
     MOST_BYTES,
     MOST_DRAWN,
@@ -63,8 +64,6 @@ def test_the_viewer_has_every_model_s_map_of_every_image(facts: NightFacts, page
 
 
 def test_every_element_that_the_viewer_asks_for_is_there(page: Page) -> None:
-    import re
-
     asked = set(re.findall(r'\$\("([a-z-]+)"\)', page.scripts[1])) | {"data"}
     assert asked <= set(page.ids())
 
@@ -109,3 +108,20 @@ def test_pictures_of_many_models_can_still_be_opened(facts: NightFacts, monkeypa
         images = tuple(Compared(name=f"{n}", pictures=(b"png",) * models) for n in range(budget))
         page = render_night(replace(facts, reports=reports, images=images))
         assert len(page.encode()) <= MOST_BYTES
+
+
+def test_names_of_many_models_stay_inside_their_chart(facts: NightFacts) -> None:
+    random = np.random.default_rng(0)
+    values, costs = np.sort(random.uniform(0.55, 0.7, 46))[::-1].tolist(), random.uniform(0.01, 0.2, 46).tolist()
+    reports = tuple(
+        replace(facts.reports[0], label=f"model {n:02d}", value=value, low=value - 0.02, high=value + 0.02, latency=s)
+        for n, value, s in zip(range(46), values, costs, strict=True)
+    )
+    html = render_night(replace(facts, reports=reports, images=()))
+    marks = re.findall(r'<g class="mark[^>]*><title>(model \d+): [^<]*</title>(.*?)</g>', html)
+    assert [name for name, _ in marks[:46]] == [report.label for report in reports], "each is there, and says its name"
+    heights = {name: re.findall(r'<text x="[^"]*" y="([^"]*)"', body) for name, body in marks[:46]}
+    assert heights["model 00"], "the best is named"
+    assert 20 <= sum(map(bool, heights.values())) < 46
+    assert all(float(y) <= svg.LOWEST_NAME for found in heights.values() for y in found)
+    assert svg.LOWEST_NAME < svg.HEIGHT
