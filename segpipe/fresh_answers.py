@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segpipe.serving import _load_pyfunc
+
 MODEL, REQUEST, ANSWERS = "model", "request.json", "answers.json"
 
 
@@ -36,8 +38,6 @@ def write_request(folder: Path, asked: Sequence[tuple[npt.NDArray[np.uint8], Map
 
 def answer(folder: Path) -> None:
     """Asks the model in `folder` about each image by itself, and writes down what it says."""
-    from segpipe.serving import _load_pyfunc  # which imports mlflow: seconds that who writes a request need not pay
-
     predictor = _load_pyfunc(str(folder / MODEL))
     answers = []
     for at, told in enumerate(json.loads((folder / REQUEST).read_text())):

@@ -11,12 +11,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor, nn
 
 from segpipe.answers import UNCERTAINTY, answer_of
@@ -27,6 +25,9 @@ from segpipe.predictions import LabelMap, Prediction
 from segpipe.tasks import TASKS
 from segpipe.tasks.memory import numbers_of_image
 from segpipe.types import IGNORE_8BIT, ModelBundle
+
+if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
 
 # Bounds what one request may take, in numbers of 4 bytes as `tasks/memory.py` counts them: a pass of several images
 # (1 GiB), and one image, which may have a pass to itself (32 GiB: the largest one, by a network of 48 classes).
@@ -235,4 +236,8 @@ def _are_classes(ids_M: Any, num_boxes: int, num_classes: int) -> bool:
 
 
 def _refusal(message: str) -> MlflowException:
+    # Where MLflow serves it is there. A process that only answers need not pay the seconds of CPU that it imports for.
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)

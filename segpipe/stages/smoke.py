@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpipe import storage
+from segpipe import serving, storage
 from segpipe.answers import answer_of
 from segpipe.errors import SegpipeError
 from segpipe.evaluate import look_at
@@ -88,9 +88,8 @@ def _asked(checkpoint_uri: str, dataset: Dataset, split: str) -> Iterator[Asked]
 
     Of those that may be served: an evaluation takes larger images, and boxes without extent, which no request has.
     """
-    from segpipe.serving import MAX_IMAGE_PIXELS  # which imports mlflow: seconds that a kept champion need not cost
-
-    rows = [row for row, (height, width) in enumerate(dataset.sizes(split)) if height * width <= MAX_IMAGE_PIXELS]
+    most = serving.MAX_IMAGE_PIXELS
+    rows = [row for row, (height, width) in enumerate(dataset.sizes(split)) if height * width <= most]
     asked = min(IMAGES, len(rows))
     for look in look_at(checkpoint_uri, dataset, split, [rows[at * len(rows) // asked] for at in range(asked)]):
         expected = plain(answer_of(look.prediction))

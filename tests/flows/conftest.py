@@ -19,6 +19,7 @@ from segpipe.stages import mirror
 from segpipe.stages import promote as promote_stage
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.ingest import IngestResult
+from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
 from segpipe.train.runtime import OnProgress
 from segpipe.types import EvalReport, TrainProgress
 from tests.fixtures.example_reports import scored
@@ -43,6 +44,7 @@ class Stages:
     """What the replaced stages are to do, and what they were asked. An exception as outcome is raised each time."""
 
     outcomes: dict[str, float | Exception] = field(default_factory=lambda: {"first": 0.5, "second": 0.7, "third": 0.6})
+    tried: list[str] = field(default_factory=list)
     trained: list[str] = field(default_factory=list)
     judged: list[str] = field(default_factory=list)
     scored: list[tuple[str, str, str]] = field(default_factory=list)  # model, dataset version, split
@@ -52,6 +54,13 @@ class Stages:
     def open_night(self, recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
         runs = tuple(recipe.run_configs())
         return night_stage.OpenNight(dataset=dataset, runs=runs, parent=None, nothing_to_do=False)
+
+    def rehearsed(
+        self, recipe: Recipe, night: night_stage.OpenNight
+    ) -> tuple[night_stage.OpenNight, RehearsedNight | None]:
+        self.tried += [run.label for run in night.runs]
+        tried = tuple(Rehearsed(label=run.label, cautions=("its loss falls by little",)) for run in night.runs)
+        return night, RehearsedNight(architectures=tried, hours=0.5, core_hours=1.0)
 
     def train_and_evaluate(
         self, recipe: Recipe, index: int, night: night_stage.OpenNight, *, on_progress: OnProgress
@@ -88,11 +97,11 @@ class Stages:
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch, _prefect_server: None) -> Stages:
-    """The flows on a real Prefect server and a real, tiny ingest; training and judging are replaced."""
+    """The flows on a real Prefect server and a real, tiny ingest; trying, training and judging are replaced."""
     replaced = Stages()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(night_stage, "warm_up", lambda: None)
-    for name in ("open_night", "train_and_evaluate", "choose"):
+    for name in ("open_night", "rehearsed", "train_and_evaluate", "choose"):
         monkeypatch.setattr(night_stage, name, getattr(replaced, name))
     monkeypatch.setattr(promote_stage, "judge_again", replaced.judge_again)
     monkeypatch.setattr(evaluate_stage, "evaluate", replaced.evaluate)

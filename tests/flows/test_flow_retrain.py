@@ -46,6 +46,7 @@ def test_a_night_trains_every_architecture_judges_and_shows(
     result = state.result()
     assert isinstance(result, RetrainResult)
     assert (state.type, result.did_nothing, dict(result.failures)) == (StateType.COMPLETED, False, {})
+    assert stages.tried == ["first", "second", "third"]
     assert sorted(stages.trained) == ["first", "second", "third"]
     assert stages.judged == ["first", "second", "third"]  # in the recipe's order, whoever was ready first
     assert [row.label for row in result.board] == ["second", "third", "first"]

@@ -149,7 +149,7 @@ def test_a_night_of_faults_is_over_before_it_trains(tmp_path: Path, monkeypatch:
     faults = ("architectures.0.train={batch_size: 64}", "architectures.1.train={learning_rate: 1e30}")
     monkeypatch.setattr(train_stage, "fit", lambda job, runtime: pytest.fail("a model was trained"))
     with toy_night.surroundings(tmp_path), pytest.raises(SegpipeError) as caught:
-        night_stage.retrain(toy_night.recipe("name=doomed", *faults), runtime="local")
+        night_stage.retrain(toy_night.recipe("name=doomed", toy_night.TRIED, *faults), runtime="local")
     message = str(caught.value)
     assert message.startswith("doomed: no architecture could be trained and evaluated: ")
     assert "has 8 samples, and one step needs 64" in message
@@ -166,7 +166,7 @@ def test_an_architecture_with_a_fault_is_left_out_of_the_night(tmp_path: Path, m
 
     with toy_night.surroundings(tmp_path):
         monkeypatch.setattr(rehearsal, "rehearse_night", rehearse_night)
-        recipe = toy_night.recipe()
+        recipe = toy_night.recipe(toy_night.TRIED)
         result = night_stage.retrain(recipe, runtime="local")
     first, second = (run.label for run in recipe.run_configs())
     assert result.failures == {first: "not trained, since it was tried for some seconds first: its loss does not fall"}

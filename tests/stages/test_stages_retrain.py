@@ -16,22 +16,23 @@ from segpipe.stages import nights
 from segpipe.stages.evaluations import load_report
 from segpipe.stages.retrain import retrain
 from tests.fixtures.page_rules import check_page, data_of
-from tests.stages.toy_night import Told, forbid_work, recipe, runs_of, surroundings, tell
+from tests.stages.toy_night import TRIED, Told, forbid_work, recipe, runs_of, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("nights")
 
 
 @pytest.fixture(scope="module")
 def first(home: Path) -> Told:
-    with surroundings(home):
-        return tell(recipe())
+    """As a user's: each training is tried first, and the smoke prediction has its process."""
+    with surroundings(home, fresh_process=True):
+        return tell(recipe(TRIED))
 
 
 @pytest.fixture(scope="module")
 def again(home: Path, first: Told) -> Told:
     with surroundings(home) as patch:
         forbid_work(patch)
-        return tell(recipe())
+        return tell(recipe(TRIED))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_mlflow_holds_recipe_report_and_pictures(home: Path, first: Told, client
     assert {"recipe.yaml", "evaluation/report.json", "evaluation/per_class.json"} <= artifacts
     assert len([path for path in artifacts if path.startswith("pictures/") and path.endswith(".png")]) == 2
     local = client.download_artifacts(run.info.run_id, "recipe.yaml", str(home))
-    assert Recipe.load(local) == recipe()
+    assert Recipe.load(local) == recipe(TRIED)
 
 
 def test_cards_and_the_page_of_the_night_lie_in_the_home_and_in_mlflow(
@@ -178,7 +179,7 @@ def test_when_every_architecture_fails_the_night_is_an_error_that_says_why(
     home: Path, first: Told, client: MlflowClient
 ) -> None:
     faults = ("architectures.0.train={batch_size: 64}", "architectures.1.train={learning_rate: 1e30}")
-    doomed = recipe("name=doomed", "rehearsal.seconds=0", *faults)  # or none would be trained to fail
+    doomed = recipe("name=doomed", *faults)
     with surroundings(home), pytest.raises(SegpipeError) as caught:
         retrain(doomed, runtime="local")
     message = str(caught.value)

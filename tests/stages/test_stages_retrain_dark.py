@@ -41,7 +41,6 @@ def mine(other_home: Path) -> Recipe:
         "dataset": {"name": "mine", "format": "folder", "root": str(other_home / "mine")},
         "architectures": architectures,
         "evaluate": {"split": "val", "pictures": 1},
-        "rehearsal": {"seconds": 0},  # or the one that blows up would not be begun
     }
     return recipe(document=document)
 

@@ -14,10 +14,11 @@ from mlflow.entities import Run
 from segpipe import promotion, storage
 from segpipe.config import Recipe
 from segpipe.stages import evaluate as evaluate_stage
-from segpipe.stages import layout, parts
+from segpipe.stages import layout, parts, smoke
 from segpipe.stages import train as train_stage
 from segpipe.stages.retrain import RetrainResult, retrain
 from segpipe.train import counting
+from tests.fixtures.same_process import answers_here
 from tests.fixtures.small import OPTIONS
 
 ARCHITECTURES = [{"arch": name, "options": options} for name, options in OPTIONS.items()]
@@ -32,7 +33,9 @@ SCENES: dict[str, Any] = {
     "architectures": ARCHITECTURES,
     "train": {"epochs": 1, "batch_size": 4, "augment": {"crop": [32, 32]}},
     "evaluate": {"pictures": 2},
+    "rehearsal": {"seconds": 0},
 }
+TRIED = "rehearsal.seconds=60"  # the default: each training is tried before it is begun
 
 
 def recipe(*overrides: str, document: dict[str, Any] = SCENES) -> Recipe:
@@ -40,11 +43,15 @@ def recipe(*overrides: str, document: dict[str, Any] = SCENES) -> Recipe:
 
 
 @contextmanager
-def surroundings(home: Path, *, mlflow_uri: str | None = None) -> Iterator[pytest.MonkeyPatch]:
-    """A home, one core, and maybe an MLflow of another address."""
+def surroundings(
+    home: Path, *, mlflow_uri: str | None = None, fresh_process: bool = False
+) -> Iterator[pytest.MonkeyPatch]:
+    """A home, one core, maybe an MLflow of another address, and a smoke prediction in this process or a fresh one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGPIPE_HOME", str(home))
         patch.setattr(os, "sched_getaffinity", lambda _: {0})
+        if not fresh_process:
+            patch.setattr(smoke, "_fresh_answers", answers_here)
         if mlflow_uri:
             patch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
         else:
