@@ -12,7 +12,7 @@ from segpipe import checkpoint, models, storage, tracking
 from segpipe.answers import form_of
 from segpipe.errors import CorruptError
 from segpipe.promotion import Contender, Record, Verdict
-from segpipe.stages import layout
+from segpipe.stages import dataset_inputs, layout
 from segpipe.tasks import TASKS
 from segpipe.types import AnswerForm, ModelBundle
 
@@ -39,7 +39,7 @@ def show_champion(store: str, experiment: str, standing: Record) -> int | None:
     """
     if standing.champion is None:
         return None
-    version = _register(store, experiment, standing.champion, description=standing.reason)
+    version = _register(store, experiment, standing.champion, description=standing.reason, standing=standing)
     before = tracking.alias_version(store, experiment, CHAMPION)
     if before != version:
         _require_weights(store, experiment, version, standing.champion)
@@ -175,9 +175,11 @@ def _require_weights(store: str, experiment: str, version: int, champion: Conten
         )
 
 
-def _register(store: str, experiment: str, contender: Contender, *, description: str) -> int:
+def _register(
+    store: str, experiment: str, contender: Contender, *, description: str, standing: Record | None = None
+) -> int:
     """The registered version of a contender's weights, made from its bundle when there is none yet: a champion that is
-    registered needs no bundle any more."""
+    registered needs no bundle any more. `standing` is the ledger's record of a champion."""
     known = tracking.registered_version(store, experiment, contender.weights_sha256)
     if known is not None:
         return known
@@ -190,6 +192,7 @@ def _register(store: str, experiment: str, contender: Contender, *, description:
         description=f"`{contender.arch}`, registered from {contender.checkpoint}",
         tags={"arch": contender.arch, "dataset_version": bundle.dataset_version},
     )
+    dataset_inputs.record_of_model(run, contender, standing)
     with local_bundle(contender.checkpoint) as folder:
         version = tracking.register(
             run,

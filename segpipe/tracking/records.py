@@ -76,6 +76,13 @@ def record_dataset(
         client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
 
+def has_inputs(run: RunRef) -> bool:
+    """Whether a dataset is tied to the run."""
+    with talking_to(run.tracking_uri) as client:
+        inputs = client.get_run(run.run_id).inputs
+        return bool(inputs and inputs.dataset_inputs)
+
+
 def record_evaluation(
     run: RunRef,
     *,

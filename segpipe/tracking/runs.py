@@ -5,6 +5,8 @@ One `retrain` is a parent run; each training of the comparison is a child of it.
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import time
@@ -36,8 +38,14 @@ PARENT = "mlflow.parentRunId"
 KIND = "mlflow.experimentKind"  # makes MLflow's pages show training runs instead of chat traces
 # What MLflow stores of a tag; a longer text would be cut in the middle of a table.
 NOTE_CHARACTERS = 8000
-# COCO's sizes and recalls: with those of masks and boxes, in validation and test, a table of runs has 36 columns more.
-_NO_COLUMN = re.compile(r"(.+/)?(ap[sml]|ar\w*)/coco/\w+")
+# What a table of runs, which has a column for each name, is spared. COCO's sizes and recalls, and the factors of PQ: of
+# masks and boxes, in validation and test, 48 columns. What grows with the data: classes and keypoints. And all but the
+# main scores of a validation, which only says how the training goes. `HISTORY` and the report have everything.
+_NO_COLUMN = re.compile(
+    r"(.+/)?((ap[sml]|ar\w*)/coco/\w+|[sr]q/\w+|(iou|pq/class|pck/class|pck/keypoint)/.+)"
+    r"|val/(ap\d\d/coco/\w+|miou_present|mean_accuracy|frequency_weighted_iou)"
+)
+HISTORY = "history.csv"
 
 
 def open_parent(
@@ -100,7 +108,8 @@ def record_values(run: RunRef, *, metrics: Mapping[str, float], params: Mapping[
 def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
     """Logs the values of `history` that the run does not have yet (by metric and step); returns how many those were.
 
-    A row is {"step": int, "epoch": int, "metrics": {name: value}}, of which `columns` are logged.
+    A row is {"step": int, "epoch": int, "metrics": {name: value}}, of which `columns` are logged. All of it becomes the
+    file HISTORY, whose rows are step, epoch, name and value.
     """
     with talking_to(run.tracking_uri) as client:
         from mlflow.entities import Metric
@@ -114,7 +123,15 @@ def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
             if not known.has(metric_name(name), int(row["step"]))
         ]
         log_metrics(client, run.run_id, missing)
+        client.log_text(run.run_id, _as_csv(history), HISTORY)
         return len(missing)
+
+
+def _as_csv(history: Sequence[Mapping[str, Any]]) -> str:
+    file = io.StringIO()
+    rows = ((row["step"], row["epoch"], name, value) for row in history for name, value in row["metrics"].items())
+    csv.writer(file, lineterminator="\n").writerows([("step", "epoch", "name", "value"), *rows])
+    return file.getvalue()
 
 
 def describe(run: RunRef, *, section: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
@@ -133,8 +150,8 @@ def describe(run: RunRef, *, section: str, metrics: Mapping[str, float], tags: M
 
 
 def columns(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """The metrics that runs show, each as a column of the page that compares them: those that are defined, without
-    COCO's sizes and recalls, which reports and the run's own files have."""
+    """The metrics that runs show, each as a column of the page that compares them: those that are defined, and that
+    somebody compares models by."""
     return {name: value for name, value in metrics.items() if value is not None and not _NO_COLUMN.fullmatch(name)}
 
 
