@@ -102,7 +102,7 @@ def show_board(
     best = board[0]
     tracking.describe(
         night,
-        section=_night_note(night, verdict, board, [_linked(night, verdict, *entry) for entry in versions.items()]),
+        story=_night_note(night, verdict, board, [_linked(night, verdict, *entry) for entry in versions.items()]),
         metrics={tracking.evaluation_metric(best.split, best.primary): best.value},
         tags={"outcome": verdict.outcome, "best": best.label},
     )
@@ -151,8 +151,6 @@ def _night_note(
     url = tracking.artifact_url(night, tracking.SIDE_BY_SIDE)
     page = f"[`{tracking.SIDE_BY_SIDE}`]({url})" if url else f"`{tracking.SIDE_BY_SIDE}` among the artifacts"
     lines = [
-        "## The night",
-        "",
         f"**{verdict.outcome}**: {verdict.reason}",
         "",
         f"Scored on the split `{best.split}`, protocol `{best.protocol}`. Registered as {'; '.join(registered)}.",

@@ -73,8 +73,9 @@ def fetch(store: str, experiment: str, contender: Contender, folder: Path) -> Pa
     return tracking.fetch_bundle(store, experiment, version, folder)
 
 
-def class_table(decision: Verdict | Record) -> list[str]:
-    """What became of every class, as the lines of a table below a paragraph; none where nothing was compared.
+def class_table(decision: Verdict | Record, *, padding: str = tracking.PADDING) -> list[str]:
+    """What became of every class, as the lines of a table below a paragraph; none where nothing was compared. The
+    `padding` of cells is that of MLflow's pages.
 
     Of more classes than a page has room for, those whose score changed most; the ledger has all.
     """
@@ -84,7 +85,7 @@ def class_table(decision: Verdict | Record) -> list[str]:
     if len(shown) > MOST_CLASSES:
         shown = sorted(shown, key=lambda each: -abs(each.delta or 0.0))[:MOST_CLASSES]
     columns = ["class", "champion before", "challenger", "change"]
-    lines = ["", *tracking.markdown_table(columns, [each.row for each in shown])]
+    lines = ["", *tracking.markdown_table(columns, [each.row for each in shown], padding=padding)]
     left = len(decision.changes) - len(shown)
     if left:
         lines += ["", f"{left} more classes, which changed less, stand in record {decision.number} of the ledger."]

@@ -15,6 +15,7 @@ from segpipe.tracking.connect import RefusedError, RunRef, default_uri, reachabl
 from segpipe.tracking.live import MetricLogger
 from segpipe.tracking.records import (
     CARD,
+    PADDING,
     SIDE_BY_SIDE,
     evaluation_metric,
     has_inputs,
@@ -53,6 +54,7 @@ from segpipe.tracking.runs import (
 
 __all__ = [
     "CARD",
+    "PADDING",
     "SIDE_BY_SIDE",
     "MetricLogger",
     "RefusedError",

@@ -178,10 +178,13 @@ model, bundle = load_model("{report.checkpoint}")
 ```"""
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> list[str]:
-    """The lines of a table for MLflow's pages: the first column left, the others right; floats with four digits."""
+def markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str | float | None]], *, padding: str = PADDING
+) -> list[str]:
+    """The lines of a table: the first column left, the others right; floats with four digits. The `padding` of cells is
+    what MLflow's pages need."""
     lines = [columns, *([_cell(value) for value in row] for row in rows)]
-    head, *body = ["| " + " | ".join(f"{cell}{PADDING}" for cell in line) + " |" for line in lines]
+    head, *body = ["| " + " | ".join(f"{cell}{padding}" for cell in line) + " |" for line in lines]
     return [head, "|---" + "|---:" * (len(columns) - 1) + "|", *body]
 
 

@@ -38,6 +38,7 @@ PARENT = "mlflow.parentRunId"
 KIND = "mlflow.experimentKind"  # makes MLflow's pages show training runs instead of chat traces
 # What MLflow stores of a tag; a longer text would be cut in the middle of a table.
 NOTE_CHARACTERS = 8000
+RULE = "\n\n---\n\n"  # between what came of a run and what was asked
 # What a table of runs, which has a column for each name, is spared. COCO's sizes and recalls, and the factors of PQ: of
 # masks and boxes, in validation and test, 48 columns. What grows with the data: classes and keypoints. And all but the
 # main scores of a validation, which only says how the training goes. `HISTORY` and the report have everything.
@@ -134,17 +135,17 @@ def _as_csv(history: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def describe(run: RunRef, *, section: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """Puts a markdown section at the end of a run's description, sets tags, and makes `metrics` the run's values.
+def describe(run: RunRef, *, story: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Puts what came of a run before what its description says, sets tags, and makes `metrics` the run's values.
 
-    For the parent run, whose description ends as the board of its children. `section` begins with its heading; an
-    earlier section with that heading is replaced.
+    For the parent run, of whose description MLflow shows three lines before somebody asks for more. An earlier `story`
+    is replaced, and this one is cut where both do not fit.
     """
-    heading = section.partition("\n")[0]
     with talking_to(run.tracking_uri) as client:
         set_metrics(client, run.run_id, metrics)
-        before = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(heading)[0].rstrip()
-        note = shorten_note(f"{before}\n\n{section}".strip())
+        before = client.get_run(run.run_id).data.tags.get(NOTE, "")
+        asked = before.partition(RULE)[2] if RULE in before else before
+        note = f"{shorten_note(story, NOTE_CHARACTERS - len(RULE) - len(asked))}{RULE}{asked}"
         for key, value in {**tags, NOTE: note}.items():
             client.set_tag(run.run_id, key, value)
 
@@ -209,12 +210,12 @@ def set_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) 
     log_metrics(client, run_id, news)
 
 
-def shorten_note(text: str) -> str:
+def shorten_note(text: str, most: int = NOTE_CHARACTERS) -> str:
     """A markdown description cut to what MLflow keeps, at the end of a line and saying so."""
-    if len(text) <= NOTE_CHARACTERS:
+    if len(text) <= most:
         return text
     ending = "\n\n... shortened; the artifacts hold the rest."
-    return text[: NOTE_CHARACTERS - len(ending)].rpartition("\n")[0] + ending
+    return text[: max(0, most - len(ending))].rpartition("\n")[0] + ending
 
 
 def _open(

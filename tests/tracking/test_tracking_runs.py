@@ -135,13 +135,13 @@ def test_a_deleted_experiment_comes_back(open_run) -> None:
     assert client_of(run).get_experiment(run.experiment_id).lifecycle_stage == "active"
 
 
-def test_describing_a_run_replaces_the_section_and_keeps_what_stands_before_it(open_run) -> None:
+def test_what_came_of_a_run_stands_before_what_was_asked_and_is_replaced(open_run) -> None:
     run = open_run("a")
     before = client_of(run).get_run(run.run_id).data.tags["mlflow.note.content"]
     for text, value in (("first", 0.5), ("second", 0.5), ("second", 0.6)):
-        tracking.describe(run, section=f"## The night\n\n{text}", metrics={"test/miou": value}, tags={"verdict": text})
+        tracking.describe(run, story=f"**{text}**", metrics={"test/miou": value}, tags={"verdict": text})
     tags = client_of(run).get_run(run.run_id).data.tags
-    assert tags["mlflow.note.content"] == f"{before}\n\n## The night\n\nsecond".strip()
+    assert tags["mlflow.note.content"] == f"**second**\n\n---\n\n{before}"
     assert tags["verdict"] == "second"
     assert steps(run, "test/miou") == [(0, 0.5), (0, 0.6)]
     assert client_of(run).get_run(run.run_id).data.metrics == {"test/miou": 0.6}, "what holds now is shown"
