@@ -1,20 +1,19 @@
-"""What a flow run shows on Prefect's page: the leaderboard as a table, pictures, and where MLflow is."""
+"""What a flow run shows on Prefect's page: the dataset, and the night or the verdict in one look.
+
+One page a night, not one for each thing: an artifact is three clicks away, and a person who comes in the morning wants
+to know at the first who is champion, why, and what failed.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from prefect.artifacts import (
-    create_image_artifact,
-    create_link_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_markdown_artifact
 
 from segpipe.stages.predict_dataset import PredictedDataset
 from segpipe.stages.registration import class_table
-from segpipe.stages.results import IngestResult, RetrainResult, Verdict
+from segpipe.stages.results import BoardRow, IngestResult, RetrainResult, Verdict
 
 MOST_LISTED = 20  # of bad images: the dataset's quarantine file has all of them
 
@@ -50,51 +49,75 @@ def show_predictions(result: PredictedDataset) -> None:
     create_markdown_artifact("\n".join(lines), key=_key("predictions", result.name), description="Predictions")
 
 
-def show_verdict(experiment: str, verdict: Verdict, failures: Mapping[str, str]) -> None:
-    """Who is champion, and why; what was not there to be judged."""
-    champion = verdict.champion.label if verdict.champion else "nobody yet"
-    failed = [f"- **{label}** failed: {message}" for label, message in failures.items()]
+def show_verdict(experiment: str, verdict: Verdict) -> None:
+    """Who is champion, and why."""
+    story = [*_verdict(verdict), *class_table(verdict, padding="")]
+    create_markdown_artifact("\n".join(story), key=_key("verdict", experiment), description=_headline(verdict))
+
+
+def show_night(result: RetrainResult, picture: bytes | None) -> None:
+    """A night on one page: the verdict, what failed, the leaderboard, the classes, the data, a picture of the best
+    model's predictions, and where there is more. The headline stands in the list of artifacts as well."""
+    verdict, dataset = result.verdict, result.dataset
+    images = ", ".join(f"{samples} {split}" for split, samples in dataset.splits.items())
     story = [
-        f"## {verdict.outcome}",
+        *_verdict(verdict),
+        *_failed(result.failures),
         "",
-        verdict.reason,
+        *_board(result.board),
+        *(["", "### By class"] if verdict.changes else []),
+        *class_table(verdict, padding=""),
+        *([] if picture is None else ["", "### Best model of this night", "", _image(picture)]),
         "",
-        f"Champion: **{champion}**",
+        "### Look closer",
         "",
-        *failed,
-        *class_table(verdict),
+        *([f"- [curves, pictures and parameters in MLflow]({result.mlflow_url})"] if result.mlflow_url else []),
+        *([f"- all models side by side: `{result.side_by_side}`"] if result.side_by_side else []),
+        *([f"- model card of the challenger: `{result.card}`"] if result.card else []),
+        f"- dataset `{dataset.name}`, version `{dataset.version[:12]}`: {images} images",
+        f"- {result.seconds / 60:.0f} minutes; on this home: `segpipe board {result.experiment}`, "
+        f"`segpipe history {result.experiment}`",
     ]
-    create_markdown_artifact("\n".join(story), key=_key("verdict", experiment), description="Who is champion, and why")
+    create_markdown_artifact("\n".join(story), key=_key("night", result.experiment), description=_headline(verdict))
 
 
-def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
-    """The leaderboard, the verdict, a picture of the best model's predictions, the way to MLflow."""
-    rows = [
-        {
-            "rank": row.rank,
-            "model": row.label,
-            row.primary: f"{row.value:.4f}",
-            "95 % interval": f"{row.low:.4f} to {row.high:.4f}",
-            "parameters": f"{row.parameters / 1e6:.1f} M",
-        }
-        for row in result.board
-    ]
-    create_table_artifact(rows, key=_key("leaderboard", result.experiment), description=result.verdict.reason)
-    show_verdict(result.experiment, result.verdict, result.failures)
-    if picture is not None:
-        data = base64.b64encode(picture).decode()
-        create_image_artifact(
-            image_url=f"data:image/png;base64,{data}",
-            key=_key("predictions", result.experiment),
-            description="Predictions of the best model of this run",
+def show_failed_night(experiment: str, failures: Mapping[str, str]) -> None:
+    """A night that left no model: what became of each architecture."""
+    told = "failed: no architecture could be trained and evaluated"
+    story = [f"## {told}", *_failed(failures)]
+    create_markdown_artifact("\n".join(story), key=_key("night", experiment), description=told)
+
+
+def _headline(verdict: Verdict) -> str:
+    return f"{verdict.outcome}: {verdict.reason}"
+
+
+def _verdict(verdict: Verdict) -> list[str]:
+    champion = verdict.champion.label if verdict.champion else "nobody yet"
+    return [f"## {verdict.outcome}", "", verdict.reason, "", f"Champion: **{champion}**"]
+
+
+def _failed(failures: Mapping[str, str]) -> list[str]:
+    return ["", *(f"- **{label}** failed: {message}" for label, message in failures.items())] if failures else []
+
+
+def _board(board: Sequence[BoardRow]) -> list[str]:
+    head = [f"| rank | model | {board[0].primary} | 95 % interval | parameters |", "|---:|---|---:|---:|---:|"]
+    cells = (
+        (
+            str(row.rank),
+            row.label,
+            f"{row.value:.4f}",
+            f"{row.low:.4f} to {row.high:.4f}",
+            f"{row.parameters / 1e6:.1f} M",
         )
-    if result.mlflow_url is not None:
-        create_link_artifact(
-            result.mlflow_url,
-            link_text="runs in MLflow",
-            key=_key("mlflow", result.experiment),
-            description="Loss curves, pictures and parameters of every architecture",
-        )
+        for row in board
+    )
+    return [*head, *(f"| {' | '.join(each)} |" for each in cells)]
+
+
+def _image(picture: bytes) -> str:
+    return f"![predictions](data:image/png;base64,{base64.b64encode(picture).decode()})"
 
 
 def _key(kind: str, name: str) -> str:

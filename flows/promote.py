@@ -41,5 +41,5 @@ def promote(recipe: str, overrides: tuple[str, ...] = ()) -> Verdict | State[Ver
     """
     found = Recipe.load(recipe, overrides)
     verdict = judge_last_night(found)
-    show_verdict(found.name, verdict, {})
+    show_verdict(found.name, verdict)
     return endings.of_verdict(verdict)

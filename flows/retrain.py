@@ -10,7 +10,7 @@ from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import endings
-from flows.artifacts import show_dataset, show_retrain
+from flows.artifacts import show_dataset, show_failed_night, show_night
 from flows.hooks import ANNOUNCED
 from flows.ingest import ingest_dataset
 from flows.naming import run_name
@@ -59,8 +59,10 @@ def retrain(
     wait(list(attempts.values()))
     outcomes = {label: attempt.result(raise_on_failure=False) for label, attempt in attempts.items()}
     candidates, failures = night_stage.sort_outcomes(outcomes)
+    if not candidates:
+        show_failed_night(found.name, failures)
     verdict = choose_champion(found, night, candidates, failures)
     result = night_stage.conclude(found, night, candidates, verdict, failures, seconds=seconds_since(started))
-    show_retrain(result, night_stage.best_picture(found, candidates))
+    show_night(result, night_stage.best_picture(found, candidates))
     log.info("nothing to do: every result was there already" if result.did_nothing else verdict.reason)
     return endings.of_night(result)

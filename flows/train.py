@@ -40,7 +40,7 @@ def tell(found: RehearsedNight | None, warn: Callable[[str], None], inform: Call
         inform(f"at most {found.hours:.2g} hours one by one, {found.core_hours:.2g} core hours")
 
 
-@task(**RETRIED)
+@task(task_run_name="try the trainings of {recipe.name}", **RETRIED)
 def try_trainings(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
     """Tries each training for some seconds: one that cannot succeed is not begun."""
     night, found = night_stage.rehearsed(recipe, night)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from segpipe.errors import CorruptError, IncomparableError
-from segpipe.promotion import Proof, Record, Rules, Verdict, champion, decide, history
+from segpipe.promotion import Proof, Record, Verdict, champion, history
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
-from tests.fixtures.promoting import nothing_against, promote, shelf
+from tests.fixtures.promoting import decided, promote, shelf
 from tests.fixtures.publish_worker import CONTEXT
 
 ROUNDS = 20
@@ -118,9 +118,7 @@ def test_a_champion_that_cannot_be_compared_stays_and_the_refusal_is_on_record(t
         raise IncomparableError("the model knows the classes ['sky'], dataset 'camvid' has ['sky', 'car']")
 
     for _ in range(2):
-        verdict = decide(
-            str(tmp_path), scored(0.6, "b"), unlike, proof_of=nothing_against, name="camvid", who="ann", rules=Rules()
-        )
+        verdict = decided(str(tmp_path), scored(0.6, "b"), unlike)
         assert (verdict.outcome, verdict.delta, verdict.number) == ("refused", None, 2)
         assert (
             verdict.reason == "not comparable: the model knows the classes ['sky'], dataset 'camvid' has ['sky', 'car']"
@@ -144,9 +142,7 @@ def test_what_speaks_against_a_winner_refuses_it_until_it_is_mended(tmp_path: Pa
         return prove
 
     def judged(report: EvalReport, objection: str | None) -> Verdict:
-        return decide(
-            str(tmp_path), report, shelf(a, b), proof_of=objecting(objection), name="camvid", who="ann", rules=Rules()
-        )
+        return decided(str(tmp_path), report, shelf(a, b), proof_of=objecting(objection))
 
     for _ in range(2):
         refused = judged(b, "it has seen test/1")
@@ -168,6 +164,28 @@ def test_what_speaks_against_a_winner_refuses_it_until_it_is_mended(tmp_path: Pa
     assert (asked, len(history(str(tmp_path)))) == ([], 5)
 
 
+def test_a_champion_that_was_scored_on_what_it_has_seen_beats_nobody(tmp_path: Path) -> None:
+    a, b = scored(0.5, "a"), scored(0.4, "b")
+    promote(tmp_path, a)
+    asked: list[str] = []
+
+    def flattery_of(report: EvalReport) -> str:
+        asked.append(report.label)
+        return "a was trained on test/1"
+
+    for _ in range(2):
+        verdict = decided(str(tmp_path), b, shelf(a), flattery_of=flattery_of)
+        assert (verdict.outcome, verdict.champion, verdict.number) == ("refused", verdict.previous, 2)
+    assert verdict.reason.startswith(
+        "not comparable: a was trained on test/1. Else: a (miou 0.5000) stays: b (miou 0.4"
+    )
+    assert verdict.comparison is not None
+    better = decided(str(tmp_path), scored(0.6, "c"), shelf(a), flattery_of=flattery_of)
+    assert better.outcome == "promoted", "it has won in spite of that"
+    assert better.reason.endswith("more than the margin of 0, though a was trained on test/1")
+    assert asked == ["a", "a"], "once for each comparison"
+
+
 def test_the_champion_itself_on_new_data_stays(tmp_path: Path) -> None:
     a = scored(0.5, "a")
     promote(tmp_path, a)
@@ -179,15 +197,7 @@ def test_the_champion_itself_on_new_data_stays(tmp_path: Path) -> None:
 def test_a_report_of_other_weights_is_not_taken_for_the_champions(tmp_path: Path) -> None:
     promote(tmp_path, scored(0.5, "a"))
     with pytest.raises(CorruptError, match=r"runs/z: .* sha-z; expected those of the champion, sha-a: .* record 1 of"):
-        decide(
-            str(tmp_path),
-            scored(0.6, "b"),
-            lambda _: scored(0.1, "z"),
-            proof_of=nothing_against,
-            name="camvid",
-            who="ann",
-            rules=Rules(),
-        )
+        decided(str(tmp_path), scored(0.6, "b"), lambda _: scored(0.1, "z"))
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,14 @@ def refuse(challenger: EvalReport, standing: Contender | None, why: str) -> Verd
     )
 
 
+def doubt(verdict: Verdict, flattery: str) -> Verdict:
+    """The verdict of a comparison in which the champion was scored on what it had seen: one who wins against that has
+    won, and of one who does not, nothing is known."""
+    if verdict.outcome == "promoted":
+        return replace(verdict, reason=f"{verdict.reason}, though {flattery}")
+    return replace(verdict, outcome="refused", reason=f"not comparable: {flattery}. Else: {verdict.reason}")
+
+
 def object_to(verdict: Verdict, objection: str) -> Verdict:
     """The verdict on a challenger that has won, and may not be champion all the same."""
     return replace(verdict, outcome="refused", champion=verdict.previous, reason=f"{objection}. Else: {verdict.reason}")

@@ -17,7 +17,7 @@ from typing import Literal
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, IncomparableError
 from segpipe.promotion.comparison import Comparison
-from segpipe.promotion.gate import Contender, Rules, Verdict, judge, object_to, refuse
+from segpipe.promotion.gate import Contender, Rules, Verdict, doubt, judge, object_to, refuse
 from segpipe.promotion.proof import Proof
 from segpipe.reports import from_plain, to_plain
 from segpipe.types import LATER, ClassScores, EvalReport
@@ -88,6 +88,7 @@ def decide(
     challenger: EvalReport,
     champion_report_of: Callable[[Record], EvalReport],
     *,
+    flattery_of: Callable[[EvalReport], str],
     proof_of: Callable[[EvalReport], Proof],
     name: str,
     who: str,
@@ -97,10 +98,11 @@ def decide(
 
     `champion_report_of(record)` scores the champion that stands since `record` on the challenger's dataset version. It
     is called once per champion: again only when another promoter has won the race with a new one. When it raises
-    IncomparableError, the challenger is refused in its words. `proof_of(challenger)` is asked once, of a challenger
-    that has won, and may refuse it. The same pair on the same evaluation by the same rules is judged once: asked again,
-    the recorded verdict is returned, nothing is written. Only what spoke against a proof is looked at again, as it may
-    be mended by now.
+    IncomparableError, the challenger is refused in its words. `flattery_of(its report)` says why the champion's score
+    is too good, "" where it is not: a challenger that does not win all the same is refused. `proof_of(challenger)` is
+    asked once, of one that has won, and may refuse it. The same pair on the same evaluation by the same rules is judged
+    once: asked again, the recorded verdict is returned, nothing is written. Only what spoke against a proof is looked
+    at again, as it may be mended by now.
     """
     reports = {challenger.weights_sha256: challenger}
     prove = cache(lambda: proof_of(challenger))
@@ -121,6 +123,8 @@ def decide(
             verdict = refuse(challenger, stands, waits) if waits else judge(challenger, opponent, rules)
         except IncomparableError as error:
             verdict = refuse(challenger, stands, f"not comparable: {error}")
+        if opponent and verdict.comparison and (flattery := flattery_of(opponent)):
+            verdict = doubt(verdict, flattery)
         if verdict.outcome == "promoted" and (proof := prove()).objection:
             verdict = object_to(verdict, proof.objection)
         if known and known.reason == verdict.reason:

@@ -88,7 +88,6 @@ def _metrics(found: Account, looks: Looks) -> dict[str, float]:
     """By which a table of runs is sorted; a FLOP is a multiplication or an addition."""
     known = {
         f"{PREFIX}/parameters": found.parameters,
-        f"{PREFIX}/pass_gflops": _scaled(found.multiply_adds, 2 / GIGA),
         f"{PREFIX}/prediction_gflops": None if looks.by_object else _scaled(found.prediction_multiply_adds, 2 / GIGA),
         f"{PREFIX}/step_gb": _scaled(found.step_bytes, 1 / GIGA),
     }
@@ -99,6 +98,7 @@ def _params(found: Account, run: RunConfig, looks: Looks) -> dict[str, str | flo
     """What the metrics are of, and the rest."""
     known: dict[str, str | float | None] = {
         f"{PREFIX}.pass": _extent(found.size, ()),
+        f"{PREFIX}.pass_gflops": _scaled(found.multiply_adds, 2 / GIGA),
         f"{PREFIX}.prediction": None if found.multiply_adds is None else _prediction(looks),
         f"{PREFIX}.pass_gb": _scaled(found.pass_bytes, 1 / GIGA),
         f"{PREFIX}.crop_gflops": _scaled(found.crop_multiply_adds, 2 / GIGA),

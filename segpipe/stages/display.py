@@ -13,8 +13,7 @@ from typing import Any
 from segpipe import checkpoint, models, promotion, reports, tracking
 from segpipe.config import Recipe, RunConfig
 from segpipe.leaderboard import BoardRow
-from segpipe.shards import open_dataset
-from segpipe.stages import costs, layout
+from segpipe.stages import costs, dataset_inputs, layout
 from segpipe.stages.registration import answer_form, local_bundle, model_tags
 from segpipe.types import EvalReport, TrainResult
 
@@ -26,17 +25,23 @@ def open_night(store: str, recipe: Recipe, *, key: str, data: str, version: str,
         store,
         experiment=recipe.name,
         key=key,
-        name=f"retrain {version[:8]}",
+        name=night_name(version),
         description=f"{recipe.description}\n\nArchitectures: {labels}. Dataset `{data}`.",
         tags={"dataset_version": version, "code_version": code, "task": recipe.task},
         experiment_description=recipe.description,
     )
 
 
+def night_name(version: str) -> str:
+    """What the run of a night on a dataset version is called."""
+    return f"retrain {version[:8]}"
+
+
 def show_question(night: tracking.RunRef, recipe: Recipe, *, data: str, version: str) -> None:
     """What the night asks: the recipe, and the dataset version with the splits that it works on."""
     tracking.record_recipe(night, recipe.to_yaml())
-    _record_datasets(night, recipe.run_configs(), evaluated=recipe.evaluate.split, data=data, version=version)
+    uses = _uses(recipe.run_configs(), evaluated=recipe.evaluate.split)
+    dataset_inputs.record(night, uses, data=data, version=version)
 
 
 def open_architecture(night: tracking.RunRef, run: RunConfig, *, key: str, version: str, code: str) -> tracking.RunRef:
@@ -68,7 +73,7 @@ def show_architecture(
     child = open_architecture(night, run, key=key, version=version, code=result.code_version)
     tracking.mirror_history(child, result.history)
     costs.show(child, run, report, data=data)
-    _record_datasets(child, [run], evaluated=report.split, data=data, version=version)
+    dataset_inputs.record(child, _uses([run], evaluated=report.split), data=data, version=version)
     tracking.record_evaluation(
         child,
         report=report,
@@ -97,7 +102,7 @@ def show_board(
     best = board[0]
     tracking.describe(
         night,
-        section=_night_note(night, verdict, board, [_linked(night, verdict, *entry) for entry in versions.items()]),
+        story=_night_note(night, verdict, board, [_linked(night, verdict, *entry) for entry in versions.items()]),
         metrics={tracking.evaluation_metric(best.split, best.primary): best.value},
         tags={"outcome": verdict.outcome, "best": best.label},
     )
@@ -121,26 +126,12 @@ def parameters(run: RunConfig) -> dict[str, str | float | int]:
     return dict(flat("", {**told, **{key: other.label for key, other in others.items() if other is not None}}))
 
 
-def _record_datasets(
-    shown: tracking.RunRef, runs: Sequence[RunConfig], *, evaluated: str, data: str, version: str
-) -> None:
-    """Ties the splits that the runs train, validate and are scored on to an MLflow run."""
-    uses: dict[str, dict[str, None]] = {}  # an ordered set of purposes for each split
+def _uses(runs: Sequence[RunConfig], *, evaluated: str) -> Iterator[tuple[str, str]]:
+    """The splits that the runs train, validate and are scored on."""
     for run in runs:
-        uses.setdefault(run.train.train_split, {})["training"] = None
-        uses.setdefault(run.train.validation_split, {})["validation"] = None
-    uses.setdefault(evaluated, {})["evaluation"] = None
-    manifest = open_dataset(data, version=version).manifest
-    for split, purposes in uses.items():
-        tracking.record_dataset(
-            shown,
-            name=manifest.dataset,
-            version=version,
-            uri=data,
-            split=split,
-            context=", ".join(purposes),
-            profile={"samples": manifest.splits[split].samples, "classes": len(manifest.classes)},
-        )
+        yield run.train.train_split, "training"
+        yield run.train.validation_split, "validation"
+    yield evaluated, "evaluation"
 
 
 def _linked(night: tracking.RunRef, verdict: promotion.Verdict, alias: str, version: int) -> str:
@@ -160,8 +151,6 @@ def _night_note(
     url = tracking.artifact_url(night, tracking.SIDE_BY_SIDE)
     page = f"[`{tracking.SIDE_BY_SIDE}`]({url})" if url else f"`{tracking.SIDE_BY_SIDE}` among the artifacts"
     lines = [
-        "## The night",
-        "",
         f"**{verdict.outcome}**: {verdict.reason}",
         "",
         f"Scored on the split `{best.split}`, protocol `{best.protocol}`. Registered as {'; '.join(registered)}.",

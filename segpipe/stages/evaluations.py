@@ -26,14 +26,14 @@ def load_report(folder: str) -> EvalReport:
         ) from error
 
 
-def load_reports(place: str) -> list[EvalReport]:
-    """The reports of every evaluation folder at or below `place`, which may be a `report.json` itself. Raises as
-    `load_report`; InputError when there is none."""
+def load_reports(place: str) -> dict[str, EvalReport]:
+    """The report of every evaluation folder at or below `place`, which may be a `report.json` itself, by that folder.
+    Raises as `load_report`; InputError when there is none."""
     place = place.removesuffix(f"/{REPORT}")
     found = [f"{place}/{path}".removesuffix(f"/{REPORT}") for path in storage.list_tree(place, suffix=REPORT)]
     if not found:
         raise InputError(f"{place}: holds no {REPORT}; give a folder that `segpipe evaluate` or a retrain filled")
-    return [load_report(folder) for folder in found]
+    return {folder: load_report(folder) for folder in found}
 
 
 def finished_report(folder: str) -> EvalReport | None:

@@ -6,7 +6,7 @@ page that cannot be made is a warning.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe import storage
@@ -20,7 +20,7 @@ from segpipe.report.card import Shown
 from segpipe.report.side_by_side import Compared, NightFacts, image_budget, render_night
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import card, layout, mirror
-from segpipe.stages.evaluate import location, report_uri
+from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import CARD, finished_report, load_pictures
 from segpipe.tracking import RunRef
 from segpipe.types import EvalReport
@@ -35,58 +35,58 @@ class Gallery:
     card: str | None
     side_by_side: str | None
 
-    @property
-    def uris(self) -> tuple[str | None, str | None]:
-        return self.card, self.side_by_side
-
 
 def show(
     experiment: str,
     verdict: Verdict,
-    candidates: Sequence[EvalReport],
+    evaluations: Mapping[str, EvalReport],
     *,
     config: EvaluateConfig,
     data: str,
     failures: Mapping[str, str],
     parent: RunRef | None = None,
 ) -> Gallery:
-    """Makes the pages of a night, and puts them where MLflow shows them: `parent` is the night's run there."""
-    found, is_new = make(experiment, verdict, candidates, config=config, data=data, failures=failures)
+    """Makes the pages of a night, whose reports these are by the folder that each lies in, and puts them where MLflow
+    shows them: `parent` is the night's run there."""
+    found, is_new = make(experiment, verdict, evaluations, config=config, data=data, failures=failures)
     if is_new:
-        card_page, side_by_side = (None if uri is None else storage.read_bytes(uri) for uri in found.uris)
-        mirror.show_pages(experiment, verdict, card=card_page, side_by_side=side_by_side, parent=parent)
+        _, challenger = _folder_and_report(verdict, evaluations)
+        mirror.show_pages(experiment, challenger, card=found.card, side_by_side=found.side_by_side, parent=parent)
     return found
 
 
 def make(
     experiment: str,
     verdict: Verdict,
-    candidates: Sequence[EvalReport],
+    evaluations: Mapping[str, EvalReport],
     *,
     config: EvaluateConfig,
     data: str,
     failures: Mapping[str, str],
 ) -> tuple[Gallery, bool]:
-    """The pages of a night whose reports `evaluate` made with this `config`, and whether they were made now: by the
-    name of what decides it, the page of the same night is there."""
-    to = layout.evaluations_uri(experiment)
-    folders = {report.weights_sha256: report_uri(report, config=config, to=to) for report in candidates}
-    challenger = next(r for r in candidates if r.weights_sha256 == verdict.challenger.weights_sha256)
-    folder = folders[challenger.weights_sha256]
-    name = _name(verdict, challenger.dataset_version, folders)
+    """The pages of a night, whose champion was scored with this `config`, and whether they were made now: by the name
+    of what decides it, the page of the same night is there."""
+    folder, challenger = _folder_and_report(verdict, evaluations)
+    name = _name(verdict, challenger.dataset_version, evaluations)
     place, own = storage.join(layout.pages_uri(experiment), name), storage.join(folder, CARD)
     is_new = not storage.exists(place)
     if is_new:
-        champion = _champion(verdict, challenger, config=config, to=to)
+        champion = _champion(verdict, challenger, config=config, to=layout.evaluations_uri(experiment))
         card.write(challenger, folder, data=data, verdict=verdict, champion=champion)
-        _write(place, candidates, folders, verdict, failures, data)
+        _write(place, evaluations, verdict, failures, data)
     card_uri, page_uri = (uri if storage.exists(uri) else None for uri in (own, place))
     return Gallery(card=card_uri, side_by_side=page_uri), is_new
 
 
-def _name(verdict: Verdict, version: str, folders: Mapping[str, str]) -> str:
+def _folder_and_report(verdict: Verdict, evaluations: Mapping[str, EvalReport]) -> tuple[str, EvalReport]:
+    """Those of the challenger."""
+    weights = verdict.challenger.weights_sha256
+    return next((folder, report) for folder, report in evaluations.items() if report.weights_sha256 == weights)
+
+
+def _name(verdict: Verdict, version: str, folders: Iterable[str]) -> str:
     """By the evaluations and by what was decided of them."""
-    return f"{version[:12]}-{layout.key(*sorted(folders.values()), verdict.outcome, verdict.reason)}.html"
+    return f"{version[:12]}-{layout.key(*sorted(folders), verdict.outcome, verdict.reason)}.html"
 
 
 def _champion(
@@ -106,17 +106,17 @@ def _champion(
 
 def _write(
     place: str,
-    candidates: Sequence[EvalReport],
-    folders: Mapping[str, str],
+    evaluations: Mapping[str, EvalReport],
     verdict: Verdict,
     failures: Mapping[str, str],
     data: str,
 ) -> None:
-    order = [row.weights_sha256 for row in rank(candidates)]
-    ranked = sorted(candidates, key=lambda report: order.index(report.weights_sha256))
+    order = [row.weights_sha256 for row in rank(list(evaluations.values()))]
+    folders = sorted(evaluations, key=lambda folder: order.index(evaluations[folder].weights_sha256))
+    ranked = [evaluations[folder] for folder in folders]
     try:
         dataset = open_dataset(data, version=ranked[0].dataset_version)
-        images, chosen = _images(ranked, [folders[report.weights_sha256] for report in ranked], dataset)
+        images, chosen = _images(ranked, folders, dataset)
         facts = NightFacts(
             reports=tuple(ranked),
             classes=dataset.manifest.classes,

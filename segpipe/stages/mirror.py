@@ -168,22 +168,28 @@ def registered_bundle(experiment: str, report: EvalReport) -> Iterator[tuple[Pat
 
 def show_pages(
     experiment: str,
-    verdict: promotion.Verdict,
+    report: EvalReport,
     *,
-    card: bytes | None,
-    side_by_side: bytes | None,
+    card: str | None,
+    side_by_side: str | None,
     parent: tracking.RunRef | None,
 ) -> None:
-    """The challenger's card as the verdict has it, beside the run of its version, and the page of all models beside the
-    night's. Not caught up when MLflow is down: both lie in the home."""
-    with giving_way(f"the pages of {experiment}"):
+    """The card of the challenger that a `report` is of, as the verdict has it, beside the run of its version, and the
+    page of all models beside the night's. Both are places of files."""
+    record = pending.PendingPages(
+        weights_sha256=report.weights_sha256,
+        dataset_version=report.dataset_version,
+        card=card,
+        side_by_side=side_by_side,
+        parent_key=parent.key if parent else None,
+    )
+    later = partial(pending.leave, experiment, record)
+    if parent is not None and not parent.exists:  # opened by what was left before this, which describes it
+        later()
+        return
+    with giving_way(f"the pages of {experiment}", later=later):
         tracking.reachable(uri())
-        version = tracking.registered_version(uri(), experiment, verdict.challenger.weights_sha256)
-        run = None if version is None else tracking.version_run(uri(), experiment, version)
-        if card is not None and run is not None:
-            tracking.record_page(run, tracking.CARD, card)
-        if side_by_side is not None and parent is not None and parent.exists:
-            tracking.record_page(parent, tracking.SIDE_BY_SIDE, side_by_side)
+        _show_pages(experiment, record)
 
 
 def reconcile(experiment: str) -> None:
@@ -193,8 +199,7 @@ def reconcile(experiment: str) -> None:
     """
     standing = promotion.champion(layout.ledger_uri(experiment))
     with giving_way(f"the champion of {experiment}"):
-        missing = [*pending.runs(experiment), *pending.verdicts(experiment)]
-        if standing is None and not missing:
+        if standing is None and not pending.files(experiment):
             return
         tracking.reachable(uri())
         _catch_up(experiment)
@@ -218,13 +223,16 @@ def _show_registry(experiment: str, verdict: promotion.Verdict) -> dict[str, int
 
 
 def _catch_up(experiment: str) -> None:
-    """Drains the pending records, oldest first, and runs before verdicts. Raises UnreachableError."""
-    for where in pending.runs(experiment):
+    """Drains the pending records. Raises UnreachableError."""
+    for where in pending.files(experiment):
         with _draining(where):
-            _show_pending_run(pending.read_run(where))
-    for where in pending.verdicts(experiment):
-        with _draining(where):
-            _show_pending_verdict(experiment, pending.read_verdict(where))
+            match pending.read(where):
+                case pending.PendingRun() as run:
+                    _show_pending_run(run)
+                case pending.PendingVerdict() as verdict:
+                    _show_pending_verdict(experiment, verdict)
+                case pending.PendingPages() as pages:
+                    _show_pages(experiment, pages)
 
 
 @contextmanager
@@ -258,8 +266,26 @@ def _show_pending_run(record: pending.PendingRun) -> None:
 def _show_pending_verdict(experiment: str, record: pending.PendingVerdict) -> None:
     versions = _show_registry(experiment, record.verdict)
     if record.parent_key is not None:
-        name = f"retrain {record.board[0].dataset_version[:8]}"
-        night = tracking.open_parent(
-            uri(), experiment=experiment, key=record.parent_key, name=name, description="", tags={}
-        )
+        night = _night(experiment, record.parent_key, record.board[0].dataset_version)
         display.show_board(night, record.verdict, record.board, versions)
+
+
+def _show_pages(experiment: str, record: pending.PendingPages) -> None:
+    """Raises RefusedError while the challenger has no version, InputError for pages that are gone."""
+    if record.side_by_side is not None and record.parent_key is not None:
+        night = _night(experiment, record.parent_key, record.dataset_version)
+        tracking.record_page(night, tracking.SIDE_BY_SIDE, storage.read_bytes(record.side_by_side))
+    if record.card is not None:
+        version = tracking.registered_version(uri(), experiment, record.weights_sha256)
+        run = None if version is None else tracking.version_run(uri(), experiment, version)
+        if run is None:
+            raise tracking.RefusedError(
+                f"weights {record.weights_sha256[:12]} have no version with a run in MLflow yet"
+            )
+        tracking.record_page(run, tracking.CARD, storage.read_bytes(record.card))
+
+
+def _night(experiment: str, key: str, dataset_version: str) -> tracking.RunRef:
+    """The run of a night, by its key."""
+    name = display.night_name(dataset_version)
+    return tracking.open_parent(uri(), experiment=experiment, key=key, name=name, description="", tags={})

@@ -15,7 +15,6 @@ from segpipe.config.run import digest
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import layout
-from segpipe.stages.train import CONFIG
 from segpipe.types import ModelBundle
 
 
@@ -56,7 +55,7 @@ def origin_of(model_uri: str) -> Origin:
 
 def recipe_of(model_uri: str, bundle: ModelBundle) -> Mapping[str, Any]:
     """The recipe of a model's run as plain data (`RunConfig.identity`). Raises as `origin_of`."""
-    path = storage.join(run_folder(model_uri), CONFIG)
+    path = storage.join(run_folder(model_uri), layout.RUN_CONFIG)
     if not storage.exists(path):
         raise InputError(
             f"{path}: no such file; it says what the model was trained on. Copy the whole folder of its run, not the "

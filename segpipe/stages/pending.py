@@ -20,7 +20,6 @@ from segpipe.stages import layout
 from segpipe.types import TrainResult
 
 _log = logging.getLogger(__name__)
-RUN, VERDICT = "run-", "verdict-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +44,28 @@ class PendingVerdict:
     parent_key: str | None
 
 
-def leave(experiment: str, record: PendingRun | PendingVerdict) -> bool:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingPages:
+    """Where a night's pages lie in the home: the challenger's `card` and the page of all models, None where one was not
+    made. `dataset_version` and `parent_key` name the night's run; None for pages without one."""
+
+    weights_sha256: str
+    dataset_version: str
+    card: str | None
+    side_by_side: str | None
+    parent_key: str | None
+
+
+Record = PendingRun | PendingVerdict | PendingPages
+# A verdict is shown with the versions of its runs, and pages beside both.
+_BEGINNINGS: dict[type[Record], str] = {PendingRun: "run-", PendingVerdict: "verdict-", PendingPages: "pages-"}
+
+
+def leave(experiment: str, record: Record) -> bool:
     """Writes the record. False, with the reason in the log, when it cannot be written: the night goes on."""
     try:
         document = reports.to_plain(record)
-        beginning = RUN if isinstance(record, PendingRun) else VERDICT
+        beginning = _BEGINNINGS[type(record)]
         ending = f"-{layout.key(storage.canonical_json(document).decode())}.json"
         if any(file.endswith(ending) for file in _files(experiment, beginning)):
             return True
@@ -61,24 +77,16 @@ def leave(experiment: str, record: PendingRun | PendingVerdict) -> bool:
     return True
 
 
-def runs(experiment: str) -> list[str]:
-    """Where the records of runs lie, oldest first."""
-    return _files(experiment, RUN)
+def files(experiment: str) -> list[str]:
+    """Where the records lie, in the order in which they are shown: runs, verdicts, pages, of each the oldest first."""
+    return [place for kind in _BEGINNINGS.values() for place in _files(experiment, kind)]
 
 
-def verdicts(experiment: str) -> list[str]:
-    """Where the records of verdicts lie, oldest first."""
-    return _files(experiment, VERDICT)
-
-
-def read_run(uri: str) -> PendingRun:
+def read(uri: str) -> Record:
     """One record. Raises CorruptError for what is none."""
-    return reports.from_plain(PendingRun, storage.read_json(uri), origin=uri)
-
-
-def read_verdict(uri: str) -> PendingVerdict:
-    """One record. Raises CorruptError for what is none."""
-    return reports.from_plain(PendingVerdict, storage.read_json(uri), origin=uri)
+    name = uri.rpartition("/")[2]
+    kind = next(kind for kind, beginning in _BEGINNINGS.items() if name.startswith(beginning))
+    return reports.from_plain(kind, storage.read_json(uri), origin=uri)
 
 
 def _files(experiment: str, beginning: str) -> list[str]:

@@ -17,7 +17,7 @@ from segpipe.promotion import Contender, Proof, Record, Rules, Verdict
 from segpipe.stages import datasets, gallery, layout, mirror, nights
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_reports
-from segpipe.stages.proofs import prover
+from segpipe.stages.proofs import doubter, prover
 from segpipe.types import EvalReport
 from segpipe.user import current_user
 
@@ -28,6 +28,7 @@ def promote(
     *,
     config: PromoteConfig,
     champion_report_of: Callable[[Record], EvalReport],
+    flattery_of: Callable[[EvalReport], str],
     proof_of: Callable[[EvalReport], Proof],
     parent: tracking.RunRef | None = None,
 ) -> Verdict:
@@ -36,8 +37,9 @@ def promote(
     One that was champion and was taken back waits for a person, and the next best is judged; where all of them were,
     the best is refused.
 
-    `champion_report_of` scores the standing champion on the candidates' dataset version (see `champion_scorer`), and
-    `proof_of` finds what speaks against a challenger that has won (see `proofs.prover`).
+    `champion_report_of` scores the standing champion on the candidates' dataset version (see `champion_scorer`),
+    `flattery_of` says why that score is too good (see `proofs.doubter`), and `proof_of` finds what speaks against a
+    challenger that has won (see `proofs.prover`).
     Asking the same again returns the recorded verdict. Raises InputError for unlike reports or none.
     """
     if not candidates:
@@ -50,6 +52,7 @@ def promote(
         ledger,
         challenger,
         champion_report_of,
+        flattery_of=flattery_of,
         proof_of=proof_of,
         name=experiment,
         who=current_user(),
@@ -68,12 +71,15 @@ def judge(
     data: str | None = None,
     runtime: Literal["ray", "local"] = "ray",
 ) -> Verdict:
-    """Judges the models whose reports lie at or below `places`, by the rules of the recipe.
+    """Judges the models whose reports lie at or below `places`, by the rules of the recipe, and makes their pages.
 
     `data` is the dataset on which the champion is scored, too (default: where a night ingests it). Raises InputError
     where there is no report.
     """
-    candidates = [report for place in places for report in load_reports(layout.absolute(place))]
+    evaluations = {
+        folder: report for place in places for folder, report in load_reports(layout.absolute(place)).items()
+    }
+    candidates = list(evaluations.values())
     first = candidates[0]
     place = datasets.found(data or layout.dataset_uri(first.dataset))
     scorer = champion_scorer(
@@ -84,13 +90,16 @@ def judge(
         runtime=runtime,
     )
     mirror.reconcile(recipe.name)
-    return promote(
+    verdict = promote(
         recipe.name,
         candidates,
         config=recipe.promote,
         champion_report_of=scorer,
+        flattery_of=doubter(data=place),
         proof_of=prover(recipe.name, data=place),
     )
+    gallery.show(recipe.name, verdict, evaluations, config=recipe.evaluate, data=place, failures={})
+    return verdict
 
 
 def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> Verdict:
@@ -122,17 +131,19 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         candidates,
         config=recipe.promote,
         champion_report_of=scorer,
+        flattery_of=doubter(data=data),
         proof_of=prover(recipe.name, data=data),
     )
+    evaluations = {evaluation_uri(recipe, report): report for report in candidates}
     nights.judged(
         recipe.name,
         verdict,
         dataset_uri=data,
         dataset_version=version,
-        evaluations=[evaluation_uri(recipe, report) for report in candidates],
+        evaluations=list(evaluations),
         failures=night.failures,
     )
-    gallery.show(recipe.name, verdict, candidates, config=recipe.evaluate, data=data, failures=night.failures)
+    gallery.show(recipe.name, verdict, evaluations, config=recipe.evaluate, data=data, failures=night.failures)
     return verdict
 
 

@@ -1,9 +1,11 @@
 """What speaks against a challenger that has won: images that it was trained on and is scored by, registered bytes that
-say something else. Called through the ledger by `promote.py`, after the comparison and before anything moves.
+say something else. And what speaks for a champion without being its merit: the same images. Called through the ledger
+by `promote.py`, after the comparison and before anything moves.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +18,8 @@ from segpipe.stages.leaks import leak
 from segpipe.stages.origins import find_dataset, origin_of
 from segpipe.stages.smoke import SmokeError, smoke
 from segpipe.types import EvalReport
+
+_log = logging.getLogger(__name__)
 
 
 def prover(experiment: str, *, data: str) -> Callable[[EvalReport], Proof]:
@@ -38,6 +42,30 @@ def prover(experiment: str, *, data: str) -> Callable[[EvalReport], Proof]:
             return replace(unproven, objection=f"{report.label} cannot be proven: {error}")
 
     return prove
+
+
+def doubter(*, data: str) -> Callable[[EvalReport], str]:
+    """A function that says why the score of a champion on the dataset `data` is too good: it has seen some of its
+    images. "" where it has not, and where nobody can tell any more, which is logged.
+
+    It raises where a store does not answer.
+    """
+
+    def doubted(report: EvalReport) -> str:
+        try:
+            dataset = find_dataset(report.dataset_version, [data])
+            found = leak(origin_of(report.checkpoint), dataset, report.split)
+        except (InputError, CorruptError) as error:
+            _log.warning("whether the champion %s has seen evaluation images is not known: %s", report.label, error)
+            return ""
+        if found is None:
+            return ""
+        return (
+            f"the champion {report.label} was trained on {found}, so that its score is too good: keep each image in "
+            "one split, or let a person decide (`segpipe promote --force --why ...`)"
+        )
+
+    return doubted
 
 
 def _of_origin(report: EvalReport, dataset: Dataset) -> str | None:

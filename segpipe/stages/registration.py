@@ -12,7 +12,7 @@ from segpipe import checkpoint, models, storage, tracking
 from segpipe.answers import form_of
 from segpipe.errors import CorruptError
 from segpipe.promotion import Contender, Record, Verdict
-from segpipe.stages import layout
+from segpipe.stages import dataset_inputs, layout
 from segpipe.tasks import TASKS
 from segpipe.types import AnswerForm, ModelBundle
 
@@ -39,7 +39,7 @@ def show_champion(store: str, experiment: str, standing: Record) -> int | None:
     """
     if standing.champion is None:
         return None
-    version = _register(store, experiment, standing.champion, description=standing.reason)
+    version = _register(store, experiment, standing.champion, description=standing.reason, standing=standing)
     before = tracking.alias_version(store, experiment, CHAMPION)
     if before != version:
         _require_weights(store, experiment, version, standing.champion)
@@ -73,8 +73,9 @@ def fetch(store: str, experiment: str, contender: Contender, folder: Path) -> Pa
     return tracking.fetch_bundle(store, experiment, version, folder)
 
 
-def class_table(decision: Verdict | Record) -> list[str]:
-    """What became of every class, as the lines of a table below a paragraph; none where nothing was compared.
+def class_table(decision: Verdict | Record, *, padding: str = tracking.PADDING) -> list[str]:
+    """What became of every class, as the lines of a table below a paragraph; none where nothing was compared. The
+    `padding` of cells is that of MLflow's pages.
 
     Of more classes than a page has room for, those whose score changed most; the ledger has all.
     """
@@ -84,7 +85,7 @@ def class_table(decision: Verdict | Record) -> list[str]:
     if len(shown) > MOST_CLASSES:
         shown = sorted(shown, key=lambda each: -abs(each.delta or 0.0))[:MOST_CLASSES]
     columns = ["class", "champion before", "challenger", "change"]
-    lines = ["", *tracking.markdown_table(columns, [each.row for each in shown])]
+    lines = ["", *tracking.markdown_table(columns, [each.row for each in shown], padding=padding)]
     left = len(decision.changes) - len(shown)
     if left:
         lines += ["", f"{left} more classes, which changed less, stand in record {decision.number} of the ledger."]
@@ -175,9 +176,11 @@ def _require_weights(store: str, experiment: str, version: int, champion: Conten
         )
 
 
-def _register(store: str, experiment: str, contender: Contender, *, description: str) -> int:
+def _register(
+    store: str, experiment: str, contender: Contender, *, description: str, standing: Record | None = None
+) -> int:
     """The registered version of a contender's weights, made from its bundle when there is none yet: a champion that is
-    registered needs no bundle any more."""
+    registered needs no bundle any more. `standing` is the ledger's record of a champion."""
     known = tracking.registered_version(store, experiment, contender.weights_sha256)
     if known is not None:
         return known
@@ -190,6 +193,7 @@ def _register(store: str, experiment: str, contender: Contender, *, description:
         description=f"`{contender.arch}`, registered from {contender.checkpoint}",
         tags={"arch": contender.arch, "dataset_version": bundle.dataset_version},
     )
+    dataset_inputs.record_of_model(run, contender, standing)
     with local_bundle(contender.checkpoint) as folder:
         version = tracking.register(
             run,

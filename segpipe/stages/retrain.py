@@ -27,7 +27,7 @@ from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.pages import mlflow_store, pages
 from segpipe.stages.parts import Progress
 from segpipe.stages.promote import champion_scorer, promote
-from segpipe.stages.proofs import prover
+from segpipe.stages.proofs import doubter, prover
 from segpipe.stages.rehearsal import RehearsedNight
 from segpipe.stages.train import train
 from segpipe.train.runtime import OnProgress
@@ -264,6 +264,7 @@ def choose(
             candidates,
             config=recipe.promote,
             champion_report_of=scorer,
+            flattery_of=doubter(data=dataset.uri),
             proof_of=prover(recipe.name, data=dataset.uri),
             parent=night.parent,
         )
@@ -283,18 +284,19 @@ def conclude(
 ) -> RetrainResult:
     """Writes the night's record, unless the last one says the same, and gathers what a person wants to see."""
     # A night that was killed after its evaluations, or one with another margin, had a verdict to find all the same.
+    evaluations = {evaluation_uri(recipe, report): report for report in candidates}
     is_news = nights.judged(
         recipe.name,
         verdict,
         dataset_uri=night.dataset.uri,
         dataset_version=night.dataset.version,
-        evaluations=[evaluation_uri(recipe, report) for report in candidates],
+        evaluations=list(evaluations),
         failures=failures,
     )
     shown = gallery.show(
         recipe.name,
         verdict,
-        candidates,
+        evaluations,
         config=recipe.evaluate,
         data=night.dataset.uri,
         failures=failures,

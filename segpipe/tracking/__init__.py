@@ -15,8 +15,10 @@ from segpipe.tracking.connect import RefusedError, RunRef, default_uri, reachabl
 from segpipe.tracking.live import MetricLogger
 from segpipe.tracking.records import (
     CARD,
+    PADDING,
     SIDE_BY_SIDE,
     evaluation_metric,
+    has_inputs,
     markdown_table,
     record_dataset,
     record_evaluation,
@@ -52,6 +54,7 @@ from segpipe.tracking.runs import (
 
 __all__ = [
     "CARD",
+    "PADDING",
     "SIDE_BY_SIDE",
     "MetricLogger",
     "RefusedError",
@@ -65,6 +68,7 @@ __all__ = [
     "evaluation_metric",
     "fetch_bundle",
     "finish",
+    "has_inputs",
     "has_model",
     "has_params",
     "log_model",

@@ -76,6 +76,13 @@ def record_dataset(
         client.log_inputs(run.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
 
+def has_inputs(run: RunRef) -> bool:
+    """Whether a dataset is tied to the run."""
+    with talking_to(run.tracking_uri) as client:
+        inputs = client.get_run(run.run_id).inputs
+        return bool(inputs and inputs.dataset_inputs)
+
+
 def record_evaluation(
     run: RunRef,
     *,
@@ -171,10 +178,13 @@ model, bundle = load_model("{report.checkpoint}")
 ```"""
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> list[str]:
-    """The lines of a table for MLflow's pages: the first column left, the others right; floats with four digits."""
+def markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str | float | None]], *, padding: str = PADDING
+) -> list[str]:
+    """The lines of a table: the first column left, the others right; floats with four digits. The `padding` of cells is
+    what MLflow's pages need."""
     lines = [columns, *([_cell(value) for value in row] for row in rows)]
-    head, *body = ["| " + " | ".join(f"{cell}{PADDING}" for cell in line) + " |" for line in lines]
+    head, *body = ["| " + " | ".join(f"{cell}{padding}" for cell in line) + " |" for line in lines]
     return [head, "|---" + "|---:" * (len(columns) - 1) + "|", *body]
 
 

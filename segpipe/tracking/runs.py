@@ -5,6 +5,8 @@ One `retrain` is a parent run; each training of the comparison is a child of it.
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import time
@@ -36,8 +38,15 @@ PARENT = "mlflow.parentRunId"
 KIND = "mlflow.experimentKind"  # makes MLflow's pages show training runs instead of chat traces
 # What MLflow stores of a tag; a longer text would be cut in the middle of a table.
 NOTE_CHARACTERS = 8000
-# COCO's sizes and recalls: with those of masks and boxes, in validation and test, a table of runs has 36 columns more.
-_NO_COLUMN = re.compile(r"(.+/)?(ap[sml]|ar\w*)/coco/\w+")
+RULE = "\n\n---\n\n"  # between what came of a run and what was asked
+# What a table of runs, which has a column for each name, is spared. COCO's sizes and recalls, and the factors of PQ: of
+# masks and boxes, in validation and test, 48 columns. What grows with the data: classes and keypoints. And all but the
+# main scores of a validation, which only says how the training goes. `HISTORY` and the report have everything.
+_NO_COLUMN = re.compile(
+    r"(.+/)?((ap[sml]|ar\w*)/coco/\w+|[sr]q/\w+|(iou|pq/class|pck/class|pck/keypoint)/.+)"
+    r"|val/(ap\d\d/coco/\w+|miou_present|mean_accuracy|frequency_weighted_iou)"
+)
+HISTORY = "history.csv"
 
 
 def open_parent(
@@ -100,7 +109,8 @@ def record_values(run: RunRef, *, metrics: Mapping[str, float], params: Mapping[
 def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
     """Logs the values of `history` that the run does not have yet (by metric and step); returns how many those were.
 
-    A row is {"step": int, "epoch": int, "metrics": {name: value}}, of which `columns` are logged.
+    A row is {"step": int, "epoch": int, "metrics": {name: value}}, of which `columns` are logged. All of it becomes the
+    file HISTORY, whose rows are step, epoch, name and value.
     """
     with talking_to(run.tracking_uri) as client:
         from mlflow.entities import Metric
@@ -114,27 +124,35 @@ def mirror_history(run: RunRef, history: Sequence[Mapping[str, Any]]) -> int:
             if not known.has(metric_name(name), int(row["step"]))
         ]
         log_metrics(client, run.run_id, missing)
+        client.log_text(run.run_id, _as_csv(history), HISTORY)
         return len(missing)
 
 
-def describe(run: RunRef, *, section: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """Puts a markdown section at the end of a run's description, sets tags, and makes `metrics` the run's values.
+def _as_csv(history: Sequence[Mapping[str, Any]]) -> str:
+    file = io.StringIO()
+    rows = ((row["step"], row["epoch"], name, value) for row in history for name, value in row["metrics"].items())
+    csv.writer(file, lineterminator="\n").writerows([("step", "epoch", "name", "value"), *rows])
+    return file.getvalue()
 
-    For the parent run, whose description ends as the board of its children. `section` begins with its heading; an
-    earlier section with that heading is replaced.
+
+def describe(run: RunRef, *, story: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Puts what came of a run before what its description says, sets tags, and makes `metrics` the run's values.
+
+    For the parent run, of whose description MLflow shows three lines before somebody asks for more. An earlier `story`
+    is replaced, and this one is cut where both do not fit.
     """
-    heading = section.partition("\n")[0]
     with talking_to(run.tracking_uri) as client:
         set_metrics(client, run.run_id, metrics)
-        before = client.get_run(run.run_id).data.tags.get(NOTE, "").partition(heading)[0].rstrip()
-        note = shorten_note(f"{before}\n\n{section}".strip())
+        before = client.get_run(run.run_id).data.tags.get(NOTE, "")
+        asked = before.partition(RULE)[2] if RULE in before else before
+        note = f"{shorten_note(story, NOTE_CHARACTERS - len(RULE) - len(asked))}{RULE}{asked}"
         for key, value in {**tags, NOTE: note}.items():
             client.set_tag(run.run_id, key, value)
 
 
 def columns(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """The metrics that runs show, each as a column of the page that compares them: those that are defined, without
-    COCO's sizes and recalls, which reports and the run's own files have."""
+    """The metrics that runs show, each as a column of the page that compares them: those that are defined, and that
+    somebody compares models by."""
     return {name: value for name, value in metrics.items() if value is not None and not _NO_COLUMN.fullmatch(name)}
 
 
@@ -192,12 +210,12 @@ def set_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) 
     log_metrics(client, run_id, news)
 
 
-def shorten_note(text: str) -> str:
+def shorten_note(text: str, most: int = NOTE_CHARACTERS) -> str:
     """A markdown description cut to what MLflow keeps, at the end of a line and saying so."""
-    if len(text) <= NOTE_CHARACTERS:
+    if len(text) <= most:
         return text
     ending = "\n\n... shortened; the artifacts hold the rest."
-    return text[: NOTE_CHARACTERS - len(ending)].rpartition("\n")[0] + ending
+    return text[: max(0, most - len(ending))].rpartition("\n")[0] + ending
 
 
 def _open(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -55,14 +54,11 @@ def test_a_night_trains_every_architecture_judges_and_shows(
     assert flow_run.name == "retrain tiny_set"
     expected = {"train first", "train second", "train third", "choose the champion of tiny_set"}
     assert expected <= {task_run.name for task_run in task_runs}
-    board = json.loads(artifacts("table")["leaderboard-tiny-set"])
-    assert [(row["rank"], row["model"], row["miou"]) for row in board] == [
-        (1, "second", "0.7000"),
-        (2, "third", "0.6000"),
-        (3, "first", "0.5000"),
-    ]
-    assert artifacts("image")["predictions-tiny-set"] == "data:image/png;base64,iVBORy4uLg=="
-    assert "promoted" in artifacts("markdown")["verdict-tiny-set"]
+    story = artifacts("markdown")["night-tiny-set"]
+    rows = [line.split(" | ")[:3] for line in story.splitlines() if line.startswith(("| 1", "| 2", "| 3"))]
+    assert rows == [["| 1", "second", "0.7000"], ["| 2", "third", "0.6000"], ["| 3", "first", "0.5000"]]
+    assert "![predictions](data:image/png;base64,iVBORy4uLg==)" in story
+    assert story.startswith("## promoted\n\nsecond (miou 0.7000) is the first champion")
     assert "| train | 2 |" in artifacts("markdown")["dataset-tiny-set"]
 
 
@@ -79,6 +75,12 @@ def test_a_failed_architecture_does_not_stop_the_others_but_the_night_ends_red(s
     assert [row.label for row in result.board] == ["third", "first"]
     assert dict(result.failures) == {"second": "loss nan at step 3"}
     assert stages.trained.count("second") == 1  # a NaN is not tried again
+
+
+def test_a_night_that_left_no_model_says_what_became_of_each(stages: Stages, recipe: str, artifacts: Artifacts) -> None:
+    stages.outcomes |= dict.fromkeys(stages.outcomes, NonFiniteError("a NaN"))
+    assert retrain(recipe, return_state=True).type == StateType.FAILED
+    assert "- **third** failed: a NaN" in artifacts("markdown")["night-tiny-set"]
 
 
 def test_one_that_starts_from_another_waits_for_it_even_where_it_fails(stages: Stages, recipe: str) -> None:

@@ -109,9 +109,9 @@ def test_a_night_has_a_page_and_the_challenger_s_card_tells_what_changed(
     storage.write_json_once(storage.join(other, "report.json"), reports.to_plain(worse))
     verdict = replace(judge(report, worse, Rules()), outcome="promoted", reason="by <b>far</b>")
     known = {"config": CONFIG, "data": shapes.data, "failures": {"enet": "no memory"}}
-    found, is_new = gallery.make("shapes", verdict, [worse, report], **known)  # type: ignore[arg-type]
+    found, is_new = gallery.make("shapes", verdict, {other: worse, folder: report}, **known)  # type: ignore[arg-type]
     assert is_new
-    assert None not in found.uris
+    assert None not in (found.card, found.side_by_side)
     told = check_page(storage.read_bytes(str(found.card)).decode())
     assert "champion" in [each["id"] for each in told.of("section")]
     assert "by <b>far</b>" in told.text
@@ -119,7 +119,7 @@ def test_a_night_has_a_page_and_the_challenger_s_card_tells_what_changed(
     page = check_page(storage.read_bytes(str(found.side_by_side)).decode())
     assert data_of(page)["labels"] == ["unet", "old"], "the best first"
     assert len(data_of(page)["images"]) == report.num_samples
-    again, is_new = gallery.make("shapes", verdict, [worse, report], **known)  # type: ignore[arg-type]
+    again, is_new = gallery.make("shapes", verdict, {other: worse, folder: report}, **known)  # type: ignore[arg-type]
     assert (again, is_new) == (found, False), "the same night again makes nothing"
 
 

@@ -84,6 +84,7 @@ def test_it_is_promoted_and_registered_as_one_model(home: Path, first: Told) -> 
     with surroundings(home):
         verdict = judge(recipe("name=alone", document=BOTH), [str(folder)], runtime="local")
     assert verdict.outcome == "promoted"
+    assert list(home.glob("pages/alone/*.html")), "its page, as at the end of a night"
     assert verdict.champion is not None
     assert (verdict.champion.label, verdict.champion.arch) == ("both", "ensemble")
     store = f"sqlite:///{home}/mlflow.db"

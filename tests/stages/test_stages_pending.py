@@ -44,7 +44,11 @@ class Night:
         for run, result, report in zip(runs, self.results, self.reports, strict=True):
             mirror.show_run(self.recipe, run, result, report, PICTURES, parent=parent, data=self.data)
         config = PromoteConfig()
-        return promote("toy", self.reports, config=config, champion_report_of=lambda _: self.reports[0], parent=parent)
+        verdict = promote(
+            "toy", self.reports, config=config, champion_report_of=lambda _: self.reports[0], parent=parent
+        )
+        mirror.show_pages("toy", self.reports[0], **self.pages, parent=parent)
+        return verdict
 
     @property
     def client(self) -> MlflowClient:
@@ -52,7 +56,11 @@ class Night:
 
     @property
     def pending(self) -> list[str]:
-        return [*pending.runs("toy"), *pending.verdicts("toy")]
+        return pending.files("toy")
+
+    @property
+    def pages(self) -> dict[str, str]:
+        return {name: storage.join(layout.home(), f"{name}.html") for name in ("card", "side_by_side")}
 
 
 @pytest.fixture
@@ -63,7 +71,10 @@ def night(new_home: Callable[[], Path]) -> Iterator[Night]:
     with surroundings(home):
         made = [_result(asked, index, version) for index in range(2)]
         told = tuple(_report(asked, result, value) for result, value in zip(made, (0.5, 0.4), strict=True))
-        yield Night(home=home, recipe=asked, data=data, version=version, results=tuple(made), reports=told)
+        night = Night(home=home, recipe=asked, data=data, version=version, results=tuple(made), reports=told)
+        for name, place in night.pages.items():
+            storage.write_once(place, f"<p>{name}".encode())
+        yield night
 
 
 def _result(asked: Recipe, index: int, version: str) -> TrainResult:
@@ -73,7 +84,7 @@ def _result(asked: Recipe, index: int, version: str) -> TrainResult:
     folder, bundle = make_bundle(Path(run_uri) / "made", seed=index)
     identity = {"config_digest": run.digest, "dataset_version": version, "code_version": code_version()}
     weights = checkpoint.load_model(folder)[0].state_dict()
-    saved = checkpoint.save_model(run_uri, weights, replace(bundle, weights_sha256="", **identity))
+    saved = checkpoint.save_model(run_uri, weights, replace(bundle, weights_sha256="", dataset="shapes", **identity))
     return train_result(
         experiment="toy",
         arch=run.arch,
@@ -112,11 +123,11 @@ def test_a_dark_night_is_shown_when_mlflow_answers_again(night: Night, monkeypat
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", NOBODY)
         verdict = night.tell()
-        assert len(night.pending) == 3
+        assert len(night.pending) == 4
         assert night.tell() == verdict
-        assert len(night.pending) == 3, "the same again leaves nothing new"
+        assert len(night.pending) == 4, "the same again leaves nothing new"
         mirror.reconcile("toy")
-        assert len(night.pending) == 3
+        assert len(night.pending) == 4
     mirror.reconcile("toy")
     assert night.pending == []
     parent = f"retrain {night.version[:8]}"
@@ -125,7 +136,11 @@ def test_a_dark_night_is_shown_when_mlflow_answers_again(night: Night, monkeypat
     assert "**promoted**" in runs[parent].data.tags["mlflow.note.content"]
     assert runs[parent].data.metrics == {"test/miou": 0.5}
     assert {i.dataset.name for i in runs[parent].inputs.dataset_inputs} == {"shapes/train", "shapes/val", "shapes/test"}
-    assert [item.path for item in client.list_artifacts(runs[parent].info.run_id)] == ["recipe.yaml"]
+    assert [item.path for item in client.list_artifacts(runs[parent].info.run_id)] == [
+        "recipe.yaml",
+        "side_by_side.html",
+    ]
+    assert "card.html" in [item.path for item in client.list_artifacts(runs["unet"].info.run_id)], "the challenger's"
     for result in night.results:
         child = runs[result.label]
         assert child.data.tags["mlflow.parentRunId"] == runs[parent].info.run_id
@@ -141,7 +156,7 @@ def test_two_dark_nights_of_unlike_recipes_are_both_shown(night: Night, monkeypa
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", NOBODY)
         assert night.tell() == later.tell()
-    assert len(night.pending) == 5
+    assert len(night.pending) == 7
     mirror.reconcile("toy")
     experiment = night.client.get_experiment_by_name("toy")
     assert experiment is not None
@@ -172,6 +187,23 @@ def test_the_registry_says_who_is_champion_and_why(night: Night) -> None:
     assert "## Champion: deeplab_v3plus, version 2" in client.get_registered_model("toy").description
 
 
+def test_a_champion_of_whom_only_the_ledger_knows_is_shown_with_its_data(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_small(layout.dataset_uri("shapes"), train=2, val=1, test=2)
+    for result, run in zip(night.results, night.recipe.run_configs(), strict=True):
+        storage.write_json_once(storage.join(result.run_uri, layout.RUN_CONFIG), resolve(run).identity)
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+        night.tell()
+        for record in night.pending:
+            storage.delete(record)
+    mirror.reconcile("toy")
+    (run,) = runs_of(night.client, "toy").values()
+    shown = {(i.dataset.name, i.tags[0].value) for i in run.inputs.dataset_inputs}
+    assert shown == {("shapes/train", "training"), ("shapes/val", "validation"), ("shapes/test", "evaluation")}
+
+
 def test_a_registered_champion_needs_its_bundle_no_more(night: Night) -> None:
     night.tell()
     night.client.delete_registered_model_alias("toy", "champion")
@@ -197,6 +229,8 @@ def test_a_record_that_cannot_be_shown_any_more_is_removed(night: Night, monkeyp
     for result, report in zip(night.results, night.reports, strict=True):
         storage.delete_tree(evaluation_uri(night.recipe, report))
         storage.delete_tree(result.model_uri)
+    for place in night.pages.values():
+        storage.delete(place)
     storage.write_once(storage.join(layout.pending_uri("toy"), "run-damaged.json"), b"{")
     mirror.reconcile("toy")
     assert night.pending == []

@@ -15,7 +15,7 @@ from segpipe.promotion import Verdict
 from segpipe.stages import layout, mirror, proofs, registration
 from segpipe.stages.evaluate import evaluate
 from segpipe.stages.promote import promote
-from segpipe.stages.proofs import prover
+from segpipe.stages.proofs import doubter, prover
 from segpipe.stages.smoke import Answered, SmokeError
 from segpipe.types import EvalReport
 from tests.stages.conftest import Shapes
@@ -50,6 +50,7 @@ def judged(shapes: Shapes, report: EvalReport) -> Verdict:
         [report],
         config=PromoteConfig(),
         champion_report_of=lambda _: report,
+        flattery_of=doubter(data=shapes.data),
         proof_of=prover("shapes", data=shapes.data),
     )
 
@@ -84,6 +85,19 @@ def test_evaluation_images_of_the_training_split_block_the_promotion(
     )
     assert "Else: unet (miou 0." in verdict.reason
     assert proof().bytes_of is None
+
+
+def test_a_champion_that_has_seen_evaluation_images_is_named(
+    shapes: Shapes, report: Callable[[str], EvalReport], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    doubted = doubter(data=shapes.data)
+    assert doubted(report("test")) == ""
+    said = doubted(report("train"))
+    assert said.startswith("the champion unet was trained on 16 of 16 evaluation images: train/train/0000 = ")
+    assert "so that its score is too good" in said
+    shutil.copytree(shapes.result.model_uri, tmp_path / "alone" / "model")
+    assert doubted(replace(report("train"), checkpoint=str(tmp_path / "alone" / "model"))) == ""
+    assert "whether the champion unet has seen evaluation images is not known" in caplog.text
 
 
 def test_a_smoke_prediction_that_fails_refuses_and_is_made_again_when_it_is_asked_again(

@@ -16,7 +16,7 @@ from segpipe.stages import nights
 from segpipe.stages.evaluations import load_report
 from segpipe.stages.retrain import retrain
 from tests.fixtures.page_rules import check_page, data_of
-from tests.stages.toy_night import TRIED, Told, forbid_work, recipe, runs_of, surroundings, tell
+from tests.stages.toy_night import TRIED, Told, columns_of, forbid_work, recipe, runs_of, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("nights")
 
@@ -94,6 +94,13 @@ def test_mlflow_shows_a_parent_and_a_child_for_each_architecture(home: Path, fir
             ("streets/val", version[:12], "validation"),
             ("streets/test", version[:12], "evaluation"),
         }
+
+
+def test_a_table_of_all_runs_has_columns_that_can_be_looked_at(first: Told, client: MlflowClient) -> None:
+    columns = columns_of(client, "toy")
+    assert {"train/loss", "val/miou", "test/miou", "test/miou_low", "test/latency_ms", "cost/parameters"} <= columns
+    assert len(columns) < 30
+    assert not [name for name in columns if "sky" in name], "they do not grow with the classes"
 
 
 def test_mlflow_holds_recipe_report_and_pictures(home: Path, first: Told, client: MlflowClient) -> None:

@@ -95,3 +95,8 @@ def runs_of(client: MlflowClient, experiment: str) -> dict[str, Run]:
     runs = client.search_runs([found.experiment_id])
     assert len({run.info.run_name for run in runs}) == len(runs), "no run is there twice"
     return {run.info.run_name: run for run in runs}
+
+
+def columns_of(client: MlflowClient, experiment: str) -> set[str]:
+    """What a table of all runs of an experiment has columns for."""
+    return {name for run in runs_of(client, experiment).values() for name in run.data.metrics}

@@ -26,10 +26,10 @@ def test_values_arrive(open_run) -> None:
     run = open_run("a")
     logger = MetricLogger(run)
     for step in range(5):
-        logger({"train/loss": 1.0 / (step + 1), "val/iou/car (left)": 0.5}, step)
+        logger({"train/loss": 1.0 / (step + 1), "train/losses/car (left)": 0.5}, step)
     assert logger.close(60) == 0
     assert values(run, "train/loss") == [(step, 1.0 / (step + 1)) for step in range(5)]
-    assert len(values(run, "val/iou/car _left_")) == 5
+    assert len(values(run, "train/losses/car _left_")) == 5
 
 
 def test_a_copy_in_another_process_has_a_queue_of_its_own(open_run) -> None:

@@ -96,6 +96,8 @@ def test_history_is_mirrored_once(open_run) -> None:
     assert tracking.mirror_history(run, HISTORY) == 0
     assert steps(run, "train/loss") == [(10, 2.0), (20, 1.0)]
     assert steps(run, "val/miou") == [(10, 0.1)]
+    file = client_of(run).download_artifacts(run.run_id, "history.csv")
+    assert Path(file).read_text().splitlines()[:2] == ["step,epoch,name,value", "10,0,train/loss,2.0"]
 
 
 def test_a_long_history_passes_the_limit_of_one_call(open_run) -> None:
@@ -133,13 +135,13 @@ def test_a_deleted_experiment_comes_back(open_run) -> None:
     assert client_of(run).get_experiment(run.experiment_id).lifecycle_stage == "active"
 
 
-def test_describing_a_run_replaces_the_section_and_keeps_what_stands_before_it(open_run) -> None:
+def test_what_came_of_a_run_stands_before_what_was_asked_and_is_replaced(open_run) -> None:
     run = open_run("a")
     before = client_of(run).get_run(run.run_id).data.tags["mlflow.note.content"]
     for text, value in (("first", 0.5), ("second", 0.5), ("second", 0.6)):
-        tracking.describe(run, section=f"## The night\n\n{text}", metrics={"test/miou": value}, tags={"verdict": text})
+        tracking.describe(run, story=f"**{text}**", metrics={"test/miou": value}, tags={"verdict": text})
     tags = client_of(run).get_run(run.run_id).data.tags
-    assert tags["mlflow.note.content"] == f"{before}\n\n## The night\n\nsecond".strip()
+    assert tags["mlflow.note.content"] == f"**second**\n\n---\n\n{before}"
     assert tags["verdict"] == "second"
     assert steps(run, "test/miou") == [(0, 0.5), (0, 0.6)]
     assert client_of(run).get_run(run.run_id).data.metrics == {"test/miou": 0.6}, "what holds now is shown"
@@ -169,6 +171,14 @@ def test_nothing_is_printed(open_run, capfd: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_table_of_runs_is_spared_what_nobody_compares() -> None:
-    kept = {"train/loss": 1.0, "val/ap/coco/segm": 0.5, "ap50/coco/bbox": 0.6, "pq/things": 0.4, "val/iou/arm": 0.2}
+    kept = {
+        "train/loss": 1.0,
+        "val/ap/coco/segm": 0.5,
+        "ap50/coco/bbox": 0.6,
+        "pq/things": 0.4,
+        "test/pck/box/0.1": 0.2,
+    }
     left_out = ["val/aps/coco/segm", "apl/coco/bbox", "ar100/coco/segm", "val/ar1/coco/bbox", "ar/coco/keypoints"]
+    left_out += ["val/iou/traffic sign/front", "val/pq/class/car", "test/pck/keypoint/3", "sq/things", "val/rq/all"]
+    left_out += ["val/ap50/coco/segm", "val/mean_accuracy", "val/miou_present"]
     assert columns(kept | dict.fromkeys(left_out, 0.1) | {"miou": None}) == kept

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ def test_tasks_come_back_in_order_and_say_how_far_they_are() -> None:
     assert on_ray.fan_out(square, [3, 1, 2], num_cpus=0.5, on_done=done.append) == [9, 1, 4]
     assert done == [1, 2, 3]
     assert on_ray.fan_out(square, []) == []
+    assert on_ray.fan_out(partial(pow, 2), [3], num_cpus=0.5) == [8], "whatever can be called"
 
 
 def test_an_error_of_a_task_arrives_as_itself() -> None:
