@@ -11,6 +11,7 @@ their document.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -176,10 +177,10 @@ class Folder:
         if self.format == "coco":
             document = asking.document(documents, classes=classes, description="proposals of a model, not the truth")
             document["info"][PROPOSED] = self._proposed_by
-            files = {"proposals.json": storage.canonical_json(document)}
+            files = {"proposals.json": _compact(document)}
         else:
             config = selection.labelling_config(classes).encode()
-            files = {"labelling_config.xml": config, "tasks.json": storage.canonical_json(documents)}
+            files = {"labelling_config.xml": config, "tasks.json": _compact(documents)}
         for name, data in files.items():
             storage.write_once(storage.join(self.to, name), data)
         about = {
@@ -191,6 +192,11 @@ class Folder:
         }
         storage.failpoint("select.done")
         storage.write_json_once(storage.join(self.to, DONE), about)
+
+
+def _compact(document: Any) -> bytes:
+    """JSON without a line for each of a million run lengths."""
+    return json.dumps(document, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _served(parent: str) -> str:
