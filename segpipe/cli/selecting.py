@@ -59,8 +59,8 @@ def select(
     \b
     Examples:
       segpipe select photos/ --by models:/roofs@champion --count 50 --labelled roofs --to to_label/
-      segpipe select frames --split train --by runs/unet-0123456789ab/model --by runs/fpn-ba9876543210/model \\
-          --per-group 1 --format coco --to s3://bucket/to_label --json
+      segpipe select frames --split train --by models:/roofs/3 --by runs/unet-0123456789ab/model --per-group 1 --to out/
+      segpipe select s3://bucket/photos --by models:/roofs@champion --format coco --to s3://bucket/to_label --json
     """
     with answering(as_json) as answer, bars() as shown:
         shown.note(f"asking {', '.join(by)} about {source}")
