@@ -103,6 +103,8 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
         {"types", "errors", "predictions", "data", "models", "tasks", "checkpoint", "masks", "report"},
         {"torch", "numpy", "PIL"},
     ),
+    # Which images a person should label, of what models say of them.
+    "selection": ({"types", "errors", "masks", "predictions"}, {"numpy"}),
     "leaderboard": ({"types", "errors"}, set()),
     "promotion": ({"types", "errors", "storage", "leaderboard", "reports", "metrics"}, {"numpy"}),
     "tracking": ({"types", "errors", "storage", "user"}, {"mlflow"}),

@@ -13,6 +13,7 @@
     work.py        commands on a recipe or a model: check train evaluate promote rollback retrain
     tuning.py      tune-crf, a search after training
     predicting.py  predict: a model asked about images
+    selecting.py   select: the images that are worth labelling
     portable.py    models export
     look.py        commands that show something: models show, board history lineage list doctor
 
@@ -27,7 +28,7 @@ from typing import Annotated
 import typer
 
 from segpipe import __version__
-from segpipe.cli import data, look, portable, predicting, tuning, work
+from segpipe.cli import data, look, portable, predicting, selecting, tuning, work
 
 app = typer.Typer(
     name="segpipe",
@@ -46,6 +47,7 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {
     "evaluate": ("Work", work.evaluate),
     "tune-crf": ("Work", tuning.tune_crf),
     "predict": ("Work", predicting.predict),
+    "select": ("Work", selecting.select),
     "promote": ("Work", work.promote),
     "rollback": ("Work", work.rollback),
     "retrain": ("Work", work.retrain),

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from segpipe.stages.predict import Predicted
     from segpipe.stages.predict_dataset import PredictedDataset
     from segpipe.stages.results import BoardRow, Check, Record, RetrainResult, Verdict
+    from segpipe.stages.select import Selected
     from segpipe.stages.tune_crf import CrfSearch
     from segpipe.types import EvalReport, TrainResult
 
-
+_SELECTED_SHOWN = 20
 KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}  # for a person
 
 
@@ -213,6 +214,26 @@ def predicted_dataset(console: Console, result: PredictedDataset) -> None:
     for note in result.notes:
         say(console, note, "yellow")
     say(console, f"Results are in {result.uri}")
+
+
+def selected(console: Console, result: Selected) -> None:
+    """What was chosen and why, what was left out, and what a person does now."""
+    left, many = result.left_out, len(result.chosen)
+    say(console, f"{many} of {result.images} images by {result.strategy}; {result.asked} answers made now")
+    out = ((left.labelled, "labelled already"), (left.repeated, "there twice"), (left.near_copies, "almost the same"))
+    told = [f"{n} {what}" for n, what in (*out, (left.group_full, "of a group of which enough are taken")) if n]
+    if told:
+        say(console, f"left out: {', '.join(told)}")
+    rows = [(each.rank, each.file, f"{each.score:.3f}", each.group) for each in result.chosen[:_SELECTED_SHOWN]]
+    table(console, "", ("rank", "image", "score", "group"), rows)
+    if many > len(rows):
+        say(console, f"  and {many - len(rows)} more, in selection.json")
+    quarantine(console, result.quarantined)
+    for note in result.notes:
+        say(console, note, "yellow")
+    say(console, f"Results are in {result.to}. Now:")
+    for step in result.next_steps:
+        say(console, f"  {step}")
 
 
 def history(console: Console, records: Sequence[Record]) -> None:

@@ -9,6 +9,7 @@ trained model that looks at images in its way. `RunConfig.training` is the part 
 from segpipe.config.augment import AugmentConfig
 from segpipe.config.crf import CrfConfig, CrfGrid
 from segpipe.config.entries import (
+    AdditionConfig,
     ArchitectureConfig,
     DatasetConfig,
     EvaluateConfig,
@@ -27,6 +28,7 @@ from segpipe.config.train import WITHOUT_EFFECT, TrainConfig
 __all__ = [
     "AFTER_TRAINING",
     "WITHOUT_EFFECT",
+    "AdditionConfig",
     "ArchitectureConfig",
     "AugmentConfig",
     "CrfConfig",

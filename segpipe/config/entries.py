@@ -12,6 +12,19 @@ from segpipe.config.strict import Fraction, Positive, Strict
 from segpipe.errors import InputError
 
 
+class AdditionConfig(Strict):
+    """More samples of the same classes from another source, such as what people have labelled since."""
+
+    format: str = Field(description="a source of `segpipe list sources`")
+    root: str = Field(default="", description="folder or URI of the source files; $VARIABLES are expanded")
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict, description="options of the source")
+    split: str = Field(
+        default="train",
+        pattern=r"^[a-z0-9][a-z0-9_]{0,31}$",
+        description="the split that all of its samples join; those that score must stay what they are",
+    )
+
+
 class DatasetConfig(Strict):
     """What `retrain` ingests before training: a source format, where its files are, and the dataset's name."""
 
@@ -22,6 +35,9 @@ class DatasetConfig(Strict):
         default_factory=dict, description="options of the source; `segpipe list sources FORMAT` explains them"
     )
     max_quarantine: Fraction = Field(default=0.01, description="refuse the version above this share of bad samples")
+    additions: list[AdditionConfig] = Field(
+        default_factory=list, description="further sources of the same classes, whose samples join a split"
+    )
 
 
 class ResourceConfig(Strict):

@@ -1,10 +1,11 @@
-"""Masks at the border: COCO's run lengths and polygons (`coco`, `runs`, `outlines`), label images and photographs
-(`headers`, `images`, `looks`), the maps and objects of a sample (`maps`, `segments`), depth, flow and two-channel ids
-of 16 bits (`deep`), what is shipped as no JPEG or PNG (`lossless`).
+"""Masks at the border: COCO's run lengths and polygons (`coco`, `runs`, `outlines`), those of Label Studio's brush
+(`brush`), label images and photographs (`headers`, `images`, `looks`), the maps and objects of a sample (`maps`,
+`segments`), depth, flow and two-channel ids of 16 bits (`deep`), what is shipped as no JPEG or PNG (`lossless`).
 
 The public names of the room; sources, data and metrics import from here.
 """
 
+from segpipe.masks.brush import decode_brush, encode_brush
 from segpipe.masks.coco import (
     Mask,
     decode_rle,
@@ -35,7 +36,9 @@ __all__ = [
     "check_header",
     "check_image",
     "crop_of_runs",
+    "decode_brush",
     "decode_rle",
+    "encode_brush",
     "encode_crop",
     "encode_png",
     "encode_rle",

@@ -9,7 +9,7 @@ Between `tasks/` and `stages/predict.py`, `stages/predict_dataset.py`. `evaluate
 """
 
 from segpipe.predict.coco import document, entries
-from segpipe.predict.files import counts, cutout, instances, mask, overlay
+from segpipe.predict.files import class_ids, counts, cutout, instances, mask, overlay
 from segpipe.predict.loop import (
     Answer,
     Asked,
@@ -33,6 +33,7 @@ __all__ = [
     "Refused",
     "answers",
     "check_model",
+    "class_ids",
     "counts",
     "cutout",
     "document",

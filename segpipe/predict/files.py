@@ -33,7 +33,7 @@ def mask(prediction: Prediction, colours: Sequence[Colour] | None, *, classes: S
     Grey has 16 bits where there are more than 256 classes. Of a panoptic map a pixel of which nothing is said, and of
     objects one where none lies, is the number of classes, in white.
     """
-    ids_HW = _class_ids(prediction, len(classes))
+    ids_HW = class_ids(prediction, len(classes))
     if colours is None:
         return _png(Image.fromarray(ids_HW.astype(np.uint8 if len(classes) < 256 else np.uint16)))
     if ids_HW.max(initial=0) > 255:
@@ -88,7 +88,7 @@ def cutout(
 def counts(prediction: Prediction, classes: Sequence[ClassInfo], *, least_score: float) -> dict[str, int]:
     """By the name of each class that was found: its pixels in a map, or its objects of at least `least_score`."""
     if isinstance(prediction, LabelMap | PanopticMap):
-        found_K = np.bincount(_class_ids(prediction, len(classes)).ravel(), minlength=len(classes))
+        found_K = np.bincount(class_ids(prediction, len(classes)).ravel(), minlength=len(classes))
     else:
         found_K = np.bincount(prediction.class_ids_N[prediction.scores_N >= least_score], minlength=len(classes))
     return {info.name: int(found) for info, found in zip(classes, found_K, strict=False) if found}
@@ -110,7 +110,9 @@ def class_mask(prediction: Prediction, class_id: int, *, least_score: float) -> 
     return inside_HW
 
 
-def _class_ids(prediction: Prediction, num_classes: int) -> npt.NDArray[np.integer]:
+def class_ids(prediction: Prediction, num_classes: int) -> npt.NDArray[np.integer]:
+    """(H, W) the class of every pixel, `num_classes` where nothing is said or no object lies. Raises InputError for
+    what tells no pixels."""
     if isinstance(prediction, LabelMap):
         return prediction.ids_HW
     if isinstance(prediction, PanopticMap):

@@ -53,7 +53,7 @@ def export(
     how = _format(format, manifest, dataset.uri)
     _require_labels(dataset)
     place = layout.absolute(to)
-    note = _claim_place(place, {"dataset": manifest.dataset, "version": dataset.version, "format": format})
+    note = claim_place(place, {"dataset": manifest.dataset, "version": dataset.version, "format": format})
     with at_work.reading(dataset.uri, dataset.version):
         try:
             outcome = how.write(_samples(dataset, on_progress), manifest, place)
@@ -125,7 +125,7 @@ def _samples(dataset: Dataset, on_progress: Progress | None) -> dict[str, Iterat
     return {split: passing(split) for split in manifest.splits}
 
 
-def _claim_place(place: str, what: dict[str, str]) -> str:
+def claim_place(place: str, what: dict[str, str]) -> str:
     """Sees that the place is empty or holds this very export, before anything is written there; gives the note of it.
 
     Raises ConflictError, which names a file of somebody else's.

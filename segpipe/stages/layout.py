@@ -6,6 +6,7 @@
 <home>/rehearsals/<experiment>/<label>-<key>/         trainings that were tried for some seconds: check.json, inputs.png
 <home>/crf/<version>/<label>-<key>/search.json        searches of a CRF's parameters
 <home>/predictions/<label>-<key>/                     what a model said of some images: masks, pictures, records
+<home>/scores/<label>-<key>/                          how unsure a model is of some images: one record an image
 <home>/ledger/<experiment>/                           who is champion: one record a decision
 <home>/nights/<experiment>/                           what each retrain came to: one record a night
 <home>/pages/<experiment>/<version>-<key>.html        all models of a night side by side
@@ -65,6 +66,10 @@ def searches_uri() -> str:
 
 def predictions_uri() -> str:
     return storage.join(home(), "predictions")
+
+
+def scores_uri() -> str:
+    return storage.join(home(), "scores")
 
 
 def ledger_uri(experiment: str) -> str:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from segpipe import masks, storage
@@ -20,14 +20,15 @@ from segpipe.cores import ray_address, usable_cores
 from segpipe.errors import BadSampleError, ConflictError, CorruptError, SegpipeError
 from segpipe.shards import ShardResult, write_shard
 from segpipe.sources import open_source
-from segpipe.types import ImageLook, QuarantineEntry, Sample, SampleRef
+from segpipe.types import Annotation, ImageLook, QuarantineEntry, Sample, SampleRef
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The samples of one shard: what a worker needs to write it, picklable."""
+    """The samples of one shard: what a worker needs to write it, picklable. `keeps` are the annotations that all of the
+    dataset's sources fill."""
 
     format: str
     root: str
@@ -35,6 +36,7 @@ class Part:
     refs: tuple[SampleRef, ...]
     split: str
     to: str
+    keeps: tuple[Annotation, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +61,7 @@ def write_part(part: Part) -> Written:
     def samples() -> Iterator[Sample]:
         for ref in part.refs:
             try:
-                sample = source.read(ref)
+                sample = _with(part.keeps, source.read(ref))
                 # The one full decode of an image, for every source alike.
                 look = masks.check_image(sample.image, file=ref.files[0] if ref.files else ref.sample_id)
             except BadSampleError as error:
@@ -74,6 +76,17 @@ def write_part(part: Part) -> Written:
     except ConflictError as error:
         raise _explained(error, part, samples()) from error
     return Written(split=part.split, result=result, looks=tuple(looks), refused=tuple(refused))
+
+
+def _with(keeps: tuple[Annotation, ...], sample: Sample) -> Sample:
+    """The sample without what the version does not say of each of its samples: to be without is not to have none."""
+    if Annotation.LABEL_MAP not in keeps and sample.label_map is not None:
+        sample = replace(sample, label_map=None)
+    if Annotation.SEGMENTS not in keeps and (sample.segments or sample.segment_map is not None):
+        sample = replace(sample, segments=(), segment_map=None)
+    if Annotation.KEYPOINTS not in keeps and sample.keypoints:
+        sample = replace(sample, keypoints=())
+    return sample
 
 
 def _explained(error: ConflictError, part: Part, samples: Iterator[Sample]) -> SegpipeError:

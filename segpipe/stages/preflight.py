@@ -24,7 +24,8 @@ from segpipe.stages import layout
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
 from segpipe.stages.identity import options_of
-from segpipe.stages.ingest import IngestResult, nothing_usable
+from segpipe.stages.ingest import IngestResult
+from segpipe.stages.listings import listed, nothing_usable
 from segpipe.stages.names import escaped
 from segpipe.stages.numbers import counted
 from segpipe.stages.train import finished, run_location
@@ -219,6 +220,11 @@ def _listed(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False
     faults = [*_split_faults(where, samples, wanted), *_task_faults(recipe, source, where, training=training)]
     if training:
         faults += _unknown_classes(recipe, [each.name for each in source.classes], where)
+    if dataset.additions:
+        try:
+            samples = Counter(ref.split for each in listed(dataset) for ref in each.refs)
+        except InputError as error:
+            faults.append(str(error))
     posed = source.num_keypoints if isinstance(source, PosedSource) else None
     return Listed(samples=samples, num_keypoints=posed, notes=notes, faults=tuple(faults))
 

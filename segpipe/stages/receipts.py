@@ -16,9 +16,9 @@ from segpipe import reports, storage
 from segpipe.config import DatasetConfig
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import open_dataset, publish
-from segpipe.sources import Source
 from segpipe.stages import fingerprint, layout
-from segpipe.types import QuarantineEntry, SampleRef
+from segpipe.stages.listings import Listing
+from segpipe.types import QuarantineEntry
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
@@ -38,30 +38,18 @@ class Receipt:
     quarantined: tuple[QuarantineEntry, ...]
 
 
-def stamps_of(root: str, refs: Sequence[SampleRef]) -> dict[str, str]:
-    """The fingerprint of each file that the samples are made of."""
-    files = sorted({file for ref in refs for file in ref.files})
-    return {file: storage.fingerprint(storage.join(root, file)) for file in files}
-
-
-def uri_of(
-    dataset_uri: str,
-    config: DatasetConfig,
-    source: Source,
-    stamps: Mapping[str, str],
-    refs: Sequence[SampleRef],
-    refused: Sequence[QuarantineEntry],
-) -> str:
+def uri_of(dataset_uri: str, config: DatasetConfig, listings: Sequence[Listing]) -> str:
     """Where the receipt lies, named by "these files under this config by this code".
 
-    The listing counts with each file's size and time of change. The source's repr stands for what it read besides
+    A listing counts with each file's size and time of change. The source's repr stands for what it read besides
     samples, such as a classes file.
     """
-    digest = hashlib.sha256()
-    # One by one: the polygons of a large dataset are gigabytes of text.
-    for part in (config.model_dump(mode="json"), *refs, *refused, *([file, stamp] for file, stamp in stamps.items())):
-        digest.update(json.dumps(reports.to_plain(part), sort_keys=True).encode() + b"\n")
-    key = layout.key(code_version(), repr(source), digest.hexdigest())
+    digest = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode())
+    for each in listings:
+        # One by one: the polygons of a large dataset are gigabytes of text.
+        for part in (*each.refs, *each.refused, *([file, stamp] for file, stamp in each.stamps.items())):
+            digest.update(json.dumps(reports.to_plain(part), sort_keys=True).encode() + b"\n")
+    key = layout.key(code_version(), *(repr(each.source) for each in listings), digest.hexdigest())
     return storage.join(dataset_uri, "receipts", f"{key}.json")
 
 

@@ -28,7 +28,7 @@ def test_the_examples_in_the_help_parse(monkeypatch: pytest.MonkeyPatch) -> None
     def stop(as_json: bool) -> None:
         raise Parsed
 
-    for module in (work, cli.data, cli.look, cli.portable, cli.predicting, cli.tuning):
+    for module in (work, cli.data, cli.look, cli.portable, cli.predicting, cli.selecting, cli.tuning):
         monkeypatch.setattr(module, "answering", stop)
     examples = [
         shlex.split(line.strip())

@@ -96,6 +96,14 @@ FACTS = [
     ),
     Facts(source="davis", folder="davis", options={"year": 2016}, samples={"val": 139}, segments={"val": 139}),
     Facts(
+        source="label_studio",
+        options={"shares": "1,0,0"},
+        samples={"train": 3},
+        segments={"train": 3},
+        # The polygon from a quarter to three quarters, and a brush; what nobody painted.
+        pixels={0: MINI_PIXELS // 2 - 4 * 6, 1: MINI_PIXELS // 4 + 6 * 6, 255: 9 * MINI_PIXELS // 4 - 2 * 6},
+    ),
+    Facts(
         source="labelme",
         options={"shares": "1,0,0"},
         samples={"train": 4},

@@ -20,6 +20,7 @@ from segpipe.sources.reading.values import coding, ignored_beside
 from segpipe.types import ClassInfo, LabelCoding
 
 SPLIT_MARK = "{split}"
+PROPOSED = "proposed_by"  # a key of `info`: the annotations are a model's, and wait for a person
 OBJECTS = "annotations/instances_{split}2017.json"
 KEYPOINTS = "annotations/person_keypoints_{split}2017.json"
 PANOPTIC = "annotations/panoptic_{split}2017.json"
@@ -169,6 +170,11 @@ def _document(root: str, path: str) -> Document:
     if not isinstance(document, dict):
         raise InputError(
             f"{where}: a {type(document).__name__}; expected an object with images, annotations, categories"
+        )
+    if isinstance(info := document.get("info"), dict) and PROPOSED in info:
+        raise InputError(
+            f"{where}: holds what {info[PROPOSED]!r:.60} proposes, which nobody has looked at; give the document that "
+            f"the annotation tool saved. If that is this one, remove {PROPOSED!r} from its info"
         )
     parts: dict[str, list[Any]] = {}
     for key in ("images", "annotations", "categories"):
