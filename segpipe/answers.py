@@ -18,14 +18,21 @@ from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Predic
 from segpipe.types import AnswerForm
 
 UNCERTAINTY = "uncertainty"  # the parameter by which a model of samples is asked for it, and its name in the answer
+MASK, AUTO = "mask", "auto"  # the parameter that says what masks come as; by itself png of files, ids of arrays
 _INPUT = "uint8 (N, H, W, 3) RGB of any size"
 _IMAGES = [[[[0, 0, 0], [255, 255, 255]]]]  # one, of a black and a white pixel
 
 
+_PARAMS = ({"name": MASK, "type": "string", "default": AUTO, "shape": None},)
 _SAMPLED_PARAMS = ({"name": UNCERTAINTY, "type": "boolean", "default": False, "shape": None},)
 _ASKED_MORE = (
     f'; with params={{"{UNCERTAINTY}": True}}: of each image its labels and uncertainty, the variance of class '
     "probabilities, 0 to 0.25"
+)
+# What a page shows beside the line for arrays.
+_FILES = (
+    "# JPEG and PNG files go in as base64 text (numpy.array of such), and come back with masks as PNG, classes, areas, "
+    f'confidences;\n# params={{"{MASK}": "png"}}, "rle" or "ids" chooses for both'
 )
 
 
@@ -73,25 +80,27 @@ def form_of(kind: type[Prediction], num_classes: int, *, told: Sequence[str] = (
         # One array of all images, and not a dict of each: MLflow calls it a tensor.
         labels = {"dtype": "uint8" if num_classes <= 255 else "int32", "shape": [-1, -1, -1]}
         columns = ({"type": "tensor", "tensor-spec": labels, "name": "labels"},)
-    images = {"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, -1, -1, 3]}}
+    # What MLflow calls an array of anything: of bytes, of base64 text, of images of several sizes. What it holds is
+    # checked behind it, and refused in one sentence.
+    images = {"type": "tensor", "tensor-spec": {"dtype": "object", "shape": [-1]}}
     if not told:
         # Without a name, so that a plain array and a plain JSON list are taken as they are.
         return AnswerForm(
-            usage=f"{name} = model.predict(images)  # {_INPUT} -> {said}{_ASKED_MORE if sampled else ''}",
+            usage=f"{name} = model.predict(images)  # {_INPUT} -> {said}{_ASKED_MORE if sampled else ''}\n{_FILES}",
             request=json.dumps({"inputs": _IMAGES}),
             inputs=(images,),
             columns=columns,
-            params=_SAMPLED_PARAMS if sampled else (),
+            params=(*_PARAMS, *(_SAMPLED_PARAMS if sampled else ())),
         )
-    # Images have objects of any number: a list for each of them, which MLflow calls an array of anything.
-    lists = {"type": "tensor", "tensor-spec": {"dtype": "object", "shape": [-1]}}
+    # Images have objects of any number: a list for each of them.
     asked = ", ".join(f'"{each}": {each}' for each in ("images", *told))
     notes = "; ".join(f"{each}: {_TOLD[each].meaning}" for each in told)
     return AnswerForm(
-        usage=f"{name} = model.predict({{{asked}}})  # {_INPUT}; {notes}; arrays -> {said}",
+        usage=f"{name} = model.predict({{{asked}}})  # {_INPUT}; {notes}; arrays -> {said}\n{_FILES}",
         request=json.dumps({"inputs": {"images": _IMAGES, **{each: _TOLD[each].example for each in told}}}),
-        inputs=({**images, "name": "images"}, *({**lists, "name": each} for each in told)),
+        inputs=tuple({**images, "name": each} for each in ("images", *told)),
         columns=columns,
+        params=_PARAMS,
     )
 
 

@@ -24,6 +24,7 @@ from segpipe.data.batch import Batch, normalise
 from segpipe.errors import CorruptError, InputError
 from segpipe.models.spec import Held
 from segpipe.refine import dense_crf_batch
+from segpipe.serving import requests
 from segpipe.stages.registration import answer_form
 from segpipe.tasks.views import look
 from segpipe.tracking.model_folder import REQUIREMENTS
@@ -32,6 +33,7 @@ from tests.fixtures import regions
 from tests.fixtures.bundles import bundle_of
 from tests.fixtures.cells import CELL_CLASSES
 from tests.fixtures.mlflow_store import CLASSES, FORM, ask, free_port, make_bundle, mlflow_process
+from tests.fixtures.sent import encoded, png
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +173,11 @@ def test_no_images_give_no_labels(bundle_uri: str) -> None:
         (np.zeros((1, 3, 8, 8), dtype=np.uint8), r"shape \(1, 3, 8, 8\); expected"),
         (np.zeros((1, 0, 8, 3), dtype=np.uint8), "0 x 8 pixels"),
         ([np.zeros((1, 8, 8, 3), dtype=np.uint8)], r"\(H, W, 3\)"),
-        ("a.png", "type str"),
+        ("a.png", r"image 0: 'a.png' is no base64"),
+        (["AAAA"], r"image 0: .*expected a JPEG or a PNG file"),
+        ([np.zeros((8, 8, 3), dtype=np.uint8), "AAAA"], "both as base64 text and as arrays"),
+        ([[[[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]]], "rows are of several lengths"),
+        (np.array([[[[0.5, 1, 2]]]], dtype=object), "type float64"),
         (None, "type NoneType"),
     ],
 )
@@ -182,7 +188,7 @@ def test_wrong_input_is_refused_with_a_sentence(bundle_uri: str, given: Any, sen
 
 
 def test_an_image_beyond_the_limit_is_refused(bundle_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(requests, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(MlflowException, match="11 x 10 pixels; expected 1 to 100 pixels: send smaller tiles"):
         serving._load_pyfunc(bundle_uri).predict(images(1, 11, 10))
 
@@ -261,7 +267,7 @@ def test_a_model_of_samples_is_asked_how_unsure_it_is(unsure_uri: str) -> None:
     np.testing.assert_array_equal(alone["uncertainty"], uncertainty[2])
     for params, sentence in (
         ({"uncertainty": "yes"}, "parameter uncertainty: 'yes'; expected true or false"),
-        ({"threshold": 1}, r"unknown parameters \['threshold'\]; this model takes uncertainty"),
+        ({"threshold": 1}, r"unknown parameters \['threshold'\]; this model takes mask, uncertainty"),
     ):
         with pytest.raises(MlflowException, match=sentence):
             predictor.predict(batch, params)
@@ -336,9 +342,19 @@ def test_a_served_model_answers_and_refuses(store: str, bundle_uri: str, tmp_pat
         assert status == 200
         np.testing.assert_array_equal(np.array(answer["predictions"]), direct(bundle_uri, batch))
         status, answer = ask(port, {"inputs": batch[:, :, :, :2].tolist()})
-        assert (status, "does not match expected shape" in answer["message"]) == (400, True)
+        assert (status, answer["message"][:33]) == (400, "images of shape (2, 13, 21, 2); e"), "a sentence alone"
         status, answer = ask(port, {"inputs": [[[[300, 0, 0]]]]})
-        assert (status, "300" in answer["message"]) == (400, True)
+        assert (status, answer["message"][:16]) == (400, "a pixel of 300; ")
         status, answer = ask(port, {"inputs": np.zeros((1, 0, 4, 3)).tolist()})
         assert status == 400
+        status, answer = ask(port, {"inputs": "no image"})
+        assert (status, answer["message"][:38]) == (400, "image 0: 'no image' is no base64; expe")
+        of_sizes = [batch[0], batch[1, :, :9], batch[1, :5]]
+        status, answer = ask(port, {"inputs": [encoded(each) for each in of_sizes]})
+        assert status == 200
+        for image, said in zip(of_sizes, answer["predictions"], strict=True):
+            np.testing.assert_array_equal(png(said["mask"]), direct(bundle_uri, image[None])[0])
+        status, answer = ask(port, {"inputs": [each.tolist() for each in of_sizes], "params": {"mask": "rle"}})
+        assert status == 200
+        assert [(said["height"], said["width"]) for said in answer["predictions"]] == [(13, 21), (13, 9), (5, 21)]
         assert ask(port, {"inputs": images(1, 4, 4).tolist()})[0] == 200

@@ -156,7 +156,7 @@ def test_a_model_of_whole_images_takes_images_alone(tmp_path: Path) -> None:
 def test_signature_and_description_tell_of_the_boxes(store: str) -> None:
     model = mlflow.pyfunc.load_model("models:/poses/1")
     assert [(spec["name"], spec["tensor-spec"]["dtype"]) for spec in model.metadata.signature.inputs.to_dict()] == [
-        ("images", "uint8"),
+        ("images", "object"),
         ("boxes", "object"),
     ]
     page = mlflow.MlflowClient().get_model_version("poses", "1").description

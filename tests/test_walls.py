@@ -109,7 +109,8 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "promotion": ({"types", "errors", "storage", "leaderboard", "reports", "metrics"}, {"numpy"}),
     "tracking": ({"types", "errors", "storage", "user"}, {"mlflow"}),
     "serving": (
-        {"types", "errors", "predictions", "answers", "config", "data", "models", "tasks", "checkpoint"},
+        # `masks` reads the images that are sent as files, and writes the masks that go back.
+        {"types", "errors", "predictions", "answers", "masks", "config", "data", "models", "tasks", "checkpoint"},
         {"torch", "numpy", "mlflow"},
     ),
     # A process of its own, which loads a model as a server does and knows nothing of the one that starts it.

@@ -167,7 +167,7 @@ def diff(
 def gc(
     uri: Annotated[
         str | None,
-        typer.Argument(metavar="[DATASET]", help=f"{DATASET} Default: all datasets of the home, and its runs."),
+        typer.Argument(metavar="[DATASET]", help=f"{DATASET} Default: all of the home."),
     ] = None,
     keep: Annotated[int, typer.Option("--keep", min=1, help="So many of the last versions stay in any case.")] = 3,
     min_age: Annotated[
@@ -180,8 +180,9 @@ def gc(
     """Tell what nobody needs any more, and with --delete remove it.
 
     Of datasets: versions before the last few, and what killed or refused ingests
-    left. Of runs: the checkpoints of ended trainings, whose models stay. Kept
-    is every version that a run, a report or a decision of this home names, or
+    left. Of runs: the checkpoints of ended trainings, whose models stay. Of
+    trainings that were tried for some seconds: those of some time ago. Kept is
+    every version that a run, a report or a decision of this home names, or
     that somebody reads now. Exit status 1: a dataset was left as it is, because
     an ingest is at work on it or it is damaged, or a removal ended half-way.
 

@@ -17,9 +17,17 @@ from segpipe.masks.coco import (
 )
 from segpipe.masks.deep import check_extra, read_rgb16
 from segpipe.masks.headers import MAX_PIXELS, ImageHeader, check_header, read_image_header
-from segpipe.masks.images import Labels, check_image, map_labels, read_id_image, read_label_image, read_rgb
+from segpipe.masks.images import (
+    Labels,
+    check_image,
+    map_labels,
+    read_id_image,
+    read_label_image,
+    read_rgb,
+    read_upright,
+)
 from segpipe.masks.looks import look_at, near_copies
-from segpipe.masks.lossless import encode_png, png_of_bitmap
+from segpipe.masks.lossless import encode_ids, encode_png, png_of_bitmap
 from segpipe.masks.maps import mask_of, read_map
 from segpipe.masks.outlines import Points, polygon_of_mask
 from segpipe.masks.runs import plain_areas
@@ -40,6 +48,7 @@ __all__ = [
     "decode_rle",
     "encode_brush",
     "encode_crop",
+    "encode_ids",
     "encode_png",
     "encode_rle",
     "look_at",
@@ -58,6 +67,7 @@ __all__ = [
     "read_map",
     "read_rgb",
     "read_rgb16",
+    "read_upright",
     "rle_of_runs",
     "rle_runs",
     "segment_runs",

@@ -22,6 +22,7 @@ from segpipe.masks.jpeg import JPEG_START, JpegHead, read_jpeg_head
 MAX_PIXELS = 200_000_000
 IMAGE_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _ORIENTATION_TAG = 0x0112
+_ON_ITS_SIDE = 5  # EXIF orientations from here on exchange rows and columns
 # What Pillow's JPEG and PNG readers raise on damaged bytes (seen by fuzzing); anything else is a bug and may surface.
 DAMAGE = (
     OSError,
@@ -46,28 +47,37 @@ class ImageHeader(NamedTuple):
     format: str
     orientation: int
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) as the image is shown: `read_upright` gives as many rows and columns."""
+        return (self.width, self.height) if self.orientation >= _ON_ITS_SIDE else (self.height, self.width)
+
 
 def read_image_header(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Size, format and EXIF orientation of a JPEG or PNG, without decoding a pixel. Raises BadSampleError."""
     return _quick_header(data, file, max_pixels) or open_image(data, file, max_pixels)[1]
 
 
-def check_header(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+def check_header(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS, turned: bool = False) -> ImageHeader:
     """The header of a JPEG or PNG that may be a photograph, without decoding a pixel.
 
     Raises BadSampleError: truncated, unreadable, format_not_allowed, too_large, or exif_rotated (image bytes are stored
-    as shipped, so a camera's rotation tag would turn the image away from its mask).
+    as shipped, so a camera's rotation tag would turn the image away from its mask). A `turned` one has no mask, and
+    passes: `read_upright` reads it.
     """
-    return _quick_header(data, file, max_pixels) or open_photograph(data, file, max_pixels)[1]
+    return _quick_header(data, file, max_pixels) or open_photograph(data, file, max_pixels, turned=turned)[1]
 
 
-def open_photograph(data: bytes, file: str, max_pixels: int) -> tuple[Image.Image, ImageHeader]:
+def open_photograph(
+    data: bytes, file: str, max_pixels: int, *, turned: bool = False
+) -> tuple[Image.Image, ImageHeader]:
     image, header = open_image(data, file, max_pixels)
     if image.mode not in IMAGE_MODES:
         raise BadSampleError(
             "format_not_allowed", file, f"pixel mode {image.mode}; expected 8 bits a channel, grey or RGB: convert it"
         )
-    require_upright(header.orientation, file)
+    if not turned:
+        require_upright(header.orientation, file)
     refuse_empty_vastness(data, header.width * header.height, image.mode, file)
     return image, header
 

@@ -24,6 +24,7 @@ from segpipe.masks.headers import (
     open_image,
     open_photograph,
     orientation_of,
+    read_image_header,
     require_upright,
 )
 from segpipe.masks.jpeg import JPEG_START
@@ -31,6 +32,16 @@ from segpipe.masks.looks import look_at
 from segpipe.types import IGNORE_8BIT, ImageLook
 
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+# EXIF's orientations (version 2.32, tag 274): which way rows and columns are read, and whether exchanged before.
+_TURNS = {
+    2: (1, -1, False),
+    3: (-1, -1, False),
+    4: (-1, 1, False),
+    5: (1, 1, True),
+    6: (1, -1, True),
+    7: (-1, -1, True),
+    8: (-1, 1, True),
+}
 
 
 def check_image(data: bytes, *, file: str, max_pixels: int = MAX_PIXELS) -> ImageLook:
@@ -56,6 +67,21 @@ def read_rgb(data: bytes, *, file: str) -> npt.NDArray[np.uint8]:
             return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except DAMAGE as error:
         raise damaged(error, file) from error
+
+
+def read_upright(data: bytes, *, file: str) -> npt.NDArray[np.uint8]:
+    """The pixels (H, W, 3) of a JPEG or PNG as it is shown: what `read_rgb` gives, turned once as its header says.
+
+    For images without a mask, which a `turned` check let pass: whoever took them with a telephone wants their answers
+    as they see them. Raises as `read_rgb`.
+    """
+    pixels_HW3 = read_rgb(data, file=file)
+    orientation = read_image_header(data, file=file).orientation
+    if orientation == 1:
+        return pixels_HW3
+    rows, columns, is_on_its_side = _TURNS[orientation]
+    turned = pixels_HW3.swapaxes(0, 1) if is_on_its_side else pixels_HW3
+    return np.ascontiguousarray(turned[::rows, ::columns])
 
 
 def _jpeg_rgb(data: bytes) -> npt.NDArray[np.uint8] | None:

@@ -35,13 +35,10 @@ def mask(prediction: Prediction, colours: Sequence[Colour] | None, *, classes: S
     """
     ids_HW = class_ids(prediction, len(classes))
     if colours is None:
-        return _png(Image.fromarray(ids_HW.astype(np.uint8 if len(classes) < 256 else np.uint16)))
+        return masks.encode_ids(ids_HW.astype(np.uint8 if len(classes) < 256 else np.uint16), None)
     if ids_HW.max(initial=0) > 255:
         raise InputError(f"{len(classes)} classes and nothing are more than the palette of a PNG holds; choose grey")
-    image = Image.fromarray(ids_HW.astype(np.uint8))
-    table = [channel for colour in colours for channel in colour]
-    image.putpalette(table + [255] * (768 - len(table)))
-    return _png(image)
+    return masks.encode_ids(ids_HW.astype(np.uint8), colours)
 
 
 def overlay(

@@ -27,11 +27,10 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import BadSampleError, CorruptError, InputError
-from segpipe.models.spec import DenseOutput
 from segpipe.predictions import Prediction
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.memory import numbers_of_image
-from segpipe.tasks.views import label_maps, look
+from segpipe.tasks.views import confident_maps
 from segpipe.types import IGNORE_8BIT, ImageLook, ModelBundle, Sample, Task, Window
 
 T = TypeVar("T")
@@ -89,8 +88,8 @@ class Answer(NamedTuple, Generic[T]):
 
 
 def tells_doubt(bundle: ModelBundle) -> bool:
-    """Whether a model can say how unsure it is of each pixel."""
-    return bundle.task is Task.SEMANTIC and models.spec(bundle.arch).output is DenseOutput
+    """Whether a model can say how unsure it is of each pixel: of its class, or of the object there."""
+    return bundle.task in (Task.SEMANTIC, Task.INSTANCE)
 
 
 def check_model(bundle: ModelBundle, *, window: tuple[int, int] | None, from_dataset: bool) -> None:
@@ -172,8 +171,8 @@ def _answered(model: Model, together: Sequence[tuple[T, _Ready]]) -> Iterator[An
 @torch.inference_mode()
 def predict(model: Model, batch: Batch) -> Sequence[Prediction]:
     """What the model says of a batch: images of one size."""
-    if model.unsure and not model.bundle.inference.samples:
-        return label_maps(look(model.network, batch, model.bundle, unsure=True, levels=False))
+    if model.unsure and model.bundle.task is Task.SEMANTIC:
+        return confident_maps(model.network, batch, model.bundle)
     return model.ops.predict(model.network, batch, model.bundle)
 
 
@@ -211,7 +210,7 @@ def _decoded(picture: Picture) -> DecodedSample:
             return decode(replace(picture.sample, label_map=None))
         except CorruptError as error:
             raise BadSampleError("unreadable", picture.file, str(error)) from error
-    pixels_HW3 = masks.read_rgb(picture.image, file=picture.file)
+    pixels_HW3 = masks.read_upright(picture.image, file=picture.file)
     return DecodedSample(
         sample_id=picture.file, image_3HW=torch.from_numpy(pixels_HW3).permute(2, 0, 1), labels_HW=None
     )

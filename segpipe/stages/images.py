@@ -6,6 +6,7 @@ Below `predict.py` and `predict_dataset.py`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +64,9 @@ class Images:
         if self.version:
             return [Request(row=row, file=name, name=name) for row, name in enumerate(self.names)]
         stems = [name.rpartition(".")[0] for name in self.names]
-        alone = {stem: stems.count(stem) == 1 for stem in stems} if len(set(stems)) < len(stems) else {}
+        alike = Counter(stems)
         return [
-            Request(row=row, file=file, name=stem if alone.get(stem, True) else file)
+            Request(row=row, file=file, name=stem if alike[stem] == 1 else file)
             for row, (file, stem) in enumerate(zip(self.names, stems, strict=True))
         ]
 
@@ -85,17 +86,19 @@ class Reader:
             sample = self._dataset.one(self._split, request.row, extras=False)
             return Picture(file=file, image=sample.image, sample=sample)
         image = read_file(self._root, file, missing="missing_image")
-        masks.check_header(image, file=file)
+        masks.check_header(image, file=file, turned=True)
         return Picture(file=file, image=image)
 
     def sample(self, picture: Picture, request: Request) -> Sample:
-        """The image as a sample: the stored row, or one without annotations."""
+        """The image as a sample: the stored row, or one without annotations. A photograph that its EXIF turns is stored
+        as PNG, upright: whoever reads a dataset turns nothing."""
         if picture.sample is not None:
             return picture.sample
         header = masks.read_image_header(picture.image, file=picture.file)
-        return Sample(
-            sample_id=request.name, image=picture.image, height=header.height, width=header.width, group=request.name
-        )
+        image, (height, width) = picture.image, header.upright_size
+        if header.orientation != 1:
+            image = masks.encode_png(masks.read_upright(image, file=picture.file), quickly=True)
+        return Sample(sample_id=request.name, image=image, height=height, width=width, group=request.name)
 
 
 def chosen_model(name: str) -> Chosen:

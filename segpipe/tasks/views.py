@@ -47,11 +47,13 @@ class DropoutPass(NamedTuple):
 class Looked(NamedTuple):
     """`ids_NHW` class ids, uint8, or int32 where K > 255. With samples `uncertainty_NHW` float32 in 0..0.25: the
     variance of a class's probability over all passes, the mean over the classes. `levels_NKP` uint8, as a `LabelMap`
-    has them, where the model says probabilities."""
+    has them, where the model says probabilities. `confidence_NHW` float32 in 0..1 where it was asked for: the
+    probability of the class, of a model of queries its share of what they say of all classes."""
 
     ids_NHW: Tensor
     uncertainty_NHW: Tensor | None = None
     levels_NKP: Tensor | None = None
+    confidence_NHW: Tensor | None = None
 
 
 class View(NamedTuple):
@@ -60,9 +62,11 @@ class View(NamedTuple):
     dropout: DropoutPass | None = None
 
 
-def look(model: nn.Module, batch: Batch, bundle: ModelBundle, *, unsure: bool = False, levels: bool = True) -> Looked:
-    """What the model says of each pixel, and how sure it is: `levels` for the counts of an evaluation, `unsure` for
-    those who want the uncertainty of a model without samples too, which is 1 - the probability of the class, in 0..1.
+def look(
+    model: nn.Module, batch: Batch, bundle: ModelBundle, *, confidence: bool = False, levels: bool = True
+) -> Looked:
+    """What the model says of each pixel, and how sure it is: `levels` for the counts of an evaluation, `confidence` for
+    whoever asks about one image.
 
     An image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
     there, all scores of an image lie in memory together, and a model that has diverged raises NonFiniteError.
@@ -71,37 +75,47 @@ def look(model: nn.Module, batch: Batch, bundle: ModelBundle, *, unsure: bool = 
     if crf is not None:
         given_NKHW, uncertainty_NHW = _probabilities(model, batch, bundle)
         found_NKHW = refined(batch, given_NKHW, crf)
-        if unsure and uncertainty_NHW is None:
-            uncertainty_NHW = _doubt(found_NKHW, are_probabilities=True)
         levels_NKP = _levels(found_NKHW, 0, found_NKHW.shape[2], are_probabilities=True) if levels else None
-        return Looked(first_maximum(found_NKHW).cpu(), uncertainty_NHW, levels_NKP)
+        confidence_NHW = _confidence(found_NKHW, are_logits=False) if confidence else None
+        return Looked(first_maximum(found_NKHW).cpu(), uncertainty_NHW, levels_NKP, confidence_NHW)
     # Logits do not add up over views, probabilities do, as what queries say together does.
     several = len(bundle.inference.scales) > 1 or bundle.inference.mirror or bundle.inference.samples > 0
     is_dense = models.spec(bundle.arch).output is DenseOutput
     are_probabilities = several and is_dense
     # One view after the other: but for samples, not all of an image's scores lie in memory together.
-    ids, uncertainties, bands, row = list[Tensor](), [], list[Tensor](), 0
+    ids, uncertainties, bands, confidences, row = list[Tensor](), [], list[Tensor](), list[Tensor](), 0
     for scores_NKhW, unsure_NhW in _bands(model, batch, bundle, are_probabilities=are_probabilities):
         ids.append(first_maximum(scores_NKhW).cpu())
-        if unsure and unsure_NhW is None:
-            unsure_NhW = _doubt(scores_NKhW, are_probabilities=are_probabilities)
         uncertainties.append(unsure_NhW)
+        if confidence:
+            confidences.append(_confidence(scores_NKhW, are_logits=is_dense and not several))
         if levels and is_dense:
             bands.append(_levels(scores_NKhW, row, batch.images_N3HW.shape[2], are_probabilities=are_probabilities))
         row += scores_NKhW.shape[2]
-    return Looked(torch.cat(ids, dim=1), _joined(uncertainties), torch.cat(bands, dim=2) if bands else None)
+    levels_NKP = torch.cat(bands, dim=2) if bands else None
+    return Looked(torch.cat(ids, dim=1), _joined(uncertainties), levels_NKP, _joined(confidences))
+
+
+def confident_maps(model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
+    """What a semantic model says of each image, with its confidence and uncertainty, for whoever asks about images
+    that nobody scores."""
+    return label_maps(look(model, batch, bundle, confidence=True, levels=False))
 
 
 def label_maps(looked: Looked) -> list[LabelMap]:
     """What was seen of each image by itself, on the host."""
-    unsure, levels = (
-        None if each is None else each.cpu().numpy() for each in (looked.uncertainty_NHW, looked.levels_NKP)
+    unsure, levels, confidence = (
+        None if each is None else each.cpu().numpy()
+        for each in (looked.uncertainty_NHW, looked.levels_NKP, looked.confidence_NHW)
     )
+    if unsure is None and confidence is not None:
+        unsure = 1 - confidence
     return [
         LabelMap(
             ids_HW=ids_HW,
             uncertainty_HW=None if unsure is None else unsure[n],
             levels_KP=None if levels is None else levels[n],
+            confidence_HW=None if confidence is None else confidence[n],
         )
         for n, ids_HW in enumerate(looked.ids_NHW.cpu().numpy())
     ]
@@ -121,11 +135,16 @@ def _levels(scores_NKhW: Tensor, first_row: int, height: int, *, are_probabiliti
     return steps_NKp.nan_to_num(0.0).clamp(0, LEVELS - 1).to(torch.uint8).cpu()
 
 
-def _doubt(scores_NKhW: Tensor, *, are_probabilities: bool) -> Tensor:
-    """(N, h, W) float32 in 0..1: 1 - the probability of the likeliest class. Probabilities may be sums over views."""
-    if not are_probabilities:
-        return 1 - scores_NKhW.softmax(1, dtype=torch.float32).amax(1)
-    return 1 - scores_NKhW.amax(1).div(scores_NKhW.sum(1)).float()
+def _confidence(scores_NKhW: Tensor, *, are_logits: bool) -> Tensor:
+    """(N, h, W) float32 in 0..1: how probable the likeliest class is.
+
+    What are no logits are sums: of probabilities over views, or of what queries say of each class, which comes to
+    anything and may be nothing at all. There it is the class's share.
+    """
+    if are_logits:
+        return scores_NKhW.softmax(1, dtype=torch.float32).amax(1)
+    sums_NhW = scores_NKhW.sum(1, dtype=torch.float32)
+    return scores_NKhW.amax(1).float() / sums_NhW.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def probabilities(model: nn.Module, batch: Batch, bundle: ModelBundle) -> Tensor:

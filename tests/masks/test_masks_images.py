@@ -7,10 +7,18 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segpipe.errors import BadSampleError
-from segpipe.masks import check_header, check_image, map_labels, read_image_header, read_label_image, read_rgb
+from segpipe.masks import (
+    check_header,
+    check_image,
+    map_labels,
+    read_image_header,
+    read_label_image,
+    read_rgb,
+    read_upright,
+)
 from tests.fixtures.pictures import label_blocks, photograph, png
 
 LABELS = label_blocks(9, 14, 4)
@@ -249,3 +257,14 @@ def test_mutated_files_end_in_a_reason_or_in_success(seed: int) -> None:
                 refused += 1
     assert refused > 0
     assert accepted + refused == 48
+
+
+@pytest.mark.parametrize("encoding", ["JPEG", "PNG"])
+def test_a_turned_photograph_is_read_as_it_is_shown(encoding: str) -> None:
+    """Against Pillow's own way, of all eight orientations; a check must have let it pass."""
+    for orientation in range(1, 9):
+        data = photograph(11, 17, encoding=encoding, orientation=orientation)
+        shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        found = read_upright(data, file="a")
+        assert np.array_equal(found, np.asarray(shown)), orientation
+        assert check_header(data, file="a", turned=True).upright_size == found.shape[:2]

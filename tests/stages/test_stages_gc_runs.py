@@ -1,6 +1,7 @@
 """What of the runs goes: the resume state of trainings that have ended, and nothing else."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,17 @@ def test_what_stops_a_removal_is_told_with_what_had_gone(
     place = gc.collect(delete=True).places[-1]
     assert ([each.path for each in place.going], place.deleted) == ([f"night/{run.name}/checkpoints/"], True)
     assert "the store is away" in str(place.problem)
+
+
+def test_trainings_that_were_tried_some_time_ago_go() -> None:
+    old, young = (f"{layout.rehearsals_uri('night')}/unet-{key}" for key in ("0" * 12, "1" * 12))
+    for folder in (old, young):
+        storage.write_once(f"{folder}/check.json", b"{}")
+        storage.write_once(f"{folder}/inputs.png", b"png")
+    for path in Path(old).iterdir():
+        os.utime(path, (0, 0))
+    (told,) = (place for place in gc.collect().places if place.uri.endswith("/rehearsals"))
+    assert [(each.path, each.bytes) for each in told.going] == [(f"night/{Path(old).name}/", 5)]
+    assert [each.name for each in told.staying] == ["1 rehearsal"]
+    done = gc.collect(delete=True)
+    assert (done.bytes, Path(old).exists(), Path(young).exists()) == (5, False, True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.nn import functional
 
 from segpipe import masks, storage
@@ -18,9 +18,11 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import ConflictError, InputError
 from segpipe.shards import open_dataset
+from segpipe.stages import gc
 from segpipe.stages import predict_dataset as stage
 from segpipe.stages.predict_dataset import PredictedDataset, predict_dataset
 from segpipe.types import Annotation
+from tests.fixtures.pictures import photograph
 from tests.fixtures.small import CLASSES, small_samples
 from tests.stages.conftest import Shapes
 
@@ -151,3 +153,31 @@ def test_what_cannot_be_asked(shapes: Shapes, run: Callable[..., PredictedDatase
     with pytest.raises(InputError, match="no split 'tset'"):
         run(split="tset")
     assert not issubclass(InputError, ConflictError)
+
+
+def test_records_of_parts_go_with_their_shards_and_stay_with_them(
+    run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None
+) -> None:
+    folder = photos(tmp_path / "photos", 3)
+    first = run(source=str(folder))
+    assert gc.collect(first.uri, keep=1, min_age_hours=0, delete=True).bytes == 0
+    (folder / "0.png").write_bytes((folder / "2.png").read_bytes())
+    second = run(source=str(folder))
+    assert (second.kept, second.version != first.version) == (1, True)
+    gone = gc.collect(first.uri, keep=1, min_age_hours=0, delete=True).places[0].going
+    assert sorted(each.path.partition("/")[0] for each in gone) == ["fingerprints", "manifests", "predicted", "shards"]
+    assert run(source=str(folder)).kept == 2, "what stays is not made again"
+
+
+def test_a_photograph_on_its_side_is_stored_as_it_is_shown(
+    run: Callable[..., PredictedDataset], tmp_path: Path
+) -> None:
+    folder = photos(tmp_path / "photos", 1)
+    (folder / "turned.jpg").write_bytes(photograph(20, 30, orientation=6))
+    done = run(source=str(folder))
+    assert done.quarantined == ()
+    _, stored = sorted(open_dataset(done.uri).samples("images"), key=lambda each: each.sample_id)
+    assert (stored.sample_id, stored.height, stored.width) == ("turned", 30, 20)
+    shown = ImageOps.exif_transpose(Image.open(folder / "turned.jpg"))
+    np.testing.assert_array_equal(masks.read_rgb(stored.image, file="x"), np.asarray(shown))
+    assert masks.read_map(stored.label_map or b"", stored).shape == (30, 20)

@@ -64,7 +64,7 @@ def test_the_mean_decides_and_the_variance_says_how_surely(
 ) -> None:
     """Against the definition, of the logits of all passes."""
     passes, batch = recorded(monkeypatch), noise(1)
-    ids_NHW, uncertainty_NHW, _ = look(network, batch, bundle(inference=replace(SAMPLED, mirror=mirror)))
+    ids_NHW, uncertainty_NHW, *_ = look(network, batch, bundle(inference=replace(SAMPLED, mirror=mirror)))
     assert len(passes) == 3 * (1 + mirror)
     turned = [*passes[:3], *(logits.flip(-1) for logits in passes[3:])]
     said_TKHW = torch.cat(turned).double().softmax(1)
@@ -92,11 +92,11 @@ def test_the_mean_decides_and_the_variance_says_how_surely(
 def test_an_image_is_told_the_same_whatever_is_beside_it(network: nn.Module, inference: Inference) -> None:
     """So no dealing of batches to workers changes an answer, and a served one is that of the evaluation."""
     batch, description = noise(3), bundle(inference=inference)
-    ids_NHW, uncertainty_NHW, _ = look(network, batch, description)
+    ids_NHW, uncertainty_NHW, *_ = look(network, batch, description)
     assert uncertainty_NHW is not None
     torch.manual_seed(99)
     for places in ([2, 0], [1]):
-        found_NHW, unsure_NHW, _ = look(network, part(batch, *places), description)
+        found_NHW, unsure_NHW, *_ = look(network, part(batch, *places), description)
         assert torch.equal(found_NHW, ids_NHW[places])
         assert unsure_NHW is not None
         assert torch.equal(unsure_NHW, uncertainty_NHW[places])
@@ -116,9 +116,9 @@ def test_windows_are_drawn_for_each_on_its_own(network: nn.Module, monkeypatch: 
 def test_bands_of_rows_say_what_the_whole_says(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = noise(2, 40, 26)
     windowed = bundle(0.8, inference=replace(SAMPLED, mirror=True, window=Window(size=(16, 16), overlap=0.5)))
-    ids_NHW, uncertainty_NHW, _ = look(network, batch, windowed)
+    ids_NHW, uncertainty_NHW, *_ = look(network, batch, windowed)
     monkeypatch.setattr(views, "NUMBERS_AT_ONCE", 2 * K * 26 * 7)  # seven rows at once
-    found_NHW, unsure_NHW, _ = look(network, batch, windowed)
+    found_NHW, unsure_NHW, *_ = look(network, batch, windowed)
     assert uncertainty_NHW is not None
     assert unsure_NHW is not None
     torch.testing.assert_close(unsure_NHW, uncertainty_NHW, rtol=1e-4, atol=1e-7)
@@ -130,7 +130,7 @@ def test_a_crf_refines_the_mean_of_the_samples(network: nn.Module) -> None:
     batch, crf = noise(1), CrfSettings(iterations=2, bilateral=(10.0, 40.0, 4.0))
     given_NKHW = probabilities(network, batch, bundle(inference=SAMPLED))
     torch.testing.assert_close(given_NKHW.sum(1), torch.ones(1, 20, 26))
-    ids_NHW, uncertainty_NHW, _ = look(network, batch, bundle(inference=replace(SAMPLED, crf=crf)))
+    ids_NHW, uncertainty_NHW, *_ = look(network, batch, bundle(inference=replace(SAMPLED, crf=crf)))
     image_HW3 = batch.images_N3HW[0].permute(1, 2, 0)
     refined_KHW = dense_crf(image_HW3, given_NKHW[0], iterations=2, bilateral=(10.0, 40.0, 4.0))
     assert torch.equal(ids_NHW[0].long(), torch.as_tensor(refined_KHW).argmax(0))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from segpipe import models
 from segpipe.data.batch import Batch, normalise
 from segpipe.models import DenseOutput
 from segpipe.models.spec import QueryOutput
-from segpipe.tasks.views import look, passes, probabilities, refined
+from segpipe.tasks import views
+from segpipe.tasks.views import confident_maps, look, passes, probabilities, refined
 from segpipe.types import CrfSettings, Inference, Window
 from tests.fixtures.nearest_colour import K, NearestColour, bundle, halves, painted
 from tests.fixtures.small import CLASSES, OPTIONS
@@ -241,12 +243,27 @@ def test_a_view_on_the_edge_of_two_sizes_has_one(network: nn.Module) -> None:
 def test_how_unsure_a_model_is_where_that_is_asked(network: nn.Module, inference: Inference) -> None:
     batch, asked = noise(2, 40, 56), bundle(inference=inference)
     plain = look(network, batch, asked)
-    ids, unsure, levels = look(network, batch, asked, unsure=True, levels=False)
-    assert plain.uncertainty_NHW is None
+    ids, unsure, levels, confidence = look(network, batch, asked, confidence=True, levels=False)
+    assert plain.uncertainty_NHW is plain.confidence_NHW is None
     assert plain.levels_NKP is not None
-    assert levels is None
+    assert levels is unsure is None
     assert torch.equal(ids, plain.ids_NHW), "asking changes no label"
     given = probabilities(network, batch, asked)
     sure = refined(batch, given, inference.crf) if inference.crf else given
-    assert unsure is not None
-    torch.testing.assert_close(unsure, 1 - sure.amax(1), atol=1e-5, rtol=0)
+    assert confidence is not None
+    torch.testing.assert_close(confidence, sure.amax(1), atol=1e-5, rtol=0)
+    for found, sure_HW in zip(confident_maps(network, batch, asked), confidence.numpy(), strict=True):
+        assert (found.confidence_HW == sure_HW).all()
+        assert (found.uncertainty_HW == 1 - sure_HW).all()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("mirror", [False, True])
+def test_what_queries_say_together_is_no_logit(monkeypatch: pytest.MonkeyPatch, mirror: bool) -> None:
+    """It sums to nothing in particular: the class's share of it tells how sure it is, and nothing said is not sure."""
+    said_NKHW = torch.tensor([[0.9, 0.0], [0.1, 0.0], [0.2, 0.0]]).reshape(1, 3, 1, 2)
+    monkeypatch.setattr(views, "_bands", lambda *_, **__: iter([(said_NKHW, None)]))
+    asked = replace(bundle(inference=Inference(scales=(1.0,), mirror=mirror)), arch="mask2former")
+    (found,) = confident_maps(nn.Identity(), noise(1, 1, 2), asked)
+    assert found.confidence_HW is not None
+    assert found.confidence_HW[0].tolist() == pytest.approx([0.75, 0.0])

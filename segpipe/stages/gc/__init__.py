@@ -2,23 +2,24 @@
 
 Behind `segpipe data gc`. Looks only, unless it is told to delete.
 
-    named.py    which versions this home names
-    dataset.py  what of a dataset may go, and its removal
-    runs.py     what of the runs may go
-    outcome.py  what was found, as plain data
+    named.py       which versions this home names
+    dataset.py     what of a dataset may go, and its removal
+    runs.py        what of the runs may go
+    rehearsals.py  what of the trainings that were tried may go
+    outcome.py     what was found, as plain data
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, InputError, SegpipeError
 from segpipe.stages import at_work, datasets, layout
-from segpipe.stages.gc import dataset
+from segpipe.stages.gc import dataset, rehearsals
 from segpipe.stages.gc.named import named_versions
 from segpipe.stages.gc.outcome import Collection, Going, Place, Staying
 
@@ -30,7 +31,8 @@ __all__ = ["KEEP", "MIN_AGE_HOURS", "Collection", "Going", "Place", "Staying", "
 def collect(
     uri: str | None = None, *, keep: int = KEEP, min_age_hours: float = MIN_AGE_HOURS, delete: bool = False
 ) -> Collection:
-    """Tells what of the dataset at `uri` may go; without one, of every dataset and run of the home. Deletes if told so.
+    """Tells what of the dataset at `uri` may go; without one, of every dataset, run and rehearsal of the home. Deletes
+    if told so.
 
     Stays: the current version and the last `keep`, what is younger than `min_age_hours`, every version that something
     in the home names or somebody reads. A dataset on which an ingest is at work is left for later, and told as a
@@ -44,7 +46,8 @@ def collect(
     rules = _Rules(keep=keep, min_age=3600 * min_age_hours, delete=delete, named=named)
     if uri is None:
         every = [layout.dataset_uri(name) for name in datasets.names()]
-        places = [*(_collect_one_of_many(each, rules) for each in every), _collect_runs(delete=delete)]
+        places = [_collect_one_of_many(each, rules) for each in every]
+        places += [_collect_rehearsals(rules), _collect_runs(delete=delete)]
     else:
         places = [_collect_dataset(datasets.found(uri), rules)]
     return Collection(places=tuple(places), deleted=delete, bytes=sum(place.bytes for place in places))
@@ -98,16 +101,29 @@ def _collect_runs(*, delete: bool) -> Place:
 
     uri = storage.join(layout.home(), "runs")
     going, staying = runs.look(uri)
-    if not delete:
+    return _removed(uri, going, staying, runs.remove(uri, going) if delete else None)
+
+
+def _collect_rehearsals(rules: _Rules) -> Place:
+    uri = storage.join(layout.home(), "rehearsals")
+    going, staying = rehearsals.look(uri, min_age=rules.min_age, now=time.time())
+    return _removed(uri, going, staying, rehearsals.remove(uri, going) if rules.delete else None)
+
+
+def _removed(
+    uri: str, going: Sequence[Going], staying: Sequence[Staying], removal: Iterator[Going | Staying] | None
+) -> Place:
+    """What went by a removal, as far as it came; what would go, where there is none."""
+    if removal is None:
         return Place(uri=uri, going=tuple(going), staying=tuple(staying), deleted=False, problem=None)
     gone: list[Going] = []
-    problem = None
+    left, problem = list(staying), None
     try:
-        for each in runs.remove(uri, going):
+        for each in removal:
             if isinstance(each, Going):
                 gone.append(each)
             else:
-                staying.append(each)
+                left.append(each)
     except SegpipeError as error:  # the datasets have been seen to by now, and what went of them is still told
         problem = str(error)
-    return Place(uri=uri, going=tuple(gone), staying=tuple(staying), deleted=not problem or bool(gone), problem=problem)
+    return Place(uri=uri, going=tuple(gone), staying=tuple(left), deleted=not problem or bool(gone), problem=problem)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError
@@ -23,11 +24,13 @@ from segpipe.stages.numbers import counted, file_size
 from segpipe.storage import Claim, Entry
 from segpipe.user import current_user
 
-# The files that ingest writes; whatever else lies in a dataset's folder is not ours to remove.
+# The files that an ingest or a prediction writes; whatever else lies in a dataset's folder is not ours to remove.
 _VERSIONED = re.compile(r"(manifests|fingerprints)/([0-9a-f]{64})\.json")
-_OURS = re.compile(r"shards/[A-Za-z0-9_.-]+-[0-9a-f]{20}\.parquet|quarantine/[0-9a-f]{20}\.json|receipts/[^/]+\.json")
+_OURS = re.compile(
+    r"shards/[A-Za-z0-9_.-]+-[0-9a-f]{20}\.parquet|quarantine/[0-9a-f]{20}\.json|(receipts|predicted)/[^/]+\.json"
+)
 # Who needs whom: each kind only after all of the kinds before it.
-_ORDER = ("receipts", "manifests", "fingerprints", "quarantine", "shards")
+_ORDER = ("receipts", "predicted", "manifests", "fingerprints", "quarantine", "shards")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,17 +173,21 @@ def _is_kept(uri: str, entry: Entry, kept: frozenset[str], needed: set[str]) -> 
     if match := _VERSIONED.fullmatch(entry.path):
         return match[2] in kept
     if entry.path.startswith("receipts/"):
-        return _version_in_receipt(storage.join(uri, entry.path)) in kept
+        return str(_noted(storage.join(uri, entry.path), "version")) in kept
+    if entry.path.startswith("predicted/"):
+        shard = _noted(storage.join(uri, entry.path), "shard")
+        return isinstance(shard, dict) and shard.get("path") in needed
     return entry.path in needed
 
 
-def _version_in_receipt(uri: str) -> str:
-    """Empty for a damaged one: a receipt only saves an ingest's work, and such a one saves none."""
+def _noted(uri: str, key: str) -> Any:
+    """What a receipt, or the record of a predicted part, says under a key; None of a damaged one: it only saves work,
+    and such a one saves none."""
     try:
-        receipt = storage.read_json(uri)
+        document = storage.read_json(uri)
     except CorruptError:
-        return ""
-    return str(receipt.get("version")) if isinstance(receipt, dict) else ""
+        return None
+    return document.get(key) if isinstance(document, dict) else None
 
 
 def _going(entry: Entry, there: Mapping[str, Entry], *, published: bool) -> Going:

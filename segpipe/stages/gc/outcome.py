@@ -33,8 +33,8 @@ class Staying:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """One dataset, or the runs of the home. `deleted` is whether what `going` lists is gone; `problem` says why no
-    more is."""
+    """One dataset, or the runs or rehearsals of the home. `deleted` is whether what `going` lists is gone; `problem`
+    says why no more is."""
 
     uri: str
     going: tuple[Going, ...]
