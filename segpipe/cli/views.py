@@ -10,7 +10,7 @@ from rich.console import Console
 from segpipe.cli.data_views import faults, quarantine
 from segpipe.cli.drawing import MARKS, by_split, say, table
 from segpipe.cli.parts import run_of
-from segpipe.stages.halving.report import rows, summed_up
+from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.numbers import counted, file_size
 from segpipe.types import CLASS_COUNTS
 
@@ -215,7 +215,7 @@ def retrained(console: Console, result: RetrainResult) -> None:
 
 def searched(console: Console, result: BudgetReport) -> None:
     """The rungs of a night within a budget, what they took, and who was left out."""
-    told = [list(row.items()) for row in rows(result)]
+    told = [list(row.items()) for row in rung_rows(result)]
     if told:
         table(console, "Rungs", tuple(name for name, _ in told[0]), [tuple(cell for _, cell in row) for row in told])
     for label, why in result.left_out.items():

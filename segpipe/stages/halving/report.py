@@ -27,7 +27,7 @@ class BudgetReport:
     left_out: Mapping[str, str]
 
 
-def rows(report: BudgetReport) -> list[dict[str, str]]:
+def rung_rows(report: BudgetReport) -> list[dict[str, str]]:
     """The rungs as a table, the best of each first: who stood in it, how far it went, what it took, who went on."""
     return [
         {
