@@ -85,7 +85,8 @@ class Search:
         for run in self.runs:
             lacking = [label for label in run.awaits if label in gone]
             if lacking:
-                gone[run.label] = f"made of {', '.join(lacking)}, which was dropped"
+                was = "were" if len(lacking) > 1 else "was"
+                gone[run.label] = f"made of {', '.join(lacking)}, which {was} dropped"
         return gone
 
     @property
@@ -253,8 +254,7 @@ def _whole_by_label(search: Search) -> dict[str, float]:
     """The device-hours of each whole training by what it took so far; by what was planned where it took nothing."""
     found = {}
     for label, climb in search.newest.items():
-        known = [rung_climb for rung in search.rungs for rung_climb in rung.climbs if rung_climb.label == label]
-        measured = [each for each in known if each.train_seconds and each.until and each.fate]
+        measured = [each for each in _parts(search, label) if each.train_seconds]
         if measured:
             newest = measured[-1]
             hours = _hours(search, newest.train_seconds)
@@ -262,6 +262,10 @@ def _whole_by_label(search: Search) -> dict[str, float]:
         else:
             found[label] = climb.planned / (climb.until - climb.start) * climb.steps if climb.until else 0.0
     return found
+
+
+def _parts(search: Search, label: str) -> list[Climb]:
+    return [climb for rung in search.rungs for climb in rung.climbs if climb.label == label]
 
 
 def _stopped(search: Search) -> dict[str, str]:
@@ -288,8 +292,7 @@ def _came_to(search: Search, climb: Climb, outcome: Outcome | None) -> Climb:
     """A training's part of a rung with what it took; as it is without an outcome."""
     if outcome is None:
         return climb
-    earlier = [each for rung in search.rungs for each in rung.climbs if each.label == climb.label and each.fate]
-    before = earlier[-1].train_seconds if earlier else 0.0
+    before = max((each.train_seconds for each in _parts(search, climb.label)), default=0.0)
     if isinstance(outcome, Exception):
         run = next(run for run in search.runs if run.label == climb.label)
         state = checkpoint.newest_state(_run_uri(search, run))  # of its last steps nobody knows what they took
