@@ -50,7 +50,7 @@ def planned(recipe: Recipe, tried: RehearsedNight | None = None) -> BudgetPlan |
         least = ladder.from_first(budget.first_rung, costs, budget.keep)
         needed = ladder.total(least) / (1 - RESERVE)
         raise InputError(
-            f"budget.hours {budget.hours:g}: too little for {counted(len(able), 'training')}, of which the whole grid takes "
+            f"budget.hours {budget.hours:g}: too little for {counted(len(able), 'training')}: the whole grid takes "
             f"{sum(costs):.3g} {device}-hours. A first rung of {budget.first_rung:.0%} of each takes "
             f"{least[0].hours:.3g}, and with one training to its end at most {ladder.total(least):.3g}; a tenth is "
             f"kept back. Raise it to {_rounded_up(needed):g}, or lower budget.first_rung, or take architectures out"
