@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 
 from prefect.artifacts import create_markdown_artifact
 
+from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.predict_dataset import PredictedDataset
 from segpipe.stages.registration import class_table
-from segpipe.stages.results import BoardRow, IngestResult, RetrainResult, Verdict
+from segpipe.stages.results import BoardRow, BudgetReport, IngestResult, RetrainResult, Verdict
 
 MOST_LISTED = 20  # of bad images: the dataset's quarantine file has all of them
 
@@ -65,6 +66,7 @@ def show_night(result: RetrainResult, picture: bytes | None) -> None:
         *_failed(result.failures),
         "",
         *_board(result.board),
+        *_rungs(result.budget),
         *(["", "### By class"] if verdict.changes else []),
         *class_table(verdict, padding=""),
         *([] if picture is None else ["", "### Best model of this night", "", _image(picture)]),
@@ -102,18 +104,31 @@ def _failed(failures: Mapping[str, str]) -> list[str]:
 
 
 def _board(board: Sequence[BoardRow]) -> list[str]:
-    head = [f"| rank | model | {board[0].primary} | 95 % interval | parameters |", "|---:|---|---:|---:|---:|"]
-    cells = (
-        (
-            str(row.rank),
-            row.label,
-            f"{row.value:.4f}",
-            f"{row.low:.4f} to {row.high:.4f}",
-            f"{row.parameters / 1e6:.1f} M",
-        )
-        for row in board
+    return _table(
+        [
+            {
+                "rank": str(row.rank),
+                "model": row.label,
+                row.primary: f"{row.value:.4f}",
+                "95 % interval": f"{row.low:.4f} to {row.high:.4f}",
+                "parameters": f"{row.parameters / 1e6:.1f} M",
+            }
+            for row in board
+        ]
     )
-    return [*head, *(f"| {' | '.join(each)} |" for each in cells)]
+
+
+def _rungs(budget: BudgetReport | None) -> list[str]:
+    if budget is None:
+        return []
+    return ["", "### The budget", "", summed_up(budget), "", *_table(rung_rows(budget))]
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """In Markdown: what is no name stands to the right."""
+    names = list(rows[0])
+    ruler = ["---" if name in ("model", "then") else "---:" for name in names]
+    return [f"| {' | '.join(cells)} |" for cells in (names, ruler, *(list(row.values()) for row in rows))]
 
 
 def _image(picture: bytes) -> str:

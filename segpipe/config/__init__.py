@@ -11,6 +11,7 @@ from segpipe.config.crf import CrfConfig, CrfGrid
 from segpipe.config.entries import (
     AdditionConfig,
     ArchitectureConfig,
+    BudgetConfig,
     DatasetConfig,
     EvaluateConfig,
     PromoteConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "AdditionConfig",
     "ArchitectureConfig",
     "AugmentConfig",
+    "BudgetConfig",
     "CrfConfig",
     "CrfGrid",
     "DatasetConfig",
