@@ -14,6 +14,7 @@ from segpipe.stages.numbers import counted, file_size
 from segpipe.types import CLASS_COUNTS
 
 if TYPE_CHECKING:
+    from segpipe.stages.drift import Drift
     from segpipe.stages.predict import Predicted
     from segpipe.stages.predict_dataset import PredictedDataset
     from segpipe.stages.results import BoardRow, Check, Record, RetrainResult, Verdict
@@ -200,6 +201,7 @@ def predicted(console: Console, result: Predicted) -> None:
         say(console, note, "yellow")
     for kind, place in result.outputs.items():
         say(console, f"  {kind:10} {place}")
+    drift(console, result.drift)
     say(console, f"Results are in {result.to}")
 
 
@@ -212,7 +214,17 @@ def predicted_dataset(console: Console, result: PredictedDataset) -> None:
     quarantine(console, result.quarantined)
     for note in result.notes:
         say(console, note, "yellow")
+    drift(console, result.drift)
     say(console, f"Results are in {result.uri}")
+
+
+def drift(console: Console, found: Drift) -> None:
+    """Whether the images are like those of the training; what moved, and which of them to label."""
+    say(console, found.sentence, "yellow" if found.has_drifted else "")
+    if found.has_drifted:
+        say(console, f"  least like the training, so label first: {', '.join(found.to_label)}")
+    for note in found.notes:
+        say(console, f"  {note}")
 
 
 def history(console: Console, records: Sequence[Record]) -> None:

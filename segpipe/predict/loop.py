@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segpipe import masks, models
+from segpipe import drift, masks, models
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import DecodedSample, decode
@@ -173,7 +173,7 @@ def _answered(model: Model, together: Sequence[tuple[T, _Ready]]) -> Iterator[An
 def predict(model: Model, batch: Batch) -> Sequence[Prediction]:
     """What the model says of a batch: images of one size."""
     if model.unsure and not model.bundle.inference.samples:
-        return label_maps(look(model.network, batch, model.bundle, unsure=True, levels=False))
+        return label_maps(look(model.network, batch, model.bundle, unsure=True))
     return model.ops.predict(model.network, batch, model.bundle)
 
 
@@ -251,6 +251,11 @@ def _numbers_there(device: torch.device) -> float:
 def look_at(asked: Asked) -> ImageLook:
     """What an image that was asked about looks like, for a dataset's fingerprint."""
     return masks.look_at(Image.fromarray(asked.image_HW3))
+
+
+def levels_of(asked: Asked, look: ImageLook, bundle: ModelBundle) -> drift.Levels:
+    """What an image counts as when drift is looked for: how it looks, and what the model says of it."""
+    return {**drift.of_look(look), **drift.of_prediction(asked.prediction, bundle.classes)}
 
 
 def ids_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
