@@ -15,6 +15,7 @@ from flows.hooks import ANNOUNCED
 from flows.retries import RETRIED
 from segpipe.cli.progress import ingest_lines
 from segpipe.config import DatasetConfig
+from segpipe.errors import SegpipeError
 from segpipe.stages import ingest as stage
 from segpipe.stages import nights
 from segpipe.stages.results import IngestResult
@@ -39,7 +40,10 @@ def announce(result: IngestResult) -> None:
 def is_untold(result: IngestResult) -> bool:
     """Whether a version that was found there may have lost its announcement, as the run that published it was killed:
     no experiment's last night was on it, and the server has not heard of it."""
-    return not nights.on_version(result.version) and not _was_heard(result)
+    with suppress(SegpipeError):  # a damaged record of a night must not end an ingest that is done
+        if nights.on_version(result.version):
+            return False
+    return not _was_heard(result)
 
 
 def _was_heard(result: IngestResult) -> bool:

@@ -25,7 +25,7 @@ from flows.retrain import retrain
 from flows.train import train
 from segpipe.config import Recipe
 from segpipe.drift import Shift
-from segpipe.errors import InputError, UnreachableError
+from segpipe.errors import CorruptError, InputError, UnreachableError
 from segpipe.stages import predict_dataset as predict_stage
 from segpipe.stages.drift import Drift
 from segpipe.stages.predict_dataset import PredictedDataset
@@ -75,6 +75,10 @@ def test_a_new_version_is_announced_once_and_one_that_nobody_heard_of_again(
     stages: Stages, recipe: str, announced: list[tuple[str, str, UUID]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The announcement goes nowhere here, as that of a run that was killed: the next run makes up for it."""
+
+    def damaged(version: str) -> list[str]:
+        raise CorruptError("a night")
+
     dataset = Recipe.load(recipe).dataset
     first, second = ingest(dataset), ingest(dataset)
     assert (first.status, second.status) == ("published", "already_published")
@@ -87,15 +91,18 @@ def test_a_new_version_is_announced_once_and_one_that_nobody_heard_of_again(
         patch.setattr("segpipe.stages.nights.on_version", lambda version: ["tiny_set"])
         ingest(dataset)
         assert len(announced) == 2, "a night was on it"
+        patch.setattr("segpipe.stages.nights.on_version", damaged)
+        ingest(dataset)
+        assert len(announced) == 3, "a damaged record says nothing, and ends nothing"
         other = ingest(dataset.model_copy(update={"options": {**dataset.options, "seed": 1}}))
-    assert (len(announced), announced[2][1]) == (3, other.version)
-    assert announced[1][2] != announced[2][2]
+    assert (len(announced), announced[3][1]) == (4, other.version)
+    assert announced[2][2] != announced[3][2]
     with get_client(sync_client=True) as client:
         heard = {
             "occurred": datetime.now(UTC).isoformat(),
             "event": "segpipe.dataset.ingested",
             "resource": {"prefect.resource.id": "segpipe.dataset.tiny_set"},
-            "id": str(announced[2][2]),
+            "id": str(announced[3][2]),
         }
         client.request("POST", "/events", json=[heard])
         for _ in range(100):  # the server writes it down in its own time
@@ -103,7 +110,7 @@ def test_a_new_version_is_announced_once_and_one_that_nobody_heard_of_again(
                 break
             time.sleep(0.1)
     assert ingest(dataset.model_copy(update={"options": {**dataset.options, "seed": 1}})).version == other.version
-    assert len(announced) == 3, "the server has it"
+    assert len(announced) == 4, "the server has it"
 
 
 def test_a_server_that_does_not_answer_has_not_heard(
