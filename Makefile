@@ -77,6 +77,9 @@ panoptic: install ## panoptic maps of made-up scenes: Panoptic FPN beside Panopt
 coco-mini: install ## a few COCO photographs from JSON to registered Mask R-CNN, on coco_mini in SEGPIPE_DATA (2 minutes)
 	$(BIN)/python -m flows flows/recipes/coco_mini.yaml
 
+drift: install ## shifted images, and what comes of them: event, automation, retrain, gate (about a quarter of an hour on 2 cores)
+	infra/local/drift.sh
+
 bench: install ## what orchestration costs beside bare training
 	$(BIN)/python benchmarks/orchestration.py
 
@@ -121,4 +124,4 @@ clean: ## remove caches and the environment; results stay
 clean-results: ## remove the results of this folder: datasets, runs, ledger, databases
 	rm -rf .segpipe
 
-.PHONY: help install demo test soak learn browser check format ui camvid nuclei panoptic coco-mini bench bench-metrics bench-crf bench-detection bench-step bench-predict bench-loss bench-data lock clean clean-results
+.PHONY: help install demo test soak learn browser check format ui camvid nuclei panoptic coco-mini drift bench bench-metrics bench-crf bench-detection bench-step bench-predict bench-loss bench-data lock clean clean-results

@@ -7,10 +7,11 @@ to know at the first who is champion, why, and what failed.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prefect.artifacts import create_markdown_artifact
 
+from segpipe.stages.drift import Drift
 from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.predict_dataset import PredictedDataset
 from segpipe.stages.registration import class_table
@@ -46,8 +47,21 @@ def show_predictions(result: PredictedDataset) -> None:
         *([f"{result.images_per_second:.1f} images/s."] if result.images_per_second else []),
         f"{len(result.quarantined)} images in quarantine.",
         *(f"- {entry.file}: {entry.reason}" for entry in result.quarantined[:MOST_LISTED]),
+        "",
+        *_drift(result.drift),
     ]
     create_markdown_artifact("\n".join(lines), key=_key("predictions", result.name), description="Predictions")
+
+
+def _drift(found: Drift) -> Iterator[str]:
+    """Whether the images are like those of the training: the statistics that moved, and which images to label."""
+    yield from ("## Drift: not like those of the training" if found.has_drifted else found.sentence, "")
+    if found.has_drifted:
+        yield from (f"- {shift.sentence}" for shift in found.shifts if shift.has_moved)
+        yield ""
+        yield "A retrain finds nothing new until some of these images are labelled. Those least like the training:"
+        yield from ("", *(f"- `{name}`" for name in found.to_label))
+    yield from (f"- {note}" for note in found.notes)
 
 
 def show_verdict(experiment: str, verdict: Verdict) -> None:

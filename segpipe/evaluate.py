@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from segpipe import masks
+from segpipe import drift, masks
 from segpipe.checkpoint import load_bundle, load_model
 from segpipe.data.annotated import annotated
 from segpipe.data.batch import Batch, collate
@@ -55,9 +55,11 @@ class Counted:
 
     `latencies` are the seconds that an image of each batch took to be predicted, on the machine `timed_on`. `small` are
     the label maps of all its images, where the task makes such, as PNG by sample id, for the pages that a person reads.
+    `answers` are the levels of what was said of each image.
     """
 
     meter: Any
+    answers: list[drift.Levels]
     predictions: dict[str, Prediction]
     small: dict[str, bytes]
     parameters: int
@@ -76,10 +78,12 @@ def count(
     keep: Collection[str] = (),
     latencies: list[float] | None = None,
     small: dict[str, bytes] | None = None,
+    answers: list[drift.Levels] | None = None,
 ) -> tuple[Any, dict[str, Prediction]]:
     """The task's meter after every batch, and the predictions of the samples in `keep`.
 
-    `latencies` gets the seconds that an image of each batch took to be predicted, `small` what `Counted` has.
+    `latencies` gets the seconds that an image of each batch took to be predicted, `small` and `answers` what `Counted`
+    has.
     """
     meter = ops.meter()
     kept: dict[str, Prediction] = {}
@@ -91,6 +95,8 @@ def count(
         ops.measure(meter, predictions, batch)
         if small is not None:
             small |= _small(batch.sample_ids, predictions)
+        if answers is not None:
+            answers += [drift.of_prediction(found, bundle.classes) for found in predictions]
         kept |= {name: found for name, found in zip(batch.sample_ids, predictions, strict=True) if name in keep}
     return meter, kept
 
@@ -107,11 +113,13 @@ def evaluate_share(share: Share) -> Counted:
     """Counts one share on this machine's accelerator, or in one thread of its CPU."""
     started = time.perf_counter()
     model, bundle, ops, batches = open_share(share)
-    latencies, small = list[float](), dict[str, bytes]()
+    latencies, small, answers = list[float](), dict[str, bytes](), list[drift.Levels]()
+    keep = frozenset(share.keep)
     with one_thread():
-        meter, kept = count(model, ops, bundle, batches, keep=frozenset(share.keep), latencies=latencies, small=small)
+        meter, kept = count(model, ops, bundle, batches, keep=keep, latencies=latencies, small=small, answers=answers)
     return Counted(
         meter=meter,
+        answers=answers,
         predictions=kept,
         small=small,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -246,5 +254,6 @@ def assemble(
         seconds=sum(part.seconds for part in counted),
         latency=statistics.median(latencies) if latencies else None,
         timed_on=", ".join(dict.fromkeys(part.timed_on for part in counted)),
+        answers=drift.counted(levels for part in counted for levels in part.answers),
         **ops.report_fields(meter, sample_ids, groups),
     )

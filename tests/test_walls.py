@@ -30,6 +30,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "predictions": ({"types"}, {"numpy"}),
     "refine": ({"types", "errors", "masks", "predictions", "heatmaps", "models"}, {"torch", "numpy", "scipy"}),
     "answers": ({"types", "predictions"}, set()),
+    "drift": ({"types", "predictions"}, {"numpy"}),
     "sources": ({"types", "errors", "storage", "masks", "shards"}, {"numpy", "PIL", "yaml"}),
     "exports": ({"types", "errors", "storage", "masks"}, {"numpy", "PIL"}),
     "shards": ({"types", "errors", "storage", "reports"}, {"pyarrow"}),
@@ -69,6 +70,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
             "errors",
             "version",
             "predictions",
+            "drift",  # what answers to other images are held against is counted with the scores
             "masks",  # to pack the maps that pages show
             "config",
             "shards",
@@ -100,7 +102,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "palettes": ({"types", "errors", "sources"}, set()),
     # Asks a model about images that nobody scores, and makes files and rows of what it says.
     "predict": (
-        {"types", "errors", "predictions", "data", "models", "tasks", "checkpoint", "masks", "report"},
+        {"types", "errors", "predictions", "drift", "data", "models", "tasks", "checkpoint", "masks", "report"},
         {"torch", "numpy", "PIL"},
     ),
     # Which images a person should label, of what models say of them.

@@ -32,6 +32,8 @@ ScoreOption = Annotated[
 WindowOption = Annotated[
     str | None, typer.Option("--window", metavar="HxW", help="See larger images window by window, as 1024x1024.")
 ]
+_DRIFT = "Tell drift where a statistic is further than this from the training's, 0 to 1."
+DriftOption = Annotated[float, typer.Option("--drift-threshold", metavar="DISTANCE", help=_DRIFT)]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images in one forward pass.")]
 SplitOption = Annotated[str | None, typer.Option("--split", help="One split of a dataset.")]
 IntoOption = Annotated[str | None, typer.Option("--into", metavar="NAME", help=_INTO)]
@@ -49,6 +51,7 @@ def predict(
     batch_size: BatchOption = 4,
     split: SplitOption = None,
     version: VersionOption = None,
+    drift_threshold: DriftOption = 0.2,
     into: IntoOption = None,
     runtime: RuntimeOption = Runtime.RAY,
     as_json: JsonOption = False,
@@ -61,6 +64,10 @@ def predict(
     uncertainty in Parquet), row group by row group on Ray. Exit status 1: some
     images could not be used; they are listed, the others are done.
 
+    It also tells whether the images, and the answers, are like those that the
+    model was trained and scored on: what moved (brightness, sizes, uncertainty,
+    shares of classes), from what to what, and which images to label first.
+
     \b
     Examples:
       segpipe predict models:/roofs@champion photos/
@@ -72,6 +79,7 @@ def predict(
         shown.note(f"asking {model} about {source}")
         seen = None if window is None else size_of(window, flag="--window")
         asked: dict[str, Any] = {"version": version, "split": split, "window": seen, "batch_size": batch_size}
+        asked["drift_threshold"] = drift_threshold
         if into is None:
             from segpipe.stages import predict as stage
 

@@ -15,6 +15,7 @@ from segpipe.stages.numbers import counted, file_size
 from segpipe.types import CLASS_COUNTS
 
 if TYPE_CHECKING:
+    from segpipe.stages.drift import Drift
     from segpipe.stages.predict import Predicted
     from segpipe.stages.predict_dataset import PredictedDataset
     from segpipe.stages.results import BoardRow, BudgetReport, Check, Record, RetrainResult, Verdict
@@ -233,6 +234,7 @@ def predicted(console: Console, result: Predicted) -> None:
         say(console, note, "yellow")
     for kind, place in result.outputs.items():
         say(console, f"  {kind:10} {place}")
+    drift(console, result.drift)
     say(console, f"Results are in {result.to}")
 
 
@@ -245,6 +247,7 @@ def predicted_dataset(console: Console, result: PredictedDataset) -> None:
     quarantine(console, result.quarantined)
     for note in result.notes:
         say(console, note, "yellow")
+    drift(console, result.drift)
     say(console, f"Results are in {result.uri}")
 
 
@@ -266,6 +269,15 @@ def selected(console: Console, result: Selected) -> None:
     say(console, f"Results are in {result.to}. Now:")
     for step in result.next_steps:
         say(console, f"  {step}")
+
+
+def drift(console: Console, found: Drift) -> None:
+    """Whether the images are like those of the training; what moved, and which of them to label."""
+    say(console, found.sentence, "yellow" if found.has_drifted else "")
+    if found.has_drifted:
+        say(console, f"  least like the training, so label first: {', '.join(found.to_label)}")
+    for note in found.notes:
+        say(console, f"  {note}")
 
 
 def history(console: Console, records: Sequence[Record]) -> None:

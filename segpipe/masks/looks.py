@@ -31,6 +31,8 @@ def look_at(image: Image.Image) -> ImageLook:
     levels = np.arange(256, dtype=np.int64)
     sums, squares = counts @ levels, counts @ levels**2
     return ImageLook(
+        height=rgb.height,
+        width=rgb.width,
         perceptual_hash=_perceptual_hash(rgb),
         rgb_sum=(int(sums[0]), int(sums[1]), int(sums[2])),
         rgb_square_sum=(int(squares[0]), int(squares[1]), int(squares[2])),

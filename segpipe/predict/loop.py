@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segpipe import masks, models
+from segpipe import drift, masks, models
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import DecodedSample, decode
@@ -250,6 +250,11 @@ def _numbers_there(device: torch.device) -> float:
 def look_at(asked: Asked) -> ImageLook:
     """What an image that was asked about looks like, for a dataset's fingerprint."""
     return masks.look_at(Image.fromarray(asked.image_HW3))
+
+
+def levels_of(asked: Asked, look: ImageLook, bundle: ModelBundle) -> drift.Levels:
+    """What an image counts as when drift is looked for: how it looks, and what the model says of it."""
+    return {**drift.of_look(look), **drift.of_prediction(asked.prediction, bundle.classes)}
 
 
 def ids_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segpipe import reports, storage
+from segpipe import drift, reports, storage
 from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.stages.numbers import counted
 from segpipe.stages.parts import Written
@@ -66,13 +66,16 @@ def load(dataset_uri: str, version: str) -> Fingerprint:
 
 
 def is_whole(dataset_uri: str, version: str) -> bool:
-    """Whether `load` would give one; a damaged one is removed, so that it can be written again."""
+    """Whether `load` would give one with all that is counted today; any other is removed, so that it can be written
+    again."""
     try:
-        load(dataset_uri, version)
-    except CorruptError:
-        storage.delete(uri_of(dataset_uri, version))
-        return False
+        found = load(dataset_uri, version)
     except InputError:
+        return False
+    except CorruptError:
+        found = None
+    if found is None or any(split.looks is None for split in found.splits.values()):
+        storage.delete(uri_of(dataset_uri, version))
         return False
     return True
 
@@ -148,6 +151,7 @@ def _split(parts: Sequence[Written], num_classes: int) -> SplitFingerprint:
         objects_of_class=tuple(objects[k] for k in range(num_classes)),
         objects_by_size=_added([part.result.objects_by_size for part in parts]),
         crowds=sum(part.result.crowds for part in parts),
+        looks=drift.counted(map(drift.of_look, looks)),
     )
 
 

@@ -140,6 +140,12 @@ def history(experiment: str | None = None) -> list[Record]:
     return promotion.history(layout.ledger_uri(chosen(experiment)))
 
 
+def on_version(dataset_version: str) -> list[str]:
+    """The experiments whose last night, whatever came of it, was on this dataset version."""
+    newest = ((name, next(_newest_first(name), None)) for name in experiments())
+    return [name for name, found in newest if found and found[1].dataset_version == dataset_version]
+
+
 def experiments() -> list[str]:
     """Every experiment of this home of which a night is on record or that has a ledger."""
     home = layout.home()

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from segpipe import palettes, reports, storage
+from segpipe import drift, palettes, reports, storage
 from segpipe import predict as asking
 from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.exports.naming import Stems
 from segpipe.predict import Asked, Picture, Refused
+from segpipe.stages import drift as drifting
 from segpipe.stages import layout, names, quarantine
+from segpipe.stages.drift import THRESHOLD, Drift
 from segpipe.stages.images import Chosen, Images, Reader, Request, chosen_model, images_of
 from segpipe.types import ClassInfo, QuarantineEntry, Task
 from segpipe.version import code_version
@@ -51,7 +53,7 @@ class Made:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRecord:
     """What is known of one image: `found` are pixels by class (objects of a model that tells these), `cutout_box`
-    x0, y0, x1, y1 of the cut-out in pixels."""
+    x0, y0, x1, y1 of the cut-out in pixels, `levels` what it counts as when drift is looked for."""
 
     file: str
     image_sha256: str
@@ -60,6 +62,7 @@ class ImageRecord:
     found: Mapping[str, int]
     files: Mapping[str, Made]
     cutout_box: tuple[int, int, int, int] | None
+    levels: drift.Levels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +70,7 @@ class Predicted:
     """What a call came to: of `images`, `made` were asked about now, `kept` were there, the rest is `quarantined`.
 
     `outputs` are the kinds of files, each with its place. `images_per_second` counts those made, from the first one's
-    reading on, the model's loading with it; None where none was.
+    reading on, the model's loading with it; None where none was. `drift` is of all images, also those that were there.
     """
 
     to: str
@@ -84,6 +87,7 @@ class Predicted:
     notes: tuple[str, ...]
     seconds: float
     images_per_second: float | None
+    drift: Drift
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,22 +115,25 @@ def predict(
     window: tuple[int, int] | None = None,
     least_score: float = 0.5,
     batch_size: int = 4,
+    drift_threshold: float = THRESHOLD,
     on_progress: Progress | None = None,
 ) -> Predicted:
     """Asks a model about every image of `source`, in this process, and writes what it says below `to`.
 
     `outputs` are some of OUTPUTS; `cutout` names the class that "cutouts" show, and asks for these. `window` (height,
-    width) makes a model of pixels see larger images window by window. Raises InputError for what cannot be asked; an
-    image that cannot be used is quarantined, and its neighbours go on.
+    width) makes a model of pixels see larger images window by window. `drift_threshold` is how far a statistic may be
+    from that of the training (`drift.py`). Raises InputError for what cannot be asked; an image that cannot be used is
+    quarantined, and its neighbours go on.
     """
     started = time.perf_counter()
+    drifting.check_threshold(drift_threshold)
     chosen = chosen_model(model)
     wanted = _wanted(chosen, outputs, cutout, palette, least_score)
     images = images_of(source, version=version, split=split)
     asking.check_model(chosen.bundle, window=window, from_dataset=images.version is not None)
     folder = location(chosen, images, wanted, window=window, to=to or layout.predictions_uri())
     stems = _stems(images)
-    work = _Work(folder, wanted, Reader(images.root, version=images.version, split=images.split), stems)
+    work = _Work(folder, chosen, wanted, Reader(images.root, version=images.version, split=images.split), stems)
     load = partial(asking.load, chosen.uri, window=window)
     entries = work.run(images.requests(), load, batch_size=batch_size, on_progress=on_progress)
     if "coco" in wanted.outputs:
@@ -148,6 +155,7 @@ def predict(
         notes=images.notes,
         seconds=seconds,
         images_per_second=work.made / seconds if work.made else None,
+        drift=drifting.told(chosen, work.levels.items, version=images.version, threshold=drift_threshold),
     )
 
 
@@ -168,9 +176,11 @@ def location(chosen: Chosen, images: Images, wanted: Wanted, *, window: tuple[in
 class _Work:
     """Images in, files out: the loop asks, threads write behind it."""
 
-    def __init__(self, folder: str, wanted: Wanted, reader: Reader, stems: Mapping[str, str]) -> None:
-        self._folder, self._wanted, self._reader, self._stems = folder, wanted, reader, stems
+    def __init__(self, folder: str, chosen: Chosen, wanted: Wanted, reader: Reader, stems: Mapping[str, str]) -> None:
+        self._folder, self._bundle, self._wanted = folder, chosen.bundle, wanted
+        self._reader, self._stems = reader, stems
         self.made = self.kept = 0
+        self.levels: dict[str, drift.Levels] = {}
 
     def run(
         self,
@@ -208,7 +218,10 @@ class _Work:
     def _read(self, request: Request) -> Picture | None:
         """The image, or None where its results are there and whole."""
         picture = self._reader.picture(request)
-        return None if _is_whole(self._folder, self._stems[request.name], picture.image) else picture
+        known = _whole(self._folder, self._stems[request.name], picture.image)
+        if known is not None:
+            self.levels[request.name] = known.levels
+        return picture if known is None else None
 
     def _write(self, request: Request, asked: Asked) -> None:
         stem, wanted = self._stems[request.name], self._wanted
@@ -246,7 +259,9 @@ class _Work:
             found=asking.counts(prediction, wanted.classes, least_score=least),
             files=files,
             cutout_box=box,
+            levels=asking.levels_of(asked, asking.look_at(asked), self._bundle),
         )
+        self.levels[request.name] = record.levels
         _put(_record_uri(self._folder, stem), storage.canonical_json(reports.to_plain(record)))
 
 
@@ -284,13 +299,14 @@ def _stems(images: Images) -> dict[str, str]:
     return {request.name: stems.of(request.name) for request in images.requests()}
 
 
-def _is_whole(folder: str, stem: str, image: bytes) -> bool:
-    """Whether the results of this very image are there, to the last byte."""
+def _whole(folder: str, stem: str, image: bytes) -> ImageRecord | None:
+    """The record of this very image, where its results are there, to the last byte."""
     record = _record(folder, stem)
     if record is None or record.image_sha256 != storage.sha256_bytes(image):
-        return False
+        return None
     places = [(storage.join(folder, made.path), made.sha256) for made in record.files.values()]
-    return all(storage.exists(uri) and storage.sha256_file(uri) == sha256 for uri, sha256 in places)
+    is_whole = all(storage.exists(uri) and storage.sha256_file(uri) == sha256 for uri, sha256 in places)
+    return record if is_whole else None
 
 
 def _record(folder: str, stem: str) -> ImageRecord | None:

@@ -24,16 +24,18 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Literal
 
+from segpipe import drift, reports, storage
 from segpipe import predict as asking
-from segpipe import reports, storage
 from segpipe.errors import CorruptError, InputError
 from segpipe.evaluate import one_thread
 from segpipe.predict import Refused
 from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, manifest_version, open_dataset, publish, write_shard
 from segpipe.stages import at_work, fingerprint, layout, names, quarantine
+from segpipe.stages import drift as drifting
+from segpipe.stages.drift import THRESHOLD, Drift
 from segpipe.stages.images import NO_SPLIT, Chosen, Images, Reader, Request, chosen_model, splits_of
 from segpipe.stages.parts import Written
-from segpipe.types import ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard
+from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard
 from segpipe.version import code_version
 
 Progress = Callable[[int, int], None]
@@ -59,7 +61,8 @@ class PredictedPart:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartOutcome:
     """What became of a part, as its record tells: the fields of a `ShardResult`, whose class ids are texts in JSON,
-    with the looks of its images, and what was refused."""
+    with the looks of its images, what they count as when drift is looked for (`drift.in_columns`), and what was
+    refused."""
 
     split: str
     shard: Shard | None
@@ -74,6 +77,7 @@ class PartOutcome:
     sample_ids: tuple[str, ...]
     image_hashes: tuple[str, ...]
     looks: tuple[ImageLook, ...]
+    levels: Mapping[str, tuple[int, ...]]
     refused: tuple[QuarantineEntry, ...]
 
 
@@ -96,6 +100,7 @@ class PredictedDataset:
     notes: tuple[str, ...]
     seconds: float
     images_per_second: float | None
+    drift: Drift
 
 
 def predict_dataset(
@@ -108,15 +113,18 @@ def predict_dataset(
     split: str | None = None,
     window: tuple[int, int] | None = None,
     batch_size: int = 4,
+    drift_threshold: float = THRESHOLD,
     runtime: Literal["ray", "local"] = "ray",
     on_progress: Progress | None = None,
 ) -> PredictedDataset:
     """Predicts on every image of `source` (a dataset, one split of it, a folder) and publishes a version of the dataset
     `name` (in the home, or at `to`) whose labels are the model's.
 
-    Raises InputError for what cannot be asked, for a model that has no masks to store, and where no image is left.
+    Of `drift_threshold` tells `drift.py`. Raises InputError for what cannot be asked, for a model that has no masks to
+    store, and where no image is left.
     """
     started = time.perf_counter()
+    drifting.check_threshold(drift_threshold)
     chosen = chosen_model(model)
     sources = splits_of(source, version=version, split=split)
     _check(chosen, sources[0], window)
@@ -130,15 +138,14 @@ def predict_dataset(
             held.enter_context(at_work.reading(sources[0].root, sources[0].version))
         missing = [part for part in parts if _known(part) is None]
         _run(missing, parts, runtime, on_progress)
-        written = [_written(outcome) for part in parts if (outcome := _known(part)) is not None]
-        entries = tuple(entry for outcome in written for entry in outcome.refused)
+        outcomes = [outcome for part in parts if (outcome := _known(part)) is not None]
+        entries = tuple(entry for outcome in outcomes for entry in outcome.refused)
+        written = [_written(outcome) for outcome in outcomes]
         manifest = _manifest(name, chosen, sources, written, quarantine.keep(entries, uri))
-        kept = [each for each in written if each.split in manifest.splits]
-        seen = fingerprint.make(manifest_version(manifest), kept, len(chosen.bundle.classes))
-        fingerprint.keep(seen, uri)
+        fingerprint.keep(_fingerprint(manifest, written), uri)
         published, status = publish(uri, manifest)
-    seconds = time.perf_counter() - started
-    asked = sum(len(part.requests) for part in missing)
+    found = drifting.told(chosen, partial(_levels, outcomes), version=sources[0].version, threshold=drift_threshold)
+    seconds, asked = time.perf_counter() - started, sum(len(part.requests) for part in missing)
     return PredictedDataset(
         name=name,
         uri=uri,
@@ -154,7 +161,21 @@ def predict_dataset(
         notes=tuple(note for images in sources for note in images.notes),
         seconds=seconds,
         images_per_second=asked / seconds if asked else None,
+        drift=found,
     )
+
+
+def _fingerprint(manifest: Manifest, written: Sequence[Written]) -> Fingerprint:
+    """Of the splits that are left: one whose images were all refused is none."""
+    own = [each for each in written if each.split in manifest.splits]
+    return fingerprint.make(manifest_version(manifest), own, len(manifest.classes))
+
+
+def _levels(outcomes: Sequence[PartOutcome]) -> Iterator[tuple[str, drift.Levels]]:
+    """What each image of the parts counts as, named as in the version: its split and its id."""
+    for outcome in outcomes:
+        for sample_id, levels in zip(outcome.sample_ids, drift.in_rows(outcome.levels), strict=True):
+            yield f"{outcome.split}/{sample_id}", levels
 
 
 def predict_part(part: PredictedPart) -> PartOutcome:
@@ -162,7 +183,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
     same part has the same bytes wherever it is made."""
     reader = Reader(part.root, version=part.version, split=part.split)
     refused: list[QuarantineEntry] = []
-    looks: list[ImageLook] = []
+    looks, levels = list[ImageLook](), list[drift.Levels]()
     load = partial(_loaded, part.model, part.window)
 
     def samples() -> Iterator[Sample]:
@@ -174,6 +195,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
                 elif outcome is not None:
                     bundle = load().bundle
                     looks.append(asking.look_at(outcome))
+                    levels.append(asking.levels_of(outcome, looks[-1], bundle))
                     yield asking.sample_with(
                         reader.sample(outcome.picture, request),
                         outcome.prediction,
@@ -185,7 +207,11 @@ def predict_part(part: PredictedPart) -> PartOutcome:
     plain = {each.name: getattr(result, each.name) for each in fields(result)}
     by_class = {each: {str(k): n for k, n in sorted(plain[each].items())} for each in _BY_CLASS}
     outcome = PartOutcome(
-        split=part.split or NO_SPLIT, looks=tuple(looks), refused=tuple(refused), **{**plain, **by_class}
+        split=part.split or NO_SPLIT,
+        looks=tuple(looks),
+        levels=drift.in_columns(levels),
+        refused=tuple(refused),
+        **{**plain, **by_class},
     )
     storage.failpoint("predict.part")
     uri = _record_uri(part)

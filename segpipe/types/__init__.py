@@ -9,6 +9,7 @@ A class id is 0..K-1 everywhere after `sources/`; 255 means ignore (65535 where 
 from segpipe.types.data import (
     IGNORE_8BIT,
     IGNORE_16BIT,
+    LATER,
     Annotation,
     ClassInfo,
     Fingerprint,
@@ -29,7 +30,6 @@ from segpipe.types.models import (
     CLASS_COUNTS,
     IMAGENET_MEAN,
     IMAGENET_STD,
-    LATER,
     AnswerForm,
     ClassScores,
     CrfSettings,

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+# Of a field that came when there were files without it: where it has its default it is not written (`reports.py`), so
+# that a file says what it said, and has the hash that it had.
+LATER: Mapping[str, Any] = {"later": True}
 IGNORE_8BIT = 255
 IGNORE_16BIT = 65535
 
@@ -46,10 +49,13 @@ class ClassInfo:
 class ImageLook:
     """What the pixels of an image look like, in integers that add up over a dataset.
 
-    `perceptual_hash` has 64 bits, of which few differ between an image and a copy that was scaled or encoded again.
-    `rgb_sum` and `rgb_square_sum` are the sums of each channel (0..255) and of its square over the pixels.
+    `height` and `width` in pixels. `perceptual_hash` has 64 bits, of which few differ between an image and a copy that
+    was scaled or encoded again. `rgb_sum` and `rgb_square_sum` are the sums of each channel (0..255) and of its square
+    over the pixels.
     """
 
+    height: int
+    width: int
     perceptual_hash: int
     rgb_sum: tuple[int, int, int]
     rgb_square_sum: tuple[int, int, int]
@@ -199,6 +205,8 @@ class SplitFingerprint:
     `sizes` counts images by "WIDTHxHEIGHT". `images_of_class[k]` counts the images that hold class k,
     `objects_of_class[k]` its segments without crowds, `objects_by_size` all of these below 32**2, below 96**2 and from
     96**2 pixels on: small, medium and large as COCO has it. The colour sums are those of `ImageLook`, over `pixels`.
+    `looks` are how many images have which level of each statistic of `drift.of_look`; None where an earlier segpipe
+    wrote it.
     """
 
     images: int
@@ -210,6 +218,7 @@ class SplitFingerprint:
     objects_of_class: tuple[int, ...]
     objects_by_size: tuple[int, int, int]
     crowds: int
+    looks: Mapping[str, Mapping[str, int]] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from segpipe.types.data import ClassInfo, LabelCoding, Task
+from segpipe.types.data import LATER, ClassInfo, LabelCoding, Task
 
 # Of red, green and blue, from 0 to 1, the statistics that torchvision's ImageNet weights were trained with: what images
 # are normalised by.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Of a field that came when there were files without it: where it has its default it is not written (`reports.py`), so
-# that a file says what it said, and has the hash that it had.
-LATER: Mapping[str, Any] = {"later": True}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +131,8 @@ class EvalReport:
     detects. `detections[i]` are
     then the detections of that image: (class id, score, matched, ignored), where bit t of the last two tells whether it
     matched at the t-th IoU threshold of COCO, and whether it is left uncounted there. `details` decide nothing: they
-    are for the model card.
+    are for the model card. `answers` are how many images have which level of each statistic of `drift.of_prediction`,
+    for what is said of other images to be held against; None in the reports of an earlier segpipe.
     """
 
     experiment: str
@@ -171,6 +169,7 @@ class EvalReport:
     latency: float | None = field(default=None, metadata=LATER)
     timed_on: str = field(default="", metadata=LATER)
     details: PixelDetails | None = field(default=None, metadata=LATER)
+    answers: Mapping[str, Mapping[str, int]] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

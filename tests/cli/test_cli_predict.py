@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from segpipe.cli import predicting
 from segpipe.config import ResourceConfig
 from segpipe.shards import open_dataset
+from segpipe.stages import drift as drift_stage
 from segpipe.stages import layout
 from segpipe.stages import predict as stage
+from segpipe.stages.drift import THRESHOLD
 from segpipe.stages.identity import resolve
 from segpipe.stages.train import train
 from segpipe.types import TrainResult
@@ -109,3 +114,22 @@ def test_the_champion_by_its_name(
     assert (found["model"], found["label"], found["made"]) == (trained.model_uri, "shapes", 3)
     assert found["to"].startswith(f"{layout.predictions_uri()}/shapes-")
     assert json.loads((Path(found["to"]) / "records" / "0.json").read_text())["file"] == "0.png"
+
+
+def test_drift_is_told_where_there_is_something_to_compare_with(
+    trained: TrainResult, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert inspect.signature(predicting.predict).parameters["drift_threshold"].default == THRESHOLD
+    arguments = ("predict", trained.model_uri, photos, "--to", str(tmp_path / "out"))
+    found = document(segpipe(*arguments, "--json"))["drift"]
+    assert (found["has_drifted"], found["threshold"], found["images"], len(found["notes"])) == (False, THRESHOLD, 3, 2)
+    assert "no drift of images can be told: " in segpipe(*arguments).stdout.replace("\n", " ")
+    refused = segpipe(*arguments, "--drift-threshold", "2")
+    assert (refused.exit_code, "at most 1" in refused.stderr) == (2, True)
+    brightness = {str(level): 10 for level in range(200, 240)}
+    monkeypatch.setattr(drift_stage, "_looks", lambda chosen: {"brightness": brightness})
+    for number in range(3, 12):
+        shutil.copy(Path(photos) / "0.png", Path(photos) / f"{number}.png")
+    shown = segpipe(*arguments).stdout.replace("\n", " ")
+    assert "drift: brightness went from 85.9 % (79.6 to 92.2) to " in shown
+    assert "least like the training, so label first: " in shown

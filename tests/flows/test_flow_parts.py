@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +15,7 @@ from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 
+from flows import ingest as ingest_flow
 from flows.endings import EndedRedError
 from flows.evaluate import evaluate, evaluate_model
 from flows.ingest import ingest
@@ -20,8 +24,10 @@ from flows.promote import judge_last_night, promote
 from flows.retrain import retrain
 from flows.train import train
 from segpipe.config import Recipe
-from segpipe.errors import InputError, UnreachableError
+from segpipe.drift import Shift
+from segpipe.errors import CorruptError, InputError, UnreachableError
 from segpipe.stages import predict_dataset as predict_stage
+from segpipe.stages.drift import Drift
 from segpipe.stages.predict_dataset import PredictedDataset
 from segpipe.stages.results import Verdict
 from segpipe.types import QuarantineEntry
@@ -29,6 +35,28 @@ from tests.flows.conftest import Stages
 
 pytestmark = pytest.mark.xdist_group("prefect")
 Artifacts = Callable[[str], dict[str, Any]]
+MOVED = Shift(
+    statistic="brightness",
+    distance=0.9,
+    chance=0.0001,
+    has_moved=True,
+    before=(100, 102, 104),
+    now=(20, 25, 30),
+    images_before=50,
+    images=5,
+    sentence="brightness went from 40 % to 10 %, distance 0.90",
+)
+DRIFTED = Drift(
+    has_drifted=True,
+    sentence=f"drift: {MOVED.sentence}",
+    threshold=0.2,
+    images=5,
+    experiment="roofs",
+    dataset="roofs",
+    shifts=(MOVED, replace(MOVED, statistic="width", has_moved=False)),
+    to_label=("images/7",),
+    notes=(),
+)
 
 
 @pytest.fixture
@@ -43,9 +71,14 @@ def announced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, UUID]]:
     return told
 
 
-def test_who_ingests_gets_an_announcement_and_a_repetition_has_the_same_id(
-    stages: Stages, recipe: str, announced: list[tuple[str, str, UUID]]
+def test_a_new_version_is_announced_once_and_one_that_nobody_heard_of_again(
+    stages: Stages, recipe: str, announced: list[tuple[str, str, UUID]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The announcement goes nowhere here, as that of a run that was killed: the next run makes up for it."""
+
+    def damaged(version: str) -> list[str]:
+        raise CorruptError("a night")
+
     dataset = Recipe.load(recipe).dataset
     first, second = ingest(dataset), ingest(dataset)
     assert (first.status, second.status) == ("published", "already_published")
@@ -53,10 +86,45 @@ def test_who_ingests_gets_an_announcement_and_a_repetition_has_the_same_id(
         ("segpipe.dataset.ingested segpipe.dataset.tiny_set", first.version),
         ("segpipe.dataset.ingested segpipe.dataset.tiny_set", first.version),
     ]
-    other = ingest(dataset.model_copy(update={"options": {**dataset.options, "seed": 1}}))
-    assert other.version != first.version
-    ids = [each[2] for each in announced]
-    assert ids[0] == ids[1] != ids[2]
+    assert announced[0][2] == announced[1][2]
+    with monkeypatch.context() as patch:
+        patch.setattr("segpipe.stages.nights.on_version", lambda version: ["tiny_set"])
+        ingest(dataset)
+        assert len(announced) == 2, "a night was on it"
+        patch.setattr("segpipe.stages.nights.on_version", damaged)
+        ingest(dataset)
+        assert len(announced) == 3, "a damaged record says nothing, and ends nothing"
+        other = ingest(dataset.model_copy(update={"options": {**dataset.options, "seed": 1}}))
+    assert (len(announced), announced[3][1]) == (4, other.version)
+    assert announced[2][2] != announced[3][2]
+    with get_client(sync_client=True) as client:
+        heard = {
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": "segpipe.dataset.ingested",
+            "resource": {"prefect.resource.id": "segpipe.dataset.tiny_set"},
+            "id": str(announced[3][2]),
+        }
+        client.request("POST", "/events", json=[heard])
+        for _ in range(100):  # the server writes it down in its own time
+            if ingest_flow._was_heard(other):
+                break
+            time.sleep(0.1)
+    assert ingest(dataset.model_copy(update={"options": {**dataset.options, "seed": 1}})).version == other.version
+    assert len(announced) == 4, "the server has it"
+
+
+def test_a_server_that_does_not_answer_has_not_heard(
+    stages: Stages, recipe: str, announced: list[tuple[str, str, UUID]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("no server")
+
+    dataset = Recipe.load(recipe).dataset
+    ingest(dataset)
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.ingest.get_client", refuse)
+        ingest(dataset)
+    assert len(announced) == 2
 
 
 def test_an_artifact_that_fails_costs_no_announcement(
@@ -147,6 +215,8 @@ def test_predictions_are_shown_and_tried_again_where_that_can_help(
     stages: Stages, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr("flows.predict.emit_event", lambda event, **said: told.append({"event": event, **said}))
     bad = QuarantineEntry(file="a.jpg", item="a", reason="truncated", detail="")
     made = PredictedDataset(
         name="roofs_said",
@@ -163,6 +233,7 @@ def test_predictions_are_shown_and_tried_again_where_that_can_help(
         notes=(),
         seconds=2.0,
         images_per_second=1.5,
+        drift=DRIFTED,
     )
 
     def answer(*arguments: str, on_progress: Callable[[int, int], None], **options: Any) -> PredictedDataset:
@@ -177,11 +248,27 @@ def test_predictions_are_shown_and_tried_again_where_that_can_help(
     state = predict("models:/roofs@champion", "photos", "roofs_said", window="512x1024", return_state=True)
     assert state.result() == made
     usual = {"name": "roofs_said", "split": None, "version": None, "window": (512, 1024), "batch_size": 4}
+    usual["drift_threshold"] = 0.2
     assert asked == [(("models:/roofs@champion", "photos"), usual)] * 2
     shown = artifacts("markdown")["predictions-roofs-said"]
     assert "| images | 5 |" in shown
     assert "1 of 3 parts were there." in shown
     assert "- a.jpg: truncated" in shown
+    assert "## Drift" in shown
+    assert f"- {MOVED.sentence}" in shown
+    assert "width" not in shown, "which has not moved"
+    assert "- `images/7`" in shown
+    (event,) = told
+    assert (event["event"], event["resource"]) == (
+        "segpipe.drift.detected",
+        {"prefect.resource.id": "segpipe.model.roofs", "segpipe.dataset": "roofs", "segpipe.weights": "cd" * 32},
+    )
+    assert event["payload"]["moved"] == {"brightness": 0.9}
+    assert (event["payload"]["to_label"], event["payload"]["uri"]) == (["images/7"], "there")
+    made = replace(made, drift=replace(DRIFTED, has_drifted=False, shifts=(), to_label=(), sentence="no drift: all"))
+    predict("models:/roofs@champion", "photos", "roofs_said", window="512x1024")
+    assert len(told) == 1
+    assert "no drift: all" in artifacts("markdown")["predictions-roofs-said"]
     assert state.state_details.flow_run_id is not None
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(state.state_details.flow_run_id).name == "predict roofs_said"

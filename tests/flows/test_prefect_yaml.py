@@ -66,11 +66,15 @@ def test_retrain_runs_every_night_and_on_new_data_and_never_twice_at_once() -> N
     (schedule,) = nightly["schedules"]
     CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
     assert schedule["active"] is True
-    (trigger,) = _initialize_deployment_triggers("retrain/nightly", nightly["triggers"])
-    dataset = Recipe.load(ROOT / nightly["parameters"]["recipe"]).dataset
-    assert trigger.expect == {"segpipe.dataset.ingested"}
-    assert trigger.match.root == {"prefect.resource.id": f"segpipe.dataset.{dataset.name}"}
-    assert trigger.parameters == nightly["parameters"]
+    recipe = Recipe.load(ROOT / nightly["parameters"]["recipe"])
+    expected = {
+        "segpipe.dataset.ingested": f"segpipe.dataset.{recipe.dataset.name}",
+        "segpipe.drift.detected": f"segpipe.model.{recipe.name}",
+    }
+    triggers = _initialize_deployment_triggers("retrain/nightly", nightly["triggers"])
+    assert {event: t.match.root["prefect.resource.id"] for t in triggers for event in t.expect} == expected
+    assert len({trigger.name for trigger in triggers}) == len(triggers) == len(expected)
+    assert all(trigger.parameters == nightly["parameters"] for trigger in triggers)
     assert nightly["concurrency_limit"]["collision_strategy"] == "CANCEL_NEW"
 
 

@@ -68,6 +68,15 @@ def test_a_ledger_without_a_night_has_a_history_but_no_board() -> None:
         nights.board()
 
 
+def test_the_experiments_that_were_last_on_a_dataset_version() -> None:
+    assert nights.on_version("v1") == []
+    assert nights.record("camvid", NIGHT)
+    assert nights.record("scenes", replace(FAILED, dataset_version="v1"))
+    assert nights.on_version("v1") == ["camvid", "scenes"], "one that failed was on it, too"
+    assert nights.record("camvid", replace(NIGHT, dataset_version="v2"))
+    assert (nights.on_version("v1"), nights.on_version("v2"), nights.on_version("v3")) == (["scenes"], ["camvid"], [])
+
+
 def test_a_damaged_night_names_its_file() -> None:
     storage.append_record(layout.nights_uri("camvid"), {"outcome": "promoted"}, after=0)
     with pytest.raises(CorruptError, match=r"nights/camvid/000001\.json: .*every field of Night"):
