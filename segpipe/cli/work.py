@@ -43,7 +43,8 @@ def check(
     the resources, and names every fault with the key that has it. What passes
     here does not fail for a typo at two in the morning. With --deep it also tries
     each training on one step's images, draws what the model sees, and tells how
-    long the night would take; exit status 1 where a training has a fault.
+    long the night would take; exit status 1 where a training has a fault
+    or could not be tried.
 
     \b
     Examples:
@@ -83,7 +84,7 @@ def check(
         from segpipe.stages import retrain as stage
 
         tried = stage.rehearse_recipe(found, runtime=runtime.value)
-        answer({**summary, "deep": asdict(tried)}, views.checked_deeply, status=1 if tried.faults else 0)
+        answer({**summary, "deep": asdict(tried)}, views.checked_deeply, status=0 if tried.is_sound else 1)
 
 
 def train(

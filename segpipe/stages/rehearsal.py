@@ -1,12 +1,12 @@
 """Every training of a recipe tried for some seconds before its night: `segpipe check --deep`, and the first thing that
 a retrain does with a dataset version.
 
-A **fault** is what makes the hours that follow worthless whatever is done with them: a loss that cannot be brought down
-on one step's images at the recipe's learning rate nor at a tenth of it, NaN at both, a model that cannot be built or
-does not fit into memory, crops of which most have no label, batches that all show one class. A **caution** may be
-meant: a loss that falls only at a tenth of the rate (a warm-up may save it), or by little, one that starts far from
-ln K, classes that are never labelled in training. An architecture with a fault is left out of the night, as one that
-fails is: a night in which all have one is over in seconds, with a sentence for each on record.
+A **fault** is said only of what certainly cannot be trained, however long: the recipe or the data are refused, a split
+has no label at all, the loss is not finite before anything was learnt, or no weight moves. Some seconds prove nothing
+else: a loss that does not fall on one step's images, crops without labels or of one class, a start far from ln K are
+**cautions**, and the training is begun; so it is where the trial itself came to an end, as for want of memory that
+others held just then. A loss that cannot be learnt costs the hours of one architecture, a sound training refused costs
+the night. One with a fault is left out of the night, as one that fails is, with the sentence on record.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from typing import Literal
 
 from segpipe import models, reports, storage
 from segpipe.config import Recipe, RunConfig
-from segpipe.errors import ConflictError, SegpipeError, UnreachableError
+from segpipe.errors import ConflictError, InputError, SegpipeError, UnreachableError
 from segpipe.report.inputs import draw_inputs
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import layout
+from segpipe.stages.attempts import message_of
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.numbers import counted
 from segpipe.stages.train import finished, run_location
-from segpipe.train.rehearsal import Rehearsal, fell, rehearse
+from segpipe.tasks import TASKS
+from segpipe.train.rehearsal import MOST_STEPS, Rehearsal, fell, rehearse, stood
 from segpipe.train.session import TrainJob
 from segpipe.version import code_version
 
 CHECK, SHEET = "check.json", "inputs.png"
+TRIED_FIRST = "not trained, since it was tried for some seconds first"
 FAR = 2.0  # times ln K, or the part of it: a head of random weights says some tenths more
 LITTLE = 0.1  # a fall below this share of the first loss is told
 
@@ -39,16 +42,19 @@ LITTLE = 0.1  # a fall below this share of the first loss is told
 class Rehearsed:
     """One architecture: a sentence for each fault and caution, and what was measured.
 
-    Where nothing was tried that is None, and `aside` says why; a loss that is not finite is None. `hours` are those of
-    its training and evaluation by these numbers, without a CRF, `sheet` the picture of what the model sees.
-    `remembered` where the same was tried before.
+    Where nothing was tried that is None, and `aside` says why, or `failed` what ended the trial; a loss that is not
+    finite is None. `first_entropy` is the part of the first loss that is near `expected` where a model knows nothing.
+    `hours` are those of its training and evaluation by these numbers, without a CRF, `sheet` the picture of what the
+    model sees. `remembered` where the same was tried before.
     """
 
     label: str
     faults: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     aside: str = ""
+    failed: str = ""
     losses: tuple[float | None, ...] = ()
+    first_entropy: float | None = None
     expected: float | None = None
     step_seconds: float | None = None
     image_seconds: float | None = None
@@ -73,6 +79,11 @@ class RehearsedNight:
     def faults(self) -> dict[str, str]:
         """By label, all of one architecture in one text."""
         return {each.label: "; ".join(each.faults) for each in self.architectures if each.faults}
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found that cannot be trained, and no trial came to an end of its own."""
+        return not any(each.faults or each.failed for each in self.architectures)
 
 
 def rehearse_night(
@@ -116,14 +127,17 @@ def _of_run(
     )
     try:
         measured = _measure(job, recipe, runtime, seconds)
+        judged = _judged(run, measured, dataset, recipe)
+        picture = _drawn(measured, run, dataset)
     except UnreachableError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the training would end of it as well
-        return Rehearsed(label=run.label, faults=(f"could not make a step: {type(error).__name__}: {error}",))
-    judged = _judged(run, measured, dataset, recipe)
+    except InputError as error:  # the training would say the same
+        return Rehearsed(label=run.label, faults=(f"could not make a step: {error}",))
+    except Exception as error:  # noqa: BLE001 - memory that others hold, a worker that died, a bug of this trial alone
+        return Rehearsed(label=run.label, failed=message_of(error))
     sheet = storage.join(folder, SHEET)
     storage.delete_tree(folder)  # of a try before, which had a fault
-    storage.write_once(sheet, _drawn(measured, run, dataset))
+    storage.write_once(sheet, picture)
     result = replace(judged, sheet=sheet)
     if not result.faults:
         try:
@@ -174,10 +188,11 @@ def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset, recipe: Recipe) 
     images = train.batch_size * train.accumulate
     return Rehearsed(
         label=run.label,
-        faults=tuple(_faults(found)),
-        cautions=(*_cautions(run, found), *_unseen(run, dataset)),
+        faults=(*_unlearnable(run, dataset), *_faults(found)),
+        cautions=(*_cautions(run, found), *_unseen(run, found, dataset)),
         aside="",
-        losses=tuple(loss if math.isfinite(loss) else None for loss in found.losses),
+        losses=tuple(map(_finite, found.losses)),
+        first_entropy=_finite(found.first_entropy),
         expected=found.expected,
         step_seconds=step,
         image_seconds=found.image_seconds,
@@ -188,51 +203,82 @@ def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset, recipe: Recipe) 
     )
 
 
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+def _unlearnable(run: RunConfig, dataset: Dataset) -> Iterator[str]:
+    """Of the whole splits, whose pixels the manifest has counted."""
+    if TASKS[run.task_kind].trains_on_objects:
+        return  # whose pixels may all be of no class
+    for split in dict.fromkeys((run.train.train_split, run.train.validation_split)):
+        if not any(dataset.manifest.splits[split].class_pixels):
+            yield f"no pixel of split {split!r} has a class: look at the masks with `segpipe data inspect --sheet`"
+
+
 def _faults(found: Rehearsal) -> Iterator[str]:
-    if 2 * found.unlabelled > found.crops:
+    if not math.isfinite(found.losses[0]):
+        yield "the loss of the first step is not finite, before anything was learnt; look at its images, and at loss"
+    elif stood(found.losses):
         yield (
-            f"{found.unlabelled} of {found.crops} crops have no label: nothing is learnt of them; look at the masks "
-            "with `segpipe data inspect --sheet`, and at augment.crop"
-        )
-    elif found.batches > 1 and found.one_class == found.batches:
-        yield f"each of {found.batches} batches shows one class alone: look at the masks with `segpipe data inspect`"
-    if not fell(found.losses) and not fell(found.losses_lower):
-        yield (
-            f"on one step's images the loss does not fall: {_course(found.losses)}, and at a tenth of the learning "
-            f"rate {_course(found.losses_lower)}; look at loss, labels and pretrained weights"
+            f"on one step's images the loss stays {found.losses[0]:.6g} for {counted(len(found.losses), 'step')}: no "
+            "weight moves; look at learning_rate, and at what the loss depends on"
         )
 
 
 def _cautions(run: RunConfig, found: Rehearsal) -> Iterator[str]:
-    rate = run.train.learning_rate
-    if not fell(found.losses) and fell(found.losses_lower):
-        yield (
-            f"at learning_rate {rate:g} the loss of one step's images goes {_course(found.losses)}, at a tenth of it "
-            f"{_course(found.losses_lower)}: lower it, or raise warmup_steps"
-        )
-    elif fell(found.losses) and found.losses[-1] > (1 - LITTLE) * found.losses[0]:
-        yield f"on one step's images the loss falls by little: {_course(found.losses)}; learning_rate is {rate:g}"
-    start, expected = found.losses[0], found.expected
-    if expected and math.isfinite(start):
+    yield from _slow(run, found)
+    start, expected = found.first_entropy, found.expected
+    if start is not None and expected is not None and math.isfinite(start):
         # Pretrained weights may bring a head that knows the classes: a low start is then none to wonder at.
         is_low = run.pretrained is None and start < expected / FAR
         if start > expected * FAR or is_low:
             yield (
-                f"the first loss is {start:.3g}, and a head that knows nothing is near {expected:.3g} (ln K; from half "
-                "to twice of it is usual): look at the head's start, and at class ids"
+                f"the first cross entropy is {start:.3g}, and of a head that knows nothing it is near {expected:.3g} "
+                "(ln K; from half to twice of it is usual): look at the head's start, and at class ids"
             )
-    if 0 < found.unlabelled <= found.crops / 2:
-        yield f"{found.unlabelled} of {found.crops} crops have no label"
+    if found.unlabelled:
+        yield (
+            f"{found.unlabelled} of {found.crops} crops have no label, and nothing is learnt of them: look at the "
+            "masks with `segpipe data inspect --sheet`, and at augment.crop"
+        )
 
 
-def _unseen(run: RunConfig, dataset: Dataset) -> Iterator[str]:
-    """Of the whole split, which the manifest has counted."""
-    split = dataset.manifest.splits[run.train.train_split]
-    if not any(split.class_pixels):
-        return  # of objects, it counts no pixels
-    names = [info.name for info, pixels in zip(dataset.manifest.classes, split.class_pixels, strict=True) if not pixels]
-    if names:
-        yield f"no pixel of split {run.train.train_split!r} is {', '.join(names)}: it cannot be learnt"
+def _slow(run: RunConfig, found: Rehearsal) -> Iterator[str]:
+    """Of a loss that does not fall as it should. Not a fault: the first steps of a training have a warm-up, other
+    images and thousands of steps to come, and here there may have been time for a few."""
+    rate, losses, course = run.train.learning_rate, found.losses, _course(found.losses)
+    had_its_steps = len(losses) >= MOST_STEPS or not math.isfinite(losses[-1])
+    in_time = "" if had_its_steps else " (there was no time for more; raise rehearsal.seconds)"
+    if not fell(losses) and fell(found.losses_lower):
+        yield (
+            f"at learning_rate {rate:g} the loss of one step's images goes {course}{in_time}, at a tenth of it "
+            f"{_course(found.losses_lower)}: lower it, or raise warmup_steps"
+        )
+    elif not fell(losses) and math.isfinite(losses[0]) and not stood(losses):
+        yield (
+            f"on one step's images the loss does not fall: {course}{in_time}, and at a tenth of learning_rate "
+            f"{_course(found.losses_lower)}; look at learning_rate {rate:g}, loss, labels and pretrained weights"
+        )
+    elif fell(losses) and had_its_steps and losses[-1] > (1 - LITTLE) * losses[0]:
+        yield f"on one step's images the loss falls by little: {course}; learning_rate is {rate:g}"
+
+
+def _unseen(run: RunConfig, found: Rehearsal, dataset: Dataset) -> Iterator[str]:
+    """Classes that the whole split, which the manifest has counted, or its first crops do not show."""
+    name = run.train.train_split
+    pixels = dict(
+        zip((info.name for info in dataset.manifest.classes), dataset.manifest.splits[name].class_pixels, strict=True)
+    )
+    there = [each for each, count in pixels.items() if count]
+    if there and len(there) < len(pixels):  # of objects, no pixels are counted
+        missing = ", ".join(each for each in pixels if each not in there)
+        yield f"no pixel of split {name!r} is {missing}: it cannot be learnt"
+    if len(there) > 1 and found.batches > 1 and found.one_class == found.batches:
+        yield (
+            f"each of the first {found.batches} batches shows one class alone, and split {name!r} holds {len(there)}: "
+            "look at the masks with `segpipe data inspect --sheet`"
+        )
 
 
 def _course(losses: Sequence[float]) -> str:
