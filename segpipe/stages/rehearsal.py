@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -97,13 +98,14 @@ def rehearse_night(
     """Tries each of the resolved `runs` for `seconds`, by default the recipe's `rehearsal.seconds`, one by one, where
     its training would run: on Ray with its CPUs and GPUs, or in this process.
 
-    What was tried without a fault with the same recipe, dataset version and code is remembered below the home.
+    What was tried without a fault, in the same place and for as long, with the same recipe, dataset version and code is
+    remembered below the home.
     """
     opened = open_dataset(dataset.uri, version=dataset.version)
     wanted = recipe.rehearsal.seconds if seconds is None else seconds
     found = [_of_run(recipe, run, opened, runtime, wanted) for run in runs]
     hours = sum(each.hours or 0.0 for each in found)
-    cores = recipe.resources.workers * recipe.resources.cpus_per_worker
+    cores = _workers(recipe, runtime) * recipe.resources.cpus_per_worker
     return RehearsedNight(architectures=tuple(found), hours=hours, core_hours=hours * cores)
 
 
@@ -112,14 +114,15 @@ def _of_run(
 ) -> Rehearsed:
     if aside := _aside(run, recipe, dataset):
         return Rehearsed(label=run.label, aside=aside)
-    folder = _location(recipe, run, dataset)
+    folder = _location(recipe, run, dataset, runtime, seconds)
     path = storage.join(folder, CHECK)
     if storage.exists(path):
-        return replace(reports.from_plain(Rehearsed, storage.read_json(path), origin=path), remembered=True)
-    workers = recipe.resources.workers
-    share = run.train.model_copy(update={"batch_size": max(1, run.train.batch_size // workers)})
+        known = reports.from_plain(Rehearsed, storage.read_json(path), origin=path)
+        return replace(_timed(known, recipe, run, dataset, runtime), remembered=True)
+    share = max(1, run.train.batch_size // _workers(recipe, runtime))
+    share_of_batch = run.train.model_copy(update={"batch_size": share})
     job = TrainJob(
-        run=run.model_copy(update={"train": share}),
+        run=run.model_copy(update={"train": share_of_batch}),
         data=dataset.uri,
         version=dataset.version,
         run_uri="",
@@ -127,7 +130,7 @@ def _of_run(
     )
     try:
         measured = _measure(job, recipe, runtime, seconds)
-        judged = _judged(run, measured, dataset, recipe)
+        judged = _judged(run, measured, dataset)
         picture = _drawn(measured, run, dataset)
     except UnreachableError:
         raise
@@ -140,11 +143,9 @@ def _of_run(
     storage.write_once(sheet, picture)
     result = replace(judged, sheet=sheet)
     if not result.faults:
-        try:
+        with suppress(ConflictError):  # somebody tried the same just now, in other seconds
             storage.write_json_once(path, reports.to_plain(result))
-        except ConflictError:
-            return result  # somebody tried the same just now, in other seconds
-    return result
+    return _timed(result, recipe, run, dataset, runtime)
 
 
 def _measure(job: TrainJob, recipe: Recipe, runtime: Literal["ray", "local"], seconds: float) -> Rehearsal:
@@ -173,24 +174,22 @@ def _aside(run: RunConfig, recipe: Recipe, dataset: Dataset) -> str:
     return ""
 
 
-def _location(recipe: Recipe, run: RunConfig, dataset: Dataset) -> str:
-    share = f"{recipe.resources.workers}"
-    name = layout.key(layout.run_key(run.digest, dataset.version, code_version()), share)
+def _location(
+    recipe: Recipe, run: RunConfig, dataset: Dataset, runtime: Literal["ray", "local"], seconds: float
+) -> str:
+    """By the training, where it was tried and for how long: a CPU's numbers say nothing of a GPU's night."""
+    run_key = layout.run_key(run.digest, dataset.version, code_version())
+    name = layout.key(run_key, recipe.resources.model_dump_json(), runtime, str(seconds))
     return storage.join(layout.rehearsals_uri(recipe.name), f"{run.label}-{name}")
 
 
-def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset, recipe: Recipe) -> Rehearsed:
-    manifest, train = dataset.manifest, run.train
-    steps = manifest.splits[train.train_split].samples // train.batch_size // train.accumulate * train.epochs
-    looks = manifest.splits[train.validation_split].samples * math.ceil(train.epochs / train.evaluate_every)
-    scored = manifest.splits[recipe.evaluate.split].samples if recipe.evaluate.split in manifest.splits else 0
+def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset) -> Rehearsed:
     step = max(found.step_seconds, found.batch_seconds)  # batches are made beside the steps
-    images = train.batch_size * train.accumulate
+    images = run.train.batch_size * run.train.accumulate
     return Rehearsed(
         label=run.label,
         faults=(*_unlearnable(run, dataset), *_faults(found)),
         cautions=(*_cautions(run, found), *_unseen(run, found, dataset)),
-        aside="",
         losses=tuple(map(_finite, found.losses)),
         first_entropy=_finite(found.first_entropy),
         expected=found.expected,
@@ -199,8 +198,27 @@ def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset, recipe: Recipe) 
         images_per_second=images / step if step else None,
         peak_bytes=found.peak_bytes,
         device=found.device,
-        hours=(steps * step + (looks + scored) * found.image_seconds) / 3600,
     )
+
+
+def _timed(
+    tried: Rehearsed, recipe: Recipe, run: RunConfig, dataset: Dataset, runtime: Literal["ray", "local"]
+) -> Rehearsed:
+    """With the hours, which are of what the recipe says now: those of a validation are shared by the workers of the
+    training, those of the evaluation by its own."""
+    if tried.step_seconds is None or tried.image_seconds is None:
+        return tried
+    splits, train = dataset.manifest.splits, run.train
+    looks = splits[train.validation_split].samples * math.ceil(train.epochs / train.evaluate_every)
+    scored = splits[recipe.evaluate.split].samples if recipe.evaluate.split in splits else 0
+    scorers = recipe.evaluate.workers if runtime == "ray" else 1
+    training = train.steps(splits[train.train_split].samples) * tried.step_seconds
+    training += looks * tried.image_seconds / _workers(recipe, runtime)
+    return replace(tried, hours=(training + scored * tried.image_seconds / scorers) / 3600)
+
+
+def _workers(recipe: Recipe, runtime: Literal["ray", "local"]) -> int:
+    return recipe.resources.workers if runtime == "ray" else 1
 
 
 def _finite(loss: float | None) -> float | None:

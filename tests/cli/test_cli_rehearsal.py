@@ -1,5 +1,6 @@
 """`segpipe check --deep`: what was tried is shown, and a fault is its exit status."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +55,8 @@ def test_a_fault_is_the_exit_status(recipe: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_trial_that_came_to_an_end_is_the_exit_status_too(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried(monkeypatch, SOUND, Rehearsed(label="fcn", failed="out of memory"))
+    tried(monkeypatch, replace(SOUND, remembered=True), Rehearsed(label="fcn", failed="out of memory"))
     shown = segpipe("check", recipe, "--deep", "--runtime", "local")
     assert shown.exit_code == 1
     assert "fcn: could not be tried: out of memory" in shown.stdout
+    assert "tried before" in shown.stdout

@@ -138,6 +138,26 @@ def test_a_night_is_tried_once_and_tells_its_hours(home: Path, monkeypatch: pyte
     monkeypatch.setattr(rehearsal, "rehearse", lambda *_, **__: pytest.fail("it was tried again"))
     again = rehearsal.rehearse_night(recipe, runs, dataset, runtime="local", seconds=20)
     assert again.architectures == tuple(dataclasses.replace(each, remembered=True) for each in found.architectures)
+    # What the night scores is no part of the trial: its hours are those of the recipe as it is now.
+    scored = rehearsal.rehearse_night(
+        toy_night.recipe("evaluate.split=train"), runs, dataset, runtime="local", seconds=20
+    )
+    for each, before in zip(scored.architectures, found.architectures, strict=True):
+        assert (each.hours or 0) - (before.hours or 0) == pytest.approx((8 - 3) * (before.image_seconds or 0) / 3600)
+
+
+def test_what_was_tried_elsewhere_is_not_remembered_as_if_here(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGPIPE_HOME", str(home))
+    recipe = toy_night.recipe()
+    dataset = open_dataset(ingest(recipe.dataset).uri)
+    larger = toy_night.recipe("resources.cpus_per_worker=8")
+    places = {
+        rehearsal._location(asked, recipe.run_configs()[0], dataset, runtime, seconds)
+        for asked in (recipe, larger)
+        for runtime in ("ray", "local")
+        for seconds in (10, 60)
+    }
+    assert len(places) == 8
 
 
 def test_what_is_not_trained_by_descent_is_not_tried(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
