@@ -24,7 +24,7 @@ from segpipe.errors import ConflictError, InputError, SegpipeError, UnreachableE
 from segpipe.report.inputs import draw_inputs
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import layout
-from segpipe.stages.attempts import message_of
+from segpipe.stages.attempts import attempt_all, message_of
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.numbers import counted
 from segpipe.stages.train import finished, run_location
@@ -95,15 +95,17 @@ def rehearse_night(
     runtime: Literal["ray", "local"] = "ray",
     seconds: float | None = None,
 ) -> RehearsedNight:
-    """Tries each of the resolved `runs` for `seconds`, by default the recipe's `rehearsal.seconds`, one by one, where
-    its training would run: on Ray with its CPUs and GPUs, or in this process.
+    """Tries each of the resolved `runs` for `seconds`, by default the recipe's `rehearsal.seconds`, where its training
+    would run: on Ray with its CPUs and GPUs, as many at once as there is room for, or one by one in this process.
 
     What was tried without a fault, in the same place and for as long, with the same recipe, dataset version and code is
     remembered below the home.
     """
     opened = open_dataset(dataset.uri, version=dataset.version)
     wanted = recipe.rehearsal.seconds if seconds is None else seconds
-    found = [_of_run(recipe, run, opened, runtime, wanted) for run in runs]
+    trials = {run.label: partial(_of_run, recipe, run, opened, runtime, wanted) for run in runs}
+    outcomes = attempt_all(trials, side_by_side=runtime != "local")
+    found = [_ended(label, outcome) for label, outcome in outcomes.items()]
     hours = sum(each.hours or 0.0 for each in found)
     cores = _workers(recipe, runtime) * recipe.resources.cpus_per_worker
     return RehearsedNight(architectures=tuple(found), hours=hours, core_hours=hours * cores)
@@ -130,22 +132,23 @@ def _of_run(
     )
     try:
         measured = _measure(job, recipe, runtime, seconds)
-        judged = _judged(run, measured, dataset)
-        picture = _drawn(measured, run, dataset)
-    except UnreachableError:
-        raise
     except InputError as error:  # the training would say the same
         return Rehearsed(label=run.label, faults=(f"could not make a step: {error}",))
-    except Exception as error:  # noqa: BLE001 - memory that others hold, a worker that died, a bug of this trial alone
-        return Rehearsed(label=run.label, failed=message_of(error))
     sheet = storage.join(folder, SHEET)
     storage.delete_tree(folder)  # of a try before, which had a fault
-    storage.write_once(sheet, picture)
-    result = replace(judged, sheet=sheet)
+    storage.write_once(sheet, _drawn(measured, run, dataset))
+    result = replace(_judged(run, measured, dataset), sheet=sheet)
     if not result.faults:
         with suppress(ConflictError):  # somebody tried the same just now, in other seconds
             storage.write_json_once(path, reports.to_plain(result))
     return _timed(result, recipe, run, dataset, runtime)
+
+
+def _ended(label: str, outcome: Rehearsed | Exception) -> Rehearsed:
+    """Of memory that others hold, a worker that died, a bug of the trial alone, nothing follows for the training."""
+    if isinstance(outcome, UnreachableError):
+        raise outcome
+    return Rehearsed(label=label, failed=message_of(outcome)) if isinstance(outcome, Exception) else outcome
 
 
 def _measure(job: TrainJob, recipe: Recipe, runtime: Literal["ray", "local"], seconds: float) -> Rehearsal:
