@@ -320,7 +320,9 @@ def _drawn(found: Rehearsal, run: RunConfig, dataset: Dataset) -> bytes:
     )
 
 
-def without(faults: Mapping[str, str], label: str) -> None:
-    """Raises SegpipeError where the architecture was tried and cannot be trained."""
-    if label in faults:
-        raise SegpipeError(f"not trained, since it was tried for some seconds first: {faults[label]}")
+def without(faults: Mapping[str, str], run: RunConfig) -> None:
+    """Raises SegpipeError where the training was tried and cannot succeed: the run's own, or that of the run whose
+    weights it takes."""
+    for each in (run, run.trained_as):
+        if each is not None and each.label in faults:
+            raise SegpipeError(f"{TRIED_FIRST}: {faults[each.label]}")

@@ -198,7 +198,7 @@ def train_and_evaluate(
     """
     run, dataset = night.runs[index], night.dataset
     try:
-        rehearsal.without(night.faults, run.label)
+        rehearsal.without(night.faults, run)
         result = train(
             run,
             data=dataset.uri,

@@ -227,6 +227,17 @@ def test_an_architecture_with_a_fault_is_left_out_of_the_night(tmp_path: Path, m
     assert [row.label for row in result.board] == [second]
 
 
+def test_a_fault_is_one_of_whoever_takes_the_same_weights() -> None:
+    """Or the training would be begun all the same, under the other's name."""
+    first = small_run().model_copy(update={"label": "first"})
+    crf = first.model_copy(update={"label": "first_crf", "trained_as": first})
+    other = first.model_copy(update={"label": "other"})
+    for run in (first, crf):
+        with pytest.raises(SegpipeError, match="not trained, since it was tried .* first: no weight moves"):
+            rehearsal.without({"first": "no weight moves"}, run)
+    rehearsal.without({"first": "no weight moves"}, other)
+
+
 def counted(home: Path, monkeypatch: pytest.MonkeyPatch, *train: int) -> Dataset:
     """The toy's dataset as if its training split had so many pixels of its classes, from the first on."""
     monkeypatch.setenv("SEGPIPE_HOME", str(home))
