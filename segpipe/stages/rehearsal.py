@@ -66,6 +66,11 @@ class Rehearsed:
     sheet: str = ""
     remembered: bool = False
 
+    @property
+    def told(self) -> list[str]:
+        failed = [f"could not be tried, and is begun all the same: {self.failed}"] if self.failed else []
+        return [*failed, *self.faults, *self.cautions]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RehearsedNight:
@@ -80,6 +85,15 @@ class RehearsedNight:
     def faults(self) -> dict[str, str]:
         """By label, all of one architecture in one text."""
         return {each.label: "; ".join(each.faults) for each in self.architectures if each.faults}
+
+    @property
+    def told(self) -> list[str]:
+        """What a person should read before the night goes on, a line each."""
+        return [f"{each.label}: {said}" for each in self.architectures for said in each.told]
+
+    @property
+    def cost(self) -> str:
+        return f"at most {self.hours:.2g} hours one by one, {self.core_hours:.2g} core hours"
 
     @property
     def is_sound(self) -> bool:

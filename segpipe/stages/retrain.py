@@ -106,9 +106,8 @@ def retrain(
     if not night.nothing_to_do and recipe.rehearsal.seconds:
         on_step("trying each training for some seconds")
     night, tried = rehearsed(recipe, night, runtime=runtime)
-    for each in tried.architectures if tried else ():
-        for said in (*each.faults, *each.cautions):
-            on_step(f"{each.label}: {said}")
+    for line in (*tried.told, tried.cost) if tried else ():
+        on_step(line)
 
     def attempt(index: int, label: str) -> EvalReport:
         on_step(f"{'combining' if recipe.architectures[index].ensemble else 'training'} {label}")

@@ -233,7 +233,7 @@ def test_a_fault_is_one_of_whoever_takes_the_same_weights() -> None:
     crf = first.model_copy(update={"label": "first_crf", "trained_as": first})
     other = first.model_copy(update={"label": "other"})
     for run in (first, crf):
-        with pytest.raises(SegpipeError, match="not trained, since it was tried .* first: no weight moves"):
+        with pytest.raises(SegpipeError, match=r"not trained, since it was tried .* first: no weight moves"):
             rehearsal.without({"first": "no weight moves"}, run)
     rehearsal.without({"first": "no weight moves"}, other)
 
