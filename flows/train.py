@@ -35,11 +35,10 @@ def train_architecture(recipe: Recipe, index: int, label: str, night: night_stag
 
 def tell(found: RehearsedNight | None, warn: Callable[[str], None], inform: Callable[[str], None]) -> None:
     """What the trials said, in the log of the flow's run."""
-    for each in found.architectures if found else ():
-        for said in (*each.faults, *each.cautions):
-            warn(f"{each.label}: {said}")
     if found:
-        inform(f"at most {found.hours:.2g} hours one by one, {found.core_hours:.2g} core hours")
+        for line in found.told:
+            warn(line)
+        inform(found.cost)
 
 
 @task(task_run_name="train {climb.label} to step {climb.until}", **RETRIED)

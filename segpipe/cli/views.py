@@ -70,7 +70,7 @@ def checked_deeply(console: Console, summary: Mapping[str, Any]) -> None:
         (
             each["label"],
             _loss(each["losses"][:1]),
-            "-" if each["expected"] is None else f"{each['expected']:.3g}",
+            "-" if each["expected"] is None else f"{_loss([each['first_entropy']])} of {each['expected']:.3g}",
             f"{_loss(each['losses'][-1:])} in {len(each['losses'])}",
             "-" if each["images_per_second"] is None else f"{each['images_per_second']:.3g}",
             "-" if each["peak_bytes"] is None else file_size(each["peak_bytes"]),
@@ -78,13 +78,16 @@ def checked_deeply(console: Console, summary: Mapping[str, Any]) -> None:
         )
         for each in deep["architectures"]
     ]
-    columns = ("label", "first loss", "ln K", "last, in steps", "images/s", "memory", "hours")
+    columns = ("label", "first loss", "entropy of ln K", "last, in steps", "images/s", "memory", "hours")
     table(console, "Tried on one step's images", columns, rows)
     for each in deep["architectures"]:
         if each["aside"]:
             say(console, f"{each['label']}: not tried: {each['aside']}")
         if each["sheet"]:
-            say(console, f"{each['label']}: what it sees: {each['sheet']}")
+            before = " (tried before, with the same recipe, data and code)" if each["remembered"] else ""
+            say(console, f"{each['label']}: what it sees: {each['sheet']}{before}")
+        if each["failed"]:
+            say(console, f"{each['label']}: could not be tried: {each['failed']}", "red")
         for fault in each["faults"]:
             say(console, f"{each['label']}: fault: {fault}", "red")
         for caution in each["cautions"]:

@@ -44,7 +44,7 @@ def check(
     here does not fail for a typo at two in the morning. With --deep it also tries
     each training on one step's images, draws what the model sees, and tells how
     long the night would take and how a budget would be spent; exit status 1
-    where a training has a fault.
+    where a training has a fault or could not be tried.
 
     \b
     Examples:
@@ -89,7 +89,7 @@ def check(
         tried = stage.rehearse_recipe(found, runtime=runtime.value)
         plan = budget_plan.planned(found, tried)
         summary |= {"budget": plan and asdict(plan), "deep": asdict(tried)}
-        answer(summary, views.checked_deeply, status=1 if tried.faults else 0)
+        answer(summary, views.checked_deeply, status=0 if tried.is_sound else 1)
 
 
 def train(

@@ -85,6 +85,10 @@ class TrainConfig(Strict):
     def default(cls, key: str) -> Any:
         return cls.model_fields[key].default
 
+    def steps(self, samples: int) -> int:
+        """Optimiser steps of a whole training on so many samples; 0 where they do not fill one."""
+        return samples // self.batch_size // self.accumulate * self.epochs
+
     @property
     def told(self) -> tuple[str, ...]:
         """Keys that have another value than their default, and those that have none."""

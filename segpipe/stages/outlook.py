@@ -84,7 +84,7 @@ def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapp
 def _of_descent(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]) -> Outlook:
     train = run.train
     found = samples.get(train.train_split, 0)
-    steps = found // train.batch_size // train.accumulate * train.epochs
+    steps = train.steps(found)
     notes = (
         *_steps(found, train.batch_size * train.accumulate, steps, train.epochs),
         *_crop(train.augment.crop, train.input_scale, sizes.get(train.train_split, {})),

@@ -1,32 +1,35 @@
 """Every training of a recipe tried for some seconds before its night: `segpipe check --deep`, and the first thing that
 a retrain does with a dataset version.
 
-A **fault** is what makes the hours that follow worthless whatever is done with them: a loss that cannot be brought down
-on one step's images at the recipe's learning rate nor at a tenth of it, NaN at both, a model that cannot be built or
-does not fit into memory, crops of which most have no label, batches that all show one class. A **caution** may be
-meant: a loss that falls only at a tenth of the rate (a warm-up may save it), or by little, one that starts far from
-ln K, classes that are never labelled in training. An architecture with a fault is left out of the night, as one that
-fails is: a night in which all have one is over in seconds, with a sentence for each on record.
+A **fault** is said only of what certainly cannot be trained, however long: the recipe or the data are refused, a split
+has no label at all, the loss is not finite before anything was learnt, or no weight moves. Some seconds prove nothing
+else: a loss that does not fall on one step's images, crops without labels or of one class, a start far from ln K are
+**cautions**, and the training is begun; so it is where the trial itself came to an end, as for want of memory that
+others held just then. A loss that cannot be learnt costs the hours of one architecture, a sound training refused costs
+the night. One with a fault is left out of the night, as one that fails is, with the sentence on record.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 from segpipe import models, reports, storage
 from segpipe.config import Recipe, RunConfig
-from segpipe.errors import ConflictError, SegpipeError, UnreachableError
+from segpipe.errors import ConflictError, InputError, SegpipeError, UnreachableError
 from segpipe.report.inputs import draw_inputs
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import layout
+from segpipe.stages.attempts import attempt_all, message_of
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.numbers import counted
 from segpipe.stages.train import finished, run_location
-from segpipe.train.rehearsal import Rehearsal, fell, rehearse
+from segpipe.tasks import TASKS
+from segpipe.train.rehearsal import MOST_STEPS, Rehearsal, fell, rehearse, stood
 from segpipe.train.session import TrainJob
 from segpipe.version import code_version
 
@@ -40,16 +43,20 @@ LITTLE = 0.1  # a fall below this share of the first loss is told
 class Rehearsed:
     """One architecture: a sentence for each fault and caution, and what was measured.
 
-    Where nothing was tried that is None, and `aside` says why; a loss that is not finite is None. `hours` are those of
-    its training and evaluation by these numbers, without a CRF, `training_hours` those of its `steps` with their
-    validations alone; `sheet` is the picture of what the model sees. `remembered` where the same was tried before.
+    Where nothing was tried that is None, and `aside` says why, or `failed` what ended the trial; a loss that is not
+    finite is None. `first_entropy` is the part of the first loss that is near `expected` where a model knows nothing.
+    `hours` are those of its training and evaluation by these numbers, without a CRF, `training_hours` those of its
+    `steps` with their validations alone; `sheet` is the picture of what the model sees. `remembered` where the same was
+    tried before.
     """
 
     label: str
     faults: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     aside: str = ""
+    failed: str = ""
     losses: tuple[float | None, ...] = ()
+    first_entropy: float | None = None
     expected: float | None = None
     step_seconds: float | None = None
     image_seconds: float | None = None
@@ -61,6 +68,11 @@ class Rehearsed:
     training_hours: float | None = None
     sheet: str = ""
     remembered: bool = False
+
+    @property
+    def told(self) -> list[str]:
+        failed = [f"could not be tried, and is begun all the same: {self.failed}"] if self.failed else []
+        return [*failed, *self.faults, *self.cautions]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +89,20 @@ class RehearsedNight:
         """By label, all of one architecture in one text."""
         return {each.label: "; ".join(each.faults) for each in self.architectures if each.faults}
 
+    @property
+    def told(self) -> list[str]:
+        """What a person should read before the night goes on, a line each."""
+        return [f"{each.label}: {said}" for each in self.architectures for said in each.told]
+
+    @property
+    def cost(self) -> str:
+        return f"at most {self.hours:.2g} hours one by one, {self.core_hours:.2g} core hours"
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found that cannot be trained, and no trial came to an end of its own."""
+        return not any(each.faults or each.failed for each in self.architectures)
+
 
 def rehearse_night(
     recipe: Recipe,
@@ -86,16 +112,19 @@ def rehearse_night(
     runtime: Literal["ray", "local"] = "ray",
     seconds: float | None = None,
 ) -> RehearsedNight:
-    """Tries each of the resolved `runs` for `seconds`, by default the recipe's `rehearsal.seconds`, one by one, where
-    its training would run: on Ray with its CPUs and GPUs, or in this process.
+    """Tries each of the resolved `runs` for `seconds`, by default the recipe's `rehearsal.seconds`, where its training
+    would run: on Ray with its CPUs and GPUs, as many at once as there is room for, or one by one in this process.
 
-    What was tried without a fault with the same recipe, dataset version and code is remembered below the home.
+    What was tried without a fault, in the same place and for as long, with the same recipe, dataset version and code is
+    remembered below the home.
     """
     opened = open_dataset(dataset.uri, version=dataset.version)
     wanted = recipe.rehearsal.seconds if seconds is None else seconds
-    found = [_of_run(recipe, run, opened, runtime, wanted) for run in runs]
+    trials = {run.label: partial(_of_run, recipe, run, opened, runtime, wanted) for run in runs}
+    outcomes = attempt_all(trials, side_by_side=runtime != "local")
+    found = [_ended(label, outcome) for label, outcome in outcomes.items()]
     hours = sum(each.hours or 0.0 for each in found)
-    cores = recipe.resources.workers * recipe.resources.cpus_per_worker
+    cores = _workers(recipe, runtime) * recipe.resources.cpus_per_worker
     return RehearsedNight(architectures=tuple(found), hours=hours, core_hours=hours * cores)
 
 
@@ -104,14 +133,15 @@ def _of_run(
 ) -> Rehearsed:
     if aside := _aside(run, recipe, dataset):
         return Rehearsed(label=run.label, aside=aside)
-    folder = _location(recipe, run, dataset)
+    folder = _location(recipe, run, dataset, runtime, seconds)
     path = storage.join(folder, CHECK)
     if storage.exists(path):
-        return replace(reports.from_plain(Rehearsed, storage.read_json(path), origin=path), remembered=True)
-    workers = recipe.resources.workers
-    share = run.train.model_copy(update={"batch_size": max(1, run.train.batch_size // workers)})
+        known = reports.from_plain(Rehearsed, storage.read_json(path), origin=path)
+        return replace(_timed(known, recipe, run, dataset, runtime), remembered=True)
+    share = max(1, run.train.batch_size // _workers(recipe, runtime))
+    share_of_batch = run.train.model_copy(update={"batch_size": share})
     job = TrainJob(
-        run=run.model_copy(update={"train": share}),
+        run=run.model_copy(update={"train": share_of_batch}),
         data=dataset.uri,
         version=dataset.version,
         run_uri="",
@@ -119,21 +149,23 @@ def _of_run(
     )
     try:
         measured = _measure(job, recipe, runtime, seconds)
-    except UnreachableError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the training would end of it as well
-        return Rehearsed(label=run.label, faults=(f"could not make a step: {type(error).__name__}: {error}",))
-    judged = _judged(run, measured, dataset, recipe)
+    except InputError as error:  # the training would say the same
+        return Rehearsed(label=run.label, faults=(f"could not make a step: {error}",))
     sheet = storage.join(folder, SHEET)
     storage.delete_tree(folder)  # of a try before, which had a fault
     storage.write_once(sheet, _drawn(measured, run, dataset))
-    result = replace(judged, sheet=sheet)
+    result = replace(_judged(run, measured, dataset), sheet=sheet)
     if not result.faults:
-        try:
+        with suppress(ConflictError):  # somebody tried the same just now, in other seconds
             storage.write_json_once(path, reports.to_plain(result))
-        except ConflictError:
-            return result  # somebody tried the same just now, in other seconds
-    return result
+    return _timed(result, recipe, run, dataset, runtime)
+
+
+def _ended(label: str, outcome: Rehearsed | Exception) -> Rehearsed:
+    """Of memory that others hold, a worker that died, a bug of the trial alone, nothing follows for the training."""
+    if isinstance(outcome, UnreachableError):
+        raise outcome
+    return Rehearsed(label=label, failed=message_of(outcome)) if isinstance(outcome, Exception) else outcome
 
 
 def _measure(job: TrainJob, recipe: Recipe, runtime: Literal["ray", "local"], seconds: float) -> Rehearsal:
@@ -162,83 +194,130 @@ def _aside(run: RunConfig, recipe: Recipe, dataset: Dataset) -> str:
     return ""
 
 
-def _location(recipe: Recipe, run: RunConfig, dataset: Dataset) -> str:
-    share = f"{recipe.resources.workers}"
-    name = layout.key(layout.run_key(run.digest, dataset.version, code_version()), share)
+def _location(
+    recipe: Recipe, run: RunConfig, dataset: Dataset, runtime: Literal["ray", "local"], seconds: float
+) -> str:
+    """By the training, where it was tried and for how long: a CPU's numbers say nothing of a GPU's night."""
+    run_key = layout.run_key(run.digest, dataset.version, code_version())
+    name = layout.key(run_key, recipe.resources.model_dump_json(), runtime, str(seconds))
     return storage.join(layout.rehearsals_uri(recipe.name), f"{run.label}-{name}")
 
 
-def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset, recipe: Recipe) -> Rehearsed:
-    manifest, train = dataset.manifest, run.train
-    steps = manifest.splits[train.train_split].samples // train.batch_size // train.accumulate * train.epochs
-    looks = manifest.splits[train.validation_split].samples * math.ceil(train.epochs / train.evaluate_every)
-    scored = manifest.splits[recipe.evaluate.split].samples if recipe.evaluate.split in manifest.splits else 0
+def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset) -> Rehearsed:
     step = max(found.step_seconds, found.batch_seconds)  # batches are made beside the steps
-    images = train.batch_size * train.accumulate
-    training = steps * step + looks * found.image_seconds
+    images = run.train.batch_size * run.train.accumulate
     return Rehearsed(
         label=run.label,
-        faults=tuple(_faults(found)),
-        cautions=(*_cautions(run, found), *_unseen(run, dataset)),
-        aside="",
-        losses=tuple(loss if math.isfinite(loss) else None for loss in found.losses),
+        faults=(*_unlearnable(run, dataset), *_faults(found)),
+        cautions=(*_cautions(run, found), *_unseen(run, found, dataset)),
+        losses=tuple(map(_finite, found.losses)),
+        first_entropy=_finite(found.first_entropy),
         expected=found.expected,
         step_seconds=step,
         image_seconds=found.image_seconds,
         images_per_second=images / step if step else None,
         peak_bytes=found.peak_bytes,
         device=found.device,
-        hours=(training + scored * found.image_seconds) / 3600,
-        steps=steps,
-        training_hours=training / 3600,
     )
 
 
+def _timed(
+    tried: Rehearsed, recipe: Recipe, run: RunConfig, dataset: Dataset, runtime: Literal["ray", "local"]
+) -> Rehearsed:
+    """With the hours, which are of what the recipe says now: those of a validation are shared by the workers of the
+    training, those of the evaluation by its own."""
+    if tried.step_seconds is None or tried.image_seconds is None:
+        return tried
+    splits, train = dataset.manifest.splits, run.train
+    looks = splits[train.validation_split].samples * math.ceil(train.epochs / train.evaluate_every)
+    scored = splits[recipe.evaluate.split].samples if recipe.evaluate.split in splits else 0
+    scorers = recipe.evaluate.workers if runtime == "ray" else 1
+    steps = train.steps(splits[train.train_split].samples)
+    training = steps * tried.step_seconds + looks * tried.image_seconds / _workers(recipe, runtime)
+    hours = (training + scored * tried.image_seconds / scorers) / 3600
+    return replace(tried, steps=steps, training_hours=training / 3600, hours=hours)
+
+
+def _workers(recipe: Recipe, runtime: Literal["ray", "local"]) -> int:
+    return recipe.resources.workers if runtime == "ray" else 1
+
+
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+def _unlearnable(run: RunConfig, dataset: Dataset) -> Iterator[str]:
+    """Of the whole splits, whose pixels the manifest has counted."""
+    if TASKS[run.task_kind].trains_on_objects:
+        return  # whose pixels may all be of no class
+    for split in dict.fromkeys((run.train.train_split, run.train.validation_split)):
+        if not any(dataset.manifest.splits[split].class_pixels):
+            yield f"no pixel of split {split!r} has a class: look at the masks with `segpipe data inspect --sheet`"
+
+
 def _faults(found: Rehearsal) -> Iterator[str]:
-    if 2 * found.unlabelled > found.crops:
+    if not math.isfinite(found.losses[0]):
+        yield "the loss of the first step is not finite, before anything was learnt; look at its images, and at loss"
+    elif stood(found.losses):
         yield (
-            f"{found.unlabelled} of {found.crops} crops have no label: nothing is learnt of them; look at the masks "
-            "with `segpipe data inspect --sheet`, and at augment.crop"
-        )
-    elif found.batches > 1 and found.one_class == found.batches:
-        yield f"each of {found.batches} batches shows one class alone: look at the masks with `segpipe data inspect`"
-    if not fell(found.losses) and not fell(found.losses_lower):
-        yield (
-            f"on one step's images the loss does not fall: {_course(found.losses)}, and at a tenth of the learning "
-            f"rate {_course(found.losses_lower)}; look at loss, labels and pretrained weights"
+            f"on one step's images the loss stays {found.losses[0]:.6g} for {counted(len(found.losses), 'step')}: no "
+            "weight moves; look at learning_rate, and at what the loss depends on"
         )
 
 
 def _cautions(run: RunConfig, found: Rehearsal) -> Iterator[str]:
-    rate = run.train.learning_rate
-    if not fell(found.losses) and fell(found.losses_lower):
-        yield (
-            f"at learning_rate {rate:g} the loss of one step's images goes {_course(found.losses)}, at a tenth of it "
-            f"{_course(found.losses_lower)}: lower it, or raise warmup_steps"
-        )
-    elif fell(found.losses) and found.losses[-1] > (1 - LITTLE) * found.losses[0]:
-        yield f"on one step's images the loss falls by little: {_course(found.losses)}; learning_rate is {rate:g}"
-    start, expected = found.losses[0], found.expected
-    if expected and math.isfinite(start):
+    yield from _slow(run, found)
+    start, expected = found.first_entropy, found.expected
+    if start is not None and expected is not None and math.isfinite(start):
         # Pretrained weights may bring a head that knows the classes: a low start is then none to wonder at.
         is_low = run.pretrained is None and start < expected / FAR
         if start > expected * FAR or is_low:
             yield (
-                f"the first loss is {start:.3g}, and a head that knows nothing is near {expected:.3g} (ln K; from half "
-                "to twice of it is usual): look at the head's start, and at class ids"
+                f"the first cross entropy is {start:.3g}, and of a head that knows nothing it is near {expected:.3g} "
+                "(ln K; from half to twice of it is usual): look at the head's start, and at class ids"
             )
-    if 0 < found.unlabelled <= found.crops / 2:
-        yield f"{found.unlabelled} of {found.crops} crops have no label"
+    if found.unlabelled:
+        yield (
+            f"{found.unlabelled} of {found.crops} crops have no label, and nothing is learnt of them: look at the "
+            "masks with `segpipe data inspect --sheet`, and at augment.crop"
+        )
 
 
-def _unseen(run: RunConfig, dataset: Dataset) -> Iterator[str]:
-    """Of the whole split, which the manifest has counted."""
-    split = dataset.manifest.splits[run.train.train_split]
-    if not any(split.class_pixels):
-        return  # of objects, it counts no pixels
-    names = [info.name for info, pixels in zip(dataset.manifest.classes, split.class_pixels, strict=True) if not pixels]
-    if names:
-        yield f"no pixel of split {run.train.train_split!r} is {', '.join(names)}: it cannot be learnt"
+def _slow(run: RunConfig, found: Rehearsal) -> Iterator[str]:
+    """Of a loss that does not fall as it should. Not a fault: the first steps of a training have a warm-up, other
+    images and thousands of steps to come, and here there may have been time for a few."""
+    rate, losses, course = run.train.learning_rate, found.losses, _course(found.losses)
+    had_its_steps = len(losses) >= MOST_STEPS or not math.isfinite(losses[-1])
+    in_time = "" if had_its_steps else " (there was no time for more; raise rehearsal.seconds)"
+    if not fell(losses) and fell(found.losses_lower):
+        yield (
+            f"at learning_rate {rate:g} the loss of one step's images goes {course}{in_time}, at a tenth of it "
+            f"{_course(found.losses_lower)}: lower it, or raise warmup_steps"
+        )
+    elif not fell(losses) and math.isfinite(losses[0]) and not stood(losses):
+        yield (
+            f"on one step's images the loss does not fall: {course}{in_time}, and at a tenth of learning_rate "
+            f"{_course(found.losses_lower)}; look at learning_rate {rate:g}, loss, labels and pretrained weights"
+        )
+    elif fell(losses) and had_its_steps and losses[-1] > (1 - LITTLE) * losses[0]:
+        yield f"on one step's images the loss falls by little: {course}; learning_rate is {rate:g}"
+
+
+def _unseen(run: RunConfig, found: Rehearsal, dataset: Dataset) -> Iterator[str]:
+    """Classes that the whole split, which the manifest has counted, or its first crops do not show."""
+    name = run.train.train_split
+    pixels = dict(
+        zip((info.name for info in dataset.manifest.classes), dataset.manifest.splits[name].class_pixels, strict=True)
+    )
+    there = [each for each, count in pixels.items() if count]
+    if there and len(there) < len(pixels):  # of objects, no pixels are counted
+        missing = ", ".join(each for each in pixels if each not in there)
+        yield f"no pixel of split {name!r} is {missing}: it cannot be learnt"
+    if len(there) > 1 and found.batches > 1 and found.one_class == found.batches:
+        yield (
+            f"each of the first {found.batches} batches shows one class alone, and split {name!r} holds {len(there)}: "
+            "look at the masks with `segpipe data inspect --sheet`"
+        )
 
 
 def _course(losses: Sequence[float]) -> str:
@@ -259,7 +338,9 @@ def _drawn(found: Rehearsal, run: RunConfig, dataset: Dataset) -> bytes:
     )
 
 
-def without(faults: Mapping[str, str], label: str) -> None:
-    """Raises SegpipeError where the architecture was tried and cannot be trained."""
-    if label in faults:
-        raise SegpipeError(f"{TRIED_FIRST}: {faults[label]}")
+def without(faults: Mapping[str, str], run: RunConfig) -> None:
+    """Raises SegpipeError where the training was tried and cannot succeed: the run's own, or that of the run whose
+    weights it takes."""
+    for each in (run, run.trained_as):
+        if each is not None and each.label in faults:
+            raise SegpipeError(f"{TRIED_FIRST}: {faults[each.label]}")

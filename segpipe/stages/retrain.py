@@ -119,9 +119,8 @@ def retrain(
     if not night.nothing_to_do and recipe.rehearsal.seconds:
         on_step("trying each training for some seconds")
     night, tried = rehearsed(recipe, night, runtime=runtime)
-    for each in tried.architectures if tried else ():
-        for said in (*each.faults, *each.cautions):
-            on_step(f"{each.label}: {said}")
+    for line in (*tried.told, tried.cost) if tried else ():
+        on_step(line)
 
     def train_rung(search: halving.Search, rung: Rung) -> Mapping[str, halving.Outcome]:
         def part(climb: Climb) -> TrainResult | TrainPause:
@@ -248,7 +247,7 @@ def train_and_evaluate(
     """
     run, dataset = night.runs[index], night.dataset
     try:
-        rehearsal.without(night.faults, run.label)
+        rehearsal.without(night.faults, run)
         if night.search:
             night.search.without(run.label)
         result = train(

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 
 import torch
 
@@ -34,23 +34,28 @@ from segpipe.types import IMAGENET_MEAN, IMAGENET_STD
 MOST_STEPS, LEAST_STEPS = 40, 4
 ENOUGH = 0.3  # a fall of the loss after which no more steps are made
 LEAST_FALL = 0.02  # what counts as one: below it is the noise of a step
+ROUNDING = 1e-6  # of float32, some digits of its last
 LOWER_RATE = 0.1
 LOOKED_AT, SHOWN = 8, 6  # steps whose labels are looked at, crops that are drawn
+_PROCESS = Path("/proc/self")  # of Linux
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rehearsal:
     """What was measured. `losses` are those of the steps at the recipe's learning rate, on one step's images;
-    `losses_lower` at a tenth of it, tried only where these did not fall; `expected` is ln K, times the weight of the
-    cross entropy, where the loss has one. `crops` were looked at in `batches` batches; `unlabelled` of them have no
-    label, `one_class` of the batches show one class alone, `seen` are the classes that they show. `image_seconds` is
-    of a prediction. `peak_bytes` is the most memory of this process, or of its GPU.
+    `losses_lower` at a tenth of it, tried only where these did not fall, but moved. `first_entropy` is the cross
+    entropy of the pixels at the first step, one term of its loss, where there is one; `expected` is ln K, times the
+    weight of that term. `crops` were looked at in `batches` batches; `unlabelled` of them have no label, where all that
+    is learnt of is a label map, `one_class` of the batches show one class alone, `seen` are the classes that they
+    show. `image_seconds` is of a prediction. `peak_bytes` is the most memory of this process meanwhile, or of what it
+    took of its GPU; None where the system does not tell.
 
     `images_NHW3` (uint8, as lists of bytes) and `labels_NHW` are some crops as the model sees them, each of `size`.
     """
 
     losses: tuple[float, ...]
     losses_lower: tuple[float, ...]
+    first_entropy: float | None
     expected: float | None
     batches: int
     crops: int
@@ -60,7 +65,7 @@ class Rehearsal:
     batch_seconds: float
     step_seconds: float
     image_seconds: float
-    peak_bytes: int
+    peak_bytes: int | None
     device: str
     size: tuple[int, int]
     images_NHW3: bytes
@@ -68,46 +73,54 @@ class Rehearsal:
 
 
 def rehearse(job: TrainJob, *, seconds: float) -> Rehearsal:
-    """Tries the training of a job for about so many seconds, at the least LEAST_STEPS steps.
+    """Tries the training of a job for about so many seconds, at the least LEAST_STEPS steps, after its model is built
+    and its first images are read.
 
     A start from another training's weights, which may not be there yet, and torch.compile, which takes minutes, are
     left out. Raises as a training does before its first step.
     """
-    deadline = time.perf_counter() + seconds
+    has_forgotten = _forget_peak()
     train = job.run.train.model_copy(update={"compile": False})
     run = job.run.model_copy(update={"train": train, "start_from": None, "trained_as": None})
     with tempfile.TemporaryDirectory(prefix="segpipe-rehearsal-") as folder, torch.random.fork_rng():
         s = Session(dataclasses.replace(job, run=run, run_uri=folder), LocalRuntime())
+        num_classes = len(s.dataset.manifest.classes)
         started = time.perf_counter()
         groups = _groups(s)
         waited = (time.perf_counter() - started) / len(groups)
-        batches = [batch for group in groups for batch in group]
-        labels = [_classes(batch, len(s.dataset.manifest.classes)) for batch in batches]
-        chosen = max(groups, key=lambda group: sum(_labelled(batch) for batch in group))
-        losses, step_seconds = _overfit(s, chosen, deadline)
+        labels = [[_classes(batch, num_classes) for batch in group] for group in groups]
+        most = max(range(len(groups)), key=lambda at: sum(map(len, chain.from_iterable(labels[at]))))
+        deadline = time.perf_counter() + seconds
+        losses, terms, step_seconds = _overfit(s, groups[most], deadline)
         lower: list[float] = []
-        if not fell(losses):
+        if not fell(losses) and not stood(losses):
             slower = train.model_copy(update={"learning_rate": LOWER_RATE * train.learning_rate})
+            del s  # two at once may not fit into memory
             s = Session(
                 dataclasses.replace(job, run=run.model_copy(update={"train": slower}), run_uri=folder), LocalRuntime()
             )
-            lower, _ = _overfit(s, chosen, max(deadline, time.perf_counter() + 0.25 * seconds))
+            lower, _, _ = _overfit(s, groups[most], max(deadline, time.perf_counter() + 0.25 * seconds))
         image_seconds = _prediction_seconds(s)
+    batches = [batch for group in groups for batch in group]
+    found = [classes for group in labels for classes in group]
+    first_entropy = terms.get("main/cross_entropy", terms.get("main")) if "cross_entropy" in train.loss.terms else None
     shown = batches[0]
     labels_NHW = shown.labels_NHW
     return Rehearsal(
         losses=tuple(losses),
         losses_lower=tuple(lower),
-        expected=_expected(run, len(s.dataset.manifest.classes)),
+        first_entropy=first_entropy,
+        expected=None if first_entropy is None else _expected(run, num_classes),
         batches=len(batches),
         crops=sum(len(batch.sample_ids) for batch in batches),
-        unlabelled=sum(not classes for found in labels for classes in found),
-        one_class=sum(len(set().union(*found)) == 1 for found in labels),
-        seen=tuple(sorted(set().union(*(classes for found in labels for classes in found)))),
+        # A crop without objects is an example of none.
+        unlabelled=sum(not each for each in chain(*found)) if shown.objects is None else 0,
+        one_class=sum(len(set().union(*each)) == 1 for each in found),
+        seen=tuple(sorted(set().union(*chain(*found)))),
         batch_seconds=waited,
         step_seconds=step_seconds,
         image_seconds=image_seconds,
-        peak_bytes=_peak_bytes(),
+        peak_bytes=_peak_bytes() if has_forgotten else None,
         device=str(s.runtime.device),
         size=(shown.images_N3HW.shape[-2], shown.images_N3HW.shape[-1]),
         images_NHW3=_as_seen(shown),
@@ -120,7 +133,16 @@ def fell(losses: Sequence[float]) -> bool:
     if len(losses) < 2 or not math.isfinite(sum(losses)):
         return False
     last = losses[1:][-3:]
-    return sum(last) / len(last) <= losses[0] - LEAST_FALL * abs(losses[0])
+    return sum(last) / len(last) < losses[0] - LEAST_FALL * abs(losses[0])
+
+
+def stood(losses: Sequence[float]) -> bool:
+    """Whether all steps were made, and the loss has stayed but for the rounding: no weight that it depends on moves.
+
+    At this pace a million steps would bring some hundredths, on one step's images.
+    """
+    moved = max(losses, default=0.0) - min(losses, default=0.0)
+    return len(losses) >= MOST_STEPS and losses[0] != 0 and moved <= ROUNDING * abs(losses[0])
 
 
 def _groups(s: Session) -> list[list[Batch]]:
@@ -133,13 +155,15 @@ def _groups(s: Session) -> list[list[Batch]]:
         micro_batches.close()
 
 
-def _overfit(s: Session, group: Sequence[Batch], deadline: float) -> tuple[list[float], float]:
-    """The losses of step after step on the same images, and the median seconds of one; a NaN ends it.
+def _overfit(s: Session, group: Sequence[Batch], deadline: float) -> tuple[list[float], Mapping[str, float], float]:
+    """The losses of step after step on the same images, the terms of the first, and the median seconds of a step; a NaN
+    ends it.
 
     Every step is the first after the warm-up: at the highest rate of the schedule, and with one and the same dropout.
     """
     s.at.step = min(s.config.warmup_steps, s.total_steps - 1)
     losses: list[float] = []
+    first_terms: Mapping[str, float] = {}
     seconds: list[float] = []
     while len(losses) < MOST_STEPS:
         started = time.perf_counter()
@@ -150,9 +174,10 @@ def _overfit(s: Session, group: Sequence[Batch], deadline: float) -> tuple[list[
         except NonFiniteError:
             losses.append(math.nan)
             break
+        first_terms = first_terms or terms
         losses.append(sum(terms.values()))
         seconds.append(time.perf_counter() - started)
-    return losses, statistics.median(seconds[1:] or seconds or [0.0])
+    return losses, first_terms, statistics.median(seconds[1:] or seconds or [0.0])
 
 
 def _prediction_seconds(s: Session) -> float:
@@ -172,17 +197,12 @@ def _classes(batch: Batch, num_classes: int) -> list[set[int]]:
     return [set(each.class_ids_N.tolist()) for each in batch.objects or ()]
 
 
-def _labelled(batch: Batch) -> int:
-    return sum(map(len, _classes(batch, 2**31)))
-
-
-def _expected(run: RunConfig, num_classes: int) -> float | None:
-    """What a head that knows nothing yet says of each pixel: the same of every class, ln K nats.
+def _expected(run: RunConfig, num_classes: int) -> float:
+    """The first cross entropy, times its weight, of a head that says the same of every class: ln K nats.
 
     Weights of classes leave it at that, as a weighted mean divides by them; one logit for two classes is ln 2, too.
     """
-    term = run.train.loss.terms.get("cross_entropy")
-    return float(term.weight) * math.log(num_classes) if run.task == "semantic" and term else None
+    return float(run.train.loss.terms["cross_entropy"].weight) * math.log(num_classes)
 
 
 def _as_seen(batch: Batch) -> bytes:
@@ -194,7 +214,20 @@ def _as_seen(batch: Batch) -> bytes:
     return pixels_N3HW.permute(0, 2, 3, 1).contiguous().numpy().tobytes()
 
 
-def _peak_bytes() -> int:
+def _forget_peak() -> bool:
+    """Of what ran in this process before: Ray's workers live for many trainings. False where the system cannot."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        (_PROCESS / "clear_refs").write_text("5")  # proc_pid_clear_refs(5): resets VmHWM
+    except OSError:  # not Linux, or a container without this file
+        return False
+    return True
+
+
+def _peak_bytes() -> int | None:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
+    fields = dict(line.split(":", 1) for line in (_PROCESS / "status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024 if "VmHWM" in fields else None  # of KiB

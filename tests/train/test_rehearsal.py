@@ -1,6 +1,7 @@
 """A training tried for some seconds: what is measured is the recipe's training, and nothing of it stays."""
 
 import math
+import resource
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from segpipe.config import AugmentConfig
 from segpipe.data.decode import decode
 from segpipe.shards import open_dataset
-from segpipe.train.rehearsal import LEAST_STEPS, MOST_STEPS, Rehearsal, fell, rehearse
+from segpipe.train import rehearsal
+from segpipe.train.rehearsal import LEAST_STEPS, MOST_STEPS, Rehearsal, fell, rehearse, stood
 from segpipe.train.session import TrainJob
 from tests.fixtures.small import CLASSES, publish_small, small_run
 
@@ -37,12 +39,11 @@ def test_a_sound_training_learns_one_step_by_heart(data: str) -> None:
     assert found.losses_lower == ()
     assert LEAST_STEPS <= len(found.losses) <= MOST_STEPS
     assert found.expected == pytest.approx(math.log(len(CLASSES)))
-    assert found.losses[0] == pytest.approx(found.expected, rel=0.5)
+    assert found.first_entropy == found.losses[0] == pytest.approx(found.expected, rel=0.5)
     assert (found.batches, found.crops, found.unlabelled) == (4, 16, 0)
     assert found.seen == (0, 1, 2)
     assert found.step_seconds > 0
     assert found.image_seconds > 0
-    assert found.peak_bytes > 2**20
 
 
 def test_the_crops_are_those_that_enter_the_model(data: str) -> None:
@@ -57,11 +58,33 @@ def test_the_crops_are_those_that_enter_the_model(data: str) -> None:
         assert min(either) <= 1
 
 
-def test_a_rate_that_moves_nothing_does_not_make_the_loss_fall(data: str) -> None:
-    found = tried(data, learning_rate=1e-12, seconds=1)
+def test_a_rate_that_moves_nothing_does_not_make_the_loss_fall(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "MOST_STEPS", 8)
+    found = tried(data, learning_rate=1e-12)
     assert not fell(found.losses)
-    assert not fell(found.losses_lower)
-    assert len(found.losses_lower) >= LEAST_STEPS
+    assert stood(found.losses)
+    assert found.losses_lower == (), "at a tenth of it no more would move"
+
+
+def test_of_a_loss_of_several_terms_the_cross_entropy_is_what_is_near_ln_k(data: str) -> None:
+    found = tried(data, loss={"cross_entropy": 0.5, "dice": 1.0, "lovasz": 1.0}, seconds=0)
+    assert found.expected == pytest.approx(0.5 * math.log(len(CLASSES)))
+    assert found.first_entropy == pytest.approx(found.expected, rel=0.5)
+    assert found.losses[0] > 2 * found.expected
+
+
+def test_without_a_cross_entropy_nothing_is_expected_of_it(data: str) -> None:
+    found = tried(data, loss={"dice": 1.0}, seconds=0)
+    assert (found.first_entropy, found.expected) == (None, None)
+
+
+def test_memory_is_that_of_the_trial(data: str) -> None:
+    larger = bytearray(b"1" * 2**28)
+    del larger
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found = tried(data, seconds=0)
+    assert found.peak_bytes is not None
+    assert 2**20 < found.peak_bytes < before
 
 
 def test_a_rate_too_high_is_tried_at_a_tenth(data: str) -> None:
@@ -79,7 +102,17 @@ def test_a_rate_too_high_is_tried_at_a_tenth(data: str) -> None:
         ([1.0, 0.5, math.nan], False),
         ([1.0], False),
         ([], False),
+        ([0.0] * 5, False),
     ],
 )
 def test_what_counts_as_a_fall(losses: list[float], has_fallen: bool) -> None:
     assert fell(losses) is has_fallen
+
+
+def test_what_counts_as_standing_still() -> None:
+    still = [1.2, *(1.2 + (at % 2) * 1e-7 for at in range(1, MOST_STEPS))]
+    assert stood(still)
+    assert not stood(still[:5]), "it had no time to move"
+    assert not stood([*still[:-1], 1.1999])
+    assert not stood([0.0] * MOST_STEPS), "nothing was labelled in these images"
+    assert not stood([])
