@@ -34,14 +34,14 @@ MOST_BYTES = 24_000_000
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
     """One image: what each model said of it, in the order of the reports, and how it scored. Label maps lie in `maps`,
-    of one size with the image; of other tasks `pictures` are PNG, None where a model has none of this image."""
+    of one size with the image; of other tasks `pictures` are PNG."""
 
     name: str
     image_hw3: Pixels | None = None
     truth_hw: Labels | None = None
     maps: tuple[Labels, ...] = ()
     scores: tuple[float, ...] = ()
-    pictures: tuple[bytes | None, ...] = ()
+    pictures: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,10 +149,8 @@ def _viewer_data(facts: NightFacts) -> dict[str, Any]:
 def _image(each: Compared, facts: NightFacts, is_wide: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": each.name, "scores": [_rounded(score) for score in each.scores]}
     if each.image_hw3 is None:
-        drawn = [None if png is None else embedding.drawn(png) for png in each.pictures]
-        sizes = [found[1:] for found in drawn if found is not None]
-        shown |= {"pictures": [found and found[0] for found in drawn]}
-        return shown | {"width": max(w for w, _ in sizes), "height": max(h for _, h in sizes)}
+        uris, widths, heights = zip(*map(embedding.drawn, each.pictures), strict=True)
+        return shown | {"pictures": uris, "width": max(widths), "height": max(heights)}
     height, width = each.image_hw3.shape[:2]
     known = [_packed(ids_hw, len(facts.classes), is_wide) for ids_hw in each.maps]
     truth = None if each.truth_hw is None else _packed(each.truth_hw, len(facts.classes), is_wide)
