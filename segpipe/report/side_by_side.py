@@ -22,7 +22,7 @@ from markupsafe import Markup
 from segpipe.metrics.evidence import class_score
 from segpipe.report import embedding, names, svg
 from segpipe.report.drawing import Labels, Pixels
-from segpipe.report.pages import render, script
+from segpipe.report.pages import named, render, ribbon, script
 from segpipe.types import ClassInfo, EvalReport
 
 # Maps on a page, whatever the number of models, and images.
@@ -69,16 +69,15 @@ def render_night(facts: NightFacts) -> str:
     """The page as HTML, at most `MOST_BYTES` long for up to `MOST_DRAWN` models and their `image_budget`."""
     first, score = facts.reports[0], class_score(facts.reports[0])
     rows = [
-        {**info_of(info), "shares": [report.per_class[info.name].get(score) for report in facts.reports]}
+        {**named(info), "shares": [report.per_class[info.name].get(score) for report in facts.reports]}
         for info in facts.classes
     ]
-    truth = first.truth_counts if sum(first.truth_counts) else (1,) * len(first.classes)
     return render(
         "side_by_side.html.j2",
         title=f"{first.experiment}: {len(facts.reports)} models side by side",
         facts=facts,
         first=first,
-        ribbon=[(info.colour, n / sum(truth) * 100) for info, n in zip(facts.classes, truth, strict=True)],
+        ribbon=ribbon(first, facts.classes),
         charts=list(_charts(facts.reports)),
         class_rows=rows,
         score_name=names.metric(score),
@@ -86,10 +85,6 @@ def render_night(facts: NightFacts) -> str:
         data=_viewer_data(facts) if facts.images else None,
         viewer=script("viewer.js"),
     )
-
-
-def info_of(info: ClassInfo) -> dict[str, Any]:
-    return {"name": info.name, "colour": info.colour}
 
 
 def _charts(reports: Sequence[EvalReport]) -> Iterator[tuple[str, Markup]]:
@@ -140,7 +135,7 @@ def _viewer_data(facts: NightFacts) -> dict[str, Any]:
     is_wide = len(facts.classes) > 255
     return {
         "labels": [report.label for report in facts.reports],
-        "classes": [{"name": info.name, "colour": info.colour} for info in facts.classes],
+        "classes": [named(info) for info in facts.classes],
         "wide": is_wide,
         "images": [_image(each, facts, is_wide) for each in facts.images],
     }
