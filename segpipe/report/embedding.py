@@ -24,9 +24,9 @@ QUALITY = 78
 DRAWN_SIDE, DRAWN_BYTES = 1000, 250_000  # of a picture with several panels; of photographs one has about 200,000
 
 
-def photograph(image_hw3: Pixels, *, quality: int = QUALITY) -> str:
+def photograph(image_hw3: Pixels) -> str:
     """A photograph as a data URI."""
-    return _uri(Image.fromarray(image_hw3), "JPEG", quality=quality, optimize=True)
+    return _uri(Image.fromarray(image_hw3), "JPEG", quality=QUALITY, optimize=True)
 
 
 def label_map(ids_hw: Labels, classes: Sequence[ClassInfo]) -> str:

@@ -1,10 +1,11 @@
 """Templates -> one self-contained page: no network, no file beside it. All that comes from users is escaped.
 
-The templates lie in `templates/`; what they ask of a number is a filter here.
+The templates lie in `templates/`; what they ask of a number is a filter here, and so is what all pages tell of classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from markupsafe import Markup
 
 from segpipe.report import names
 from segpipe.report.svg import css_colour
+from segpipe.types import ClassInfo, EvalReport
 
 STYLE = "page.css"
 
@@ -27,6 +29,17 @@ def render(template: str, **content: Any) -> str:
 def script(name: str) -> Markup:
     """A script of this room, to stand inside a page."""
     return Markup(_environment().get_template(name).render())  # noqa: S704 - as the style
+
+
+def named(info: ClassInfo) -> dict[str, Any]:
+    """A class as tables and the viewer show it."""
+    return {"name": info.name, "colour": info.colour}
+
+
+def ribbon(report: EvalReport, classes: Sequence[ClassInfo]) -> list[tuple[tuple[int, int, int], float]]:
+    """The colour of each class and its share of all truth in percent; equal shares where nothing is counted."""
+    truth = report.truth_counts if sum(report.truth_counts) else (1,) * len(classes)
+    return [(info.colour, n / sum(truth) * 100) for info, n in zip(classes, truth, strict=True)]
 
 
 @cache

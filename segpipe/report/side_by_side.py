@@ -22,7 +22,7 @@ from markupsafe import Markup
 from segpipe.metrics.evidence import class_score
 from segpipe.report import embedding, names, svg
 from segpipe.report.drawing import Labels, Pixels
-from segpipe.report.pages import render, script
+from segpipe.report.pages import named, render, ribbon, script
 from segpipe.types import ClassInfo, EvalReport
 
 # Maps on a page, whatever the number of models, and images.
@@ -34,14 +34,14 @@ MOST_BYTES = 24_000_000
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
     """One image: what each model said of it, in the order of the reports, and how it scored. Label maps lie in `maps`,
-    of one size with the image; of other tasks `pictures` are PNG, None where a model has none of this image."""
+    of one size with the image; of other tasks `pictures` are PNG."""
 
     name: str
     image_hw3: Pixels | None = None
     truth_hw: Labels | None = None
     maps: tuple[Labels, ...] = ()
     scores: tuple[float, ...] = ()
-    pictures: tuple[bytes | None, ...] = ()
+    pictures: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,16 +69,15 @@ def render_night(facts: NightFacts) -> str:
     """The page as HTML, at most `MOST_BYTES` long for up to `MOST_DRAWN` models and their `image_budget`."""
     first, score = facts.reports[0], class_score(facts.reports[0])
     rows = [
-        {**info_of(info), "shares": [report.per_class[info.name].get(score) for report in facts.reports]}
+        {**named(info), "shares": [report.per_class[info.name].get(score) for report in facts.reports]}
         for info in facts.classes
     ]
-    truth = first.truth_counts if sum(first.truth_counts) else (1,) * len(first.classes)
     return render(
         "side_by_side.html.j2",
         title=f"{first.experiment}: {len(facts.reports)} models side by side",
         facts=facts,
         first=first,
-        ribbon=[(info.colour, n / sum(truth) * 100) for info, n in zip(facts.classes, truth, strict=True)],
+        ribbon=ribbon(first, facts.classes),
         charts=list(_charts(facts.reports)),
         class_rows=rows,
         score_name=names.metric(score),
@@ -86,10 +85,6 @@ def render_night(facts: NightFacts) -> str:
         data=_viewer_data(facts) if facts.images else None,
         viewer=script("viewer.js"),
     )
-
-
-def info_of(info: ClassInfo) -> dict[str, Any]:
-    return {"name": info.name, "colour": info.colour}
 
 
 def _charts(reports: Sequence[EvalReport]) -> Iterator[tuple[str, Markup]]:
@@ -140,7 +135,7 @@ def _viewer_data(facts: NightFacts) -> dict[str, Any]:
     is_wide = len(facts.classes) > 255
     return {
         "labels": [report.label for report in facts.reports],
-        "classes": [{"name": info.name, "colour": info.colour} for info in facts.classes],
+        "classes": [named(info) for info in facts.classes],
         "wide": is_wide,
         "images": [_image(each, facts, is_wide) for each in facts.images],
     }
@@ -149,10 +144,8 @@ def _viewer_data(facts: NightFacts) -> dict[str, Any]:
 def _image(each: Compared, facts: NightFacts, is_wide: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": each.name, "scores": [_rounded(score) for score in each.scores]}
     if each.image_hw3 is None:
-        drawn = [None if png is None else embedding.drawn(png) for png in each.pictures]
-        sizes = [found[1:] for found in drawn if found is not None]
-        shown |= {"pictures": [found and found[0] for found in drawn]}
-        return shown | {"width": max(w for w, _ in sizes), "height": max(h for _, h in sizes)}
+        uris, widths, heights = zip(*map(embedding.drawn, each.pictures), strict=True)
+        return shown | {"pictures": uris, "width": max(widths), "height": max(heights)}
     height, width = each.image_hw3.shape[:2]
     known = [_packed(ids_hw, len(facts.classes), is_wide) for ids_hw in each.maps]
     truth = None if each.truth_hw is None else _packed(each.truth_hw, len(facts.classes), is_wide)

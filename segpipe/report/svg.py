@@ -2,7 +2,7 @@
 style, so that one chart serves light, dark and print; text stays text; and a chart is 4 KB and not 100.
 
 A chart is drawn 400 units wide: so narrow that its letters are legible on a phone, where it is as wide as the screen.
-All text comes escaped. Colours of classes stand in `style`, everything else is a class of `card.css`.
+All text comes escaped. Colours of classes stand in `style`, everything else is a class of `page.css`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ SHARE = Axis(title="", low=0.0, high=1.0, ticks=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """Points joined; `colour` is that of a class, None the page's; `kind` a class of the style: line, faint, dots."""
+    """Points joined; `colour` is that of a class, None the page's; `kind` a class of the style: line, thin, faint, or
+    marked, which shows the points, too."""
 
     name: str
     xs: Sequence[float]
@@ -71,11 +72,8 @@ def lines(series: Sequence[Line], x: Axis, y: Axis, *, label: str, diagonal: boo
     for line in series:
         points = [_at(x, y, a, b) for a, b in zip(line.xs, line.ys, strict=True)]
         style = "" if line.colour is None else f"--c:{css_colour(line.colour)}"
-        body = Markup("")
-        if line.kind != "dots":
-            path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-            body = Markup('<path d="{}"/>').format(path)
-        if line.kind in ("dots", "marked") or len(points) == 1:
+        body = Markup('<path d="{}"/>').format("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points))
+        if line.kind == "marked" or len(points) == 1:
             body += Markup("").join(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"/>').format(a, b) for a, b in points)
         parts.append(
             Markup('<g class="{}" style="{}"><title>{}</title>{}</g>').format(line.kind, style, line.name, body)

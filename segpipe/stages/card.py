@@ -7,12 +7,12 @@ with what changed against the champion. A card decides nothing: one that cannot 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from segpipe import checkpoint, masks, models, storage
 from segpipe.errors import ConflictError, SegpipeError
-from segpipe.metrics.evidence import class_intervals, image_scores
+from segpipe.metrics.evidence import Floats, class_intervals, image_scores
 from segpipe.predictions import LabelMap, shrunk
 from segpipe.promotion import Verdict
 from segpipe.report import choosing
@@ -21,8 +21,8 @@ from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import small_maps
 from segpipe.stages.card_about import costs_of, data_of, fingerprint_of, previewed, training_of, use_of, uses_of
 from segpipe.stages.evaluations import CARD, load_pictures
-from segpipe.tasks import TASKS
-from segpipe.types import EvalReport, Sample
+from segpipe.tasks import TASKS, TaskOps
+from segpipe.types import EvalReport, Sample, Task
 
 _log = logging.getLogger(__name__)
 SHOWN, PREVIEWS = 3, 6  # images of a kind
@@ -63,94 +63,83 @@ def facts_of(
     """All that the card of a report says. Raises what reading raises."""
     dataset, bundle = open_dataset(data, version=report.dataset_version), checkpoint.load_bundle(report.checkpoint)
     spec, seen, uses = models.spec(report.arch), fingerprint_of(dataset), uses_of(report, bundle, dataset)
+    split = previewed(report, uses, dataset)
+    previews = choosing.evenly(range(dataset.rows(split)), PREVIEWS)
     scores_n = image_scores(report)
-    kinds = choosing.kinds(scores_n, SHOWN)
-    chosen = [row for rows in kinds.values() for row in rows]
-    found = shown_images(report, folder, dataset, chosen, scores=scores_n)
-    shown = {name: tuple(found[chosen.index(row)] for row in rows) for name, rows in kinds.items()}
-    has_maps = any(each.prediction_hw is not None for each in found)
+    shown = _shown(report, folder, dataset, scores_n, champion)
+    kinds = {name: shown[name] for name in ("best", "median", "worst") if name in shown}
     return CardFacts(
         report=report,
         classes=dataset.manifest.classes,
         ignore_index=dataset.manifest.ignore_index,
         intervals=tuple(class_intervals(report)),
         image_scores=() if scores_n is None else tuple(scores_n.tolist()),
-        data=data_of(dataset, bundle, seen, uses, _previews(report, dataset, previewed(report, uses, dataset))),
+        data=data_of(dataset, bundle, seen, uses, images_of(dataset, report.task, split, previews)),
         use=use_of(report, bundle),
         costs=costs_of(report, bundle, seen),
         paper=spec.paper,
         differs=spec.differs,
         training=training_of(report),
-        against=None if verdict is None else _against(report, folder, dataset, verdict, champion),
-        drawn=() if has_maps else tuple(Drawn(name=name, png=png) for name, png in load_pictures(folder)),
-        **(shown if has_maps else {}),
+        against=None if verdict is None else _against(verdict, shown),
+        drawn=() if any(kinds.values()) else tuple(Drawn(name=name, png=png) for name, png in load_pictures(folder)),
+        **kinds,
     )
 
 
-def shown_images(
+def images_of(dataset: Dataset, task: Task, split: str, rows: Sequence[int]) -> tuple[Shown, ...]:
+    """Images of a split with their truth, as small as pages show them; no truth of a task that has other ones than
+    label maps."""
+    ops = TASKS[task](dataset.manifest.classes, dataset.manifest.ignore_index)
+    return tuple(_image_and_truth(ops, sample) for sample in dataset.read(split, rows, extras=False))
+
+
+def _image_and_truth(ops: TaskOps, sample: Sample) -> Shown:
+    truth = ops.truth(sample)
+    return Shown(
+        name=sample.sample_id,
+        image_hw3=shrunk(masks.read_rgb(sample.image, file=sample.sample_id)),
+        truth_hw=shrunk(truth.ids_HW) if isinstance(truth, LabelMap) else None,
+    )
+
+
+def _shown(
     report: EvalReport,
     folder: str,
     dataset: Dataset,
-    rows: Sequence[int],
-    *,
-    scores: Any = None,
-    champion: tuple[EvalReport, str] | None = None,
-) -> tuple[Shown, ...]:
-    """Images of the evaluated split with their truth and what the model said, and the champion where there is one."""
-    found, theirs = small_maps.read(folder, rows), {} if champion is None else small_maps.read(champion[1], rows)
-    before = None if champion is None else image_scores(champion[0])
-    shown = []
-    for row, sample in zip(rows, dataset.read(report.split, rows, extras=False), strict=True):
-        image, truth = _image_and_truth(report, dataset, sample)
-        shown.append(
-            Shown(
-                name=sample.sample_id,
-                image_hw3=image,
-                truth_hw=truth,
-                prediction_hw=found.get(row),
-                champion_hw=theirs.get(row),
-                score=None if scores is None else float(scores[row]),
-                before=None if before is None else float(before[row]),
-            )
-        )
-    return tuple(shown)
+    scores_n: Floats | None,
+    champion: tuple[EvalReport, str] | None,
+) -> dict[str, tuple[Shown, ...]]:
+    """The images of a card by what they are shown for: where there are maps the "best", "median" and "worst", beside a
+    champion those that "improved" and were "harmed" most. Each is read once."""
+    if scores_n is None:
+        return {}
+    before_n = None if champion is None else image_scores(champion[0])
+    kinds, moved = choosing.kinds(scores_n, SHOWN), dict[str, list[int]]()
+    if before_n is not None:
+        moved["improved"], moved["harmed"] = choosing.moved(scores_n, before_n, SHOWN)
+    said = small_maps.read(folder, _rows(kinds, moved))
+    theirs = {} if champion is None else small_maps.read(champion[1], _rows(moved))
+    kinds = kinds if said else {}
+    rows = _rows(kinds, moved)
+    found = {
+        row: replace(image, prediction_hw=said.get(row), score=float(scores_n[row]))
+        for row, image in zip(rows, images_of(dataset, report.task, report.split, rows), strict=True)
+    }
+    shown = {name: tuple(found[row] for row in some) for name, some in kinds.items()}
+    if before_n is not None:
+        shown |= {
+            name: tuple(replace(found[row], champion_hw=theirs.get(row), before=float(before_n[row])) for row in some)
+            for name, some in moved.items()
+        }
+    return shown
 
 
-def _moved(
-    report: EvalReport, folder: str, dataset: Dataset, champion: tuple[EvalReport, str]
-) -> tuple[tuple[Shown, ...], tuple[Shown, ...]]:
-    """The images whose own score rose most above the champion's, and those whose fell most."""
-    ours, theirs = image_scores(report), image_scores(champion[0])
-    if ours is None or theirs is None:
-        return (), ()
-    up, down = choosing.moved(ours, theirs, SHOWN)
-    shown = shown_images(report, folder, dataset, [*up, *down], scores=ours, champion=champion)
-    return shown[: len(up)], shown[len(up) :]
+def _rows(*kinds: Mapping[str, Sequence[int]]) -> list[int]:
+    return sorted({row for each in kinds for some in each.values() for row in some})
 
 
-def _previews(report: EvalReport, dataset: Dataset, split: str) -> tuple[Shown, ...]:
-    """Images spread evenly over a split, with their truth."""
-    rows = choosing.evenly(range(dataset.rows(split)), PREVIEWS)
-    return tuple(
-        Shown(name=sample.sample_id, image_hw3=image, truth_hw=truth)
-        for sample in dataset.read(split, rows, extras=False)
-        for image, truth in [_image_and_truth(report, dataset, sample)]
-    )
-
-
-def _image_and_truth(report: EvalReport, dataset: Dataset, sample: Sample) -> tuple[Any, Any]:
-    """As small as pages show them; no truth of a task that has other ones than label maps."""
-    ops = TASKS[report.task](dataset.manifest.classes, dataset.manifest.ignore_index)
-    truth = ops.truth(sample)
-    image = shrunk(masks.read_rgb(sample.image, file=sample.sample_id))
-    return image, shrunk(truth.ids_HW) if isinstance(truth, LabelMap) else None
-
-
-def _against(
-    report: EvalReport, folder: str, dataset: Dataset, verdict: Verdict, champion: tuple[EvalReport, str] | None
-) -> Against:
+def _against(verdict: Verdict, shown: Mapping[str, tuple[Shown, ...]]) -> Against:
     found = verdict.comparison
-    improved, harmed = ((), ()) if champion is None else _moved(report, folder, dataset, champion)
     return Against(
         outcome=verdict.outcome,
         reason=verdict.reason,
@@ -159,6 +148,6 @@ def _against(
         low=found.low if found else None,
         high=found.high if found else None,
         changes=verdict.changes,
-        improved=improved,
-        harmed=harmed,
+        improved=shown.get("improved", ()),
+        harmed=shown.get("harmed", ()),
     )

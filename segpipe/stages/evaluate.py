@@ -13,7 +13,7 @@ from segpipe import checkpoint, masks, reports, storage
 from segpipe.config import EvaluateConfig, Recipe
 from segpipe.errors import ConflictError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
-from segpipe.report import pictures
+from segpipe.report import choosing, pictures
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import at_work, card, datasets, layout, small_maps
 from segpipe.stages.evaluations import REPORT, finished_report, load_report
@@ -114,9 +114,7 @@ def _check_split(dataset: Dataset, split: str) -> None:
 
 def _picture_ids(dataset: Dataset, config: EvaluateConfig) -> tuple[str, ...]:
     """Samples spread evenly over the split: the same for every model, so that pictures can be compared."""
-    ids = dataset.sample_ids(config.split)
-    wanted = min(config.pictures, len(ids))
-    return tuple(ids[at * len(ids) // wanted] for at in range(wanted))
+    return tuple(choosing.evenly(dataset.sample_ids(config.split), config.pictures))
 
 
 def _pictures(

@@ -17,9 +17,10 @@ from segpipe.metrics.evidence import Floats, image_scores
 from segpipe.promotion import Verdict
 from segpipe.report import choosing
 from segpipe.report.card import Shown
+from segpipe.report.drawing import Labels
 from segpipe.report.side_by_side import Compared, NightFacts, image_budget, render_night
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import card, layout, mirror
+from segpipe.stages import card, layout, mirror, small_maps
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import CARD, finished_report, load_pictures
 from segpipe.tracking import RunRef
@@ -144,11 +145,10 @@ def _images(
     found = [image_scores(report) for report in reports]
     scores = [each for each in found if each is not None]
     if len(scores) == len(reports) and (rows := choosing.telling(scores, budget)):
-        shown = [
-            card.shown_images(report, folder, dataset, rows) for report, folder in zip(reports, folders, strict=True)
-        ]
-        if all(each.prediction_hw is not None for model in shown for each in model):
-            compared = tuple(_compared(place, rows[place], shown, scores) for place in range(len(rows)))
+        maps = [small_maps.read(folder, rows) for folder in folders]
+        if all(maps):
+            shown = card.images_of(dataset, reports[0].task, reports[0].split, rows)
+            compared = tuple(_compared(row, image, maps, scores) for row, image in zip(rows, shown, strict=True))
             told = "first those of which the models' scores differ most, then some that are spread evenly"
             return compared, f"{len(compared)} images of the split: {told}."
     drawn = [dict(load_pictures(folder)) for folder in folders]
@@ -160,17 +160,11 @@ def _images(
     return pictures, f"{len(pictures)} images, spread evenly over the split."
 
 
-def _compared(
-    place: int,
-    row: int,
-    shown: Sequence[tuple[Shown, ...]],
-    scores: Sequence[Floats],
-) -> Compared:
-    first = shown[0][place]
+def _compared(row: int, image: Shown, maps: Sequence[Mapping[int, Labels]], scores: Sequence[Floats]) -> Compared:
     return Compared(
-        name=first.name,
-        image_hw3=first.image_hw3,
-        truth_hw=first.truth_hw,
-        maps=tuple(ids for model in shown if (ids := model[place].prediction_hw) is not None),
+        name=image.name,
+        image_hw3=image.image_hw3,
+        truth_hw=image.truth_hw,
+        maps=tuple(each[row] for each in maps),
         scores=tuple(float(each[row]) for each in scores),
     )

@@ -22,6 +22,7 @@ from segpipe.answers import answer_of
 from segpipe.errors import SegpipeError
 from segpipe.evaluate import look_at
 from segpipe.fresh_answers import ANSWERS, MODEL, plain, write_request
+from segpipe.report import choosing
 from segpipe.shards import Dataset
 
 IMAGES = 3
@@ -88,10 +89,10 @@ def _asked(checkpoint_uri: str, dataset: Dataset, split: str) -> Iterator[Asked]
 
     Of those that may be served: an evaluation takes larger images, and boxes without extent, which no request has.
     """
-    most = serving.MAX_IMAGE_PIXELS
-    rows = [row for row, (height, width) in enumerate(dataset.sizes(split)) if height * width <= most]
-    asked = min(IMAGES, len(rows))
-    for look in look_at(checkpoint_uri, dataset, split, [rows[at * len(rows) // asked] for at in range(asked)]):
+    rows = [
+        row for row, (height, width) in enumerate(dataset.sizes(split)) if height * width <= serving.MAX_IMAGE_PIXELS
+    ]
+    for look in look_at(checkpoint_uri, dataset, split, choosing.evenly(rows, IMAGES)):
         expected = plain(answer_of(look.prediction))
         told = {name: expected[name] for name in look.told}
         if any(x0 >= x1 or y0 >= y1 for x0, y0, x1, y1 in told.get("boxes", ())):

@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpipe import checkpoint, storage
+from segpipe import checkpoint, reports, storage
 from segpipe.config import EvaluateConfig
 from segpipe.errors import CorruptError
 from segpipe.promotion import Rules
 from segpipe.promotion.gate import judge
+from segpipe.report.card import MOST_DRAWN
+from segpipe.report.side_by_side import image_budget
 from segpipe.shards import open_dataset
 from segpipe.stages import card, card_about, costs, fingerprint, gallery, layout, small_maps
 from segpipe.stages.evaluate import evaluate, report_uri
-from segpipe.stages.evaluations import CARD, load_card
+from segpipe.stages.evaluations import CARD, REPORT, load_card, load_pictures
 from segpipe.types import CrfSettings, EvalReport, Fingerprint, SplitFingerprint
-from tests.fixtures.page_rules import check_page, data_of
+from tests.fixtures.page_rules import check_image, check_page, data_of
 from tests.stages.conftest import Shapes
 
 pytestmark = pytest.mark.xdist_group("shapes")
@@ -92,24 +94,34 @@ def test_a_card_that_cannot_be_made_ends_nothing(
     assert (copy / CARD).read_bytes() == load_card(folder), "the one before stays"
 
 
-def test_a_night_has_a_page_and_the_challenger_s_card_tells_what_changed(
-    shapes: Shapes, scored: tuple[str, EvalReport], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, report = scored
-    monkeypatch.setenv("SEGPIPE_HOME", str(Path(folder).parents[3]))
-    # A worse model, known by its own evaluation: the same maps, but all that is in them counted for less.
+def beside_an_old_one(folder: str, report: EvalReport) -> tuple[EvalReport, str]:
+    """A worse model with its evaluation's folder: the same maps, but all that is in them counted for less."""
     worse = replace(report, label="old", weights_sha256="0" * 64, value=report.value / 2)
     halved = tuple(tuple((i // 2, t, p) for i, t, p in image) for image in report.sample_counts)
     worse = replace(worse, sample_counts=halved)
     other = report_uri(worse, config=CONFIG, to=layout.evaluations_uri("shapes"))
     shutil.copytree(folder, other)
-    storage.delete(storage.join(other, "report.json"))
-    from segpipe import reports
+    storage.delete(storage.join(other, REPORT))
+    storage.write_json_once(storage.join(other, REPORT), reports.to_plain(worse))
+    return worse, other
 
-    storage.write_json_once(storage.join(other, "report.json"), reports.to_plain(worse))
+
+@pytest.fixture
+def own(scored: tuple[str, EvalReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The evaluation's folder in a home of the test's own."""
+    home = Path(shutil.copytree(Path(scored[0]).parents[3], tmp_path / "home"))
+    monkeypatch.setenv("SEGPIPE_HOME", str(home))
+    return report_uri(scored[1], config=CONFIG, to=layout.evaluations_uri("shapes"))
+
+
+def test_a_night_has_a_page_and_the_challenger_s_card_tells_what_changed(
+    shapes: Shapes, scored: tuple[str, EvalReport], own: str
+) -> None:
+    report = scored[1]
+    worse, other = beside_an_old_one(own, report)
     verdict = replace(judge(report, worse, Rules()), outcome="promoted", reason="by <b>far</b>")
     known = {"config": CONFIG, "data": shapes.data, "failures": {"enet": "no memory"}}
-    found, is_new = gallery.make("shapes", verdict, {other: worse, folder: report}, **known)  # type: ignore[arg-type]
+    found, is_new = gallery.make("shapes", verdict, {other: worse, own: report}, **known)  # type: ignore[arg-type]
     assert is_new
     assert None not in (found.card, found.side_by_side)
     told = check_page(storage.read_bytes(str(found.card)).decode())
@@ -118,9 +130,36 @@ def test_a_night_has_a_page_and_the_challenger_s_card_tells_what_changed(
     assert any(str(each["alt"]).startswith("champion of ") for each in told.of("img"))
     page = check_page(storage.read_bytes(str(found.side_by_side)).decode())
     assert data_of(page)["labels"] == ["unet", "old"], "the best first"
-    assert len(data_of(page)["images"]) == report.num_samples
-    again, is_new = gallery.make("shapes", verdict, {other: worse, folder: report}, **known)  # type: ignore[arg-type]
+    images = data_of(page)["images"]
+    assert len(images) == report.num_samples
+    assert all(len(each["maps"]) == 2 and each["truth"] for each in images)
+    again, is_new = gallery.make("shapes", verdict, {other: worse, own: report}, **known)  # type: ignore[arg-type]
     assert (again, is_new) == (found, False), "the same night again makes nothing"
+
+
+def test_models_without_label_maps_are_compared_by_their_pictures(
+    shapes: Shapes, scored: tuple[str, EvalReport], own: str
+) -> None:
+    storage.delete(storage.join(own, small_maps.FILE))
+    ((_, png),) = load_pictures(own)
+    for n in range(50):
+        storage.write_once(storage.join(own, "pictures", f"drawn-{n:02d}.png"), png)
+    worse, other = beside_an_old_one(own, scored[1])
+    storage.delete(storage.join(other, "pictures", "drawn-00.png"))
+    verdict = replace(judge(scored[1], worse, Rules()), outcome="promoted")
+    found, _ = gallery.make("shapes", verdict, [worse, scored[1]], config=CONFIG, data=shapes.data, failures={})
+    data = data_of(check_page(storage.read_bytes(str(found.side_by_side)).decode()))
+    names = [each["name"] for each in data["images"]]
+    assert len(names) == image_budget(2, drawn=True)
+    assert "drawn-00" not in names, "one of them has no such picture"
+    assert names[-1] > "drawn-45", "they lie evenly over all of them"
+    for each in data["images"]:
+        assert "maps" not in each
+        assert [check_image(uri) for uri in each["pictures"]] == [(each["width"], each["height"])] * 2
+    own_card = check_page(storage.read_bytes(str(found.card)).decode())
+    alts = [str(each["alt"]) for each in own_card.of("img")]
+    assert sum("image, truth and prediction in panels" in alt for alt in alts) == MOST_DRAWN
+    assert not any(alt.startswith("prediction of ") for alt in alts)
 
 
 def test_a_page_mends_no_dataset(shapes: Shapes, scored: tuple[str, EvalReport], tmp_path: Path) -> None:

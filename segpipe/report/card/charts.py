@@ -63,16 +63,13 @@ def losses(training: TrainResult) -> Markup | None:
         weighed, weight = SMOOTHED * weighed + loss, SMOOTHED * weight + 1
         smooth.append(weighed / weight)
     every = max(1, len(points) // MOST_STEPS)
-    thinned = points[::every]
-    mean = [(step, value) for (step, _), value in zip(points, smooth, strict=True)][
-        :: max(1, len(points) // MOST_STEPS)
-    ]
+    steps = [step for step, _ in points[::every]]
     # A first loss that is far above all others would leave the rest on the floor.
     high = max(float(np.quantile([loss for _, loss in points], 0.98)), max(smooth[1:]))
     x, y = _steps(training.steps), svg.Axis(title="loss", low=0.0, high=high, ticks=svg.ticks(0, high))
     lines = [
-        svg.Line(name="batches", xs=[a for a, _ in thinned], ys=[min(b, high) for _, b in thinned], kind="faint"),
-        svg.Line(name="running mean", xs=[a for a, _ in mean], ys=[b for _, b in mean]),
+        svg.Line(name="batches", xs=steps, ys=[min(loss, high) for _, loss in points[::every]], kind="faint"),
+        svg.Line(name="running mean", xs=steps, ys=smooth[::every]),
     ]
     return svg.lines(lines, x, y, label=f"training loss, from {points[0][1]:.3g} to {smooth[-1]:.3g}")
 

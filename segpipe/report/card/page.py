@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +14,8 @@ from segpipe.predictions import GRID_PIXELS
 from segpipe.report import choosing, embedding, names
 from segpipe.report.card import charts, numbers, pictures, sentences
 from segpipe.report.card.facts import CardFacts
-from segpipe.report.pages import render
-from segpipe.types import CLASS_COUNTS, ClassInfo, TrainResult
+from segpipe.report.pages import named, render, ribbon
+from segpipe.types import CLASS_COUNTS, TrainResult
 
 MOST_BYTES = 8_000_000
 MOST_DRAWN = 24  # pictures, each of `embedding.DRAWN_BYTES`
@@ -26,14 +26,17 @@ COUNTED_AS = {"pixels": "of the pixels", "objects": "objects", "segments": "segm
 
 def render_card(facts: CardFacts) -> str:
     """The card as HTML, at most `MOST_BYTES` long."""
-    content = {**_head(facts), **_scores(facts), **_details(facts), **_shown(facts), **_training(facts), **_data(facts)}
-    return render("card.html.j2", **content, sections=list(_sections(content)))
+    sure = numbers.calibration(facts.report.details) if facts.report.details else None
+    mistakes = sentences.confusions(facts.report)
+    content = {**_head(facts, sure, mistakes), **_scores(facts), **_details(facts, sure), **_shown(facts)}
+    content |= {**_training(facts), **_data(facts), "mistakes": [each for each in mistakes if each[2] >= 0.01][:8]}
+    return render("card.html.j2", **content, sections=_sections(content))
 
 
-def _head(facts: CardFacts) -> dict[str, Any]:
+def _head(
+    facts: CardFacts, sure: numbers.Calibration | None, mistakes: Sequence[tuple[str, str, float]]
+) -> dict[str, Any]:
     report = facts.report
-    sure = numbers.calibration(report.details) if report.details else None
-    truth = report.truth_counts if sum(report.truth_counts) else (1,) * len(report.classes)
     told = [
         ("images", names.count(report.num_samples), f"split {report.split} of {report.dataset}"),
         ("parameters", f"{report.parameters / 1e6:.2f} M", ""),
@@ -47,8 +50,8 @@ def _head(facts: CardFacts) -> dict[str, Any]:
         "title": f"{report.label} · {names.metric(report.primary)} {report.value:.3f} on {report.dataset}",
         "report": report,
         "paper": facts.paper,
-        "ribbon": [(info.colour, n / sum(truth) * 100) for info, n in zip(facts.classes, truth, strict=True)],
-        "glance": list(sentences.glance(facts, sure)),
+        "ribbon": ribbon(report, facts.classes),
+        "glance": list(sentences.glance(facts, sure, mistakes)),
         "facts": told,
         "classes": facts.classes,
         "against": facts.against,
@@ -68,8 +71,7 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
         found = report.per_class[info.name]
         rows.append(
             {
-                "name": info.name,
-                "colour": info.colour,
+                **named(info),
                 "value": found.get(score),
                 "low": None if math.isnan(low) else low,
                 "high": None if math.isnan(high) else high,
@@ -85,7 +87,6 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
         "confusion_rows": confusion,
         "confusion_columns": [row["name"] for row in confusion],
         "is_cut": is_cut,
-        "mistakes": [each for each in sentences.confusions(report) if each[2] >= 0.01][:8],
     }
 
 
@@ -103,11 +104,11 @@ def _confusion(facts: CardFacts) -> tuple[list[dict[str, Any]], bool]:
     rows = []
     for k in chosen:
         info, shares = facts.classes[k], table[k, chosen] / max(truth_K[k], 1)
-        rows.append({**_named(info), "shares": shares.tolist() if truth_K[k] else [None] * len(chosen)})
+        rows.append({**named(info), "shares": shares.tolist() if truth_K[k] else [None] * len(chosen)})
     return rows, len(chosen) < len(table)
 
 
-def _details(facts: CardFacts) -> dict[str, Any]:
+def _details(facts: CardFacts, sure: numbers.Calibration | None) -> dict[str, Any]:
     """Confidence, sizes, images and borders; None and empty where the report has no such counts."""
     details = facts.report.details
     content: dict[str, Any] = dict.fromkeys(("confidence_chart", "curves_chart", "border_mean"))
@@ -115,7 +116,7 @@ def _details(facts: CardFacts) -> dict[str, Any]:
     content |= {"size_rows": [], "border_rows": [], "images_chart": charts.images(facts)}
     if details is None:
         return content
-    if (sure := numbers.calibration(details)) is not None:
+    if sure is not None:
         found = numbers.precision_recall(details)
         areas = [(info, curve) for info, curve in zip(facts.classes, found, strict=True) if curve is not None]
         content |= {
@@ -128,12 +129,12 @@ def _details(facts: CardFacts) -> dict[str, Any]:
     score = class_score(facts.report)
     content |= {
         "border_rows": [
-            {**_named(info), "border": border, "value": facts.report.per_class[info.name].get(score)}
+            {**named(info), "border": border, "value": facts.report.per_class[info.name].get(score)}
             for info, border in zip(facts.classes, borders, strict=True)
             if border is not None
         ],
         "border_mean": numbers.mean_of(borders),
-        "size_rows": [{**_named(info), "shares": row} for info, row in zip(facts.classes, sizes, strict=True)],
+        "size_rows": [{**named(info), "shares": row} for info, row in zip(facts.classes, sizes, strict=True)],
         "size_columns": list(_size_names(details.size_edges)),
     }
     return content
@@ -189,7 +190,7 @@ def _epochs(training: TrainResult) -> str:
 def _data(facts: CardFacts) -> dict[str, Any]:
     splits = [split for split in facts.data.splits if any(split.shares)]
     rows = [
-        {**_named(info), "shares": [split.shares[k] for split in splits]}
+        {**named(info), "shares": [split.shares[k] for split in splits]}
         for k, info in enumerate(facts.classes)
         if splits
     ]
@@ -201,8 +202,8 @@ def _data(facts: CardFacts) -> dict[str, Any]:
     }
 
 
-def _sections(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(id, name) of the sections that the page has."""
+def _sections(content: dict[str, Any]) -> dict[str, str]:
+    """The sections that the page has: their names by id."""
     against = content["against"]
     has = {
         ("classes", "Classes"): True,
@@ -217,8 +218,4 @@ def _sections(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
         ("use", "Use"): True,
         ("limits", "Limits and licence"): True,
     }
-    yield from (section for section, is_there in has.items() if is_there)
-
-
-def _named(info: ClassInfo) -> dict[str, Any]:
-    return {"name": info.name, "colour": info.colour}
+    return dict(section for section, is_there in has.items() if is_there)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,8 +19,8 @@ FEW_IMAGES, FEW_GROUPS = 50, 10
 RARE = 0.001  # share of the labelled pixels below which a class's score rests on little
 
 
-def glance(facts: CardFacts, sure: Calibration | None) -> Iterator[str]:
-    """What stands out, in a few sentences."""
+def glance(facts: CardFacts, sure: Calibration | None, mistakes: Sequence[tuple[str, str, float]]) -> Iterator[str]:
+    """What stands out, in a few sentences; `mistakes` are its `confusions`."""
     report, name = facts.report, class_score(facts.report)
     found = {each: report.per_class[each].get(name) for each in report.classes}
     scored = sorted(((value, each) for each, value in found.items() if value is not None), reverse=True)
@@ -29,7 +29,6 @@ def glance(facts: CardFacts, sure: Calibration | None) -> Iterator[str]:
     elif len(scored) > 1 and scored[0][0] > scored[-1][0]:
         (best, first), (worst, last) = scored[0], scored[-1]
         yield f"Best at {first} ({best:.2f}), weakest at {last} ({worst:.2f})."
-    mistakes = list(confusions(report))
     if mistakes and mistakes[0][2] >= CONFUSED:
         truth, said, part = mistakes[0]
         yield f"Of {truth}, {percent(part)} of the pixels are taken for {said}."

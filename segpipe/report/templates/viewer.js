@@ -76,10 +76,8 @@
     const picture = new Image();
     picture.alt = `${choices[side]} of ${image.name}`;
     picture.draggable = false;
-    if (image.pictures[side]) {
-      picture.src = image.pictures[side];
-      await picture.decode();
-    }
+    picture.src = image.pictures[side];
+    await picture.decode();
     return picture;
   };
 
