@@ -114,21 +114,26 @@ class Folder:
     def next_steps(self) -> tuple[str, ...]:
         """What a person does now; the last one is the command that reads the answers."""
         local = storage.local_path(self.to)
+        source, options = "label_studio", dict[str, str]()
         if self.format == "coco":
-            ingest = ("coco", self.to, "--option", "images=images", "--option", "annotations=answers.json")
-            return (
+            source, options = "coco", {"images": "images", "annotations": "answers.json"}
+            before = [
                 f"open {self.to}/images in your tool, and proposals.json as its annotations",
                 f"save what people made of them, as COCO JSON, as {self.to}/answers.json",
-                shlex.join(["segpipe", "ingest", *ingest, "--name", "NAME"]),
-            )
-        served = () if local is None else (_served(str(local.parent)),)
+            ]
+        else:
+            before = [] if local is None else [_served(str(local.parent))]
+            stored = "" if local is None else f", add {local} as local storage (no sync)"
+            before += [
+                f"make a project with labelling_config.xml{stored}, and import tasks.json",
+                f"export the answers as JSON into {self.to} (project-*.json)",
+            ]
+        asked = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
+        entry = json.dumps({"format": source, "root": self.to} | ({"options": options} if options else {}))
         return (
-            *served,
-            "make a project with labelling_config.xml"
-            + ("" if local is None else f", add {local} as local storage (no sync)")
-            + ", and import tasks.json",
-            f"export the answers as JSON into {self.to} (project-*.json)",
-            shlex.join(["segpipe", "ingest", "label_studio", self.to, "--name", "NAME"]),
+            *before,
+            f"to join a dataset, add to the recipe's dataset: additions: [{entry}]; to look at them alone:",
+            shlex.join(["segpipe", "ingest", source, self.to, *asked, "--name", "NAME"]),
         )
 
     def _proposed(self, chosen: ChosenImage, asked: Asked) -> dict[str, Any]:
