@@ -48,6 +48,17 @@ class ChosenImage:
     why: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """What lies in a folder that is whole: its last file."""
+
+    format: str
+    strategy: str
+    models: tuple[str, ...]
+    proposed_by: str
+    chosen: tuple[ChosenImage, ...]
+
+
 class Wanted(NamedTuple):
     """One image before it has a name in the folder; the fields are those of `ChosenImage`."""
 
@@ -82,8 +93,7 @@ class Folder:
         claim_place(self.to, {"selection": key, "format": self.format})
         done = storage.join(self.to, DONE)
         if storage.exists(done):
-            told = storage.read_json(done)["chosen"]
-            return tuple(reports.from_plain(ChosenImage, each, origin=done) for each in told)
+            return reports.from_plain(Selection, storage.read_json(done), origin=done).chosen
         reader = Reader(images.root, version=images.version, split=images.split)
         load, by_name = partial(asking.load, self.proposer.uri, window=self.window), {w.request.name: w for w in wanted}
         chosen, documents, stems = list[ChosenImage](), list[dict[str, Any]](), Stems()
@@ -92,7 +102,9 @@ class Folder:
             for rank, (request, outcome) in enumerate(answers, start=1):
                 each = by_name[request.name]
                 if not isinstance(outcome, Asked) or storage.sha256_bytes(outcome.picture.image) != each.image_sha256:
-                    raise InputError(f"{request.file}: was changed since it was scored: run the same again")
+                    raise InputError(
+                        f"{request.file}: was changed since it was scored: select again, into another folder"
+                    )
                 name = f"images/{stems.of(request.name)}{ending_of(outcome.picture.image)}"
                 storage.write_once(storage.join(self.to, name), outcome.picture.image)
                 chosen.append(
@@ -188,15 +200,15 @@ class Folder:
             files = {"labelling_config.xml": config, "tasks.json": _compact(documents)}
         for name, data in files.items():
             storage.write_once(storage.join(self.to, name), data)
-        about = {
-            "format": self.format,
-            "strategy": self.strategy,
-            "models": list(self.models),
-            "proposed_by": self._proposed_by,
-            "chosen": [reports.to_plain(each) for each in chosen],
-        }
+        about = Selection(
+            format=self.format,
+            strategy=self.strategy,
+            models=self.models,
+            proposed_by=self._proposed_by,
+            chosen=tuple(chosen),
+        )
         storage.failpoint("select.done")
-        storage.write_json_once(storage.join(self.to, DONE), about)
+        storage.write_json_once(storage.join(self.to, DONE), reports.to_plain(about))
 
 
 def _compact(document: Any) -> bytes:
