@@ -48,6 +48,17 @@ class ChosenImage:
     why: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """What lies in a folder that is whole: its last file."""
+
+    format: str
+    strategy: str
+    models: tuple[str, ...]
+    proposed_by: str
+    chosen: tuple[ChosenImage, ...]
+
+
 class Wanted(NamedTuple):
     """One image before it has a name in the folder; the fields are those of `ChosenImage`."""
 
@@ -82,8 +93,7 @@ class Folder:
         claim_place(self.to, {"selection": key, "format": self.format})
         done = storage.join(self.to, DONE)
         if storage.exists(done):
-            told = storage.read_json(done)["chosen"]
-            return tuple(reports.from_plain(ChosenImage, each, origin=done) for each in told)
+            return reports.from_plain(Selection, storage.read_json(done), origin=done).chosen
         reader = Reader(images.root, version=images.version, split=images.split)
         load, by_name = partial(asking.load, self.proposer.uri, window=self.window), {w.request.name: w for w in wanted}
         chosen, documents, stems = list[ChosenImage](), list[dict[str, Any]](), Stems()
@@ -92,7 +102,9 @@ class Folder:
             for rank, (request, outcome) in enumerate(answers, start=1):
                 each = by_name[request.name]
                 if not isinstance(outcome, Asked) or storage.sha256_bytes(outcome.picture.image) != each.image_sha256:
-                    raise InputError(f"{request.file}: was changed since it was scored: run the same again")
+                    raise InputError(
+                        f"{request.file}: was changed since it was scored: select again, into another folder"
+                    )
                 name = f"images/{stems.of(request.name)}{ending_of(outcome.picture.image)}"
                 storage.write_once(storage.join(self.to, name), outcome.picture.image)
                 chosen.append(
@@ -114,21 +126,26 @@ class Folder:
     def next_steps(self) -> tuple[str, ...]:
         """What a person does now; the last one is the command that reads the answers."""
         local = storage.local_path(self.to)
+        source, options = "label_studio", dict[str, str]()
         if self.format == "coco":
-            ingest = ("coco", self.to, "--option", "images=images", "--option", "annotations=answers.json")
-            return (
+            source, options = "coco", {"images": "images", "annotations": "answers.json"}
+            before = [
                 f"open {self.to}/images in your tool, and proposals.json as its annotations",
                 f"save what people made of them, as COCO JSON, as {self.to}/answers.json",
-                shlex.join(["segpipe", "ingest", *ingest, "--name", "NAME"]),
-            )
-        served = () if local is None else (_served(str(local.parent)),)
+            ]
+        else:
+            before = [] if local is None else [_served(str(local.parent))]
+            stored = "" if local is None else f", add {local} as local storage (no sync)"
+            before += [
+                f"make a project with labelling_config.xml{stored}, and import tasks.json",
+                f"export the answers as JSON into {self.to} (project-*.json)",
+            ]
+        asked = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
+        entry = json.dumps({"format": source, "root": self.to} | ({"options": options} if options else {}))
         return (
-            *served,
-            "make a project with labelling_config.xml"
-            + ("" if local is None else f", add {local} as local storage (no sync)")
-            + ", and import tasks.json",
-            f"export the answers as JSON into {self.to} (project-*.json)",
-            shlex.join(["segpipe", "ingest", "label_studio", self.to, "--name", "NAME"]),
+            *before,
+            f"to join a dataset, add to the recipe's dataset: additions: [{entry}]; to look at them alone:",
+            shlex.join(["segpipe", "ingest", source, self.to, *asked, "--name", "NAME"]),
         )
 
     def _proposed(self, chosen: ChosenImage, asked: Asked) -> dict[str, Any]:
@@ -183,15 +200,15 @@ class Folder:
             files = {"labelling_config.xml": config, "tasks.json": _compact(documents)}
         for name, data in files.items():
             storage.write_once(storage.join(self.to, name), data)
-        about = {
-            "format": self.format,
-            "strategy": self.strategy,
-            "models": list(self.models),
-            "proposed_by": self._proposed_by,
-            "chosen": [reports.to_plain(each) for each in chosen],
-        }
+        about = Selection(
+            format=self.format,
+            strategy=self.strategy,
+            models=self.models,
+            proposed_by=self._proposed_by,
+            chosen=tuple(chosen),
+        )
         storage.failpoint("select.done")
-        storage.write_json_once(storage.join(self.to, DONE), about)
+        storage.write_json_once(storage.join(self.to, DONE), reports.to_plain(about))
 
 
 def _compact(document: Any) -> bytes:

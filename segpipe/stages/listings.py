@@ -14,6 +14,7 @@ from segpipe import storage
 from segpipe.config import AdditionConfig, DatasetConfig, expand_root
 from segpipe.errors import InputError
 from segpipe.sources import Source, open_source
+from segpipe.sources.reading.splits import EMPTY
 from segpipe.stages import names
 from segpipe.types import Annotation, ClassInfo, LabelCoding, QuarantineEntry, SampleRef
 
@@ -134,7 +135,8 @@ def _joining(addition: Listing, split: str, before: Sequence[Listing]) -> Listin
         addition,
         refs=tuple(sorted(joining, key=lambda ref: ref.sample_id)),
         refused=(*addition.refused, *again),
-        notes=(*addition.notes, *_lacking(addition, ours)),
+        # All of it goes into one split: that a hash would have left another empty is no matter.
+        notes=(*(note for note in addition.notes if not note.startswith(EMPTY)), *_lacking(addition, ours)),
     )
 
 

@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 _TELLS_PIXELS = (Task.SEMANTIC, Task.INSTANCE, Task.PANOPTIC)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """How many images were not to be chosen: labelled already, the same bytes as another, almost the same as one that
     is taken, of a group of which enough are taken. The last two are of those that were looked at on the way."""
@@ -87,10 +87,50 @@ def select(
         raise InputError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
     committee, how = _committee(models, strategy)
     images = images_of(source, version=version, split=split)
+    asked = _ask(committee, images, unwanted=_labelled(labelled), window=window, batch_size=batch_size, tell=tell)
+    candidates, repeated = _candidates(images, asked, how)
+    choice = selection.choose(candidates, count, spread=spread, per_group=per_group)
+    entries = {entry.item: entry for each in asked for entry in each.refused}
+    labelled_already = asked[0].left_out
+    if not choice.chosen:
+        raise InputError(
+            f"{images.root}: none of its {counted(len(images.names), 'image')} is left to choose from: "
+            f"{labelled_already} labelled already, {len(entries)} unusable. Nothing was written"
+        )
+    place, names = layout.absolute(to), tuple(each.uri for each in committee)
+    folder = Folder(to=place, format=format, proposer=committee[0], window=window, strategy=how, models=names)
+    wanted = _wanted(images.requests(), candidates, choice, asked[0], how)
+    chosen = folder.write(wanted, images, batch_size=batch_size, on_progress=partial(tell, "writing"))
+    return Selected(
+        to=place,
+        format=format,
+        strategy=how,
+        models=names,
+        weights_sha256=tuple(each.bundle.weights_sha256 for each in committee),
+        images=len(images.names),
+        asked=sum(each.asked for each in asked),
+        chosen=chosen,
+        left_out=LeftOut(labelled_already, repeated, choice.near_copies, choice.group_full),
+        quarantined=tuple(entries.values()),
+        notes=(*images.notes, *_fewer(len(chosen), count), *_unfit(committee[0], format)),
+        next_steps=folder.next_steps(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _ask(
+    committee: Sequence[Chosen],
+    images: Images,
+    *,
+    unwanted: frozenset[str],
+    window: tuple[int, int] | None,
+    batch_size: int,
+    tell: Progress,
+) -> list[Scored]:
+    """The scores of each model, one after the other. Raises InputError where one cannot be asked before any is."""
     for each in committee:
         asking.check_model(each.bundle, window=window, from_dataset=images.version is not None)
-    unwanted = _labelled(labelled)
-    asked = [
+    return [
         scores.score(
             each,
             images,
@@ -101,43 +141,6 @@ def select(
         )
         for each in committee
     ]
-    entries = {entry.item: entry for each in asked for entry in each.refused}
-    candidates, repeated = _candidates(images, asked, how)
-    choice = selection.choose(candidates, count, spread=spread, per_group=per_group)
-    if not choice.chosen:
-        raise InputError(
-            f"{images.root}: none of its {counted(len(images.names), 'image')} is left to choose from: "
-            f"{asked[0].left_out} labelled already, {len(entries)} unusable. Nothing was written"
-        )
-    folder = Folder(
-        to=layout.absolute(to),
-        format=format,
-        proposer=committee[0],
-        window=window,
-        strategy=how,
-        models=tuple(each.uri for each in committee),
-    )
-    wanted = _wanted(images.requests(), candidates, choice, asked[0], how)
-    return Selected(
-        to=folder.to,
-        format=format,
-        strategy=how,
-        models=folder.models,
-        weights_sha256=tuple(each.bundle.weights_sha256 for each in committee),
-        images=len(images.names),
-        asked=sum(each.asked for each in asked),
-        chosen=folder.write(wanted, images, batch_size=batch_size, on_progress=partial(tell, "writing")),
-        left_out=LeftOut(
-            labelled=asked[0].left_out,
-            repeated=repeated,
-            near_copies=choice.near_copies,
-            group_full=choice.group_full,
-        ),
-        quarantined=tuple(entries.values()),
-        notes=(*images.notes, *_fewer(len(choice.chosen), count)),
-        next_steps=folder.next_steps(),
-        seconds=time.perf_counter() - started,
-    )
 
 
 def _committee(models: Sequence[str], strategy: str | None) -> tuple[list[Chosen], str]:
@@ -238,3 +241,11 @@ def _wanted(
 def _fewer(chosen: int, count: int) -> Iterator[str]:
     if chosen < count:
         yield f"{chosen} of the {count} images that were asked for: there are no more that are unlike each other"
+
+
+def _unfit(proposer: Chosen, format: Format) -> Iterator[str]:  # noqa: A002
+    if format == "coco" and proposer.bundle.task is Task.SEMANTIC:
+        yield (
+            "COCO JSON holds objects, and a semantic model learns from label maps: its answers are read as objects; "
+            "answers in Label Studio (--format label-studio) are read as label maps too"
+        )

@@ -20,6 +20,7 @@ from tests import test_walls
 from tests.fixtures.folder_mini import write_folder_mini
 from tests.fixtures.ingest_worker import streets
 from tests.fixtures.mini_datasets import WRITERS
+from tests.fixtures.mini_label_studio import EXPORT
 from tests.fixtures.pictures import photograph, png
 from tests.fixtures.samples import manifest_of
 from tests.fixtures.small import publish_small
@@ -46,6 +47,9 @@ LINKED = [
     ("coco", TRAIN, "secret.json"),
     ("coco", "train2017/000000000009.jpg", "secret.jpg"),
     ("coco_panoptic", PANOPTIC, "secret.json"),
+    ("label_studio", EXPORT, "secret.json"),
+    ("label_studio", "labelling_config.xml", "secret.txt"),
+    ("label_studio", "images/b.jpg", "secret.jpg"),
     ("labelme", "photo_0.json", "secret.json"),
     ("labelme", "photo_0.jpg", "secret.jpg"),
     ("yolo", "data.yaml", "secret.yaml"),
@@ -118,6 +122,10 @@ SOURCES: list[tuple[str, Callable[[Path, Path], None], dict[str, Any]]] = [
     ),
     *(("coco", lambda root, out: None, {option: "../outside/{split}"}) for option in ("images", "annotations")),
     *(("labelme", lambda root, out: None, {option: "../outside"}) for option in ("images", "json")),
+    *(
+        ("label_studio", lambda root, out: None, {option: "../outside/secret.txt"})
+        for option in ("images", "export", "config")
+    ),
 ]
 
 

@@ -14,6 +14,7 @@ from segpipe.sources.reading.files import read_lines
 from segpipe.types import SampleRef
 
 SPLITS = ("train", "val", "test")
+EMPTY = "no sample is in "  # how the note of `empty_splits` begins
 
 
 def parse_shares(text: str) -> tuple[float, ...]:
@@ -48,12 +49,12 @@ def empty_splits(refs: Collection[SampleRef], shares: tuple[float, ...], remedy:
     groups = sorted({ref.group for ref in refs})
     if len(groups) == len(refs):
         return [
-            f"no sample is in {' and '.join(missing)}: a hash deals the {len(refs)} samples one by one, and by chance "
+            f"{EMPTY}{' and '.join(missing)}: a hash deals the {len(refs)} samples one by one, and by chance "
             f"none fell there; change the option shares, or {remedy}"
         ]
     shown = ", ".join(map(repr, groups[:3])) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
     return [
-        f"no sample is in {' and '.join(missing)}: a hash deals whole groups, and the {len(refs)} samples are of "
+        f"{EMPTY}{' and '.join(missing)}: a hash deals whole groups, and the {len(refs)} samples are of "
         f"{len(groups)} group{'s' if len(groups) > 1 else ''}, {shown}; change the option shares, or {remedy}"
     ]
 

@@ -40,6 +40,7 @@ def run(config: dict[str, Any], tmp_path: Path) -> IngestResult:
 def test_additions_join_train_and_nothing_else(config: dict[str, Any], tmp_path: Path) -> None:
     result = run(config, tmp_path)
     assert result.splits == {"train": 4, "val": 1, "test": 1}
+    assert not any("no sample is in" in warning for warning in result.warnings), "a hash deals no addition"
     dataset = open_dataset(result.uri)
     assert dataset.sample_ids("train") == ["train/0", "b", "day 1/a", "day 1/c"]
     assert dataset.manifest.annotations == (Annotation.LABEL_MAP,)
