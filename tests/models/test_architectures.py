@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import re
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -27,15 +28,26 @@ WIDE = (64, 96)  # whose maps of stride 32 are of several cells
 # one, are rounding themselves.
 GRADIENT_ERROR, LEAST_LENGTH = 0.8, 1e-4
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_large", "vgg16_slim", "vgg16_bn_slim"]
-every_architecture = pytest.mark.parametrize("name", models.names())
+# Those of more than LARGEST_KEPT parameters, each with a group of its own: the tests of one follow each other on one
+# worker, which makes it once and keeps no other. All four would fill 0.7 GB of the memory of each.
+LARGEST, LARGEST_KEPT = ("hrnet_pose_w48", "fcn_resnet101", "fcn_resnet50", "hrnet_pose_w32"), 25_000_000
+
+
+def every(names: Iterable[str]) -> pytest.MarkDecorator:
+    """A test of each of these architectures."""
+    large = {name: pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in LARGEST}
+    return pytest.mark.parametrize("name", [large.get(name, name) for name in names])
+
+
 DENSE = [name for name, spec in models.MODELS.items() if spec.output is DenseOutput]
 # What descends on a loss has parameters, a graph of operations and a backbone; all others have none of these.
 OF = {way: [name for name, spec in models.MODELS.items() if spec.learns_by == way] for way in ("descent", "counting")}
-every_descending = pytest.mark.parametrize("name", OF["descent"])
-every_counting = pytest.mark.parametrize("name", OF["counting"])
-every_other = pytest.mark.parametrize("name", [name for name in models.names() if name not in OF["descent"]])
-every_dense = pytest.mark.parametrize("name", DENSE)
-every_dense_network = pytest.mark.parametrize("name", [name for name in DENSE if name in OF["descent"]])
+every_architecture = every(models.names())
+every_descending = every(OF["descent"])
+every_counting = every(OF["counting"])
+every_other = every(name for name in models.names() if name not in OF["descent"])
+every_dense = every(DENSE)
+every_dense_network = every(name for name in DENSE if name in OF["descent"])
 
 
 class Logits(nn.Module):
@@ -50,17 +62,18 @@ class Logits(nn.Module):
         return (output.logits_NKHW, *output.aux.values())
 
 
-# Parameters of a model that is kept for all tests of a worker: the four that have more would fill 0.7 GB of its memory.
-LARGEST_KEPT = 25_000_000
 kept: dict[str, nn.Module] = {}
 
 
 def ready(name: str) -> nn.Module:
-    """One model per architecture, made once, but for the largest ones; tests that change a model copy it."""
-    model = kept[name] if name in kept else made(name)
-    if sum(parameter.numel() for parameter in model.parameters()) <= LARGEST_KEPT:
-        kept[name] = model
-    return model
+    """One model per architecture, made once and kept, but for the largest ones; tests that change a model copy it."""
+    if name in LARGEST:
+        return made(name)
+    if name not in kept:
+        kept[name] = made(name)
+        numbers = sum(parameter.numel() for parameter in kept[name].parameters())
+        assert numbers <= LARGEST_KEPT, f"{name}: {numbers} parameters; name it in LARGEST"
+    return kept[name]
 
 
 @functools.lru_cache(maxsize=1)  # a test that asks twice is given the same

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from PIL import Image, ImageOps
 from torch.nn import functional
@@ -143,7 +144,10 @@ def test_workers_of_a_cluster_make_the_same_bytes(
     shapes: Shapes, run: Callable[..., PredictedDataset], tmp_path: Path
 ) -> None:
     here = run(split="val")
-    there = run(split="val", to=str(tmp_path / "there"), runtime="ray")
+    try:
+        there = run(split="val", to=str(tmp_path / "there"), runtime="ray")
+    finally:
+        ray.shutdown()
     assert (there.version, there.splits) == (here.version, {"val": 4})
 
 

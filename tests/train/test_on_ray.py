@@ -35,6 +35,7 @@ ONE, TWO = ResourceConfig(), ResourceConfig(workers=2)
 def _ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers import the functions of this file
+        ray.shutdown()  # of whoever had one in this process before: its workers know no such path
         on_ray.connect(num_cpus=2)
         yield
         ray.shutdown()

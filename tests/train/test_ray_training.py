@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 def _ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # workers import `tests.fixtures`
+        ray.shutdown()  # of whoever had one in this process before: its workers know no such path
         on_ray.connect(num_cpus=2)
         yield
         ray.shutdown()
