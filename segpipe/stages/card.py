@@ -13,14 +13,14 @@ from typing import Any
 from segpipe import checkpoint, masks, models, storage
 from segpipe.errors import ConflictError, SegpipeError
 from segpipe.metrics.evidence import class_intervals, image_scores
-from segpipe.predictions import LabelMap, shrunk
+from segpipe.predictions import LabelMap, PanopticMap, class_map, shrunk
 from segpipe.promotion import Verdict
 from segpipe.report import choosing
 from segpipe.report.card import Against, CardFacts, Drawn, Shown, render_card
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import small_maps
 from segpipe.stages.card_about import costs_of, data_of, previewed, training_of, use_of
-from segpipe.stages.evaluations import CARD, load_pictures
+from segpipe.stages.evaluations import CARD, load_pictures, shown_name
 from segpipe.tasks import TASKS
 from segpipe.types import EvalReport, Sample
 
@@ -82,7 +82,7 @@ def facts_of(
         differs=spec.differs,
         training=training_of(report),
         against=None if verdict is None else _against(report, folder, dataset, verdict, champion),
-        drawn=() if has_maps else tuple(Drawn(name=name, png=png) for name, png in load_pictures(folder)),
+        drawn=() if has_maps else tuple(Drawn(name=shown_name(name), png=png) for name, png in load_pictures(folder)),
         **(shown if has_maps else {}),
     )
 
@@ -141,10 +141,12 @@ def _previews(report: EvalReport, dataset: Dataset) -> tuple[Shown, ...]:
 
 
 def _image_and_truth(report: EvalReport, dataset: Dataset, sample: Sample) -> tuple[Any, Any]:
-    """As small as pages show them; no truth of a task that has other ones than label maps."""
+    """As small as pages show them: a class for every pixel, or no truth where a task has objects alone."""
     ops = TASKS[report.task](dataset.manifest.classes, dataset.manifest.ignore_index)
     truth = ops.truth(sample)
     image = shrunk(masks.read_rgb(sample.image, file=sample.sample_id))
+    if isinstance(truth, PanopticMap):
+        return image, shrunk(class_map(truth, nothing=dataset.manifest.ignore_index))
     return image, shrunk(truth.ids_HW) if isinstance(truth, LabelMap) else None
 
 

@@ -21,7 +21,7 @@ from segpipe.report.side_by_side import Compared, NightFacts, image_budget, rend
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import card, layout, mirror
 from segpipe.stages.evaluate import location
-from segpipe.stages.evaluations import CARD, finished_report, load_pictures
+from segpipe.stages.evaluations import CARD, finished_report, load_pictures, shown_name
 from segpipe.tracking import RunRef
 from segpipe.types import EvalReport
 
@@ -153,9 +153,7 @@ def _images(
             return compared, f"{len(compared)} images of the split: {told}."
     drawn = [dict(load_pictures(folder)) for folder in folders]
     names = [name for name in drawn[0] if all(name in each for each in drawn)][:budget]
-    pictures = tuple(
-        Compared(name=name.removesuffix(".png"), pictures=tuple(each[name] for each in drawn)) for name in names
-    )
+    pictures = tuple(Compared(name=shown_name(name), pictures=tuple(each[name] for each in drawn)) for name in names)
     return pictures, f"{len(pictures)} images, spread evenly over the split."
 
 
