@@ -5,8 +5,8 @@ It must cost little beside a forward pass. So probabilities are counted at a gri
 `LEVELS` steps; borders and regions on maps of at most `MAP_PIXELS`, thinned evenly: their sizes
 are shares of the image.
 
-Letter legend: K classes, H W image size, P pixels of the grid, L levels of probability, R regions of an
-image, S sizes of these.
+Letter legend: K classes, H W image size, P pixels of the grid, L levels of probability, M runs of one id in the rows of
+an image, R regions of it, S sizes of these.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from segpipe.metrics.boundary import segment_boundaries
 from segpipe.predictions import LEVELS, grid
@@ -54,8 +55,9 @@ class CloseLook:
         truth_hw, predicted_hw = truth_HW[::step, ::step], predicted_HW[::step, ::step]
         valid_hw = truth_hw != self.ignore_index
         # What is not labelled is one more class of both, which ends their regions alike.
-        truth_hw = np.where(valid_hw, truth_hw, self.num_classes).astype(np.int32)
-        predicted_hw = np.where(valid_hw, predicted_hw, self.num_classes).astype(np.int32)
+        small = np.min_scalar_type(self.num_classes)
+        truth_hw = np.where(valid_hw, truth_hw, self.num_classes).astype(small)
+        predicted_hw = np.where(valid_hw, predicted_hw, self.num_classes).astype(small)
         right_hw = valid_hw & (truth_hw == predicted_hw)
         self._count_borders(truth_hw, predicted_hw, right_hw)
         self._count_regions(truth_hw, right_hw, 0)
@@ -89,31 +91,35 @@ class CloseLook:
             self.borders_K3[:, column] += np.bincount(ids, minlength=self.num_classes + 1)[:-1]
 
     def _count_regions(self, ids_hw: IntArray, right_hw: npt.NDArray[np.bool_], column: int) -> None:
-        regions_hw, num_regions = _regions(ids_hw)
-        classes_R = np.empty(num_regions + 1, dtype=np.int64)
-        classes_R[regions_hw] = ids_hw
-        pixels_R = np.bincount(regions_hw.ravel(), minlength=num_regions + 1)
-        found_R = np.bincount(regions_hw[right_hw], minlength=num_regions + 1)
+        starts_M, regions_M = _regions(ids_hw)
+        pixels_M = np.diff(starts_M, append=ids_hw.size)
+        found_M = np.add.reduceat(right_hw.ravel(), starts_M, dtype=np.int64)
+        # Floats hold whole numbers below 2^53, and no image has so many pixels.
+        pixels_R, found_R = (np.bincount(regions_M, weights=each_M) for each_M in (pixels_M, found_M))
+        classes_R = np.empty(len(pixels_R), dtype=np.int64)
+        classes_R[regions_M] = ids_hw.ravel()[starts_M]
         sizes_R = np.searchsorted(SIZE_EDGES, pixels_R / ids_hw.size, side="right")
         named_R = classes_R < self.num_classes
-        named_R[0] = False  # no region is called 0
         cells_R = classes_R[named_R] * self.regions_KS4.shape[1] + sizes_R[named_R]
         for place, counts_R in ((column, pixels_R), (column + 1, found_R)):
-            # Floats hold whole numbers below 2^53, and no image has so many pixels.
             sums = np.bincount(cells_R, weights=counts_R[named_R], minlength=self.regions_KS4[..., 0].size)
             self.regions_KS4[..., place] += sums.astype(np.int64).reshape(self.num_classes, -1)
 
 
-def _regions(ids_hw: IntArray) -> tuple[IntArray, int]:
-    """The region (h, w) that each pixel is in, numbered from 1, and how many there are: neighbours of one id.
+def _regions(ids_hw: IntArray) -> tuple[IntArray, IntArray]:
+    """Where the runs of one id in the rows of a map start, as places in the flat map, and which region each run is in,
+    numbered from 0. A region is neighbours of one id, above, below and beside each other.
 
-    scipy labels what is set in one mask. Of a mask twice as fine, in which neighbours are joined where they are of one
-    id, it labels all classes at once, in half the time that it takes class by class.
+    Runs are some hundredths of the pixels: finding what hangs together among them takes a fifth of the time of scipy's
+    labels of pixels.
     """
-    height, width = ids_hw.shape
-    joined: npt.NDArray[np.uint8] = np.zeros((2 * height - 1, 2 * width - 1), dtype=np.uint8)
-    joined[::2, ::2] = 1
-    joined[1::2, ::2] = ids_hw[1:] == ids_hw[:-1]
-    joined[::2, 1::2] = ids_hw[:, 1:] == ids_hw[:, :-1]
-    labelled, num_regions = ndimage.label(joined)
-    return labelled[::2, ::2], num_regions
+    begins_hw = np.ones(ids_hw.shape, dtype=np.bool_)
+    np.not_equal(ids_hw[:, 1:], ids_hw[:, :-1], out=begins_hw[:, 1:])
+    starts_M = np.flatnonzero(begins_hw)
+    runs_hw = (np.cumsum(begins_hw, dtype=np.int32) - 1).reshape(ids_hw.shape)
+    # Two runs above each other touch in one stretch, and it begins where one of them does.
+    touch_hw = (ids_hw[1:] == ids_hw[:-1]) & (begins_hw[1:] | begins_hw[:-1])
+    above, below = runs_hw[:-1][touch_hw], runs_hw[1:][touch_hw]
+    edges = coo_array((np.ones(len(above), dtype=np.bool_), (above, below)), shape=(len(starts_M), len(starts_M)))
+    _, regions_M = connected_components(edges, directed=False)
+    return starts_M, regions_M

@@ -127,7 +127,7 @@ def _log_ticks(left: float, right: float) -> list[float]:
 
 
 def _power(log: float) -> str:
-    return f"{10**log:.3g}"
+    return f"{float(f'{10**log:.3g}'):g}"  # 1000, which three digits alone would call 1e+03
 
 
 def _viewer_data(facts: NightFacts) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from dataclasses import replace
 from segpipe import checkpoint, masks, models, storage
 from segpipe.errors import ConflictError, SegpipeError
 from segpipe.metrics.evidence import Floats, class_intervals, image_scores
-from segpipe.predictions import LabelMap, shrunk
+from segpipe.predictions import LabelMap, PanopticMap, class_map, shrunk
 from segpipe.promotion import Verdict
 from segpipe.report import choosing
 from segpipe.report.card import Against, CardFacts, Drawn, Shown, render_card
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import small_maps
 from segpipe.stages.card_about import costs_of, data_of, fingerprint_of, previewed, training_of, use_of, uses_of
-from segpipe.stages.evaluations import CARD, load_pictures
+from segpipe.stages.evaluations import CARD, load_pictures, shown_name
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.types import EvalReport, Sample, Task
 
@@ -81,20 +81,25 @@ def facts_of(
         differs=spec.differs,
         training=training_of(report),
         against=None if verdict is None else _against(verdict, shown),
-        drawn=() if any(kinds.values()) else tuple(Drawn(name=name, png=png) for name, png in load_pictures(folder)),
+        drawn=()
+        if any(kinds.values())
+        else tuple(Drawn(name=shown_name(name), png=png) for name, png in load_pictures(folder)),
         **kinds,
     )
 
 
 def images_of(dataset: Dataset, task: Task, split: str, rows: Sequence[int]) -> tuple[Shown, ...]:
-    """Images of a split with their truth, as small as pages show them; no truth of a task that has other ones than
-    label maps."""
+    """Images of a split with their truth, as small as pages show them: a class for every pixel, or no truth where a
+    task has objects alone."""
     ops = TASKS[task](dataset.manifest.classes, dataset.manifest.ignore_index)
-    return tuple(_image_and_truth(ops, sample) for sample in dataset.read(split, rows, extras=False))
+    nothing = dataset.manifest.ignore_index
+    return tuple(_image_and_truth(ops, sample, nothing=nothing) for sample in dataset.read(split, rows, extras=False))
 
 
-def _image_and_truth(ops: TaskOps, sample: Sample) -> Shown:
+def _image_and_truth(ops: TaskOps, sample: Sample, *, nothing: int) -> Shown:
     truth = ops.truth(sample)
+    if isinstance(truth, PanopticMap):
+        truth = LabelMap(ids_HW=class_map(truth, nothing=nothing))
     return Shown(
         name=sample.sample_id,
         image_hw3=shrunk(masks.read_rgb(sample.image, file=sample.sample_id)),

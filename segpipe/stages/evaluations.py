@@ -54,6 +54,12 @@ def load_pictures(folder: str, *, at_most: int | None = None) -> list[tuple[str,
     return [(name, storage.read_bytes(storage.join(pictures, name))) for name in names]
 
 
+def shown_name(picture: str) -> str:
+    """What the file of a picture is of, for people: the sample's id as far as a file name has it, without the hash
+    that keeps two of one beginning apart."""
+    return picture.removesuffix(".png").rpartition("-")[0] or picture
+
+
 def load_card(folder: str) -> bytes | None:
     """The model card of an evaluation folder; None where none could be made."""
     path = storage.join(folder, CARD)

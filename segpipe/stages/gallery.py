@@ -22,7 +22,7 @@ from segpipe.report.side_by_side import Compared, NightFacts, image_budget, rend
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import card, layout, mirror, small_maps
 from segpipe.stages.evaluate import location
-from segpipe.stages.evaluations import CARD, finished_report, load_pictures
+from segpipe.stages.evaluations import CARD, finished_report, load_pictures, shown_name
 from segpipe.tracking import RunRef
 from segpipe.types import EvalReport
 
@@ -154,9 +154,7 @@ def _images(
     drawn = [dict(load_pictures(folder)) for folder in folders]
     common = [name for name in drawn[0] if all(name in each for each in drawn)]
     names = choosing.evenly(common, image_budget(len(reports), drawn=True))
-    pictures = tuple(
-        Compared(name=name.removesuffix(".png"), pictures=tuple(each[name] for each in drawn)) for name in names
-    )
+    pictures = tuple(Compared(name=shown_name(name), pictures=tuple(each[name] for each in drawn)) for name in names)
     return pictures, f"{len(pictures)} images, spread evenly over the split."
 
 

@@ -147,7 +147,9 @@ def test_models_without_label_maps_are_compared_by_their_pictures(
     worse, other = beside_an_old_one(own, scored[1])
     storage.delete(storage.join(other, "pictures", "drawn-00.png"))
     verdict = replace(judge(scored[1], worse, Rules()), outcome="promoted")
-    found, _ = gallery.make("shapes", verdict, {other: worse, own: scored[1]}, config=CONFIG, data=shapes.data, failures={})
+    found, _ = gallery.make(
+        "shapes", verdict, {other: worse, own: scored[1]}, config=CONFIG, data=shapes.data, failures={}
+    )
     data = data_of(check_page(storage.read_bytes(str(found.side_by_side)).decode()))
     names = [each["name"] for each in data["images"]]
     assert len(names) == image_budget(2, drawn=True)
