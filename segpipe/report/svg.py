@@ -15,7 +15,8 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 400.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 12.0, 36.0
-LOWEST_NAME = HEIGHT - BOTTOM + 4  # beside a point on the axis, above the numbers below it
+# A name stands at most so far below its point, and no lower than beside a point on the axis; a letter is so wide.
+FARTHEST_NAME, LOWEST_NAME, LETTER, LINE = 24.0, HEIGHT - BOTTOM + 4, 6.5, 11.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,23 +121,26 @@ def columns(
 
 
 def scatter(marks: Sequence[Mark], x: Axis, y: Axis, *, label: str) -> Markup:
-    """Points with whiskers, named beside them. Names that would lie on each other move down; for whom there is no place
-    above the axis, the name shows under the pointer alone. The highest points are named first."""
-    parts, taken = [_frame(x, y)], list[tuple[float, float]]()
+    """Points with whiskers, named beside them. Names that would lie on each other move down a little; for whom there is
+    no place, the name shows under the pointer alone. The highest points are named first."""
+    parts, taken = [_frame(x, y)], list[tuple[float, float, float]]()
     for mark in sorted(marks, key=lambda each: each.y, reverse=True):
         (a, b), (_, low), (_, high) = (_at(x, y, mark.x, value) for value in (mark.y, mark.low, mark.high))
         is_right = a > WIDTH * 0.62
         text_x, text_y = a + (-7 if is_right else 7), b + 4
-        while any(abs(text_x - other_x) < 110 and abs(text_y - other_y) < 11 for other_x, other_y in taken):
+        short = mark.name if len(mark.name) <= 24 else mark.name[:23] + "…"
+        start = text_x - LETTER * len(short) * is_right
+        end = start + LETTER * len(short)
+        while any(start < right and left < end and abs(text_y - other) < LINE for left, right, other in taken):
             text_y += 3
         name = Markup("")
-        if text_y <= LOWEST_NAME:
-            taken.append((text_x, text_y))
+        if text_y <= min(b + FARTHEST_NAME, LOWEST_NAME):
+            taken.append((start, end, text_y))
             name = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
                 text_x,
                 text_y,
                 "end" if is_right else "start",
-                mark.name if len(mark.name) <= 24 else mark.name[:23] + "…",
+                short,
             )
         parts.append(
             Markup(
