@@ -86,8 +86,8 @@ def check(
         from segpipe.stages import retrain as stage
 
         tried = stage.rehearse_recipe(found, runtime=runtime.value)
-        summary |= {"budget": budget_plan.planned(found, tried), "deep": asdict(tried)}
-        answer(summary, views.checked_deeply, status=1 if tried.faults else 0)
+        told = {**summary, "budget": budget_plan.planned(found, tried), "deep": asdict(tried)}
+        answer(told, views.checked_deeply, status=1 if tried.faults else 0)
 
 
 def train(
