@@ -16,6 +16,7 @@ from segpipe.types import CLASS_COUNTS
 
 if TYPE_CHECKING:
     from segpipe.stages.drift import Drift
+    from segpipe.stages.halving.plan import BudgetPlan
     from segpipe.stages.predict import Predicted
     from segpipe.stages.predict_dataset import PredictedDataset
     from segpipe.stages.results import BoardRow, BudgetReport, Check, Record, RetrainResult, Verdict
@@ -46,21 +47,19 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
         say(console, f"look at this before a night is spent: {note}", "yellow")
 
 
-def budgeted(console: Console, plan: Mapping[str, Any]) -> None:
+def budgeted(console: Console, plan: BudgetPlan) -> None:
     """How the trainings of a recipe with a budget are halved; with hours where they were measured."""
-    device = plan["device"]
-    if not plan["steps"]:
-        places = " -> ".join(map(str, plan["counts"]))
+    if plan.full_grid is None:
+        places = " -> ".join(map(str, plan.counts))
         measured = "how far each rung goes is laid out by what a step costs, which --deep measures"
-        say(console, f"budget of {plan['hours']:g} {device}-hours: trainings in each rung {places}; {measured}")
+        say(console, f"budget of {plan.hours:g} {plan.device}-hours: trainings in each rung {places}; {measured}")
         return
     rungs = [
-        (number, each["count"], f"{each['share']:.0%}", f"{each['hours']:.3g}")
-        for number, each in enumerate(plan["steps"], 1)
+        (number, step.count, f"{step.share:.0%}", f"{step.hours:.3g}") for number, step in enumerate(plan.steps, 1)
     ]
-    columns = ("rung", "trainings", "up to", f"{device}-hours at most")
-    table(console, f"Within {plan['hours']:g} {device}-hours, of which a tenth is kept back", columns, rungs)
-    say(console, f"all trainings to their ends: {plan['full_grid']:.3g} {device}-hours")
+    columns = ("rung", "trainings", "up to", f"{plan.device}-hours at most")
+    table(console, f"Within {plan.hours:g} {plan.device}-hours, of which a tenth is kept back", columns, rungs)
+    say(console, f"all trainings to their ends: {plan.full_grid:.3g} {plan.device}-hours")
 
 
 def checked_deeply(console: Console, summary: Mapping[str, Any]) -> None:

@@ -62,13 +62,12 @@ def check(
         listed = preflight.check(found)
         runs = found.run_configs()
         expected = outlook.outlook(found, listed.samples)
-        plan = budget_plan.planned(found)
         summary = {
             "recipe": str(recipe),
             "name": found.name,
             "dataset": found.dataset.name,
             "notes": listed.notes,
-            "budget": plan and asdict(plan),
+            "budget": budget_plan.planned(found),
             "architectures": [
                 {
                     "label": run.label,
@@ -87,9 +86,8 @@ def check(
         from segpipe.stages import retrain as stage
 
         tried = stage.rehearse_recipe(found, runtime=runtime.value)
-        plan = budget_plan.planned(found, tried)
-        summary |= {"budget": plan and asdict(plan), "deep": asdict(tried)}
-        answer(summary, views.checked_deeply, status=0 if tried.is_sound else 1)
+        told = {**summary, "budget": budget_plan.planned(found, tried), "deep": asdict(tried)}
+        answer(told, views.checked_deeply, status=0 if tried.is_sound else 1)
 
 
 def train(

@@ -142,6 +142,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         dataset_version=version,
         evaluations=list(evaluations),
         failures=night.failures,
+        budget=night.budget,
     )
     gallery.show(recipe.name, verdict, evaluations, config=recipe.evaluate, data=data, failures=night.failures)
     return verdict

@@ -94,6 +94,11 @@ class OpenNight:
         gone = self.search.left_out if self.search else {}
         return {index: run for index, run in enumerate(self.runs) if run.label not in gone}
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether no training need be tried any more: all is done, or the search within a budget has begun."""
+        return self.nothing_to_do or (self.search is not None and bool(self.search.rungs))
+
 
 def retrain(
     recipe: Recipe,
@@ -116,7 +121,7 @@ def retrain(
     dataset = ingest(recipe.dataset, on_progress=on_ingest)
     night = open_night(recipe, dataset)
     parent = night.parent
-    if not night.nothing_to_do and recipe.rehearsal.seconds:
+    if not night.is_tried and recipe.rehearsal.seconds:
         on_step("trying each training for some seconds")
     night, tried = rehearsed(recipe, night, runtime=runtime)
     for line in (*tried.told, tried.cost) if tried else ():
@@ -191,7 +196,7 @@ def rehearsed(
     A training with a fault is then not begun: `train_and_evaluate` raises it. Raises UnreachableError without Ray, and
     InputError where the recipe's budget is too little.
     """
-    if night.nothing_to_do or not recipe.rehearsal.seconds or (night.search and night.search.rungs):
+    if night.is_tried or not recipe.rehearsal.seconds:
         return night, None
     try:
         found = rehearsal.rehearse_night(recipe, night.runs, night.dataset, runtime=runtime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable
@@ -19,9 +20,15 @@ from flows import environment, hooks, limits
 from flows.endings import EndedRedError
 from flows.retrain import retrain
 from flows.train import train, train_architecture
+from segpipe.config import Recipe
 from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError, UnreachableError
 from segpipe.stages import retrain as night_stage
+from segpipe.stages.halving import search as halving
+from segpipe.stages.halving.ladder import Climb, Rung
+from segpipe.stages.halving.search import Search
+from segpipe.stages.ingest import IngestResult
 from segpipe.stages.results import RetrainResult
+from segpipe.types import TrainPause
 from tests.flows.conftest import Stages
 
 pytestmark = pytest.mark.xdist_group("prefect")
@@ -81,6 +88,49 @@ def test_a_night_that_left_no_model_says_what_became_of_each(stages: Stages, rec
     stages.outcomes |= dict.fromkeys(stages.outcomes, NonFiniteError("a NaN"))
     assert retrain(recipe, return_state=True).type == StateType.FAILED
     assert "- **third** failed: a NaN" in artifacts("markdown")["night-tiny-set"]
+
+
+def test_a_night_within_a_budget_pauses_at_rungs_and_trains_the_better_part_to_its_end(
+    stages: Stages, recipe: str, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEGPIPE_HOME", str(tmp_path / "home"))
+    scores = {"first": 0.1, "second": 0.3, "third": 0.2}
+    climbs = [Climb(label=label, start=0, until=10, steps=100, planned=0.1) for label in scores]
+    opened = stages.open_night
+
+    def open_night(recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
+        assert recipe.budget is not None
+        night = opened(recipe, dataset)
+        rung = Rung(number=1, share=0.1, climbs=tuple(climbs))
+        search = Search(recipe=recipe, budget=recipe.budget, runs=night.runs, version="v1")
+        return dataclasses.replace(night, search=halving._recorded(search, rung))
+
+    def train_part(search: Search, climb: Climb, **_: Any) -> TrainPause:
+        return TrainPause(
+            label=climb.label,
+            step=climb.until,
+            total_steps=climb.steps,
+            primary="miou",
+            score=scores[climb.label],
+            train_seconds=360.0,
+            scoring_seconds=0.0,
+        )
+
+    monkeypatch.setattr(night_stage, "open_night", open_night)
+    monkeypatch.setattr(halving, "train_part", train_part)
+    state = retrain(recipe, ("rehearsal.seconds=1", "budget.hours=2"), return_state=True)
+    result = state.result()
+    assert (stages.trained, [row.label for row in result.board]) == (["second"], ["second"])
+    assert {f"train {label} to step 10" for label in scores} <= {task_run.name for task_run in run(state)[1]}
+    page = artifacts("markdown")["night-tiny-set"]
+    rungs = page[page.index("### The budget") : page.index("### Look closer")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rungs.splitlines() if line.startswith("|")]
+    assert [(row[0], row[1], row[-1]) for row in rows[2:]] == [
+        ("1", "second", "goes on"),
+        ("1", "third", "dropped"),
+        ("1", "first", "dropped"),
+        ("2", "second", "not finished"),
+    ]
 
 
 def test_one_that_starts_from_another_waits_for_it_even_where_it_fails(stages: Stages, recipe: str) -> None:

@@ -53,7 +53,7 @@ def planned(recipe: Recipe, tried: RehearsedNight | None = None) -> BudgetPlan |
             f"budget.hours {budget.hours:g}: too little for {counted(len(able), 'training')}: the whole grid takes "
             f"{sum(costs):.3g} {device}-hours. A first rung of {budget.first_rung:.0%} of each takes "
             f"{least[0].hours:.3g}, and with one training to its end at most {ladder.total(least):.3g}; a tenth is "
-            f"kept back. Raise it to {_rounded_up(needed):g}, or lower budget.first_rung, or take architectures out"
+            f"kept back. Raise it to {rounded_up(needed):g}, or lower budget.first_rung, or take architectures out"
         )
     return BudgetPlan(hours=budget.hours, device=device, counts=counts, steps=tuple(steps), full_grid=sum(costs))
 
@@ -76,7 +76,7 @@ def devices(recipe: Recipe) -> float:
     return each.workers * (each.gpus_per_worker or each.cpus_per_worker)
 
 
-def _rounded_up(hours: float) -> float:
+def rounded_up(hours: float) -> float:
     """To two digits, upwards: who takes the message's word must not meet it again."""
     digit = 10.0 ** (math.floor(math.log10(hours)) - 1)
     return float(f"{math.ceil(hours / digit) * digit:.2g}")

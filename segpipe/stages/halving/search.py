@@ -13,7 +13,7 @@ from segpipe.stages import layout
 from segpipe.stages.attempts import message_of
 from segpipe.stages.halving import ladder
 from segpipe.stages.halving.ladder import Climb, Rung
-from segpipe.stages.halving.plan import RESERVE, device_of, devices, is_halved, planned, whole_hours
+from segpipe.stages.halving.plan import RESERVE, device_of, devices, is_halved, planned, rounded_up, whole_hours
 from segpipe.stages.halving.report import BudgetReport
 from segpipe.stages.rehearsal import TRIED_FIRST, Rehearsed, RehearsedNight
 from segpipe.stages.train import finished, run_location, train_until
@@ -270,14 +270,16 @@ def _parts(search: Search, label: str) -> list[Climb]:
 
 def _stopped(search: Search) -> dict[str, str]:
     whole, device = _whole_by_label(search), device_of(search.recipe)
-    rest = search.budget.hours - search.spent
-    return {
-        climb.label: f"paused at step {climb.until:,} of {climb.steps:,}: to its end it takes "
-        f"{whole[climb.label] * (1 - climb.until / climb.steps):.3g} {device}-hours more, and of budget.hours "
-        f"{search.budget.hours:g} there are {rest:.3g} left; raise it, and the same again goes on from here"
-        for climb in search.rungs[-1].climbs
-        if climb.fate == "goes on"
-    }
+    said = {}
+    for climb in search.rungs[-1].climbs:
+        if climb.fate == "goes on":
+            more = whole[climb.label] * (1 - climb.until / climb.steps)
+            said[climb.label] = (
+                f"paused at step {climb.until:,} of {climb.steps:,}: of budget.hours {search.budget.hours:g} "
+                f"{search.spent:.3g} {device}-hours are spent, and it takes {more:.3g} more to its end. Raise it to "
+                f"{rounded_up(search.spent + more):g} or more, and the same again goes on from here"
+            )
+    return said
 
 
 def _ended(search: Search, rung: Rung, outcomes: Mapping[str, Outcome]) -> Rung:
