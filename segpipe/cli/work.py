@@ -37,7 +37,7 @@ def check(
     runtime: RuntimeOption = Runtime.RAY,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a recipe without starting anything.
+    """Check a recipe before a night is spent on it.
 
     Reads the recipe, its architectures and their options, the source folder and
     the resources, and names every fault with the key that has it. What passes
@@ -58,7 +58,7 @@ def check(
         found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import outlook, preflight  # after the recipe: a typo need not wait seconds for torch
 
-        listed = preflight.check(found)
+        listed = preflight.check(found, runtime=runtime.value)
         runs = found.run_configs()
         expected = outlook.outlook(found, listed.samples)
         summary = {
