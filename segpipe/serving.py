@@ -129,6 +129,17 @@ class Predictor:
         return found
 
 
+def may_be_asked(bundle: ModelBundle, size: tuple[int, int], boxes: Sequence[Sequence[float]] = ()) -> bool:
+    """Whether a request to a served model may hold an image of this size (H, W) and these boxes, were it not for
+    `$SEGPIPE_REQUEST_GIB`."""
+    return (
+        1 <= size[0] * size[1] <= MAX_IMAGE_PIXELS
+        and len(boxes) <= MAX_BOXES
+        and all(_is_box(list(box), size) for box in boxes)
+        and numbers_of_image(bundle, *size, num_boxes=len(boxes)) <= MAX_NUMBERS
+    )
+
+
 def _load_pyfunc(data_path: str) -> Predictor:
     """Called by MLflow with the bundle's folder. Raises CorruptError when the weights are not the registered ones."""
     model, bundle = load_model(data_path, device="cuda" if torch.cuda.is_available() else "cpu")
