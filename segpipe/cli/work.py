@@ -11,6 +11,7 @@ import typer
 from segpipe.cli import views
 from segpipe.cli.answering import answering, bars, steps
 from segpipe.cli.parts import (
+    CheckpointArgument,
     DataOption,
     JsonOption,
     RecipeArgument,
@@ -139,7 +140,7 @@ def train(
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A model folder, as training left it.")],
+    checkpoint: CheckpointArgument,
     data: DataOption,
     split: Annotated[str, typer.Option("--split", help="The split to score on.")] = "test",
     to: ReportsOption = None,
@@ -160,25 +161,26 @@ def evaluate(
     \b
     Examples:
       segpipe evaluate runs/unet-0123456789ab/model --data datasets/roofs --split test
+      segpipe evaluate models:/roofs@champion --data datasets/roofs
       segpipe evaluate s3://bucket/model --data s3://bucket/roofs --split val --workers 4 --json
     """
     with answering(as_json) as answer, steps(f"evaluating {checkpoint}"):
         from segpipe.config import EvaluateConfig
         from segpipe.config.strict import validate
-        from segpipe.stages import catalogue, layout
+        from segpipe.stages import catalogue, layout, named_models
         from segpipe.stages import evaluate as stage
 
         document = {"split": split, "batch_size": batch_size, "workers": workers, "pictures": pictures}
         config = validate(EvaluateConfig, document, "segpipe evaluate")
-        folder = to or layout.evaluations_uri(experiment)
+        folder, bundle = to or layout.evaluations_uri(experiment), named_models.bundle_of(checkpoint)
         report = stage.evaluate(
-            checkpoint,
+            bundle,
             data=data,
             version=catalogue.dataset_version(data, version),
             to=folder,
             config=config,
             experiment=experiment,
-            label=label or label_of(checkpoint),
+            label=label or label_of(bundle),
             runtime=runtime.value,
         )
         answer(report, partial(views.evaluated, place=stage.report_uri(report, config=config, to=folder)))
