@@ -189,8 +189,9 @@ def retrained(console: Console, result: RetrainResult) -> None:
         say(console, "nothing had changed, so nothing was done: same data, recipe and code as last time")
     if result.refused_since is not None:
         say(console, f"refused since {result.refused_since[:16]} UTC, and until something changes", "red")
-    if result.side_by_side is not None:
-        say(console, f"all models side by side {result.side_by_side}\nmodel card of the challenger {result.card}")
+    for what, page in (("all models side by side", result.side_by_side), ("model card of the challenger", result.card)):
+        if page is not None:
+            say(console, f"{what} {page}")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")
 
 
