@@ -62,7 +62,7 @@ def checked_deeply(console: Console, summary: Mapping[str, Any]) -> None:
         if each["aside"]:
             say(console, f"{each['label']}: not tried: {each['aside']}")
         if each["sheet"]:
-            before = " (tried before, with the same recipe, data and code)" if each["remembered"] else ""
+            before = " (tried before)" if each["remembered"] else ""
             say(console, f"{each['label']}: what it sees: {each['sheet']}{before}")
         if each["failed"]:
             say(console, f"{each['label']}: could not be tried: {each['failed']}", "red")
