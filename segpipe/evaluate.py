@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,16 +155,30 @@ class Look:
     prediction: Prediction
 
 
-def look_at(checkpoint: str, dataset: Dataset, split: str, rows: Sequence[int]) -> Iterator[Look]:
+def look_at(
+    checkpoint: str,
+    dataset: Dataset,
+    split: str,
+    rows: Sequence[int],
+    *,
+    height_of: Callable[[ModelBundle, tuple[int, int]], int] | None = None,
+) -> Iterator[Look]:
     """The predictions for some rows of a split, each image by itself in one thread of the CPU, where the order of sums
-    is always the same."""
+    is always the same.
+
+    Of an image of (H, W) pixels a model that is told nothing looks at the first `height_of` lines alone.
+    """
     model, bundle = load_model(checkpoint, device=torch.device("cpu"))
     ops = task_of(bundle, dataset.manifest, origin=checkpoint)
     told = ops.told(bundle)
     for sample in dataset.read(split, rows, extras=False):
         batch = collate([decode(annotated(sample, dataset, split))])
         # A model that is told nothing sees no row of a dataset when it serves, either.
-        batch = batch if told else replace(batch, samples=None)
+        if not told:
+            height, width = batch.images_N3HW.shape[-2:]
+            height = height if height_of is None else height_of(bundle, (height, width))
+            images_N3HW = batch.images_N3HW[..., :height, :]
+            batch = replace(batch, samples=None, images_N3HW=images_N3HW, original_sizes=((height, width),))
         with torch.inference_mode(), one_thread():
             (prediction,) = ops.predict(model, batch, bundle)
         yield Look(

@@ -51,7 +51,7 @@ def exported(console: Console, result: ExportedModel) -> None:
         )
         for each in result.files
     ]
-    title = f"{result.arch} on {counted(result.files[0].agreement.images, 'image')} of {result.compared_on[:40]}"
+    title = f"{result.arch} on {counted(result.files[0].agreement.images, 'image')} of {result.compared_on}"
     table(console, title, ("file", "size", "largest difference of a logit", "mIoU", "the model's"), rows)
     shape = " x ".join(map(str, result.input["shape"]))
     say(console, f"images of {shape} go in; free: {', '.join(result.free_axes) or 'nothing'}")

@@ -27,6 +27,12 @@ class Runtime(StrEnum):
 RecipeArgument = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe: one YAML file, such as those in flows/recipes/.")
 ]
+CheckpointArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT", help="A model folder, as training left it, models:/NAME@champion or models:/NAME/VERSION."
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, as train.epochs=3. May be repeated."),

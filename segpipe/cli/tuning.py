@@ -9,11 +9,11 @@ import typer
 
 from segpipe.cli import views
 from segpipe.cli.answering import answering, bars
-from segpipe.cli.parts import DataOption, JsonOption, VersionOption, label_of
+from segpipe.cli.parts import CheckpointArgument, DataOption, JsonOption, VersionOption, label_of
 
 
 def tune_crf(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A model folder, as training left it.")],
+    checkpoint: CheckpointArgument,
     data: DataOption,
     split: Annotated[str, typer.Option("--split", help="The split to search on: one that no board shows.")] = "val",
     to: Annotated[
@@ -55,14 +55,14 @@ def tune_crf(
         from segpipe.config.strict import validate
 
         asked = {"sxy": sxy, "srgb": srgb, "weight": weight, "gaussian": gaussian, "iterations": iterations}
-        given = {key: value for key, value in asked.items() if value}
-        grid = validate(CrfGrid, given, "segpipe tune-crf")
-        from segpipe.stages import catalogue, layout
+        grid = validate(CrfGrid, {key: value for key, value in asked.items() if value}, "segpipe tune-crf")
+        from segpipe.stages import catalogue, layout, named_models
         from segpipe.stages import tune_crf as stage
 
-        label = label_of(checkpoint)
+        bundle = named_models.bundle_of(checkpoint)
+        label = label_of(bundle)
         search = stage.tune_crf(
-            checkpoint,
+            bundle,
             data=data,
             version=catalogue.dataset_version(data, version),
             to=to or layout.searches_uri(),

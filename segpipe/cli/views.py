@@ -83,7 +83,7 @@ def checked_deeply(console: Console, summary: Mapping[str, Any]) -> None:
         if each["aside"]:
             say(console, f"{each['label']}: not tried: {each['aside']}")
         if each["sheet"]:
-            before = " (tried before, with the same recipe, data and code)" if each["remembered"] else ""
+            before = " (tried before)" if each["remembered"] else ""
             say(console, f"{each['label']}: what it sees: {each['sheet']}{before}")
         if each["failed"]:
             say(console, f"{each['label']}: could not be tried: {each['failed']}", "red")
@@ -212,8 +212,9 @@ def retrained(console: Console, result: RetrainResult) -> None:
         say(console, "nothing had changed, so nothing was done: same data, recipe and code as last time")
     if result.refused_since is not None:
         say(console, f"refused since {result.refused_since[:16]} UTC, and until something changes", "red")
-    if result.side_by_side is not None:
-        say(console, f"all models side by side {result.side_by_side}\nmodel card of the challenger {result.card}")
+    for what, page in (("all models side by side", result.side_by_side), ("model card of the challenger", result.card)):
+        if page is not None:
+            say(console, f"{what} {page}")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")
 
 

@@ -11,6 +11,7 @@ import typer
 from segpipe.cli import views
 from segpipe.cli.answering import answering, bars, steps
 from segpipe.cli.parts import (
+    CheckpointArgument,
     DataOption,
     JsonOption,
     RecipeArgument,
@@ -37,7 +38,7 @@ def check(
     runtime: RuntimeOption = Runtime.RAY,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a recipe without starting anything.
+    """Check a recipe before a night is spent on it.
 
     Reads the recipe, its architectures and their options, the source folder and
     the resources, and names every fault with the key that has it. What passes
@@ -59,7 +60,7 @@ def check(
         from segpipe.stages import outlook, preflight  # after the recipe: a typo need not wait seconds for torch
         from segpipe.stages.halving import plan as budget_plan
 
-        listed = preflight.check(found)
+        listed = preflight.check(found, runtime=runtime.value)
         runs = found.run_configs()
         expected = outlook.outlook(found, listed.samples)
         summary = {
@@ -142,7 +143,7 @@ def train(
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A model folder, as training left it.")],
+    checkpoint: CheckpointArgument,
     data: DataOption,
     split: Annotated[str, typer.Option("--split", help="The split to score on.")] = "test",
     to: ReportsOption = None,
@@ -163,25 +164,26 @@ def evaluate(
     \b
     Examples:
       segpipe evaluate runs/unet-0123456789ab/model --data datasets/roofs --split test
+      segpipe evaluate models:/roofs@champion --data datasets/roofs
       segpipe evaluate s3://bucket/model --data s3://bucket/roofs --split val --workers 4 --json
     """
     with answering(as_json) as answer, steps(f"evaluating {checkpoint}"):
         from segpipe.config import EvaluateConfig
         from segpipe.config.strict import validate
-        from segpipe.stages import catalogue, layout
+        from segpipe.stages import catalogue, layout, named_models
         from segpipe.stages import evaluate as stage
 
         document = {"split": split, "batch_size": batch_size, "workers": workers, "pictures": pictures}
         config = validate(EvaluateConfig, document, "segpipe evaluate")
-        folder = to or layout.evaluations_uri(experiment)
+        folder, bundle = to or layout.evaluations_uri(experiment), named_models.bundle_of(checkpoint)
         report = stage.evaluate(
-            checkpoint,
+            bundle,
             data=data,
             version=catalogue.dataset_version(data, version),
             to=folder,
             config=config,
             experiment=experiment,
-            label=label or label_of(checkpoint),
+            label=label or label_of(bundle),
             runtime=runtime.value,
         )
         answer(report, partial(views.evaluated, place=stage.report_uri(report, config=config, to=folder)))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.data.batch import Batch, evaluation_inputs
+from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput
 from segpipe.portable.network import largest_difference
 from segpipe.tasks import TaskOps
@@ -48,14 +49,20 @@ class _Asked(nn.Module):
 
 def answers(network: nn.Module, batches: Sequence[Batch], bundle: ModelBundle, ops: TaskOps) -> Answers:
     """What a function images_N3HW -> logits_NKHW says of the batches, in one pass an image, and by the task's own way
-    from there to the mean IoU."""
+    from there to the mean IoU. Raises InputError where no pixel of the batches is labelled."""
     one_pass = replace(bundle, inference=Inference(scales=(1.0,), mirror=False))
     asked, meter, logits = _Asked(network), ops.meter(), []
     with torch.no_grad():
         for batch in batches:
             ops.measure(meter, ops.predict(asked, batch, one_pass), batch)
             logits.append(asked.logits_NKHW)
-    return Answers(logits=tuple(logits), miou=ops.scores(meter)[ops.primary])
+    scores = ops.scores(meter)
+    if ops.primary not in scores:
+        raise InputError(
+            f"{ops.primary} of the {len(batches)} images that a file is compared on is undefined, since nothing in "
+            "them is labelled: ask for more --images, or another --split"
+        )
+    return Answers(logits=tuple(logits), miou=scores[ops.primary])
 
 
 def agreement(expected: Answers, found: Answers) -> Agreement:

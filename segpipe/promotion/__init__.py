@@ -7,7 +7,7 @@ Stands after `leaderboard.py`; `stages/promote.py` calls it and then mirrors the
 
 from segpipe.promotion.comparison import Comparison
 from segpipe.promotion.gate import Contender, Rules, Verdict, judge
-from segpipe.promotion.ledger import Record, champion, decide, history, taken_back
+from segpipe.promotion.ledger import Record, champion, decide, history, standing, taken_back
 from segpipe.promotion.overrule import force, roll_back
 from segpipe.promotion.proof import Proof
 
@@ -24,5 +24,6 @@ __all__ = [
     "history",
     "judge",
     "roll_back",
+    "standing",
     "taken_back",
 ]

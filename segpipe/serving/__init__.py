@@ -26,13 +26,13 @@ from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.serving.replies import reply_of
-from segpipe.serving.requests import MAX_IMAGE_PIXELS, Images, given_objects, images_of, parted
+from segpipe.serving.requests import MAX_IMAGE_PIXELS, Images, are_boxes, given_objects, images_of, parted
 from segpipe.tasks import TASKS
 from segpipe.tasks.memory import numbers_of_image
 from segpipe.tasks.views import confident_maps
 from segpipe.types import IGNORE_8BIT, ModelBundle
 
-__all__ = ["MAX_IMAGE_PIXELS", "Predictor"]
+__all__ = ["MAX_IMAGE_PIXELS", "Predictor", "may_be_asked"]
 # Bounds what one request may take, in numbers of 4 bytes as `tasks/memory.py` counts them: a pass of several images
 # (1 GiB), and one image, which may have a pass to itself (32 GiB: the largest one, by a network of 48 classes).
 NUMBERS_PER_PASS, MAX_NUMBERS = 2**28, 2**33
@@ -156,6 +156,16 @@ class Predictor:
                 else:
                     found += self._ops.predict(self._model, batch, self._bundle)
         return found
+
+
+def may_be_asked(bundle: ModelBundle, size: tuple[int, int], boxes: Sequence[Sequence[float]] = ()) -> bool:
+    """Whether a request to a served model may hold an image of this size (H, W) and these boxes, were it not for
+    `$SEGPIPE_REQUEST_GIB`."""
+    return (
+        1 <= size[0] * size[1] <= MAX_IMAGE_PIXELS
+        and are_boxes(boxes, size)
+        and numbers_of_image(bundle, *size, num_boxes=len(boxes)) <= MAX_NUMBERS
+    )
 
 
 def _load_pyfunc(data_path: str) -> Predictor:

@@ -189,6 +189,11 @@ def given_objects(told: Sequence[Any], sizes: Sequence[tuple[int, int]], num_cla
     return made
 
 
+def are_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> bool:
+    """Whether a request may tell these boxes of an image of `size` (H, W)."""
+    return len(boxes) <= MAX_BOXES and all(_is_box(list(box), size) for box in boxes)
+
+
 def _plain(value: Any) -> Any:
     """Arrays, and tuples, as the lists that JSON has; all else as it is."""
     if isinstance(value, np.ndarray | np.generic):

@@ -100,11 +100,12 @@ def export_model(
     """
     place, names = _empty(layout.absolute(to)), _formats(formats)
     uri = named_models.bundle_of(model)
-    network, bundle = checkpoint.load_model(uri)
+    bundle = checkpoint.load_bundle(uri)
     _require_dense(bundle)
     dataset = open_dataset(datasets.found(data), version=version)
     ops = task_of(bundle, dataset.manifest, origin=uri)
     _require_split(dataset, split)
+    network, bundle = checkpoint.load_model(uri)  # reads and hashes all weights: after what is refused in no time
     with at_work.reading(dataset.uri, dataset.version), one_thread(), storage.scratch() as scratch:
         batches = list(itertools.islice(EvalBatches(dataset, split, batch_size=1), images))
         size = _entering(batches[0], bundle)
@@ -129,7 +130,7 @@ def export_model(
             opset=portable.OPSET if "onnx" in names else None,
             logits_epsilon=logits_epsilon,
             miou_epsilon=miou_epsilon,
-            compared_on=f"{dataset.manifest.dataset} {dataset.version} {split}",
+            compared_on=f"{dataset.manifest.dataset} {dataset.version[:12]} {split}",
             files=tuple(files),
             latency_size=size,
             latency=tuple(timed),

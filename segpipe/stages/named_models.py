@@ -71,7 +71,7 @@ def scored_at(model: NamedModel) -> str | None:
 
 def _by_alias(experiment: str, alias: str, log: Sequence[Record]) -> Contender:
     if alias == CHAMPION:
-        standing = promotion.champion(layout.ledger_uri(experiment))
+        standing = promotion.standing(log)
         found = standing.champion if standing else None
     else:
         found = next((record.challenger for record in reversed(log) if record.challenger), None)

@@ -228,9 +228,8 @@ def within_budget(recipe: Recipe, night: OpenNight, train_rung: halving.TrainRun
 def rehearse_recipe(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> RehearsedNight:
     """The same without a night, and whatever the recipe says of `rehearsal.seconds`: of 0, a minute each.
 
-    Ingests first, as a retrain would: without changes that is free.
+    Ingests first, as a retrain would: without changes that is free. After `preflight.check`.
     """
-    preflight.check(recipe, runtime=runtime)
     dataset = ingest(recipe.dataset)
     preflight.check_splits(recipe, dataset)
     runs = tuple(map(resolve, recipe.run_configs()))

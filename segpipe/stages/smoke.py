@@ -19,11 +19,14 @@ from typing import Any
 
 from segpipe import serving, storage
 from segpipe.answers import answer_of
+from segpipe.checkpoint import load_bundle
 from segpipe.errors import SegpipeError
 from segpipe.evaluate import look_at
 from segpipe.fresh_answers import ANSWERS, MODEL, plain, write_request
 from segpipe.report import choosing
 from segpipe.shards import Dataset
+from segpipe.tasks import TASKS
+from segpipe.types import ModelBundle
 
 IMAGES = 3
 # From the start of Python to the last answer. Seconds are usual; ten minutes are what three large images may take a
@@ -36,6 +39,7 @@ _ONE_CPU_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]),
 }
+_LIMIT = "SEGPIPE_REQUEST_GIB"  # of who serves here: no matter of the bytes
 _TOLD_CHARACTERS = 300
 
 
@@ -71,7 +75,7 @@ def smoke(checkpoint_uri: str, registered: Path, dataset: Dataset, split: str) -
     if not asked:
         raise SmokeError(
             f"none of the images of {split!r} that were tried may be sent to a served model: they are too large, or "
-            "boxes in them have no extent"
+            "boxes in them have no extent, or are too many"
         )
     answers = _fresh_answers(registered, asked)
     for each, found in zip(asked, answers, strict=True):
@@ -87,15 +91,26 @@ def smoke(checkpoint_uri: str, registered: Path, dataset: Dataset, split: str) -
 def _asked(checkpoint_uri: str, dataset: Dataset, split: str) -> Iterator[Asked]:
     """Some images that lie evenly over the split, with what the evaluation's own code makes of them.
 
-    Of those that may be served: an evaluation takes larger images, and boxes without extent, which no request has.
+    Of those that may be served: an evaluation takes larger images, more boxes, and some without extent, which no
+    request has. Of a larger image the model is asked about its first lines; with boxes in it that would be another
+    question.
     """
-    rows = [
-        row for row, (height, width) in enumerate(dataset.sizes(split)) if height * width <= serving.MAX_IMAGE_PIXELS
-    ]
-    for look in look_at(checkpoint_uri, dataset, split, choosing.evenly(rows, IMAGES)):
+
+    def height_of(bundle: ModelBundle, size: tuple[int, int]) -> int:
+        height, width = size
+        while height > 1 and not serving.may_be_asked(bundle, (height, width)):
+            height //= 2
+        return height
+
+    bundle = load_bundle(checkpoint_uri)
+    is_told = bool(TASKS[bundle.task].told(bundle))
+    sizes = dataset.sizes(split)
+    rows = [row for row, size in enumerate(sizes) if not is_told or serving.may_be_asked(bundle, size)]
+    for look in look_at(checkpoint_uri, dataset, split, choosing.evenly(rows, IMAGES), height_of=height_of):
         expected = plain(answer_of(look.prediction))
         told = {name: expected[name] for name in look.told}
-        if any(x0 >= x1 or y0 >= y1 for x0, y0, x1, y1 in told.get("boxes", ())):
+        height, width, _ = look.image_HW3.shape
+        if not serving.may_be_asked(bundle, (height, width), told.get("boxes", ())):
             continue
         yield Asked(sample_id=look.sample_id, image_HW3=look.image_HW3, told=told, expected=expected)
 
@@ -112,7 +127,7 @@ def _fresh_answers(registered: Path, asked: Sequence[Asked]) -> list[Any]:
                 status = subprocess.run(
                     command,
                     cwd=folder,
-                    env={**os.environ, **_ONE_CPU_THREAD},
+                    env={name: value for name, value in os.environ.items() if name != _LIMIT} | _ONE_CPU_THREAD,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -142,16 +142,16 @@ def alias_version(uri: str, name: str, alias: str) -> int | None:
 def describe_version(uri: str, name: str, version: int, description: str) -> None:
     """Replaces a version's markdown description; where its model card is, and how to load and serve it, is appended."""
     with talking_to(uri) as client:
-        asking, run_id = _noted(client, name, version), client.get_model_version(name, str(version)).run_id
-        text = f"{description}{_card_line(client, uri, run_id)}"
-        client.update_model_version(name, str(version), with_usage(text, uri, f"{name}/{version}", asking))
+        found = client.get_model_version(name, str(version))
+        text = f"{description}{_card_line(client, uri, found.run_id)}"
+        client.update_model_version(name, str(version), with_usage(text, uri, f"{name}/{version}", _noted(found.tags)))
 
 
 def describe_model(uri: str, name: str, description: str, *, alias: str, version: int) -> None:
     """Replaces the markdown description of a registered model; how to load and serve `alias`, which `version` has or is
     about to have, is appended."""
     with talking_to(uri) as client:
-        asking = _noted(client, name, version)
+        asking = _noted(client.get_model_version(name, str(version)).tags)
         client.update_registered_model(name, with_usage(description, uri, f"{name}@{alias}", asking))
 
 
@@ -254,9 +254,8 @@ def _asking(form: AnswerForm) -> dict[str, str]:
     return {USAGE_TAG: form.usage, REQUEST_TAG: form.request}
 
 
-def _noted(client: MlflowClient, name: str, version: int) -> dict[str, str]:
+def _noted(tags: Mapping[str, str]) -> dict[str, str]:
     """How a version is asked, by the tags that it was registered with."""
-    tags = client.get_model_version(name, str(version)).tags
     return {tag: tags.get(tag, unnoted) for tag, unnoted in _UNNOTED.items()}
 
 

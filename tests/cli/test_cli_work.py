@@ -255,3 +255,11 @@ def night(failures: dict[str, str], outcome: Any) -> Callable[..., retrain_stage
         )
 
     return retrain
+
+
+@pytest.mark.parametrize("command", ["evaluate", "tune-crf"])
+def test_a_models_name_means_its_bundle(command: str) -> None:
+    """And not a folder below the one where one stands."""
+    shown = segpipe(command, "models:/nowhere@champion", "--data", "streets")
+    assert shown.exit_code == 2
+    assert "no retrain has finished here" in shown.output

@@ -1,6 +1,7 @@
 """segpipe/portable: what is traced is the network, at the sizes that are said to be free and at no others."""
 
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from segpipe import portable
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput
+from segpipe.tasks import TaskOps
+from tests.fixtures.bundles import bundle_of
+from tests.fixtures.small import CLASSES
 
 
 class Convolved(nn.Module):
@@ -82,6 +86,12 @@ def test_latencies_say_what_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> No
     assert eager.seconds is not None
     assert pt2.seconds is not None
     assert (compiled.seconds, compiled.note) == (None, "RuntimeError: no compiler")
+
+
+def test_images_without_a_label_decide_nothing() -> None:
+    ops = SimpleNamespace(primary="miou", meter=list, scores=lambda _: {"pixel_accuracy": 0.0})
+    with pytest.raises(InputError, match=r"miou of the 0 images .* nothing in them is labelled: ask for more --images"):
+        portable.answers(Convolved(), [], bundle_of("unet", CLASSES), cast("TaskOps", ops))
 
 
 def test_missing_names_the_distributions(monkeypatch: pytest.MonkeyPatch) -> None:

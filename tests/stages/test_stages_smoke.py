@@ -92,15 +92,26 @@ def test_a_split_of_two_images_is_asked_about_both(
     assert found.images == ("test/0000", "test/0001")
 
 
-def test_images_that_no_request_may_hold_are_not_asked_about(
+def test_of_images_that_no_request_may_hold_the_first_lines_are_asked_about(
     shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = publish_small(str(tmp_path), test=3, size=(32, 48))
     dataset = open_dataset(str(tmp_path), version=version)
     assert dataset.sizes("test")[2] == (40, 40)
-    monkeypatch.setattr(stage, "_fresh_answers", lambda _, asked: [each.expected for each in asked])
+    shown: list[tuple[int, ...]] = []
+
+    def answers(_: Path, asked: list[stage.Asked]) -> list[Any]:
+        shown.extend(each.image_HW3.shape[:2] for each in asked)
+        assert all(np.shape(each.expected) == each.image_HW3.shape[:2] for each in asked)
+        return [each.expected for each in asked]
+
+    monkeypatch.setattr(stage, "_fresh_answers", answers)
     monkeypatch.setattr(serving, "MAX_IMAGE_PIXELS", 32 * 48)
-    assert smoke(shapes.result.model_uri, model_of(shapes), dataset, "test").images == ("test/0000", "test/0001")
-    monkeypatch.setattr(serving, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(SmokeError, match=r"none of the images of 'test' that were tried may be sent"):
-        smoke(shapes.result.model_uri, model_of(shapes), dataset, "test")
+    found = smoke(shapes.result.model_uri, model_of(shapes), dataset, "test")
+    assert found.images == ("test/0000", "test/0001", "test/0002")
+    assert shown == [(32, 48), (32, 48), (20, 40)]
+
+
+def test_the_limit_of_who_serves_here_is_none_of_the_bytes(shapes: Shapes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGPIPE_REQUEST_GIB", "1e-9")
+    assert of(shapes, model_of(shapes)).images
