@@ -26,7 +26,7 @@ from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
 from segpipe.predictions import LabelMap, Prediction
 from segpipe.serving.replies import reply_of
-from segpipe.serving.requests import MAX_IMAGE_PIXELS, Images, Refusal, given_objects, images_of, parted
+from segpipe.serving.requests import MAX_IMAGE_PIXELS, Images, given_objects, images_of, parted, refusal
 from segpipe.tasks import TASKS
 from segpipe.tasks.memory import numbers_of_image
 from segpipe.tasks.views import confident_maps
@@ -69,7 +69,7 @@ class Predictor:
         list of one dict an image, "uncertainty" in it, float32 (H, W) in 0..0.25, beside its class ids as "labels" or
         what "mask" asks for.
 
-        Raises Refusal, an MlflowException (HTTP 400 when served), for any other shape, type or file.
+        Raises MlflowException (HTTP 400 when served), for any other shape, type or file.
         """
         form, unsure = self._asked(params or {})
         value, *told = parted(model_input, self._told) if self._told else (model_input,)
@@ -85,12 +85,12 @@ class Predictor:
     def _asked(self, params: Mapping[str, Any]) -> tuple[str, bool]:
         """The form of masks, and whether the uncertainty is asked for."""
         if unknown := sorted(set(params) - self._known_params):
-            raise Refusal(f"unknown parameters {unknown}; this model takes {', '.join(sorted(self._known_params))}")
+            raise refusal(f"unknown parameters {unknown}; this model takes {', '.join(sorted(self._known_params))}")
         form, unsure = params.get(MASK, AUTO), params.get(UNCERTAINTY, False)
         if form not in (AUTO, "png", "rle", "ids"):
-            raise Refusal(f"parameter {MASK}: {form!r:.80}; expected png, rle, ids or {AUTO}")
+            raise refusal(f"parameter {MASK}: {form!r:.80}; expected png, rle, ids or {AUTO}")
         if not isinstance(unsure, bool | np.bool_):
-            raise Refusal(f"parameter {UNCERTAINTY}: {unsure!r:.80}; expected true or false")
+            raise refusal(f"parameter {UNCERTAINTY}: {unsure!r:.80}; expected true or false")
         return str(form), bool(unsure)
 
     def _answers(self, images: Images, told: Sequence[Any], form: str, unsure: bool) -> list[Any]:
@@ -112,13 +112,13 @@ class Predictor:
         return answers
 
     def _numbers(self, size: tuple[int, int], given: GivenObjects | None) -> float:
-        """What an image takes of `NUMBERS_PER_PASS`. Raises Refusal where no machine is expected to have it."""
+        """What an image takes of `NUMBERS_PER_PASS`. Raises MlflowException where no machine is expected to have it."""
         num_boxes = 0 if given is None else len(given.boxes_M4)
         numbers = numbers_of_image(self._bundle, *size, num_boxes=num_boxes)
         most = min(MAX_NUMBERS, self._most_numbers)
         if numbers > most:
             boxes = f" with {num_boxes} boxes" if num_boxes else ""
-            raise Refusal(
+            raise refusal(
                 f"an image of {size[0]} x {size[1]} pixels{boxes}: this model, as it looks at images, would take about "
                 f"{numbers / 2**28:.3g} GiB for it; expected at most {most / 2**28:.3g}: send smaller tiles"
                 f"{', or fewer boxes at a time' if num_boxes else ''}"
@@ -148,7 +148,7 @@ class Predictor:
                     else:
                         found += self._ops.predict(self._model, batch, self._bundle)
                 except InputError as error:
-                    raise Refusal(str(error)) from None
+                    raise refusal(str(error)) from None
         return found
 
 

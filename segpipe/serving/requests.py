@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from torch import Tensor
 
 from segpipe import masks
 from segpipe.data.batch import GivenObjects
 from segpipe.errors import BadSampleError
+
+if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
 
 MAX_IMAGE_PIXELS = 2**25
 # A box is a few bytes of a request and costs a look. All pixels of what is cut out for it are averaged: a side of
@@ -32,20 +33,31 @@ MAX_BOX_SIDE = 2**13
 MAX_BOXES = 512
 
 
-class Refusal(MlflowException):
+def refusal(message: str) -> MlflowException:
     """A wrong request: HTTP 400 with this sentence when served."""
+    return _refusal_type()(message)
 
-    def __init__(self, message: str) -> None:
-        self._sentence = message
-        super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
 
-    @property
-    def message(self) -> str:
-        return self._sentence
+@functools.cache
+def _refusal_type() -> type[MlflowException]:
+    # Where MLflow serves it is there. A process that only answers need not pay the seconds of CPU that it imports for.
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-    @message.setter
-    def message(self, _: str) -> None:
-        """Stays what it is: MLflow's server would put the whole request before the sentence, megabytes of an image."""
+    class Refusal(MlflowException):  # type: ignore[misc]
+        def __init__(self, message: str) -> None:
+            self._sentence = message
+            super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+
+        @property
+        def message(self) -> str:
+            return self._sentence
+
+        @message.setter
+        def message(self, _: str) -> None:
+            """Stays: MLflow's server would put the whole request before the sentence, megabytes of an image."""
+
+    return Refusal
 
 
 class Part(NamedTuple):
@@ -71,7 +83,7 @@ class Images(NamedTuple):
 
 
 def images_of(value: Any) -> Images:
-    """The images of an array, of a list of arrays, of one encoded image or a list of such. Raises Refusal."""
+    """The images of an array, of a list of arrays, of one encoded image or a list of such. Raises MlflowException."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, str | bytes):
@@ -80,7 +92,7 @@ def images_of(value: Any) -> Images:
         return Images((_array_part(value, 4),), of_sizes=False, encoded=False)
     is_text = [isinstance(each, str | bytes) for each in value]
     if any(is_text) and not all(is_text):
-        raise Refusal("images both as base64 text and as arrays; expected one or the other in a request")
+        raise refusal("images both as base64 text and as arrays; expected one or the other in a request")
     parts = [_encoded_part(at, each) if any(is_text) else _array_part(each, 3) for at, each in enumerate(value)]
     return Images(tuple(parts), of_sizes=True, encoded=any(is_text))
 
@@ -99,18 +111,18 @@ def _array_part(value: Any, dimensions: int) -> Part:
         value = _of_json(value, expected)
     shape, dtype = getattr(value, "shape", None), str(getattr(value, "dtype", type(value).__name__))
     if shape is None or dtype != "uint8":
-        raise Refusal(
+        raise refusal(
             f"images of type {dtype}; {expected}, or base64 text of JPEG or PNG files. Do not scale or normalise them: "
             "the model does that"
         )
     if len(shape) != dimensions or shape[-1] != 3:
-        raise Refusal(f"images of shape {tuple(shape)}; {expected}")
+        raise refusal(f"images of shape {tuple(shape)}; {expected}")
     height, width = shape[-3:-1]
     _require_size(height, width, "images")
     images_NHW3 = value if dimensions == 4 else value[None]
     if not images_NHW3.flags.writeable:
         images_NHW3 = images_NHW3.copy()  # torch would warn
-    return Part(len(images_NHW3), (height, width), partial(torch.as_tensor, images_NHW3))
+    return Part(len(images_NHW3), (height, width), functools.partial(torch.as_tensor, images_NHW3))
 
 
 def _of_json(value: Any, expected: str) -> Any:
@@ -118,12 +130,12 @@ def _of_json(value: Any, expected: str) -> Any:
     try:
         found = np.array(value.tolist() if isinstance(value, np.ndarray) else value)
     except ValueError:
-        raise Refusal(f"an image whose rows are of several lengths; {expected}") from None
+        raise refusal(f"an image whose rows are of several lengths; {expected}") from None
     if found.dtype.kind not in "iu":
         return found
     low, high = int(found.min(initial=0)), int(found.max(initial=0))
     if low < 0 or high > 255:
-        raise Refusal(f"a pixel of {low if low < 0 else high}; {expected}")
+        raise refusal(f"a pixel of {low if low < 0 else high}; {expected}")
     return found.astype(np.uint8)
 
 
@@ -134,8 +146,8 @@ def _encoded_part(at: int, text: str | bytes) -> Part:
     try:
         header = masks.check_header(data, file=name, max_pixels=MAX_IMAGE_PIXELS, turned=True)
     except BadSampleError as error:
-        raise Refusal(str(error)) from None
-    return Part(1, header.upright_size, partial(_decoded, data, name))
+        raise refusal(str(error)) from None
+    return Part(1, header.upright_size, functools.partial(_decoded, data, name))
 
 
 def _file_of(text: str, name: str) -> bytes:
@@ -144,7 +156,7 @@ def _file_of(text: str, name: str) -> bytes:
     try:
         return base64.b64decode("".join(coded.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise Refusal(
+        raise refusal(
             f"{name}: {text[:40]!r}{'...' * (len(text) > 40)} is no base64; expected that of a JPEG or PNG file "
             "(base64 -w0 FILE)"
         ) from None
@@ -154,51 +166,51 @@ def _decoded(data: bytes, name: str) -> Tensor:
     try:
         return torch.from_numpy(masks.read_upright(data, file=name))[None]
     except BadSampleError as error:
-        raise Refusal(str(error)) from None
+        raise refusal(str(error)) from None
 
 
 def _require_size(height: int, width: int, what: str) -> None:
     if not 1 <= height * width <= MAX_IMAGE_PIXELS:
-        raise Refusal(
+        raise refusal(
             f"{what} of {height} x {width} pixels; expected 1 to {MAX_IMAGE_PIXELS} pixels: send smaller tiles"
         )
 
 
 def parted(value: Any, told: Sequence[str]) -> list[Any]:
-    """The images of a request and what it tells of them, in the order of `told`. Raises Refusal."""
+    """The images of a request and what it tells of them, in the order of `told`. Raises MlflowException."""
     names = ("images", *told)
     if not isinstance(value, Mapping) or set(value) != set(names):
         found = f"the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__
-        raise Refusal(
+        raise refusal(
             f"input of {found}; this model is told which objects to look at: expected the keys {', '.join(names)}"
         )
     return [value[name] for name in names]
 
 
 def given_objects(told: Sequence[Any], sizes: Sequence[tuple[int, int]], num_classes: int) -> list[GivenObjects]:
-    """What a request tells of images of `sizes` (H, W): boxes, and class ids where it must. Raises Refusal."""
+    """What a request tells of images of `sizes` (H, W): boxes, and class ids where it must. Raises MlflowException."""
     boxes, *class_ids = (_plain(each) for each in told)
     for name, lists in (("boxes", boxes), *(("class_ids", each) for each in class_ids)):
         if not isinstance(lists, list) or len(lists) != len(sizes):
             found = f"{len(lists)} lists" if isinstance(lists, list) else f"{lists!r:.80}"
-            raise Refusal(f"{name}: {found} for {len(sizes)} images; expected a list for each image, empty or not")
+            raise refusal(f"{name}: {found} for {len(sizes)} images; expected a list for each image, empty or not")
     num_boxes = sum(len(each) for each in boxes if isinstance(each, list))
     if num_boxes > MAX_BOXES:
-        raise Refusal(f"boxes: {num_boxes} in one request; expected at most {MAX_BOXES}: send fewer images at a time")
+        raise refusal(f"boxes: {num_boxes} in one request; expected at most {MAX_BOXES}: send fewer images at a time")
     made = []
     for at, (size, boxes_M4) in enumerate(zip(sizes, boxes, strict=True)):
         is_list = isinstance(boxes_M4, list)
         wrong = [box for box in boxes_M4 if not _is_box(box, size)] if is_list else [boxes_M4]
         if wrong:
             height, width = size
-            raise Refusal(
+            raise refusal(
                 f"boxes of image {at}: {wrong[0]!r:.80}; expected [x0, y0, x1, y1] of each object in pixels, x0 < x1 "
                 f"and y0 < y1, not outside of its {height} x {width} pixels, x from {-width} to {2 * width}, y from "
                 f"{-height} to {2 * height}, and no side above {MAX_BOX_SIDE}"
             )
         ids_M = class_ids[0][at] if class_ids else None
         if ids_M is not None and not _are_classes(ids_M, len(boxes_M4), num_classes):
-            raise Refusal(
+            raise refusal(
                 f"class_ids of image {at}: {ids_M!r:.80}; expected one for each of its {len(boxes_M4)} boxes, from 0 "
                 f"to {num_classes - 1}"
             )
