@@ -44,7 +44,7 @@ def _refusal_type() -> type[MlflowException]:
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-    class Refusal(MlflowException):  # type: ignore[misc]
+    class Refusal(MlflowException):
         def __init__(self, message: str) -> None:
             self._sentence = message
             super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
