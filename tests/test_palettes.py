@@ -1,5 +1,7 @@
 """Palettes: the values as they were published."""
 
+import hashlib
+
 import pytest
 
 from segpipe import palettes
@@ -40,6 +42,30 @@ PUBLISHED = [
 @pytest.mark.parametrize(("name", "class_id", "colour"), PUBLISHED)
 def test_values_as_published(name: str, class_id: int, colour: tuple[int, int, int]) -> None:
     assert PALETTES[name].colours[class_id] == colour
+
+
+# The first digits of SHA-256 over the bytes of every colour, as read from the files that were published: palette of
+# mmseg/datasets/ade.py; labels.py of cityscapesScripts by train id; label_colors.txt of CamVid; the colours of
+# Scripts/test_segmentation_camvid.py of SegNet.
+WHOLE = {
+    "ade20k": "ce475c9151035eff",
+    "cityscapes": "5af5a8d200c61cb3",
+    "camvid31": "34db25e30496ca50",
+    "camvid": "ea47b7c4a518cb20",
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_colour_is_as_published(name: str) -> None:
+    colours = bytes(part for colour in PALETTES[name].colours for part in colour)
+    assert hashlib.sha256(colours).hexdigest().startswith(WHOLE[name])
+
+
+def test_the_bits_of_a_class_are_dealt_to_the_colours_of_voc() -> None:
+    """As VOClabelcolormap.m does it: three bits of the id at a time, the lowest into the highest of each colour."""
+    for class_id, colour in enumerate(PALETTES["voc"].colours):
+        dealt = [sum((class_id >> (3 * at + part) & 1) << (7 - at) for at in range(8)) for part in range(3)]
+        assert list(colour) == dealt
 
 
 def test_how_many_classes_each_has() -> None:

@@ -231,7 +231,7 @@ def searched(console: Console, result: BudgetReport) -> None:
 def predicted(console: Console, result: Predicted) -> None:
     """What was asked now and what was there, what could not be used, and where everything lies."""
     speed = f", {result.images_per_second:.1f} images/s" if result.images_per_second else ""
-    say(console, f"{result.images} images: {result.made} made, {result.kept} were there{speed}")
+    say(console, f"{counted(result.images, 'image')}: {result.made} made, {result.kept} there before{speed}")
     quarantine(console, result.quarantined)
     for note in result.notes:
         say(console, note, "yellow")
@@ -246,7 +246,7 @@ def predicted_dataset(console: Console, result: PredictedDataset) -> None:
     speed = f", {result.images_per_second:.1f} images/s" if result.images_per_second else ""
     rows = ", ".join(f"{split} {samples}" for split, samples in by_split(result.splits))
     say(console, f"{result.name} {result.version[:12]} ({result.status.replace('_', ' ')}): {rows}")
-    say(console, f"{result.parts} parts: {result.kept} were there{speed}")
+    say(console, f"{counted(result.parts, 'part')}: {result.kept} there before{speed}")
     quarantine(console, result.quarantined)
     for note in result.notes:
         say(console, note, "yellow")

@@ -69,7 +69,7 @@ def _extras(unsure_HW: npt.NDArray[np.floating] | None) -> dict[str, bytes]:
     if unsure_HW is None:
         return {}
     scaled_HW = (unsure_HW.astype(np.float64).clip(0, 1) * UNCERTAINTY_MOST).round().astype(np.uint16)
-    return {UNCERTAINTY: masks.encode_png(scaled_HW)}
+    return {UNCERTAINTY: masks.encode_png(scaled_HW, quickly=True)}  # 3 % larger, in three fifths of the time
 
 
 def _stored(ids_HW: npt.NDArray[Any]) -> bytes:

@@ -55,7 +55,7 @@ def _classes(found: LabelMap, classes: Sequence[ClassInfo], form: MaskForm) -> l
     for k in np.flatnonzero(areas_K).tolist():
         entry = _named(k, classes) | {"area": int(areas_K[k])}
         if sums_K is not None:
-            entry["confidence"] = float(sums_K[k] / areas_K[k])
+            entry["confidence"] = round(float(sums_K[k] / areas_K[k]), 6)
         entries.append(entry | (_run_lengths(found.ids_HW == k) if form == "rle" else {}))
     return entries
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from segpipe import checkpoint, masks, storage
 from segpipe.errors import InputError
-from segpipe.predict import Picture
+from segpipe.predict import Picture, Refused
 from segpipe.shards import Dataset, open_dataset
 from segpipe.sources.reading import passed_over, read_file
 from segpipe.sources.reading.trees import PICTURE_SUFFIXES, shown
-from segpipe.stages import datasets, layout, named_models
+from segpipe.stages import datasets, layout, named_models, names
 from segpipe.stages.numbers import counted
-from segpipe.types import ModelBundle, Sample
+from segpipe.types import ModelBundle, QuarantineEntry, Sample
 
 _OF_RUN = re.compile(r"([a-z0-9_-]+)-[0-9a-f]{12}/model/?$")
 NO_SPLIT = "images"  # what the samples of a folder are called as a split
@@ -69,6 +69,11 @@ class Images:
             Request(row=row, file=file, name=stem if alike[stem] == 1 else file)
             for row, (file, stem) in enumerate(zip(self.names, stems, strict=True))
         ]
+
+
+def entry_of(request: Request, refused: Refused) -> QuarantineEntry:
+    """Why nothing is said of an image, as lists and versions tell it."""
+    return names.legible(QuarantineEntry(item=request.name, **refused._asdict()))
 
 
 class Reader:

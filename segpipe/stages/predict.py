@@ -25,9 +25,9 @@ from segpipe.errors import ConflictError, CorruptError, InputError
 from segpipe.exports.naming import Stems
 from segpipe.predict import Asked, Picture, Refused
 from segpipe.stages import drift as drifting
-from segpipe.stages import layout, names, quarantine
+from segpipe.stages import layout, quarantine
 from segpipe.stages.drift import THRESHOLD, Drift
-from segpipe.stages.images import Chosen, Images, Reader, Request, chosen_model, images_of
+from segpipe.stages.images import Chosen, Images, Reader, Request, chosen_model, entry_of, images_of
 from segpipe.types import ClassInfo, QuarantineEntry, Task
 from segpipe.version import code_version
 
@@ -201,8 +201,7 @@ class _Work:
         ):
             for done, (request, outcome) in enumerate(answers, start=1):
                 if isinstance(outcome, Refused):
-                    entry = QuarantineEntry(item=request.name, **outcome._asdict())
-                    refused.append(names.legible(entry))
+                    refused.append(entry_of(request, outcome))
                 elif outcome is None:
                     self.kept += 1
                 else:

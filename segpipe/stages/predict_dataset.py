@@ -30,10 +30,10 @@ from segpipe.errors import CorruptError, InputError
 from segpipe.evaluate import one_thread
 from segpipe.predict import Refused
 from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, manifest_version, open_dataset, publish, write_shard
-from segpipe.stages import at_work, fingerprint, layout, names, quarantine
+from segpipe.stages import at_work, fingerprint, layout, quarantine
 from segpipe.stages import drift as drifting
 from segpipe.stages.drift import THRESHOLD, Drift
-from segpipe.stages.images import NO_SPLIT, Chosen, Images, Reader, Request, chosen_model, splits_of
+from segpipe.stages.images import NO_SPLIT, Chosen, Images, Reader, Request, chosen_model, entry_of, splits_of
 from segpipe.stages.parts import Written
 from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard
 from segpipe.version import code_version
@@ -191,7 +191,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
         with one_thread(), closing(asked):
             for request, outcome in asked:
                 if isinstance(outcome, Refused):
-                    refused.append(names.legible(QuarantineEntry(item=request.name, **outcome._asdict())))
+                    refused.append(entry_of(request, outcome))
                 elif outcome is not None:
                     bundle = load().bundle
                     looks.append(asking.look_at(outcome))
