@@ -52,6 +52,7 @@ def tell_drift(result: PredictedDataset) -> None:
             "segpipe.drift.detected",
             resource={
                 "prefect.resource.id": f"segpipe.model.{found.experiment or 'unnamed'}",
+                "prefect.resource.name": result.model,
                 "segpipe.dataset": found.dataset,
                 "segpipe.weights": result.weights_sha256,
             },

@@ -164,8 +164,9 @@ def _shift(name: str, before: Mapping[str, int], now: Mapping[str, int], thresho
     _, sides_2B, _ = _binned(before, now)
     apart = float(distance(sides_2B))
     was, is_now = _quantiles(before), _quantiles(now)
-    counts = name == UNSURE and sum(is_now) <= sum(was)
-    chance = _chance(sides_2B, apart, level) if apart >= threshold and not counts else 1.0
+    is_harmless = name == UNSURE and sum(is_now) <= sum(was)
+    verb = "is spread otherwise," if was[1] == is_now[1] else "went"
+    chance = _chance(sides_2B, apart, level) if apart >= threshold and not is_harmless else 1.0
     return Shift(
         statistic=name,
         distance=round(apart, 4),
@@ -175,7 +176,7 @@ def _shift(name: str, before: Mapping[str, int], now: Mapping[str, int], thresho
         now=is_now,
         images_before=sum(before.values()),
         images=sum(now.values()),
-        sentence=f"{name} went from {_told(name, was)} to {_told(name, is_now)}, distance {apart:.2f}",
+        sentence=f"{name} {verb} from {_told(name, was)} to {_told(name, is_now)}, distance {apart:.2f}",
     )
 
 

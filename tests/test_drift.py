@@ -128,6 +128,14 @@ def test_sizes_that_were_never_seen_are_told_from_what_to_what() -> None:
     assert drift.compare(before, now) == drift.compare(before, now)
 
 
+def test_a_spread_that_is_another_one_is_told_as_that() -> None:
+    wide = drift.counted({"warmth": level} for level in range(-50, 51))
+    narrow = drift.counted({"warmth": level // 10} for level in range(-50, 51))
+    (found,) = drift.compare(wide, narrow)
+    assert found.has_moved
+    assert found.sentence.startswith("warmth is spread otherwise, from 0 % (-15.7 to 15.7) to 0 % (-1.57 to 1.57), ")
+
+
 def test_a_model_that_is_surer_than_it_was_has_not_drifted() -> None:
     def unsure(levels: range) -> dict[str, dict[str, int]]:
         return drift.counted([{UNSURE: level} for level in levels])

@@ -151,12 +151,18 @@ def awaited(known: int, *, event: str) -> None:
         time.sleep(1)
     say(f"  the automation {runs[-1]['created_by']['display_value']!r} has started a run of retrain/nightly")
     ended(runs[-1])
-    log = ask(
-        "/logs/filter", {"logs": {"flow_run_id": {"any_": [runs[-1]["id"]]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
-    )
-    said = [line["message"] for line in log if line["name"] == "prefect.flow_runs"]
-    told = [line for line in said if not line.startswith(("Finished in state", "View at"))]
-    say(f"  its last word: {told[-1]}" if told else "  it said nothing")
+    say(f"  {last_word(runs[-1]['id'])}")
+
+
+def last_word(run: str) -> str:
+    """What a retrain said of its verdict: the line before its end, which the server writes down in its own time."""
+    asked = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+    for _ in range(30):
+        said = [line["message"] for line in ask("/logs/filter", asked) if line["name"] == "prefect.flow_runs"]
+        if len(said) > 1 and said[-1].startswith("Finished in state"):
+            return str(said[-2])
+        time.sleep(1)
+    return "its log has not come to the server"
 
 
 def predict(what: str, folder: str, name: str, *, drifts: bool) -> None:

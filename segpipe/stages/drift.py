@@ -72,7 +72,8 @@ def told(
                 notes.append(f"no drift of {of} can be told: {error}")
     shifts = drift.compare(before, now, threshold=threshold)
     moved = [shift for shift in shifts if shift.has_moved]
-    unlike = drift.most_unlike(images(), before, now, [shift.statistic for shift in moved], at_most=MOST_NAMED)
+    named = [shift.statistic for shift in moved]
+    unlike = drift.most_unlike(images(), before, now, named, at_most=MOST_NAMED) if moved else ()
     return Drift(
         has_drifted=bool(moved),
         sentence=_sentence(number, shifts, is_trained_on=version == bundle.dataset_version),
@@ -81,7 +82,7 @@ def told(
         experiment=experiment,
         dataset=bundle.dataset,
         shifts=shifts,
-        to_label=unlike if moved else (),
+        to_label=unlike,
         notes=tuple(notes),
     )
 
@@ -128,6 +129,6 @@ def _answers(chosen: Chosen) -> Counts:
     if not own:
         raise InputError(
             f"below {place} lies no report of these weights that counts their answers; score the model again "
-            "(`segpipe evaluate`)"
+            f"(`segpipe evaluate` with --experiment {experiment})"
         )
     return max(own, key=lambda report: report.num_samples).answers or {}

@@ -261,7 +261,12 @@ def test_predictions_are_shown_and_tried_again_where_that_can_help(
     (event,) = told
     assert (event["event"], event["resource"]) == (
         "segpipe.drift.detected",
-        {"prefect.resource.id": "segpipe.model.roofs", "segpipe.dataset": "roofs", "segpipe.weights": "cd" * 32},
+        {
+            "prefect.resource.id": "segpipe.model.roofs",
+            "prefect.resource.name": "runs/unet/model",
+            "segpipe.dataset": "roofs",
+            "segpipe.weights": "cd" * 32,
+        },
     )
     assert event["payload"]["moved"] == {"brightness": 0.9}
     assert (event["payload"]["to_label"], event["payload"]["uri"]) == (["images/7"], "there")

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,9 @@ def test_the_fingerprint_counts_images_colours_and_sizes(tmp_path: Path) -> None
     np.testing.assert_allclose(mean, np.concatenate(pixels).mean(axis=0) / 255, rtol=1e-9)
     np.testing.assert_allclose(std, np.concatenate(pixels).std(axis=0) / 255, rtol=1e-9)
     assert seen.sizes == {"30x24": len(stems) - 1, "50x40": 1}
+    assert seen.looks is not None
+    assert seen.looks["width"] == {"30": len(stems) - 1, "50": 1}
+    assert seen.looks["brightness"] == Counter(str(int(image.mean())) for image in pixels)
     assert seen.images_of_class == tuple(sum(bool((mask == k).any()) for mask in masks) for k in range(3))
 
 
@@ -188,6 +192,13 @@ def test_a_missing_or_damaged_fingerprint_says_what_to_do(tmp_path: Path) -> Non
         inspect(uri)
     ingested("folder", tmp_path / "root", tmp_path / "to")
     assert file.read_bytes() == whole
+    older = json.loads(whole)
+    for split in older["splits"].values():
+        del split["looks"]
+    file.write_text(json.dumps(older))
+    inspect(uri)
+    ingested("folder", tmp_path / "root", tmp_path / "to")
+    assert file.read_bytes() == whole, "what an earlier segpipe counted is counted again"
     file.unlink()
     with pytest.raises(InputError, match="no fingerprint beside it; ingest its source again"):
         inspect(uri)
