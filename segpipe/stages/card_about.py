@@ -111,7 +111,8 @@ def costs_of(report: EvalReport, bundle: ModelBundle, dataset: Dataset) -> dict[
         looks = tuple(passes(bundle, image).items())
         found = _account(bundle.arch, outputs, json.dumps(bundle.options, sort_keys=True, default=str), looks)
         if found.prediction_multiply_adds is not None:
-            costs["GFLOP for an image"] = f"{2 * found.prediction_multiply_adds / GIGA:.3g}"
+            of = "an object" if TASKS[bundle.task].told(bundle) else "an image"
+            costs[f"GFLOP for {of}"] = f"{2 * found.prediction_multiply_adds / GIGA:.3g}"
         if found.pass_bytes is not None:
             costs["memory of a pass"] = file_size(found.pass_bytes)
         if found.fields is not None and found.fields.receptive_field is not None:

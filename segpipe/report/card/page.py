@@ -38,7 +38,7 @@ def _head(facts: CardFacts) -> dict[str, Any]:
     ]
     if report.latency is not None:
         told.append(("time for an image", names.seconds(report.latency), report.timed_on))
-    told += [(name, value, "") for name, value in facts.costs.items() if name in ("weights", "GFLOP for an image")]
+    told += [(name, value, "") for name, value in facts.costs.items() if name == "weights" or name.startswith("GFLOP")]
     if facts.training is not None and facts.training.train_seconds:
         told.append(("training", names.seconds(facts.training.train_seconds), _epochs(facts.training)))
     return {
@@ -74,8 +74,12 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
                 "counts": [_count(name, found.get(name) or 0.0, total[name]) for name in counted],
             }
         )
+    # Of the classes of street scenes one has keypoints: seven empty rows would say less than a sentence.
+    absent = [row["name"] for row, n in zip(rows, report.truth_counts, strict=True) if row["value"] is None and not n]
+    rows = [row for row in rows if row["name"] not in absent]
     confusion, is_cut = _confusion(facts)
     return {
+        "absent": absent,
         "score_name": names.metric(score),
         "class_rows": rows[:MOST_CLASSES],
         "more_class_rows": rows[MOST_CLASSES:],
