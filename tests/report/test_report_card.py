@@ -89,6 +89,7 @@ def test_what_is_not_known_has_no_section() -> None:
     page = check_page(render_card(bare_facts(buffer.getvalue())))
     assert sections(page) == ["classes", "pictures", "cost", "data", "use", "limits"]
     assert HOSTILE_FILE in page.text
+    assert "Not scored, as these images have none of it: sky." in page.text
     assert [check_image(str(each["src"])) for each in page.of("img")] == [(1000, 563)]
 
 

@@ -78,8 +78,12 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
                 "counts": [_count(name, found.get(name) or 0.0, total[name]) for name in counted],
             }
         )
+    # Of the classes of street scenes one has keypoints: seven empty rows would say less than a sentence.
+    absent = [row["name"] for row, n in zip(rows, report.truth_counts, strict=True) if row["value"] is None and not n]
+    rows = [row for row in rows if row["name"] not in absent]
     confusion, is_cut = _confusion(facts)
     return {
+        "absent": absent,
         "score_name": names.metric(score),
         "class_rows": rows[:MOST_CLASSES],
         "more_class_rows": rows[MOST_CLASSES:],
