@@ -276,9 +276,14 @@ def selected(console: Console, result: Selected) -> None:
 
 def drift(console: Console, found: Drift) -> None:
     """Whether the images are like those of the training; what moved, and which of them to label."""
-    say(console, found.sentence, "yellow" if found.has_drifted else "")
     if found.has_drifted:
+        say(console, "drift: images or answers are not like those of the training", "yellow")
+        for shift in found.shifts:
+            if shift.has_moved:
+                say(console, f"  {shift.sentence}", "yellow")
         say(console, f"  least like the training, so label first: {', '.join(found.to_label)}")
+    else:
+        say(console, found.sentence)
     for note in found.notes:
         say(console, f"  {note}")
 

@@ -94,7 +94,7 @@ def _sentence(images: int, shifts: tuple[Shift, ...], *, is_trained_on: bool) ->
         return "no drift looked for: there is nothing to compare"
     moved = [shift.sentence for shift in shifts if shift.has_moved]
     if not moved:
-        return f"no drift: {counted(images, 'image')} as those of the training, by {len(shifts)} statistics"
+        return f"no drift in {counted(images, 'image')}: like those of the training by {len(shifts)} statistics"
     more = f"; and {counted(len(moved) - MOST_SAID, 'more statistic')}" if len(moved) > MOST_SAID else ""
     return f"drift: {'; '.join(itertools.islice(moved, MOST_SAID))}{more}"
 

@@ -131,5 +131,8 @@ def test_drift_is_told_where_there_is_something_to_compare_with(
     for number in range(3, 12):
         shutil.copy(Path(photos) / "0.png", Path(photos) / f"{number}.png")
     shown = segpipe(*arguments).stdout.replace("\n", " ")
-    assert "drift: brightness went from 85.9 % (79.6 to 92.2) to " in shown
+    assert (
+        "drift: images or answers are not like those of the training   brightness went from 85.9 % (79.6 to 92.2) to "
+        in shown
+    )
     assert "least like the training, so label first: " in shown

@@ -95,7 +95,7 @@ def write_fingerprint(chosen: Chosen, data: str, looks: dict[str, dict[str, int]
 def test_the_dark_is_told_and_the_day_is_not(scored: Chosen, photos: Path, tmp_path: Path) -> None:
     day = predict(scored.uri, str(photos / "day"), to=str(tmp_path / "out")).drift
     assert (day.has_drifted, day.to_label, day.notes) == (False, (), ())
-    assert day.sentence == f"no drift: {PHOTOS} images as those of the training, by {len(day.shifts)} statistics"
+    assert day.sentence == f"no drift in {PHOTOS} images: like those of the training by {len(day.shifts)} statistics"
     night = predict(scored.uri, str(photos / "night"), to=str(tmp_path / "out"))
     found = night.drift
     assert (found.has_drifted, found.dataset, found.experiment) == (True, "shapes", EXPERIMENT)
