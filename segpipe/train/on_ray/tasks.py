@@ -35,7 +35,11 @@ def fan_out(
     `on_done(n)` is told when n items are done. The first error that the function raises is raised here, and what has
     not begun is cancelled. A task whose worker or node died is run again.
     """
-    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(function)
+
+    def work(item: T) -> R:  # of whatever can be called: Ray itself takes functions, and a `partial` is none
+        return function(item)
+
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(work)
     results = [task.remote(item) for item in items]
     waiting = list(results)
     try:
