@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from segpipe import checkpoint, models, reports, storage, tracking
 from segpipe.config import ResourceConfig, RunConfig
@@ -15,16 +16,17 @@ from segpipe.stages import at_work, datasets, layout, mirror
 from segpipe.stages.ensemble import combine
 from segpipe.stages.identity import resolve
 from segpipe.train import counting
-from segpipe.train.loop import fit
+from segpipe.train.loop import fit, fit_until
 from segpipe.train.outcome import inference_of
-from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress
+from segpipe.train.runtime import LocalRuntime, MetricSink, OnProgress, Runtime
 from segpipe.train.session import TrainJob, lost_best
-from segpipe.types import TrainResult
+from segpipe.types import TrainPause, TrainResult
 from segpipe.user import current_user
 from segpipe.version import code_version
 
 _log = logging.getLogger(__name__)
 Live = AbstractContextManager[MetricSink | None]
+T = TypeVar("T")
 CONFIG, RESULT = layout.RUN_CONFIG, layout.RUN_RESULT
 DATA, DRIVERS = "data.json", "drivers"
 
@@ -73,12 +75,53 @@ def train(
         runtime=runtime,
         on_progress=on_progress,
     )
-    return _once(resolve(run), around)
+    return _once(resolve(run), around, _made)
 
 
-def _once(run: RunConfig, around: _Around, live: Live | None = None) -> TrainResult:
-    """The result of a resolved run: what is there and valid, or made now. Its values go to `live` where another run,
-    which needs it, has that open; else it has a run of its own in MLflow."""
+def train_until(
+    run: RunConfig,
+    until: int,
+    *,
+    data: str,
+    version: str,
+    to: str,
+    resources: ResourceConfig,
+    parent: tracking.RunRef | None = None,
+    runtime: Literal["ray", "local"] = "ray",
+    on_progress: OnProgress | None = None,
+) -> TrainResult | TrainPause:
+    """Brings the training of a run (`RunConfig.training`) to optimiser step `until` and pauses it there; `train`, or a
+    later step, goes on from there as if it had never paused.
+
+    A paused training has a checkpoint and no result: to whoever asks it is one that is not finished. One that ends
+    before `until`, or has ended, gives its result. Not for an ensemble, nor what starts from another's weights.
+    Otherwise as `train`.
+    """
+    around = _Around(
+        data=datasets.found(data),
+        version=version,
+        to=to,
+        resources=resources,
+        parent=parent,
+        runtime=runtime,
+        on_progress=on_progress,
+    )
+    run = resolve(run)
+
+    def paused(job: TrainJob, around: _Around, sink: MetricSink | None) -> TrainResult | TrainPause:
+        return _launched(partial(fit_until, job, until=until), job, around, sink)
+
+    return _once(run.training, around, paused, mirror.live_metrics(parent, run, version=version))
+
+
+def _once(
+    run: RunConfig,
+    around: _Around,
+    make: Callable[[TrainJob, _Around, MetricSink | None], T],
+    live: Live | None = None,
+) -> TrainResult | T:
+    """The result of a resolved run: what is there and valid, or what `make` makes now. Its values go to `live` where
+    another run, which needs it, has that open; else it has a run of its own in MLflow."""
     data, version, to = around.data, around.version, around.to
     run_uri = run_location(run, version=version, to=to)
     if (done := finished(run_uri)) is not None:
@@ -92,7 +135,10 @@ def _once(run: RunConfig, around: _Around, live: Live | None = None) -> TrainRes
         job = TrainJob(run=run, data=data, version=version, run_uri=run_uri, code_version=code_version())
         live = live or mirror.live_metrics(around.parent, run, version=version)
         with at_work.reading(data, version), live as sink:
-            result = _made(job, around, sink)
+            made = make(job, around, sink)
+        if not isinstance(made, TrainResult):
+            return made
+        result: TrainResult = made
         try:
             storage.write_json_once(storage.join(run_uri, RESULT), reports.to_plain(result))
         except ConflictError:
@@ -105,13 +151,14 @@ def _made(job: TrainJob, around: _Around, sink: MetricSink | None) -> TrainResul
     """What has to be done for a run: little for one whose training is there, or whose members are."""
     run = job.run
     if run.training != run:
-        return _used(job, _once(run.training, around, nullcontext(sink)))
+        return _used(job, _once(run.training, around, _made, nullcontext(sink)))
     if run.members:
         members = _trained(run, around.version, around.to)
         return combine(job, members, cpus=around.resources.cpus_per_worker, runtime=around.runtime)
     if run.start_from is not None:
         job = replace(job, start_uri=_start_uri(job, run.start_from, around))
-    return _fit(job, around.resources, sink, around.runtime, around.on_progress)
+    way = fit if models.spec(job.run.arch).learns_by == "descent" else counting.fit
+    return _launched(partial(way, job), job, around, sink)
 
 
 def _used(job: TrainJob, training: TrainResult) -> TrainResult:
@@ -197,25 +244,19 @@ def _remove_damage(run_uri: str) -> None:
         checkpoint.start_over(run_uri)
 
 
-def _fit(
-    job: TrainJob,
-    resources: ResourceConfig,
-    sink: MetricSink | None,
-    runtime: Literal["ray", "local"],
-    on_progress: OnProgress | None,
-) -> TrainResult:
-    way = fit if models.spec(job.run.arch).learns_by == "descent" else counting.fit
-    if runtime == "local":
-        return way(job, LocalRuntime(sink=sink, on_progress=on_progress))
+def _launched(work: Callable[[Runtime], T], job: TrainJob, around: _Around, sink: MetricSink | None) -> T:
+    """What `work` gives where trainings run: in this process, or on Ray."""
+    if around.runtime == "local":
+        return work(LocalRuntime(sink=sink, on_progress=around.on_progress))
     from segpipe.train import on_ray  # ray costs seconds to import, and a local run does not need it
 
     on_ray.connect()
-    result: TrainResult = on_ray.launch(
-        partial(way, job),
+    result: T = on_ray.launch(
+        work,
         name=f"{job.run.experiment}-{job.run.label}",
-        resources=resources,
+        resources=around.resources,
         sink=sink,
-        on_progress=on_progress,
+        on_progress=around.on_progress,
     )
     return result
 

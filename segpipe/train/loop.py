@@ -1,4 +1,4 @@
-"""The one training loop. `fit` and `train_step` are the screen to read: forward, backward, step, report.
+"""The one training loop. `_train` and `train_step` are the screen to read: forward, backward, step, report.
 
 It knows no task and no cluster: the task comes through `tasks.TASKS`, the surroundings through `runtime.Runtime`. It
 may be killed at any instant; called again, it goes on from the newest valid checkpoint and meets the same batches, the
@@ -10,6 +10,7 @@ Legend: N batch, K classes, H W crop size.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -25,7 +26,7 @@ from segpipe.train.optim import schedule_factor, set_learning_rate, update_avera
 from segpipe.train.outcome import finish, validation_scores
 from segpipe.train.runtime import Runtime
 from segpipe.train.session import InPrecision, Session, TrainJob
-from segpipe.types import TrainProgress, TrainResult
+from segpipe.types import TrainPause, TrainProgress, TrainResult
 
 
 def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
@@ -34,12 +35,30 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
     Raises NonFiniteError on every rank, within the step, when any rank meets a NaN or Inf; InputError for what no
     retry can mend.
     """
+    s = _train(job, runtime)
+    return _finish(s)
+
+
+def fit_until(job: TrainJob, runtime: Runtime, *, until: int) -> TrainResult | TrainPause:
+    """The same up to optimiser step `until`: a training that has not ended by then is paused there, and scored as it
+    stands.
+
+    What goes on from a pause, here or in `fit`, ends with the weights of a training that never paused, to the bit: the
+    schedule is of the full length all the time, and the score enters neither its history nor the choice of its best
+    step.
+    """
+    s = _train(job, runtime, until)
+    return _finish(s) if s.at.stopped else _pause(s)
+
+
+def _train(job: TrainJob, runtime: Runtime, until: float = math.inf) -> Session:
+    """The session of a training that has ended, or stands at step `until` with a checkpoint of it."""
     keep_freed_memory()
     s = Session(job, runtime)
-    while not s.at.stopped:
+    while not s.at.stopped and s.at.step < until:
         started = time.perf_counter()
         micro_batches = s.batches.epoch(s.at.epoch, start=s.at.cursor)
-        while group := list(islice(micro_batches, s.config.accumulate)):
+        while s.at.step < until and (group := list(islice(micro_batches, s.config.accumulate))):
             losses, rate = train_step(s, group)
             s.at.step += 1
             s.at.cursor += len(group)
@@ -55,10 +74,14 @@ def fit(job: TrainJob, runtime: Runtime) -> TrainResult:
                 s.at.train_seconds += time.perf_counter() - started
                 s.save()
                 started = time.perf_counter()
-        s.at.epoch, s.at.cursor = s.at.epoch + 1, 0
         s.at.train_seconds += time.perf_counter() - started
-        _end_epoch(s)
-    return _finish(s)
+        if s.at.cursor < s.batches.micro_batches:
+            micro_batches.close()
+            s.save()
+        else:
+            s.at.epoch, s.at.cursor = s.at.epoch + 1, 0
+            _end_epoch(s)
+    return s
 
 
 def train_step(s: Session, group: Sequence[Batch]) -> tuple[dict[str, float], float]:
@@ -160,6 +183,25 @@ def _record(s: Session, metrics: Mapping[str, float]) -> None:
     s.at.history.append({"step": s.at.step, "epoch": s.at.epoch, "metrics": dict(metrics)})
     if s.runtime.rank == 0:
         s.runtime.report(TrainProgress(metrics, s.at.step, s.total_steps, s.resumed_at))
+
+
+def _pause(s: Session) -> TrainPause:
+    """The score is that of the epoch's end where the pause meets one that was evaluated."""
+    started, found = time.perf_counter(), f"val/{s.ops.primary}"
+    newest = s.at.history[-1] if s.at.history else None
+    if newest is not None and newest["step"] == s.at.step and found in newest["metrics"]:
+        score = newest["metrics"][found]
+    else:
+        score = _validate(s)[s.ops.primary]
+    return TrainPause(
+        label=s.job.run.label,
+        step=s.at.step,
+        total_steps=s.total_steps,
+        primary=s.ops.primary,
+        score=score,
+        train_seconds=s.at.train_seconds,
+        scoring_seconds=time.perf_counter() - started,
+    )
 
 
 def _finish(s: Session) -> TrainResult:

@@ -214,6 +214,23 @@ class TrainResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainPause:
+    """Where a training was paused: at optimiser step `step` of `total_steps`, with a checkpoint, and without a model.
+
+    `score` is the primary metric of the weights as they stand, on the validation split that the training chooses its
+    best epoch by. `train_seconds` is as in `TrainResult`, up to here; `scoring_seconds` came on top.
+    """
+
+    label: str
+    step: int
+    total_steps: int
+    primary: str
+    score: float
+    train_seconds: float
+    scoring_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClassScores:
     """A class's score by champion and challenger, 0..1; None where nothing of it was to be scored."""
 
