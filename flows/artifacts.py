@@ -12,6 +12,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.predict_dataset import PredictedDataset
 from segpipe.stages.registration import class_table
 from segpipe.stages.results import IngestResult, RetrainResult, Verdict
@@ -68,7 +69,8 @@ def show_verdict(experiment: str, verdict: Verdict, failures: Mapping[str, str])
 
 
 def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
-    """The leaderboard, the verdict, a picture of the best model's predictions, the way to MLflow."""
+    """The leaderboard, the verdict, the rungs of a night within a budget, a picture of the best model, the way to
+    MLflow."""
     rows = [
         {
             "rank": row.rank,
@@ -81,6 +83,10 @@ def show_retrain(result: RetrainResult, picture: bytes | None) -> None:
     ]
     create_table_artifact(rows, key=_key("leaderboard", result.experiment), description=result.verdict.reason)
     show_verdict(result.experiment, result.verdict, result.failures)
+    if result.budget is not None:
+        create_table_artifact(
+            rung_rows(result.budget), key=_key("rungs", result.experiment), description=summed_up(result.budget)
+        )
     if picture is not None:
         data = base64.b64encode(picture).decode()
         create_image_artifact(

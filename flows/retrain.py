@@ -15,7 +15,7 @@ from flows.hooks import ANNOUNCED
 from flows.ingest import ingest_dataset
 from flows.naming import run_name
 from flows.promote import choose_champion
-from flows.train import submit_all, try_trainings
+from flows.train import search_within_budget, submit_all, try_trainings
 from segpipe.config import Recipe
 from segpipe.stages import preflight
 from segpipe.stages import retrain as night_stage
@@ -41,7 +41,7 @@ def retrain(
 
     An architecture that fails does not stop the others: the best of the rest is judged, and the run ends as Failed
     with the reason on its page; so does one whose challenger is refused. With nothing changed since the last night,
-    nothing is done.
+    nothing is done. Within a budget only the better part of the architectures is trained to the end.
 
     Args:
         recipe: A recipe file, such as flows/recipes/scenes.yaml; relative to the worker's folder.
@@ -55,6 +55,7 @@ def retrain(
     show_dataset(dataset)
     night = night_stage.open_night(found, dataset)
     night = try_trainings(found, night)
+    night = search_within_budget(found, night)
     attempts = submit_all(found, night)
     wait(list(attempts.values()))
     outcomes = {label: attempt.result(raise_on_failure=False) for label, attempt in attempts.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prefect import allow_failure, flow, get_run_logger, task
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 
 from flows.hooks import ANNOUNCED
 from flows.ingest import ingest
@@ -17,8 +17,10 @@ from segpipe.cli.progress import training_lines
 from segpipe.config import Recipe
 from segpipe.stages import mirror, preflight
 from segpipe.stages import retrain as night_stage
+from segpipe.stages.halving import search as halving
+from segpipe.stages.halving.ladder import Climb, Rung
 from segpipe.stages.rehearsal import RehearsedNight
-from segpipe.types import EvalReport
+from segpipe.types import EvalReport, TrainPause, TrainResult
 
 
 @task(task_run_name="train {label}", **RETRIED)
@@ -40,6 +42,25 @@ def tell(found: RehearsedNight | None, warn: Callable[[str], None], inform: Call
         inform(f"at most {found.hours:.2g} hours one by one, {found.core_hours:.2g} core hours")
 
 
+@task(task_run_name="train {climb.label} to step {climb.until}", **RETRIED)
+def train_part(search: halving.Search, climb: Climb, night: night_stage.OpenNight) -> TrainResult | TrainPause:
+    """One architecture's part of a rung, paused at its end; a retry continues from the newest valid checkpoint."""
+    told = training_lines(get_run_logger().info, climb.label)
+    with slot_for_training():
+        return halving.train_part(search, climb, data=night.dataset.uri, parent=night.parent, on_progress=told)
+
+
+def search_within_budget(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
+    """The rungs of a recipe's budget, one after the other, each training as a task of its own."""
+
+    def train_rung(search: halving.Search, rung: Rung) -> dict[str, halving.Outcome]:
+        parts = {climb.label: train_part.submit(search, climb, night, return_state=False) for climb in rung.waiting}
+        wait(list(parts.values()))
+        return {label: part.result(raise_on_failure=False) for label, part in parts.items()}
+
+    return night_stage.within_budget(recipe, night, train_rung)
+
+
 @task(**RETRIED)
 def try_trainings(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
     """Tries each training for some seconds: one that cannot succeed is not begun."""
@@ -49,9 +70,10 @@ def try_trainings(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.O
 
 
 def submit_all(recipe: Recipe, night: night_stage.OpenNight) -> dict[str, PrefectFuture[EvalReport]]:
-    """Every architecture as a task of its own; one that needs others waits until they have ended, somehow."""
+    """Every architecture that is to stand on the board as a task of its own; one that needs others waits until they
+    have ended, somehow."""
     submitted: dict[str, PrefectFuture[EvalReport]] = {}
-    for index, run in enumerate(night.runs):
+    for index, run in night.contenders.items():
         awaited = [allow_failure(submitted[label]) for label in run.awaits]
         submitted[run.label] = train_architecture.submit(
             recipe, index, run.label, night, return_state=False, wait_for=awaited

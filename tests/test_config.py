@@ -50,6 +50,18 @@ def test_an_architecture_may_have_another_loss_and_not_further_terms_of_the_comm
 BOTH = {"ensemble": ["deeplab_v3plus", "unet"], "label": "both"}
 
 
+def test_a_budget_needs_what_its_rungs_are_laid_out_by_and_names_no_other_run() -> None:
+    recipe = Recipe.parse(MINIMAL, origin="my.yaml", overrides=("budget.hours=2",))
+    assert recipe.budget is not None
+    assert (recipe.budget.hours, recipe.budget.keep, recipe.budget.first_rung) == (2, 0.5, 0.1)
+    assert recipe.run_configs() == Recipe.parse(MINIMAL, origin="my.yaml").run_configs()
+    untried = {**MINIMAL, "budget": {"hours": 2.0}, "rehearsal": {"seconds": 0.0}}
+    assert "rehearsal.seconds is 0: raise it, or leave the budget out" in refusal(untried)
+    staged = recipe_with("budget", {"hours": 2.0})
+    staged["architectures"].append({"arch": "unet", "label": "second", "start_from": "unet"})
+    assert "architectures.2.start_from: it waits for the finished weights of unet" in refusal(staged)
+
+
 def test_an_ensemble_is_a_run_with_its_members_and_comes_after_them() -> None:
     recipe = Recipe.parse({**MINIMAL, "architectures": [*MINIMAL["architectures"], BOTH]}, origin="my.yaml")
     unet, deeplab, both = recipe.run_configs()
@@ -87,7 +99,7 @@ def test_there_are_recipes_to_test() -> None:
     ("path", "value", "message"),
     [
         ("train.epochz", 3, "  train.epochz: unknown key; did you mean 'epochs'? expected one of: accumulate, augm"),
-        ("learning_rate", 0.1, "  learning_rate: unknown key; expected one of: architectures, dataset,"),
+        ("learning_rate", 0.1, "  learning_rate: unknown key; expected one of: architectures, budget,"),
         (
             "architectures.1.backbone",
             "resnet18",
@@ -190,6 +202,10 @@ def test_there_are_recipes_to_test() -> None:
         ("task", "instances", "  task: Input should be 'semantic', 'instance'"),
         ("evaluate.pictures", 65, "  evaluate.pictures: Input should be less than or equal to 64 (found 65)"),
         ("resources.gpus_per_worker", -1, "  resources.gpus_per_worker: Input should be greater than or equal to 0"),
+        ("budget", {"keep": 0.5}, "  budget.hours: missing; this key is required"),
+        ("budget", {"hours": 1.0, "keep": 1.0}, "  budget.keep: Input should be less than 1"),
+        ("budget.hours", 0, "  budget.hours: Input should be greater than 0"),
+        ("budget", {"hours": 1.0, "rungs": 3}, "  budget.rungs: unknown key; expected one of: first_rung, hours, keep"),
         ("description", b"bytes", "description: b'bytes' is a bytes; expected text or a number: quote it"),
         ("description", "half \ud800", "description: 'half \\ud800' holds half of a surrogate pair"),
         ("train", [], "  train: Input should be an object (found [])"),

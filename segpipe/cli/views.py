@@ -10,13 +10,15 @@ from rich.console import Console
 from segpipe.cli.data_views import faults, quarantine
 from segpipe.cli.drawing import MARKS, by_split, say, table
 from segpipe.cli.parts import run_of
+from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.numbers import counted, file_size
 from segpipe.types import CLASS_COUNTS
 
 if TYPE_CHECKING:
+    from segpipe.stages.halving.plan import BudgetPlan
     from segpipe.stages.predict import Predicted
     from segpipe.stages.predict_dataset import PredictedDataset
-    from segpipe.stages.results import BoardRow, Check, Record, RetrainResult, Verdict
+    from segpipe.stages.results import BoardRow, BudgetReport, Check, Record, RetrainResult, Verdict
     from segpipe.stages.tune_crf import CrfSearch
     from segpipe.types import EvalReport, TrainResult
 
@@ -35,10 +37,27 @@ def checked(console: Console, summary: Mapping[str, Any]) -> None:
     for each in summary["architectures"]:
         if each["aside"]:
             say(console, f"{each['label']}: {each['aside']}")
+    if summary["budget"] is not None:
+        budgeted(console, summary["budget"])
     for note in summary["notes"]:
         say(console, f"warning: {note}", "yellow")
     for note in dict.fromkeys(note for each in summary["architectures"] for note in each["notes"]):
         say(console, f"look at this before a night is spent: {note}", "yellow")
+
+
+def budgeted(console: Console, plan: BudgetPlan) -> None:
+    """How the trainings of a recipe with a budget are halved; with hours where they were measured."""
+    if plan.full_grid is None:
+        places = " -> ".join(map(str, plan.counts))
+        measured = "how far each rung goes is laid out by what a step costs, which --deep measures"
+        say(console, f"budget of {plan.hours:g} {plan.device}-hours: trainings in each rung {places}; {measured}")
+        return
+    rungs = [
+        (number, step.count, f"{step.share:.0%}", f"{step.hours:.3g}") for number, step in enumerate(plan.steps, 1)
+    ]
+    columns = ("rung", "trainings", "up to", f"{plan.device}-hours at most")
+    table(console, f"Within {plan.hours:g} {plan.device}-hours, of which a tenth is kept back", columns, rungs)
+    say(console, f"all trainings to their ends: {plan.full_grid:.3g} {plan.device}-hours")
 
 
 def checked_deeply(console: Console, summary: Mapping[str, Any]) -> None:
@@ -179,6 +198,8 @@ def rolled_back(console: Console, record: Record) -> None:
 def retrained(console: Console, result: RetrainResult) -> None:
     faults(console, result.dataset)
     board(console, result.board)
+    if result.budget is not None:
+        searched(console, result.budget)
     for label, message in result.failures.items():
         say(console, f"failed: {label}: {message}", "red")
     verdict(console, result.verdict)
@@ -189,6 +210,16 @@ def retrained(console: Console, result: RetrainResult) -> None:
     if result.side_by_side is not None:
         say(console, f"all models side by side {result.side_by_side}\nmodel card of the challenger {result.card}")
     say(console, f"home {result.home}\nMLflow {result.mlflow_uri}\n{result.seconds:.0f} s in all")
+
+
+def searched(console: Console, result: BudgetReport) -> None:
+    """The rungs of a night within a budget, what they took, and who was left out."""
+    told = [list(row.items()) for row in rung_rows(result)]
+    if told:
+        table(console, "Rungs", tuple(name for name, _ in told[0]), [tuple(cell for _, cell in row) for row in told])
+    for label, why in result.left_out.items():
+        say(console, f"{label}: {why}")
+    say(console, summed_up(result), "bold")
 
 
 def predicted(console: Console, result: Predicted) -> None:

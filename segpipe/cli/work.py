@@ -43,7 +43,8 @@ def check(
     the resources, and names every fault with the key that has it. What passes
     here does not fail for a typo at two in the morning. With --deep it also tries
     each training on one step's images, draws what the model sees, and tells how
-    long the night would take; exit status 1 where a training has a fault.
+    long the night would take and how a budget would be spent; exit status 1
+    where a training has a fault.
 
     \b
     Examples:
@@ -56,6 +57,7 @@ def check(
 
         found = Recipe.load(recipe, tuple(overrides or ()))
         from segpipe.stages import outlook, preflight  # after the recipe: a typo need not wait seconds for torch
+        from segpipe.stages.halving import plan as budget_plan
 
         listed = preflight.check(found)
         runs = found.run_configs()
@@ -65,6 +67,7 @@ def check(
             "name": found.name,
             "dataset": found.dataset.name,
             "notes": listed.notes,
+            "budget": budget_plan.planned(found),
             "architectures": [
                 {
                     "label": run.label,
@@ -83,7 +86,8 @@ def check(
         from segpipe.stages import retrain as stage
 
         tried = stage.rehearse_recipe(found, runtime=runtime.value)
-        answer({**summary, "deep": asdict(tried)}, views.checked_deeply, status=1 if tried.faults else 0)
+        told = {**summary, "budget": budget_plan.planned(found, tried), "deep": asdict(tried)}
+        answer(told, views.checked_deeply, status=1 if tried.faults else 0)
 
 
 def train(
@@ -278,10 +282,16 @@ def retrain(
     is not done again: with nothing changed it says so and stops. Exit status 1:
     an architecture failed or the challenger was refused; the rest is done.
 
+    With a budget of device-hours in the recipe all architectures are trained a
+    little, and only the better part goes on from there, rung by rung, to its end
+    (successive halving, ranked on the validation split). A night that is killed
+    goes on with the rung that it was in; more hours go on where fewer ended.
+
     \b
     Examples:
       segpipe retrain flows/recipes/camvid.yaml
       segpipe retrain my.yaml --set train.epochs=5 --set dataset.root=/data/new --json
+      segpipe retrain my.yaml --set budget.hours=12 --set budget.keep=0.34
     """
     with answering(as_json) as answer, bars() as shown:
         from segpipe.config import Recipe

@@ -10,6 +10,7 @@ from segpipe.config.augment import AugmentConfig
 from segpipe.config.crf import CrfConfig, CrfGrid
 from segpipe.config.entries import (
     ArchitectureConfig,
+    BudgetConfig,
     DatasetConfig,
     EvaluateConfig,
     PromoteConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "WITHOUT_EFFECT",
     "ArchitectureConfig",
     "AugmentConfig",
+    "BudgetConfig",
     "CrfConfig",
     "CrfGrid",
     "DatasetConfig",

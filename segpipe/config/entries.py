@@ -50,6 +50,23 @@ class RehearsalConfig(Strict):
     )
 
 
+class BudgetConfig(Strict):
+    """What a retrain's trainings may take together: they are halved, rung by rung (`stages/halving/`). Not part of a
+    run's identity."""
+
+    hours: Annotated[float, Field(gt=0)] = Field(
+        description="device-hours of all trainings: GPU-hours where gpus_per_worker is above 0, else CPU-hours"
+    )
+    keep: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.5, description="share of a rung's architectures that go on, rounded down; at least one does"
+    )
+    first_rung: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1,
+        description="the least share of its own training that each architecture gets before any is dropped: ranked "
+        "earlier, they are ranked by chance",
+    )
+
+
 class PromoteConfig(Strict):
     """When a challenger becomes champion."""
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from segpipe.config.entries import (
     ArchitectureConfig,
+    BudgetConfig,
     DatasetConfig,
     EvaluateConfig,
     PromoteConfig,
@@ -42,6 +43,9 @@ class Recipe(Strict):
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromoteConfig = PromoteConfig()
     rehearsal: RehearsalConfig = RehearsalConfig()
+    budget: BudgetConfig | None = Field(
+        default=None, description="device-hours for all trainings, of which the better part goes on; null: all do"
+    )
     _places: tuple[Place, ...] = ()
 
     @model_validator(mode="after")
@@ -70,6 +74,23 @@ class Recipe(Strict):
                 )
             if entry.ensemble and self.task != "semantic":
                 raise ValueError(f"ensemble {entry.name!r}: of task {self.task} there is no mean; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def budget_can_be_kept(self) -> Self:
+        if self.budget is None:
+            return self
+        if not self.rehearsal.seconds:
+            raise ValueError(
+                "budget: its rungs are laid out by what a step costs, which the rehearsal measures, and "
+                "rehearsal.seconds is 0: raise it, or leave the budget out"
+            )
+        for index, entry in enumerate(self.architectures):
+            if entry.start_from is not None:
+                raise ValueError(
+                    f"architectures.{index}.start_from: it waits for the finished weights of {entry.start_from}, and "
+                    "under a budget trainings are paused side by side; leave one of the two out"
+                )
         return self
 
     @classmethod

@@ -7,28 +7,28 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import TypeVar
 
 from segpipe.errors import SegpipeError
-from segpipe.types import EvalReport
 
 _log = logging.getLogger(__name__)
-Outcome = EvalReport | Exception
+T = TypeVar("T")
 
 
 def attempt_all(
-    attempts: Mapping[str, Callable[[], EvalReport]],
+    attempts: Mapping[str, Callable[[], T]],
     *,
     side_by_side: bool,
     awaited: Mapping[str, Sequence[str]] | None = None,
-) -> dict[str, Outcome]:
-    """What each attempt came to, in the order given: its report, or the exception that ended it.
+) -> dict[str, T | Exception]:
+    """What each attempt came to, in the order given: what it gave, or the exception that ended it.
 
     `awaited` names for some those, given before, whose endings they wait for. One that fails does not stop the others,
     nor those that waited for it: they see for themselves what it left. Ctrl-C ends the wait at once, and the process
     may end while attempts of `side_by_side` still run: what they wait for in another process (Ray's workers) is not
     theirs to tidy up.
     """
-    endings: dict[str, Future[Outcome]] = {}
+    endings: dict[str, Future[T | Exception]] = {}
     for label, attempt in attempts.items():
         before = [endings[other] for other in (awaited or {}).get(label, ())]
         work = partial(_outcome, label, attempt, before)
@@ -44,7 +44,7 @@ def message_of(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line} (no fault that segpipe knows; its traceback is in the log)"
 
 
-def _outcome(label: str, attempt: Callable[[], EvalReport], before: Sequence[Future[Outcome]]) -> Outcome:
+def _outcome(label: str, attempt: Callable[[], T], before: Sequence[Future[T | Exception]]) -> T | Exception:
     for ending in before:
         ending.result()
     try:
@@ -55,15 +55,15 @@ def _outcome(label: str, attempt: Callable[[], EvalReport], before: Sequence[Fut
         return error
 
 
-def _ended(work: Callable[[], Outcome]) -> Future[Outcome]:
-    ending: Future[Outcome] = Future()
+def _ended(work: Callable[[], T]) -> Future[T]:
+    ending: Future[T] = Future()
     ending.set_result(work())
     return ending
 
 
-def _started(work: Callable[[], Outcome]) -> Future[Outcome]:
+def _started(work: Callable[[], T]) -> Future[T]:
     """`work` in a daemon thread. An executor's threads are waited for when the process ends: hours, after a Ctrl-C."""
-    ending: Future[Outcome] = Future()
+    ending: Future[T] = Future()
 
     def run() -> None:
         try:

@@ -4,6 +4,7 @@
 <home>/runs/<experiment>/<label>-<run key>/           checkpoints, model bundle, train.json
 <home>/evaluations/<experiment>/<version>/<label>-<key>/  report.json, card.html, pictures, small maps
 <home>/rehearsals/<experiment>/<label>-<key>/         trainings that were tried for some seconds: check.json, inputs.png
+<home>/halvings/<experiment>/<key>/                  the rungs of a search within a budget: two records a rung
 <home>/crf/<version>/<label>-<key>/search.json        searches of a CRF's parameters
 <home>/predictions/<label>-<key>/                     what a model said of some images: masks, pictures, records
 <home>/ledger/<experiment>/                           who is champion: one record a decision
@@ -57,6 +58,10 @@ def evaluations_uri(experiment: str) -> str:
 
 def rehearsals_uri(experiment: str) -> str:
     return storage.join(home(), "rehearsals", experiment)
+
+
+def halvings_uri(experiment: str) -> str:
+    return storage.join(home(), "halvings", experiment)
 
 
 def searches_uri() -> str:

@@ -124,6 +124,12 @@ def show_failure(run: RunConfig, *, parent: tracking.RunRef | None, version: str
     _close(child, failed=True, what=f"the failure of {run.label}")
 
 
+def show_dropped(run: RunConfig, *, parent: tracking.RunRef | None, version: str) -> None:
+    """Ends the run of an architecture whose training was paused and does not go on this night."""
+    child = _open_child(parent, run, version=version) if parent else None
+    _close(child, failed=False, dropped=True, what=f"the pause of {run.label}")
+
+
 def close_failed(experiment: str, *, parent: tracking.RunRef | None) -> None:
     """Marks a night that ended without a verdict as failed."""
     _close(parent, failed=True, what=f"the failed night of {experiment}")
@@ -202,10 +208,10 @@ def reconcile(experiment: str) -> None:
             registration.show_champion(uri(), experiment, standing)
 
 
-def _close(shown: tracking.RunRef | None, *, failed: bool, what: str) -> None:
+def _close(shown: tracking.RunRef | None, *, failed: bool, dropped: bool = False, what: str) -> None:
     if shown is not None and shown.exists:
         with giving_way(what):
-            tracking.finish(shown, failed=failed)
+            tracking.finish(shown, failed=failed, dropped=dropped)
 
 
 def _show_registry(experiment: str, verdict: promotion.Verdict) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from segpipe import promotion, reports, storage
 from segpipe.errors import ConflictError, InputError, SegpipeError
@@ -17,7 +17,8 @@ from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Record, Verdict
 from segpipe.stages import layout
 from segpipe.stages.evaluations import load_report
-from segpipe.types import EvalReport
+from segpipe.stages.halving.report import BudgetReport
+from segpipe.types import LATER, EvalReport
 
 _log = logging.getLogger(__name__)
 MAX_ROUNDS = 1000  # as in the ledger: so many lost races are a fault, not bad luck
@@ -28,7 +29,7 @@ class Night:
     """One record of `<home>/nights/<experiment>`: enough to show the board again without looking for it.
 
     `outcome` is the verdict's, or "failed" when no architecture was left to judge: then there are no `evaluations`, and
-    `champion` is who stands since an earlier night.
+    `champion` is who stands since an earlier night. `budget` is what the rungs of a night within one came to.
     """
 
     dataset_uri: str
@@ -38,6 +39,7 @@ class Night:
     outcome: str
     reason: str
     failures: Mapping[str, str]
+    budget: BudgetReport | None = field(default=None, metadata=LATER)
 
 
 def record(experiment: str, night: Night) -> bool:
@@ -70,6 +72,7 @@ def judged(
     dataset_version: str,
     evaluations: Sequence[str],
     failures: Mapping[str, str],
+    budget: BudgetReport | None = None,
 ) -> bool:
     """Writes the record of a night, or of a later look at its models, that ended with a verdict. As `record`."""
     night = Night(
@@ -80,11 +83,19 @@ def judged(
         outcome=verdict.outcome,
         reason=verdict.reason,
         failures=dict(failures),
+        budget=budget,
     )
     return record(experiment, night)
 
 
-def failed(experiment: str, *, dataset_uri: str, dataset_version: str, failures: Mapping[str, str]) -> SegpipeError:
+def failed(
+    experiment: str,
+    *,
+    dataset_uri: str,
+    dataset_version: str,
+    failures: Mapping[str, str],
+    budget: BudgetReport | None = None,
+) -> SegpipeError:
     """Writes the record of a night without a model; gives the error that ends it. Raises as `record`."""
     standing = promotion.champion(layout.ledger_uri(experiment))
     night = Night(
@@ -95,6 +106,7 @@ def failed(experiment: str, *, dataset_uri: str, dataset_version: str, failures:
         outcome="failed",
         reason="no architecture could be trained and evaluated",
         failures=dict(failures),
+        budget=budget,
     )
     record(experiment, night)
     return SegpipeError(f"{experiment}: {_told(night)}")

@@ -23,6 +23,7 @@ from segpipe.sources.spec import PosedSource
 from segpipe.stages import layout
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
+from segpipe.stages.halving.plan import is_halved
 from segpipe.stages.identity import options_of
 from segpipe.stages.ingest import IngestResult, nothing_usable
 from segpipe.stages.names import escaped
@@ -93,7 +94,7 @@ def _absent_gpus(recipe: Recipe) -> Iterator[str]:
 
 
 def _architecture_faults(recipe: Recipe, num_keypoints: int | None) -> Iterator[str]:
-    yield from (*_unlike(recipe), *_unheard(recipe))
+    yield from (*_unlike(recipe), *_unheard(recipe), *_idle_budget(recipe))
     for index, run in enumerate(recipe.run_configs()):
         if run.members:  # each of them is checked as the entry that it is
             yield from _member_faults(index, run)
@@ -159,6 +160,13 @@ def _unheard(recipe: Recipe) -> Iterator[str]:
             f"train.aux_weight is {recipe.train.aux_weight:g}: none of {', '.join(ways)} has auxiliary heads; leave it "
             "out"
         )
+
+
+def _idle_budget(recipe: Recipe) -> Iterator[str]:
+    """The fault of a budget for trainings that cost nothing."""
+    runs = [run for _, run in _trained(recipe) if run.arch in models.MODELS]
+    if recipe.budget and runs and not any(map(is_halved, runs)):
+        yield f"budget: of {', '.join(run.label for run in runs)} none learns by descent; leave it out"
 
 
 def _has_heads(run: RunConfig) -> bool:

@@ -131,6 +131,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         dataset_version=version,
         evaluations=[evaluation_uri(recipe, report) for report in candidates],
         failures=night.failures,
+        budget=night.budget,
     )
     gallery.show(recipe.name, verdict, candidates, config=recipe.evaluate, data=data, failures=night.failures)
     return verdict

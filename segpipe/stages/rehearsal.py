@@ -31,6 +31,7 @@ from segpipe.train.session import TrainJob
 from segpipe.version import code_version
 
 CHECK, SHEET = "check.json", "inputs.png"
+TRIED_FIRST = "not trained, since it was tried for some seconds first"
 FAR = 2.0  # times ln K, or the part of it: a head of random weights says some tenths more
 LITTLE = 0.1  # a fall below this share of the first loss is told
 
@@ -40,8 +41,8 @@ class Rehearsed:
     """One architecture: a sentence for each fault and caution, and what was measured.
 
     Where nothing was tried that is None, and `aside` says why; a loss that is not finite is None. `hours` are those of
-    its training and evaluation by these numbers, without a CRF, `sheet` the picture of what the model sees.
-    `remembered` where the same was tried before.
+    its training and evaluation by these numbers, without a CRF, `training_hours` those of its `steps` with their
+    validations alone; `sheet` is the picture of what the model sees. `remembered` where the same was tried before.
     """
 
     label: str
@@ -56,6 +57,8 @@ class Rehearsed:
     peak_bytes: int | None = None
     device: str = ""
     hours: float | None = None
+    steps: int | None = None
+    training_hours: float | None = None
     sheet: str = ""
     remembered: bool = False
 
@@ -172,6 +175,7 @@ def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset, recipe: Recipe) 
     scored = manifest.splits[recipe.evaluate.split].samples if recipe.evaluate.split in manifest.splits else 0
     step = max(found.step_seconds, found.batch_seconds)  # batches are made beside the steps
     images = train.batch_size * train.accumulate
+    training = steps * step + looks * found.image_seconds
     return Rehearsed(
         label=run.label,
         faults=tuple(_faults(found)),
@@ -184,7 +188,9 @@ def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset, recipe: Recipe) 
         images_per_second=images / step if step else None,
         peak_bytes=found.peak_bytes,
         device=found.device,
-        hours=(steps * step + (looks + scored) * found.image_seconds) / 3600,
+        hours=(training + scored * found.image_seconds) / 3600,
+        steps=steps,
+        training_hours=training / 3600,
     )
 
 
@@ -256,4 +262,4 @@ def _drawn(found: Rehearsal, run: RunConfig, dataset: Dataset) -> bytes:
 def without(faults: Mapping[str, str], label: str) -> None:
     """Raises SegpipeError where the architecture was tried and cannot be trained."""
     if label in faults:
-        raise SegpipeError(f"not trained, since it was tried for some seconds first: {faults[label]}")
+        raise SegpipeError(f"{TRIED_FIRST}: {faults[label]}")

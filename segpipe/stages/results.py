@@ -6,6 +6,7 @@ from segpipe.stages.diff import ClassChange, Difference, Move
 from segpipe.stages.doctor.finding import Check
 from segpipe.stages.export import Exported
 from segpipe.stages.gc.outcome import Collection, Place
+from segpipe.stages.halving.report import BudgetReport
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.inspect import Inspection, SplitRow
 from segpipe.stages.retrain import RetrainResult
@@ -14,6 +15,7 @@ from segpipe.types import EvalReport, TrainResult
 
 __all__ = [
     "BoardRow",
+    "BudgetReport",
     "Check",
     "ClassChange",
     "Collection",

@@ -22,6 +22,9 @@ from segpipe.stages import gallery, layout, mirror, nights, preflight, rehearsal
 from segpipe.stages.attempts import attempt_all, message_of
 from segpipe.stages.evaluate import evaluate, evaluation_uri
 from segpipe.stages.evaluations import load_pictures
+from segpipe.stages.halving import search as halving
+from segpipe.stages.halving.ladder import Climb, Rung
+from segpipe.stages.halving.report import BudgetReport
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.pages import mlflow_store, pages
@@ -31,7 +34,7 @@ from segpipe.stages.proofs import prover
 from segpipe.stages.rehearsal import RehearsedNight
 from segpipe.stages.train import train
 from segpipe.train.runtime import OnProgress
-from segpipe.types import EvalReport, TrainProgress
+from segpipe.types import EvalReport, TrainPause, TrainProgress, TrainResult
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ OnTraining = Callable[[str, TrainProgress], None]
 class RetrainResult:
     """What one night came to. `failures` has a message per architecture that did not make it; `did_nothing` is true
     when every result was there already. `card` is the challenger's model card, and `side_by_side` the page of all
-    models, where they could be made."""
+    models, where they could be made. `budget` tells the rungs of a night within one."""
 
     experiment: str
     dataset: IngestResult
@@ -59,6 +62,7 @@ class RetrainResult:
     seconds: float
     card: str | None = None
     side_by_side: str | None = None
+    budget: BudgetReport | None = None
 
     @property
     def is_clean(self) -> bool:
@@ -74,13 +78,26 @@ class RetrainResult:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenNight:
     """What the architectures of one night share: the dataset version, the runs of all of them, resolved and in the
-    recipe's order, the MLflow run, and whether all is done; `faults` of those that were tried and cannot be trained."""
+    recipe's order, the MLflow run, and whether all is done; `faults` of those that were tried and cannot be trained,
+    and, within a budget, the `search` that says who is trained to the end."""
 
     dataset: IngestResult
     runs: tuple[RunConfig, ...]
     parent: tracking.RunRef | None
     nothing_to_do: bool
     faults: Mapping[str, str] = field(default_factory=dict)
+    search: halving.Search | None = None
+
+    @property
+    def contenders(self) -> dict[int, RunConfig]:
+        """The runs that are to stand on the board, by their place in the recipe: all, but those that were dropped."""
+        gone = self.search.left_out if self.search else {}
+        return {index: run for index, run in enumerate(self.runs) if run.label not in gone}
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether no training need be tried any more: all is done, or the search within a budget has begun."""
+        return self.nothing_to_do or (self.search is not None and bool(self.search.rungs))
 
 
 def retrain(
@@ -103,18 +120,30 @@ def retrain(
     on_step(f"ingesting {recipe.dataset.name}")
     dataset = ingest(recipe.dataset, on_progress=on_ingest)
     night = open_night(recipe, dataset)
-    if not night.nothing_to_do and recipe.rehearsal.seconds:
+    parent = night.parent
+    if not night.is_tried and recipe.rehearsal.seconds:
         on_step("trying each training for some seconds")
     night, tried = rehearsed(recipe, night, runtime=runtime)
     for each in tried.architectures if tried else ():
         for said in (*each.faults, *each.cautions):
             on_step(f"{each.label}: {said}")
 
+    def train_rung(search: halving.Search, rung: Rung) -> Mapping[str, halving.Outcome]:
+        def part(climb: Climb) -> TrainResult | TrainPause:
+            on_step(f"rung {rung.number}: training {climb.label} to step {climb.until} of {climb.steps}")
+            told = partial(on_progress, climb.label)
+            return halving.train_part(search, climb, data=dataset.uri, parent=parent, runtime=runtime, on_progress=told)
+
+        parts = {climb.label: partial(part, climb) for climb in rung.waiting}
+        return attempt_all(parts, side_by_side=runtime != "local")
+
+    night = within_budget(recipe, night, train_rung)
+
     def attempt(index: int, label: str) -> EvalReport:
         on_step(f"{'combining' if recipe.architectures[index].ensemble else 'training'} {label}")
         return train_and_evaluate(recipe, index, night, runtime=runtime, on_progress=partial(on_progress, label))
 
-    attempts = {run.label: partial(attempt, index, run.label) for index, run in enumerate(night.runs)}
+    attempts = {run.label: partial(attempt, index, run.label) for index, run in night.contenders.items()}
     awaited = {run.label: run.awaits for run in night.runs}
     # Locally one after the other: they share this process's cores and torch's one random generator.
     outcomes = attempt_all(attempts, side_by_side=runtime != "local", awaited=awaited)
@@ -145,30 +174,56 @@ def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
     preflight.check_splits(recipe, dataset)
     mirror.reconcile(recipe.name)
     runs = tuple(map(resolve, recipe.run_configs()))
-    return OpenNight(
+    night = OpenNight(
         dataset=dataset,
         runs=runs,
         parent=mirror.open_parent(recipe, runs, data=dataset.uri, version=dataset.version),
-        nothing_to_do=preflight.is_done(recipe, runs, dataset),
+        nothing_to_do=False,
+        search=halving.opened(recipe, runs, dataset.version),
     )
+    if night.search and not night.search.is_decided:
+        return night
+    failed = night.search.failed if night.search else {}
+    awaited = [run for run in night.contenders.values() if run.label not in failed]
+    return replace(night, nothing_to_do=preflight.is_done(recipe, awaited, dataset))
 
 
 def rehearsed(
     recipe: Recipe, night: OpenNight, *, runtime: Literal["ray", "local"] = "ray"
 ) -> tuple[OpenNight, RehearsedNight | None]:
     """The night with the faults of its trainings, each of which was tried for some seconds, and what else these told;
-    as it is where nothing is left to do, or the recipe's `rehearsal.seconds` is 0.
+    as it is where nothing is left to do, the search within a budget has begun, or `rehearsal.seconds` is 0.
 
-    A training with a fault is then not begun: `train_and_evaluate` raises it. Raises UnreachableError without Ray.
+    A training with a fault is then not begun: `train_and_evaluate` raises it. Raises UnreachableError without Ray, and
+    InputError where the recipe's budget is too little.
     """
-    if night.nothing_to_do or not recipe.rehearsal.seconds:
+    if night.is_tried or not recipe.rehearsal.seconds:
         return night, None
     try:
         found = rehearsal.rehearse_night(recipe, night.runs, night.dataset, runtime=runtime)
+        search = halving.begun(night.search, found) if night.search else None
     except Exception:
         mirror.close_failed(recipe.name, parent=night.parent)
         raise
-    return replace(night, faults=found.faults), found
+    return replace(night, faults=found.faults, search=search), found
+
+
+def within_budget(recipe: Recipe, night: OpenNight, train_rung: halving.TrainRung) -> OpenNight:
+    """The night once its search within the budget has left those that are trained to the end; as it is without one.
+
+    `train_rung` brings the trainings of a rung to their steps by `halving.train_part`, as many at once as have room.
+    Raises what is no fault of an architecture, such as a cluster that was lost: the same again goes on there.
+    """
+    if night.search is None or night.nothing_to_do:
+        return night
+    try:
+        night = replace(night, search=halving.climbed(night.search, train_rung))
+    except Exception:
+        mirror.close_failed(recipe.name, parent=night.parent)
+        raise
+    for run in night.search.dropped if night.search else ():
+        mirror.show_dropped(run, parent=night.parent, version=night.dataset.version)
+    return night
 
 
 def rehearse_recipe(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> RehearsedNight:
@@ -199,6 +254,8 @@ def train_and_evaluate(
     run, dataset = night.runs[index], night.dataset
     try:
         rehearsal.without(night.faults, run.label)
+        if night.search:
+            night.search.without(run.label)
         result = train(
             run,
             data=dataset.uri,
@@ -257,7 +314,11 @@ def choose(
     try:
         if not candidates:
             raise nights.failed(
-                recipe.name, dataset_uri=dataset.uri, dataset_version=dataset.version, failures=failures
+                recipe.name,
+                dataset_uri=dataset.uri,
+                dataset_version=dataset.version,
+                failures=failures,
+                budget=halving.report(night.search) if night.search else None,
             )
         return promote(
             recipe.name,
@@ -282,6 +343,7 @@ def conclude(
     seconds: float,
 ) -> RetrainResult:
     """Writes the night's record, unless the last one says the same, and gathers what a person wants to see."""
+    budget = halving.report(halving.closed(night.search)) if night.search else None
     # A night that was killed after its evaluations, or one with another margin, had a verdict to find all the same.
     is_news = nights.judged(
         recipe.name,
@@ -290,6 +352,7 @@ def conclude(
         dataset_version=night.dataset.version,
         evaluations=[evaluation_uri(recipe, report) for report in candidates],
         failures=failures,
+        budget=budget,
     )
     shown = gallery.show(
         recipe.name,
@@ -314,6 +377,7 @@ def conclude(
         seconds=seconds,
         card=shown.card,
         side_by_side=shown.side_by_side,
+        budget=budget,
     )
 
 

@@ -138,10 +138,10 @@ def columns(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if value is not None and not _NO_COLUMN.fullmatch(name)}
 
 
-def finish(run: RunRef, *, failed: bool) -> None:
-    """Closes a run as finished or failed. Doing it again is free."""
+def finish(run: RunRef, *, failed: bool, dropped: bool = False) -> None:
+    """Closes a run as finished, failed, or, where it was dropped without a fault, killed. Doing it again is free."""
     with talking_to(run.tracking_uri) as client:
-        status = "FAILED" if failed else "FINISHED"
+        status = "FAILED" if failed else "KILLED" if dropped else "FINISHED"
         if client.get_run(run.run_id).info.status != status:
             client.set_terminated(run.run_id, status=status)
 

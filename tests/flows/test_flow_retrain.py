@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -20,9 +21,15 @@ from flows import environment, hooks, limits
 from flows.endings import EndedRedError
 from flows.retrain import retrain
 from flows.train import train, train_architecture
+from segpipe.config import Recipe
 from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError, UnreachableError
 from segpipe.stages import retrain as night_stage
+from segpipe.stages.halving import search as halving
+from segpipe.stages.halving.ladder import Climb, Rung
+from segpipe.stages.halving.search import Search
+from segpipe.stages.ingest import IngestResult
 from segpipe.stages.results import RetrainResult
+from segpipe.types import TrainPause
 from tests.flows.conftest import Stages
 
 pytestmark = pytest.mark.xdist_group("prefect")
@@ -78,6 +85,48 @@ def test_a_failed_architecture_does_not_stop_the_others_but_the_night_ends_red(s
     assert [row.label for row in result.board] == ["third", "first"]
     assert dict(result.failures) == {"second": "loss nan at step 3"}
     assert stages.trained.count("second") == 1  # a NaN is not tried again
+
+
+def test_a_night_within_a_budget_pauses_at_rungs_and_trains_the_better_part_to_its_end(
+    stages: Stages, recipe: str, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEGPIPE_HOME", str(tmp_path / "home"))
+    scores = {"first": 0.1, "second": 0.3, "third": 0.2}
+    climbs = [Climb(label=label, start=0, until=10, steps=100, planned=0.1) for label in scores]
+    opened = stages.open_night
+
+    def open_night(recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
+        assert recipe.budget is not None
+        night = opened(recipe, dataset)
+        rung = Rung(number=1, share=0.1, climbs=tuple(climbs))
+        search = Search(recipe=recipe, budget=recipe.budget, runs=night.runs, version="v1")
+        return dataclasses.replace(night, search=halving._recorded(search, rung))
+
+    def train_part(search: Search, climb: Climb, **_: Any) -> TrainPause:
+        return TrainPause(
+            label=climb.label,
+            step=climb.until,
+            total_steps=climb.steps,
+            primary="miou",
+            score=scores[climb.label],
+            train_seconds=360.0,
+            scoring_seconds=0.0,
+        )
+
+    monkeypatch.setattr(night_stage, "open_night", open_night)
+    monkeypatch.setattr(halving, "train_part", train_part)
+    unlike = ("architectures.1.train.seed=1", "architectures.2.train.seed=2")  # or one training would be all three's
+    state = retrain(recipe, ("rehearsal.seconds=1", "budget.hours=2", *unlike), return_state=True)
+    result = state.result()
+    assert (stages.trained, [row.label for row in result.board]) == (["second"], ["second"])
+    assert {f"train {label} to step 10" for label in scores} <= {task_run.name for task_run in run(state)[1]}
+    rungs = json.loads(artifacts("table")["rungs-tiny-set"])
+    assert [(row["rung"], row["model"], row["then"]) for row in rungs] == [
+        ("1", "second", "goes on"),
+        ("1", "third", "dropped"),
+        ("1", "first", "dropped"),
+        ("2", "second", "not finished"),
+    ]
 
 
 def test_one_that_starts_from_another_waits_for_it_even_where_it_fails(stages: Stages, recipe: str) -> None:

@@ -18,7 +18,7 @@ from flows.ingest import ingest, ingest_dataset
 from flows.predict import predict, predict_images
 from flows.promote import choose_champion, judge_last_night, promote
 from flows.retrain import retrain
-from flows.train import train, train_architecture, try_trainings
+from flows.train import train, train_architecture, train_part, try_trainings
 
 FLOWS = [evaluate, ingest, predict, promote, retrain, train]
 TASKS: list[Task[..., Any]] = [
@@ -28,6 +28,7 @@ TASKS: list[Task[..., Any]] = [
     judge_last_night,
     predict_images,
     train_architecture,
+    train_part,
     try_trainings,
 ]
 LONGEST_BODY = 80

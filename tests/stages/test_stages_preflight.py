@@ -84,6 +84,12 @@ def test_each_fault_of_a_recipe_is_refused_before_any_work(override: str, messag
     assert message in str(caught.value)
 
 
+def test_a_budget_without_a_training_is_refused() -> None:
+    idle = recipe("architectures=[{arch: kmeans}]", "rehearsal.seconds=1", "budget.hours=1")
+    with pytest.raises(InputError, match="budget: of kmeans none learns by descent; leave it out"):
+        check(idle)
+
+
 def test_a_weights_file_is_read_before_any_work(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     state = models.create("unet", 5, **OPTIONS["unet"]).state_dict()

@@ -1,0 +1,310 @@
+"""The search of one night within its budget: what its records say, what comes next, what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from segpipe import checkpoint, reports, storage, tracking
+from segpipe.config import BudgetConfig, Recipe, RunConfig
+from segpipe.errors import ConflictError, SegpipeError, StorageFullError, UnreachableError
+from segpipe.stages import layout
+from segpipe.stages.attempts import message_of
+from segpipe.stages.halving import ladder
+from segpipe.stages.halving.ladder import Climb, Rung
+from segpipe.stages.halving.plan import RESERVE, device_of, devices, is_halved, planned, rounded_up, whole_hours
+from segpipe.stages.halving.report import BudgetReport
+from segpipe.stages.rehearsal import TRIED_FIRST, Rehearsed, RehearsedNight
+from segpipe.stages.train import finished, run_location, train_until
+from segpipe.train.runtime import OnProgress
+from segpipe.types import TrainPause, TrainResult
+from segpipe.version import code_version
+
+# What is no fault of an architecture: the rung is not decided without it, and goes on when the night is run again.
+SURROUNDINGS = (UnreachableError, ConflictError, StorageFullError)
+Outcome = TrainResult | TrainPause | Exception
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """Where the search of a recipe stands, of resolved `runs` on a dataset version; `stopped` says of each training
+    for which the budget has no room left why it goes no further. `rungs` are on record, all but the last are ended."""
+
+    recipe: Recipe
+    budget: BudgetConfig
+    runs: tuple[RunConfig, ...]
+    version: str
+    rungs: tuple[Rung, ...] = ()
+    stopped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Where its records lie. Not by the hours: with more of them it goes on."""
+        asked = (f"{self.budget.keep!r}", f"{self.budget.first_rung!r}", device_of(self.recipe))
+        digests = [run.digest for run in self.runs]
+        name = layout.key("halving", self.version, code_version(), *asked, *digests)
+        return storage.join(layout.halvings_uri(self.recipe.name), name)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is known who is trained to the end."""
+        if not self.rungs:
+            return False
+        last = self.rungs[-1]
+        return last.is_last or (last.is_ended and not any(climb.fate == "goes on" for climb in last.climbs))
+
+    @property
+    def spent(self) -> float:
+        """Device-hours of all rungs that have ended."""
+        return sum(climb.hours for rung in self.rungs for climb in rung.climbs)
+
+    @property
+    def newest(self) -> dict[str, Climb]:
+        """By label, each training's part of the last rung that it was in."""
+        return {climb.label: climb for rung in self.rungs for climb in rung.climbs}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why an architecture is not trained to the end though nobody was better: its own fault, or the budget's."""
+        faults = {label: climb.said for label, climb in self.newest.items() if climb.fate == "failed"}
+        return {**faults, **self.stopped}
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why an architecture is not among the night's models, without a fault: it was dropped, or is made of one."""
+        gone: dict[str, str] = {}
+        for number, rung in enumerate(self.rungs, 1):
+            order = [climb.label for climb in ladder.ranked(rung)]
+            later = {climb.label for later in self.rungs[number:] for climb in later.climbs}
+            for climb in rung.climbs:
+                overtaken = climb.fate == "goes on" and later and climb.label not in later
+                if climb.fate == "dropped" or overtaken:
+                    place = f"{order.index(climb.label) + 1} of {len(order)}"
+                    gone[climb.label] = f"dropped after rung {number}, as number {place}, with {climb.score:.4f}"
+        for run in self.runs:
+            lacking = [label for label in run.awaits if label in gone]
+            if lacking:
+                was = "were" if len(lacking) > 1 else "was"
+                gone[run.label] = f"made of {', '.join(lacking)}, which {was} dropped"
+        return gone
+
+    @property
+    def dropped(self) -> tuple[RunConfig, ...]:
+        """The runs whose trainings are paused for good."""
+        gone, newest = self.left_out, self.newest
+        return tuple(run for run in self.runs if run.label in gone and run.label in newest)
+
+    def without(self, label: str) -> None:
+        """Raises SegpipeError where the architecture cannot be trained to the end."""
+        if label in self.failed:
+            raise SegpipeError(self.failed[label])
+
+
+TrainRung = Callable[[Search, Rung], Mapping[str, Outcome]]
+
+
+def opened(recipe: Recipe, runs: tuple[RunConfig, ...], version: str) -> Search | None:
+    """The search of a night as its records say; None without a budget, and where nothing is left to be searched."""
+    if recipe.budget is None:
+        return None
+    search = Search(recipe=recipe, budget=recipe.budget, runs=runs, version=version)
+    found: dict[int, Rung] = {}  # a rung is recorded when it begins, and once more when it has ended
+    for number, document in storage.records(search.folder):
+        rung = reports.from_plain(Rung, document, origin=storage.record_uri(search.folder, number))
+        found[rung.number] = rung
+    if not found and all(_finished(search, run) for run in runs if is_halved(run)):
+        return None
+    return replace(search, rungs=tuple(found.values()))
+
+
+def begun(search: Search, tried: RehearsedNight) -> Search | None:
+    """The search with its first rung on record; None where no training could be begun.
+
+    Raises InputError, with figures, where the budget does not hold the least.
+    """
+    entrants = [each for each in tried.architectures if not each.aside]
+    plan = planned(search.recipe, tried)
+    if plan is None or not plan.steps:
+        return None
+    first = plan.steps[0]
+    climbs = tuple(
+        Climb(label=each.label, start=0, until=0, steps=each.steps or 0, planned=0.0, fate="failed", said=_fault(each))
+        if each.faults
+        else _climb(each.label, 0, each.steps or 0, first.share, whole_hours(search.recipe, each))
+        for each in entrants
+    )
+    return _recorded(search, Rung(number=1, share=first.share, climbs=climbs))
+
+
+def climbed(search: Search, train_rung: TrainRung) -> Search:
+    """Rung after rung until it is known who is trained to the end, or the budget has no room for the next one.
+
+    `train_rung` brings those of a rung that wait to their steps and gives what came of each. The last rung is left to
+    who trains to the end. Raises what is no fault of an architecture: the same again goes on with that rung.
+    """
+    while not search.is_decided:
+        rung = search.rungs[-1]
+        if rung.is_ended:
+            following = _following(search)
+            if following is None:
+                return replace(search, stopped=_stopped(search))
+            search = _recorded(search, following)
+        else:
+            search = _recorded(search, _ended(search, rung, train_rung(search, rung)))
+    return search
+
+
+def closed(search: Search) -> Search:
+    """The search with what its last rung came to, which is on record once all of its trainings have ended."""
+    rung = search.rungs[-1] if search.rungs else None
+    if rung is None or rung.is_ended or not rung.is_last:
+        return search
+    runs = {run.label: run for run in search.runs}
+    results = {climb.label: _finished(search, runs[climb.label]) for climb in rung.waiting}
+    there = {label: result for label, result in results.items() if result is not None}
+    ended = replace(rung, climbs=tuple(_came_to(search, climb, there.get(climb.label)) for climb in rung.climbs))
+    return _recorded(search, ended) if ended.is_ended else replace(search, rungs=(*search.rungs[:-1], ended))
+
+
+def report(search: Search) -> BudgetReport:
+    """What the search came to, as it stands."""
+    full_grid = sum(_whole_by_label(search).values())
+    return BudgetReport(
+        hours=search.budget.hours,
+        device=device_of(search.recipe),
+        spent=search.spent,
+        full_grid=full_grid,
+        saved=1 - search.spent / full_grid if full_grid else 0.0,
+        rungs=search.rungs,
+        left_out=search.left_out,
+    )
+
+
+def train_part(
+    search: Search,
+    climb: Climb,
+    *,
+    data: str,
+    parent: tracking.RunRef | None,
+    runtime: Literal["ray", "local"] = "ray",
+    on_progress: OnProgress | None = None,
+) -> TrainResult | TrainPause:
+    """One architecture's part of a rung: trained until its step, and paused there. Idempotent; raises as training."""
+    return train_until(
+        next(run for run in search.runs if run.label == climb.label),
+        climb.until,
+        data=data,
+        version=search.version,
+        to=layout.runs_uri(search.recipe.name),
+        resources=search.recipe.resources,
+        parent=parent,
+        runtime=runtime,
+        on_progress=on_progress,
+    )
+
+
+def _run_uri(search: Search, run: RunConfig) -> str:
+    return run_location(run.training, version=search.version, to=layout.runs_uri(search.recipe.name))
+
+
+def _finished(search: Search, run: RunConfig) -> TrainResult | None:
+    return finished(_run_uri(search, run))
+
+
+def _hours(search: Search, seconds: float) -> float:
+    return devices(search.recipe) * seconds / 3600
+
+
+def _fault(tried: Rehearsed) -> str:
+    return f"{TRIED_FIRST}: {'; '.join(tried.faults)}; the search within the budget has begun without it"
+
+
+def _climb(label: str, start: int, steps: int, share: float, whole: float) -> Climb:
+    until = max(start, 1, round(share * steps))
+    return Climb(label=label, start=start, until=until, steps=steps, planned=whole * (until - start) / steps)
+
+
+def _recorded(search: Search, rung: Rung) -> Search:
+    before = tuple(each for each in search.rungs if each.number < rung.number)
+    number = 2 * len(before) + (1 if rung.is_ended else 0)
+    storage.append_record(search.folder, reports.to_plain(rung), after=number)
+    storage.failpoint("halving.recorded")
+    return replace(search, rungs=(*before, rung))
+
+
+def _following(search: Search) -> Rung | None:
+    """The next rung; None where the budget has no room for one."""
+    last, whole = search.rungs[-1], _whole_by_label(search)
+    rest = search.budget.hours - search.spent
+    found = ladder.next_steps(last, whole, search.budget.keep, spendable=(1 - RESERVE) * rest, rest=rest)
+    if found is None:
+        return None
+    on, steps = found
+    chosen = {climb.label for climb in on}
+    climbs = tuple(
+        _climb(each.label, each.until, each.steps, steps[0].share, whole[each.label])
+        for each in last.climbs
+        if each.label in chosen
+    )
+    return Rung(number=last.number + 1, share=steps[0].share, climbs=climbs)
+
+
+def _whole_by_label(search: Search) -> dict[str, float]:
+    """The device-hours of each whole training by what it took so far; by what was planned where it took nothing."""
+    found = {}
+    for label, climb in search.newest.items():
+        measured = [each for each in _parts(search, label) if each.train_seconds]
+        if measured:
+            newest = measured[-1]
+            hours = _hours(search, newest.train_seconds)
+            found[label] = hours if newest.fate == "trained" else hours / newest.until * newest.steps
+        else:
+            found[label] = climb.planned / (climb.until - climb.start) * climb.steps if climb.until else 0.0
+    return found
+
+
+def _parts(search: Search, label: str) -> list[Climb]:
+    return [climb for rung in search.rungs for climb in rung.climbs if climb.label == label]
+
+
+def _stopped(search: Search) -> dict[str, str]:
+    whole, device = _whole_by_label(search), device_of(search.recipe)
+    said = {}
+    for climb in search.rungs[-1].climbs:
+        if climb.fate == "goes on":
+            more = whole[climb.label] * (1 - climb.until / climb.steps)
+            said[climb.label] = (
+                f"paused at step {climb.until:,} of {climb.steps:,}: of budget.hours {search.budget.hours:g} "
+                f"{search.spent:.3g} {device}-hours are spent, and it takes {more:.3g} more to its end. Raise it to "
+                f"{rounded_up(search.spent + more):g} or more, and the same again goes on from here"
+            )
+    return said
+
+
+def _ended(search: Search, rung: Rung, outcomes: Mapping[str, Outcome]) -> Rung:
+    for outcome in outcomes.values():
+        if isinstance(outcome, SURROUNDINGS):
+            raise outcome
+    climbs = tuple(_came_to(search, climb, outcomes.get(climb.label)) for climb in rung.climbs)
+    return ladder.decided(replace(rung, climbs=climbs), search.budget.keep)
+
+
+def _came_to(search: Search, climb: Climb, outcome: Outcome | None) -> Climb:
+    """A training's part of a rung with what it took; as it is without an outcome."""
+    if outcome is None:
+        return climb
+    before = max((each.train_seconds for each in _parts(search, climb.label)), default=0.0)
+    if isinstance(outcome, Exception):
+        run = next(run for run in search.runs if run.label == climb.label)
+        state = checkpoint.newest_state(_run_uri(search, run))  # of its last steps nobody knows what they took
+        seconds = float(state["train_seconds"]) if state else 0.0
+        took = _hours(search, max(0.0, seconds - before))
+        return replace(climb, fate="failed", said=message_of(outcome), hours=took, train_seconds=seconds)
+    if isinstance(outcome, TrainResult):
+        took = _hours(search, outcome.train_seconds - before)
+        found = replace(climb, fate="trained", score=outcome.best_value, until=outcome.steps)
+    else:
+        took = _hours(search, outcome.train_seconds - before + outcome.scoring_seconds)
+        found = replace(climb, score=outcome.score, until=outcome.step)
+    return replace(found, hours=took, train_seconds=outcome.train_seconds)

@@ -1,0 +1,216 @@
+"""A search within a budget by its records: what is begun, goes on after a kill, and stops; nothing is trained."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segpipe import reports, storage
+from segpipe.config import Recipe
+from segpipe.errors import InputError, SegpipeError, UnreachableError
+from segpipe.stages.halving import search as halving
+from segpipe.stages.halving.ladder import Rung
+from segpipe.stages.halving.plan import planned
+from segpipe.stages.halving.report import rung_rows, summed_up
+from segpipe.stages.halving.search import Outcome, Search
+from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
+from segpipe.types import TrainPause
+from tests.stages import toy_night
+
+LABELS = ("a", "b", "c", "d")
+ENTRIES: list[dict[str, Any]] = [{"arch": "unet", "label": label, "options": {"width": n + 1}} for n, label in
+                                 enumerate(LABELS)]  # fmt: skip
+ENTRIES += [{"label": "both", "ensemble": ["a", "d"]}, {"arch": "kmeans"}]
+SCORES = {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}
+
+
+def recipe(*overrides: str) -> Recipe:
+    document = {**toy_night.SCENES, "architectures": ENTRIES, "rehearsal": {"seconds": 1.0}, "budget": {"hours": 27.0}}
+    return toy_night.recipe("resources.cpus_per_worker=2", *overrides, document=document)
+
+
+def tried(**faults: str) -> RehearsedNight:
+    """Each training takes 100 steps and 6 hours of two CPUs."""
+    each = [
+        Rehearsed(label=label, steps=100, training_hours=6.0, faults=(faults[label],) if label in faults else ())
+        for label in LABELS
+    ]
+    aside = (Rehearsed(label="both", aside="made of a, d"), Rehearsed(label="kmeans", aside="learns by counting"))
+    return RehearsedNight(architectures=(*each, *aside), hours=24.0, core_hours=48.0)
+
+
+class Trainings:
+    """Stands for the trainings: each step takes `seconds`, and each pause is scored in no time."""
+
+    def __init__(self, seconds: float = 216.0, **outcomes: Exception) -> None:
+        self.seconds, self.outcomes = seconds, outcomes
+        self.rungs: list[dict[str, int]] = []
+
+    def __call__(self, search: Search, rung: Rung) -> Mapping[str, Outcome]:
+        self.rungs.append({climb.label: climb.until for climb in rung.waiting})
+        return {climb.label: self.outcomes.get(climb.label) or self.paused(climb) for climb in rung.waiting}
+
+    def paused(self, climb: Any) -> TrainPause:
+        return TrainPause(
+            label=climb.label,
+            step=climb.until,
+            total_steps=climb.steps,
+            primary="miou",
+            score=SCORES[climb.label],
+            train_seconds=self.seconds * climb.until,
+            scoring_seconds=0.0,
+        )
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGPIPE_HOME", str(tmp_path))
+
+
+def opened(*overrides: str) -> Search:
+    found = recipe(*overrides)
+    search = halving.opened(found, tuple(found.run_configs()), "v1")
+    assert search is not None
+    return search
+
+
+def begun(*overrides: str, night: RehearsedNight | None = None) -> Search:
+    search = halving.begun(opened(*overrides), night or tried())
+    assert search is not None
+    return search
+
+
+def fates(search: Search) -> list[dict[str, str]]:
+    return [{climb.label: climb.fate for climb in rung.climbs} for rung in search.rungs]
+
+
+def test_four_become_two_and_one_and_the_report_tells_what_that_saved() -> None:
+    trainings = Trainings()
+    search = halving.climbed(begun(), trainings)
+    assert search.is_decided
+    assert [sorted(rung) for rung in trainings.rungs] == [["a", "b", "c", "d"], ["b", "c"]]
+    assert fates(search) == [
+        {"a": "dropped", "b": "goes on", "c": "goes on", "d": "dropped"},
+        {"b": "goes on", "c": "dropped"},
+        {"b": ""},
+    ]
+    assert search.left_out == {
+        "a": "dropped after rung 1, as number 4 of 4, with 0.1000",
+        "c": "dropped after rung 2, as number 2 of 2, with 0.3000",
+        "d": "dropped after rung 1, as number 3 of 4, with 0.2000",
+        "both": "made of a, d, which were dropped",
+    }
+    assert search.failed == {}
+    last = search.rungs[-1].climbs[0]
+    first, second = (rung[label] for rung, label in zip(trainings.rungs, "ab", strict=False))
+    assert (last.start, last.until) == (second, 100)
+    assert search.spent == pytest.approx(0.12 * (4 * first + 2 * (second - first)))
+    told = halving.report(search)
+    assert told.full_grid == pytest.approx(48)
+    assert told.saved == pytest.approx(1 - search.spent / 48)
+    assert "of 27 CPU-hours spent; all trainings to their ends would have taken 48" in summed_up(told)
+    assert [row["model"] for row in rung_rows(told)] == ["b", "c", "d", "a", "b", "c", "b"]
+    assert rung_rows(told)[-1]["then"] == "not finished"
+    assert search.spent + last.planned <= 27
+
+
+@pytest.mark.parametrize("records", [1, 2, 3, 4])
+def test_a_night_that_was_killed_goes_on_with_the_rung_that_it_was_in(records: int, tmp_path: Path) -> None:
+    whole = halving.climbed(begun(), Trainings())
+    kept = {path: path.read_bytes() for path in sorted(Path(whole.folder).iterdir())}
+    assert len(kept) == 5, "the last rung is open"
+    for path in list(kept)[records:]:
+        path.unlink()
+    trainings = Trainings()
+    again = halving.climbed(opened(), trainings)
+    assert again == whole
+    assert len(trainings.rungs) == 2 - records // 2
+    assert {path: path.read_bytes() for path in sorted(Path(whole.folder).iterdir())} == kept
+
+
+def test_a_budget_that_is_too_little_is_an_error_with_figures_before_anything_is_trained() -> None:
+    with pytest.raises(InputError) as caught:
+        begun("budget.hours=2")
+    text = str(caught.value)
+    assert text.startswith("budget.hours 2: too little for 4 trainings: the whole grid takes 48 CPU-hours. A first ")
+    assert "rung of 10% of each takes 4.8," in text
+    assert not Path(opened("budget.hours=2").folder).exists()
+    enough = text.partition("Raise it to ")[2].partition(",")[0]
+    assert begun(f"budget.hours={enough}").rungs[0].share == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_rung_that_does_not_fit_is_not_begun_and_more_hours_go_on_there() -> None:
+    """Steps take thrice what the trial said."""
+    slow = Trainings(seconds=648.0)
+    search = halving.climbed(begun(), slow)
+    assert len(slow.rungs) == 1
+    assert not search.is_decided
+    assert search.spent > 27, "a rung that was begun is ended"
+    assert set(search.failed) == {"b", "c"}
+    said = search.failed["b"]
+    assert f"of budget.hours 27 {search.spent:.3g} CPU-hours are spent, and it takes" in said
+    enough = said.partition("Raise it to ")[2].partition(" ")[0]
+    assert halving.climbed(opened(f"budget.hours={enough}"), slow).rungs[-1].climbs[0].label == "b"
+    with pytest.raises(SegpipeError, match="paused at step"):
+        search.without("b")
+    more = opened("budget.hours=100")
+    assert more.is_decided, "who goes on is on record by now"
+    assert more.rungs[0] == search.rungs[0]
+    assert [set(rung) for rung in slow.rungs] == [set(LABELS)]
+
+
+def test_a_failure_drops_an_architecture_and_lost_surroundings_do_not() -> None:
+    lost = Trainings(a=UnreachableError("lost the cluster"), b=SegpipeError("its workers died"))
+    with pytest.raises(UnreachableError, match="lost the cluster"):
+        halving.climbed(begun(), lost)
+    assert fates(opened()) == [dict.fromkeys(LABELS, "")], "the rung is open"
+    search = halving.climbed(opened(), Trainings(b=SegpipeError("its workers died")))
+    assert search.failed == {"b": "its workers died"}
+    assert fates(search)[0] == {"a": "dropped", "b": "failed", "c": "goes on", "d": "goes on"}
+    assert halving.climbed(opened(), Trainings()) == search, "it is not tried again"
+
+
+def test_when_all_of_a_rung_fail_the_search_is_over() -> None:
+    search = halving.climbed(begun(), Trainings(**{label: SegpipeError("no") for label in LABELS}))
+    assert search.is_decided
+    assert search.failed == dict.fromkeys(LABELS, "no")
+
+
+def test_a_fault_of_the_trial_is_told_again_by_every_later_night() -> None:
+    search = halving.climbed(begun(night=tried(a="its loss does not fall")), Trainings())
+    assert fates(search)[0] == {"a": "failed", "b": "goes on", "c": "dropped", "d": "dropped"}
+    assert search.failed["a"].startswith(
+        "not trained, since it was tried for some seconds first: its loss does not fall"
+    )
+    assert opened().failed == search.failed
+    assert halving.begun(opened("budget.keep=0.6"), tried(**dict.fromkeys(LABELS, "x"))) is None
+
+
+def test_a_plan_says_its_counts_and_when_trainings_were_tried_its_hours() -> None:
+    assert planned(toy_night.recipe()) is None
+    sketch = planned(recipe("resources.gpus_per_worker=1"))
+    assert sketch is not None
+    assert (sketch.counts, sketch.device, sketch.steps) == ((4, 2, 1), "GPU", ())
+    plan = planned(recipe(), tried())
+    assert plan is not None
+    assert (plan.full_grid, plan.device, [step.count for step in plan.steps]) == (48, "CPU", [4, 2, 1])
+    assert sum(step.hours for step in plan.steps) == pytest.approx(0.9 * 27)
+
+
+def test_a_record_of_another_shape_is_told() -> None:
+    search = begun()
+    (number, document), *_ = storage.records(search.folder)
+    assert reports.from_plain(Rung, document, origin="here") == search.rungs[0]
+    storage.append_record(search.folder, {"number": 2}, after=number)
+    with pytest.raises(SegpipeError, match=r"000002\.json: .*every field of Rung"):
+        opened()
+
+
+def test_other_questions_are_other_searches() -> None:
+    search = opened()
+    assert opened("budget.hours=9").folder == search.folder, "with more hours it goes on"
+    others = [opened(change) for change in ("budget.keep=0.25", "budget.first_rung=0.2", "train.seed=5")]
+    others.append(dataclasses.replace(search, version="v2"))
+    assert len({search.folder, *(other.folder for other in others)}) == 5
