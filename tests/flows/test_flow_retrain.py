@@ -118,7 +118,11 @@ def test_a_night_within_a_budget_pauses_at_rungs_and_trains_the_better_part_to_i
 
     monkeypatch.setattr(night_stage, "open_night", open_night)
     monkeypatch.setattr(halving, "train_part", train_part)
-    state = retrain(recipe, ("rehearsal.seconds=1", "budget.hours=2"), return_state=True)
+    unlike = (
+        "architectures.1.arch=enet",
+        "architectures.2.arch=segnet",
+    )  # of one kind, one's weights are all of theirs
+    state = retrain(recipe, ("budget.hours=2", *unlike), return_state=True)
     result = state.result()
     assert (stages.trained, [row.label for row in result.board]) == (["second"], ["second"])
     assert {f"train {label} to step 10" for label in scores} <= {task_run.name for task_run in run(state)[1]}

@@ -188,6 +188,14 @@ def test_a_fault_of_the_trial_is_told_again_by_every_later_night() -> None:
     assert halving.begun(opened("budget.keep=0.6"), tried(**dict.fromkeys(LABELS, "x"))) is None
 
 
+def test_a_trial_that_came_to_an_end_of_its_own_leaves_nothing_to_lay_out() -> None:
+    night = tried()
+    broken = (*night.architectures[1:], Rehearsed(label="a", failed="MemoryError"))
+    with pytest.raises(SegpipeError, match=r"each training must be measured first: a: MemoryError\. Mend that, or run"):
+        halving.begun(opened(), dataclasses.replace(night, architectures=broken))
+    assert opened().rungs == ()
+
+
 def test_a_plan_says_its_counts_and_when_trainings_were_tried_its_hours() -> None:
     assert planned(toy_night.recipe()) is None
     sketch = planned(recipe("resources.gpus_per_worker=1"))

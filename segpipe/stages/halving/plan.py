@@ -40,7 +40,7 @@ def planned(recipe: Recipe, tried: RehearsedNight | None = None) -> BudgetPlan |
     if tried is None:
         number = sum(map(is_halved, recipe.run_configs()))
         return BudgetPlan(hours=budget.hours, device=device, counts=tuple(ladder.counts(number, budget.keep)))
-    able = [each for each in tried.architectures if not each.aside and not each.faults]
+    able = [each for each in tried.architectures if each.steps and not each.faults]
     costs = [whole_hours(recipe, each) for each in able]
     counts = tuple(ladder.counts(len(able), budget.keep))
     if not able:

@@ -121,8 +121,14 @@ def opened(recipe: Recipe, runs: tuple[RunConfig, ...], version: str) -> Search 
 def begun(search: Search, tried: RehearsedNight) -> Search | None:
     """The search with its first rung on record; None where no training could be begun.
 
-    Raises InputError, with figures, where the budget does not hold the least.
+    Raises InputError, with figures, where the budget does not hold the least; SegpipeError where a trial came to an end
+    of its own, since a training that is not measured cannot be laid out.
     """
+    if failed := [f"{each.label}: {each.failed}" for each in tried.architectures if each.failed]:
+        raise SegpipeError(
+            f"could not be tried, and within a budget each training must be measured first: {'; '.join(failed)}. "
+            "Mend that, or run the same again"
+        )
     entrants = [each for each in tried.architectures if not each.aside]
     plan = planned(search.recipe, tried)
     if plan is None or not plan.steps:
