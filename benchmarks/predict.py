@@ -3,12 +3,12 @@
     python benchmarks/predict.py [--images 32] [--size 360x480] [--arch unet] [--rounds 3] [--threads 1] [--json]
 
 Bare is the network alone: tensors that are normalised already, in batches of the same size, in the memory layout in
-which every evaluation has them, and the arg max of its logits. `files` is the stage that decodes JPEG files, predicts and
-writes PNG masks and their records; `dataset` reads them and writes a dataset version (labels and uncertainty). Both load
-the model within their time. What counts is the share of the bare speed, at least 0.9; the medians of rounds that
-alternate. Where others keep the cores busy, the CPU time of the process tells more than the clock: what decoding, writing
-and loading cost beside the network. Weights are random: time does not depend on them, but for masks without structure,
-which compress badly. Compare numbers of one session only.
+which every evaluation has them, and the arg max of its logits. `files` is the stage that decodes JPEG files, predicts
+and writes PNG masks and their records; `dataset` reads them and writes a dataset version (labels and uncertainty).
+Both load the model within their time. What counts is the share of the bare speed, at least 0.9; the medians of rounds
+that alternate. Where others keep the cores busy, the CPU time of the process tells more than the clock: what
+decoding, writing and loading cost beside the network. Weights are random: time does not depend on them, but for masks
+without structure, which compress badly. Compare numbers of one session only.
 """
 
 from __future__ import annotations
