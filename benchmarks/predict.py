@@ -2,13 +2,13 @@
 
     python benchmarks/predict.py [--images 32] [--size 360x480] [--arch unet] [--rounds 3] [--threads 1] [--json]
 
-Bare is the network alone: tensors that are normalised already, in batches of the same size, and the arg max of its
-logits. `files` is the stage that decodes JPEG files, predicts and writes PNG masks and their records; `dataset` reads
-Parquet and writes a dataset version (labels and uncertainty). Both load the model within their time. What counts is the
-share of the bare speed, at least 0.9; the medians of rounds that alternate. Where others keep the cores busy, the CPU
-time of the process tells more than the clock: what decoding, writing and loading cost beside the network. Weights are
-random: time does not depend on them, but for masks without structure, which compress badly. Compare
-numbers of one session only.
+Bare is the network alone: tensors that are normalised already, in batches of the same size, in the memory layout in
+which every evaluation has them, and the arg max of its logits. `files` is the stage that decodes JPEG files, predicts
+and writes PNG masks and their records; `dataset` reads them and writes a dataset version (labels and uncertainty).
+Both load the model within their time. What counts is the share of the bare speed, at least 0.9; the medians of rounds
+that alternate. Where others keep the cores busy, the CPU time of the process tells more than the clock: what
+decoding, writing and loading cost beside the network. Weights are random: time does not depend on them, but for masks
+without structure, which compress badly. Compare numbers of one session only.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def bare(model_uri: str, number: int, height: int, width: int, batch_size: int) 
     """Images a second of the network alone."""
     network, _ = checkpoint.load_model(model_uri)
     images = torch.randint(0, 256, (batch_size, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    inputs = normalise(images)
+    inputs = normalise(images).contiguous()  # the layout in which predictions and evaluations enter a network
     with torch.inference_mode():
         started = time.perf_counter()
         for _ in range(number // batch_size):

@@ -50,7 +50,7 @@ def test_masks_where_it_says(trained: TrainResult, photos: str, tmp_path: Path) 
     assert Path(found["to"]).name.startswith("unet-")
     assert sorted(path.name for path in Path(found["outputs"]["masks"]).iterdir()) == ["0.png", "1.png", "2.png"]
     shown = segpipe(*arguments)
-    assert "3 images: 0 made, 3 were there" in shown.stdout
+    assert "3 images: 0 made, 3 there before" in shown.stdout
     assert shown.stdout.endswith(f"Results are in {found['to']}\n")
 
 
