@@ -98,8 +98,7 @@ def export_model(
     InputError for a model that has no logits of every pixel, a missing extra, an unknown format or split; ConflictError
     where other files lie at `to`.
     """
-    place, names = _empty(layout.absolute(to)), _formats(formats)
-    uri = named_models.bundle_of(model)
+    place, names, uri = _empty(layout.absolute(to)), _formats(formats), named_models.bundle_of(model)
     bundle = checkpoint.load_bundle(uri)
     _require_dense(bundle)
     dataset = open_dataset(datasets.found(data), version=version)

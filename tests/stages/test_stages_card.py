@@ -158,9 +158,9 @@ def test_models_without_label_maps_are_compared_by_their_pictures(
     storage.delete(storage.join(own, small_maps.FILE))
     ((_, png),) = load_pictures(own)
     for n in range(50):
-        storage.write_once(storage.join(own, "pictures", f"drawn-{n:02d}.png"), png)
+        storage.write_once(storage.join(own, "pictures", f"drawn-{n:02d}-0a.png"), png)
     worse, other = beside_an_old_one(own, scored[1])
-    storage.delete(storage.join(other, "pictures", "drawn-00.png"))
+    storage.delete(storage.join(other, "pictures", "drawn-00-0a.png"))
     verdict = replace(judge(scored[1], worse, Rules()), outcome="promoted")
     found, _ = gallery.make(
         "shapes", verdict, {other: worse, own: scored[1]}, config=CONFIG, data=shapes.data, failures={}
