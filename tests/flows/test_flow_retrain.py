@@ -256,11 +256,13 @@ def test_prefect_s_home_is_ours_unless_the_user_chose_another(monkeypatch: pytes
     assert os.environ["PREFECT_HOME"] == str(tmp_path / "chosen")
 
 
+# By a thread: where SIGALRM has a handler, as by the other method, Prefect's own limit cannot interrupt a wait.
+@pytest.mark.timeout(method="thread")
 def test_a_night_that_hangs_is_ended_when_its_time_is_over(
     stages: Stages, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its process: Prefect itself would wait for the thread that hangs, and what it holds would stay held."""
-    over, ended = threading.Event(), []
+    over, ended, freed = threading.Event(), list[tuple[int, bool]](), list[bool]()
 
     def end(status: int) -> None:
         ended.append((status, over.is_set()))
@@ -268,9 +270,11 @@ def test_a_night_that_hangs_is_ended_when_its_time_is_over(
 
     monkeypatch.setattr(hooks, "GRACE_SECONDS", 0.0)
     monkeypatch.setattr(hooks.os, "_exit", end)
-    monkeypatch.setattr(night_stage, "train_and_evaluate", lambda *_, **__: over.wait(60))
+    monkeypatch.setattr(night_stage, "train_and_evaluate", lambda *_, **__: freed.append(over.wait(60)))
     state = retrain.with_options(timeout_seconds=5)(recipe, return_state=True)
     assert ended == [(1, False)]
+    assert freed
+    assert all(freed), "by the end of the process, not by the hanging thread's own"
     assert state.name == "TimedOut"
 
 
