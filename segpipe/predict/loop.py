@@ -72,7 +72,7 @@ class Model(NamedTuple):
     ops: TaskOps
     most_numbers: float
     is_told: bool
-    beside: Beside
+    beside: tuple[Beside, ...]
 
 
 class _Ready(NamedTuple):
@@ -111,8 +111,7 @@ def load(uri: str, *, window: tuple[int, int] | None = None, unsure: bool = Fals
     """The model of a bundle on this machine's accelerator, or its CPU.
 
     With `window` (height, width) it sees larger images window by window, whatever it was trained to do. With `unsure`
-    one that `tells_doubt` also says how unsure it is of each pixel; else a map of classes has its levels. Raises as
-    `checkpoint.load_model`.
+    one that `tells_doubt` also says how unsure it is of each pixel. Raises as `checkpoint.load_model`.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, bundle = load_model(uri, device=device)
@@ -120,7 +119,8 @@ def load(uri: str, *, window: tuple[int, int] | None = None, unsure: bool = Fals
         inference = replace(bundle.inference, window=Window(size=window, overlap=WINDOW_OVERLAP))
         bundle = replace(bundle, inference=inference)
     ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
-    beside: Beside = "confidence" if unsure else "levels"
+    # Levels are what `drift.of_prediction` counts, and a choice of images to label goes by.
+    beside: tuple[Beside, ...] = ("levels", "confidence") if unsure else ("levels",)
     return Model(network, bundle, ops, _numbers_there(device), bool(ops.told(bundle)), beside)
 
 
@@ -173,7 +173,7 @@ def _answered(model: Model, together: Sequence[tuple[T, _Ready]]) -> Iterator[An
 @torch.inference_mode()
 def predict(model: Model, batch: Batch) -> Sequence[Prediction]:
     """What the model says of a batch: images of one size."""
-    return model.ops.predict(model.network, batch, model.bundle, beside=(model.beside,))
+    return model.ops.predict(model.network, batch, model.bundle, beside=model.beside)
 
 
 def _read_ahead(
