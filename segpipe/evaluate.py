@@ -27,7 +27,7 @@ from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import decode
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
-from segpipe.predictions import LabelMap, Prediction, shrunk
+from segpipe.predictions import Beside, LabelMap, Prediction, shrunk
 from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
@@ -75,6 +75,7 @@ def count(
     bundle: ModelBundle,
     batches: Iterable[Batch],
     *,
+    closely: bool = False,
     keep: Collection[str] = (),
     latencies: list[float] | None = None,
     small: dict[str, bytes] | None = None,
@@ -82,14 +83,16 @@ def count(
 ) -> tuple[Any, dict[str, Prediction]]:
     """The task's meter after every batch, and the predictions of the samples in `keep`.
 
-    `latencies` gets the seconds that an image of each batch took to be predicted, `small` and `answers` what `Counted`
-    has.
+    `closely` where a report is made of it: then what a model card alone shows is counted, too, and predictions have the
+    levels of their probabilities. `latencies` gets the seconds that an image of each batch took to be predicted,
+    `small` and `answers` what `Counted` has.
     """
-    meter = ops.meter()
+    meter = ops.meter(closely=closely)
+    beside: tuple[Beside, ...] = ("levels",) if closely else ()
     kept: dict[str, Prediction] = {}
     for batch in batches:
         started = time.perf_counter()
-        predictions = ops.predict(model, batch, bundle)
+        predictions = ops.predict(model, batch, bundle, beside=beside)
         if latencies is not None:  # predictions lie on the CPU, so that no kernel of theirs is still at work
             latencies.append((time.perf_counter() - started) / len(predictions))
         ops.measure(meter, predictions, batch)
@@ -116,7 +119,9 @@ def evaluate_share(share: Share) -> Counted:
     latencies, small, answers = list[float](), dict[str, bytes](), list[drift.Levels]()
     keep = frozenset(share.keep)
     with one_thread():
-        meter, kept = count(model, ops, bundle, batches, keep=keep, latencies=latencies, small=small, answers=answers)
+        meter, kept = count(
+            model, ops, bundle, batches, closely=True, keep=keep, latencies=latencies, small=small, answers=answers
+        )
     return Counted(
         meter=meter,
         answers=answers,
@@ -241,7 +246,7 @@ def assemble(
     dataset = open_dataset(share.data, version=share.version)
     bundle = load_bundle(share.checkpoint)
     ops = task_of(bundle, dataset.manifest, origin=share.checkpoint)
-    meter = ops.meter()
+    meter = ops.meter(closely=True)
     for part in counted:
         meter.merge(part.meter)
     sample_ids = dataset.sample_ids(share.split)

@@ -11,7 +11,7 @@ Legend: N objects, P keypoints of an object, H W size of the image in pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from segpipe.types import Segment
 
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
+# What may be told beside the class of each pixel, where that is asked for: `LabelMap` has it.
+Beside = Literal["levels", "confidence"]
 # A probability p is level floor((logit(p) + 8) * 16), cut to 0..255: near 0 and 1, where most lie, steps are finest.
 LEVELS, LOGITS = 256, 8.0
 GRID_PIXELS = 4096

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe import checkpoint, models, reports
+from segpipe import checkpoint, evaluate, models, reports
 from segpipe.crf_search import count_crfs
 from segpipe.data.batch import normalise
 from segpipe.data.decode import decode
 from segpipe.errors import CorruptError, IncomparableError, InputError
-from segpipe.evaluate import Counted, Share, assemble, evaluate_share, task_of
+from segpipe.evaluate import Counted, Share, assemble, evaluate_share, open_share, task_of
 from segpipe.predictions import LabelMap
 from segpipe.shards import open_dataset
 from segpipe.types import Annotation, ClassInfo, CrfSettings, EvalReport, Inference, Task
@@ -272,6 +272,18 @@ def test_predictions_of_the_wanted_samples_come_back(share: Share) -> None:
         assert prediction.ids_HW.shape == sizes[sample_id]
         assert prediction.ids_HW.dtype == np.uint8
     assert len({sizes[sample_id] for sample_id in kept}) == 2
+
+
+def test_what_a_card_alone_shows_is_counted_for_a_report_alone(share: Share) -> None:
+    """A validation of a training throws it away, and it takes longer than all that decides the score."""
+    model, bundle, ops, batches = open_share(share)
+    meter, kept = evaluate.count(model, ops, bundle, batches, keep=("test/0002",))
+    assert meter.closely is None
+    assert kept["test/0002"].levels_KP is None
+    (whole,) = count(replace(share, keep=("test/0002",)), 1)
+    assert whole.meter.closely is not None
+    assert whole.predictions["test/0002"].levels_KP is not None
+    assert ops.scores(whole.meter) == ops.scores(meter)
 
 
 @pytest.mark.parametrize(

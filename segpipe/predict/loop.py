@@ -27,10 +27,9 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import BadSampleError, CorruptError, InputError
-from segpipe.predictions import Prediction
+from segpipe.predictions import Beside, Prediction
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.memory import numbers_of_image
-from segpipe.tasks.views import confident_maps
 from segpipe.types import IGNORE_8BIT, ImageLook, ModelBundle, Sample, Task, Window
 
 T = TypeVar("T")
@@ -65,14 +64,15 @@ class Refused(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A loaded model with what it takes to ask it. `most_numbers`, of 4 bytes each, is what an image may take."""
+    """A loaded model with what it takes to ask it, and what it is to tell beside its answers. `most_numbers`, of 4
+    bytes each, is what an image may take."""
 
     network: nn.Module
     bundle: ModelBundle
     ops: TaskOps
     most_numbers: float
     is_told: bool
-    unsure: bool
+    beside: tuple[Beside, ...]
 
 
 class _Ready(NamedTuple):
@@ -119,7 +119,9 @@ def load(uri: str, *, window: tuple[int, int] | None = None, unsure: bool = Fals
         inference = replace(bundle.inference, window=Window(size=window, overlap=WINDOW_OVERLAP))
         bundle = replace(bundle, inference=inference)
     ops = TASKS[bundle.task](bundle.classes, bundle.ignore_index)
-    return Model(network, bundle, ops, _numbers_there(device), bool(ops.told(bundle)), unsure and tells_doubt(bundle))
+    # Levels are what `drift.of_prediction` counts, and a choice of images to label goes by.
+    beside: tuple[Beside, ...] = ("levels", "confidence") if unsure else ("levels",)
+    return Model(network, bundle, ops, _numbers_there(device), bool(ops.told(bundle)), beside)
 
 
 def answers(
@@ -171,9 +173,7 @@ def _answered(model: Model, together: Sequence[tuple[T, _Ready]]) -> Iterator[An
 @torch.inference_mode()
 def predict(model: Model, batch: Batch) -> Sequence[Prediction]:
     """What the model says of a batch: images of one size."""
-    if model.unsure and model.bundle.task is Task.SEMANTIC:
-        return confident_maps(model.network, batch, model.bundle)
-    return model.ops.predict(model.network, batch, model.bundle)
+    return model.ops.predict(model.network, batch, model.bundle, beside=model.beside)
 
 
 def _read_ahead(

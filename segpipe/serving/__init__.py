@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,11 @@ from segpipe.answers import AUTO, MASK, UNCERTAINTY, answer_of
 from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, GivenObjects
 from segpipe.errors import InputError
-from segpipe.predictions import LabelMap, Prediction
+from segpipe.predictions import Beside, LabelMap, Prediction
 from segpipe.serving.replies import reply_of
 from segpipe.serving.requests import MAX_IMAGE_PIXELS, Images, are_boxes, given_objects, images_of, parted
 from segpipe.tasks import TASKS
 from segpipe.tasks.memory import numbers_of_image
-from segpipe.tasks.views import confident_maps
 from segpipe.types import IGNORE_8BIT, ModelBundle
 
 __all__ = ["MAX_IMAGE_PIXELS", "Predictor", "may_be_asked"]
@@ -107,11 +106,13 @@ class Predictor:
         sizes, classes = images.sizes, self._bundle.classes
         given = given_objects(told, sizes, len(classes)) if self._told else None
         taken = [self._numbers(size, None if given is None else given[at]) for at, size in enumerate(sizes)]
+        # Of a map of plain ids nobody is told how sure it is.
+        beside: tuple[Beside, ...] = () if form == "ids" else ("confidence",)
         answers: list[Any] = []
         for part in images.parts:
             of_part = slice(len(answers), len(answers) + part.number)
             own = None if given is None else given[of_part]
-            found = self._predictions(part.read(), own, max(taken[of_part], default=1), sure=form != "ids")
+            found = self._predictions(part.read(), own, max(taken[of_part], default=1), beside)
             for each in found:
                 if form == "ids":
                     answers.append(answer_of(each, uncertainty=unsure))
@@ -135,9 +136,9 @@ class Predictor:
         return numbers
 
     def _predictions(
-        self, images_NHW3: Tensor, given: Sequence[GivenObjects] | None, numbers: float, *, sure: bool
+        self, images_NHW3: Tensor, given: Sequence[GivenObjects] | None, numbers: float, beside: Collection[Beside]
     ) -> list[Prediction]:
-        """Of images of one size, each of which takes at most `numbers`; with how `sure` a map of classes is."""
+        """Of images of one size, each of which takes at most `numbers`."""
         num_images, height, width, _ = images_NHW3.shape
         per_pass = max(1, int(min(NUMBERS_PER_PASS, self._most_numbers) / numbers))
         found: list[Prediction] = []
@@ -151,10 +152,7 @@ class Predictor:
                     original_sizes=((height, width),) * len(part),
                     given=None if given is None else tuple(given[start : start + per_pass]),
                 )
-                if sure and self._ops.prediction is LabelMap:
-                    found += confident_maps(self._model, batch, self._bundle)
-                else:
-                    found += self._ops.predict(self._model, batch, self._bundle)
+                found += self._ops.predict(self._model, batch, self._bundle, beside=beside)
         return found
 
 

@@ -7,7 +7,8 @@ with what changed against the champion. A card decides nothing: one that cannot 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from segpipe import checkpoint, masks, models, storage
@@ -40,16 +41,20 @@ def write(
 
     `champion` is the report, with its folder, that the verdict compared it with.
     """
-    path = storage.join(folder, CARD)
-    try:
+    with making(f"the model card of {report.label}"):
         page = render_card(facts_of(report, folder, data=data, verdict=verdict, champion=champion)).encode()
-        storage.delete(path)
-        storage.write_once(path, page)
+        storage.replace(storage.join(folder, CARD), page)
+
+
+@contextmanager
+def making(page: str) -> Iterator[None]:
+    """Inside, a page is made and written: where that fails, a warning says so, and its evaluation or night stands."""
+    try:
+        yield
     except ConflictError:
         pass  # somebody made the same just now
-    except Exception as error:  # noqa: BLE001 - the evaluation is done, and nothing depends on its page
-        fault = not isinstance(error, SegpipeError)
-        _log.warning("the model card of %s could not be made: %s", report.label, error, exc_info=fault)
+    except Exception as error:  # noqa: BLE001 - what it shows is done, and nothing depends on it
+        _log.warning("%s could not be made: %s", page, error, exc_info=not isinstance(error, SegpipeError))
 
 
 def facts_of(

@@ -5,13 +5,11 @@ page that cannot be made is a warning.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.config import EvaluateConfig
-from segpipe.errors import ConflictError, SegpipeError
 from segpipe.leaderboard import rank
 from segpipe.metrics.evidence import Floats, image_scores
 from segpipe.promotion import Verdict
@@ -25,8 +23,6 @@ from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import CARD, finished_report, load_pictures, shown_name
 from segpipe.tracking import RunRef
 from segpipe.types import EvalReport
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +111,7 @@ def _write(
     order = [row.weights_sha256 for row in rank(list(evaluations.values()))]
     folders = sorted(evaluations, key=lambda folder: order.index(evaluations[folder].weights_sha256))
     ranked = [evaluations[folder] for folder in folders]
-    try:
+    with card.making("the page of this night's models"):
         dataset = open_dataset(data, version=ranked[0].dataset_version)
         images, chosen = _images(ranked, folders, dataset)
         facts = NightFacts(
@@ -130,11 +126,6 @@ def _write(
             chosen=chosen,
         )
         storage.write_once(place, render_night(facts).encode())
-    except ConflictError:
-        pass  # somebody made the same just now
-    except Exception as error:  # noqa: BLE001 - the night is decided, and nothing depends on its page
-        fault = not isinstance(error, SegpipeError)
-        _log.warning("the page of this night's models could not be made: %s", error, exc_info=fault)
 
 
 def _images(

@@ -21,7 +21,7 @@ from typing import Any
 
 from segpipe import drift, palettes, reports, storage
 from segpipe import predict as asking
-from segpipe.errors import ConflictError, CorruptError, InputError
+from segpipe.errors import CorruptError, InputError
 from segpipe.exports.naming import Stems
 from segpipe.predict import Asked, Picture, Refused
 from segpipe.stages import drift as drifting
@@ -227,7 +227,7 @@ class _Work:
         files: dict[str, Made] = {}
 
         def put(kind: str, path: str, data: bytes) -> None:
-            _put(storage.join(self._folder, path), data)
+            storage.replace(storage.join(self._folder, path), data)
             files[kind] = Made(path=path, sha256=storage.sha256_bytes(data))
 
         prediction, image_HW3, least = asked.prediction, asked.image_HW3, wanted.least_score
@@ -261,7 +261,7 @@ class _Work:
             levels=asking.levels_of(asked, asking.look_at(asked), self._bundle),
         )
         self.levels[request.name] = record.levels
-        _put(_record_uri(self._folder, stem), storage.canonical_json(reports.to_plain(record)))
+        storage.replace(_record_uri(self._folder, stem), storage.canonical_json(reports.to_plain(record)))
 
 
 def _wanted(chosen: Chosen, outputs: Sequence[str], cutout: str | None, palette: str, least_score: float) -> Wanted:
@@ -323,15 +323,6 @@ def _record_uri(folder: str, stem: str) -> str:
     return storage.join(folder, "records", f"{stem}.json")
 
 
-def _put(uri: str, data: bytes) -> None:
-    """Writes a file of results; another one in its place, damaged or of an image that was changed since, goes."""
-    try:
-        storage.write_once(uri, data)
-    except ConflictError:
-        storage.delete(uri)
-        storage.write_once(uri, data)
-
-
 def _join_coco(folder: str, stems: Sequence[str], chosen: Chosen) -> None:
     """coco.json of the parts of all images, in their order."""
 
@@ -344,4 +335,4 @@ def _join_coco(folder: str, stems: Sequence[str], chosen: Chosen) -> None:
         classes=chosen.bundle.classes,
         description=f"predictions of {chosen.label} {chosen.bundle.weights_sha256[:12]}",
     )
-    _put(storage.join(folder, "coco.json"), storage.canonical_json(document))
+    storage.replace(storage.join(folder, "coco.json"), storage.canonical_json(document))

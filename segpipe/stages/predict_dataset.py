@@ -214,10 +214,8 @@ def predict_part(part: PredictedPart) -> PartOutcome:
         **{**plain, **by_class},
     )
     storage.failpoint("predict.part")
-    uri = _record_uri(part)
-    if storage.exists(uri):  # damaged, or its shard is gone
-        storage.delete(uri)
-    storage.write_json_once(uri, reports.to_plain(outcome))
+    # In place of one that is damaged, or whose shard is gone.
+    storage.replace(_record_uri(part), storage.canonical_json(reports.to_plain(outcome)))
     return outcome
 
 

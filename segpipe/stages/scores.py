@@ -123,8 +123,7 @@ def _make(folder: str, stem: str, asked: Asked, chosen: Chosen) -> Score:
     )
     record = storage.canonical_json(reports.to_plain(made))
     for uri, data in ((made.votes, votes), (_record_uri(folder, stem, made.image_sha256), record)):
-        storage.delete(uri)  # a damaged one, if any
-        storage.write_once(uri, data)
+        storage.replace(uri, data)
     return made
 
 

@@ -17,7 +17,7 @@
     inventory.py     what lies in a folder: names of one level or of all, or sizes and times too
 
 A final path is written by `write_once` or `commit_file` and by nothing else: a name is absent or complete, and what is
-there is never overwritten.
+there is never overwritten. `replace` takes it away first.
 """
 
 from segpipe.storage.budget import RetryBudget
@@ -42,6 +42,7 @@ from segpipe.storage.files import (
     fingerprint,
     open_read,
     read_bytes,
+    replace,
     scratch,
     sha256_bytes,
     sha256_file,
@@ -91,6 +92,7 @@ __all__ = [
     "read_json",
     "record_uri",
     "records",
+    "replace",
     "scratch",
     "sha256_bytes",
     "sha256_file",

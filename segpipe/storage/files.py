@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segpipe.errors import InputError, TooLargeError
+from segpipe.errors import ConflictError, InputError, TooLargeError
 from segpipe.storage import local, object_store, ranges
 from segpipe.storage.budget import RetryBudget
 from segpipe.storage.faults import explain_read, explain_write, failpoint
@@ -131,6 +131,20 @@ def commit_file(source: str | Path, uri: str) -> bool:
             raise local.conflict(uri, source.stat().st_size, digest)
     failpoint("commit.done")
     return created
+
+
+def replace(uri: str, data: bytes) -> None:
+    """`uri` holds exactly `data` afterwards, whatever other file was there: one that is damaged, or made of what was
+    changed since.
+
+    For files that can be made again: whoever is killed meanwhile leaves none. Raises as `write_once`; ConflictError
+    where somebody else writes other bytes at the same time.
+    """
+    try:
+        write_once(uri, data)
+    except ConflictError:
+        delete(uri)
+        write_once(uri, data)
 
 
 def delete(uri: str) -> None:

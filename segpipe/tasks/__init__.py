@@ -7,14 +7,14 @@ what several are made of. The training and the evaluation loop know no task by n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch
-from segpipe.predictions import Prediction
+from segpipe.predictions import Beside, Prediction
 from segpipe.tasks.detection import DetectionOps
 from segpipe.tasks.instance import InstanceOps
 from segpipe.tasks.keypoints import KeypointsOps
@@ -71,14 +71,22 @@ class TaskOps(Protocol):
         it, since some models need the truth to know what to compute a loss of (proposals that are sampled around it).
         """
 
-    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> Sequence[Prediction]:
-        """Predictions at original resolution, one an image, on the host. Never changes the model."""
+    def predict(
+        self, model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collection[Beside] = ()
+    ) -> Sequence[Prediction]:
+        """Predictions at original resolution, one an image, on the host. Never changes the model.
+
+        `beside` is what a map of classes tells of each pixel besides; other predictions have scores and pass it over.
+        """
 
     def truth(self, sample: Sample) -> Prediction | None:
         """What a perfect model would say of a stored sample; None where the sample lacks what the task needs."""
 
-    def meter(self) -> Any:
-        """A fresh meter: it can be pickled, and those of parts of a split merge in any order to the same state."""
+    def meter(self, *, closely: bool = False) -> Any:
+        """A fresh meter: it can be pickled, and those of parts of a split merge in any order to the same state.
+
+        `closely` where a report is made of it: then it also counts what a model card alone shows.
+        """
 
     def measure(self, meter: Any, predictions: Sequence[Any], batch: Batch) -> None:
         """Counts predictions against the batch's labels, each sample once."""

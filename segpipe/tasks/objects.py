@@ -7,7 +7,7 @@ Legend: N images, K classes, M objects of an image, H W original size, h w size 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, precise, resized
 from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval
 from segpipe.models.spec import DenseOutput, MaskOutput, QueryOutput, RegionOutput, device_of
-from segpipe.predictions import Detections, Prediction
+from segpipe.predictions import Beside, Detections, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.given_boxes import masks_in_boxes
 from segpipe.tasks.headline import headline
@@ -112,7 +112,9 @@ class ObjectOps:
         labels_NHW = painted_labels(batch, self.classes, device, ignore_index=self.ignore_index)
         return {"main": cross_entropy(output.scores_NKhw, labels_NHW, ignore_index=UNKNOWN, size=output.size)}
 
-    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Detections]:
+    def predict(
+        self, model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collection[Beside] = ()
+    ) -> list[Detections]:
         """The objects of each image, best first, as the model sees it resized by `bundle.input_scale`."""
         images_N3hw = evaluation_inputs(batch, bundle, device_of(model))
         if models.spec(bundle.arch).output is MaskOutput:
@@ -147,7 +149,7 @@ class ObjectOps:
             masks=tuple(entry["segmentation"]["counts"] for entry in found) if with_masks else None,
         )
 
-    def meter(self) -> ObjectMeter:
+    def meter(self, *, closely: bool = False) -> ObjectMeter:
         return ObjectMeter(self.classes, self.measures)
 
     def measure(self, meter: ObjectMeter, predictions: Sequence[Detections], batch: Batch) -> None:

@@ -6,7 +6,7 @@ Legend: N batch, K classes, H W original size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from segpipe.losses import enet_weights, median_frequency_weights
 from segpipe.metrics import CloseLook, ConfusionMeter, interval, semantic_scores
 from segpipe.metrics.close_look import SIZE_EDGES
 from segpipe.models.spec import DenseOutput, QueryOutput
-from segpipe.predictions import LabelMap, Prediction
+from segpipe.predictions import Beside, LabelMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
 from segpipe.tasks.pixel_losses import pixel_losses
@@ -32,15 +32,18 @@ from segpipe.types import Annotation, ClassInfo, ModelBundle, PixelDetails, Samp
 
 
 class SemanticMeter:
-    """What decides a score, and what a model card tells beside it; meters of parts of a split merge in any order."""
+    """What decides a score, and, where it looks `closely`, what a model card tells beside it: that takes several times
+    as long. Meters of parts of a split, all made alike, merge in any order."""
 
-    def __init__(self, num_classes: int, ignore_index: int) -> None:
+    def __init__(self, num_classes: int, ignore_index: int, *, closely: bool) -> None:
         self.pixels = ConfusionMeter(num_classes, ignore_index)
-        self.closely = CloseLook(num_classes, ignore_index)
+        self.closely = CloseLook(num_classes, ignore_index) if closely else None
 
     def merge(self, other: SemanticMeter) -> None:
         self.pixels.merge(other.pixels)
-        self.closely.merge(other.closely)
+        if self.closely is not None:
+            assert other.closely is not None
+            self.closely.merge(other.closely)
 
 
 class SemanticOps:
@@ -131,22 +134,25 @@ class SemanticOps:
                 terms[head if len(found) == 1 else f"{head}/{name}"] = factor * term
         return terms
 
-    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
+    def predict(
+        self, model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collection[Beside] = ()
+    ) -> list[LabelMap]:
         """Class ids of every pixel, a map an image, of all the views that `bundle.inference` asks for; where these are
         samples, too, with how unsure the model is."""
-        return label_maps(look(model, batch, bundle))
+        return label_maps(look(model, batch, bundle, beside=beside))
 
     def truth(self, sample: Sample) -> LabelMap | None:
         return None if sample.label_map is None else LabelMap(ids_HW=masks.read_map(sample.label_map, sample))
 
-    def meter(self) -> SemanticMeter:
-        return SemanticMeter(len(self.classes), self.ignore_index)
+    def meter(self, *, closely: bool = False) -> SemanticMeter:
+        return SemanticMeter(len(self.classes), self.ignore_index, closely=closely)
 
     def measure(self, meter: SemanticMeter, predictions: Sequence[LabelMap], batch: Batch) -> None:
         labels_NHW = labels_of(batch).numpy()
         meter.pixels.update([p.ids_HW for p in predictions], list(labels_NHW), batch.sample_ids)
-        for found, labels_HW in zip(predictions, labels_NHW, strict=True):
-            meter.closely.update(found.ids_HW, labels_HW, found.levels_KP)
+        if meter.closely is not None:
+            for found, labels_HW in zip(predictions, labels_NHW, strict=True):
+                meter.closely.update(found.ids_HW, labels_HW, found.levels_KP)
 
     def scores(self, meter: SemanticMeter) -> dict[str, float]:
         """mIoU and the other means, and `iou/<class>` for every class that occurs."""
@@ -178,7 +184,7 @@ class SemanticOps:
             "sample_counts": tuple(
                 tuple((int(i), int(t), int(p)) for i, t, p in counts_K3) for counts_K3 in counts_NK3
             ),
-            "details": _details(meter.closely),
+            "details": None if meter.closely is None else _details(meter.closely),
         }
 
 

@@ -12,7 +12,7 @@ Legend: N batch, K classes, H W original size, h w size of a view inside the mod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from hashlib import blake2b
 from itertools import product, starmap
@@ -26,7 +26,7 @@ from segpipe.data.batch import Batch, entering_size, evaluation_inputs, normalis
 from segpipe.losses import logits_of_classes, precise, resized
 from segpipe.metrics import first_maximum
 from segpipe.models.spec import DenseOutput, QueryOutput, device_of
-from segpipe.predictions import LEVELS, LOGITS, LabelMap, grid
+from segpipe.predictions import LEVELS, LOGITS, Beside, LabelMap, grid
 from segpipe.refine import dense_crf_batch
 from segpipe.refine.dropout_sampling import moments, sampled_pass
 from segpipe.refine.tiles import Span, blended_rows, gaussian_spans, resized_rows
@@ -46,8 +46,8 @@ class DropoutPass(NamedTuple):
 
 class Looked(NamedTuple):
     """`ids_NHW` class ids, uint8, or int32 where K > 255. With samples `uncertainty_NHW` float32 in 0..0.25: the
-    variance of a class's probability over all passes, the mean over the classes. `levels_NKP` uint8, as a `LabelMap`
-    has them, where the model says probabilities. `confidence_NHW` float32 in 0..1 where it was asked for: the
+    variance of a class's probability over all passes, the mean over the classes. Where that was asked for, `levels_NKP`
+    uint8, as a `LabelMap` has them, if the model says probabilities, and `confidence_NHW` float32 in 0..1: the
     probability of the class, of a model of queries its share of what they say of all classes."""
 
     ids_NHW: Tensor
@@ -62,16 +62,14 @@ class View(NamedTuple):
     dropout: DropoutPass | None = None
 
 
-def look(
-    model: nn.Module, batch: Batch, bundle: ModelBundle, *, confidence: bool = False, levels: bool = True
-) -> Looked:
-    """What the model says of each pixel, and how sure it is: `levels` for the counts of an evaluation, `confidence` for
-    whoever asks about one image.
+def look(model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collection[Beside] = ()) -> Looked:
+    """What the model says of each pixel, and `beside` that how sure it is: "levels" for the counts of an evaluation,
+    "confidence" for whoever asks about one image.
 
     An image enters the model resized by `bundle.input_scale`, once for every view of `bundle.inference`. With a CRF
     there, all scores of an image lie in memory together, and a model that has diverged raises NonFiniteError.
     """
-    crf = bundle.inference.crf
+    crf, levels, confidence = bundle.inference.crf, "levels" in beside, "confidence" in beside
     if crf is not None:
         given_NKHW, uncertainty_NHW = _probabilities(model, batch, bundle)
         found_NKHW = refined(batch, given_NKHW, crf)
@@ -96,14 +94,8 @@ def look(
     return Looked(torch.cat(ids, dim=1), _joined(uncertainties), levels_NKP, _joined(confidences))
 
 
-def confident_maps(model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[LabelMap]:
-    """What a semantic model says of each image, with its confidence and uncertainty, for whoever asks about images
-    that nobody scores."""
-    return label_maps(look(model, batch, bundle, confidence=True, levels=False))
-
-
 def label_maps(looked: Looked) -> list[LabelMap]:
-    """What was seen of each image by itself, on the host."""
+    """What was seen of each image by itself, on the host; where there is a confidence, an uncertainty, too."""
     unsure, levels, confidence = (
         None if each is None else each.cpu().numpy()
         for each in (looked.uncertainty_NHW, looked.levels_NKP, looked.confidence_NHW)

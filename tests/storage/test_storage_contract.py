@@ -134,6 +134,14 @@ def test_exists_and_delete(root: str) -> None:
     assert storage.list_tree(root) == []
 
 
+def test_another_file_is_put_in_the_place_of_one(root: str) -> None:
+    uri = storage.join(root, "x/y")
+    for data in (b"first", b"second", b"second", b""):
+        storage.replace(uri, data)
+        assert storage.read_bytes(uri) == data
+    assert storage.list_tree(root) == ["x/y"]
+
+
 def test_many_files_are_deleted_and_told_one_by_one(root: str) -> None:
     uris = [storage.join(root, f"many/{number:02d}") for number in range(40)]
     for number, uri in enumerate(uris):

@@ -14,7 +14,7 @@ from segpipe.errors import InputError
 from segpipe.losses import cross_entropy
 from segpipe.models import DenseOutput
 from segpipe.predictions import LabelMap
-from segpipe.tasks.semantic import SemanticOps
+from segpipe.tasks.semantic import SemanticMeter, SemanticOps
 from segpipe.types import Split
 from tests.fixtures.nearest_colour import K, NearestColour, bundle, losses, output_and_batch, painted
 from tests.fixtures.small import CLASSES, IGNORE, small_run
@@ -109,13 +109,15 @@ def test_a_batch_of_ignored_pixels_has_no_loss_and_no_gradient() -> None:
     assert not logits_NKHW.grad.any()
 
 
-def counted(seed: int = 0, images: int = 4) -> tuple[SemanticOps, object, np.ndarray, np.ndarray]:
+def counted(
+    seed: int = 0, images: int = 4, *, closely: bool = False
+) -> tuple[SemanticOps, SemanticMeter, np.ndarray, np.ndarray]:
     """Operations, a meter that counted random predictions, and what it counted: predictions and labels (N, H, W)."""
     random = np.random.default_rng(seed)
     labels_NHW = random.choice([0, 1, 2, IGNORE], size=(images, 5, 6), p=[0.4, 0.3, 0.2, 0.1])
     predictions_NHW = np.where(random.random((images, 5, 6)) < 0.6, np.minimum(labels_NHW, 2), 1).astype(np.uint8)
     ops = SemanticOps(CLASSES, IGNORE)
-    meter = ops.meter()
+    meter = ops.meter(closely=closely)
     for n in range(images):
         batch = Batch(
             images_N3HW=torch.zeros(1, 3, 5, 6, dtype=torch.uint8),
@@ -170,6 +172,14 @@ def test_the_report_holds_counts_in_the_order_of_the_dataset() -> None:
     assert fields["resampled"] == "images"
     assert fields["value"] == fields["metrics"]["miou"]
     assert fields["per_class"]["box"]["pixels"] == float((labels_NHW == 1).sum())
+
+
+def test_what_a_card_alone_shows_is_counted_where_it_is_asked_for() -> None:
+    order = ["s/0", "s/1", "s/2", "s/3"]
+    plain, closely = (ops.report_fields(meter, order, order) for ops, meter, *_ in (counted(), counted(closely=True)))
+    assert plain.pop("details") is None
+    assert len(closely.pop("details").borders) == K
+    assert plain == closely
 
 
 @pytest.mark.parametrize("order", [["s/0", "s/1", "s/2"], ["s/0", "s/1", "s/2", "s/3", "s/4"], ["s/0"] * 4])

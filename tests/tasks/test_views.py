@@ -17,7 +17,7 @@ from segpipe.data.batch import Batch, normalise
 from segpipe.models import DenseOutput
 from segpipe.models.spec import QueryOutput
 from segpipe.tasks import views
-from segpipe.tasks.views import confident_maps, look, passes, probabilities, refined
+from segpipe.tasks.views import label_maps, look, passes, probabilities, refined
 from segpipe.types import CrfSettings, Inference, Window
 from tests.fixtures.nearest_colour import K, NearestColour, bundle, halves, painted
 from tests.fixtures.small import CLASSES, OPTIONS
@@ -242,17 +242,19 @@ def test_a_view_on_the_edge_of_two_sizes_has_one(network: nn.Module) -> None:
 )
 def test_how_unsure_a_model_is_where_that_is_asked(network: nn.Module, inference: Inference) -> None:
     batch, asked = noise(2, 40, 56), bundle(inference=inference)
-    plain = look(network, batch, asked)
-    ids, unsure, levels, confidence = look(network, batch, asked, confidence=True, levels=False)
-    assert plain.uncertainty_NHW is plain.confidence_NHW is None
-    assert plain.levels_NKP is not None
+    plain, counted = look(network, batch, asked), look(network, batch, asked, beside=("levels",))
+    ids, unsure, levels, confidence = looked = look(network, batch, asked, beside=("confidence",))
+    assert plain.uncertainty_NHW is plain.levels_NKP is plain.confidence_NHW is None, "nothing that nobody asked for"
+    assert counted.uncertainty_NHW is counted.confidence_NHW is None
+    assert counted.levels_NKP is not None
     assert levels is unsure is None
     assert torch.equal(ids, plain.ids_NHW), "asking changes no label"
+    assert torch.equal(counted.ids_NHW, plain.ids_NHW)
     given = probabilities(network, batch, asked)
     sure = refined(batch, given, inference.crf) if inference.crf else given
     assert confidence is not None
     torch.testing.assert_close(confidence, sure.amax(1), atol=1e-5, rtol=0)
-    for found, sure_HW in zip(confident_maps(network, batch, asked), confidence.numpy(), strict=True):
+    for found, sure_HW in zip(label_maps(looked), confidence.numpy(), strict=True):
         assert (found.confidence_HW == sure_HW).all()
         assert (found.uncertainty_HW == 1 - sure_HW).all()
 
@@ -264,6 +266,6 @@ def test_what_queries_say_together_is_no_logit(monkeypatch: pytest.MonkeyPatch, 
     said_NKHW = torch.tensor([[0.9, 0.0], [0.1, 0.0], [0.2, 0.0]]).reshape(1, 3, 1, 2)
     monkeypatch.setattr(views, "_bands", lambda *_, **__: iter([(said_NKHW, None)]))
     asked = replace(bundle(inference=Inference(scales=(1.0,), mirror=mirror)), arch="mask2former")
-    (found,) = confident_maps(nn.Identity(), noise(1, 1, 2), asked)
+    (found,) = label_maps(look(nn.Identity(), noise(1, 1, 2), asked, beside=("confidence",)))
     assert found.confidence_HW is not None
     assert found.confidence_HW[0].tolist() == pytest.approx([0.75, 0.0])

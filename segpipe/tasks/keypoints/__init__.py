@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from segpipe.losses import heatmap_loss
 from segpipe.metrics import KeypointMeter, interval, mean_ratio
 from segpipe.metrics.keypoints import DECIDING, DOUBT, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput, device_of
-from segpipe.predictions import Poses, Prediction
+from segpipe.predictions import Beside, Poses, Prediction
 from segpipe.tasks.finite import refuse_non_finite
 from segpipe.tasks.headline import headline
 from segpipe.tasks.keypoints.given import given_poses, told_of_objects
@@ -102,7 +102,9 @@ class KeypointsOps:
         return {"heatmaps": heatmap_loss(heatmaps_nPhw, gaussian_targets(cells_nP2, size), weights_nP)}
 
     @torch.inference_mode()
-    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[Poses]:
+    def predict(
+        self, model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collection[Beside] = ()
+    ) -> list[Poses]:
         """The keypoints of the truth's objects, in its order; without a truth, of those that came with the images.
 
         Raises InputError where nobody gave boxes to a model that needs them, NonFiniteError for one that has diverged.
@@ -150,7 +152,7 @@ class KeypointsOps:
         """The objects with a labelled keypoint, but crowds; their boxes as stated, else tight around their pixels."""
         return poses_of(sample)
 
-    def meter(self) -> KeypointMeter:
+    def meter(self, *, closely: bool = False) -> KeypointMeter:
         return KeypointMeter(len(self.classes))
 
     def measure(self, meter: KeypointMeter, predictions: Sequence[Poses], batch: Batch) -> None:

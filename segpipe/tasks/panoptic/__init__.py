@@ -9,7 +9,7 @@ Legend: N batch, K classes, H W original size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.metrics import PanopticMeter, dataset_pq, interval, panoptic_item
 from segpipe.models.spec import CentreOutput, QueryOutput, RegionOutput, device_of
-from segpipe.predictions import PanopticMap, Prediction
+from segpipe.predictions import Beside, PanopticMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
 from segpipe.tasks.panoptic import centres, regions
@@ -96,7 +96,9 @@ class PanopticOps:
         output = forward(images_N3HW, region_targets(batch, self.classes, images_N3HW.device))
         return _kind(output).losses(output, batch, classes=self.classes, ignore_index=self.ignore_index)
 
-    def predict(self, model: nn.Module, batch: Batch, bundle: ModelBundle) -> list[PanopticMap]:
+    def predict(
+        self, model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collection[Beside] = ()
+    ) -> list[PanopticMap]:
         """A segment for every pixel, a map an image. The image enters the model resized by `bundle.input_scale`."""
         output = model(evaluation_inputs(batch, bundle, device_of(model)))
         return _kind(output).maps(output, batch, classes=self.classes)
@@ -105,7 +107,7 @@ class PanopticOps:
         """A segment a pixel, crowds among them (`thing_maps.py`); None for a sample without a label map."""
         return None if sample.label_map is None else true_map(sample, self.classes)
 
-    def meter(self) -> PanopticMeter:
+    def meter(self, *, closely: bool = False) -> PanopticMeter:
         return PanopticMeter([{"id": k, "isthing": int(c.is_thing)} for k, c in enumerate(self.classes)])
 
     def measure(self, meter: PanopticMeter, predictions: Sequence[PanopticMap], batch: Batch) -> None:
