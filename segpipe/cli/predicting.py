@@ -26,9 +26,8 @@ CutoutOption = Annotated[
     str | None, typer.Option("--cutout", metavar="CLASS", help="Also cut this class out: PNG with alpha.")
 ]
 PaletteOption = Annotated[str, typer.Option("--palette", help=_PALETTES)]
-ScoreOption = Annotated[
-    float, typer.Option("--least-score", min=0, max=1, help="Of objects that are drawn, numbered, cut out.")
-]
+_SCORE = "Leave out objects below it, but in coco."
+ScoreOption = Annotated[float, typer.Option("--least-score", min=0, max=1, help=_SCORE)]
 WindowOption = Annotated[
     str | None, typer.Option("--window", metavar="HxW", help="See larger images window by window, as 1024x1024.")
 ]
