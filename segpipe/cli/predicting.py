@@ -78,12 +78,12 @@ def predict(
         shown.note(f"asking {model} about {source}")
         seen = None if window is None else size_of(window, flag="--window")
         asked: dict[str, Any] = {"version": version, "split": split, "window": seen, "batch_size": batch_size}
-        asked["drift_threshold"] = drift_threshold
+        asked |= {"least_score": least_score, "drift_threshold": drift_threshold}
         if into is None:
             from segpipe.stages import predict as stage
 
             kinds = tuple(outputs or (() if cutout else ("masks",)))
-            drawn: dict[str, Any] = {"cutout": cutout, "palette": palette, "least_score": least_score}
+            drawn: dict[str, Any] = {"cutout": cutout, "palette": palette}
             told = partial(shown.ingest, "images")
             result = stage.predict(model, source, to=to, outputs=kinds, on_progress=told, **drawn, **asked)
             answer(result, views.predicted, status=1 if result.quarantined else 0)

@@ -29,13 +29,14 @@ from segpipe import predict as asking
 from segpipe.errors import CorruptError, InputError
 from segpipe.evaluate import one_thread
 from segpipe.predict import Refused
+from segpipe.predictions import surest
 from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, manifest_version, open_dataset, publish, write_shard
 from segpipe.stages import at_work, fingerprint, layout, quarantine
 from segpipe.stages import drift as drifting
 from segpipe.stages.drift import THRESHOLD, Drift
 from segpipe.stages.images import NO_SPLIT, Chosen, Images, Reader, Request, chosen_model, entry_of, splits_of
 from segpipe.stages.parts import Written
-from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard
+from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard, Task
 from segpipe.version import code_version
 
 Progress = Callable[[int, int], None]
@@ -55,6 +56,7 @@ class PredictedPart:
     to: str
     key: str
     window: tuple[int, int] | None
+    least_score: float
     batch_size: int
 
 
@@ -112,6 +114,7 @@ def predict_dataset(
     version: str | None = None,
     split: str | None = None,
     window: tuple[int, int] | None = None,
+    least_score: float = 0.5,
     batch_size: int = 4,
     drift_threshold: float = THRESHOLD,
     runtime: Literal["ray", "local"] = "ray",
@@ -120,18 +123,18 @@ def predict_dataset(
     """Predicts on every image of `source` (a dataset, one split of it, a folder) and publishes a version of the dataset
     `name` (in the home, or at `to`) whose labels are the model's.
 
-    Of `drift_threshold` tells `drift.py`. Raises InputError for what cannot be asked, for a model that has no masks to
-    store, and where no image is left.
+    Objects of a score below `least_score` are no labels. Of `drift_threshold` tells `drift.py`. Raises InputError for
+    what cannot be asked, for a model that has no masks to store, and where no image is left.
     """
     started = time.perf_counter()
     drifting.check_threshold(drift_threshold)
     chosen = chosen_model(model)
     sources = splits_of(source, version=version, split=split)
-    _check(chosen, sources[0], window)
+    _check(chosen, sources[0], window, least_score)
     uri = layout.absolute(to or layout.dataset_uri(name))
     if uri == sources[0].root:
         raise InputError(f"{uri}: is the dataset that is read; give what is predicted a name of its own")
-    parts = [part for images in sources for part in _parts(chosen, images, uri, window, batch_size)]
+    parts = [part for images in sources for part in _parts(chosen, images, uri, window, least_score, batch_size)]
     with ExitStack() as held:
         held.enter_context(at_work.ingesting(uri))
         if sources[0].version:
@@ -141,7 +144,7 @@ def predict_dataset(
         outcomes = [outcome for part in parts if (outcome := _known(part)) is not None]
         entries = tuple(entry for outcome in outcomes for entry in outcome.refused)
         written = [_written(outcome) for outcome in outcomes]
-        manifest = _manifest(name, chosen, sources, written, quarantine.keep(entries, uri))
+        manifest = _manifest(name, chosen, sources, least_score, written, quarantine.keep(entries, uri))
         fingerprint.keep(_fingerprint(manifest, written), uri)
         published, status = publish(uri, manifest)
     found = drifting.told(chosen, partial(_levels, outcomes), version=sources[0].version, threshold=drift_threshold)
@@ -198,7 +201,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
                     levels.append(asking.levels_of(outcome, looks[-1], bundle))
                     yield asking.sample_with(
                         reader.sample(outcome.picture, request),
-                        outcome.prediction,
+                        surest(outcome.prediction, part.least_score),
                         num_classes=len(bundle.classes),
                         ignore_index=bundle.ignore_index,
                     )
@@ -227,8 +230,10 @@ def _loaded(uri: str, window: tuple[int, int] | None) -> asking.Model:
     return asking.load(uri, window=window, unsure=True)
 
 
-def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None) -> None:
+def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None, least_score: float) -> None:
     task = chosen.bundle.task
+    if not 0 <= least_score <= 1:
+        raise InputError(f"least_score {least_score}: is a score from 0 to 1, below which an object is no label")
     if task not in asking.FILLS:
         raise InputError(
             f"{chosen.uri}: {chosen.bundle.arch} of task {task} gives no masks, which a dataset version of predictions "
@@ -238,7 +243,7 @@ def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None) -> No
 
 
 def _parts(
-    chosen: Chosen, images: Images, to: str, window: tuple[int, int] | None, batch_size: int
+    chosen: Chosen, images: Images, to: str, window: tuple[int, int] | None, least_score: float, batch_size: int
 ) -> Iterator[PredictedPart]:
     """One for each row group of a split, or for some files."""
     requests = images.requests()
@@ -248,7 +253,7 @@ def _parts(
     for first, rows in zip(itertools.accumulate(sizes, initial=0), sizes, strict=False):
         own = tuple(requests[first : first + rows])
         content = [] if images.version else [_stamp(images.root, request.file) for request in own]
-        asked = str((first, rows, window, batch_size))
+        asked = str((first, rows, window, least_score, batch_size))
         key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, asked, *content)
         yield PredictedPart(
             model=chosen.uri,
@@ -259,6 +264,7 @@ def _parts(
             to=to,
             key=key,
             window=window,
+            least_score=least_score,
             batch_size=batch_size,
         )
 
@@ -317,7 +323,12 @@ def _record_uri(part: PredictedPart) -> str:
 
 
 def _manifest(
-    name: str, chosen: Chosen, sources: Sequence[Images], written: Sequence[Written], quarantine_path: str | None
+    name: str,
+    chosen: Chosen,
+    sources: Sequence[Images],
+    least_score: float,
+    written: Sequence[Written],
+    quarantine_path: str | None,
 ) -> Manifest:
     bundle, first = chosen.bundle, sources[0]
     found = {each.split: [part.result for part in written if part.split == each.split] for each in written}
@@ -341,6 +352,7 @@ def _manifest(
                 f"predicted by {bundle.arch} with weights {bundle.weights_sha256}, code {code_version()}",
                 f"images of dataset version {first.version}" if first.version else "images of a folder",
                 "extra uncertainty, where it is: PNG of 16 bits, 65535 is 1",
+                *([f"objects of a score of {least_score:g} or more"] if bundle.task is Task.INSTANCE else []),
             ),
         ),
         annotations=asking.FILLS[bundle.task],
