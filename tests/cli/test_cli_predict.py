@@ -93,6 +93,8 @@ def test_into_a_dataset(trained: TrainResult, photos: str, tmp_path: Path, monke
     [
         (("--window", "large"), "--window 'large': expected HEIGHTxWIDTH"),
         (("--into", "said", "--output", "coco"), "--into publishes a dataset version, and --output asks for files"),
+        (("--into", "said", "--palette", "voc"), "--into publishes a dataset version, and --palette asks for files"),
+        (("--runtime", "local"), "--runtime is of --into"),
         (("--output", "photos"), "output 'photos': expected some of masks"),
     ],
 )
