@@ -139,9 +139,7 @@ def predict_dataset(
         held.enter_context(at_work.ingesting(uri))
         if sources[0].version:
             held.enter_context(at_work.reading(sources[0].root, sources[0].version))
-        missing = [part for part in parts if _known(part) is None]
-        _run(missing, parts, runtime, on_progress)
-        outcomes = [outcome for part in parts if (outcome := _known(part)) is not None]
+        outcomes, missing = _outcomes(parts, runtime, on_progress)
         entries = tuple(entry for outcome in outcomes for entry in outcome.refused)
         written = [_written(outcome) for outcome in outcomes]
         manifest = _manifest(name, chosen, sources, least_score, written, quarantine.keep(entries, uri))
@@ -275,12 +273,24 @@ def _stamp(root: str, file: str) -> str:
     return f"{file}\0{storage.fingerprint(uri) if storage.exists(uri) else 'gone'}"
 
 
+def _outcomes(
+    parts: Sequence[PredictedPart], runtime: Literal["ray", "local"], on_progress: Progress | None
+) -> tuple[list[PartOutcome], list[PredictedPart]]:
+    """What became of every part, in order, and the parts that were missing and are made now."""
+    found = {part.key: known for part in parts if (known := _known(part)) is not None}
+    missing = [part for part in parts if part.key not in found]
+    made = _run(missing, parts, runtime, on_progress)
+    found |= {part.key: outcome for part, outcome in zip(missing, made, strict=True)}
+    return [found[part.key] for part in parts], missing
+
+
 def _run(
     missing: Sequence[PredictedPart],
     parts: Sequence[PredictedPart],
     runtime: Literal["ray", "local"],
     on_progress: Progress | None,
-) -> None:
+) -> list[PartOutcome]:
+    """Makes the parts that are missing; their outcomes, in order."""
     total = sum(len(part.requests) for part in parts)
     left = sum(len(part.requests) for part in missing)
 
@@ -290,16 +300,17 @@ def _run(
 
     advance(0)
     if not missing:
-        return
+        return []
     if runtime == "local":
-        for done, part in enumerate(missing, start=1):
-            predict_part(part)
-            advance(done)
-        return
+        made = list[PartOutcome]()
+        for part in missing:
+            made.append(predict_part(part))
+            advance(len(made))
+        return made
     from segpipe.train import on_ray  # ray costs seconds to import, and one process does not need it
 
     on_ray.connect()
-    on_ray.fan_out(predict_part, missing, num_gpus=on_ray.gpu_share(), on_done=advance)
+    return on_ray.fan_out(predict_part, missing, num_gpus=on_ray.gpu_share(), on_done=advance)
 
 
 def _known(part: PredictedPart) -> PartOutcome | None:

@@ -158,6 +158,34 @@ def test_a_run_that_was_killed_goes_on(
     assert made == [*dict.fromkeys(made[:2]), *made[1:2], made[3]]
 
 
+def test_a_record_that_is_lost_meanwhile_leaves_no_part_out(
+    run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(tmp_path / "photos")
+    real, read = stage.predict_part, list[str]()
+
+    def damaged(part: stage.PredictedPart) -> stage.PartOutcome:
+        outcome = real(part)
+        Path(stage._record_uri(part)).write_text("{")
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "predict_part", damaged)
+        first = run(source=str(folder))
+    assert (first.parts, first.splits) == (3, {"images": 5})
+    open_dataset(first.uri).verify("images")
+    assert run(source=str(folder)).version == first.version
+
+    def noted(part: stage.PredictedPart) -> stage.PartOutcome | None:
+        read.append(part.key)
+        return known(part)
+
+    known = stage._known
+    monkeypatch.setattr(stage, "_known", noted)
+    assert run(source=str(folder)).kept == 3
+    assert len(read) == len(set(read)) == 3, "a record is read once"
+
+
 def test_bad_files_are_listed_in_the_version(
     run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None
 ) -> None:
