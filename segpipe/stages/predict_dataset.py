@@ -182,7 +182,7 @@ def _levels(outcomes: Sequence[PartOutcome]) -> Iterator[tuple[str, drift.Levels
 def predict_part(part: PredictedPart) -> PartOutcome:
     """Predicts one part and writes its shard, then its record. Runs on a worker; on a CPU in one thread, so that the
     same part has the same bytes wherever it is made."""
-    reader = Reader(part.root, version=part.version, split=part.split)
+    reader = _reader(part.root, part.version, part.split)
     refused: list[QuarantineEntry] = []
     looks, levels = list[ImageLook](), list[drift.Levels]()
     load = partial(_loaded, part.model, part.window)
@@ -226,6 +226,12 @@ def predict_part(part: PredictedPart) -> PartOutcome:
 def _loaded(uri: str, window: tuple[int, int] | None) -> asking.Model:
     """One model a process: a worker is given part after part."""
     return asking.load(uri, window=window, unsure=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(root: str, version: str | None, split: str | None) -> Reader:
+    """One reader a process: it checks the hash of a shard once, and a shard is many parts."""
+    return Reader(root, version=version, split=split)
 
 
 def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None, least_score: float) -> None:

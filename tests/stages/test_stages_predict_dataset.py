@@ -186,6 +186,21 @@ def test_a_record_that_is_lost_meanwhile_leaves_no_part_out(
     assert len(read) == len(set(read)) == 3, "a record is read once"
 
 
+def test_parts_share_a_reader(run: Callable[..., PredictedDataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which knows the shards whose hashes were right."""
+    made = list[str | None]()
+
+    class Noted(stage.Reader):
+        def __init__(self, root: str, *, version: str | None, split: str | None) -> None:
+            made.append(split)
+            super().__init__(root, version=version, split=split)
+
+    stage._reader.cache_clear()
+    monkeypatch.setattr(stage, "Reader", Noted)
+    assert run(split="train").parts == 2
+    assert made == ["train"]
+
+
 def test_bad_files_are_listed_in_the_version(
     run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None
 ) -> None:
