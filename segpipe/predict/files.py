@@ -30,8 +30,8 @@ SPEED_OVER_SIZE = 1  # zlib's level: masks compress as well, an overlay is a ten
 def mask(prediction: Prediction, colours: Sequence[Colour] | None, *, classes: Sequence[ClassInfo]) -> bytes:
     """Class ids of every pixel as PNG: indices of a palette of `colours`, one a class; grey without.
 
-    Grey has 16 bits where there are more than 256 classes. Of a panoptic map a pixel of which nothing is said, and of
-    objects one where none lies, is the number of classes, in white.
+    Grey has 16 bits from 256 classes on. Of a panoptic map a pixel of which nothing is said, and of objects one where
+    none lies, is the number of classes, in white.
     """
     ids_HW = class_ids(prediction, len(classes))
     if colours is None:

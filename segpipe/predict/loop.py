@@ -31,7 +31,7 @@ from segpipe.predictions import Prediction
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.memory import numbers_of_image
 from segpipe.tasks.views import confident_maps
-from segpipe.types import IGNORE_8BIT, ImageLook, ModelBundle, Sample, Task, Window
+from segpipe.types import ImageLook, ModelBundle, Sample, Task, Window
 
 T = TypeVar("T")
 NUMBERS_PER_PASS = 2**28  # of 4 bytes, as a served request's pass: more images at once are no faster
@@ -255,8 +255,3 @@ def look_at(asked: Asked) -> ImageLook:
 def levels_of(asked: Asked, look: ImageLook, bundle: ModelBundle) -> drift.Levels:
     """What an image counts as when drift is looked for: how it looks, and what the model says of it."""
     return {**drift.of_look(look), **drift.of_prediction(asked.prediction, bundle.classes)}
-
-
-def ids_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
-    """Of class ids as a file or a stored map holds them."""
-    return np.uint8 if num_classes <= IGNORE_8BIT else np.uint16

@@ -70,8 +70,8 @@ class ImageRecord:
 class Predicted:
     """What a call came to: of `images`, `made` were asked about now, `kept` were there, the rest is `quarantined`.
 
-    `outputs` are the kinds of files, each with its place. `images_per_second` counts those made, from the first one's
-    reading on, the model's loading with it; None where none was. `drift` is of all images, also those that were there.
+    `outputs` are the kinds of files, each with its place. `images_per_second` counts those that were made now, over the
+    whole call; None where none was. `drift` is of all images, also those that were there.
     """
 
     to: str
