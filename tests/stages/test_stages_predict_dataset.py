@@ -24,6 +24,7 @@ from segpipe.predictions import Detections
 from segpipe.shards import open_dataset
 from segpipe.stages import gc
 from segpipe.stages import predict_dataset as stage
+from segpipe.stages.images import Reader, chosen_model
 from segpipe.stages.predict_dataset import PredictedDataset, predict_dataset
 from segpipe.types import Annotation, Task
 from tests.fixtures.pictures import photograph
@@ -95,7 +96,7 @@ def test_what_a_detector_doubts_is_no_label(
         boxes_N4=np.array([[0.0, 0, 20, 10], [30, 20, 40, 32]]),
         masks=tuple(masks.encode_rle(each)["counts"] for each in inside_2HW),
     )
-    chosen, model = stage.chosen_model(shapes.result.model_uri), loop.load(shapes.result.model_uri)
+    chosen, model = chosen_model(shapes.result.model_uri), loop.load(shapes.result.model_uri)
     detector = replace(chosen.bundle, task=Task.INSTANCE)
     monkeypatch.setattr(stage, "chosen_model", lambda name: replace(chosen, bundle=detector))
     monkeypatch.setattr(stage, "_loaded", lambda uri, window: model._replace(bundle=detector))
@@ -190,7 +191,7 @@ def test_parts_share_a_reader(run: Callable[..., PredictedDataset], monkeypatch:
     """Which knows the shards whose hashes were right."""
     made = list[str | None]()
 
-    class Noted(stage.Reader):
+    class Noted(Reader):
         def __init__(self, root: str, *, version: str | None, split: str | None) -> None:
             made.append(split)
             super().__init__(root, version=version, split=split)
