@@ -23,6 +23,7 @@ def predict_images(
     split: str | None,
     version: str | None,
     window: str | None,
+    least_score: float,
     batch_size: int,
     drift_threshold: float,
 ) -> PredictedDataset:
@@ -34,6 +35,7 @@ def predict_images(
         split=split,
         version=version,
         window=size_of(window, flag="window") if window else None,
+        least_score=least_score,
         batch_size=batch_size,
         drift_threshold=drift_threshold,
         on_progress=ingest_lines(get_run_logger().info, name),
@@ -76,6 +78,7 @@ def predict(
     split: str | None = None,
     version: str | None = None,
     window: str | None = None,
+    least_score: float = 0.5,
     batch_size: int = 4,
     drift_threshold: float = THRESHOLD,
 ) -> PredictedDataset:
@@ -90,11 +93,12 @@ def predict(
         split: One split of the dataset; all of them where none is named.
         version: The dataset's version, by its first 8 digits or more; the newest where none is named.
         window: HEIGHTxWIDTH, to see larger images window by window.
+        least_score: Objects of a lower score are no labels, 0 to 1.
         batch_size: Images in one forward pass.
         drift_threshold: How far a statistic of the images or answers may be from what the model was trained and scored
             on, before it is told as drift: a Jensen-Shannon distance, more than 0 and at most 1.
     """
-    result = predict_images(model, source, name, split, version, window, batch_size, drift_threshold)
+    result = predict_images(model, source, name, split, version, window, least_score, batch_size, drift_threshold)
     tell_drift(result)  # before all that can fail
     show_predictions(result)
     return result

@@ -10,8 +10,8 @@ Legend: N objects, P keypoints of an object, H W size of the image in pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -130,3 +130,22 @@ class Poses:
 
 
 Prediction = LabelMap | Detections | PanopticMap | Poses
+
+
+@overload
+def surest(prediction: Detections, least_score: float) -> Detections: ...
+@overload
+def surest(prediction: Prediction, least_score: float) -> Prediction: ...
+def surest(prediction: Prediction, least_score: float) -> Prediction:
+    """Detections without the objects of a score below `least_score`, the others in their order: a detector lists its
+    doubts, too. Any other prediction as it is: maps have one answer a pixel, and objects with keypoints were given."""
+    if not isinstance(prediction, Detections):
+        return prediction
+    sure_N = prediction.scores_N >= least_score
+    return replace(
+        prediction,
+        class_ids_N=prediction.class_ids_N[sure_N],
+        scores_N=prediction.scores_N[sure_N],
+        boxes_N4=prediction.boxes_N4[sure_N],
+        masks=None if prediction.masks is None else tuple(prediction.masks[n] for n in np.flatnonzero(sure_N)),
+    )

@@ -9,11 +9,11 @@ import typer
 
 from segpipe.cli import views
 from segpipe.cli.answering import answering, bars
-from segpipe.cli.parts import JsonOption, Runtime, RuntimeOption, VersionOption, size_of
+from segpipe.cli.parts import JsonOption, Runtime, VersionOption, size_of
 from segpipe.errors import InputError
 
 _MODEL = "models:/NAME@champion, models:/NAME/3, or a model folder of a training."
-_PALETTES = "classes (their own), voc, cityscapes, camvid, camvid31, ade20k, hub or grey."
+_PALETTES = "classes (their own: the default), voc, cityscapes, camvid, camvid31, ade20k, hub or grey."
 _KINDS = "masks, overlays, coco or instances. May be repeated. Default: masks."
 _INTO = "Write no files, but publish a version of this dataset."
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)]
@@ -25,10 +25,9 @@ OutputOption = Annotated[list[str] | None, typer.Option("--output", metavar="KIN
 CutoutOption = Annotated[
     str | None, typer.Option("--cutout", metavar="CLASS", help="Also cut this class out: PNG with alpha.")
 ]
-PaletteOption = Annotated[str, typer.Option("--palette", help=_PALETTES)]
-ScoreOption = Annotated[
-    float, typer.Option("--least-score", min=0, max=1, help="Of objects that are drawn, numbered, cut out.")
-]
+PaletteOption = Annotated[str | None, typer.Option("--palette", help=_PALETTES)]
+_SCORE = "Leave out objects below it, but in coco."
+ScoreOption = Annotated[float, typer.Option("--least-score", min=0, max=1, help=_SCORE)]
 WindowOption = Annotated[
     str | None, typer.Option("--window", metavar="HxW", help="See larger images window by window, as 1024x1024.")
 ]
@@ -36,6 +35,8 @@ _DRIFT = "Tell drift where a statistic is further than this from the training's,
 DriftOption = Annotated[float, typer.Option("--drift-threshold", metavar="DISTANCE", help=_DRIFT)]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images in one forward pass.")]
 SplitOption = Annotated[str | None, typer.Option("--split", help="One split of a dataset.")]
+_RUNTIME = "With --into. ray (the default): $RAY_ADDRESS or a Ray of its own on this machine; local: in process."
+RuntimeOption = Annotated[Runtime | None, typer.Option("--runtime", help=_RUNTIME)]
 IntoOption = Annotated[str | None, typer.Option("--into", metavar="NAME", help=_INTO)]
 
 
@@ -45,7 +46,7 @@ def predict(
     to: ToOption = None,
     outputs: OutputOption = None,
     cutout: CutoutOption = None,
-    palette: PaletteOption = "classes",
+    palette: PaletteOption = None,
     least_score: ScoreOption = 0.5,
     window: WindowOption = None,
     batch_size: BatchOption = 4,
@@ -53,7 +54,7 @@ def predict(
     version: VersionOption = None,
     drift_threshold: DriftOption = 0.2,
     into: IntoOption = None,
-    runtime: RuntimeOption = Runtime.RAY,
+    runtime: RuntimeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model about images.
@@ -79,21 +80,24 @@ def predict(
         shown.note(f"asking {model} about {source}")
         seen = None if window is None else size_of(window, flag="--window")
         asked: dict[str, Any] = {"version": version, "split": split, "window": seen, "batch_size": batch_size}
-        asked["drift_threshold"] = drift_threshold
+        asked |= {"least_score": least_score, "drift_threshold": drift_threshold}
         if into is None:
             from segpipe.stages import predict as stage
 
+            if runtime is not None:
+                raise InputError("--runtime is of --into; files are made in this very process: leave it out")
             kinds = tuple(outputs or (() if cutout else ("masks",)))
-            drawn: dict[str, Any] = {"cutout": cutout, "palette": palette, "least_score": least_score}
+            asked |= {"cutout": cutout, "palette": palette or "classes"}
             told = partial(shown.ingest, "images")
-            result = stage.predict(model, source, to=to, outputs=kinds, on_progress=told, **drawn, **asked)
+            result = stage.predict(model, source, to=to, outputs=kinds, on_progress=told, **asked)
             answer(result, views.predicted, status=1 if result.quarantined else 0)
             return
-        _refuse_files({"--to": to, "--output": outputs, "--cutout": cutout})
+        _refuse_files({"--to": to, "--output": outputs, "--cutout": cutout, "--palette": palette})
         from segpipe.stages import predict_dataset as dataset_stage
 
         told = partial(shown.ingest, into)
-        made = dataset_stage.predict_dataset(model, source, name=into, runtime=runtime.value, on_progress=told, **asked)
+        asked["runtime"] = (runtime or Runtime.RAY).value
+        made = dataset_stage.predict_dataset(model, source, name=into, on_progress=told, **asked)
         answer(made, views.predicted_dataset, status=1 if made.quarantined else 0)
 
 

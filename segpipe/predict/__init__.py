@@ -22,6 +22,7 @@ from segpipe.predict.loop import (
     load,
     look_at,
     tells_doubt,
+    tells_probabilities,
 )
 from segpipe.predict.rows import FILLS, sample_with
 
@@ -47,4 +48,5 @@ __all__ = [
     "overlay",
     "sample_with",
     "tells_doubt",
+    "tells_probabilities",
 ]

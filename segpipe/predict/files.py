@@ -1,7 +1,7 @@
 """A prediction as PNG files: masks whose pixels are class ids, overlays, numbered objects, cut-outs of one class.
 
-All are of the image's own size, but for cut-outs, which end where their class does. Bytes depend on nothing but the
-arguments.
+All are of the image's own size, but for cut-outs, which end where their class does. They show every object that they
+are given: `predictions.surest` leaves out the doubts. Bytes depend on nothing but the arguments.
 
 Legend: N objects, H W size of the image in pixels, h w size of a cut-out.
 """
@@ -30,8 +30,8 @@ SPEED_OVER_SIZE = 1  # zlib's level: masks compress as well, an overlay is a ten
 def mask(prediction: Prediction, colours: Sequence[Colour] | None, *, classes: Sequence[ClassInfo]) -> bytes:
     """Class ids of every pixel as PNG: indices of a palette of `colours`, one a class; grey without.
 
-    Grey has 16 bits where there are more than 256 classes. Of a panoptic map a pixel of which nothing is said, and of
-    objects one where none lies, is the number of classes, in white.
+    Grey has 16 bits from 256 classes on. Of a panoptic map a pixel of which nothing is said, and of objects one where
+    none lies, is the number of classes, in white.
     """
     ids_HW = class_ids(prediction, len(classes))
     if colours is None:
@@ -47,30 +47,27 @@ def overlay(
     colours: Sequence[Colour],
     *,
     classes: Sequence[ClassInfo],
-    least_score: float,
 ) -> bytes:
     """What was found, drawn over the image: classes in their colours, objects with contours and names."""
-    return _png(overlays.draw(image_HW3, prediction, colours, classes=classes, least_score=least_score))
+    return _png(overlays.draw(image_HW3, prediction, colours, classes=classes))
 
 
-def instances(prediction: Prediction, *, least_score: float) -> bytes:
+def instances(prediction: Prediction) -> bytes:
     """The number of the object at each pixel, from 1 on, as PNG of 16 bits; 0 is none.
 
     Objects of detections are numbered as they come, the best first, which also lies on top; segments of a panoptic map
     by their ids. Raises InputError for another prediction, and above 65,535 objects.
     """
-    numbers_HW = _numbers(prediction, least_score)
+    numbers_HW = _numbers(prediction)
     if numbers_HW.max(initial=0) > np.iinfo(np.uint16).max:
         raise InputError(f"an object has number {int(numbers_HW.max())}; a PNG of 16 bits holds 65535")
     return masks.encode_png(numbers_HW.astype(np.uint16))
 
 
-def cutout(
-    image_HW3: Pixels, prediction: Prediction, class_id: int, *, least_score: float
-) -> tuple[tuple[int, int, int, int], bytes] | None:
+def cutout(image_HW3: Pixels, prediction: Prediction, class_id: int) -> tuple[tuple[int, int, int, int], bytes] | None:
     """(x0, y0, x1, y1) of what a class fills, and that part of the image as PNG with an alpha channel that is 0 outside
     the class; None where there is nothing of it."""
-    inside_HW = class_mask(prediction, class_id, least_score=least_score)
+    inside_HW = class_mask(prediction, class_id)
     rows, columns = np.flatnonzero(inside_HW.any(axis=1)), np.flatnonzero(inside_HW.any(axis=0))
     if not rows.size:
         return None
@@ -82,16 +79,16 @@ def cutout(
     return (left, top, right, bottom), png(Image.fromarray(cut_hw4))
 
 
-def counts(prediction: Prediction, classes: Sequence[ClassInfo], *, least_score: float) -> dict[str, int]:
-    """By the name of each class that was found: its pixels in a map, or its objects of at least `least_score`."""
+def counts(prediction: Prediction, classes: Sequence[ClassInfo]) -> dict[str, int]:
+    """By the name of each class that was found: its pixels in a map, or its objects."""
     if isinstance(prediction, LabelMap | PanopticMap):
         found_K = np.bincount(class_ids(prediction, len(classes)).ravel(), minlength=len(classes))
     else:
-        found_K = np.bincount(prediction.class_ids_N[prediction.scores_N >= least_score], minlength=len(classes))
+        found_K = np.bincount(prediction.class_ids_N, minlength=len(classes))
     return {info.name: int(found) for info, found in zip(classes, found_K, strict=False) if found}
 
 
-def class_mask(prediction: Prediction, class_id: int, *, least_score: float) -> npt.NDArray[np.bool_]:
+def class_mask(prediction: Prediction, class_id: int) -> npt.NDArray[np.bool_]:
     """(H, W) which pixels a class fills."""
     if isinstance(prediction, LabelMap):
         inside_HW: npt.NDArray[np.bool_] = prediction.ids_HW == class_id
@@ -101,8 +98,8 @@ def class_mask(prediction: Prediction, class_id: int, *, least_score: float) -> 
         return np.isin(prediction.ids_HW, own)
     found = _with_masks(prediction)
     inside_HW = np.zeros(found.size, dtype=np.bool_)
-    for rle, k, score in zip(found.masks or (), found.class_ids_N, found.scores_N, strict=True):
-        if k == class_id and score >= least_score:
+    for rle, k in zip(found.masks or (), found.class_ids_N, strict=True):
+        if k == class_id:
             inside_HW |= masks.decode_rle(rle, *found.size).astype(np.bool_)
     return inside_HW
 
@@ -124,14 +121,13 @@ def class_ids(prediction: Prediction, num_classes: int) -> npt.NDArray[np.intege
     return ids_HW
 
 
-def _numbers(prediction: Prediction, least_score: float) -> npt.NDArray[np.integer]:
+def _numbers(prediction: Prediction) -> npt.NDArray[np.integer]:
     if isinstance(prediction, PanopticMap):
         return prediction.ids_HW
     found = _with_masks(prediction)
     numbers_HW = np.zeros(found.size, dtype=np.int64)
     for n in reversed(range(len(found))):
-        if found.scores_N[n] >= least_score:
-            numbers_HW[masks.decode_rle((found.masks or ())[n], *found.size) > 0] = n + 1
+        numbers_HW[masks.decode_rle((found.masks or ())[n], *found.size) > 0] = n + 1
     return numbers_HW
 
 

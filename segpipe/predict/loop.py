@@ -27,10 +27,11 @@ from segpipe.checkpoint import load_model
 from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import DecodedSample, decode
 from segpipe.errors import BadSampleError, CorruptError, InputError
+from segpipe.models.spec import DenseOutput
 from segpipe.predictions import Beside, Prediction
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.memory import numbers_of_image
-from segpipe.types import IGNORE_8BIT, ImageLook, ModelBundle, Sample, Task, Window
+from segpipe.types import ImageLook, ModelBundle, Sample, Task, Window
 
 T = TypeVar("T")
 NUMBERS_PER_PASS = 2**28  # of 4 bytes, as a served request's pass: more images at once are no faster
@@ -90,6 +91,11 @@ class Answer(NamedTuple, Generic[T]):
 def tells_doubt(bundle: ModelBundle) -> bool:
     """Whether a model can say how unsure it is of each pixel: of its class, or of the object there."""
     return bundle.task in (Task.SEMANTIC, Task.INSTANCE)
+
+
+def tells_probabilities(bundle: ModelBundle) -> bool:
+    """Whether a model says how probable each class is at a pixel."""
+    return bundle.task is Task.SEMANTIC and models.spec(bundle.arch).output is DenseOutput
 
 
 def check_model(bundle: ModelBundle, *, window: tuple[int, int] | None, from_dataset: bool) -> None:
@@ -255,8 +261,3 @@ def look_at(asked: Asked) -> ImageLook:
 def levels_of(asked: Asked, look: ImageLook, bundle: ModelBundle) -> drift.Levels:
     """What an image counts as when drift is looked for: how it looks, and what the model says of it."""
     return {**drift.of_look(look), **drift.of_prediction(asked.prediction, bundle.classes)}
-
-
-def ids_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
-    """Of class ids as a file or a stored map holds them."""
-    return np.uint8 if num_classes <= IGNORE_8BIT else np.uint16

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe import masks
-from segpipe.predict.loop import ids_dtype
 from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
-from segpipe.types import Annotation, Sample, Segment, Task
+from segpipe.types import IGNORE_8BIT, Annotation, Sample, Segment, Task
 
 UNCERTAINTY = "uncertainty"
 UNCERTAINTY_MOST = 65535  # of the PNG: means 1
@@ -35,10 +34,10 @@ def sample_with(sample: Sample, prediction: Prediction, *, num_classes: int, ign
     """
     bare = replace(sample, label_map=None, segment_map=None, segments=(), keypoints=(), extras={})
     if isinstance(prediction, LabelMap):
-        ids_HW = prediction.ids_HW.astype(ids_dtype(num_classes))
+        ids_HW = prediction.ids_HW.astype(_ids_dtype(num_classes))
         return replace(bare, label_map=_stored(ids_HW), extras=_extras(prediction.uncertainty_HW))
     if isinstance(prediction, PanopticMap):
-        labels_HW = np.full(prediction.ids_HW.shape, ignore_index, dtype=ids_dtype(num_classes))
+        labels_HW = np.full(prediction.ids_HW.shape, ignore_index, dtype=_ids_dtype(num_classes))
         for segment in prediction.segments:
             labels_HW[prediction.ids_HW == segment.segment_id] = segment.class_id
         return replace(
@@ -70,6 +69,11 @@ def _extras(unsure_HW: npt.NDArray[np.floating] | None) -> dict[str, bytes]:
         return {}
     scaled_HW = (unsure_HW.astype(np.float64).clip(0, 1) * UNCERTAINTY_MOST).round().astype(np.uint16)
     return {UNCERTAINTY: masks.encode_png(scaled_HW, quickly=True)}  # 3 % larger, in three fifths of the time
+
+
+def _ids_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
+    """Of class ids as a stored map holds them."""
+    return np.uint8 if num_classes <= IGNORE_8BIT else np.uint16
 
 
 def _stored(ids_HW: npt.NDArray[Any]) -> bytes:

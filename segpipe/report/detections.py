@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from segpipe.errors import InputError
-from segpipe.predictions import Detections
+from segpipe.predictions import Detections, surest
 from segpipe.report.drawing import Entry, Pixels, panel_size, png
 from segpipe.report.matching import MATCH_IOU, matches
 from segpipe.report.objects import (
@@ -60,7 +59,7 @@ def draw(
     height, width = image_HW3.shape[:2]
     size = panel_size(width, height, PANEL_WIDTH)
     shown = photograph(image_HW3, size)
-    drawn = take(prediction, prediction.scores_N >= DRAWN_SCORE)
+    drawn = surest(prediction, DRAWN_SCORE)
     patches = patches_of(drawn, size, what=f"{title}: prediction")
     panels = [
         ("image", np.asarray(shown)),
@@ -92,17 +91,6 @@ def _check(found: Detections, size: tuple[int, int], num_classes: int, what: str
         raise InputError(f"{what} holds class {bad}; expected class ids 0 to {num_classes - 1}")
     if not np.isfinite(found.scores_N).all() or not np.isfinite(found.boxes_N4).all():
         raise InputError(f"{what} holds scores or boxes that are no finite numbers")
-
-
-def take(found: Detections, kept_N: NDArray[np.bool_]) -> Detections:
-    """The objects that are kept, in their order."""
-    return Detections(
-        size=found.size,
-        class_ids_N=found.class_ids_N[kept_N],
-        scores_N=found.scores_N[kept_N],
-        boxes_N4=found.boxes_N4[kept_N],
-        masks=None if found.masks is None else tuple(found.masks[n] for n in np.flatnonzero(kept_N)),
-    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -26,19 +26,17 @@ def draw(
     colours: Sequence[Colour],
     *,
     classes: Sequence[ClassInfo],
-    least_score: float,
 ) -> Image.Image:
-    """Classes in `colours`, one a class, half over the photograph; objects of at least `least_score`, segments and
-    keypoints as the other pictures of this room show them, over the photograph in grey."""
+    """Classes in `colours`, one a class, half over the photograph; objects, segments and keypoints as the other
+    pictures of this room show them, over the photograph in grey."""
     if isinstance(prediction, LabelMap):
         table = np.array(colours, dtype=np.float32)
         mixed_HW3 = _OPACITY * table[prediction.ids_HW] + (1 - _OPACITY) * image_HW3
         return Image.fromarray(mixed_HW3.round().astype(np.uint8))
     shown = Image.fromarray(image_HW3)
     if isinstance(prediction, Detections):
-        drawn = detections.take(prediction, prediction.scores_N >= least_score)
-        patches = patches_of(drawn, shown.size, what="prediction")
-        return Image.fromarray(detections.over(shown, drawn, patches, classes, scores=True))
+        patches = patches_of(prediction, shown.size, what="prediction")
+        return Image.fromarray(detections.over(shown, prediction, patches, classes, scores=True))
     if isinstance(prediction, PanopticMap):
         return Image.fromarray(panoptic.over(shown, prediction, classes))
     return Image.fromarray(poses.over(shown, prediction, 1.0, least=DOUBT))

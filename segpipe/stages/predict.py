@@ -24,6 +24,7 @@ from segpipe import predict as asking
 from segpipe.errors import CorruptError, InputError
 from segpipe.exports.naming import Stems
 from segpipe.predict import Asked, Picture, Refused
+from segpipe.predictions import surest
 from segpipe.stages import drift as drifting
 from segpipe.stages import layout, quarantine
 from segpipe.stages.drift import THRESHOLD, Drift
@@ -69,8 +70,8 @@ class ImageRecord:
 class Predicted:
     """What a call came to: of `images`, `made` were asked about now, `kept` were there, the rest is `quarantined`.
 
-    `outputs` are the kinds of files, each with its place. `images_per_second` counts those made, from the first one's
-    reading on, the model's loading with it; None where none was. `drift` is of all images, also those that were there.
+    `outputs` are the kinds of files, each with its place. `images_per_second` counts those that were made now, over the
+    whole call; None where none was. `drift` is of all images, also those that were there.
     """
 
     to: str
@@ -121,9 +122,9 @@ def predict(
     """Asks a model about every image of `source`, in this process, and writes what it says below `to`.
 
     `outputs` are some of OUTPUTS; `cutout` names the class that "cutouts" show, and asks for these. `window` (height,
-    width) makes a model of pixels see larger images window by window. `drift_threshold` is how far a statistic may be
-    from that of the training (`drift.py`). Raises InputError for what cannot be asked; an image that cannot be used is
-    quarantined, and its neighbours go on.
+    width) makes a model of pixels see larger images window by window. Objects of a score below `least_score` stand in
+    COCO's files alone. `drift_threshold` is how far a statistic may be from that of the training (`drift.py`). Raises
+    InputError for what cannot be asked; an image that cannot be used is quarantined, and its neighbours go on.
     """
     started = time.perf_counter()
     drifting.check_threshold(drift_threshold)
@@ -230,23 +231,23 @@ class _Work:
             storage.replace(storage.join(self._folder, path), data)
             files[kind] = Made(path=path, sha256=storage.sha256_bytes(data))
 
-        prediction, image_HW3, least = asked.prediction, asked.image_HW3, wanted.least_score
+        prediction, image_HW3 = surest(asked.prediction, wanted.least_score), asked.image_HW3
         height, width = image_HW3.shape[:2]
         if "masks" in wanted.outputs:
             put("masks", f"masks/{stem}.png", asking.mask(prediction, wanted.colours, classes=wanted.classes))
         if "overlays" in wanted.outputs:
             colours = wanted.colours or tuple(info.colour for info in wanted.classes)
-            drawn = asking.overlay(image_HW3, prediction, colours, classes=wanted.classes, least_score=least)
+            drawn = asking.overlay(image_HW3, prediction, colours, classes=wanted.classes)
             put("overlays", f"overlays/{stem}.png", drawn)
         if "instances" in wanted.outputs:
-            put("instances", f"instances/{stem}.png", asking.instances(prediction, least_score=least))
+            put("instances", f"instances/{stem}.png", asking.instances(prediction))
         if "coco" in wanted.outputs:
             image = {"file_name": asked.picture.file, "height": height, "width": width}
-            document = {**image, "annotations": asking.entries(prediction)}
+            document = {**image, "annotations": asking.entries(asked.prediction)}  # with scores: all of them
             put("coco", f"coco/{stem}.json", storage.canonical_json(document))
         box = None
         if wanted.cutout is not None:
-            cut = asking.cutout(image_HW3, prediction, wanted.cutout, least_score=least)
+            cut = asking.cutout(image_HW3, prediction, wanted.cutout)
             if cut is not None:
                 box = cut[0]
                 put("cutouts", f"cutouts/{stem}.png", cut[1])
@@ -255,7 +256,7 @@ class _Work:
             image_sha256=storage.sha256_bytes(asked.picture.image),
             height=height,
             width=width,
-            found=asking.counts(prediction, wanted.classes, least_score=least),
+            found=asking.counts(prediction, wanted.classes),
             files=files,
             cutout_box=box,
             levels=asking.levels_of(asked, asking.look_at(asked), self._bundle),

@@ -29,13 +29,14 @@ from segpipe import predict as asking
 from segpipe.errors import CorruptError, InputError
 from segpipe.evaluate import one_thread
 from segpipe.predict import Refused
+from segpipe.predictions import surest
 from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, manifest_version, open_dataset, publish, write_shard
 from segpipe.stages import at_work, fingerprint, layout, quarantine
 from segpipe.stages import drift as drifting
 from segpipe.stages.drift import THRESHOLD, Drift
 from segpipe.stages.images import NO_SPLIT, Chosen, Images, Reader, Request, chosen_model, entry_of, splits_of
 from segpipe.stages.parts import Written
-from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard
+from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard, Task
 from segpipe.version import code_version
 
 Progress = Callable[[int, int], None]
@@ -55,6 +56,7 @@ class PredictedPart:
     to: str
     key: str
     window: tuple[int, int] | None
+    least_score: float
     batch_size: int
 
 
@@ -112,6 +114,7 @@ def predict_dataset(
     version: str | None = None,
     split: str | None = None,
     window: tuple[int, int] | None = None,
+    least_score: float = 0.5,
     batch_size: int = 4,
     drift_threshold: float = THRESHOLD,
     runtime: Literal["ray", "local"] = "ray",
@@ -120,28 +123,26 @@ def predict_dataset(
     """Predicts on every image of `source` (a dataset, one split of it, a folder) and publishes a version of the dataset
     `name` (in the home, or at `to`) whose labels are the model's.
 
-    Of `drift_threshold` tells `drift.py`. Raises InputError for what cannot be asked, for a model that has no masks to
-    store, and where no image is left.
+    Objects of a score below `least_score` are no labels. Of `drift_threshold` tells `drift.py`. Raises InputError for
+    what cannot be asked, for a model that has no masks to store, and where no image is left.
     """
     started = time.perf_counter()
     drifting.check_threshold(drift_threshold)
     chosen = chosen_model(model)
     sources = splits_of(source, version=version, split=split)
-    _check(chosen, sources[0], window)
+    _check(chosen, sources[0], window, least_score)
     uri = layout.absolute(to or layout.dataset_uri(name))
     if uri == sources[0].root:
         raise InputError(f"{uri}: is the dataset that is read; give what is predicted a name of its own")
-    parts = [part for images in sources for part in _parts(chosen, images, uri, window, batch_size)]
+    parts = [part for images in sources for part in _parts(chosen, images, uri, window, least_score, batch_size)]
     with ExitStack() as held:
         held.enter_context(at_work.ingesting(uri))
         if sources[0].version:
             held.enter_context(at_work.reading(sources[0].root, sources[0].version))
-        missing = [part for part in parts if _known(part) is None]
-        _run(missing, parts, runtime, on_progress)
-        outcomes = [outcome for part in parts if (outcome := _known(part)) is not None]
+        outcomes, missing = _outcomes(parts, runtime, on_progress)
         entries = tuple(entry for outcome in outcomes for entry in outcome.refused)
         written = [_written(outcome) for outcome in outcomes]
-        manifest = _manifest(name, chosen, sources, written, quarantine.keep(entries, uri))
+        manifest = _manifest(name, chosen, sources, least_score, written, quarantine.keep(entries, uri))
         fingerprint.keep(_fingerprint(manifest, written), uri)
         published, status = publish(uri, manifest)
     found = drifting.told(chosen, partial(_levels, outcomes), version=sources[0].version, threshold=drift_threshold)
@@ -181,7 +182,7 @@ def _levels(outcomes: Sequence[PartOutcome]) -> Iterator[tuple[str, drift.Levels
 def predict_part(part: PredictedPart) -> PartOutcome:
     """Predicts one part and writes its shard, then its record. Runs on a worker; on a CPU in one thread, so that the
     same part has the same bytes wherever it is made."""
-    reader = Reader(part.root, version=part.version, split=part.split)
+    reader = _reader(part.root, part.version, part.split)
     refused: list[QuarantineEntry] = []
     looks, levels = list[ImageLook](), list[drift.Levels]()
     load = partial(_loaded, part.model, part.window)
@@ -198,7 +199,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
                     levels.append(asking.levels_of(outcome, looks[-1], bundle))
                     yield asking.sample_with(
                         reader.sample(outcome.picture, request),
-                        outcome.prediction,
+                        surest(outcome.prediction, part.least_score),
                         num_classes=len(bundle.classes),
                         ignore_index=bundle.ignore_index,
                     )
@@ -225,8 +226,16 @@ def _loaded(uri: str, window: tuple[int, int] | None) -> asking.Model:
     return asking.load(uri, window=window, unsure=True)
 
 
-def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None) -> None:
+@functools.lru_cache(maxsize=1)
+def _reader(root: str, version: str | None, split: str | None) -> Reader:
+    """One reader a process: it checks the hash of a shard once, and a shard is many parts."""
+    return Reader(root, version=version, split=split)
+
+
+def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None, least_score: float) -> None:
     task = chosen.bundle.task
+    if not 0 <= least_score <= 1:
+        raise InputError(f"least_score {least_score}: is a score from 0 to 1, below which an object is no label")
     if task not in asking.FILLS:
         raise InputError(
             f"{chosen.uri}: {chosen.bundle.arch} of task {task} gives no masks, which a dataset version of predictions "
@@ -236,7 +245,7 @@ def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None) -> No
 
 
 def _parts(
-    chosen: Chosen, images: Images, to: str, window: tuple[int, int] | None, batch_size: int
+    chosen: Chosen, images: Images, to: str, window: tuple[int, int] | None, least_score: float, batch_size: int
 ) -> Iterator[PredictedPart]:
     """One for each row group of a split, or for some files."""
     requests = images.requests()
@@ -246,7 +255,7 @@ def _parts(
     for first, rows in zip(itertools.accumulate(sizes, initial=0), sizes, strict=False):
         own = tuple(requests[first : first + rows])
         content = [] if images.version else [_stamp(images.root, request.file) for request in own]
-        asked = str((first, rows, window, batch_size))
+        asked = str((first, rows, window, least_score, batch_size))
         key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, asked, *content)
         yield PredictedPart(
             model=chosen.uri,
@@ -257,6 +266,7 @@ def _parts(
             to=to,
             key=key,
             window=window,
+            least_score=least_score,
             batch_size=batch_size,
         )
 
@@ -267,12 +277,24 @@ def _stamp(root: str, file: str) -> str:
     return f"{file}\0{storage.fingerprint(uri) if storage.exists(uri) else 'gone'}"
 
 
+def _outcomes(
+    parts: Sequence[PredictedPart], runtime: Literal["ray", "local"], on_progress: Progress | None
+) -> tuple[list[PartOutcome], list[PredictedPart]]:
+    """What became of every part, in order, and the parts that were missing and are made now."""
+    found = {part.key: known for part in parts if (known := _known(part)) is not None}
+    missing = [part for part in parts if part.key not in found]
+    made = _run(missing, parts, runtime, on_progress)
+    found |= {part.key: outcome for part, outcome in zip(missing, made, strict=True)}
+    return [found[part.key] for part in parts], missing
+
+
 def _run(
     missing: Sequence[PredictedPart],
     parts: Sequence[PredictedPart],
     runtime: Literal["ray", "local"],
     on_progress: Progress | None,
-) -> None:
+) -> list[PartOutcome]:
+    """Makes the parts that are missing; their outcomes, in order."""
     total = sum(len(part.requests) for part in parts)
     left = sum(len(part.requests) for part in missing)
 
@@ -282,16 +304,17 @@ def _run(
 
     advance(0)
     if not missing:
-        return
+        return []
     if runtime == "local":
-        for done, part in enumerate(missing, start=1):
-            predict_part(part)
-            advance(done)
-        return
+        made = list[PartOutcome]()
+        for part in missing:
+            made.append(predict_part(part))
+            advance(len(made))
+        return made
     from segpipe.train import on_ray  # ray costs seconds to import, and one process does not need it
 
     on_ray.connect()
-    on_ray.fan_out(predict_part, missing, num_gpus=on_ray.gpu_share(), on_done=advance)
+    return on_ray.fan_out(predict_part, missing, num_gpus=on_ray.gpu_share(), on_done=advance)
 
 
 def _known(part: PredictedPart) -> PartOutcome | None:
@@ -315,7 +338,12 @@ def _record_uri(part: PredictedPart) -> str:
 
 
 def _manifest(
-    name: str, chosen: Chosen, sources: Sequence[Images], written: Sequence[Written], quarantine_path: str | None
+    name: str,
+    chosen: Chosen,
+    sources: Sequence[Images],
+    least_score: float,
+    written: Sequence[Written],
+    quarantine_path: str | None,
 ) -> Manifest:
     bundle, first = chosen.bundle, sources[0]
     found = {each.split: [part.result for part in written if part.split == each.split] for each in written}
@@ -339,6 +367,7 @@ def _manifest(
                 f"predicted by {bundle.arch} with weights {bundle.weights_sha256}, code {code_version()}",
                 f"images of dataset version {first.version}" if first.version else "images of a folder",
                 "extra uncertainty, where it is: PNG of 16 bits, 65535 is 1",
+                *([f"objects of a score of {least_score:g} or more"] if bundle.task is Task.INSTANCE else []),
             ),
         ),
         annotations=asking.FILLS[bundle.task],

@@ -160,7 +160,7 @@ def _committee(models: Sequence[str], strategy: str | None) -> tuple[list[Chosen
                 f"{each.uri}: {bundle.arch} of task {bundle.task} gives no pixel a class, which is what proposals and "
                 f"votes are made of; images are selected by models of {', '.join(_TELLS_PIXELS)}"
             )
-        if len(chosen) == 1 and not asking.tells_doubt(bundle):
+        if len(chosen) == 1 and not asking.tells_probabilities(bundle):
             raise InputError(
                 f"{each.uri}: {bundle.arch} of task {bundle.task} tells no probability of each class at a pixel, so "
                 "that it cannot say how unsure it is; give a semantic network, or several models (--by), whose "

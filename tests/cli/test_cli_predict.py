@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from segpipe import palettes
 from segpipe.cli import predicting
 from segpipe.config import ResourceConfig
 from segpipe.shards import open_dataset
@@ -93,6 +95,8 @@ def test_into_a_dataset(trained: TrainResult, photos: str, tmp_path: Path, monke
     [
         (("--window", "large"), "--window 'large': expected HEIGHTxWIDTH"),
         (("--into", "said", "--output", "coco"), "--into publishes a dataset version, and --output asks for files"),
+        (("--into", "said", "--palette", "voc"), "--into publishes a dataset version, and --palette asks for files"),
+        (("--runtime", "local"), "--runtime is of --into"),
         (("--output", "photos"), "output 'photos': expected some of masks"),
     ],
 )
@@ -100,6 +104,13 @@ def test_wrong_use(arguments: tuple[str, ...], message: str, trained: TrainResul
     result = segpipe("predict", trained.model_uri, photos, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+def test_the_help_names_what_there_is() -> None:
+    kinds = re.findall(r"\w+", predicting._KINDS.partition(".")[0])
+    assert {*kinds, "cutouts"} - {"or"} == set(stage.OUTPUTS), "cut-outs have an option of their own"
+    listed = re.findall(r"\w+", re.sub(r"\(.*?\)", "", predicting._PALETTES))
+    assert set(listed) - {"or"} == set(palettes.NAMES)
 
 
 def test_the_champion_by_its_name(

@@ -248,7 +248,7 @@ def test_predictions_are_shown_and_tried_again_where_that_can_help(
     state = predict("models:/roofs@champion", "photos", "roofs_said", window="512x1024", return_state=True)
     assert state.result() == made
     usual = {"name": "roofs_said", "split": None, "version": None, "window": (512, 1024), "batch_size": 4}
-    usual["drift_threshold"] = 0.2
+    usual |= {"least_score": 0.5, "drift_threshold": 0.2}
     assert asked == [(("models:/roofs@champion", "photos"), usual)] * 2
     shown = artifacts("markdown")["predictions-roofs-said"]
     assert "| images | 5 |" in shown

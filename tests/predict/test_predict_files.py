@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from segpipe import masks
 from segpipe.errors import InputError
 from segpipe.predict import counts, cutout, document, entries, instances, mask, overlay, sample_with
-from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Prediction
+from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Prediction, surest
 from segpipe.types import ClassInfo, Sample, Segment
 
 CLASSES = (
@@ -57,6 +58,7 @@ POSES = Poses(
     boxes_N4=np.array([[2.0, 2, 12, 12]]),
     points_NP3=np.array([[[3.0, 4, 0.9], [8, 9, 0.1]]]),
 )
+SURE = surest(DETECTIONS, 0.5)
 LABELS = LabelMap(ids_HW=np.where(IDS == 7, 0, 2).astype(np.uint8))
 
 
@@ -71,12 +73,22 @@ def of_map(ids_HW: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return found
 
 
+def test_doubts_are_left_out_of_all_but_maps_and_given_objects() -> None:
+    assert (SURE.scores_N.tolist(), SURE.class_ids_N.tolist(), len(SURE.boxes_N4)) == ([0.9, 0.75], [1, 2], 2)
+    assert (SURE.masks, SURE.size) == ((DETECTIONS.masks or ())[:2], DETECTIONS.size)
+    assert len(surest(DETECTIONS, 0.75)) == 2, "one of just that score is none"
+    assert surest(dataclasses.replace(DETECTIONS, masks=None), 1.0).masks is None
+    assert all(surest(each, 1.0) is each for each in (LABELS, PANOPTIC, POSES))
+
+
 def test_masks_of_maps_and_of_objects() -> None:
     np.testing.assert_array_equal(pixels(mask(LABELS, COLOURS, classes=CLASSES)), LABELS.ids_HW)
     np.testing.assert_array_equal(pixels(mask(PANOPTIC, COLOURS, classes=CLASSES)), of_map(IDS))
     painted = np.full((H, W), 3)
     painted[OBJECTS[2] > 0], painted[OBJECTS[1] > 0], painted[OBJECTS[0] > 0] = 1, 2, 1
     np.testing.assert_array_equal(pixels(mask(DETECTIONS, None, classes=CLASSES)), painted)
+    painted[OBJECTS[2] > 0] = 3
+    np.testing.assert_array_equal(pixels(mask(SURE, None, classes=CLASSES)), painted)
     shown = Image.open(io.BytesIO(mask(PANOPTIC, COLOURS, classes=CLASSES))).convert("RGB")
     assert shown.getpixel((31, 23)) == (255, 255, 255), "of nothing"
 
@@ -92,14 +104,14 @@ def test_ids_of_many_classes_take_sixteen_bits() -> None:
 def test_objects_are_numbered_the_best_on_top() -> None:
     expected = np.zeros((H, W))
     expected[OBJECTS[1] > 0], expected[OBJECTS[0] > 0] = 2, 1
-    np.testing.assert_array_equal(pixels(instances(DETECTIONS, least_score=0.5)), expected)
+    np.testing.assert_array_equal(pixels(instances(SURE)), expected)
     expected[OBJECTS[2] > 0] = 3
-    np.testing.assert_array_equal(pixels(instances(DETECTIONS, least_score=0.1)), expected)
-    np.testing.assert_array_equal(pixels(instances(PANOPTIC, least_score=0.5)), IDS)
+    np.testing.assert_array_equal(pixels(instances(DETECTIONS)), expected)
+    np.testing.assert_array_equal(pixels(instances(PANOPTIC)), IDS)
     with pytest.raises(InputError, match="65535"):
-        instances(PanopticMap(ids_HW=IDS * 1000, segments=()), least_score=0.5)
+        instances(PanopticMap(ids_HW=IDS * 1000, segments=()))
     with pytest.raises(InputError, match="without masks tells no pixels"):
-        instances(LABELS, least_score=0.5)
+        instances(LABELS)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +119,13 @@ def test_objects_are_numbered_the_best_on_top() -> None:
     [
         (LABELS, 2, IDS != 7),
         (PANOPTIC, 1, IDS >= 300),
-        (DETECTIONS, 1, OBJECTS[0] > 0),  # the other car is a doubt
-        (DETECTIONS, 2, OBJECTS[1] > 0),
+        (DETECTIONS, 1, (OBJECTS[0] | OBJECTS[2]) > 0),
+        (SURE, 1, OBJECTS[0] > 0),  # the other car is a doubt
+        (SURE, 2, OBJECTS[1] > 0),
     ],
 )
 def test_cutouts(prediction: Prediction, class_id: int, expected_HW: np.ndarray[Any, Any]) -> None:
-    cut = cutout(IMAGE, prediction, class_id, least_score=0.5)
+    cut = cutout(IMAGE, prediction, class_id)
     assert cut is not None
     (x0, y0, x1, y1), data = cut
     rows, columns = np.nonzero(expected_HW)
@@ -120,19 +133,19 @@ def test_cutouts(prediction: Prediction, class_id: int, expected_HW: np.ndarray[
     part = expected_HW[y0:y1, x0:x1]
     np.testing.assert_array_equal(pixels(data)[..., 3], np.where(part, 255, 0))
     np.testing.assert_array_equal(pixels(data)[..., :3], IMAGE[y0:y1, x0:x1] * part[..., None])
-    assert cutout(IMAGE, LabelMap(ids_HW=np.zeros((H, W), np.uint8)), 2, least_score=0.5) is None
+    assert cutout(IMAGE, LabelMap(ids_HW=np.zeros((H, W), np.uint8)), 2) is None
 
 
 def test_counts_are_pixels_of_maps_and_numbers_of_objects() -> None:
-    assert counts(LABELS, CLASSES, least_score=0.5) == {"sky": 320, "dog": H * W - 320}
-    assert counts(PANOPTIC, CLASSES, least_score=0.5) == {"sky": 320, "car": 80}
-    assert counts(DETECTIONS, CLASSES, least_score=0.5) == {"car": 1, "dog": 1}
-    assert counts(DETECTIONS, CLASSES, least_score=0.1) == {"car": 2, "dog": 1}
+    assert counts(LABELS, CLASSES) == {"sky": 320, "dog": H * W - 320}
+    assert counts(PANOPTIC, CLASSES) == {"sky": 320, "car": 80}
+    assert counts(SURE, CLASSES) == {"car": 1, "dog": 1}
+    assert counts(DETECTIONS, CLASSES) == {"car": 2, "dog": 1}
 
 
 @pytest.mark.parametrize("prediction", [LABELS, PANOPTIC, DETECTIONS, POSES], ids=lambda each: type(each).__name__)
 def test_overlays_have_the_size_of_the_image_and_show_something(prediction: Prediction) -> None:
-    drawn = pixels(overlay(IMAGE, prediction, COLOURS, classes=CLASSES, least_score=0.5))
+    drawn = pixels(overlay(IMAGE, prediction, COLOURS, classes=CLASSES))
     assert drawn.shape == IMAGE.shape
     assert (drawn != IMAGE).any()
 

@@ -21,9 +21,7 @@ from segpipe.checkpoint import load_bundle, load_model
 from segpipe.data.batch import Batch
 from segpipe.errors import InputError
 from segpipe.predict import loop
-from segpipe.stages import predict as stage
 from segpipe.stages.predict import Predicted, predict
-from segpipe.tasks import TASKS
 from segpipe.tasks.views import look
 from segpipe.types import Inference, ModelBundle, Window
 from tests.fixtures.nearest_colour import NearestColour
@@ -279,8 +277,3 @@ def test_a_model_that_is_not_there(photos: Path, tmp_path: Path) -> None:
         predict(str(tmp_path), str(photos))
     with pytest.raises(InputError, match="expected models:/NAME@champion"):
         predict("models:/shapes", str(photos))
-
-
-def test_the_outputs_are_those_of_the_command_line() -> None:
-    assert set(stage.OUTPUTS) == {"masks", "overlays", "coco", "instances", "cutouts"}
-    assert set(stage._LACKING) <= set(TASKS)
