@@ -9,7 +9,7 @@ import pytest
 
 from segpipe import reports, storage
 from segpipe.config import Recipe
-from segpipe.errors import InputError, SegpipeError, UnreachableError
+from segpipe.errors import CorruptError, InputError, NonFiniteError, SegpipeError, UnreachableError
 from segpipe.stages.halving import search as halving
 from segpipe.stages.halving.ladder import Rung
 from segpipe.stages.halving.plan import planned
@@ -161,21 +161,34 @@ def test_a_rung_that_does_not_fit_is_not_begun_and_more_hours_go_on_there() -> N
     assert [set(rung) for rung in slow.rungs] == [set(LABELS)]
 
 
-def test_a_failure_drops_an_architecture_and_lost_surroundings_do_not() -> None:
-    lost = Trainings(a=UnreachableError("lost the cluster"), b=SegpipeError("its workers died"))
-    with pytest.raises(UnreachableError, match="lost the cluster"):
+@pytest.mark.parametrize("error", [UnreachableError("lost the cluster"), CorruptError("0003.parquet: damaged")])
+def test_a_failure_drops_an_architecture_and_lost_surroundings_do_not(error: SegpipeError) -> None:
+    lost = Trainings(a=error, b=NonFiniteError("met a NaN"))
+    with pytest.raises(type(error), match=str(error)):
         halving.climbed(begun(), lost)
     assert fates(opened()) == [dict.fromkeys(LABELS, "")], "the rung is open"
-    search = halving.climbed(opened(), Trainings(b=SegpipeError("its workers died")))
-    assert search.failed == {"b": "its workers died"}
+    search = halving.climbed(opened(), Trainings(b=NonFiniteError("met a NaN")))
+    assert search.failed == {"b": "met a NaN"}
     assert fates(search)[0] == {"a": "dropped", "b": "failed", "c": "goes on", "d": "goes on"}
     assert halving.climbed(opened(), Trainings()) == search, "it is not tried again"
 
 
-def test_when_all_of_a_rung_fail_the_search_is_over() -> None:
-    search = halving.climbed(begun(), Trainings(**{label: SegpipeError("no") for label in LABELS}))
-    assert search.is_decided
-    assert search.failed == dict.fromkeys(LABELS, "no")
+def test_a_failure_of_which_nobody_knows_whose_it_is_says_how_it_is_tried_again() -> None:
+    search = halving.climbed(begun(), Trainings(b=RuntimeError("CUDA out of memory")))
+    said = search.failed["b"]
+    assert said.startswith("RuntimeError: CUDA out of memory")
+    assert said.endswith(f"; remembered in {search.folder}: remove that folder, and the search begins anew from the "
+                         "checkpoints")  # fmt: skip
+    storage.delete_tree(search.folder)
+    assert halving.climbed(begun(), Trainings()).failed == {}
+
+
+def test_when_all_of_a_rung_fail_it_is_open_and_the_same_again_goes_on() -> None:
+    failing = Trainings(**{label: SegpipeError(f"no {label}") for label in LABELS})
+    with pytest.raises(SegpipeError, match=r"^rung 1 of .* not one training came to its score: a: no a; b: no b; c: "):
+        halving.climbed(begun(), failing)
+    assert fates(opened()) == [dict.fromkeys(LABELS, "")]
+    assert halving.climbed(opened(), Trainings()).is_decided
 
 
 def test_a_fault_of_the_trial_is_told_again_by_every_later_night() -> None:

@@ -8,7 +8,15 @@ from typing import Literal
 
 from segpipe import checkpoint, reports, storage, tracking
 from segpipe.config import BudgetConfig, Recipe, RunConfig
-from segpipe.errors import ConflictError, SegpipeError, StorageFullError, UnreachableError
+from segpipe.errors import (
+    ConflictError,
+    CorruptError,
+    InputError,
+    NonFiniteError,
+    SegpipeError,
+    StorageFullError,
+    UnreachableError,
+)
 from segpipe.stages import layout
 from segpipe.stages.attempts import message_of
 from segpipe.stages.halving import ladder
@@ -22,7 +30,8 @@ from segpipe.types import TrainPause, TrainResult
 from segpipe.version import code_version
 
 # What is no fault of an architecture: the rung is not decided without it, and goes on when the night is run again.
-SURROUNDINGS = (UnreachableError, ConflictError, StorageFullError)
+SURROUNDINGS = (UnreachableError, ConflictError, StorageFullError, CorruptError)
+ITS_OWN = (NonFiniteError, InputError)  # of another failure nobody knows: memory that others held, workers that died
 Outcome = TrainResult | TrainPause | Exception
 
 
@@ -226,6 +235,11 @@ def _fault(tried: Rehearsed) -> str:
     return f"{TRIED_FIRST}: {'; '.join(tried.faults)}; the search within the budget has begun without it"
 
 
+def _remembered(search: Search) -> str:
+    """The way out where what was no fault of an architecture is on record as its failure."""
+    return f"; remembered in {search.folder}: remove that folder, and the search begins anew from the checkpoints"
+
+
 def _climb(label: str, start: int, steps: int, share: float, whole: float) -> Climb:
     until = max(start, 1, round(share * steps))
     return Climb(label=label, start=start, until=until, steps=steps, planned=whole * (until - start) / steps)
@@ -289,10 +303,18 @@ def _stopped(search: Search) -> dict[str, str]:
 
 
 def _ended(search: Search, rung: Rung, outcomes: Mapping[str, Outcome]) -> Rung:
-    for outcome in outcomes.values():
-        if isinstance(outcome, SURROUNDINGS):
-            raise outcome
+    errors = {label: outcome for label, outcome in outcomes.items() if isinstance(outcome, Exception)}
+    for error in errors.values():
+        if isinstance(error, SURROUNDINGS):
+            raise error
     climbs = tuple(_came_to(search, climb, outcomes.get(climb.label)) for climb in rung.climbs)
+    if errors and not any(climb.score is not None for climb in climbs):
+        # What takes all of them is seldom an architecture's fault, and nobody would be left to go on.
+        told = "; ".join(f"{label}: {message_of(error)}" for label, error in errors.items())
+        raise SegpipeError(
+            f"rung {rung.number} of the search within the budget: not one training came to its score: {told}. "
+            "Mend that, or run the same again: the rung is open, and goes on from the checkpoints"
+        ) from next(iter(errors.values()))
     return ladder.decided(replace(rung, climbs=climbs), search.budget.keep)
 
 
@@ -306,7 +328,8 @@ def _came_to(search: Search, climb: Climb, outcome: Outcome | None) -> Climb:
         state = checkpoint.newest_state(_run_uri(search, run))  # of its last steps nobody knows what they took
         seconds = float(state["train_seconds"]) if state else 0.0
         took = _hours(search, max(0.0, seconds - before))
-        return replace(climb, fate="failed", said=message_of(outcome), hours=took, train_seconds=seconds)
+        said = message_of(outcome) + ("" if isinstance(outcome, ITS_OWN) else _remembered(search))
+        return replace(climb, fate="failed", said=said, hours=took, train_seconds=seconds)
     if isinstance(outcome, TrainResult):
         took = _hours(search, outcome.train_seconds - before)
         found = replace(climb, fate="trained", score=outcome.best_value, until=outcome.steps)
