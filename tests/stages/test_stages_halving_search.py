@@ -26,8 +26,8 @@ ENTRIES += [{"label": "both", "ensemble": ["a", "d"]}, {"arch": "kmeans"}]
 SCORES = {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}
 
 
-def recipe(*overrides: str) -> Recipe:
-    document = {**toy_night.SCENES, "architectures": ENTRIES, "rehearsal": {"seconds": 1.0}, "budget": {"hours": 27.0}}
+def recipe(*overrides: str, entries: list[dict[str, Any]] = ENTRIES) -> Recipe:
+    document = {**toy_night.SCENES, "architectures": entries, "rehearsal": {"seconds": 1.0}, "budget": {"hours": 27.0}}
     return toy_night.recipe("resources.cpus_per_worker=2", *overrides, document=document)
 
 
@@ -69,8 +69,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGPIPE_HOME", str(tmp_path))
 
 
-def opened(*overrides: str) -> Search:
-    found = recipe(*overrides)
+def opened(*overrides: str, entries: list[dict[str, Any]] = ENTRIES) -> Search:
+    found = recipe(*overrides, entries=entries)
     search = halving.opened(found, tuple(found.run_configs()), "v1")
     assert search is not None
     return search
@@ -235,3 +235,14 @@ def test_other_questions_are_other_searches() -> None:
     others = [opened(change) for change in ("budget.keep=0.25", "budget.first_rung=0.2", "train.seed=5")]
     others.append(dataclasses.replace(search, version="v2"))
     assert len({search.folder, *(other.folder for other in others)}) == 5
+
+
+def test_what_trains_nothing_is_no_other_search() -> None:
+    """Another CRF, an ensemble more and one less, another baseline: the trainings are the same."""
+    search = opened()
+    crf = opened("train.inference.crf={}")
+    assert crf.runs[0].digest != search.runs[0].digest
+    assert crf.folder == search.folder
+    more = {"label": "more", "ensemble": ["b", "c"]}
+    assert opened(entries=[*ENTRIES[:4], more]).folder == search.folder
+    assert opened(entries=ENTRIES[:3]).folder != search.folder, "a training less"

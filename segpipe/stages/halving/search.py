@@ -49,9 +49,10 @@ class Search:
 
     @property
     def folder(self) -> str:
-        """Where its records lie. Not by the hours: with more of them it goes on."""
+        """Where its records lie. Not by the hours: with more of them it goes on. Nor by what trains nothing, such as
+        another CRF or a new ensemble: that spends no second budget."""
         asked = (f"{self.budget.keep!r}", f"{self.budget.first_rung!r}", device_of(self.recipe))
-        digests = [run.digest for run in self.runs]
+        digests = [run.training.digest for run in self.runs if is_halved(run)]
         name = layout.key("halving", self.version, code_version(), *asked, *digests)
         return storage.join(layout.halvings_uri(self.recipe.name), name)
 
