@@ -201,11 +201,30 @@ def test_a_fault_of_the_trial_is_told_again_by_every_later_night() -> None:
     assert halving.begun(opened("budget.keep=0.6"), tried(**dict.fromkeys(LABELS, "x"))) is None
 
 
-def test_a_trial_that_came_to_an_end_of_its_own_leaves_nothing_to_lay_out() -> None:
-    night = tried()
-    broken = (*night.architectures[1:], Rehearsed(label="a", failed="MemoryError"))
-    with pytest.raises(SegpipeError, match=r"each training must be measured first: a: MemoryError\. Mend that, or run"):
-        halving.begun(opened(), dataclasses.replace(night, architectures=broken))
+def unmeasured(*labels: str) -> RehearsedNight:
+    each = [
+        Rehearsed(label=found.label, failed="MemoryError") if found.label in labels else found
+        for found in tried().architectures
+    ]
+    return dataclasses.replace(tried(), architectures=tuple(each))
+
+
+def test_a_trial_that_came_to_an_end_of_its_own_does_not_take_the_night() -> None:
+    search = begun(night=unmeasured("a"))
+    assert fates(search) == [{"a": "failed", "b": "", "c": "", "d": ""}]
+    said = opened().failed["a"]
+    assert said.startswith(
+        "could not be tried, and within a budget each training must be measured first: MemoryError; "
+    )
+    assert f"has begun without it; remembered in {search.folder}: remove that folder" in said
+    assert halving.climbed(search, Trainings()).is_decided
+
+
+def test_when_all_trials_came_to_an_end_of_their_own_there_is_nothing_to_lay_out() -> None:
+    with pytest.raises(
+        SegpipeError, match=r"measured first: a: MemoryError; b: .*; d: MemoryError\. Mend that, or run"
+    ):
+        begun(night=unmeasured(*LABELS))
     assert opened().rungs == ()
 
 
@@ -218,6 +237,10 @@ def test_a_plan_says_its_counts_and_when_trainings_were_tried_its_hours() -> Non
     assert plan is not None
     assert (plan.full_grid, plan.device, [step.count for step in plan.steps]) == (48, "CPU", [4, 2, 1])
     assert sum(step.hours for step in plan.steps) == pytest.approx(0.9 * 27)
+    done = dataclasses.replace(tried().architectures[0], aside="is trained already")
+    less = planned(recipe(), dataclasses.replace(tried(), architectures=(done, *tried().architectures[1:])))
+    assert less is not None
+    assert less.counts == (3, 1), "as in the first rung"
 
 
 def test_a_record_of_another_shape_is_told() -> None:

@@ -21,7 +21,16 @@ from segpipe.stages import layout
 from segpipe.stages.attempts import message_of
 from segpipe.stages.halving import ladder
 from segpipe.stages.halving.ladder import Climb, Rung
-from segpipe.stages.halving.plan import RESERVE, device_of, devices, is_halved, planned, rounded_up, whole_hours
+from segpipe.stages.halving.plan import (
+    RESERVE,
+    device_of,
+    devices,
+    entrants,
+    is_halved,
+    planned,
+    rounded_up,
+    whole_hours,
+)
 from segpipe.stages.halving.report import BudgetReport
 from segpipe.stages.rehearsal import TRIED_FIRST, Rehearsed, RehearsedNight
 from segpipe.stages.train import finished, run_location, train_until
@@ -32,6 +41,7 @@ from segpipe.version import code_version
 # What is no fault of an architecture: the rung is not decided without it, and goes on when the night is run again.
 SURROUNDINGS = (UnreachableError, ConflictError, StorageFullError, CorruptError)
 ITS_OWN = (NonFiniteError, InputError)  # of another failure nobody knows: memory that others held, workers that died
+UNMEASURED = "could not be tried, and within a budget each training must be measured first"
 Outcome = TrainResult | TrainPause | Exception
 
 
@@ -131,24 +141,22 @@ def opened(recipe: Recipe, runs: tuple[RunConfig, ...], version: str) -> Search 
 def begun(search: Search, tried: RehearsedNight) -> Search | None:
     """The search with its first rung on record; None where no training could be begun.
 
-    Raises InputError, with figures, where the budget does not hold the least; SegpipeError where a trial came to an end
-    of its own, since a training that is not measured cannot be laid out.
+    A training whose trial came to an end of its own is not measured and cannot be laid out: it is left out, as one with
+    a fault. Raises InputError, with figures, where the budget does not hold the least; SegpipeError where that left
+    none, and nothing is on record.
     """
-    if failed := [f"{each.label}: {each.failed}" for each in tried.architectures if each.failed]:
-        raise SegpipeError(
-            f"could not be tried, and within a budget each training must be measured first: {'; '.join(failed)}. "
-            "Mend that, or run the same again"
-        )
-    entrants = [each for each in tried.architectures if not each.aside]
+    standing = entrants(tried)
     plan = planned(search.recipe, tried)
     if plan is None or not plan.steps:
+        if failed := [f"{each.label}: {each.failed}" for each in standing if each.failed]:
+            raise SegpipeError(f"{UNMEASURED}: {'; '.join(failed)}. Mend that, or run the same again")
         return None
     first = plan.steps[0]
     climbs = tuple(
-        Climb(label=each.label, start=0, until=0, steps=each.steps or 0, planned=0.0, fate="failed", said=_fault(each))
-        if each.faults
+        Climb(label=each.label, start=0, until=0, steps=each.steps or 0, planned=0.0, fate="failed", said=said)
+        if (said := _fault(search, each))
         else _climb(each.label, 0, each.steps or 0, first.share, whole_hours(search.recipe, each))
-        for each in entrants
+        for each in standing
     )
     return _recorded(search, Rung(number=1, share=first.share, climbs=climbs))
 
@@ -232,8 +240,12 @@ def _hours(search: Search, seconds: float) -> float:
     return devices(search.recipe) * seconds / 3600
 
 
-def _fault(tried: Rehearsed) -> str:
-    return f"{TRIED_FIRST}: {'; '.join(tried.faults)}; the search within the budget has begun without it"
+def _fault(search: Search, tried: Rehearsed) -> str:
+    """Why a training does not stand in the first rung; "" where it does."""
+    begun = "; the search within the budget has begun without it"
+    if tried.failed:
+        return f"{UNMEASURED}: {tried.failed}{begun}{_remembered(search)}"
+    return f"{TRIED_FIRST}: {'; '.join(tried.faults)}{begun}" if tried.faults else ""
 
 
 def _remembered(search: Search) -> str:
