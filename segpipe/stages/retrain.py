@@ -168,17 +168,19 @@ def warm_up() -> None:
 def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
     """Sets MLflow's champion right, opens the night's run there, and sees whether anything is left to do.
 
-    Raises InputError when the dataset lacks a split that the recipe trains, validates or evaluates on.
+    Raises InputError when the dataset lacks a split that the recipe trains, validates or evaluates on, and CorruptError
+    where a record of the search within the budget is damaged.
     """
     preflight.check_splits(recipe, dataset)
     mirror.reconcile(recipe.name)
     runs = tuple(map(resolve, recipe.run_configs()))
+    search = halving.opened(recipe, runs, dataset.version)  # first: of a damaged record no run stays open in MLflow
     night = OpenNight(
         dataset=dataset,
         runs=runs,
         parent=mirror.open_parent(recipe, runs, data=dataset.uri, version=dataset.version),
         nothing_to_do=False,
-        search=halving.opened(recipe, runs, dataset.version),
+        search=search,
     )
     if night.search and not night.search.is_decided:
         return night

@@ -10,12 +10,15 @@ import pytest
 from segpipe import reports, storage
 from segpipe.config import Recipe
 from segpipe.errors import CorruptError, InputError, NonFiniteError, SegpipeError, UnreachableError
+from segpipe.stages import mirror, preflight
 from segpipe.stages.halving import search as halving
 from segpipe.stages.halving.ladder import Rung
 from segpipe.stages.halving.plan import planned
 from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.halving.search import Outcome, Search
+from segpipe.stages.ingest import IngestResult
 from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
+from segpipe.stages.retrain import open_night
 from segpipe.types import TrainPause
 from tests.stages import toy_night
 
@@ -241,6 +244,21 @@ def test_a_plan_says_its_counts_and_when_trainings_were_tried_its_hours() -> Non
     less = planned(recipe(), dataclasses.replace(tried(), architectures=(done, *tried().architectures[1:])))
     assert less is not None
     assert less.counts == (3, 1), "as in the first rung"
+
+
+def test_a_night_whose_search_is_damaged_opens_no_run_in_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = IngestResult(
+        name="toy", uri="", version="v1", status="unchanged", splits={}, quarantined=(), warnings=(), seconds=0.0
+    )
+
+    def damaged(*_: Any) -> None:
+        raise CorruptError("000002.json: damaged")
+
+    monkeypatch.setattr(preflight, "check_splits", lambda *_: None)
+    monkeypatch.setattr(halving, "opened", damaged)
+    monkeypatch.setattr(mirror, "open_parent", lambda *_, **__: pytest.fail("nobody would end it"))
+    with pytest.raises(CorruptError, match=r"000002\.json"):
+        open_night(recipe(), dataset)
 
 
 def test_a_record_of_another_shape_is_told() -> None:
