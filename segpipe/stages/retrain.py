@@ -95,6 +95,11 @@ class OpenNight:
         return {index: run for index, run in enumerate(self.runs) if run.label not in gone}
 
     @property
+    def budget(self) -> BudgetReport | None:
+        """What the search within the budget came to, as it stands; None without one."""
+        return halving.report(self.search) if self.search else None
+
+    @property
     def is_tried(self) -> bool:
         """Whether no training need be tried any more: all is done, or the search within a budget has begun."""
         return self.nothing_to_do or (self.search is not None and bool(self.search.rungs))
@@ -318,7 +323,7 @@ def choose(
                 dataset_uri=dataset.uri,
                 dataset_version=dataset.version,
                 failures=failures,
-                budget=halving.report(night.search) if night.search else None,
+                budget=night.budget,
             )
         return promote(
             recipe.name,
@@ -344,7 +349,9 @@ def conclude(
     seconds: float,
 ) -> RetrainResult:
     """Writes the night's record, unless the last one says the same, and gathers what a person wants to see."""
-    budget = halving.report(halving.closed(night.search)) if night.search else None
+    if night.search:
+        night = replace(night, search=halving.closed(night.search))
+    budget = night.budget
     # A night that was killed after its evaluations, or one with another margin, had a verdict to find all the same.
     evaluations = {evaluation_uri(recipe, report): report for report in candidates}
     is_news = nights.judged(
