@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 from segpipe import tracking
 from segpipe.config import Recipe, RunConfig
-from segpipe.errors import ConflictError, SegpipeError
+from segpipe.errors import ConflictError, NonFiniteError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.stages import gallery, layout, mirror, nights, preflight, rehearsal
@@ -284,8 +284,10 @@ def train_and_evaluate(
         )
     except ConflictError:
         raise
-    except Exception:
+    except Exception as error:
         mirror.show_failure(run, parent=night.parent, version=dataset.version)
+        if night.search and isinstance(error, NonFiniteError):
+            raise NonFiniteError(f"{error}{night.search.instead_of(run.label)}") from error
         raise
     pictures = load_pictures(evaluation_uri(recipe, report))
     mirror.show_run(recipe, run, result, report, pictures, parent=night.parent, data=dataset.uri)

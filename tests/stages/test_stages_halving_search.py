@@ -119,6 +119,16 @@ def test_four_become_two_and_one_and_the_report_tells_what_that_saved() -> None:
     assert search.spent + last.planned <= 27
 
 
+def test_where_the_last_one_diverges_it_is_told_who_came_next_and_how_that_goes_on() -> None:
+    search = halving.climbed(begun(), Trainings())
+    step = search.rungs[1].climbs[0].until
+    assert search.instead_of("b") == (
+        f"; c came next, with 0.3000, and is paused at step {step} of 100: it goes on from there without a budget, or "
+        "with b taken out of the recipe"
+    )
+    assert (search.instead_of("c"), opened().instead_of("a")) == ("", "")
+
+
 @pytest.mark.parametrize("records", [1, 2, 3, 4])
 def test_a_night_that_was_killed_goes_on_with_the_rung_that_it_was_in(records: int, tmp_path: Path) -> None:
     whole = halving.climbed(begun(), Trainings())

@@ -115,6 +115,18 @@ class Search:
         gone, newest = self.left_out, self.newest
         return tuple(run for run in self.runs if run.label in gone and run.label in newest)
 
+    def instead_of(self, label: str) -> str:
+        """Who would go on, and how, where the only one that is left cannot be trained to its end; "" of any other."""
+        if len(self.rungs) < 2 or not self.rungs[-1].is_last or [c.label for c in self.rungs[-1].climbs] != [label]:
+            return ""
+        others = [climb for climb in ladder.ranked(self.rungs[-2]) if climb.label != label]
+        if not others or any(climb.fate == "trained" for climb in others):
+            return ""
+        return (
+            f"; {others[0].label} came next, with {others[0].score:.4f}, and is paused at step {others[0].until:,} of "
+            f"{others[0].steps:,}: it goes on from there without a budget, or with {label} taken out of the recipe"
+        )
+
     def without(self, label: str) -> None:
         """Raises SegpipeError where the architecture cannot be trained to the end."""
         if label in self.failed:
