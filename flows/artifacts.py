@@ -98,10 +98,11 @@ def show_night(result: RetrainResult, picture: bytes | None) -> None:
     create_markdown_artifact("\n".join(story), key=_key("night", result.experiment), description=_headline(verdict))
 
 
-def show_failed_night(experiment: str, failures: Mapping[str, str]) -> None:
-    """A night that left no model: what became of each architecture."""
-    told = "failed: no architecture could be trained and evaluated"
-    story = [f"## {told}", *_failed(failures)]
+def show_failed_night(experiment: str, failures: Mapping[str, str], budget: BudgetReport | None = None) -> None:
+    """A night that left no model: what became of each architecture, also of those that a `budget` dropped."""
+    among = " of those that the budget left" if budget else ""
+    told = f"failed: no architecture{among} could be trained and evaluated"
+    story = [f"## {told}", *_failed(failures), *_rungs(budget)]
     create_markdown_artifact("\n".join(story), key=_key("night", experiment), description=told)
 
 

@@ -61,7 +61,7 @@ def retrain(
     outcomes = {label: attempt.result(raise_on_failure=False) for label, attempt in attempts.items()}
     candidates, failures = night_stage.sort_outcomes(outcomes)
     if not candidates:
-        show_failed_night(found.name, failures)
+        show_failed_night(found.name, failures, night.budget)
     verdict = choose_champion(found, night, candidates, failures)
     result = night_stage.conclude(found, night, candidates, verdict, failures, seconds=seconds_since(started))
     show_night(result, night_stage.best_picture(found, candidates))

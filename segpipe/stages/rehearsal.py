@@ -71,7 +71,11 @@ class Rehearsed:
 
     @property
     def told(self) -> list[str]:
-        failed = [f"could not be tried, and is begun all the same: {self.failed}"] if self.failed else []
+        failed = (
+            [f"could not be tried, and is begun all the same, unless within a budget: {self.failed}"]
+            if self.failed
+            else []
+        )
         return [*failed, *self.faults, *self.cautions]
 
 

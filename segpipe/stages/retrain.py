@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 from segpipe import tracking
 from segpipe.config import Recipe, RunConfig
-from segpipe.errors import ConflictError, SegpipeError
+from segpipe.errors import ConflictError, NonFiniteError, SegpipeError
 from segpipe.leaderboard import BoardRow, rank
 from segpipe.promotion import Verdict
 from segpipe.stages import gallery, layout, mirror, nights, preflight, rehearsal
@@ -95,6 +95,11 @@ class OpenNight:
         return {index: run for index, run in enumerate(self.runs) if run.label not in gone}
 
     @property
+    def budget(self) -> BudgetReport | None:
+        """What the search within the budget came to, as it stands; None without one."""
+        return halving.report(self.search) if self.search else None
+
+    @property
     def is_tried(self) -> bool:
         """Whether no training need be tried any more: all is done, or the search within a budget has begun."""
         return self.nothing_to_do or (self.search is not None and bool(self.search.rungs))
@@ -168,17 +173,19 @@ def warm_up() -> None:
 def open_night(recipe: Recipe, dataset: IngestResult) -> OpenNight:
     """Sets MLflow's champion right, opens the night's run there, and sees whether anything is left to do.
 
-    Raises InputError when the dataset lacks a split that the recipe trains, validates or evaluates on.
+    Raises InputError when the dataset lacks a split that the recipe trains, validates or evaluates on, and CorruptError
+    where a record of the search within the budget is damaged.
     """
     preflight.check_splits(recipe, dataset)
     mirror.reconcile(recipe.name)
     runs = tuple(map(resolve, recipe.run_configs()))
+    search = halving.opened(recipe, runs, dataset.version)  # first: of a damaged record no run stays open in MLflow
     night = OpenNight(
         dataset=dataset,
         runs=runs,
         parent=mirror.open_parent(recipe, runs, data=dataset.uri, version=dataset.version),
         nothing_to_do=False,
-        search=halving.opened(recipe, runs, dataset.version),
+        search=search,
     )
     if night.search and not night.search.is_decided:
         return night
@@ -277,8 +284,10 @@ def train_and_evaluate(
         )
     except ConflictError:
         raise
-    except Exception:
+    except Exception as error:
         mirror.show_failure(run, parent=night.parent, version=dataset.version)
+        if night.search and isinstance(error, NonFiniteError):
+            raise NonFiniteError(f"{error}{night.search.instead_of(run.label)}") from error
         raise
     pictures = load_pictures(evaluation_uri(recipe, report))
     mirror.show_run(recipe, run, result, report, pictures, parent=night.parent, data=dataset.uri)
@@ -316,7 +325,7 @@ def choose(
                 dataset_uri=dataset.uri,
                 dataset_version=dataset.version,
                 failures=failures,
-                budget=halving.report(night.search) if night.search else None,
+                budget=night.budget,
             )
         return promote(
             recipe.name,
@@ -342,7 +351,9 @@ def conclude(
     seconds: float,
 ) -> RetrainResult:
     """Writes the night's record, unless the last one says the same, and gathers what a person wants to see."""
-    budget = halving.report(halving.closed(night.search)) if night.search else None
+    if night.search:
+        night = replace(night, search=halving.closed(night.search))
+    budget = night.budget
     # A night that was killed after its evaluations, or one with another margin, had a verdict to find all the same.
     evaluations = {evaluation_uri(recipe, report): report for report in candidates}
     is_news = nights.judged(

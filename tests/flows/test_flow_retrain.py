@@ -135,6 +135,12 @@ def test_a_night_within_a_budget_pauses_at_rungs_and_trains_the_better_part_to_i
         ("1", "first", "dropped"),
         ("2", "second", "not finished"),
     ]
+    stages.outcomes["second"] = NonFiniteError("a NaN")
+    assert retrain(recipe, ("budget.hours=2", *unlike), return_state=True).type == StateType.FAILED
+    page = artifacts("markdown")["night-tiny-set"]
+    assert page.startswith("## failed: no architecture of those that the budget left could be trained and evaluated")
+    assert "- **second** failed: a NaN" in page
+    assert [row in page for row in ("| dropped |", "### The budget")] == [True, True]
 
 
 def test_one_that_starts_from_another_waits_for_it_even_where_it_fails(stages: Stages, recipe: str) -> None:

@@ -9,13 +9,16 @@ import pytest
 
 from segpipe import reports, storage
 from segpipe.config import Recipe
-from segpipe.errors import InputError, SegpipeError, UnreachableError
+from segpipe.errors import CorruptError, InputError, NonFiniteError, SegpipeError, UnreachableError
+from segpipe.stages import mirror, preflight
 from segpipe.stages.halving import search as halving
 from segpipe.stages.halving.ladder import Rung
 from segpipe.stages.halving.plan import planned
 from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.halving.search import Outcome, Search
+from segpipe.stages.ingest import IngestResult
 from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
+from segpipe.stages.retrain import open_night
 from segpipe.types import TrainPause
 from tests.stages import toy_night
 
@@ -26,8 +29,8 @@ ENTRIES += [{"label": "both", "ensemble": ["a", "d"]}, {"arch": "kmeans"}]
 SCORES = {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}
 
 
-def recipe(*overrides: str) -> Recipe:
-    document = {**toy_night.SCENES, "architectures": ENTRIES, "rehearsal": {"seconds": 1.0}, "budget": {"hours": 27.0}}
+def recipe(*overrides: str, entries: list[dict[str, Any]] = ENTRIES) -> Recipe:
+    document = {**toy_night.SCENES, "architectures": entries, "rehearsal": {"seconds": 1.0}, "budget": {"hours": 27.0}}
     return toy_night.recipe("resources.cpus_per_worker=2", *overrides, document=document)
 
 
@@ -69,8 +72,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGPIPE_HOME", str(tmp_path))
 
 
-def opened(*overrides: str) -> Search:
-    found = recipe(*overrides)
+def opened(*overrides: str, entries: list[dict[str, Any]] = ENTRIES) -> Search:
+    found = recipe(*overrides, entries=entries)
     search = halving.opened(found, tuple(found.run_configs()), "v1")
     assert search is not None
     return search
@@ -114,6 +117,16 @@ def test_four_become_two_and_one_and_the_report_tells_what_that_saved() -> None:
     assert [row["model"] for row in rung_rows(told)] == ["b", "c", "d", "a", "b", "c", "b"]
     assert rung_rows(told)[-1]["then"] == "not finished"
     assert search.spent + last.planned <= 27
+
+
+def test_where_the_last_one_diverges_it_is_told_who_came_next_and_how_that_goes_on() -> None:
+    search = halving.climbed(begun(), Trainings())
+    step = search.rungs[1].climbs[0].until
+    assert search.instead_of("b") == (
+        f"; c came next, with 0.3000, and is paused at step {step} of 100: it goes on from there without a budget, or "
+        "with b taken out of the recipe"
+    )
+    assert (search.instead_of("c"), opened().instead_of("a")) == ("", "")
 
 
 @pytest.mark.parametrize("records", [1, 2, 3, 4])
@@ -161,21 +174,34 @@ def test_a_rung_that_does_not_fit_is_not_begun_and_more_hours_go_on_there() -> N
     assert [set(rung) for rung in slow.rungs] == [set(LABELS)]
 
 
-def test_a_failure_drops_an_architecture_and_lost_surroundings_do_not() -> None:
-    lost = Trainings(a=UnreachableError("lost the cluster"), b=SegpipeError("its workers died"))
-    with pytest.raises(UnreachableError, match="lost the cluster"):
+@pytest.mark.parametrize("error", [UnreachableError("lost the cluster"), CorruptError("0003.parquet: damaged")])
+def test_a_failure_drops_an_architecture_and_lost_surroundings_do_not(error: SegpipeError) -> None:
+    lost = Trainings(a=error, b=NonFiniteError("met a NaN"))
+    with pytest.raises(type(error), match=str(error)):
         halving.climbed(begun(), lost)
     assert fates(opened()) == [dict.fromkeys(LABELS, "")], "the rung is open"
-    search = halving.climbed(opened(), Trainings(b=SegpipeError("its workers died")))
-    assert search.failed == {"b": "its workers died"}
+    search = halving.climbed(opened(), Trainings(b=NonFiniteError("met a NaN")))
+    assert search.failed == {"b": "met a NaN"}
     assert fates(search)[0] == {"a": "dropped", "b": "failed", "c": "goes on", "d": "goes on"}
     assert halving.climbed(opened(), Trainings()) == search, "it is not tried again"
 
 
-def test_when_all_of_a_rung_fail_the_search_is_over() -> None:
-    search = halving.climbed(begun(), Trainings(**{label: SegpipeError("no") for label in LABELS}))
-    assert search.is_decided
-    assert search.failed == dict.fromkeys(LABELS, "no")
+def test_a_failure_of_which_nobody_knows_whose_it_is_says_how_it_is_tried_again() -> None:
+    search = halving.climbed(begun(), Trainings(b=RuntimeError("CUDA out of memory")))
+    said = search.failed["b"]
+    assert said.startswith("RuntimeError: CUDA out of memory")
+    assert said.endswith(f"; remembered in {search.folder}: remove that folder, and the search begins anew from the "
+                         "checkpoints")  # fmt: skip
+    storage.delete_tree(search.folder)
+    assert halving.climbed(begun(), Trainings()).failed == {}
+
+
+def test_when_all_of_a_rung_fail_it_is_open_and_the_same_again_goes_on() -> None:
+    failing = Trainings(**{label: SegpipeError(f"no {label}") for label in LABELS})
+    with pytest.raises(SegpipeError, match=r"^rung 1 of .* not one training came to its score: a: no a; b: no b; c: "):
+        halving.climbed(begun(), failing)
+    assert fates(opened()) == [dict.fromkeys(LABELS, "")]
+    assert halving.climbed(opened(), Trainings()).is_decided
 
 
 def test_a_fault_of_the_trial_is_told_again_by_every_later_night() -> None:
@@ -188,11 +214,30 @@ def test_a_fault_of_the_trial_is_told_again_by_every_later_night() -> None:
     assert halving.begun(opened("budget.keep=0.6"), tried(**dict.fromkeys(LABELS, "x"))) is None
 
 
-def test_a_trial_that_came_to_an_end_of_its_own_leaves_nothing_to_lay_out() -> None:
-    night = tried()
-    broken = (*night.architectures[1:], Rehearsed(label="a", failed="MemoryError"))
-    with pytest.raises(SegpipeError, match=r"each training must be measured first: a: MemoryError\. Mend that, or run"):
-        halving.begun(opened(), dataclasses.replace(night, architectures=broken))
+def unmeasured(*labels: str) -> RehearsedNight:
+    each = [
+        Rehearsed(label=found.label, failed="MemoryError") if found.label in labels else found
+        for found in tried().architectures
+    ]
+    return dataclasses.replace(tried(), architectures=tuple(each))
+
+
+def test_a_trial_that_came_to_an_end_of_its_own_does_not_take_the_night() -> None:
+    search = begun(night=unmeasured("a"))
+    assert fates(search) == [{"a": "failed", "b": "", "c": "", "d": ""}]
+    said = opened().failed["a"]
+    assert said.startswith(
+        "could not be tried, and within a budget each training must be measured first: MemoryError; "
+    )
+    assert f"has begun without it; remembered in {search.folder}: remove that folder" in said
+    assert halving.climbed(search, Trainings()).is_decided
+
+
+def test_when_all_trials_came_to_an_end_of_their_own_there_is_nothing_to_lay_out() -> None:
+    with pytest.raises(
+        SegpipeError, match=r"measured first: a: MemoryError; b: .*; d: MemoryError\. Mend that, or run"
+    ):
+        begun(night=unmeasured(*LABELS))
     assert opened().rungs == ()
 
 
@@ -205,6 +250,25 @@ def test_a_plan_says_its_counts_and_when_trainings_were_tried_its_hours() -> Non
     assert plan is not None
     assert (plan.full_grid, plan.device, [step.count for step in plan.steps]) == (48, "CPU", [4, 2, 1])
     assert sum(step.hours for step in plan.steps) == pytest.approx(0.9 * 27)
+    done = dataclasses.replace(tried().architectures[0], aside="is trained already")
+    less = planned(recipe(), dataclasses.replace(tried(), architectures=(done, *tried().architectures[1:])))
+    assert less is not None
+    assert less.counts == (3, 1), "as in the first rung"
+
+
+def test_a_night_whose_search_is_damaged_opens_no_run_in_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = IngestResult(
+        name="toy", uri="", version="v1", status="unchanged", splits={}, quarantined=(), warnings=(), seconds=0.0
+    )
+
+    def damaged(*_: Any) -> None:
+        raise CorruptError("000002.json: damaged")
+
+    monkeypatch.setattr(preflight, "check_splits", lambda *_: None)
+    monkeypatch.setattr(halving, "opened", damaged)
+    monkeypatch.setattr(mirror, "open_parent", lambda *_, **__: pytest.fail("nobody would end it"))
+    with pytest.raises(CorruptError, match=r"000002\.json"):
+        open_night(recipe(), dataset)
 
 
 def test_a_record_of_another_shape_is_told() -> None:
@@ -222,3 +286,14 @@ def test_other_questions_are_other_searches() -> None:
     others = [opened(change) for change in ("budget.keep=0.25", "budget.first_rung=0.2", "train.seed=5")]
     others.append(dataclasses.replace(search, version="v2"))
     assert len({search.folder, *(other.folder for other in others)}) == 5
+
+
+def test_what_trains_nothing_is_no_other_search() -> None:
+    """Another CRF, an ensemble more and one less, another baseline: the trainings are the same."""
+    search = opened()
+    crf = opened("train.inference.crf={}")
+    assert crf.runs[0].digest != search.runs[0].digest
+    assert crf.folder == search.folder
+    more = {"label": "more", "ensemble": ["b", "c"]}
+    assert opened(entries=[*ENTRIES[:4], more]).folder == search.folder
+    assert opened(entries=ENTRIES[:3]).folder != search.folder, "a training less"

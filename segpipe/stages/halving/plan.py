@@ -40,7 +40,7 @@ def planned(recipe: Recipe, tried: RehearsedNight | None = None) -> BudgetPlan |
     if tried is None:
         number = sum(map(is_halved, recipe.run_configs()))
         return BudgetPlan(hours=budget.hours, device=device, counts=tuple(ladder.counts(number, budget.keep)))
-    able = [each for each in tried.architectures if each.steps and not each.faults]
+    able = [each for each in entrants(tried) if each.steps and not each.faults]
     costs = [whole_hours(recipe, each) for each in able]
     counts = tuple(ladder.counts(len(able), budget.keep))
     if not able:
@@ -60,6 +60,12 @@ def planned(recipe: Recipe, tried: RehearsedNight | None = None) -> BudgetPlan |
 
 def is_halved(run: RunConfig) -> bool:
     return not run.members and run.trained_as is None and models.spec(run.arch).learns_by == "descent"
+
+
+def entrants(tried: RehearsedNight) -> list[Rehearsed]:
+    """Those that stand in the first rung: what is made of others, does not learn by descent or is trained already is
+    aside. One with a fault, or that could not be tried, stands there as failed."""
+    return [each for each in tried.architectures if not each.aside]
 
 
 def whole_hours(recipe: Recipe, tried: Rehearsed) -> float:

@@ -8,12 +8,29 @@ from typing import Literal
 
 from segpipe import checkpoint, reports, storage, tracking
 from segpipe.config import BudgetConfig, Recipe, RunConfig
-from segpipe.errors import ConflictError, SegpipeError, StorageFullError, UnreachableError
+from segpipe.errors import (
+    ConflictError,
+    CorruptError,
+    InputError,
+    NonFiniteError,
+    SegpipeError,
+    StorageFullError,
+    UnreachableError,
+)
 from segpipe.stages import layout
 from segpipe.stages.attempts import message_of
 from segpipe.stages.halving import ladder
 from segpipe.stages.halving.ladder import Climb, Rung
-from segpipe.stages.halving.plan import RESERVE, device_of, devices, is_halved, planned, rounded_up, whole_hours
+from segpipe.stages.halving.plan import (
+    RESERVE,
+    device_of,
+    devices,
+    entrants,
+    is_halved,
+    planned,
+    rounded_up,
+    whole_hours,
+)
 from segpipe.stages.halving.report import BudgetReport
 from segpipe.stages.rehearsal import TRIED_FIRST, Rehearsed, RehearsedNight
 from segpipe.stages.train import finished, run_location, train_until
@@ -22,7 +39,9 @@ from segpipe.types import TrainPause, TrainResult
 from segpipe.version import code_version
 
 # What is no fault of an architecture: the rung is not decided without it, and goes on when the night is run again.
-SURROUNDINGS = (UnreachableError, ConflictError, StorageFullError)
+SURROUNDINGS = (UnreachableError, ConflictError, StorageFullError, CorruptError)
+ITS_OWN = (NonFiniteError, InputError)  # of another failure nobody knows: memory that others held, workers that died
+UNMEASURED = "could not be tried, and within a budget each training must be measured first"
 Outcome = TrainResult | TrainPause | Exception
 
 
@@ -40,9 +59,10 @@ class Search:
 
     @property
     def folder(self) -> str:
-        """Where its records lie. Not by the hours: with more of them it goes on."""
+        """Where its records lie. Not by the hours: with more of them it goes on. Nor by what trains nothing, such as
+        another CRF or a new ensemble: that spends no second budget."""
         asked = (f"{self.budget.keep!r}", f"{self.budget.first_rung!r}", device_of(self.recipe))
-        digests = [run.digest for run in self.runs]
+        digests = [run.training.digest for run in self.runs if is_halved(run)]
         name = layout.key("halving", self.version, code_version(), *asked, *digests)
         return storage.join(layout.halvings_uri(self.recipe.name), name)
 
@@ -95,6 +115,18 @@ class Search:
         gone, newest = self.left_out, self.newest
         return tuple(run for run in self.runs if run.label in gone and run.label in newest)
 
+    def instead_of(self, label: str) -> str:
+        """Who would go on, and how, where the only one that is left cannot be trained to its end; "" of any other."""
+        if len(self.rungs) < 2 or not self.rungs[-1].is_last or [c.label for c in self.rungs[-1].climbs] != [label]:
+            return ""
+        others = [climb for climb in ladder.ranked(self.rungs[-2]) if climb.label != label]
+        if not others or any(climb.fate == "trained" for climb in others):
+            return ""
+        return (
+            f"; {others[0].label} came next, with {others[0].score:.4f}, and is paused at step {others[0].until:,} of "
+            f"{others[0].steps:,}: it goes on from there without a budget, or with {label} taken out of the recipe"
+        )
+
     def without(self, label: str) -> None:
         """Raises SegpipeError where the architecture cannot be trained to the end."""
         if label in self.failed:
@@ -121,24 +153,22 @@ def opened(recipe: Recipe, runs: tuple[RunConfig, ...], version: str) -> Search 
 def begun(search: Search, tried: RehearsedNight) -> Search | None:
     """The search with its first rung on record; None where no training could be begun.
 
-    Raises InputError, with figures, where the budget does not hold the least; SegpipeError where a trial came to an end
-    of its own, since a training that is not measured cannot be laid out.
+    A training whose trial came to an end of its own is not measured and cannot be laid out: it is left out, as one with
+    a fault. Raises InputError, with figures, where the budget does not hold the least; SegpipeError where that left
+    none, and nothing is on record.
     """
-    if failed := [f"{each.label}: {each.failed}" for each in tried.architectures if each.failed]:
-        raise SegpipeError(
-            f"could not be tried, and within a budget each training must be measured first: {'; '.join(failed)}. "
-            "Mend that, or run the same again"
-        )
-    entrants = [each for each in tried.architectures if not each.aside]
+    standing = entrants(tried)
     plan = planned(search.recipe, tried)
     if plan is None or not plan.steps:
+        if failed := [f"{each.label}: {each.failed}" for each in standing if each.failed]:
+            raise SegpipeError(f"{UNMEASURED}: {'; '.join(failed)}. Mend that, or run the same again")
         return None
     first = plan.steps[0]
     climbs = tuple(
-        Climb(label=each.label, start=0, until=0, steps=each.steps or 0, planned=0.0, fate="failed", said=_fault(each))
-        if each.faults
+        Climb(label=each.label, start=0, until=0, steps=each.steps or 0, planned=0.0, fate="failed", said=said)
+        if (said := _fault(search, each))
         else _climb(each.label, 0, each.steps or 0, first.share, whole_hours(search.recipe, each))
-        for each in entrants
+        for each in standing
     )
     return _recorded(search, Rung(number=1, share=first.share, climbs=climbs))
 
@@ -222,8 +252,17 @@ def _hours(search: Search, seconds: float) -> float:
     return devices(search.recipe) * seconds / 3600
 
 
-def _fault(tried: Rehearsed) -> str:
-    return f"{TRIED_FIRST}: {'; '.join(tried.faults)}; the search within the budget has begun without it"
+def _fault(search: Search, tried: Rehearsed) -> str:
+    """Why a training does not stand in the first rung; "" where it does."""
+    begun = "; the search within the budget has begun without it"
+    if tried.failed:
+        return f"{UNMEASURED}: {tried.failed}{begun}{_remembered(search)}"
+    return f"{TRIED_FIRST}: {'; '.join(tried.faults)}{begun}" if tried.faults else ""
+
+
+def _remembered(search: Search) -> str:
+    """The way out where what was no fault of an architecture is on record as its failure."""
+    return f"; remembered in {search.folder}: remove that folder, and the search begins anew from the checkpoints"
 
 
 def _climb(label: str, start: int, steps: int, share: float, whole: float) -> Climb:
@@ -289,10 +328,18 @@ def _stopped(search: Search) -> dict[str, str]:
 
 
 def _ended(search: Search, rung: Rung, outcomes: Mapping[str, Outcome]) -> Rung:
-    for outcome in outcomes.values():
-        if isinstance(outcome, SURROUNDINGS):
-            raise outcome
+    errors = {label: outcome for label, outcome in outcomes.items() if isinstance(outcome, Exception)}
+    for error in errors.values():
+        if isinstance(error, SURROUNDINGS):
+            raise error
     climbs = tuple(_came_to(search, climb, outcomes.get(climb.label)) for climb in rung.climbs)
+    if errors and not any(climb.score is not None for climb in climbs):
+        # What takes all of them is seldom an architecture's fault, and nobody would be left to go on.
+        told = "; ".join(f"{label}: {message_of(error)}" for label, error in errors.items())
+        raise SegpipeError(
+            f"rung {rung.number} of the search within the budget: not one training came to its score: {told}. "
+            "Mend that, or run the same again: the rung is open, and goes on from the checkpoints"
+        ) from next(iter(errors.values()))
     return ladder.decided(replace(rung, climbs=climbs), search.budget.keep)
 
 
@@ -306,7 +353,8 @@ def _came_to(search: Search, climb: Climb, outcome: Outcome | None) -> Climb:
         state = checkpoint.newest_state(_run_uri(search, run))  # of its last steps nobody knows what they took
         seconds = float(state["train_seconds"]) if state else 0.0
         took = _hours(search, max(0.0, seconds - before))
-        return replace(climb, fate="failed", said=message_of(outcome), hours=took, train_seconds=seconds)
+        said = message_of(outcome) + ("" if isinstance(outcome, ITS_OWN) else _remembered(search))
+        return replace(climb, fate="failed", said=said, hours=took, train_seconds=seconds)
     if isinstance(outcome, TrainResult):
         took = _hours(search, outcome.train_seconds - before)
         found = replace(climb, fate="trained", score=outcome.best_value, until=outcome.steps)
