@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from segpipe import reports, storage
+from segpipe import checkpoint, reports, storage
 from segpipe.config import Recipe
 from segpipe.errors import CorruptError, InputError, NonFiniteError, SegpipeError, UnreachableError
 from segpipe.stages import mirror, preflight
@@ -127,6 +127,22 @@ def test_where_the_last_one_diverges_it_is_told_who_came_next_and_how_that_goes_
         "with b taken out of the recipe"
     )
     assert (search.instead_of("c"), opened().instead_of("a")) == ("", "")
+
+
+def test_what_an_earlier_search_trained_is_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = halving.climbed(begun(), Trainings())
+    storage.delete_tree(plain.folder)
+
+    def earlier(uri: str) -> dict[str, float] | None:
+        return {"train_seconds": 900.0} if "/a-" in uri else None
+
+    monkeypatch.setattr(checkpoint, "newest_state", earlier)
+    search = halving.climbed(begun(), Trainings())
+    (a, *others), (was, *_) = search.rungs[0].climbs, plain.rungs[0].climbs
+    assert a.hours == pytest.approx(was.hours - 2 * 900 / 3600), "two CPUs"
+    assert {climb.hours for climb in others} == {was.hours}
+    assert halving.report(search).full_grid == pytest.approx(48)
+    assert fates(search) == fates(plain)
 
 
 @pytest.mark.parametrize("records", [1, 2, 3, 4])

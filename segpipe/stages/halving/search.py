@@ -167,7 +167,10 @@ def begun(search: Search, tried: RehearsedNight) -> Search | None:
     climbs = tuple(
         Climb(label=each.label, start=0, until=0, steps=each.steps or 0, planned=0.0, fate="failed", said=said)
         if (said := _fault(search, each))
-        else _climb(each.label, 0, each.steps or 0, first.share, whole_hours(search.recipe, each))
+        else replace(
+            _climb(each.label, 0, each.steps or 0, first.share, whole_hours(search.recipe, each)),
+            train_seconds=_seconds(search, each.label),  # of an earlier search or night, which has paid for it
+        )
         for each in standing
     )
     return _recorded(search, Rung(number=1, share=first.share, climbs=climbs))
@@ -248,6 +251,13 @@ def _finished(search: Search, run: RunConfig) -> TrainResult | None:
     return finished(_run_uri(search, run))
 
 
+def _seconds(search: Search, label: str) -> float:
+    """In the training loop since its first step, as its newest checkpoint says."""
+    run = next(run for run in search.runs if run.label == label)
+    state = checkpoint.newest_state(_run_uri(search, run))
+    return float(state["train_seconds"]) if state else 0.0
+
+
 def _hours(search: Search, seconds: float) -> float:
     return devices(search.recipe) * seconds / 3600
 
@@ -299,7 +309,7 @@ def _whole_by_label(search: Search) -> dict[str, float]:
     """The device-hours of each whole training by what it took so far; by what was planned where it took nothing."""
     found = {}
     for label, climb in search.newest.items():
-        measured = [each for each in _parts(search, label) if each.train_seconds]
+        measured = [each for each in _parts(search, label) if each.fate and each.train_seconds]
         if measured:
             newest = measured[-1]
             hours = _hours(search, newest.train_seconds)
@@ -349,9 +359,7 @@ def _came_to(search: Search, climb: Climb, outcome: Outcome | None) -> Climb:
         return climb
     before = max((each.train_seconds for each in _parts(search, climb.label)), default=0.0)
     if isinstance(outcome, Exception):
-        run = next(run for run in search.runs if run.label == climb.label)
-        state = checkpoint.newest_state(_run_uri(search, run))  # of its last steps nobody knows what they took
-        seconds = float(state["train_seconds"]) if state else 0.0
+        seconds = _seconds(search, climb.label)  # of its last steps nobody knows what they took
         took = _hours(search, max(0.0, seconds - before))
         said = message_of(outcome) + ("" if isinstance(outcome, ITS_OWN) else _remembered(search))
         return replace(climb, fate="failed", said=said, hours=took, train_seconds=seconds)
