@@ -60,7 +60,7 @@ def retrain(
     wait(list(attempts.values()))
     outcomes = {label: attempt.result(raise_on_failure=False) for label, attempt in attempts.items()}
     candidates, failures = night_stage.sort_outcomes(outcomes)
-    if not candidates:
+    if len(failures) == len(attempts):
         show_failed_night(found.name, failures, night.budget)
     verdict = choose_champion(found, night, candidates, failures)
     result = night_stage.conclude(found, night, candidates, verdict, failures, seconds=seconds_since(started))
