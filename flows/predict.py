@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from prefect import flow, get_run_logger, task
 from prefect.events import emit_event
 
@@ -45,7 +47,8 @@ def predict_images(
 def tell_drift(result: PredictedDataset) -> None:
     """Says in the log whether the images are like those of the training; if not, emits `segpipe.drift.detected`.
 
-    On that a retrain can start. Its resource is the model's experiment, which is the name of its recipe too.
+    On that a retrain can start. Its resource is the model's experiment, which is the name of its recipe too; its id is
+    that of the answers and the threshold, so that the server keeps it once however often that is asked.
     """
     found, log = result.drift, get_run_logger()
     (log.warning if found.has_drifted else log.info)(found.sentence)
@@ -67,6 +70,9 @@ def tell_drift(result: PredictedDataset) -> None:
                 "uri": result.uri,
                 "version": result.version,
             },
+            id=uuid.uuid5(
+                uuid.NAMESPACE_URL, f"{result.uri}#{result.version}#{result.weights_sha256}#{found.threshold}"
+            ),
         )
 
 

@@ -99,7 +99,9 @@ def begin() -> None:
         text = text.replace(name, name.replace("scenes", "streets"))
     declared = yaml.safe_load(text)
     for deployment in declared["deployments"]:
-        deployment.pop("schedules", None)  # the story has its own clock
+        deployment.pop("schedules", None)  # the story has its own clock, whose days are minutes
+        for trigger in deployment.get("triggers", ()):
+            trigger.pop("within", None)
         if deployment["name"] == "ingest":
             deployment["parameters"] = {"dataset": DATASET}
     (HOME / "prefect.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))

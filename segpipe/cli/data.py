@@ -180,7 +180,8 @@ def gc(
     """Tell what nobody needs any more, and with --delete remove it.
 
     Of datasets: versions before the last few, and what killed or refused ingests
-    left. Of runs: the checkpoints of ended trainings, whose models stay. Of
+    left. Of runs: the checkpoints of ended trainings, whose models stay, and of
+    those that were paused on a version that is not current any more. Of
     trainings that were tried for some seconds: those of some time ago. Kept is
     every version that a run, a report or a decision of this home names, or
     that somebody reads now. Exit status 1: a dataset was left as it is, because

@@ -51,8 +51,8 @@ class Listing:
 def listed(config: DatasetConfig) -> list[Listing]:
     """The dataset's source, then its additions; a sample whose id came before is refused.
 
-    Raises InputError for a source without a sample, for additions of other classes, and for those that lack what the
-    others fill.
+    Raises InputError for a source without a sample, for additions of which none is new or that are of other classes,
+    and for those that lack what the others fill.
     """
     found = [_listing(config)]
     for number, addition in enumerate(config.additions):
@@ -125,18 +125,23 @@ def _joining(addition: Listing, split: str, before: Sequence[Listing]) -> Listin
             file=ref.files[0] if ref.files else ref.sample_id,
             item=ref.sample_id,
             reason="duplicate_id",
-            detail="the dataset has a sample of this id: rename the one, or leave it out",
+            detail="the dataset has a sample of this id: give this one's photograph another name, there and in its "
+            "annotations, or leave it out",
         )
         for ref in addition.refs
         if ref.sample_id in known
     ]
+    refused = (*addition.refused, *again)
+    # All of it goes into one split: that a hash would have left another empty is no matter.
+    notes = [note for note in addition.notes if not note.startswith(EMPTY)]
     joining = [replace(ref, split=split) for ref in addition.refs if ref.sample_id not in known]
+    if not joining:  # or what people have labelled would be missed by nobody
+        raise InputError(nothing_usable(where, refused, notes))
     return replace(
         addition,
         refs=tuple(sorted(joining, key=lambda ref: ref.sample_id)),
-        refused=(*addition.refused, *again),
-        # All of it goes into one split: that a hash would have left another empty is no matter.
-        notes=(*(note for note in addition.notes if not note.startswith(EMPTY)), *_lacking(addition, ours)),
+        refused=refused,
+        notes=(*notes, *_lacking(addition, ours)),
     )
 
 

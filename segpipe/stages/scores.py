@@ -21,8 +21,8 @@ from segpipe.errors import CorruptError, NonFiniteError
 from segpipe.exports.naming import Stems
 from segpipe.predict import Asked, Picture, Refused
 from segpipe.predictions import LabelMap, shrunk
-from segpipe.stages import layout, names
-from segpipe.stages.images import Chosen, Images, Reader, Request
+from segpipe.stages import layout
+from segpipe.stages.images import Chosen, Images, Reader, Request, entry_of
 from segpipe.types import QuarantineEntry
 from segpipe.version import code_version
 
@@ -78,6 +78,8 @@ def score(
         if image_sha256 in unwanted:
             left_out.append(request.name)
             return None
+        if picture.sample is None:  # one that its EXIF turns: no source reads it back, whatever people label on it
+            masks.check_header(picture.image, file=picture.file)
         if (known := _known(folder, places[request.name], image_sha256)) is None:
             return picture
         found[request.name] = known
@@ -90,7 +92,7 @@ def score(
     with closing(asking.answers(load, requests, read, batch_size=batch_size)) as answers:
         for done, (request, outcome) in enumerate(answers, start=1):
             if isinstance(outcome, Refused):
-                refused.append(names.legible(QuarantineEntry(item=request.name, **outcome._asdict())))
+                refused.append(entry_of(request, outcome))
             elif outcome is not None:
                 found[request.name] = _make(folder, places[request.name], outcome, chosen)
                 asked += 1

@@ -270,9 +270,13 @@ def test_predictions_are_shown_and_tried_again_where_that_can_help(
     )
     assert event["payload"]["moved"] == {"brightness": 0.9}
     assert (event["payload"]["to_label"], event["payload"]["uri"]) == (["images/7"], "there")
+    predict("models:/roofs@champion", "photos", "roofs_said", window="512x1024")
+    made = replace(made, version="34cd" * 16)
+    predict("models:/roofs@champion", "photos", "roofs_said", window="512x1024")
+    assert [each["id"] == event["id"] for each in told] == [True, True, False], "an id for the same answers"
     made = replace(made, drift=replace(DRIFTED, has_drifted=False, shifts=(), to_label=(), sentence="no drift: all"))
     predict("models:/roofs@champion", "photos", "roofs_said", window="512x1024")
-    assert len(told) == 1
+    assert len(told) == 3
     assert "no drift: all" in artifacts("markdown")["predictions-roofs-said"]
     assert state.state_details.flow_run_id is not None
     with get_client(sync_client=True) as client:

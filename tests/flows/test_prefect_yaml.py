@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events import DeploymentEventTrigger
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.schema_tools import validate
 
@@ -76,6 +78,9 @@ def test_retrain_runs_every_night_and_on_new_data_and_never_twice_at_once() -> N
     assert len({trigger.name for trigger in triggers}) == len(triggers) == len(expected)
     assert all(trigger.parameters == nightly["parameters"] for trigger in triggers)
     assert nightly["concurrency_limit"]["collision_strategy"] == "CANCEL_NEW"
+    within = {event: t.within for t in triggers for event in t.expect if isinstance(t, DeploymentEventTrigger)}
+    assert within["segpipe.drift.detected"] == timedelta(hours=12), "drift is told by every call until somebody labels"
+    assert within["segpipe.dataset.ingested"] == timedelta(0), "each version is announced once"
 
 
 def test_the_ingest_deployment_publishes_what_the_nightly_recipe_reads() -> None:

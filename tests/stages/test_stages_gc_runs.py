@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,33 @@ def test_a_training_that_has_not_ended_keeps_its_checkpoints(run: Path) -> None:
     assert (place.going, [each.name for each in place.staying]) == ((), [f"night/{run.name}"])
     assert "it goes on from here" in place.staying[0].why
     assert checkpoint.latest(str(run)) is not None
+
+
+def test_one_that_was_paused_on_an_earlier_version_some_time_ago_goes(shapes: Any, run: Path) -> None:
+    (run / "train.json").unlink()
+    runs_uri, name = storage.join(layout.home(), "runs"), f"night/{run.name}"
+    now = time.time() + 1
+    assert runs.look(runs_uri, earlier={"another"}, before=now)[0] == []
+    assert runs.look(runs_uri, earlier={shapes.version}, before=now - 3600)[0] == [], "it is young"
+    found, _ = runs.look(runs_uri, earlier={shapes.version}, before=now)
+    assert [each.path for each in found] == [f"{name}/checkpoints/"]
+    (left,) = runs.remove(runs_uri, found, before=now - 3600)
+    assert isinstance(left, gc.Staying), "somebody has gone on with it since"
+    assert list(runs.remove(runs_uri, found, before=now)) == found
+    assert not (run / "checkpoints").exists()
+
+
+def test_which_version_is_current_is_what_the_logs_of_the_home_say(shapes: Any, run: Path) -> None:
+    (run / "train.json").unlink()
+    log = storage.join(layout.dataset_uri("toy"), "log")
+    storage.append_record(log, {"version": shapes.version}, after=0)
+    assert gc.collect(min_age_hours=0).places[-1].going == ()
+    storage.append_record(log, {"version": "0" * 64}, after=1)
+    (told,) = gc.collect(min_age_hours=0).places[-1].going
+    assert "paused on an earlier version" in told.why
+    assert gc.collect().places[-1].going == (), "it is young"
+    storage.append_record(log, {"version": shapes.version}, after=2)
+    assert gc.collect(min_age_hours=0).places[-1].going == (), "the version came back"
 
 
 def test_a_damaged_model_keeps_what_it_can_be_made_of(run: Path) -> None:

@@ -31,6 +31,7 @@ from segpipe.stages.select import Selected, select
 from segpipe.types import IMAGENET_STD, ModelBundle, Sample, Task
 from tests.fixtures.mini_label_studio import EXPORT, answer
 from tests.fixtures.nearest_colour import NearestColour
+from tests.fixtures.pictures import photograph
 from tests.fixtures.small import CLASSES, small_samples
 from tests.stages.conftest import Shapes
 
@@ -187,6 +188,13 @@ def test_a_bad_image_is_told_and_the_others_go_on(run: Run, photos: Path) -> Non
     done = run()
     assert [entry.file for entry in done.quarantined] == ["bad.png"]
     assert stems(done) == sorted(UNSURE)
+
+
+def test_a_photograph_that_its_camera_turned_is_told_before_anybody_labels_it(run: Run, photos: Path) -> None:
+    (photos / "turned.jpg").write_bytes(photograph(20, 30, orientation=6))
+    done = run(count=NUMBER + 1)
+    assert [(entry.file, entry.reason) for entry in done.quarantined] == [("turned.jpg", "exif_rotated")]
+    assert (len(done.chosen), done.asked) == (NUMBER, NUMBER)
 
 
 def test_a_split_of_a_dataset(run: Run, shapes: Shapes) -> None:

@@ -1,4 +1,5 @@
-"""Removing what nobody needs: old dataset versions, what killed ingests left, the resume state of ended trainings.
+"""Removing what nobody needs: old dataset versions, what killed ingests left, the resume state of trainings that
+have ended, or that nobody goes on with.
 
 Behind `segpipe data gc`. Looks only, unless it is told to delete.
 
@@ -14,10 +15,12 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError, InputError, SegpipeError
+from segpipe.shards.versions import versions_logged
 from segpipe.stages import at_work, datasets, layout
 from segpipe.stages.gc import dataset, rehearsals
 from segpipe.stages.gc.named import named_versions
@@ -47,7 +50,7 @@ def collect(
     if uri is None:
         every = [layout.dataset_uri(name) for name in datasets.names()]
         places = [_collect_one_of_many(each, rules) for each in every]
-        places += [_collect_rehearsals(rules), _collect_runs(delete=delete)]
+        places += [_collect_rehearsals(rules), _collect_runs(rules, every)]
     else:
         places = [_collect_dataset(datasets.found(uri), rules)]
     return Collection(places=tuple(places), deleted=delete, bytes=sum(place.bytes for place in places))
@@ -96,12 +99,23 @@ def _collect_dataset(uri: str, rules: _Rules) -> Place:
     return Place(uri=uri, going=found.going, staying=staying, deleted=True, problem=None)
 
 
-def _collect_runs(*, delete: bool) -> Place:
+def _collect_runs(rules: _Rules, dataset_uris: Sequence[str]) -> Place:
     from segpipe.stages.gc import runs  # a dataset need not wait seconds for torch
 
-    uri = storage.join(layout.home(), "runs")
-    going, staying = runs.look(uri)
-    return _removed(uri, going, staying, runs.remove(uri, going) if delete else None)
+    uri, before = storage.join(layout.home(), "runs"), time.time() - rules.min_age
+    going, staying = runs.look(uri, earlier=_earlier(dataset_uris), before=before)
+    return _removed(uri, going, staying, runs.remove(uri, going, before=before) if rules.delete else None)
+
+
+def _earlier(dataset_uris: Sequence[str]) -> set[str]:
+    """The versions that were current in one of the datasets, and are in none. A damaged log says nothing here."""
+    earlier, current = set[str](), set[str]()
+    for uri in dataset_uris:
+        with suppress(CorruptError):
+            logged = versions_logged(uri)
+            earlier.update(logged[:-1])
+            current.update(logged[-1:])
+    return earlier - current
 
 
 def _collect_rehearsals(rules: _Rules) -> Place:

@@ -14,7 +14,7 @@ from segpipe.shards import open_dataset
 from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.types import Annotation
 from tests.fixtures.mini_datasets import coco_document
-from tests.fixtures.mini_label_studio import write_label_studio
+from tests.fixtures.mini_label_studio import tasks, write_export, write_label_studio
 from tests.fixtures.pictures import photograph, png
 from tests.fixtures.small_files import HEIGHT, WIDTH, stripes, write
 
@@ -62,13 +62,24 @@ def test_another_split_and_a_change_of_the_answers(config: dict[str, Any], tmp_p
 
 
 def test_an_id_that_is_there_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
-    config["additions"].append(config["additions"][0])
+    write_label_studio(tmp_path / "again")
+    write_export(tmp_path / "more", tasks()[:2])
+    config["additions"].append({**config["additions"][0], "root": str(tmp_path / "again")})
     config["max_quarantine"] = 0.5
     result = run(config, tmp_path)
     assert result.splits["train"] == 4
     assert [(each.item, each.reason) for each in result.quarantined] == [
-        (item, "duplicate_id") for item in ("b", "day 1/a", "day 1/c")
+        (item, "duplicate_id") for item in ("b", "day 1/a")
     ]
+
+
+def test_an_addition_of_which_nothing_is_new_is_no_number_of_a_quarantine(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    config["additions"].append(config["additions"][0])
+    config["max_quarantine"] = 0.5
+    with pytest.raises(InputError, match=r"dataset\.additions\.1: .*3 duplicate_id; first .*/a\.jpg: .* another name"):
+        run(config, tmp_path)
 
 
 def test_classes_must_be_the_same(config: dict[str, Any], tmp_path: Path) -> None:
