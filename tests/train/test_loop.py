@@ -310,9 +310,9 @@ def test_validation_reads_in_float32_what_the_model_says_in_bfloat16(
         inside.append(torch.is_autocast_enabled("cpu"))
         return forward(self, images_NCHW)
 
-    def read(self: SemanticOps, network: torch.nn.Module, *rest: Any) -> list[LabelMap]:
+    def read(self: SemanticOps, network: torch.nn.Module, *rest: Any, **beside: Any) -> list[LabelMap]:
         outside.append(torch.is_autocast_enabled("cpu"))
-        return predict(self, network, *rest)
+        return predict(self, network, *rest, **beside)
 
     monkeypatch.setattr(UNet, "forward", model)
     monkeypatch.setattr(SemanticOps, "predict", read)
