@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import nn
 
@@ -20,7 +19,6 @@ from segpipe import masks, storage
 from segpipe.checkpoint import load_bundle
 from segpipe.config import DatasetConfig
 from segpipe.errors import ConflictError, InputError, NonFiniteError
-from segpipe.models.spec import DenseOutput
 from segpipe.predict import loop
 from segpipe.shards import open_dataset
 from segpipe.sources import open_source
@@ -33,38 +31,11 @@ from tests.fixtures.mini_label_studio import EXPORT, answer
 from tests.fixtures.nearest_colour import NearestColour
 from tests.fixtures.pictures import photograph
 from tests.fixtures.small import CLASSES, small_samples
+from tests.fixtures.unsure_networks import Contrary, Diverged, Doubting
 from tests.stages.conftest import Shapes
 
 pytestmark = pytest.mark.xdist_group("shapes")
 NUMBER, UNSURE = 6, ("day0/2", "day1/5")
-
-
-class Doubting(NearestColour):
-    """Knows every pixel, but for images with a dark first pixel: of these it says nothing of the left upper part."""
-
-    def forward(self, images_NCHW: torch.Tensor) -> DenseOutput:
-        output = super().forward(images_NCHW)
-        logits = output.scores_NKhw.clone()
-        for n, image_CHW in enumerate(images_NCHW):
-            if bool((image_CHW[:, 0, 0] < -1.5).all()):
-                logits[n, :, :12, :12] = 0
-        return DenseOutput(scores_NKhw=logits)
-
-
-class Contrary(NearestColour):
-    """Calls everything the first class in images with a dark first pixel."""
-
-    def forward(self, images_NCHW: torch.Tensor) -> DenseOutput:
-        logits = super().forward(images_NCHW).scores_NKhw.clone()
-        for n, image_CHW in enumerate(images_NCHW):
-            if bool((image_CHW[:, 0, 0] < -1.5).all()):
-                logits[n, 0] += 1000
-        return DenseOutput(scores_NKhw=logits)
-
-
-class Diverged(NearestColour):
-    def forward(self, images_NCHW: torch.Tensor) -> DenseOutput:
-        return DenseOutput(scores_NKhw=super().forward(images_NCHW).scores_NKhw * float("nan"))
 
 
 @pytest.fixture
