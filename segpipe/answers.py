@@ -25,14 +25,15 @@ _IMAGES = [[[[0, 0, 0], [255, 255, 255]]]]  # one, of a black and a white pixel
 
 _PARAMS = ({"name": MASK, "type": "string", "default": AUTO, "shape": None},)
 _SAMPLED_PARAMS = ({"name": UNCERTAINTY, "type": "boolean", "default": False, "shape": None},)
+# Lines of a page that MLflow does not wrap: what is wider than some 80 letters is cut off there.
 _ASKED_MORE = (
-    f'; with params={{"{UNCERTAINTY}": True}}: of each image its labels and uncertainty, the variance of class '
-    "probabilities, 0 to 0.25"
+    f'# params={{"{UNCERTAINTY}": True}}: labels and uncertainty of each image,\n'
+    "#   the variance of class probabilities, 0 to 0.25"
 )
-# What a page shows beside the line for arrays.
 _FILES = (
-    "# JPEG and PNG files go in as base64 text (numpy.array of such), and come back with masks as PNG, classes, areas, "
-    f'confidences;\n# params={{"{MASK}": "png"}}, "rle" or "ids" chooses for both'
+    "# JPEG and PNG files go in as a numpy.array of base64 text, and come back as\n"
+    f'#   masks (PNG), classes, areas, confidences; params={{"{MASK}": "png"}}, "rle"\n'
+    '#   or "ids" chooses the masks of files and arrays'
 )
 
 
@@ -83,20 +84,23 @@ def form_of(kind: type[Prediction], num_classes: int, *, told: Sequence[str] = (
     # What MLflow calls an array of anything: of bytes, of base64 text, of images of several sizes. What it holds is
     # checked behind it, and refused in one sentence.
     images = {"type": "tensor", "tensor-spec": {"dtype": "object", "shape": [-1]}}
+    taken, given = f"# images: {_INPUT}", f"# {name}: {said}"
     if not told:
+        asked = f"{name} = model.predict(images)"
         # Without a name, so that a plain array and a plain JSON list are taken as they are.
         return AnswerForm(
-            usage=f"{name} = model.predict(images)  # {_INPUT} -> {said}{_ASKED_MORE if sampled else ''}\n{_FILES}",
+            usage="\n".join([asked, taken, given, *([_ASKED_MORE] if sampled else ()), _FILES]),
             request=json.dumps({"inputs": _IMAGES}),
             inputs=(images,),
             columns=columns,
             params=(*_PARAMS, *(_SAMPLED_PARAMS if sampled else ())),
         )
     # Images have objects of any number: a list for each of them.
-    asked = ", ".join(f'"{each}": {each}' for each in ("images", *told))
-    notes = "; ".join(f"{each}: {_TOLD[each].meaning}" for each in told)
+    named = ", ".join(f'"{each}": {each}' for each in ("images", *told))
+    asked = f"{name} = model.predict({{{named}}})"
+    notes = (f"# {each}: {_TOLD[each].meaning}" for each in told)
     return AnswerForm(
-        usage=f"{name} = model.predict({{{asked}}})  # {_INPUT}; {notes}; arrays -> {said}\n{_FILES}",
+        usage="\n".join([asked, taken, *notes, given, _FILES]),
         request=json.dumps({"inputs": {"images": _IMAGES, **{each: _TOLD[each].example for each in told}}}),
         inputs=tuple({**images, "name": each} for each in ("images", *told)),
         columns=columns,

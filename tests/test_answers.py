@@ -33,7 +33,8 @@ SEGMENTS = PanopticMap(ids_HW=MASK.astype(np.int32) * 5, segments=(Segment(segme
 @pytest.mark.parametrize("kind", get_args(Prediction))
 def test_every_kind_of_prediction_has_a_form_that_mlflow_reads(kind: type[Prediction]) -> None:
     form = form_of(kind, 3)
-    assert form.usage.partition(" = model.predict(images)  # uint8 (N, H, W, 3) RGB")[1]
+    assert form.usage.partition(" = model.predict(images)\n# images: uint8 (N, H, W, 3) RGB")[1]
+    assert max(len(line) for line in form.usage.splitlines()) <= 80, "MLflow cuts off what is wider"
     made = signature(form)
     assert [spec["name"] for spec in made.outputs.to_dict()] == [column["name"] for column in form.columns]
     assert type(made).from_dict(made.to_dict()) == made

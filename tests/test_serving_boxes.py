@@ -148,7 +148,7 @@ def test_of_several_classes_a_request_says_which(tmp_path: Path) -> None:
 
 def test_a_model_of_whole_images_takes_images_alone(tmp_path: Path) -> None:
     folder, described = make_pose_bundle(tmp_path, PERSONS, framing="image")
-    assert answer_form(described).usage.startswith("poses = model.predict(images)  # uint8")
+    assert answer_form(described).usage.startswith("poses = model.predict(images)\n# images: uint8")
     found = serving._load_pyfunc(folder).predict(IMAGES)
     assert [answer["boxes"] for answer in found] == [[[0.0, 0.0, WIDTH, HEIGHT]]] * 3
 

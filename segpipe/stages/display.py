@@ -102,7 +102,7 @@ def show_board(
     best = board[0]
     tracking.describe(
         night,
-        story=_night_note(night, verdict, board, [_linked(night, verdict, *entry) for entry in versions.items()]),
+        story=_night_note(night, verdict, board, [_linked(verdict.name, *entry) for entry in versions.items()]),
         metrics={tracking.evaluation_metric(best.split, best.primary): best.value},
         tags={"outcome": verdict.outcome, "best": best.label},
     )
@@ -134,9 +134,8 @@ def _uses(runs: Sequence[RunConfig], *, evaluated: str) -> Iterator[tuple[str, s
     yield evaluated, "evaluation"
 
 
-def _linked(night: tracking.RunRef, verdict: promotion.Verdict, alias: str, version: int) -> str:
-    url = tracking.version_url(night.tracking_uri, verdict.name, version)
-    return f"{alias}: [version {version}]({url})" if url else f"{alias}: version {version}"
+def _linked(name: str, alias: str, version: int) -> str:
+    return f"{alias}: [version {version}]({tracking.version_link(name, version)})"
 
 
 def _night_note(
@@ -148,8 +147,7 @@ def _night_note(
         ["model", best.primary, "95 % interval", "parameters"],
         [(row.label, row.value, f"{row.low:.4f} to {row.high:.4f}", f"{row.parameters / 1e6:.1f} M") for row in board],
     )
-    url = tracking.artifact_url(night, tracking.SIDE_BY_SIDE)
-    page = f"[`{tracking.SIDE_BY_SIDE}`]({url})" if url else f"`{tracking.SIDE_BY_SIDE}` among the artifacts"
+    page = f"[`{tracking.SIDE_BY_SIDE}`]({tracking.artifact_link(night, tracking.SIDE_BY_SIDE)})"
     lines = [
         f"**{verdict.outcome}**: {verdict.reason}",
         "",

@@ -36,12 +36,12 @@ from segpipe.tracking.registry import (
     registered_version,
     set_alias,
     tag_version,
+    version_link,
     version_run,
-    version_url,
     weights_of_version,
 )
 from segpipe.tracking.runs import (
-    artifact_url,
+    artifact_link,
     describe,
     finish,
     has_params,
@@ -60,7 +60,7 @@ __all__ = [
     "RefusedError",
     "RunRef",
     "alias_version",
-    "artifact_url",
+    "artifact_link",
     "default_uri",
     "describe",
     "describe_model",
@@ -87,8 +87,8 @@ __all__ = [
     "run_url",
     "set_alias",
     "tag_version",
+    "version_link",
     "version_run",
-    "version_url",
     "weights_of_version",
     "without_login",
 ]

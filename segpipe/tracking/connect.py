@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from segpipe.errors import SegpipeError, UnreachableError
 
@@ -157,13 +157,16 @@ def sqlite_path(uri: str) -> str | None:
     return os.path.abspath(uri.removeprefix("sqlite:///").split("?")[0])
 
 
-def page(uri: str, *parts: str, **query: str) -> str | None:
+def page(uri: str, *parts: str) -> str | None:
     """The address of a page of the server's web interface; None for stores without one."""
-    if not is_server(uri):
-        return None
-    path = "/".join(quote(part, safe="") for part in parts)
-    # Without workflowType MLflow opens its pages for chat applications; one of its pages needs its own keys first.
-    return f"{without_login(uri).rstrip('/')}/#/{path}?{urlencode({**query, 'workflowType': 'machine_learning'})}"
+    return f"{without_login(uri).rstrip('/')}/{link(*parts)}" if is_server(uri) else None
+
+
+def link(*parts: str) -> str:
+    """What leads from one page of MLflow's web interface to another, whichever server shows the store, under whatever
+    address."""
+    # Without workflowType MLflow opens its pages for chat applications.
+    return f"#/{'/'.join(quote(part, safe='') for part in parts)}?workflowType=machine_learning"
 
 
 def without_password(uri: str) -> str:

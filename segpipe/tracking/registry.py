@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from segpipe import storage
 from segpipe.errors import CorruptError, InputError
-from segpipe.tracking.connect import RefusedError, RunRef, metric_name, page, talking_to, without_password
+from segpipe.tracking.connect import RefusedError, RunRef, link, metric_name, talking_to, without_password
 from segpipe.tracking.model_folder import BUNDLE, WEIGHTS, save_model_folder
 from segpipe.tracking.records import CARD, evaluation_prefix
-from segpipe.tracking.runs import artifact_url, log_metrics
+from segpipe.tracking.runs import artifact_link, log_metrics
 from segpipe.types import AnswerForm
 
 if TYPE_CHECKING:
@@ -189,9 +189,9 @@ def version_run(uri: str, name: str, version: int) -> RunRef | None:
         return RunRef(tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run.info.run_id, key="")
 
 
-def version_url(uri: str, name: str, version: int) -> str | None:
-    """A version's page in the server's web interface; None for an embedded store."""
-    return page(uri, "models", name, "versions", str(version))
+def version_link(name: str, version: int) -> str:
+    """What leads on a page of MLflow to a version's own."""
+    return link("models", name, "versions", str(version))
 
 
 def with_usage(description: str, uri: str, which: str, asking: Mapping[str, str]) -> str:
@@ -233,11 +233,9 @@ def _card_line(client: MlflowClient, uri: str, run_id: str | None) -> str:
     """A paragraph on where the model card of a run is; nothing where it has none."""
     if run_id is None or not any(each.path == CARD for each in client.list_artifacts(run_id)):
         return ""
-    run = client.get_run(run_id)
-    found = RunRef(tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run_id, key="")
-    url = artifact_url(found, CARD)
-    where = f"[`{CARD}`]({url})" if url else f"`{CARD}`"
-    return f"\n\nModel card: {where} among the artifacts of the run `{run.info.run_name}`."
+    run = client.get_run(run_id).info
+    leads = artifact_link(RunRef(tracking_uri=uri, experiment_id=run.experiment_id, run_id=run_id, key=""), CARD)
+    return f"\n\nModel card: [`{CARD}`]({leads}) among the artifacts of the run `{run.run_name}`."
 
 
 def _verified_digest(bundle_uri: str) -> str:

@@ -18,6 +18,7 @@ from segpipe.tracking.connect import (
     RefusedError,
     RunRef,
     is_server,
+    link,
     metric_name,
     page,
     sqlite_path,
@@ -170,10 +171,9 @@ def run_url(run: RunRef) -> str | None:
     return None if not run.exists else page(run.tracking_uri, "experiments", run.experiment_id, "runs", run.run_id)
 
 
-def artifact_url(run: RunRef, name: str) -> str | None:
-    """Where the server's web interface shows a file of the run; None as `run_url`."""
-    where = ("experiments", run.experiment_id, "runs", run.run_id, "artifactPath", name)
-    return None if not run.exists else page(run.tracking_uri, *where)
+def artifact_link(run: RunRef, name: str) -> str:
+    """What leads on a page of MLflow to a file of a run."""
+    return link("experiments", run.experiment_id, "runs", run.run_id, "artifactPath", name)
 
 
 class RecordedSteps:

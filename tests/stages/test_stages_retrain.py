@@ -131,7 +131,8 @@ def test_cards_and_the_page_of_the_night_lie_in_the_home_and_in_mlflow(
     shown = client.download_artifacts(runs[result.board[0].label].info.run_id, "card.html")
     assert Path(shown).read_text() == Path(result.card or "").read_text()
     version = client.get_model_version_by_alias("toy", "champion")
-    assert f"Model card: `card.html` among the artifacts of the run `{result.board[0].label}`." in version.description
+    assert f"/runs/{version.run_id}/artifactPath/card.html" in version.description
+    assert f") among the artifacts of the run `{result.board[0].label}`." in version.description
 
 
 def test_the_champion_is_registered_and_loads_by_its_alias(first: Told, client: MlflowClient, home: Path) -> None:
