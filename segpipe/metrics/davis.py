@@ -126,9 +126,9 @@ def _pair(prediction: Any, truth: Any, void: Any, where: str = "DAVIS") -> tuple
 
 
 def _mask_of_one(values: Any, what: str, where: str) -> Mask:
-    mask = as_mask(values, what, where)
-    marked = as_array(values)[mask]
-    if marked.size and (odd := marked[marked != marked[0]]).size:
+    array = as_array(values)
+    mask = as_mask(array, what, where)
+    if array.dtype.kind != "b" and (marked := array[mask]).size and (odd := marked[marked != marked[0]]).size:
         raise InputError(
             f"{where}: the {what} holds {marked[0]} and {odd[0]}; expected the mask of one object, with one value "
             "besides 0: give objects one by one, and pixels that do not count as void"
