@@ -30,8 +30,8 @@ def report(of: Scores, label: str) -> EvalReport:
         value,
         label,
         task=Task.VIDEO,
-        primary="jf",
-        metrics={"jf": value},
+        primary="jf/all",
+        metrics={"jf/all": value},
         classes=("object",),
         per_class={"object": {"jf": value, "objects": float(num_objects)}},
         truth_counts=(num_objects,),
@@ -84,9 +84,9 @@ def test_the_interval_is_that_of_the_mean_over_objects() -> None:
     won = judge(report(new, "new"), report(old, "old"), Rules())
     lost = judge(report(old, "old"), report(new, "new"), Rules())
     assert (won.outcome, lost.outcome) == ("promoted", "kept")
-    assert "new (jf 0.6" in won.reason
+    assert "new (jf/all 0.6" in won.reason
     assert "surely more than the margin of 0" in won.reason
-    assert "old (jf 0.5" in lost.reason
+    assert "old (jf/all 0.5" in lost.reason
     assert_by_hand(won, new, old)
     assert_by_hand(lost, old, new)
     assert [(each.name, each.delta) for each in won.changes] == [("object", pytest.approx(won.delta))]
@@ -117,7 +117,7 @@ def test_other_objects_in_a_sequence_are_no_pair() -> None:
 def test_a_score_that_is_not_of_its_sequences_is_refused() -> None:
     verdict = judge(replace(report(drawn(0), "new"), value=0.9), None, Rules())
     assert verdict.outcome == "refused"
-    assert "has jf = 0.900000, and what it counted in its images comes to 0.5" in verdict.reason
+    assert "has jf/all = 0.900000, and what it counted in its images comes to 0.5" in verdict.reason
 
 
 def test_osvos_and_a_copy_that_lags_behind_on_real_sequences(tmp_path: Path) -> None:
