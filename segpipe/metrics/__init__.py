@@ -11,6 +11,7 @@ from segpipe.metrics.close_look import CloseLook
 from segpipe.metrics.coco import coco_average_precision
 from segpipe.metrics.coco_meter import DetectionMeter
 from segpipe.metrics.confusion import ConfusionMeter, confusion_matrix, semantic_scores
+from segpipe.metrics.davis import contour_accuracy, dataset_jf, davis_scores, region_similarity
 from segpipe.metrics.keypoints import KeypointMeter, pck
 from segpipe.metrics.paired import paired_bootstrap, paired_bootstrap_ap
 from segpipe.metrics.panoptic import PanopticMeter, dataset_pq, panoptic_quality
@@ -32,8 +33,11 @@ __all__ = [
     "cityscapes_average_precision",
     "coco_average_precision",
     "confusion_matrix",
+    "contour_accuracy",
+    "dataset_jf",
     "dataset_miou",
     "dataset_pq",
+    "davis_scores",
     "first_maximum",
     "interval",
     "mask_boundary",
@@ -45,6 +49,7 @@ __all__ = [
     "panoptic_quality",
     "pck",
     "precision_recall",
+    "region_similarity",
     "resampled_ap",
     "resampling_unit",
     "semantic_scores",

@@ -20,9 +20,8 @@ import numpy.typing as npt
 
 from segpipe import masks
 from segpipe.errors import InputError
-from segpipe.metrics.arrays import as_array
+from segpipe.metrics.arrays import Mask, as_mask
 
-Mask = npt.NDArray[np.bool_]
 COCO_DILATION_RATIO = 0.02  # the paper's, for COCO and Cityscapes; it takes 0.008 for LVIS
 
 
@@ -31,7 +30,7 @@ def boundary_iou(prediction: Any, truth: Any, dilation_ratio: float = COCO_DILAT
 
     0.0 where both are empty, which is what COCO's mask IoU says of them. Raises InputError on other shapes and types.
     """
-    predicted, true = _as_mask(prediction, "prediction"), _as_mask(truth, "truth")
+    predicted, true = as_mask(prediction, "prediction", "boundary"), as_mask(truth, "truth", "boundary")
     if predicted.shape != true.shape:
         raise InputError(f"boundary IoU: prediction {predicted.shape} and truth {true.shape} must be alike")
     predicted, true = mask_boundary(predicted, dilation_ratio), mask_boundary(true, dilation_ratio)
@@ -41,7 +40,7 @@ def boundary_iou(prediction: Any, truth: Any, dilation_ratio: float = COCO_DILAT
 
 def mask_boundary(mask: Any, dilation_ratio: float = COCO_DILATION_RATIO) -> Mask:
     """The boundary of a (H, W) mask, bool (H, W): its pixels within d of the background or of the image's border."""
-    inside = _as_mask(mask, "mask")
+    inside = as_mask(mask, "mask", "boundary")
     return inside & segment_boundaries(inside, dilation_ratio)
 
 
@@ -93,12 +92,3 @@ def _run_of(flags: Mask, length: int, axis: int) -> Mask:
         flags = flags[:-step] & flags[step:]
         span += step
     return np.moveaxis(flags, 0, axis)
-
-
-def _as_mask(values: Any, what: str) -> Mask:
-    array = as_array(values)
-    if array.ndim != 2 or array.dtype.kind not in "iub":
-        raise InputError(
-            f"boundary: expected a {what} of shape (H, W), bool or integer, found {array.shape} {array.dtype}"
-        )
-    return array if array.dtype.kind == "b" else array != 0

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from segpipe.metrics.bootstrap import bounds, dataset_miou, mean_ratio, resampled_sums
 from segpipe.metrics.bootstrap_ap import ApEvidence, resampled_class_ap
+from segpipe.metrics.davis import dataset_jf
 from segpipe.metrics.panoptic import dataset_pq
 from segpipe.types import EvalReport
 
@@ -21,14 +22,16 @@ DETECTIONS = ("truths",)
 PIXELS = ("intersection", "truth", "predicted")
 SEGMENTS = ("iou", "true_positives", "false_positives", "false_negatives")
 KEYPOINTS = ("correct", "labelled")
+VIDEOS = ("region", "contour", "objects")  # of a sequence, which stands where other tasks have an image
 # What the numbers of an image are called -> what is made of their sums (..., K, C): the mean over K of a class's score.
 # Those of what detects are its detections.
 STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], Floats]] = {
     PIXELS: dataset_miou,
     SEGMENTS: dataset_pq,
     KEYPOINTS: mean_ratio,
+    VIDEOS: dataset_jf,
 }
-_CLASS_SCORES = {DETECTIONS: "ap", PIXELS: "iou", SEGMENTS: "pq"}
+_CLASS_SCORES = {DETECTIONS: "ap", PIXELS: "iou", SEGMENTS: "pq", VIDEOS: "jf"}
 
 
 def sample_counts(report: EvalReport) -> Floats:

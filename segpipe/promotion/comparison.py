@@ -22,6 +22,7 @@ from segpipe.metrics.evidence import (
     PIXELS,
     SEGMENTS,
     STATISTICS,
+    VIDEOS,
     ap_evidence,
     class_score,
     sample_counts,
@@ -29,7 +30,7 @@ from segpipe.metrics.evidence import (
 from segpipe.types import ClassScores, EvalReport
 
 # Which of the numbers of an image say, added up, how much of a class an image holds in truth: no model changes that.
-TRUTHS = {DETECTIONS: (0,), PIXELS: (1,), SEGMENTS: (1, 3), KEYPOINTS: (1,)}
+TRUTHS = {DETECTIONS: (0,), PIXELS: (1,), SEGMENTS: (1, 3), KEYPOINTS: (1,), VIDEOS: (2,)}
 RESAMPLES = 10_000
 AP_RESAMPLES = 2_000  # each sorts nothing, but passes over every detection of both models
 # Of fewer pairs, even if the challenger wins them all, a coin would do so in more than 2.5 % of all nights.

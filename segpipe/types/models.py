@@ -127,12 +127,13 @@ class EvalReport:
     empty. `truth_counts[k]` is how much truth class k has (pixels, objects, segments, keypoints): no model changes it.
     `confusion` has rows of truth, columns of prediction, in pixels. `sample_counts[i][k]` are the numbers `count_names`
     of class k in image `sample_ids[i]`: pixels (intersection, truth, predicted) of a semantic task, (iou, true
-    positives, false positives, false negatives) of a panoptic one, (correct, labelled) keypoints, (truths) of one that
-    detects. `detections[i]` are
-    then the detections of that image: (class id, score, matched, ignored), where bit t of the last two tells whether it
-    matched at the t-th IoU threshold of COCO, and whether it is left uncounted there. `details` decide nothing: they
-    are for the model card. `answers` are how many images have which level of each statistic of `drift.of_prediction`,
-    for what is said of other images to be held against; None in the reports of an earlier segpipe.
+    positives, false positives, false negatives) of a panoptic one, (correct, labelled) keypoints, (region, contour,
+    objects) of one that follows objects through videos, the sums of J and F over the objects of a sequence (here an
+    image is a sequence), (truths) of one that detects. `detections[i]` are then the detections of that image: (class
+    id, score, matched, ignored), where bit t of the last two tells whether it matched at the t-th IoU threshold of
+    COCO, and whether it is left uncounted there. `details` decide nothing: they are for the model card. `answers` are
+    how many images have which level of each statistic of `drift.of_prediction`, for what is said of other images to be
+    held against; None in the reports of an earlier segpipe.
     """
 
     experiment: str

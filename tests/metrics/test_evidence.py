@@ -50,6 +50,7 @@ def test_groups_are_drawn_together() -> None:
     [
         (("iou", "true_positives", "false_positives", "false_negatives"), (1.6, 2, 1, 1), 1.6 / 3),
         (("correct", "labelled"), (3, 4), 0.75),
+        (("region", "contour", "objects"), (1.2, 1.6, 2), 0.7),
     ],
 )
 def test_every_task_has_its_own(names: tuple[str, ...], counts: tuple[float, ...], scores: float) -> None:

@@ -9,7 +9,9 @@ The programs were given these scenes as the files they read, and are no part of 
 * `STREETS`: `evaluateImgLists` of evalInstanceLevelSemanticLabeling.py of cityscapesScripts 2.3.0;
 * `BOXES`: `voc_eval` of github.com/rbgirshick/py-faster-rcnn at commit 45e0da9, put into Python 3. It is a port of the
   development kit's VOCevaldet.m; where it departs from that, nothing was drawn: overlaps of exactly the threshold,
-  equal scores, recalls of exactly 0.6 or 0.7, and a first detection that counts neither way.
+  equal scores, recalls of exactly 0.6 or 0.7, and a first detection that counts neither way;
+* `CONTOURS`, `VOIDS` and `FOLLOWED`: `db_eval_iou`, `f_measure` and `db_statistics` of metrics.py and utils.py of
+  github.com/davisvideochallenge/davis2017-evaluation at commit 30b698a, with np.bool, which NumPy lacks, put as bool.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ import pytest
 from segpipe.metrics import (
     boundary_iou,
     cityscapes_average_precision,
+    contour_accuracy,
+    davis_scores,
     mask_boundary,
     panoptic_quality,
+    region_similarity,
     voc_average_precision,
 )
-from tests.fixtures.drawn_scenes import CATEGORIES, boxes, panoptic_split, streets, two_masks
+from tests.fixtures.drawn_scenes import CATEGORIES, boxes, panoptic_split, shape, streets, two_masks
 
 # fmt: off
 QUALITY: list[tuple[int, float | None, dict[str, Any]]] = [
@@ -95,6 +100,26 @@ BOXES = [
     (4, 0.7, 11, {"bird": 0.12987012987012989, "boat": 0.30935441370223976}),
     (4, 0.7, None, {"bird": 0.10989010989010989, "boat": 0.3133867276887871}),
 ]
+CONTOURS = [
+    (1, 0.008, 0.9699711260827719, 0.7751677852348993),
+    (1, 0.002, 0.9699711260827719, 0.7601179004648),
+    (2, 0.008, 0.8485454825303986, 0.8450085332600977),
+    (2, 1, 0.8485454825303986, 0.15058823529411766),
+    (4, 0.002, 0.9371850251979842, 0.4223749127035977),
+    (9, 0.002, 0.9157717312785938, 0.2135169888629776),
+]
+VOIDS = [
+    (1, 0.9716242153862116, 0.8062142273098937),
+    (7, 0.9406440490117604, 0.9987654320987654),
+    (8, 0.9814380084074903, 0.8779342723004694),
+    (11, 0.9859645420008443, 0.9106130482037424),
+]
+FOLLOWED = [
+    (3, (0.9504418026143823, 1.0, 0.10243750410963193, 0.8770335463925661, 1.0, 0.21641709131875575)),
+    (6, (0.8804293292813798, 1.0, 0.26943022424668106, 0.787756712839499, 1.0, 0.4494083202286543)),
+    (11, (0.77369425721288, 0.8181818181818182, 0.4848192937292183, 0.6685060061127186, 0.6363636363636364,
+        0.5759719405289494)),
+]
 # fmt: on
 
 
@@ -133,3 +158,27 @@ def test_average_precision_is_that_of_voc_eval(
 ) -> None:
     scores = voc_average_precision(*boxes(seed), iou_threshold=least, points=points)
     assert scores["per_class"] == pytest.approx(expected, abs=2e-16 if points is None else 1e-15)
+
+
+@pytest.mark.parametrize(("seed", "bound", "region", "contour"), CONTOURS)
+def test_j_and_f_are_those_of_davis2017_evaluation(seed: int, bound: float, region: float, contour: float) -> None:
+    truth, prediction = two_masks(seed)
+    assert (region_similarity(prediction, truth), contour_accuracy(prediction, truth, bound)) == (region, contour)
+
+
+@pytest.mark.parametrize(("seed", "region", "contour"), VOIDS)
+def test_void_counts_as_in_davis2017_evaluation(seed: int, region: float, contour: float) -> None:
+    truth, prediction = two_masks(seed)
+    void = shape(np.random.default_rng(seed), (truth.shape[0], truth.shape[1]), 20, 120)
+    found = region_similarity(prediction, truth, void=void), contour_accuracy(prediction, truth, void=void)
+    assert found == (region, contour)
+
+
+@pytest.mark.parametrize(("num_frames", "statistics"), FOLLOWED)
+def test_sequences_score_as_in_davis2017_evaluation(num_frames: int, statistics: tuple[float, ...]) -> None:
+    """Of a mask that is lost, faster and faster."""
+    truth, _ = two_masks(2)
+    found = [np.roll(truth, 3 * place**2 // num_frames, axis=1) for place in range(num_frames)]
+    *scores, mean = davis_scores(found, [truth] * num_frames).values()
+    assert tuple(scores) == statistics, "to the last bit"
+    assert mean == (statistics[0] + statistics[3]) / 2
