@@ -243,10 +243,14 @@ def test_the_same_again_changes_nothing_and_another_is_refused(run: Run, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
     with pytest.raises(ConflictError, match="another export lies there"):
         run(count=3)
+
+
+def test_a_folder_that_is_not_free_is_told_before_anybody_is_asked(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("mine")
     with pytest.raises(ConflictError, match=r"a\.txt among them"):
         run(to=str(tmp_path / "mine"))
+    assert not (tmp_path / "home" / "scores").exists()
 
 
 def test_a_killed_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
