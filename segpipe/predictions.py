@@ -36,15 +36,17 @@ def grid(height: int, width: int) -> tuple[Integers, Integers]:
     return rows[:, None], columns[None, :]
 
 
+def nearest(length: int, scaled: int) -> npt.NDArray[np.int64]:
+    """(scaled,) the place of a row, or column, of `length` pixels that each of `scaled` ones shows."""
+    places: npt.NDArray[np.int64] = ((np.arange(scaled) + 0.5) * length / scaled).astype(np.int64)
+    return places
+
+
 def shrunk(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """An image or a map (H, W, ...) as pages show it: at most `SMALL_SIDE` either way, by picking pixels, evenly
     spread. Maps of one image stay aligned, and no ids are mixed."""
     factor = min(1.0, SMALL_SIDE / max(pixels.shape[:2]))
-    rows, columns = (
-        ((np.arange(n) + 0.5) * side / n).astype(np.int64)
-        for side in pixels.shape[:2]
-        for n in [max(1, round(side * factor))]
-    )
+    rows, columns = (nearest(side, max(1, round(side * factor))) for side in pixels.shape[:2])
     picked: npt.NDArray[Any] = pixels[rows[:, None], columns]
     return picked
 

@@ -105,18 +105,3 @@ def chosen_runs(recipe: Recipe, labels: Sequence[str]) -> list[RunConfig]:
         if label not in known:
             raise InputError(f"--only {label!r}: {recipe.name} has no such label; expected one of: {', '.join(known)}")
     return [run for run in runs if run.label in labels or not labels]
-
-
-_OF_RUN = re.compile(r"([a-z0-9_-]+)-([0-9a-f]{12})/model/?$")
-
-
-def label_of(checkpoint: str) -> str:
-    """The label in a path that training made, `.../<label>-<run key>/model`; "model" for any other path."""
-    found = _OF_RUN.search(checkpoint)
-    return found[1] if found else "model"
-
-
-def run_of(checkpoint: str) -> str:
-    """The first 8 digits of the run key in such a path; empty for any other path."""
-    found = _OF_RUN.search(checkpoint)
-    return found[2][:8] if found else ""

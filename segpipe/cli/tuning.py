@@ -9,7 +9,7 @@ import typer
 
 from segpipe.cli import views
 from segpipe.cli.answering import answering, bars
-from segpipe.cli.parts import CheckpointArgument, DataOption, JsonOption, VersionOption, label_of
+from segpipe.cli.parts import CheckpointArgument, DataOption, JsonOption, VersionOption
 
 
 def tune_crf(
@@ -60,7 +60,7 @@ def tune_crf(
         from segpipe.stages import tune_crf as stage
 
         bundle = named_models.bundle_of(checkpoint)
-        label = label_of(bundle)
+        label = layout.label_of(bundle)
         search = stage.tune_crf(
             bundle,
             data=data,

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from segpipe.cli.data_views import faults, quarantine
 from segpipe.cli.drawing import MARKS, by_split, say, table
-from segpipe.cli.parts import run_of
 from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.numbers import counted, file_size
 from segpipe.types import CLASS_COUNTS
@@ -289,6 +288,8 @@ def drift(console: Console, found: Drift) -> None:
 
 
 def history(console: Console, records: Sequence[Record]) -> None:
+    from segpipe.stages.layout import run_of  # here: it brings fsspec, for which the help of a command need not wait
+
     # Labels come again each night; the first digits of its run tell a model apart.
     names = [f"{r.champion.label} {run_of(r.champion.checkpoint)}".strip() if r.champion else "-" for r in records]
     rows = [(r.number, r.at[:19], r.kind, name, r.who, r.reason) for r, name in zip(records, names, strict=True)]

@@ -20,7 +20,6 @@ from segpipe.cli.parts import (
     SetOption,
     VersionOption,
     chosen_runs,
-    label_of,
 )
 
 ReportsOption = Annotated[
@@ -183,7 +182,7 @@ def evaluate(
             to=folder,
             config=config,
             experiment=experiment,
-            label=label or label_of(bundle),
+            label=label or layout.label_of(bundle),
             runtime=runtime.value,
         )
         answer(report, partial(views.evaluated, place=stage.report_uri(report, config=config, to=folder)))

@@ -28,7 +28,7 @@ from segpipe.masks.images import (
 )
 from segpipe.masks.looks import look_at, near_copies
 from segpipe.masks.lossless import encode_ids, encode_png, png_of_bitmap
-from segpipe.masks.maps import mask_of, read_map
+from segpipe.masks.maps import ids_type, mask_of, read_map, stored
 from segpipe.masks.outlines import Points, polygon_of_mask
 from segpipe.masks.runs import plain_areas
 from segpipe.masks.segments import box_of_runs, crop_of_runs, encode_crop, pixels_of_runs, segment_runs
@@ -51,6 +51,7 @@ __all__ = [
     "encode_ids",
     "encode_png",
     "encode_rle",
+    "ids_type",
     "look_at",
     "map_labels",
     "mask_of",
@@ -71,4 +72,5 @@ __all__ = [
     "rle_of_runs",
     "rle_runs",
     "segment_runs",
+    "stored",
 ]

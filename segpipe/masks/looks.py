@@ -14,6 +14,7 @@ from PIL import Image
 
 from segpipe.types import ImageLook
 
+Hashes = Sequence[int] | npt.NDArray[np.uint64]
 # Photographs of different things differ in 32 of 64 bits on average; copies at half the size or JPEG quality in a few.
 COPY_DISTANCE = 6
 _SIDE, _KEPT = 32, 8
@@ -39,13 +40,13 @@ def look_at(image: Image.Image) -> ImageLook:
     )
 
 
-def near_copies(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
+def near_copies(first: Hashes, second: Hashes) -> list[tuple[int, int]]:
     """The places (i, j) of perceptual hashes first[i] and second[j] that differ in at most 6 bits; the first j of i.
 
     One for each i, since all frames of a fixed camera are alike. A hash of 0 is that of an image without structure,
     and matches nothing. Costs len(first) * len(second) steps of a nanosecond.
     """
-    left, right = np.array(first, dtype=np.uint64), np.array(second, dtype=np.uint64)
+    left, right = np.asarray(first, dtype=np.uint64), np.asarray(second, dtype=np.uint64)
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(left), _BLOCK):
         block = left[start : start + _BLOCK, None]

@@ -16,9 +16,19 @@ import numpy.typing as npt
 
 from segpipe.errors import BadSampleError, CorruptError
 from segpipe.masks.coco import Mask, decode_rle
-from segpipe.types import Sample, Segment
+from segpipe.types import IGNORE_8BIT, Sample, Segment
 
 Decoded = TypeVar("Decoded")
+
+
+def ids_type(num_classes: int) -> type[np.uint8] | type[np.uint16]:
+    """Of a map's class ids: one byte where that leaves 255 free for what is ignored, or for no class, else two."""
+    return np.uint8 if num_classes <= IGNORE_8BIT else np.uint16
+
+
+def stored(ids_HW: npt.NDArray[Any]) -> bytes:
+    """Ids as a Sample holds them: row-major, little-endian. `read_map` reads them back."""
+    return np.ascontiguousarray(ids_HW, dtype=ids_HW.dtype.newbyteorder("<")).tobytes()
 
 
 def read_map(stored: bytes, sample: Sample, *, what: str = "map") -> npt.NDArray[Any]:

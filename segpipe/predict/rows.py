@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segpipe import masks
 from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
-from segpipe.types import IGNORE_8BIT, Annotation, Sample, Segment, Task
+from segpipe.types import Annotation, Sample, Segment, Task
 
 UNCERTAINTY = "uncertainty"
 UNCERTAINTY_MOST = 65535  # of the PNG: means 1
@@ -34,16 +33,16 @@ def sample_with(sample: Sample, prediction: Prediction, *, num_classes: int, ign
     """
     bare = replace(sample, label_map=None, segment_map=None, segments=(), keypoints=(), extras={})
     if isinstance(prediction, LabelMap):
-        ids_HW = prediction.ids_HW.astype(_ids_dtype(num_classes))
-        return replace(bare, label_map=_stored(ids_HW), extras=_extras(prediction.uncertainty_HW))
+        ids_HW = prediction.ids_HW.astype(masks.ids_type(num_classes))
+        return replace(bare, label_map=masks.stored(ids_HW), extras=_extras(prediction.uncertainty_HW))
     if isinstance(prediction, PanopticMap):
-        labels_HW = np.full(prediction.ids_HW.shape, ignore_index, dtype=_ids_dtype(num_classes))
+        labels_HW = np.full(prediction.ids_HW.shape, ignore_index, dtype=masks.ids_type(num_classes))
         for segment in prediction.segments:
             labels_HW[prediction.ids_HW == segment.segment_id] = segment.class_id
         return replace(
             bare,
-            label_map=_stored(labels_HW),
-            segment_map=_stored(prediction.ids_HW.astype(np.uint32)),
+            label_map=masks.stored(labels_HW),
+            segment_map=masks.stored(prediction.ids_HW.astype(np.uint32)),
             segments=prediction.segments,
         )
     if not isinstance(prediction, Detections) or prediction.masks is None:
@@ -69,12 +68,3 @@ def _extras(unsure_HW: npt.NDArray[np.floating] | None) -> dict[str, bytes]:
         return {}
     scaled_HW = (unsure_HW.astype(np.float64).clip(0, 1) * UNCERTAINTY_MOST).round().astype(np.uint16)
     return {UNCERTAINTY: masks.encode_png(scaled_HW, quickly=True)}  # 3 % larger, in three fifths of the time
-
-
-def _ids_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
-    """Of class ids as a stored map holds them."""
-    return np.uint8 if num_classes <= IGNORE_8BIT else np.uint16
-
-
-def _stored(ids_HW: npt.NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(ids_HW, dtype=ids_HW.dtype.newbyteorder("<")).tobytes()

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from segpipe.predictions import nearest
+
 Pixels = NDArray[np.uint8]
 Labels = NDArray[Any]
 # The name and colour of one class; None is hatched, for what is not labelled.
@@ -31,11 +33,6 @@ def resize_ids(ids_HW: Labels, size: tuple[int, int]) -> Labels:
     rows, columns = nearest(ids_HW.shape[0], size[1]), nearest(ids_HW.shape[1], size[0])
     ids_hw: Labels = ids_HW[rows[:, None], columns[None, :]]
     return ids_hw
-
-
-def nearest(length: int, scaled: int) -> NDArray[np.int64]:
-    """(scaled,) the place of a row, or column, of `length` pixels that each of `scaled` ones shows."""
-    return ((np.arange(scaled) + 0.5) * length / scaled).astype(np.int64)
 
 
 def panel_size(width: int, height: int, longest: int) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from PIL import ImageDraw
 
 from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
-from segpipe.predictions import Detections
-from segpipe.report.drawing import INK, PAPER, Labels, Pixels, font, legible, nearest
+from segpipe.predictions import Detections, nearest
+from segpipe.report.drawing import INK, PAPER, Labels, Pixels, font, legible
 from segpipe.types import ClassInfo
 
 Colour = tuple[int, int, int]

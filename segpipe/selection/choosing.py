@@ -44,21 +44,21 @@ def choose(candidates: Sequence[Candidate], count: int, *, spread: int, per_grou
     One that differs from another in 6 bits of its look or fewer counts as a near copy of it; at most `per_group` of a
     group are taken.
     """
-    pool: list[int] = []
+    pool, pool_looks = list[int](), np.empty(min(count * spread, len(candidates)), dtype=np.uint64)
     passed, taken = Counter[str](), Counter[str]()
     for place in sorted(range(len(candidates)), key=lambda at: (-candidates[at].score, candidates[at].name)):
         if len(pool) == count * spread:
             break
         each = candidates[place]
-        if masks.near_copies([each.look], [candidates[at].look for at in pool]):
+        if masks.near_copies([each.look], pool_looks[: len(pool)]):
             passed["near copy"] += 1
         elif per_group is not None and taken[each.group] >= per_group:
             passed["group"] += 1
         else:
             taken[each.group] += 1
+            pool_looks[len(pool)] = each.look
             pool.append(place)
-    looks = np.array([candidates[place].look for place in pool], dtype=np.uint64)
-    chosen = tuple(pool[at] for at in sorted(_centres(looks, count)))
+    chosen = tuple(pool[at] for at in sorted(_centres(pool_looks[: len(pool)], count)))
     return Choice(chosen, near_copies=passed["near copy"], group_full=passed["group"], pool=len(pool))
 
 

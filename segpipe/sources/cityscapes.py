@@ -24,7 +24,6 @@ from segpipe.sources.reading import (
     read_photograph,
     regions,
     sample_of,
-    stored,
 )
 from segpipe.sources.reading.road_labels import LABEL_IDS, ROAD_CLASSES
 from segpipe.sources.spec import Index, SourceInfo
@@ -115,13 +114,13 @@ class Cityscapes:
             raw = read_labels(self.root, path, image)
             raw[labels == IGNORE_8BIT] = 0
             numbered = regions(raw, file=path)
-            segment_map = stored(numbered.segment_map)
+            segment_map = masks.stored(numbered.segment_map)
             found = enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1)
             segments = tuple(_segment(number, raw_id, area, path) for number, (raw_id, area) in found)
         return sample_of(
             ref,
             image,
-            label_map=stored(labels),
+            label_map=masks.stored(labels),
             segment_map=segment_map,
             segments=segments,
         )

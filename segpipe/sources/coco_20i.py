@@ -16,13 +16,13 @@ from typing import Annotated, Any
 import numpy as np
 
 from segpipe.errors import InputError
+from segpipe.masks import stored
 from segpipe.sources.reading import (
     Listing,
     class_colour,
     coding,
     mask_of_segmentation,
     sample_of,
-    stored,
 )
 from segpipe.sources.reading.coco_json import LICENCE, Document, read_documents
 from segpipe.sources.reading.coco_objects import images_with_objects, photograph_of

@@ -25,7 +25,6 @@ from segpipe.sources.reading import (
     read_photograph,
     regions,
     sample_of,
-    stored,
 )
 from segpipe.sources.reading.coco_json import (
     EXPECTED,
@@ -122,8 +121,8 @@ class CocoPanoptic(Documented):
         return sample_of(
             ref,
             image,
-            label_map=stored(table[numbered.segment_map]),
-            segment_map=stored(numbered.segment_map),
+            label_map=masks.stored(table[numbered.segment_map]),
+            segment_map=masks.stored(numbered.segment_map),
             segments=tuple(
                 Segment(segment_id=number, class_id=said[raw]["class_id"], area=area, is_crowd=said[raw]["is_crowd"])
                 for number, (raw, area) in enumerate(zip(numbered.raw_ids, numbered.areas, strict=True), start=1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
+from segpipe.masks import stored
 from segpipe.sources.reading import (
     Listing,
     coding,
@@ -23,7 +24,6 @@ from segpipe.sources.reading import (
     read_lines,
     read_photograph,
     sample_of,
-    stored,
 )
 from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (

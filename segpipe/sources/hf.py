@@ -28,7 +28,6 @@ from segpipe.sources.reading import (
     files_by_stem,
     inside,
     sample_of,
-    stored,
     value_table,
     without_root,
 )
@@ -107,7 +106,7 @@ class HuggingFace:
         check_size(mask, mask_name, image)
         raw = masks.read_label_image(mask, file=mask_name)
         return sample_of(
-            ref, image, label_map=stored(masks.map_labels(raw, self.table, file=mask_name, own=NAMES_FILE))
+            ref, image, label_map=masks.stored(masks.map_labels(raw, self.table, file=mask_name, own=NAMES_FILE))
         )
 
 

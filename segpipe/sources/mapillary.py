@@ -23,7 +23,6 @@ from segpipe.sources.reading import (
     read_photograph,
     regions,
     sample_of,
-    stored,
 )
 from segpipe.sources.spec import Index, SourceInfo
 from segpipe.types import (
@@ -107,8 +106,8 @@ class Mapillary:
         return sample_of(
             ref,
             image,
-            label_map=stored(labels),
-            segment_map=stored(numbered.segment_map),
+            label_map=masks.stored(labels),
+            segment_map=masks.stored(numbered.segment_map),
             segments=tuple(segments),
         )
 

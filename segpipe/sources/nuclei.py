@@ -25,7 +25,6 @@ from segpipe.sources.reading import (
     read_photograph,
     sample_of,
     segment_of_mask,
-    stored,
 )
 from segpipe.sources.spec import Index, Shares, SourceInfo
 from segpipe.types import IGNORE_8BIT, Annotation, ClassInfo, LabelCoding, Sample, SampleRef, Task
@@ -131,7 +130,7 @@ class Nuclei:
         return sample_of(
             ref,
             image,
-            label_map=stored(union),
+            label_map=masks.stored(union),
             segments=tuple(segments),
         )
 

@@ -31,7 +31,6 @@ from segpipe.sources.reading import (
     read_lines,
     read_photograph,
     sample_of,
-    stored,
     without_root,
 )
 from segpipe.sources.reading.hdf5 import Arrays
@@ -150,7 +149,7 @@ class NyuDepth:
         image = read_photograph(self.root, image_path)
         labels = masks.map_labels(read_labels(self.root, mask_path, image), self.table, file=mask_path)
         extras = {"depth": read_extra(self.root, depth[0], image)} if depth else {}
-        return sample_of(ref, image, label_map=stored(labels), extras=extras)
+        return sample_of(ref, image, label_map=masks.stored(labels), extras=extras)
 
     def _read_arrays(self, ref: SampleRef, arrays: Arrays) -> Sample:
         path, place = ref.files[0], ref.extra["place"]
@@ -169,7 +168,7 @@ class NyuDepth:
         image = Photograph(masks.encode_png(np.ascontiguousarray(pixels, np.uint8)), height, width, where)
         labels_HW = masks.map_labels(np.ascontiguousarray(raw_HW, np.uint16), self.table, file=f"{where}, labels")
         extras = {} if metres_HW is None else {"depth": _depth_png(metres_HW, f"{where}, depths")}
-        return sample_of(ref, image, label_map=stored(labels_HW), extras=extras)
+        return sample_of(ref, image, label_map=masks.stored(labels_HW), extras=extras)
 
 
 def _depth_png(metres_HW: npt.NDArray[Any], where: str) -> bytes:

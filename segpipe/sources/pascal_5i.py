@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 
 from segpipe.errors import BadSampleError, InputError
-from segpipe.masks import map_labels
+from segpipe.masks import map_labels, stored
 from segpipe.sources.reading import (
     Kind,
     Line,
@@ -27,7 +27,6 @@ from segpipe.sources.reading import (
     read_lines,
     read_photograph,
     sample_of,
-    stored,
 )
 from segpipe.sources.reading.voc import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
 from segpipe.sources.spec import Index, SourceInfo

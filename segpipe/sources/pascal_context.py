@@ -17,7 +17,7 @@ import numpy as np
 
 from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
-from segpipe.masks import Labels, map_labels
+from segpipe.masks import Labels, map_labels, stored
 from segpipe.sources.reading import (
     Kind,
     Photograph,
@@ -27,7 +27,6 @@ from segpipe.sources.reading import (
     read_lines,
     read_photograph,
     sample_of,
-    stored,
 )
 from segpipe.sources.reading.matlab import read_matlab_of_sample
 from segpipe.sources.reading.voc import VOC_2010_COUNTS, index_voc_2010

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import BadSampleError, InputError
+from segpipe.masks import stored
 from segpipe.sources.reading import (
     Kind,
     Photograph,
@@ -24,7 +25,6 @@ from segpipe.sources.reading import (
     read_photograph,
     sample_of,
     segment_of_mask,
-    stored,
 )
 from segpipe.sources.reading.matlab import read_matlab_of_sample
 from segpipe.sources.reading.voc import VOC_2010_COUNTS, VOC_CLASSES, VOC_LICENCE, VOC_NAMES, index_voc_2010

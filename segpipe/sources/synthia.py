@@ -28,7 +28,6 @@ from segpipe.sources.reading import (
     read_photograph,
     regions,
     sample_of,
-    stored,
 )
 from segpipe.sources.reading.road_labels import ROAD_CLASSES
 from segpipe.sources.spec import Index, Shares, SourceInfo
@@ -137,8 +136,8 @@ class Synthia:
         return sample_of(
             ref,
             image,
-            label_map=stored(labels),
-            segment_map=stored(numbered.segment_map),
+            label_map=masks.stored(labels),
+            segment_map=masks.stored(numbered.segment_map),
             segments=tuple(Segment(segment_id=number, class_id=raw >> 16, area=area) for number, (raw, area) in found),
             extras={"depth": read_extra(self.root, depth[0], image)} if depth else {},
         )

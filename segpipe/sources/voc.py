@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 
 from segpipe.errors import BadSampleError, InputError
-from segpipe.masks import Labels, map_labels
+from segpipe.masks import Labels, map_labels, stored
 from segpipe.sources.reading import (
     Kind,
     Line,
@@ -29,7 +29,6 @@ from segpipe.sources.reading import (
     read_photograph,
     regions,
     sample_of,
-    stored,
 )
 from segpipe.sources.reading.voc import VOC_CLASSES, VOC_IDS, VOC_LICENCE, VOC_NAMES
 from segpipe.sources.spec import Index, SourceInfo

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from segpipe import checkpoint, reports, storage
 from segpipe.answers import form_of
@@ -14,6 +15,7 @@ from segpipe.report.card import DataFacts, Shown, SplitFacts, UseFacts
 from segpipe.shards import Dataset
 from segpipe.stages import costs, fingerprint, layout
 from segpipe.stages.numbers import file_size, split_order
+from segpipe.stages.origins import Training, origin_of
 from segpipe.tasks import TASKS
 from segpipe.types import EvalReport, Fingerprint, ModelBundle, TrainResult
 
@@ -70,19 +72,24 @@ def data_of(
 
 
 def uses_of(report: EvalReport, bundle: ModelBundle, dataset: Dataset) -> dict[str, list[str]]:
-    """What each split was used for. The run's config tells what the training took; of a model that learnt from another
-    dataset it says nothing about the splits of this one."""
-    path = storage.join(_run_uri(report), layout.RUN_CONFIG)
-    is_known = bundle.dataset == dataset.manifest.dataset and storage.exists(path)
-    told = storage.read_json(path).get("train", {}) if is_known else {}
+    """What each split was used for: by all trainings behind the model, of an ensemble by those of its members.
+
+    A model that learnt from another dataset, or that came without the recipe of its run, says nothing about the splits
+    of this one. Raises CorruptError where the recipe is damaged.
+    """
+    trainings: tuple[Training, ...] = ()
+    if bundle.dataset == dataset.manifest.dataset:
+        with suppress(InputError):
+            trainings = origin_of(report.checkpoint).trainings
     uses: dict[str, list[str]] = {}
     for split, use in (
-        (told.get("train_split"), TRAINING),
-        (told.get("validation_split"), "validation"),
+        *((each.train_split, TRAINING) for each in trainings),
+        *((each.validation_split, "validation") for each in trainings),
         (report.split, "the scores of this card"),
     ):
-        if split is not None:
-            uses.setdefault(str(split), []).append(use)
+        told = uses.setdefault(split, [])
+        if use not in told:
+            told.append(use)
     return uses
 
 

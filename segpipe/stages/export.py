@@ -130,12 +130,8 @@ def claim_place(place: str, what: dict[str, str]) -> str:
 
     Raises ConflictError, which names a file of somebody else's.
     """
+    require_free(place)
     note = storage.join(place, NOTE)
-    if not storage.exists(note) and (there := storage.list_tree(place)):
-        raise ConflictError(
-            f"{place}: holds {counted(len(there), 'file')} already, {there[0]} among them, and no {NOTE}; "
-            "nothing was written. Name a folder that is empty or not there yet"
-        )
     try:
         storage.write_json_once(note, what)
     except ConflictError as error:
@@ -144,3 +140,13 @@ def claim_place(place: str, what: dict[str, str]) -> str:
             "name another folder"
         ) from error
     return note
+
+
+def require_free(place: str) -> None:
+    """Raises ConflictError where files lie that are of no export, before hours are spent on one that cannot be written
+    there."""
+    if not storage.exists(storage.join(place, NOTE)) and (there := storage.list_tree(place)):
+        raise ConflictError(
+            f"{place}: holds {counted(len(there), 'file')} already, {there[0]} among them, and no {NOTE}; "
+            "nothing was written. Name a folder that is empty or not there yet"
+        )

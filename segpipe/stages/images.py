@@ -5,7 +5,6 @@ Below `predict.py` and `predict_dataset.py`.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from segpipe.stages import datasets, layout, named_models, names
 from segpipe.stages.numbers import counted
 from segpipe.types import ModelBundle, QuarantineEntry, Sample
 
-_OF_RUN = re.compile(r"([a-z0-9_-]+)-[0-9a-f]{12}/model/?$")
 NO_SPLIT = "images"  # what the samples of a folder are called as a split
 
 
@@ -116,8 +114,7 @@ def chosen_model(name: str) -> Chosen:
         uri, label = found.contender.checkpoint, found.experiment
     else:
         uri = layout.absolute(name)
-        of_run = _OF_RUN.search(uri)
-        label = of_run[1] if of_run else "model"
+        label = layout.label_of(uri)
     return Chosen(uri=uri, label=label, bundle=checkpoint.load_bundle(uri))
 
 

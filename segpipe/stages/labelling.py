@@ -25,6 +25,7 @@ from segpipe import reports, selection, storage
 from segpipe.errors import InputError
 from segpipe.exports.naming import Stems, ending_of
 from segpipe.predict import Asked
+from segpipe.predictions import surest
 from segpipe.sources.reading.coco_json import PROPOSED
 from segpipe.stages.export import claim_place
 from segpipe.stages.images import Chosen, Images, Reader, Request
@@ -151,7 +152,7 @@ class Folder:
     def _proposed(self, chosen: ChosenImage, asked: Asked) -> dict[str, Any]:
         """The image with its proposals, as the document of the format takes it."""
         bundle = self.proposer.bundle
-        entries = [each for each in asking.entries(asked.prediction) if each.get("score", 1) >= LEAST_SCORE]
+        entries = asking.entries(surest(asked.prediction, LEAST_SCORE))
         height, width = asked.image_HW3.shape[:2]
         if self.format == "coco":
             return {

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from segpipe import storage
 
 # What a run's folder holds besides its model: which run it is, and how its training went.
 RUN_CONFIG, RUN_RESULT = "run.json", "train.json"
+_MODEL_OF_RUN = re.compile(r"([a-z0-9_-]+)-([0-9a-f]{12})/model/?$")
 
 
 def home() -> str:
@@ -101,3 +103,15 @@ def key(*parts: str) -> str:
 def run_key(config_digest: str, dataset_version: str, code_version: str) -> str:
     """A training run's identity: what it is asked, on which data, by which code (its seed is in the config)."""
     return key(config_digest, dataset_version, code_version)
+
+
+def label_of(model_uri: str) -> str:
+    """The label in the path of a run's model, `.../<label>-<run key>/model`; "model" for any other path."""
+    found = _MODEL_OF_RUN.search(model_uri)
+    return found[1] if found else "model"
+
+
+def run_of(model_uri: str) -> str:
+    """The first 8 digits of the run key in such a path; empty for any other path."""
+    found = _MODEL_OF_RUN.search(model_uri)
+    return found[2][:8] if found else ""

@@ -116,7 +116,7 @@ def _make(folder: str, stem: str, asked: Asked, chosen: Chosen) -> Score:
         except ValueError as error:
             raise NonFiniteError(f"{chosen.uri}: what it says of {asked.picture.file} is no probability") from error
     ids_hw = shrunk(asking.class_ids(prediction, num_classes))
-    votes = masks.encode_png(ids_hw.astype("uint8" if num_classes < 256 else "uint16"), quickly=True)
+    votes = masks.encode_png(ids_hw.astype(masks.ids_type(num_classes)), quickly=True)
     made = Score(
         image_sha256=storage.sha256_bytes(asked.picture.image),
         look=f"{asking.look_at(asked).perceptual_hash:016x}",

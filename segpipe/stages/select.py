@@ -16,6 +16,7 @@ from segpipe.errors import InputError
 from segpipe.selection import Candidate, Choice
 from segpipe.shards import open_dataset
 from segpipe.stages import datasets, layout, scores
+from segpipe.stages.export import require_free
 from segpipe.stages.images import Chosen, Images, Request, chosen_model, images_of
 from segpipe.stages.labelling import FORMATS, ChosenImage, Folder, Format, Wanted
 from segpipe.stages.numbers import counted
@@ -86,7 +87,8 @@ def select(
     if format not in FORMATS:
         raise InputError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
     committee, how = _committee(models, strategy)
-    images = images_of(source, version=version, split=split)
+    images, place = images_of(source, version=version, split=split), layout.absolute(to)
+    require_free(place)
     asked = _ask(committee, images, unwanted=_labelled(labelled), window=window, batch_size=batch_size, tell=tell)
     candidates, repeated = _candidates(images, asked, how)
     choice = selection.choose(candidates, count, spread=spread, per_group=per_group)
@@ -97,7 +99,7 @@ def select(
             f"{images.root}: none of its {counted(len(images.names), 'image')} is left to choose from: "
             f"{labelled_already} labelled already, {len(entries)} unusable. Nothing was written"
         )
-    place, names = layout.absolute(to), tuple(each.uri for each in committee)
+    names = tuple(each.uri for each in committee)
     folder = Folder(to=place, format=format, proposer=committee[0], window=window, strategy=how, models=names)
     wanted = _wanted(images.requests(), candidates, choice, asked[0], how)
     chosen = folder.write(wanted, images, batch_size=batch_size, on_progress=partial(tell, "writing"))

@@ -66,16 +66,3 @@ def test_sizes_are_height_by_width() -> None:
     for bad in ("512", "512x", "x", "512*1024", "-1x5", "5.0x5"):
         with pytest.raises(InputError, match=r"--size .*: expected HEIGHTxWIDTH in pixels, for example 512x1024"):
             parts.size_of(bad)
-
-
-@pytest.mark.parametrize(
-    ("path", "label", "run"),
-    [
-        ("runs/camvid/unet_r18-0123456789ab/model", "unet_r18", "01234567"),
-        ("s3://bucket/runs/fcn-a-0123456789ab/model/", "fcn-a", "01234567"),
-        ("elsewhere/model", "model", ""),
-        ("weights", "model", ""),
-    ],
-)
-def test_label_and_run_are_read_from_the_path_of_a_run(path: str, label: str, run: str) -> None:
-    assert (parts.label_of(path), parts.run_of(path)) == (label, run)

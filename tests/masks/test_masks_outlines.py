@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from segpipe.errors import CorruptError
-from segpipe.masks import encode_rle, mask_of, polygon_of_mask, polygon_to_mask, read_map
+from segpipe.masks import encode_rle, ids_type, mask_of, polygon_of_mask, polygon_to_mask, read_map, stored
 from segpipe.types import Sample, Segment
 from tests.fixtures.pictures import png
 
@@ -59,12 +59,12 @@ def sample(**changes: object) -> Sample:
 @pytest.mark.parametrize("kind", ["u1", "<u2", "<u4"])
 def test_maps_of_every_width_are_read(kind: str) -> None:
     ids = np.array([[0, 1, 2], [2, 2, 7]])
-    stored = ids.astype(kind).tobytes()
-    np.testing.assert_array_equal(read_map(stored, sample()), ids)
+    data = ids.astype(kind).tobytes()
+    np.testing.assert_array_equal(read_map(data, sample()), ids)
     np.testing.assert_array_equal(
-        mask_of(Segment(segment_id=2, class_id=0, area=3), sample(segment_map=stored)), ids == 2
+        mask_of(Segment(segment_id=2, class_id=0, area=3), sample(segment_map=data)), ids == 2
     )
-    for wrong in (stored[:-1], b"", stored * 3):
+    for wrong in (data[:-1], b"", data * 3):
         with pytest.raises(CorruptError, match=r"sample a: a map of .* expected 1, 2 or 4 for each: ingest again"):
             read_map(wrong, sample())
 
@@ -83,3 +83,15 @@ def test_columns_of_a_map_are_cut_as_those_of_run_lengths() -> None:
     segment = Segment(segment_id=4, class_id=0, area=3)
     np.testing.assert_array_equal(mask_of(segment, stored, columns=(1, 3)), [[1, 1], [0, 1]])
     np.testing.assert_array_equal(mask_of(segment, stored), [[0, 1, 1], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("kind", [">u2", "<u4", "u1"])
+def test_ids_are_stored_as_they_are_read_back(kind: str) -> None:
+    ids_HW = np.arange(6, dtype=kind).reshape(3, 2).T  # not row-major
+    data = stored(ids_HW)
+    assert len(data) == 6 * ids_HW.itemsize
+    np.testing.assert_array_equal(read_map(data, sample()), ids_HW)
+
+
+def test_ids_are_as_wide_as_their_classes_and_one_id_more() -> None:
+    assert [ids_type(num_classes) for num_classes in (2, 255, 256)] == [np.uint8, np.uint8, np.uint16]

@@ -60,3 +60,17 @@ def test_centres_are_those_of_the_greedy_algorithm() -> None:
 def test_nothing_and_less_than_asked() -> None:
     assert choose([], 3, spread=2).chosen == ()
     assert choose(candidates([0.1, 0.2]), 5, spread=2).chosen == (1, 0)
+
+
+def test_a_copy_of_any_that_is_taken_is_passed_over() -> None:
+    """As an obvious loop has it: five looks, each met eight times with a few bits changed."""
+    random = np.random.default_rng(7)
+    looks = [RANDOM[n % 5] ^ (0b111 << int(random.integers(0, 20))) for n in range(40)]
+    scores = random.random(40).tolist()
+    taken: list[int] = []
+    for at in sorted(range(40), key=lambda at: -scores[at]):
+        if len(taken) < 5 and all((looks[at] ^ looks[other]).bit_count() > 6 for other in taken):
+            taken.append(at)
+    found = choose(candidates(scores, looks), 5, spread=1)
+    assert list(found.chosen) == taken
+    assert found.near_copies > 0

@@ -1,15 +1,18 @@
 """The pages that evaluations and nights leave: from what lies in the home, and never in the way of anything."""
 
+import json
 import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from segpipe import checkpoint, reports, storage
 from segpipe.config import EvaluateConfig
+from segpipe.config.run import digest
 from segpipe.errors import CorruptError
 from segpipe.predictions import PanopticMap, class_map
 from segpipe.promotion import Rules
@@ -229,12 +232,36 @@ def test_a_split_is_accused_of_a_training_only_on_its_own_dataset(
     assert card_about.previewed(on_val, elsewhere, dataset) == "val"
 
 
+def as_if_made_by(run: Path, identity: dict[str, Any]) -> str:
+    """The model of a copied run, which says that this is the recipe it was made by."""
+    model = run / "model" / checkpoint.BUNDLE
+    told = json.loads(model.read_text()) | {"config_digest": digest(identity)}
+    for path, document in ((run / layout.RUN_CONFIG, identity), (model, told)):
+        path.unlink()
+        storage.write_json_once(str(path), document)
+    return str(run / "model")
+
+
 def test_a_split_may_have_had_every_use(shapes: Shapes, scored: tuple[str, EvalReport], tmp_path: Path) -> None:
-    run, bundle = shapes.copy_run(tmp_path), checkpoint.load_bundle(shapes.result.model_uri)
-    told = storage.read_json(str(run / layout.RUN_CONFIG))
-    (run / layout.RUN_CONFIG).unlink()
+    told = shapes.run.identity
     told["train"] |= {"train_split": "test", "validation_split": "test"}
-    storage.write_json_once(str(run / layout.RUN_CONFIG), told)
-    report = replace(scored[1], checkpoint=str(run / "model"))
-    uses = card_about.uses_of(report, bundle, open_dataset(shapes.data))
+    model_uri = as_if_made_by(shapes.copy_run(tmp_path), told)
+    report = replace(scored[1], checkpoint=model_uri)
+    uses = card_about.uses_of(report, checkpoint.load_bundle(model_uri), open_dataset(shapes.data))
     assert uses == {"test": ["training", "validation", "the scores of this card"]}
+
+
+def test_an_ensemble_is_told_of_by_what_its_members_learnt_from(
+    shapes: Shapes, scored: tuple[str, EvalReport], tmp_path: Path
+) -> None:
+    run, member = shapes.copy_run(tmp_path), shapes.run.identity
+    told = {**{key: value for key, value in member.items() if key != "train"}, "members": [member, member]}
+    report = replace(scored[1], split="val", checkpoint=as_if_made_by(run, told))
+    bundle, dataset = checkpoint.load_bundle(report.checkpoint), open_dataset(shapes.data)
+    scores = "the scores of this card"
+    assert card_about.uses_of(report, bundle, dataset) == {"train": ["training"], "val": ["validation", scores]}
+    (run / layout.RUN_CONFIG).unlink()
+    assert card_about.uses_of(report, bundle, dataset) == {"val": [scores]}, "a model that was copied alone"
+    storage.write_json_once(str(run / layout.RUN_CONFIG), member)
+    with pytest.raises(CorruptError, match=r"run\.json: is not the recipe"):
+        card_about.uses_of(report, bundle, dataset)

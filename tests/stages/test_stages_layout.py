@@ -49,3 +49,16 @@ def test_a_key_tells_its_parts_apart() -> None:
     assert len(set(keys)) == 5
     assert all(len(key) == 12 for key in keys)
     assert layout.run_key("config", "version", "code") == layout.key("config", "version", "code")
+
+
+@pytest.mark.parametrize(
+    ("path", "label", "run"),
+    [
+        ("runs/camvid/unet_r18-0123456789ab/model", "unet_r18", "01234567"),
+        ("s3://bucket/runs/fcn-a-0123456789ab/model/", "fcn-a", "01234567"),
+        ("elsewhere/model", "model", ""),
+        ("weights", "model", ""),
+    ],
+)
+def test_label_and_run_are_read_from_the_path_of_a_run(path: str, label: str, run: str) -> None:
+    assert (layout.label_of(path), layout.run_of(path)) == (label, run)

@@ -19,7 +19,8 @@ from segpipe import masks, storage
 from segpipe.checkpoint import load_bundle
 from segpipe.config import DatasetConfig
 from segpipe.errors import ConflictError, InputError, NonFiniteError
-from segpipe.predict import loop
+from segpipe.predict import Asked, Picture, loop
+from segpipe.predictions import Detections
 from segpipe.shards import open_dataset
 from segpipe.sources import open_source
 from segpipe.stages import images as stage_images
@@ -243,10 +244,14 @@ def test_the_same_again_changes_nothing_and_another_is_refused(run: Run, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
     with pytest.raises(ConflictError, match="another export lies there"):
         run(count=3)
+
+
+def test_a_folder_that_is_not_free_is_told_before_anybody_is_asked(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("mine")
     with pytest.raises(ConflictError, match=r"a\.txt among them"):
         run(to=str(tmp_path / "mine"))
+    assert not (tmp_path / "home" / "scores").exists()
 
 
 def test_a_killed_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +271,23 @@ def test_a_killed_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
     assert done.asked == 0
     told = json.loads((tmp_path / "out" / labelling.DONE).read_text())
     assert [each["file"] for each in told["chosen"]] == [each.file for each in done.chosen]
+
+
+def test_of_what_a_detector_lists_only_what_it_is_sure_of_is_proposed(shapes: Shapes) -> None:
+    mask = masks.encode_rle(np.eye(4, dtype=np.uint8))["counts"]
+    found = Detections(
+        size=(4, 4),
+        class_ids_N=np.array([1, 0, 1]),
+        scores_N=np.array([0.9, 0.5, 0.4]),
+        boxes_N4=np.array([[0.0, 0, 4, 4]] * 3),
+        masks=(mask, mask, b"is not expanded"),
+    )
+    proposer = stage_images.chosen_model(shapes.result.model_uri)
+    folder = labelling.Folder(to="/out", format="coco", proposer=proposer, window=None, strategy="", models=())
+    chosen = labelling.ChosenImage(rank=1, file="a", image="images/a", image_sha256="", score=1, group="", why="")
+    image_HW3 = np.zeros((4, 4, 3), dtype=np.uint8)
+    told = folder._proposed(chosen, Asked(Picture(file="a", image=b""), image_HW3, found))
+    assert [(each["category_id"], each["score"]) for each in told["annotations"]] == [(2, 0.9), (1, 0.5)]
 
 
 # --- what people make of it comes back

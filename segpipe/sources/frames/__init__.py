@@ -17,7 +17,7 @@ import numpy as np
 
 from segpipe import masks, storage
 from segpipe.errors import BadSampleError, InputError
-from segpipe.masks import Labels
+from segpipe.masks import Labels, stored
 from segpipe.sources.frames.names import folder_of, in_order, name_of, pictures
 from segpipe.sources.reading import (
     SPLITS,
@@ -31,7 +31,6 @@ from segpipe.sources.reading import (
     read_lines,
     sample_of,
     segment_of_mask,
-    stored,
 )
 from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (

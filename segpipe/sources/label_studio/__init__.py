@@ -20,6 +20,7 @@ import numpy as np
 
 from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
+from segpipe.masks import ids_type, stored
 from segpipe.sources.label_studio.answers import Answer, find_export, parsed, pixels_of
 from segpipe.sources.label_studio.config import CONFIG, Config, read_config
 from segpipe.sources.reading import (
@@ -36,11 +37,9 @@ from segpipe.sources.reading import (
     sample_of,
     segment_of_mask,
     shown,
-    stored,
 )
 from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (
-    IGNORE_8BIT,
     Annotation,
     ClassInfo,
     LabelCoding,
@@ -130,10 +129,12 @@ class LabelStudio:
                 f"{image.width}x{image.height} pixels, {ref.files[1]} says {said[1]}x{said[0]}: regions would shift; "
                 "bring back the photograph that was drawn on, or draw again",
             )
-        ignored = ignored_beside(ref.extra["classes"])
+        num_classes = ref.extra["classes"]
         segments: list[Segment] = []
         rest = ref.extra["unlabelled"]
-        labels_HW = np.full((image.height, image.width), ignored if rest is None else rest, dtype=_dtype(ignored))
+        if rest is None:
+            rest = ignored_beside(num_classes)
+        labels_HW = np.full((image.height, image.width), rest, dtype=ids_type(num_classes))
         for place, region in enumerate(ref.extra["regions"]):
             where = f"{ref.files[1]}, task {ref.extra['task']}, region {place}"
             inside_HW = pixels_of(region, image.height, image.width, where)
@@ -184,10 +185,6 @@ class LabelStudio:
 
 def _named(labels: Sequence[str]) -> tuple[ClassInfo, ...]:
     return tuple(ClassInfo(name=name, colour=class_colour(k + 1), is_thing=True) for k, name in enumerate(labels))
-
-
-def _dtype(ignored: int) -> type[np.uint8] | type[np.uint16]:
-    return np.uint8 if ignored == IGNORE_8BIT else np.uint16
 
 
 def _file_of(address: str, there: frozenset[str]) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from segpipe import storage
 from segpipe.errors import BadSampleError, InputError
+from segpipe.masks import stored
 from segpipe.sources.labelme.shapes import paint, parsed
 from segpipe.sources.reading import (
     Listing,
@@ -30,7 +31,6 @@ from segpipe.sources.reading import (
     pictures_by_stem,
     read_photograph,
     sample_of,
-    stored,
 )
 from segpipe.sources.spec import Index, Licence, Shares, SourceInfo
 from segpipe.types import (

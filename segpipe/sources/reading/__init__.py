@@ -34,7 +34,6 @@ from segpipe.sources.reading.files import (
     read_pair,
     read_photograph,
     sample_of,
-    stored,
     without_root,
 )
 from segpipe.sources.reading.listing import (
@@ -93,7 +92,6 @@ __all__ = [
     "sample_of",
     "segment_of_mask",
     "shown",
-    "stored",
     "value_table",
     "without_root",
 ]

@@ -11,9 +11,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeGuard
 
-import numpy as np
-import numpy.typing as npt
-
 from segpipe import masks, storage
 from segpipe.errors import BadSampleError, CorruptError, InputError, TooLargeError
 from segpipe.types import Sample, SampleRef
@@ -97,7 +94,7 @@ def read_pair(
     image_path, mask_path = ref.files
     image = read_photograph(root, image_path)
     raw = read_labels(root, mask_path, image, palette=palette)
-    return sample_of(ref, image, label_map=stored(masks.map_labels(raw, table, file=mask_path, own=own)))
+    return sample_of(ref, image, label_map=masks.stored(masks.map_labels(raw, table, file=mask_path, own=own)))
 
 
 def sample_of(ref: SampleRef, image: Photograph, **annotations: Any) -> Sample:
@@ -110,11 +107,6 @@ def sample_of(ref: SampleRef, image: Photograph, **annotations: Any) -> Sample:
         group=ref.group,
         **annotations,
     )
-
-
-def stored(ids: npt.NDArray[Any]) -> bytes:
-    """Ids (H, W) as a Sample holds them: row-major, little-endian."""
-    return np.ascontiguousarray(ids, dtype=ids.dtype.newbyteorder("<")).tobytes()
 
 
 def read_lines(root: str, path: str) -> list[str]:

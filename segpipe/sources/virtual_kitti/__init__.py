@@ -16,7 +16,7 @@ import numpy as np
 
 from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
-from segpipe.masks import Labels
+from segpipe.masks import Labels, stored
 from segpipe.sources.reading import (
     Listing,
     coding,
@@ -26,7 +26,6 @@ from segpipe.sources.reading import (
     read_lines,
     read_photograph,
     sample_of,
-    stored,
 )
 from segpipe.sources.spec import Index, SourceInfo
 from segpipe.sources.virtual_kitti.facts import (
