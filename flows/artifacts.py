@@ -7,15 +7,15 @@ to know at the first who is champion, why, and what failed.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from prefect.artifacts import create_markdown_artifact
 
 from segpipe.stages.drift import Drift
-from segpipe.stages.halving.report import rung_rows, summed_up
+from segpipe.stages.halving.report import summed_up
 from segpipe.stages.predict_dataset import PredictedDataset
-from segpipe.stages.registration import class_table
-from segpipe.stages.results import BoardRow, BudgetReport, IngestResult, RetrainResult, Verdict
+from segpipe.stages.results import BudgetReport, IngestResult, RetrainResult, Verdict
+from segpipe.stages.tables import board_table, class_table, rung_table, split_table
 
 MOST_LISTED = 20  # of bad images: the dataset's quarantine file has all of them
 
@@ -25,10 +25,11 @@ def show_dataset(result: IngestResult) -> None:
     lines = [
         f"**{result.name}** `{result.version[:12]}` ({result.status.replace('_', ' ')})",
         "",
-        "| split | samples |",
+        *split_table(result.splits),
+        "",
+        f"{len(result.quarantined)} samples in quarantine.",
+        *(f"- {text}" for text in result.warnings),
     ]
-    lines += ["|---|---:|", *(f"| {split} | {samples} |" for split, samples in result.splits.items())]
-    lines += ["", f"{len(result.quarantined)} samples in quarantine.", *(f"- {text}" for text in result.warnings)]
     create_markdown_artifact("\n".join(lines), key=_key("dataset", result.name), description="Dataset version")
 
 
@@ -39,9 +40,7 @@ def show_predictions(result: PredictedDataset) -> None:
         "",
         f"by `{result.model}`, weights `{result.weights_sha256[:12]}`",
         "",
-        "| split | samples |",
-        "|---|---:|",
-        *(f"| {split} | {samples} |" for split, samples in result.splits.items()),
+        *split_table(result.splits),
         "",
         f"{result.kept} of {result.parts} parts were there.",
         *([f"{result.images_per_second:.1f} images/s."] if result.images_per_second else []),
@@ -80,7 +79,7 @@ def show_night(result: RetrainResult, picture: bytes | None) -> None:
         *_verdict(verdict),
         *_failed(result.failures),
         "",
-        *_board(result.board),
+        *board_table(result.board, padding=""),
         *_rungs(result.budget),
         *(["", "### By class"] if verdict.changes else []),
         *class_table(verdict, padding=""),
@@ -119,32 +118,10 @@ def _failed(failures: Mapping[str, str]) -> list[str]:
     return ["", *(f"- **{label}** failed: {message}" for label, message in failures.items())] if failures else []
 
 
-def _board(board: Sequence[BoardRow]) -> list[str]:
-    return _table(
-        [
-            {
-                "rank": str(row.rank),
-                "model": row.label,
-                row.primary: f"{row.value:.4f}",
-                "95 % interval": f"{row.low:.4f} to {row.high:.4f}",
-                "parameters": f"{row.parameters / 1e6:.1f} M",
-            }
-            for row in board
-        ]
-    )
-
-
 def _rungs(budget: BudgetReport | None) -> list[str]:
     if budget is None:
         return []
-    return ["", "### The budget", "", summed_up(budget), "", *_table(rung_rows(budget))]
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """In Markdown: what is no name stands to the right."""
-    names = list(rows[0])
-    ruler = ["---" if name in ("model", "then") else "---:" for name in names]
-    return [f"| {' | '.join(cells)} |" for cells in (names, ruler, *(list(row.values()) for row in rows))]
+    return ["", "### The budget", "", summed_up(budget), "", *rung_table(budget)]
 
 
 def _image(picture: bytes) -> str:

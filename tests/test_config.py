@@ -335,5 +335,5 @@ def test_a_root_is_expanded_and_an_unset_variable_is_named(monkeypatch: pytest.M
     assert expand_root("camvid") == os.path.abspath("camvid"), "a cluster's workers stand in another folder"
     assert expand_root("") == "", "a source without files has no root"
     monkeypatch.delenv("SOMEWHERE")
-    with pytest.raises(InputError, match=r"dataset.root: '\$SOMEWHERE/camvid' names an environment variable"):
+    with pytest.raises(InputError, match=r"root '\$SOMEWHERE/camvid' names an environment variable"):
         expand_root("$SOMEWHERE/camvid")

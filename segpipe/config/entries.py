@@ -145,5 +145,5 @@ def expand_root(root: str) -> str:
     """
     expanded = os.path.expanduser(os.path.expandvars(root))
     if "$" in expanded:
-        raise InputError(f"dataset.root: {root!r} names an environment variable that is not set; set it and run again")
+        raise InputError(f"root {root!r} names an environment variable that is not set; set it and run again")
     return os.path.abspath(expanded) if expanded and "://" not in expanded else expanded

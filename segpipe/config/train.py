@@ -85,9 +85,13 @@ class TrainConfig(Strict):
     def default(cls, key: str) -> Any:
         return cls.model_fields[key].default
 
+    def steps_per_epoch(self, samples: int) -> int:
+        """Optimiser steps of an epoch of so many samples; 0 where they do not fill one."""
+        return samples // self.batch_size // self.accumulate
+
     def steps(self, samples: int) -> int:
-        """Optimiser steps of a whole training on so many samples; 0 where they do not fill one."""
-        return samples // self.batch_size // self.accumulate * self.epochs
+        """Those of a whole training."""
+        return self.steps_per_epoch(samples) * self.epochs
 
     @property
     def told(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ class TrainBatches:
                 f"choose a multiple of {world_size}"
             )
         samples = dataset.rows(config.train_split)
-        self.micro_batches = samples // config.batch_size // config.accumulate * config.accumulate
+        self.micro_batches = config.steps_per_epoch(samples) * config.accumulate
         if not self.micro_batches:
             needed = config.batch_size * config.accumulate
             raise InputError(

@@ -15,7 +15,7 @@ from segpipe.report.card import DataFacts, Shown, SplitFacts, UseFacts
 from segpipe.shards import Dataset
 from segpipe.stages import costs, fingerprint, layout
 from segpipe.stages.numbers import file_size, split_order
-from segpipe.stages.origins import Training, origin_of
+from segpipe.stages.origins import Training, origin_of, run_folder
 from segpipe.tasks import TASKS
 from segpipe.types import EvalReport, Fingerprint, ModelBundle, TrainResult
 
@@ -25,7 +25,7 @@ TRAINING = "training"
 
 def training_of(report: EvalReport) -> TrainResult | None:
     """How the model's training went; None of a bundle that lies in no run."""
-    path = storage.join(_run_uri(report), layout.RUN_RESULT)
+    path = storage.join(run_folder(report.checkpoint), layout.RUN_RESULT)
     if not storage.exists(path):
         return None
     return reports.from_plain(TrainResult, storage.read_json(path), origin=path)
@@ -152,7 +152,3 @@ def _counted(report: EvalReport, looks: costs.Looks, bundle: ModelBundle) -> dic
     if found.fields is not None and found.fields.receptive_field is not None:
         told["receptive field"] = "{} x {} pixels".format(*found.fields.receptive_field)
     return told
-
-
-def _run_uri(report: EvalReport) -> str:
-    return report.checkpoint.rpartition("/")[0]

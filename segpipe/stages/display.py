@@ -15,6 +15,7 @@ from segpipe.config import Recipe, RunConfig
 from segpipe.leaderboard import BoardRow
 from segpipe.stages import costs, dataset_inputs, layout
 from segpipe.stages.registration import answer_form, local_bundle, model_tags
+from segpipe.stages.tables import board_table
 from segpipe.types import EvalReport, TrainResult
 
 
@@ -143,17 +144,13 @@ def _night_note(
 ) -> str:
     """The night as markdown: the verdict, then the board."""
     best = board[0]
-    table = tracking.markdown_table(
-        ["model", best.primary, "95 % interval", "parameters"],
-        [(row.label, row.value, f"{row.low:.4f} to {row.high:.4f}", f"{row.parameters / 1e6:.1f} M") for row in board],
-    )
     page = f"[`{tracking.SIDE_BY_SIDE}`]({tracking.artifact_link(night, tracking.SIDE_BY_SIDE)})"
     lines = [
         f"**{verdict.outcome}**: {verdict.reason}",
         "",
         f"Scored on the split `{best.split}`, protocol `{best.protocol}`. Registered as {'; '.join(registered)}.",
         "",
-        *table,
+        *board_table(board),
         "",
         f"The same image under any two of these models, and all scores side by side: {page}.",
     ]

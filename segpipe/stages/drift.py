@@ -124,8 +124,9 @@ def _answers(chosen: Chosen) -> Counts:
     where there is none."""
     experiment = str(recipe_of(chosen.uri, chosen.bundle)["experiment"])
     place = storage.join(layout.evaluations_uri(experiment), chosen.bundle.dataset_version[:12])
-    found = [finished_report(storage.join(place, name)) for name in storage.list_folders(place)]
-    own = [each for each in found if each and each.weights_sha256 == chosen.bundle.weights_sha256 and each.answers]
+    weights, folders = chosen.bundle.weights_sha256, [storage.join(place, name) for name in storage.list_folders(place)]
+    found = [finished_report(folder, weights=weights) for folder in folders]
+    own = [each for each in found if each and each.answers]
     if not own:
         raise InputError(
             f"below {place} lies no report of these weights that counts their answers; score the model again "

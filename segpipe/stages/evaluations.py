@@ -17,11 +17,12 @@ REPORT, CARD = "report.json", "card.html"
 
 def load_report(folder: str) -> EvalReport:
     """The report of an evaluation folder. Raises InputError when there is none, CorruptError when it is damaged."""
+    path = storage.join(folder, REPORT)
     try:
-        return _read_report(folder)
+        return reports.from_plain(EvalReport, storage.read_json(path), origin=path)
     except CorruptError as error:
         raise CorruptError(
-            f"{error}. Delete {storage.join(folder, REPORT)} and run the command that made it again (`segpipe retrain` "
+            f"{error}. Delete {path} and run the command that made it again (`segpipe retrain` "
             "or `segpipe evaluate`): the stored model is scored once more, and nothing else changes"
         ) from error
 
@@ -36,12 +37,17 @@ def load_reports(place: str) -> dict[str, EvalReport]:
     return {folder: load_report(folder) for folder in found}
 
 
-def finished_report(folder: str) -> EvalReport | None:
-    """The report of an evaluation folder; None when there is none, or one that cannot be read."""
-    if not storage.exists(storage.join(folder, REPORT)):
+def finished_report(folder: str, *, weights: str | None = None) -> EvalReport | None:
+    """The report of an evaluation folder; None when there is none, or one that cannot be read. Where `weights` are
+    named, by their SHA-256, None of others, too: their counts of thousands of images are not even looked through."""
+    path = storage.join(folder, REPORT)
+    if not storage.exists(path):
         return None
     try:
-        return _read_report(folder)
+        document = storage.read_json(path)
+        if weights is not None and isinstance(document, dict) and document.get("weights_sha256") != weights:
+            return None
+        return reports.from_plain(EvalReport, document, origin=path)
     except CorruptError as error:
         _log.warning("an evaluation cannot be used and is made again: %s", error)
         return None
@@ -64,8 +70,3 @@ def load_card(folder: str) -> bytes | None:
     """The model card of an evaluation folder; None where none could be made."""
     path = storage.join(folder, CARD)
     return storage.read_bytes(path) if storage.exists(path) else None
-
-
-def _read_report(folder: str) -> EvalReport:
-    path = storage.join(folder, REPORT)
-    return reports.from_plain(EvalReport, storage.read_json(path), origin=path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from segpipe import reports, storage
@@ -51,13 +51,14 @@ def ingest(config: DatasetConfig, *, to: str | None = None, on_progress: Progres
     uri, sources = layout.absolute(to or layout.dataset_uri(config.name)), listings.listed(config)
     contract = listings.agreed(sources)
     notes = tuple(note for each in sources for note in each.notes)
-    receipt = receipts.uri_of(uri, config, sources)
+    stamps = [listings.stamps_of(each) for each in sources]
+    receipt = receipts.uri_of(uri, config, sources, stamps)
     # From the first shard that may be found there already to the manifest that names it.
     with at_work.ingesting(uri):
         for folder in ("shards", "quarantine", "receipts", "fingerprints"):
             storage.sweep(storage.join(uri, folder))
         if (known := receipts.find(uri, receipt)) is None:
-            parts = [part for each in sources for part in _parts(each, contract, uri)]
+            parts = [part for found in zip(sources, stamps, strict=True) for part in _parts(*found, contract, uri)]
             known = _publish(config, uri, contract, sources, notes, write_all(parts, on_progress))
             storage.write_json_once(receipt, reports.to_plain(known[0]))
     outcome, status = known
@@ -99,8 +100,8 @@ def _publish(
     return Receipt(version=version, splits=splits, warnings=warnings, quarantined=tuple(entries)), status
 
 
-def _parts(listing: Listing, contract: Contract, uri: str) -> list[Part]:
-    sizes = {file: storage.size_in(stamp) for file, stamp in listing.stamps.items()}
+def _parts(listing: Listing, stamps: Mapping[str, str], contract: Contract, uri: str) -> list[Part]:
+    sizes = {file: storage.size_in(stamp) for file, stamp in stamps.items()}
     return [
         Part(
             format=listing.format,

@@ -55,6 +55,11 @@ def runs_uri(experiment: str) -> str:
     return storage.join(home(), "runs", experiment)
 
 
+def run_name(label: str, config_digest: str, dataset_version: str, code_version: str) -> str:
+    """What a training run's folder is called among those of its experiment."""
+    return f"{label}-{run_key(config_digest, dataset_version, code_version)}"
+
+
 def evaluations_uri(experiment: str) -> str:
     return storage.join(home(), "evaluations", experiment)
 

@@ -35,7 +35,7 @@ class Contract:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """One source as it is now: its samples in order, what was refused, and the fingerprint of each file."""
+    """One source as it is now: its samples in order, what was refused, and what was passed over."""
 
     format: str
     root: str
@@ -45,7 +45,6 @@ class Listing:
     refs: tuple[SampleRef, ...]
     refused: tuple[QuarantineEntry, ...]
     notes: tuple[str, ...]
-    stamps: Mapping[str, str]
 
 
 def listed(config: DatasetConfig) -> list[Listing]:
@@ -54,13 +53,24 @@ def listed(config: DatasetConfig) -> list[Listing]:
     Raises InputError for a source without a sample, for additions of which none is new or that are of other classes,
     and for those that lack what the others fill.
     """
-    found = [_listing(config)]
-    for number, addition in enumerate(config.additions):
+    return joined(listing(config), config.additions)
+
+
+def joined(own: Listing, additions: Sequence[AdditionConfig]) -> list[Listing]:
+    """A dataset's own listing with its additions. Raises as `listed`."""
+    found = [own]
+    for number, addition in enumerate(additions):
         try:
-            found.append(_joining(_listing(addition), addition.split, found))
+            found.append(_joining(listing(addition), addition.split, found))
         except InputError as error:
             raise InputError(f"dataset.additions.{number}: {error}") from error
     return found
+
+
+def stamps_of(found: Listing) -> dict[str, str]:
+    """The fingerprint of each file that the samples are made of: asks the storage for every one."""
+    files = sorted({file for ref in found.refs for file in ref.files})
+    return {file: storage.fingerprint(storage.join(found.root, file)) for file in files}
 
 
 def agreed(listings: Sequence[Listing]) -> Contract:
@@ -78,7 +88,8 @@ def agreed(listings: Sequence[Listing]) -> Contract:
     )
 
 
-def _listing(config: DatasetConfig | AdditionConfig) -> Listing:
+def listing(config: DatasetConfig | AdditionConfig) -> Listing:
+    """One source. Reads no pixels; raises InputError where it cannot be opened or listed, or holds no usable sample."""
     root = expand_root(config.root)
     source = open_source(config.format, root, config.options)
     contract = _contract(source)
@@ -100,7 +111,6 @@ def _listing(config: DatasetConfig | AdditionConfig) -> Listing:
         refs=tuple(refs),
         refused=tuple(refused),
         notes=notes,
-        stamps=_stamps_of(root, refs),
     )
 
 
@@ -182,9 +192,3 @@ def _contract(source: Source) -> Contract:
             f"source {source.name!r}: two classes are called {twice[0]!r}; expected each name once: rename one"
         )
     return contract
-
-
-def _stamps_of(root: str, refs: Sequence[SampleRef]) -> dict[str, str]:
-    """The fingerprint of each file that the samples are made of."""
-    files = sorted({file for ref in refs for file in ref.files})
-    return {file: storage.fingerprint(storage.join(root, file)) for file in files}

@@ -1,5 +1,5 @@
 """What a model was made of, read from what its training left: the data of its trainings and of those before it, and the
-weights that they began with. Below `leaks.py`, `lineage.py` and `diff.py`.
+weights that they began with. Below `leaks.py`, `lineage.py`, `diff.py` and `card_about.py`.
 
 Everything hangs together by hashes: the bundle names its recipe's digest, and `run.json` beside it is that recipe.
 """
@@ -120,6 +120,6 @@ def _trainings(document: Mapping[str, Any], bundle: ModelBundle, run_uri: str, r
 
 
 def _sibling(document: Mapping[str, Any], bundle: ModelBundle, run_uri: str) -> str:
-    """The folder of another run of the same night: beside this one (`train.run_location`)."""
-    key = layout.run_key(digest(document), bundle.dataset_version, bundle.code_version)
-    return storage.join(run_folder(run_uri), f"{document['label']}-{key}")
+    """The folder of another run of the same night: beside this one."""
+    name = layout.run_name(document["label"], digest(document), bundle.dataset_version, bundle.code_version)
+    return storage.join(run_folder(run_uri), name)

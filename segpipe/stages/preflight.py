@@ -12,22 +12,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from segpipe import models
-from segpipe.config import Recipe, RunConfig, TrainConfig, expand_root
+from segpipe.config import Recipe, RunConfig, TrainConfig
 from segpipe.cores import ray_address
 from segpipe.data.copy_paste import unfit
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput, MaskOutput
 from segpipe.predictions import LabelMap
-from segpipe.sources import Source, open_source
+from segpipe.sources import Source
 from segpipe.sources.spec import PosedSource
-from segpipe.stages import layout
+from segpipe.stages import layout, listings
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import finished_report
 from segpipe.stages.halving.plan import is_halved
 from segpipe.stages.identity import options_of
 from segpipe.stages.ingest import IngestResult
-from segpipe.stages.listings import listed, nothing_usable
-from segpipe.stages.names import escaped
 from segpipe.stages.numbers import counted
 from segpipe.stages.train import finished, run_location
 from segpipe.tasks import TASKS
@@ -210,31 +208,26 @@ def _listed(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False
     """
     dataset = recipe.dataset
     try:
-        root = expand_root(dataset.root)
-    except InputError as error:
-        return Listed(faults=(str(error),))  # names its key itself
-    try:
-        source = open_source(dataset.format, root, dataset.options)
+        own = listings.listing(dataset)
     except InputError as error:
         return Listed(faults=(f"dataset: {error}",))
+    source, where = own.source, f"the source {own.root or own.format}"
+    sources, amiss = [own], list[str]()
     try:
-        refs, refused, told = source.index()
+        sources = listings.joined(own, dataset.additions)
     except InputError as error:
-        return Listed(faults=(f"dataset.root: {error}",))
-    notes = tuple(map(escaped, told))
-    if not refs:
-        return Listed(faults=(f"dataset.root: {nothing_usable(root or dataset.format, refused, notes)}",))
-    where, samples = f"the source {root or dataset.format}", Counter(ref.split for ref in refs)
-    faults = [*_split_faults(where, samples, wanted), *_task_faults(recipe, source, where, training=training)]
+        amiss = [str(error)]  # names its key itself
+    samples = Counter(ref.split for each in sources for ref in each.refs)
+    together = f"{where}{' with its additions' * bool(dataset.additions)}"
+    faults = [*_split_faults(together, samples, wanted), *_task_faults(recipe, source, where, training=training)]
     if training:
         faults += _unknown_classes(recipe, [each.name for each in source.classes], where)
-    if dataset.additions:
-        try:
-            samples = Counter(ref.split for each in listed(dataset) for ref in each.refs)
-        except InputError as error:
-            faults.append(str(error))
-    posed = source.num_keypoints if isinstance(source, PosedSource) else None
-    return Listed(samples=samples, num_keypoints=posed, notes=notes, faults=tuple(faults))
+    return Listed(
+        samples=samples,
+        num_keypoints=source.num_keypoints if isinstance(source, PosedSource) else None,
+        notes=tuple(note for each in sources for note in each.notes),
+        faults=(*faults, *amiss),
+    )
 
 
 def _unknown_classes(recipe: Recipe, names: Sequence[str], where: str) -> Iterator[str]:

@@ -38,16 +38,18 @@ class Receipt:
     quarantined: tuple[QuarantineEntry, ...]
 
 
-def uri_of(dataset_uri: str, config: DatasetConfig, listings: Sequence[Listing]) -> str:
+def uri_of(
+    dataset_uri: str, config: DatasetConfig, listings: Sequence[Listing], stamps: Sequence[Mapping[str, str]]
+) -> str:
     """Where the receipt lies, named by "these files under this config by this code".
 
-    A listing counts with each file's size and time of change. The source's repr stands for what it read besides
-    samples, such as a classes file.
+    A listing counts with each file's size and time of change: its `stamps` (`listings.stamps_of`). The source's repr
+    stands for what it read besides samples, such as a classes file.
     """
     digest = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode())
-    for each in listings:
+    for each, stamp_of in zip(listings, stamps, strict=True):
         # One by one: the polygons of a large dataset are gigabytes of text.
-        for part in (*each.refs, *each.refused, *([file, stamp] for file, stamp in each.stamps.items())):
+        for part in (*each.refs, *each.refused, *([file, stamp] for file, stamp in stamp_of.items())):
             digest.update(json.dumps(reports.to_plain(part), sort_keys=True).encode() + b"\n")
     key = layout.key(code_version(), *(repr(each.source) for each in listings), digest.hexdigest())
     return storage.join(dataset_uri, "receipts", f"{key}.json")

@@ -13,11 +13,11 @@ from segpipe.answers import form_of
 from segpipe.errors import CorruptError
 from segpipe.promotion import Contender, Record, Verdict
 from segpipe.stages import dataset_inputs, layout
+from segpipe.stages.tables import class_table
 from segpipe.tasks import TASKS
 from segpipe.types import AnswerForm, ModelBundle
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-MOST_CLASSES = 30  # in a table on a page: what MLflow keeps of a description holds no hundred
 
 
 def show_challenger(store: str, experiment: str, verdict: Verdict) -> int:
@@ -71,25 +71,6 @@ def fetch(store: str, experiment: str, contender: Contender, folder: Path) -> Pa
     """The bundle of a contender as the registry holds it, below the local `folder`; registered now, if it was not."""
     version = _register(store, experiment, contender, description="Registered to be judged.")
     return tracking.fetch_bundle(store, experiment, version, folder)
-
-
-def class_table(decision: Verdict | Record, *, padding: str = tracking.PADDING) -> list[str]:
-    """What became of every class, as the lines of a table below a paragraph; none where nothing was compared. The
-    `padding` of cells is that of MLflow's pages.
-
-    Of more classes than a page has room for, those whose score changed most; the ledger has all.
-    """
-    shown = list(decision.changes)
-    if not shown:
-        return []
-    if len(shown) > MOST_CLASSES:
-        shown = sorted(shown, key=lambda each: -abs(each.delta or 0.0))[:MOST_CLASSES]
-    columns = ["class", "champion before", "challenger", "change"]
-    lines = ["", *tracking.markdown_table(columns, [each.row for each in shown], padding=padding)]
-    left = len(decision.changes) - len(shown)
-    if left:
-        lines += ["", f"{left} more classes, which changed less, stand in record {decision.number} of the ledger."]
-    return lines
 
 
 def is_shown(store: str, experiment: str, standing: Record) -> bool:

@@ -263,7 +263,7 @@ def _launched(work: Callable[[Runtime], T], job: TrainJob, around: _Around, sink
 
 def run_location(run: RunConfig, *, version: str, to: str) -> str:
     """The folder that this run, a resolved one, has or will have."""
-    return storage.join(layout.absolute(to), f"{run.label}-{layout.run_key(run.digest, version, code_version())}")
+    return storage.join(layout.absolute(to), layout.run_name(run.label, run.digest, version, code_version()))
 
 
 def finished(run_uri: str) -> TrainResult | None:

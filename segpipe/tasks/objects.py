@@ -26,6 +26,7 @@ from segpipe.tasks import queries
 from segpipe.tasks.given_boxes import masks_in_boxes
 from segpipe.tasks.headline import headline
 from segpipe.tasks.painting import UNKNOWN, objects_of_map, painted_labels
+from segpipe.tasks.pixel_losses import MAIN
 from segpipe.tasks.refusals import refuse_ignored
 from segpipe.tasks.regions import detections_of, region_targets
 from segpipe.tasks.thing_maps import Runs, count_things, thing_meter
@@ -110,7 +111,7 @@ class ObjectOps:
         if isinstance(output, QueryOutput):
             return queries.losses(output, batch, classes=self.classes, ignore_index=self.ignore_index, wanted="things")
         labels_NHW = painted_labels(batch, self.classes, device, ignore_index=self.ignore_index)
-        return {"main": cross_entropy(output.scores_NKhw, labels_NHW, ignore_index=UNKNOWN, size=output.size)}
+        return {MAIN: cross_entropy(output.scores_NKhw, labels_NHW, ignore_index=UNKNOWN, size=output.size)}
 
     def predict(
         self, model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collection[Beside] = ()

@@ -26,6 +26,7 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "lovasz": losses.lovasz_loss,
     "boundary": losses.boundary_loss,
 }
+MAIN = "main"  # what a model's own output is called among its heads
 RESIZES = ("cross_entropy",)  # terms that take scores of any size, and are the faster for it
 
 
@@ -53,3 +54,14 @@ def pixel_losses(
             arguments["size"] = size
         found[name] = term.weight * LOSSES[name](scores_NKhw, labels_NHW, ignore_index=ignore_index, **arguments)
     return found
+
+
+def term_name(head: str, term: str, config: LossConfig) -> str:
+    """What a term of a head is called in the loss of a step: "<head>/<term>", or "<head>" where there is one alone."""
+    return head if len(config.terms) == 1 else f"{head}/{term}"
+
+
+def cross_entropy_in(terms: Mapping[str, float], config: LossConfig) -> float | None:
+    """The cross entropy of a model's own output, times its weight, among the terms of a step's loss; None where they
+    are without."""
+    return terms.get(term_name(MAIN, "cross_entropy", config)) if "cross_entropy" in config.terms else None

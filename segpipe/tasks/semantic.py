@@ -25,7 +25,7 @@ from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import Beside, LabelMap, Prediction
 from segpipe.tasks import queries
 from segpipe.tasks.headline import headline
-from segpipe.tasks.pixel_losses import pixel_losses
+from segpipe.tasks.pixel_losses import MAIN, pixel_losses, term_name
 from segpipe.tasks.refusals import ignored_by_loss, labels_of
 from segpipe.tasks.views import label_maps, look
 from segpipe.types import Annotation, ClassInfo, ModelBundle, PixelDetails, Sample, Split
@@ -120,8 +120,8 @@ class SemanticOps:
         if weight_K is not None:
             weight_K = weight_K.to(labels_NHW.device)
         terms = {}
-        for head, scores_NKhw in {"main": output.scores_NKhw, **output.aux_scores}.items():
-            factor = 1.0 if head == "main" else self._aux_weight
+        for head, scores_NKhw in {MAIN: output.scores_NKhw, **output.aux_scores}.items():
+            factor = 1.0 if head == MAIN else self._aux_weight
             found = pixel_losses(
                 scores_NKhw,
                 labels_NHW,
@@ -131,7 +131,7 @@ class SemanticOps:
                 ignore_index=self.ignore_index,
             )
             for name, term in found.items():
-                terms[head if len(found) == 1 else f"{head}/{name}"] = factor * term
+                terms[term_name(head, name, self._loss)] = factor * term
         return terms
 
     def predict(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -153,7 +153,7 @@ def evaluation_note(report: EvalReport, pictures: Mapping[str, str]) -> str:
     """
     title = TITLES.get(report.primary, report.primary)
     columns, rows = _class_table(report)
-    table = markdown_table(columns, rows[:CLASSES_IN_NOTE])
+    table = markdown_table(columns, rows[:CLASSES_IN_NOTE], texts=("class",))
     if len(rows) > CLASSES_IN_NOTE:
         table += ["", f"{len(rows) - CLASSES_IN_NOTE} more classes are in `{CLASS_TABLE}`."]
     class_table = "\n".join(table)
@@ -179,13 +179,18 @@ model, bundle = load_model("{report.checkpoint}")
 
 
 def markdown_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str | float | None]], *, padding: str = PADDING
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | float | None]],
+    *,
+    texts: Collection[str],
+    padding: str = PADDING,
 ) -> list[str]:
-    """The lines of a table: the first column left, the others right; floats with four digits. The `padding` of cells is
-    what MLflow's pages need."""
+    """The lines of a table: the columns that are `texts` left, the others right; floats with four digits. The `padding`
+    of cells is what MLflow's pages need."""
     lines = [columns, *([_cell(value) for value in row] for row in rows)]
     head, *body = ["| " + " | ".join(f"{cell}{padding}" for cell in line) + " |" for line in lines]
-    return [head, "|---" + "|---:" * (len(columns) - 1) + "|", *body]
+    ruler = "|".join("---" if column in texts else "---:" for column in columns)
+    return [head, f"|{ruler}|", *body]
 
 
 def _timed(report: EvalReport) -> str:

@@ -25,6 +25,7 @@ from segpipe.data.batch import Batch, training_inputs
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import NonFiniteError
 from segpipe.evaluate import count
+from segpipe.tasks.pixel_losses import cross_entropy_in
 from segpipe.train.loop import train_step
 from segpipe.train.outcome import bundle_of, inference_of
 from segpipe.train.runtime import LocalRuntime
@@ -103,7 +104,7 @@ def rehearse(job: TrainJob, *, seconds: float) -> Rehearsal:
         image_seconds = _prediction_seconds(s)
     batches = [batch for group in groups for batch in group]
     found = [classes for group in labels for classes in group]
-    first_entropy = terms.get("main/cross_entropy", terms.get("main")) if "cross_entropy" in train.loss.terms else None
+    first_entropy = cross_entropy_in(terms, train.loss)
     shown = batches[0]
     labels_NHW = shown.labels_NHW
     return Rehearsal(

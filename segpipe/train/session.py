@@ -111,8 +111,8 @@ class Session:
             objects=self.ops.trains_on_objects,
             keypoints=self.ops.trains_on_keypoints,
         )
-        self.steps_per_epoch = self.batches.micro_batches // config.accumulate
-        self.total_steps = self.steps_per_epoch * config.epochs
+        samples = self.dataset.rows(config.train_split)
+        self.steps_per_epoch, self.total_steps = config.steps_per_epoch(samples), config.steps(samples)
         self.log_every = max(1, self.total_steps // _POINTS_ON_A_LOSS_CURVE)
         self.at = self._resume(found) if found else Position()
         self.resumed_at = self.at.step

@@ -195,6 +195,9 @@ def test_sample_ids_are_those_of_the_global_batch(dataset: Dataset) -> None:
 def test_accumulation_keeps_whole_steps_only(dataset: Dataset) -> None:
     batches = train_batches(dataset, batch_size=3, accumulate=4)
     assert batches.micro_batches == 4
+    config = config_of(batch_size=3, accumulate=4, epochs=3)
+    assert (config.steps_per_epoch(18), config.steps(18), config.steps_per_epoch(24)) == (1, 3, 2)
+    assert (config.steps_per_epoch(11), config.steps(11)) == (0, 0)
     assert len(list(batches.epoch(0))) == 4
 
 

@@ -49,6 +49,7 @@ def test_a_key_tells_its_parts_apart() -> None:
     assert len(set(keys)) == 5
     assert all(len(key) == 12 for key in keys)
     assert layout.run_key("config", "version", "code") == layout.key("config", "version", "code")
+    assert layout.run_name("unet", "config", "version", "code") == f"unet-{layout.key('config', 'version', 'code')}"
 
 
 @pytest.mark.parametrize(

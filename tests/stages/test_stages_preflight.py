@@ -9,7 +9,7 @@ from segpipe import models
 from segpipe.errors import InputError
 from segpipe.stages import layout
 from segpipe.stages.identity import options_of, resolve
-from segpipe.stages.ingest import IngestResult
+from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.preflight import check, check_evaluation, check_splits
 from segpipe.stages.retrain import retrain
 from tests.fixtures.folder_mini import write_folder_mini
@@ -49,12 +49,12 @@ def test_everything_that_a_recipe_names_wrongly_is_said_at_once(
     [
         ("dataset.options.heigth=4", "source 'scenes' has no option 'heigth'"),
         ("dataset.options.height=4", "source 'scenes', option 'height': 4; expected 32 to 4096"),
-        ("dataset={name: a, format: camvid, root: $NOT_SET_ANYWHERE/camvid}", "\n  dataset.root: '$NOT_SET_ANYWHERE/"),
+        ("dataset={name: a, format: camvid, root: $NOT_SET_ANYWHERE/camvid}", "\n  dataset: root '$NOT_SET_ANYWHERE/"),
         ("dataset={name: a, format: folder, root: /absent}", "/absent"),
         ("dataset={name: a, format: camvid, root: /absent}", "dataset: /absent: there is no such folder"),
         (
             "dataset.options={train: 0, val: 0, test: 0}",
-            "dataset.root: scenes: no usable sample (0 refused); give the folder that holds the samples",
+            "dataset: scenes: no usable sample (0 refused); give the folder that holds the samples",
         ),
         ("dataset.options.val=0", "  train.validation_split is 'val', but the source scenes has the splits test (3), "),
         (
@@ -117,6 +117,33 @@ def test_splits_by_lists_or_by_hash_are_those_that_ingest_will_make(tmp_path: Pa
         f"  evaluate.split is 'test', but the source {lists} has the splits train (16), val (4): name one of those, or "
         "give the source a list of samples for the missing one",
     ]
+
+
+def test_additions_are_counted_as_ingest_will_take_them(tmp_path: Path) -> None:
+    own = write_folder_mini(tmp_path / "own", lists=True)
+    more = write_folder_mini(tmp_path / "more", count=24)
+    for file in (*more.glob("images/img_023.*"), *more.glob("masks/img_023.*")):
+        file.rename(file.with_stem("bell\a"))
+    addition = f"{{format: folder, root: {more}, split: test}}"
+    found = recipe(f"dataset={{name: a, format: folder, root: {own}, max_quarantine: 1, additions: [{addition}]}}")
+    listed = check(found)
+    assert dict(listed.samples) == {"train": 16, "val": 4, "test": 3}
+    assert dict(listed.samples) == ingest(found.dataset).splits
+    with pytest.raises(InputError) as caught:
+        check(found.model_copy(update={"evaluate": found.evaluate.model_copy(update={"split": "x"})}))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert f" but the source {own} with its additions has the splits test (3), train (16), val (4): " in line
+
+
+def test_an_additions_fault_is_told_beside_those_of_the_dataset(tmp_path: Path) -> None:
+    own = write_folder_mini(tmp_path / "own", lists=True)
+    for root, fault in (("/absent", "/absent: there is no such folder"), ("$NOT_SET_ANYWHERE", "root '$NOT_SET_ANYWH")):
+        addition = f"{{format: labelme, root: {root}}}"
+        with pytest.raises(InputError) as caught:
+            check(recipe(f"dataset={{name: a, format: folder, root: {own}, additions: [{addition}]}}"))
+        split, more = str(caught.value).splitlines()[1:]
+        assert split.startswith("  evaluate.split is 'test', but the source ")
+        assert more.startswith(f"  dataset.additions.0: {fault}")
 
 
 def test_copy_paste_needs_objects_to_copy(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from segpipe import losses
 from segpipe.config.loss import LossConfig
 from segpipe.errors import InputError
-from segpipe.tasks.pixel_losses import LOSSES, pixel_losses
+from segpipe.tasks.pixel_losses import LOSSES, cross_entropy_in, pixel_losses
 from segpipe.tasks.refusals import ignored_by_loss
 from segpipe.tasks.semantic import SemanticOps
 from tests.fixtures.pixel_losses import example
@@ -73,6 +73,16 @@ def test_scores_of_another_size_mean_what_they_are_once_resized(names: list[str]
     expected = pixel_losses(whole, labels, config, weight_K=None, ignore_index=5)
     assert found.keys() == set(names)
     torch.testing.assert_close(found, expected)
+
+
+def test_the_cross_entropy_is_found_among_the_terms_of_a_step() -> None:
+    for terms, said, expected in (
+        ({"cross_entropy": 2}, {"main": 1.5, "aux": 9.0}, 1.5),
+        ({"cross_entropy": 1, "dice": 1}, {"main/dice": 9.0, "main/cross_entropy": 1.5, "aux/cross_entropy": 9.0}, 1.5),
+        ({"dice": 1}, {"main": 9.0}, None),
+        ({"cross_entropy": 1}, {"masks": 9.0}, None),
+    ):
+        assert cross_entropy_in(said, LossConfig.model_validate(terms)) == expected
 
 
 def test_class_weights_reach_the_terms_that_know_of_them() -> None:
