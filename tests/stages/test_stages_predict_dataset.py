@@ -28,7 +28,7 @@ from segpipe.stages.images import Reader, chosen_model
 from segpipe.stages.predict_dataset import PredictedDataset, predict_dataset
 from segpipe.types import Annotation, Task
 from tests.fixtures.pictures import photograph
-from tests.fixtures.small import CLASSES, small_samples
+from tests.fixtures.small import CLASSES, publish_small, small_samples
 from tests.stages.conftest import Shapes
 
 pytestmark = pytest.mark.xdist_group("shapes")
@@ -237,6 +237,21 @@ def test_what_cannot_be_asked(shapes: Shapes, run: Callable[..., PredictedDatase
         run(split="tset")
     with pytest.raises(InputError, match=r"least_score 50: is a score from 0 to 1"):
         run(least_score=50)
+
+
+def test_what_people_labelled_is_not_taken_over(
+    run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None
+) -> None:
+    labelled = str(tmp_path / "roofs")
+    version = publish_small(labelled, train=2, val=1, test=1)
+    folder = photos(tmp_path / "photos", 2)
+    with pytest.raises(InputError, match=rf"roofs: holds what people labelled \(version {version[:12]}, of .* its own"):
+        run(source=str(folder), to=labelled)
+    assert open_dataset(labelled).version == version
+    assert not (tmp_path / "roofs" / "predicted").exists(), "told before a model is asked"
+    first = run(source=str(folder))
+    (folder / "0.png").write_bytes((folder / "1.jpg").read_bytes())
+    assert run(source=str(folder)).version != first.version, "another version of predictions is welcome there"
 
 
 def test_records_of_parts_go_with_their_shards_and_stay_with_them(
