@@ -138,7 +138,9 @@ def predict(
     load = partial(asking.load, chosen.uri, window=window)
     entries = work.run(images.requests(), load, batch_size=batch_size, on_progress=on_progress)
     if "coco" in wanted.outputs:
-        _join_coco(folder, [stems[request.name] for request in images.requests()], chosen)
+        # Of an image that cannot be used any more the record of an earlier call may still be there.
+        used = [stems[request.name] for request in images.requests() if request.name in work.levels]
+        _join_coco(folder, used, chosen)
     listed = quarantine.keep(entries, folder)
     seconds = time.perf_counter() - started
     return Predicted(

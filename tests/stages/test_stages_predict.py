@@ -162,6 +162,11 @@ def test_what_is_there_is_not_made_again(
     after = {path: path.read_bytes() for path in Path(first.to).rglob("*.*")}
     changed = {path.relative_to(first.to).as_posix() for path in before if before[path] != after[path]}
     assert changed == {"masks/day0/4.png", "records/day0/4.json", "coco/day0/4.json", "coco.json"}
+    (photos / "day0" / "4.png").write_text("no image any more")
+    fewer = run(outputs=("masks", "coco"))
+    assert (fewer.to, fewer.kept, [entry.file for entry in fewer.quarantined]) == (first.to, 4, ["day0/4.png"])
+    listed = [image["file_name"] for image in json.loads(Path(fewer.outputs["coco"]).read_text())["images"]]
+    assert listed == ["day0/0.png", "day0/2.png", "day1/1.jpg", "day1/3.jpg"], "what was said of it is of another image"
 
 
 def test_a_run_that_was_stopped_goes_on(run: Callable[..., Predicted]) -> None:
