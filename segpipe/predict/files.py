@@ -16,7 +16,7 @@ from PIL import Image
 
 from segpipe import masks
 from segpipe.errors import InputError
-from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
+from segpipe.predictions import Detections, Integers, LabelMap, PanopticMap, Prediction, class_map
 from segpipe.report import overlays
 from segpipe.report.drawing import png
 from segpipe.types import ClassInfo
@@ -113,14 +113,9 @@ def class_ids(prediction: Prediction, num_classes: int) -> npt.NDArray[np.intege
     if isinstance(prediction, LabelMap):
         return prediction.ids_HW
     if isinstance(prediction, PanopticMap):
-        numbers = [0, *(segment.segment_id for segment in prediction.segments)]
-        kinds = [num_classes, *(segment.class_id for segment in prediction.segments)]
-        order = np.argsort(numbers)
-        return np.array(kinds)[order][np.searchsorted(np.array(numbers)[order], prediction.ids_HW)]
+        return class_map(prediction, nothing=num_classes)
     found = _with_masks(prediction)
-    ids_HW = np.full(found.size, num_classes)
-    for n in reversed(range(len(found))):
-        ids_HW[masks.decode_rle((found.masks or ())[n], *found.size) > 0] = found.class_ids_N[n]
+    ids_HW: Integers = np.append(found.class_ids_N, num_classes)[_numbers(found) - 1]  # 0 means the last one
     return ids_HW
 
 

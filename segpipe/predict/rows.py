@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe import masks
-from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
+from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction, class_map
 from segpipe.types import IGNORE_8BIT, Annotation, Sample, Segment, Task
 
 UNCERTAINTY = "uncertainty"
@@ -37,12 +37,9 @@ def sample_with(sample: Sample, prediction: Prediction, *, num_classes: int, ign
         ids_HW = prediction.ids_HW.astype(_ids_dtype(num_classes))
         return replace(bare, label_map=_stored(ids_HW), extras=_extras(prediction.uncertainty_HW))
     if isinstance(prediction, PanopticMap):
-        labels_HW = np.full(prediction.ids_HW.shape, ignore_index, dtype=_ids_dtype(num_classes))
-        for segment in prediction.segments:
-            labels_HW[prediction.ids_HW == segment.segment_id] = segment.class_id
         return replace(
             bare,
-            label_map=_stored(labels_HW),
+            label_map=_stored(class_map(prediction, nothing=ignore_index).astype(_ids_dtype(num_classes))),
             segment_map=_stored(prediction.ids_HW.astype(np.uint32)),
             segments=prediction.segments,
         )
