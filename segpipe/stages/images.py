@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +46,11 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
-    """Images in order. Of a dataset `root` is its URI, and `version` and `split` are set; of files `names` are paths
-    below `root`. `notes` say what was passed over."""
+    """Images in order. Of a dataset `root` is its URI, and `version` and `split` are set; of files it is the folder
+    that they lie below. `notes` say what was passed over."""
 
     root: str
-    names: tuple[str, ...]
+    requests: tuple[Request, ...]
     version: str | None = None
     split: str | None = None
     notes: tuple[str, ...] = ()
@@ -58,17 +59,6 @@ class Images:
     def identity(self) -> str:
         """What the images are, whichever of them are there today: names results."""
         return f"{self.version}/{self.split}" if self.version else self.root
-
-    def requests(self) -> list[Request]:
-        """One a name, in order. Two files that differ in their endings alone are named with these."""
-        if self.version:
-            return [Request(row=row, file=name, name=name) for row, name in enumerate(self.names)]
-        stems = [name.rpartition(".")[0] for name in self.names]
-        alike = Counter(stems)
-        return [
-            Request(row=row, file=file, name=stem if alike[stem] == 1 else file)
-            for row, (file, stem) in enumerate(zip(self.names, stems, strict=True))
-        ]
 
 
 def entry_of(request: Request, refused: Refused) -> QuarantineEntry:
@@ -153,8 +143,8 @@ def splits_of(source: str, *, version: str | None, split: str | None) -> list[Im
 
 
 def _of_split(dataset: Dataset, split: str) -> Images:
-    names = tuple(dataset.sample_ids(split))
-    return Images(root=dataset.uri, names=names, version=dataset.version, split=split)
+    requests = tuple(Request(row=row, file=name, name=name) for row, name in enumerate(dataset.sample_ids(split)))
+    return Images(root=dataset.uri, requests=requests, version=dataset.version, split=split)
 
 
 def _is_file(here: str) -> bool:
@@ -166,14 +156,24 @@ def _is_file(here: str) -> bool:
 def _files(here: str) -> Images:
     if _is_file(here):
         root, _, name = here.rpartition("/")
-        return Images(root=root or str(Path("/")), names=(name,))
+        return Images(root=root or str(Path("/")), requests=_of_files([name]))
     there = shown(here, "")
-    names = tuple(path for path in there if path.endswith(PICTURE_SUFFIXES))
-    if not names:
+    pictures = [path for path in there if path.endswith(PICTURE_SUFFIXES)]
+    if not pictures:
         raise InputError(
             f"{here}: holds no image among {counted(len(there), 'file')}; expected files ending in "
             f"{', '.join(PICTURE_SUFFIXES)}: give the folder that has them"
         )
     others = [path for path in there if not path.endswith(PICTURE_SUFFIXES)]
     notes = passed_over("file(s) that are no JPEG or PNG by name", others, "images are read in these two formats")
-    return Images(root=here, names=names, notes=tuple(notes))
+    return Images(root=here, requests=_of_files(pictures), notes=tuple(notes))
+
+
+def _of_files(files: Sequence[str]) -> tuple[Request, ...]:
+    """Two files that differ in their endings alone are named with these."""
+    stems = [file.rpartition(".")[0] for file in files]
+    alike = Counter(stems)
+    return tuple(
+        Request(row=row, file=file, name=stem if alike[stem] == 1 else file)
+        for row, (file, stem) in enumerate(zip(files, stems, strict=True))
+    )

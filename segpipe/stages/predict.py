@@ -137,10 +137,10 @@ def predict(
     stems = _stems(images)
     work = _Work(folder, chosen, wanted, Reader(images.root, version=images.version, split=images.split), stems)
     load = partial(asking.load, chosen.uri, window=window)
-    entries = work.run(images.requests(), load, batch_size=batch_size, on_progress=on_progress)
+    entries = work.run(images.requests, load, batch_size=batch_size, on_progress=on_progress)
     if "coco" in wanted.outputs:
         # Of an image that cannot be used any more the record of an earlier call may still be there.
-        used = [stems[request.name] for request in images.requests() if request.name in work.levels]
+        used = [stems[request.name] for request in images.requests if request.name in work.levels]
         _join_coco(folder, used, chosen)
     listed = quarantine.keep(entries, folder)
     seconds = time.perf_counter() - started
@@ -149,7 +149,7 @@ def predict(
         model=chosen.uri,
         label=chosen.label,
         weights_sha256=chosen.bundle.weights_sha256,
-        images=len(images.names),
+        images=len(images.requests),
         made=work.made,
         kept=work.kept,
         outputs={kind: storage.join(folder, "coco.json" if kind == "coco" else kind) for kind in wanted.outputs},
@@ -314,7 +314,7 @@ def _coloured(chosen: Chosen, asked: tuple[str, ...], palette: str) -> tuple[Cla
 def _stems(images: Images) -> dict[str, str]:
     """What the files of each request are called; a name from data is no way out of the folder."""
     stems = Stems()
-    return {request.name: stems.of(request.name) for request in images.requests()}
+    return {request.name: stems.of(request.name) for request in images.requests}
 
 
 def _whole(folder: str, stem: str, image: bytes) -> ImageRecord | None:

@@ -263,12 +263,11 @@ def _parts(
     chosen: Chosen, images: Images, to: str, window: tuple[int, int] | None, least_score: float, batch_size: int
 ) -> Iterator[PredictedPart]:
     """One for each row group of a split, or for some files."""
-    requests = images.requests()
-    sizes: Sequence[int] = [FILES_A_PART] * -(-len(requests) // FILES_A_PART)
+    sizes: Sequence[int] = [FILES_A_PART] * -(-len(images.requests) // FILES_A_PART)
     if images.version and images.split:
         sizes = open_dataset(images.root, version=images.version).row_groups(images.split)
     for first, rows in zip(itertools.accumulate(sizes, initial=0), sizes, strict=False):
-        own = tuple(requests[first : first + rows])
+        own = images.requests[first : first + rows]
         content = [] if images.version else [_stamp(images.root, request.file) for request in own]
         asked = str((first, rows, window, least_score, batch_size))
         key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, asked, *content)

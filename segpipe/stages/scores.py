@@ -66,8 +66,7 @@ def score(
     """
     key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, str(window))
     folder, stems = storage.join(layout.scores_uri(), f"{chosen.label}-{key}"), Stems()
-    requests = images.requests()
-    places = {request.name: stems.of(request.name) for request in requests}
+    requests, places = images.requests, {request.name: stems.of(request.name) for request in images.requests}
     reader = Reader(images.root, version=images.version, split=images.split)
     found: dict[str, Score] = {}
     left_out = list[str]()
