@@ -37,11 +37,13 @@ class Chosen:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """One image of a source: its place there, `file` as messages name it (a path below the root, or a sample id), and
-    what its results are called."""
+    what its results are called. Of a dataset `sha256` is that of the encoded image, in hex; of files nobody knows it
+    before they are read."""
 
     row: int
     file: str
     name: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +85,13 @@ class Reader:
         image = read_file(self._root, file, missing="missing_image")
         masks.check_header(image, file=file, turned=True)
         return Picture(file=file, image=image)
+
+    def hashed(self, request: Request) -> tuple[str, Picture | None]:
+        """The SHA-256 of the encoded image, and the image where it had to be read for that. Raises as `picture`."""
+        if request.sha256:
+            return request.sha256, None
+        picture = self.picture(request)
+        return storage.sha256_bytes(picture.image), picture
 
     def sample(self, picture: Picture, request: Request) -> Sample:
         """The image as a sample: the stored row, or one without annotations. A photograph that its EXIF turns is stored
@@ -143,7 +152,10 @@ def splits_of(source: str, *, version: str | None, split: str | None) -> list[Im
 
 
 def _of_split(dataset: Dataset, split: str) -> Images:
-    requests = tuple(Request(row=row, file=name, name=name) for row, name in enumerate(dataset.sample_ids(split)))
+    requests = tuple(
+        Request(row=row, file=name, name=name, sha256=sha256.hex())
+        for row, (name, sha256) in enumerate(dataset.identities(split))
+    )
     return Images(root=dataset.uri, requests=requests, version=dataset.version, split=split)
 
 

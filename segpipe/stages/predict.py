@@ -220,11 +220,12 @@ class _Work:
 
     def _read(self, request: Request) -> Picture | None:
         """The image, or None where its results are there and whole."""
-        picture = self._reader.picture(request)
-        known = _whole(self._folder, self._stems[request.name], picture.image)
-        if known is not None:
-            self.levels[request.name] = known.levels
-        return picture if known is None else None
+        image_sha256, picture = self._reader.hashed(request)
+        known = _whole(self._folder, self._stems[request.name], image_sha256)
+        if known is None:
+            return picture or self._reader.picture(request)
+        self.levels[request.name] = known.levels
+        return None
 
     def _write(self, request: Request, asked: Asked) -> None:
         stem, wanted = self._stems[request.name], self._wanted
@@ -317,10 +318,10 @@ def _stems(images: Images) -> dict[str, str]:
     return {request.name: stems.of(request.name) for request in images.requests}
 
 
-def _whole(folder: str, stem: str, image: bytes) -> ImageRecord | None:
+def _whole(folder: str, stem: str, image_sha256: str) -> ImageRecord | None:
     """The record of this very image, where its results are there, to the last byte."""
     record = _record(folder, stem)
-    if record is None or record.image_sha256 != storage.sha256_bytes(image):
+    if record is None or record.image_sha256 != image_sha256:
         return None
     places = [(storage.join(folder, made.path), made.sha256) for made in record.files.values()]
     is_whole = all(storage.exists(uri) and storage.sha256_file(uri) == sha256 for uri, sha256 in places)

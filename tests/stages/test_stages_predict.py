@@ -22,7 +22,7 @@ from segpipe.data.batch import Batch
 from segpipe.errors import InputError
 from segpipe.predict import loop
 from segpipe.stages import predict as stage
-from segpipe.stages.images import chosen_model
+from segpipe.stages.images import Reader, Request, chosen_model
 from segpipe.stages.predict import Predicted, predict
 from segpipe.tasks.views import look
 from segpipe.types import ClassInfo, Inference, ModelBundle, Task, Window
@@ -223,6 +223,19 @@ def test_one_file_and_a_split_of_a_dataset(
     for sample in samples:
         ids = pixels_of(Path(split.outputs["masks"]) / f"{sample.sample_id}.png")
         np.testing.assert_array_equal(ids, said(shapes.result.model_uri, sample.image, load=load_model))
+
+
+def test_images_of_a_dataset_are_not_read_again_to_learn_that_they_are_known(
+    shapes: Shapes, run: Callable[..., Predicted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(source=shapes.data, split="test")
+
+    def refuse(self: Reader, request: Request) -> None:
+        raise AssertionError(f"{request.file} was read")
+
+    monkeypatch.setattr(Reader, "picture", refuse)
+    again = run(source=shapes.data, split="test")
+    assert (again.to, again.made, again.kept) == (first.to, 0, first.made)
 
 
 def test_files_that_differ_in_their_endings_alone(run: Callable[..., Predicted], photos: Path) -> None:
