@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segpipe import checkpoint, masks, storage
 from segpipe.errors import InputError
-from segpipe.predict import Picture, Refused
+from segpipe.predict import Asked, Picture, Refused
 from segpipe.shards import Dataset, open_dataset
 from segpipe.sources.reading import passed_over, read_file
 from segpipe.sources.reading.trees import PICTURE_SUFFIXES, shown
@@ -93,15 +93,14 @@ class Reader:
         picture = self.picture(request)
         return storage.sha256_bytes(picture.image), picture
 
-    def sample(self, picture: Picture, request: Request) -> Sample:
-        """The image as a sample: the stored row, or one without annotations. A photograph that its EXIF turns is stored
-        as PNG, upright: whoever reads a dataset turns nothing."""
-        if picture.sample is not None:
-            return picture.sample
-        header = masks.read_image_header(picture.image, file=picture.file)
-        image, (height, width) = picture.image, header.upright_size
-        if header.orientation != 1:
-            image = masks.encode_png(masks.read_upright(image, file=picture.file), quickly=True)
+    def sample(self, asked: Asked, request: Request) -> Sample:
+        """An image that was asked about as a sample: the stored row, or one without annotations. A photograph that its
+        EXIF turns is stored as PNG, upright: whoever reads a dataset turns nothing."""
+        if asked.picture.sample is not None:
+            return asked.picture.sample
+        image, (height, width) = asked.picture.image, asked.image_HW3.shape[:2]
+        if masks.read_image_header(image, file=asked.picture.file).orientation != 1:
+            image = masks.encode_png(asked.image_HW3, quickly=True)
         return Sample(sample_id=request.name, image=image, height=height, width=width, group=request.name)
 
 

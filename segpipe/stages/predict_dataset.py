@@ -199,7 +199,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
                     looks.append(asking.look_at(outcome))
                     levels.append(asking.levels_of(outcome, looks[-1], bundle))
                     yield asking.sample_with(
-                        reader.sample(outcome.picture, request),
+                        reader.sample(outcome, request),
                         surest(outcome.prediction, part.least_score),
                         num_classes=len(bundle.classes),
                         ignore_index=bundle.ignore_index,

@@ -269,11 +269,19 @@ def test_records_of_parts_go_with_their_shards_and_stay_with_them(
 
 
 def test_a_photograph_on_its_side_is_stored_as_it_is_shown(
-    run: Callable[..., PredictedDataset], tmp_path: Path
+    run: Callable[..., PredictedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = photos(tmp_path / "photos", 1)
     (folder / "turned.jpg").write_bytes(photograph(20, 30, orientation=6))
+    decode, decoded = masks.read_upright, list[str]()
+
+    def noted(image: bytes, *, file: str) -> Any:
+        decoded.append(file)
+        return decode(image, file=file)
+
+    monkeypatch.setattr(masks, "read_upright", noted)
     done = run(source=str(folder))
+    assert sorted(decoded) == ["0.png", "turned.jpg"], "once each"
     assert done.quarantined == ()
     _, stored = sorted(open_dataset(done.uri).samples("images"), key=lambda each: each.sample_id)
     assert (stored.sample_id, stored.height, stored.width) == ("turned", 30, 20)
