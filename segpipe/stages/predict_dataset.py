@@ -266,9 +266,11 @@ def _parts(
     sizes: Sequence[int] = [FILES_A_PART] * -(-len(images.requests) // FILES_A_PART)
     if images.version and images.split:
         sizes = open_dataset(images.root, version=images.version).row_groups(images.split)
+    stamps = {} if images.version else storage.fingerprints(images.root, [each.file for each in images.requests])
     for first, rows in zip(itertools.accumulate(sizes, initial=0), sizes, strict=False):
         own = images.requests[first : first + rows]
-        content = [] if images.version else [_stamp(images.root, request.file) for request in own]
+        # Whether a file was touched since; of one that is gone, that it is.
+        content = [f"{each.file}\0{stamps.get(each.file, 'gone')}" for each in own if not images.version]
         asked = str((first, rows, window, least_score, batch_size))
         key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, asked, *content)
         yield PredictedPart(
@@ -283,12 +285,6 @@ def _parts(
             least_score=least_score,
             batch_size=batch_size,
         )
-
-
-def _stamp(root: str, file: str) -> str:
-    """Tells whether a file was changed since; of one that is gone, that it is."""
-    uri = storage.join(root, file)
-    return f"{file}\0{storage.fingerprint(uri) if storage.exists(uri) else 'gone'}"
 
 
 def _outcomes(
