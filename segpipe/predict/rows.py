@@ -30,12 +30,15 @@ def sample_with(sample: Sample, prediction: Prediction, *, num_classes: int, ign
     """The sample with what was predicted in the place of what somebody annotated.
 
     `extras["uncertainty"]`, where the model tells it, is a PNG of 16 bits in which 65535 is 1: of a map the uncertainty
-    of each pixel, of objects 1 - score of the best one there.
+    of each pixel or, without samples, 1 - confidence; of objects 1 - score of the best one there.
     """
     bare = replace(sample, label_map=None, segment_map=None, segments=(), keypoints=(), extras={})
     if isinstance(prediction, LabelMap):
+        unsure_HW = prediction.uncertainty_HW
+        if unsure_HW is None and prediction.confidence_HW is not None:
+            unsure_HW = 1 - prediction.confidence_HW
         ids_HW = prediction.ids_HW.astype(_ids_dtype(num_classes))
-        return replace(bare, label_map=_stored(ids_HW), extras=_extras(prediction.uncertainty_HW))
+        return replace(bare, label_map=_stored(ids_HW), extras=_extras(unsure_HW))
     if isinstance(prediction, PanopticMap):
         return replace(
             bare,

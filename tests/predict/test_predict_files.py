@@ -208,3 +208,25 @@ def test_rows_hold_what_was_predicted_and_nothing_of_the_truth() -> None:
     labels = of_map(IDS)
     np.testing.assert_array_equal(masks.read_map(said.label_map or b"", said), np.where(labels == 3, 255, labels))
     assert said.extras == {}
+
+
+SURE_HW, VARIANCE_HW = np.full((H, W), 0.75, np.float32), np.full((H, W), 0.2, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("told", "uncertainty"),
+    [
+        ({}, None),
+        ({"confidence_HW": SURE_HW}, 0.25),
+        ({"confidence_HW": SURE_HW, "uncertainty_HW": VARIANCE_HW}, 0.2),
+    ],
+)
+def test_the_uncertainty_of_a_map_is_that_of_its_samples_or_what_is_left_of_its_confidence(
+    told: dict[str, Any], uncertainty: float | None
+) -> None:
+    bare = Sample(sample_id="a", image=b"x", height=H, width=W, group="g")
+    said = sample_with(bare, dataclasses.replace(LABELS, **told), num_classes=3, ignore_index=255)
+    np.testing.assert_array_equal(masks.read_map(said.label_map or b"", said), LABELS.ids_HW)
+    stored = {name: pixels(data) for name, data in said.extras.items()}
+    assert stored.keys() == (set() if uncertainty is None else {"uncertainty"})
+    assert all(each == pytest.approx(uncertainty * 65535, abs=1) for each in stored.values())
