@@ -80,10 +80,9 @@ def colours_of(name: str, classes: Sequence[ClassInfo]) -> tuple[Colour, ...] | 
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise InputError(f"unknown palette {name!r}; {hint}there are: {', '.join(NAMES)}")
     known = tuple(each.colour for each in classes) if name == OWN else PALETTES[name].colours
-    most = min(len(known), _MOST)
-    if len(classes) > most:
+    if len(classes) > len(known):
         raise InputError(
-            f"palette {name!r} has {most} colours, the model {len(classes)} classes; expected a colour for each: "
+            f"palette {name!r} has {len(known)} colours, the model {len(classes)} classes; expected a colour for each: "
             f"choose another one, or {GREY!r} for ids without colours"
         )
     return known[: len(classes)]

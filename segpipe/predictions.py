@@ -62,8 +62,8 @@ class LabelMap:
     """A class for every pixel: `ids_HW` class ids, uint8 (or int32 where K > 255); in a truth also the ignored id.
 
     `uncertainty_HW` float32 in 0..0.25 is of a model that was asked several times, with dropout on: the variance of
-    each class's probability, the mean over the classes; of another that was asked how sure it is, 1 -
-    `confidence_HW`, which is the probability of the class, float32 in 0..1. `levels_KP` uint8 are the levels (`LEVELS`)
+    each class's probability, the mean over the classes. `confidence_HW` float32 in 0..1 is the probability of the
+    class, of one that was asked how sure it is. `levels_KP` uint8 are the levels (`LEVELS`)
     of each class's probability at the P pixels of `grid`, row by row; of a model that gives such.
     """
 

@@ -15,7 +15,7 @@ from segpipe.errors import InputError
 _MODEL = "models:/NAME@champion, models:/NAME/3, or a model folder of a training."
 _PALETTES = "classes (their own: the default), voc, cityscapes, camvid, camvid31, ade20k, hub or grey."
 _KINDS = "masks, overlays, coco or instances. May be repeated. Default: masks."
-_INTO = "Write no files, but publish a version of this dataset."
+_INTO = "Write no files, but publish a version of this dataset, which holds nothing but predictions."
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)]
 SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="An image, a folder of images, or a dataset.")]
 ToOption = Annotated[

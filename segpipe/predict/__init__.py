@@ -9,7 +9,7 @@ Between `tasks/` and `stages/predict.py`, `stages/predict_dataset.py`. `evaluate
 """
 
 from segpipe.predict.coco import document, entries
-from segpipe.predict.files import class_ids, counts, cutout, instances, mask, overlay
+from segpipe.predict.files import check_colours, class_ids, counts, cutout, instances, mask, overlay
 from segpipe.predict.loop import (
     Answer,
     Asked,
@@ -34,6 +34,7 @@ __all__ = [
     "Picture",
     "Refused",
     "answers",
+    "check_colours",
     "check_model",
     "class_ids",
     "counts",

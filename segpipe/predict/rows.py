@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe import masks
-from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction
+from segpipe.predictions import Detections, LabelMap, PanopticMap, Prediction, class_map
 from segpipe.types import Annotation, Sample, Segment, Task
 
 UNCERTAINTY = "uncertainty"
@@ -29,19 +29,19 @@ def sample_with(sample: Sample, prediction: Prediction, *, num_classes: int, ign
     """The sample with what was predicted in the place of what somebody annotated.
 
     `extras["uncertainty"]`, where the model tells it, is a PNG of 16 bits in which 65535 is 1: of a map the uncertainty
-    of each pixel, of objects 1 - score of the best one there.
+    of each pixel or, without samples, 1 - confidence; of objects 1 - score of the best one there.
     """
     bare = replace(sample, label_map=None, segment_map=None, segments=(), keypoints=(), extras={})
     if isinstance(prediction, LabelMap):
+        unsure_HW = prediction.uncertainty_HW
+        if unsure_HW is None and prediction.confidence_HW is not None:
+            unsure_HW = 1 - prediction.confidence_HW
         ids_HW = prediction.ids_HW.astype(masks.ids_type(num_classes))
-        return replace(bare, label_map=masks.stored(ids_HW), extras=_extras(prediction.uncertainty_HW))
+        return replace(bare, label_map=masks.stored(ids_HW), extras=_extras(unsure_HW))
     if isinstance(prediction, PanopticMap):
-        labels_HW = np.full(prediction.ids_HW.shape, ignore_index, dtype=masks.ids_type(num_classes))
-        for segment in prediction.segments:
-            labels_HW[prediction.ids_HW == segment.segment_id] = segment.class_id
         return replace(
             bare,
-            label_map=masks.stored(labels_HW),
+            label_map=masks.stored(class_map(prediction, nothing=ignore_index).astype(masks.ids_type(num_classes))),
             segment_map=masks.stored(prediction.ids_HW.astype(np.uint32)),
             segments=prediction.segments,
         )

@@ -6,12 +6,13 @@ Below `predict.py` and `predict_dataset.py`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe import checkpoint, masks, storage
 from segpipe.errors import InputError
-from segpipe.predict import Picture, Refused
+from segpipe.predict import Asked, Picture, Refused
 from segpipe.shards import Dataset, open_dataset
 from segpipe.sources.reading import passed_over, read_file
 from segpipe.sources.reading.trees import PICTURE_SUFFIXES, shown
@@ -34,20 +35,22 @@ class Chosen:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """One image of a source: its place there, `file` as messages name it (a path below the root, or a sample id), and
-    what its results are called."""
+    what its results are called. Of a dataset `sha256` is that of the encoded image, in hex; of files nobody knows it
+    before they are read."""
 
     row: int
     file: str
     name: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
-    """Images in order. Of a dataset `root` is its URI, and `version` and `split` are set; of files `names` are paths
-    below `root`. `notes` say what was passed over."""
+    """Images in order. Of a dataset `root` is its URI, and `version` and `split` are set; of files it is the folder
+    that they lie below. `notes` say what was passed over."""
 
     root: str
-    names: tuple[str, ...]
+    requests: tuple[Request, ...]
     version: str | None = None
     split: str | None = None
     notes: tuple[str, ...] = ()
@@ -56,17 +59,6 @@ class Images:
     def identity(self) -> str:
         """What the images are, whichever of them are there today: names results."""
         return f"{self.version}/{self.split}" if self.version else self.root
-
-    def requests(self) -> list[Request]:
-        """One a name, in order. Two files that differ in their endings alone are named with these."""
-        if self.version:
-            return [Request(row=row, file=name, name=name) for row, name in enumerate(self.names)]
-        stems = [name.rpartition(".")[0] for name in self.names]
-        alike = Counter(stems)
-        return [
-            Request(row=row, file=file, name=stem if alike[stem] == 1 else file)
-            for row, (file, stem) in enumerate(zip(self.names, stems, strict=True))
-        ]
 
 
 def entry_of(request: Request, refused: Refused) -> QuarantineEntry:
@@ -92,15 +84,21 @@ class Reader:
         masks.check_header(image, file=file, turned=True)
         return Picture(file=file, image=image)
 
-    def sample(self, picture: Picture, request: Request) -> Sample:
-        """The image as a sample: the stored row, or one without annotations. A photograph that its EXIF turns is stored
-        as PNG, upright: whoever reads a dataset turns nothing."""
-        if picture.sample is not None:
-            return picture.sample
-        header = masks.read_image_header(picture.image, file=picture.file)
-        image, (height, width) = picture.image, header.upright_size
-        if header.orientation != 1:
-            image = masks.encode_png(masks.read_upright(image, file=picture.file), quickly=True)
+    def hashed(self, request: Request) -> tuple[str, Picture | None]:
+        """The SHA-256 of the encoded image, and the image where it had to be read for that. Raises as `picture`."""
+        if request.sha256:
+            return request.sha256, None
+        picture = self.picture(request)
+        return storage.sha256_bytes(picture.image), picture
+
+    def sample(self, asked: Asked, request: Request) -> Sample:
+        """An image that was asked about as a sample: the stored row, or one without annotations. A photograph that its
+        EXIF turns is stored as PNG, upright: whoever reads a dataset turns nothing."""
+        if asked.picture.sample is not None:
+            return asked.picture.sample
+        image, (height, width) = asked.picture.image, asked.image_HW3.shape[:2]
+        if masks.read_image_header(image, file=asked.picture.file).orientation != 1:
+            image = masks.encode_png(asked.image_HW3, quickly=True)
         return Sample(sample_id=request.name, image=image, height=height, width=width, group=request.name)
 
 
@@ -150,8 +148,11 @@ def splits_of(source: str, *, version: str | None, split: str | None) -> list[Im
 
 
 def _of_split(dataset: Dataset, split: str) -> Images:
-    names = tuple(dataset.sample_ids(split))
-    return Images(root=dataset.uri, names=names, version=dataset.version, split=split)
+    requests = tuple(
+        Request(row=row, file=name, name=name, sha256=sha256.hex())
+        for row, (name, sha256) in enumerate(dataset.identities(split))
+    )
+    return Images(root=dataset.uri, requests=requests, version=dataset.version, split=split)
 
 
 def _is_file(here: str) -> bool:
@@ -163,14 +164,24 @@ def _is_file(here: str) -> bool:
 def _files(here: str) -> Images:
     if _is_file(here):
         root, _, name = here.rpartition("/")
-        return Images(root=root or str(Path("/")), names=(name,))
+        return Images(root=root or str(Path("/")), requests=_of_files([name]))
     there = shown(here, "")
-    names = tuple(path for path in there if path.endswith(PICTURE_SUFFIXES))
-    if not names:
+    pictures = [path for path in there if path.endswith(PICTURE_SUFFIXES)]
+    if not pictures:
         raise InputError(
             f"{here}: holds no image among {counted(len(there), 'file')}; expected files ending in "
             f"{', '.join(PICTURE_SUFFIXES)}: give the folder that has them"
         )
     others = [path for path in there if not path.endswith(PICTURE_SUFFIXES)]
     notes = passed_over("file(s) that are no JPEG or PNG by name", others, "images are read in these two formats")
-    return Images(root=here, names=names, notes=tuple(notes))
+    return Images(root=here, requests=_of_files(pictures), notes=tuple(notes))
+
+
+def _of_files(files: Sequence[str]) -> tuple[Request, ...]:
+    """Two files that differ in their endings alone are named with these."""
+    stems = [file.rpartition(".")[0] for file in files]
+    alike = Counter(stems)
+    return tuple(
+        Request(row=row, file=file, name=stem if alike[stem] == 1 else file)
+        for row, (file, stem) in enumerate(zip(files, stems, strict=True))
+    )

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,12 @@ from segpipe.errors import CorruptError, InputError
 from segpipe.exports.naming import Stems
 from segpipe.predict import Asked, Picture, Refused
 from segpipe.predictions import surest
+from segpipe.report.overlays import has_class_colours
 from segpipe.stages import drift as drifting
 from segpipe.stages import layout, quarantine
 from segpipe.stages.drift import THRESHOLD, Drift
 from segpipe.stages.images import Chosen, Images, Reader, Request, chosen_model, entry_of, images_of
+from segpipe.stages.numbers import counted
 from segpipe.types import ClassInfo, QuarantineEntry, Task
 from segpipe.version import code_version
 
@@ -96,9 +98,8 @@ class Wanted:
     """What is to be written of each image."""
 
     outputs: tuple[str, ...]
-    classes: tuple[ClassInfo, ...]
+    classes: tuple[ClassInfo, ...]  # in the colours of the palette
     palette: str
-    colours: tuple[palettes.Colour, ...] | None
     cutout: int | None
     least_score: float
 
@@ -136,9 +137,11 @@ def predict(
     stems = _stems(images)
     work = _Work(folder, chosen, wanted, Reader(images.root, version=images.version, split=images.split), stems)
     load = partial(asking.load, chosen.uri, window=window)
-    entries = work.run(images.requests(), load, batch_size=batch_size, on_progress=on_progress)
+    entries = work.run(images.requests, load, batch_size=batch_size, on_progress=on_progress)
     if "coco" in wanted.outputs:
-        _join_coco(folder, [stems[request.name] for request in images.requests()], chosen)
+        # Of an image that cannot be used any more the record of an earlier call may still be there.
+        used = [stems[request.name] for request in images.requests if request.name in work.levels]
+        _join_coco(folder, used, chosen)
     listed = quarantine.keep(entries, folder)
     seconds = time.perf_counter() - started
     return Predicted(
@@ -146,7 +149,7 @@ def predict(
         model=chosen.uri,
         label=chosen.label,
         weights_sha256=chosen.bundle.weights_sha256,
-        images=len(images.names),
+        images=len(images.requests),
         made=work.made,
         kept=work.kept,
         outputs={kind: storage.join(folder, "coco.json" if kind == "coco" else kind) for kind in wanted.outputs},
@@ -217,11 +220,12 @@ class _Work:
 
     def _read(self, request: Request) -> Picture | None:
         """The image, or None where its results are there and whole."""
-        picture = self._reader.picture(request)
-        known = _whole(self._folder, self._stems[request.name], picture.image)
-        if known is not None:
-            self.levels[request.name] = known.levels
-        return picture if known is None else None
+        image_sha256, picture = self._reader.hashed(request)
+        known = _whole(self._folder, self._stems[request.name], image_sha256)
+        if known is None:
+            return picture or self._reader.picture(request)
+        self.levels[request.name] = known.levels
+        return None
 
     def _write(self, request: Request, asked: Asked) -> None:
         stem, wanted = self._stems[request.name], self._wanted
@@ -234,11 +238,10 @@ class _Work:
         prediction, image_HW3 = surest(asked.prediction, wanted.least_score), asked.image_HW3
         height, width = image_HW3.shape[:2]
         if "masks" in wanted.outputs:
-            put("masks", f"masks/{stem}.png", asking.mask(prediction, wanted.colours, classes=wanted.classes))
+            grey = wanted.palette == palettes.GREY
+            put("masks", f"masks/{stem}.png", asking.mask(prediction, classes=wanted.classes, grey=grey))
         if "overlays" in wanted.outputs:
-            colours = wanted.colours or tuple(info.colour for info in wanted.classes)
-            drawn = asking.overlay(image_HW3, prediction, colours, classes=wanted.classes)
-            put("overlays", f"overlays/{stem}.png", drawn)
+            put("overlays", f"overlays/{stem}.png", asking.overlay(image_HW3, prediction, classes=wanted.classes))
         if "instances" in wanted.outputs:
             put("instances", f"instances/{stem}.png", asking.instances(prediction))
         if "coco" in wanted.outputs:
@@ -285,24 +288,40 @@ def _wanted(chosen: Chosen, outputs: Sequence[str], cutout: str | None, palette:
         )
     return Wanted(
         outputs=asked,
-        classes=bundle.classes,
+        classes=_coloured(chosen, asked, palette),
         palette=palette,
-        colours=palettes.colours_of(palette, bundle.classes),
         cutout=None if cutout is None else class_names.index(cutout),
         least_score=least_score,
     )
 
 
+def _coloured(chosen: Chosen, asked: tuple[str, ...], palette: str) -> tuple[ClassInfo, ...]:
+    """The classes of the model in the colours of the palette, as far as anything that is asked shows them."""
+    bundle, classes = chosen.bundle, counted(len(chosen.bundle.classes), "class", "classes")
+    if not {"masks", "overlays"} & set(asked):
+        return bundle.classes
+    has_colours = palette != palettes.GREY and has_class_colours(bundle.task, bundle.classes)
+    if "masks" not in asked and palette != palettes.OWN and not has_colours:
+        raise InputError(
+            f"palette {palette!r}: would be seen in no overlay of {bundle.arch} of task {bundle.task} with {classes}: "
+            "keypoints, and objects of one class, have colours that tell them apart, and grey is of masks; leave it out"
+        )
+    if "masks" in asked and palette != palettes.GREY:
+        asking.check_colours(len(bundle.classes), everywhere=bundle.task is Task.SEMANTIC)
+    colours = palettes.colours_of(palette, bundle.classes) or [info.colour for info in bundle.classes]
+    return tuple(replace(info, colour=colour) for info, colour in zip(bundle.classes, colours, strict=True))
+
+
 def _stems(images: Images) -> dict[str, str]:
     """What the files of each request are called; a name from data is no way out of the folder."""
     stems = Stems()
-    return {request.name: stems.of(request.name) for request in images.requests()}
+    return {request.name: stems.of(request.name) for request in images.requests}
 
 
-def _whole(folder: str, stem: str, image: bytes) -> ImageRecord | None:
+def _whole(folder: str, stem: str, image_sha256: str) -> ImageRecord | None:
     """The record of this very image, where its results are there, to the last byte."""
     record = _record(folder, stem)
-    if record is None or record.image_sha256 != storage.sha256_bytes(image):
+    if record is None or record.image_sha256 != image_sha256:
         return None
     places = [(storage.join(folder, made.path), made.sha256) for made in record.files.values()]
     is_whole = all(storage.exists(uri) and storage.sha256_file(uri) == sha256 for uri, sha256 in places)

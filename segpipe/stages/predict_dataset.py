@@ -40,6 +40,7 @@ from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, Quarant
 from segpipe.version import code_version
 
 Progress = Callable[[int, int], None]
+SOURCE = "predict"  # of the versions that are made here, in the place of a format that people label in
 FILES_A_PART = 64  # of photographs as many as a row group holds: seconds to a few minutes of a core
 _BY_CLASS = ("class_pixels", "image_pixels", "images_of_class", "objects_of_class")
 
@@ -124,7 +125,8 @@ def predict_dataset(
     `name` (in the home, or at `to`) whose labels are the model's.
 
     Objects of a score below `least_score` are no labels. Of `drift_threshold` tells `drift.py`. Raises InputError for
-    what cannot be asked, for a model that has no masks to store, and where no image is left.
+    what cannot be asked, for a model that has no masks to store, for a dataset that holds anything but predictions, and
+    where no image is left.
     """
     started = time.perf_counter()
     drifting.check_threshold(drift_threshold)
@@ -132,8 +134,7 @@ def predict_dataset(
     sources = splits_of(source, version=version, split=split)
     _check(chosen, sources[0], window, least_score)
     uri = layout.absolute(to or layout.dataset_uri(name))
-    if uri == sources[0].root:
-        raise InputError(f"{uri}: is the dataset that is read; give what is predicted a name of its own")
+    _check_place(uri, sources[0])
     parts = [part for images in sources for part in _parts(chosen, images, uri, window, least_score, batch_size)]
     with ExitStack() as held:
         held.enter_context(at_work.ingesting(uri))
@@ -198,7 +199,7 @@ def predict_part(part: PredictedPart) -> PartOutcome:
                     looks.append(asking.look_at(outcome))
                     levels.append(asking.levels_of(outcome, looks[-1], bundle))
                     yield asking.sample_with(
-                        reader.sample(outcome.picture, request),
+                        reader.sample(outcome, request),
                         surest(outcome.prediction, part.least_score),
                         num_classes=len(bundle.classes),
                         ignore_index=bundle.ignore_index,
@@ -244,17 +245,32 @@ def _check(chosen: Chosen, images: Images, window: tuple[int, int] | None, least
     asking.check_model(chosen.bundle, window=window, from_dataset=images.version is not None)
 
 
+def _check_place(uri: str, images: Images) -> None:
+    """Whoever trains on what people labelled takes the newest version: that must never be what a model says."""
+    if uri == images.root:
+        raise InputError(f"{uri}: is the dataset that is read; give what is predicted a name of its own")
+    if storage.last_record(storage.join(uri, "log")) is None:
+        return
+    there = open_dataset(uri)
+    if there.manifest.source != SOURCE:
+        raise InputError(
+            f"{uri}: holds what people labelled (version {there.version[:12]}, of format {there.manifest.source!r}), "
+            "and predictions would be its newest version; give what is predicted a name of its own"
+        )
+
+
 def _parts(
     chosen: Chosen, images: Images, to: str, window: tuple[int, int] | None, least_score: float, batch_size: int
 ) -> Iterator[PredictedPart]:
     """One for each row group of a split, or for some files."""
-    requests = images.requests()
-    sizes: Sequence[int] = [FILES_A_PART] * -(-len(requests) // FILES_A_PART)
+    sizes: Sequence[int] = [FILES_A_PART] * -(-len(images.requests) // FILES_A_PART)
     if images.version and images.split:
         sizes = open_dataset(images.root, version=images.version).row_groups(images.split)
+    stamps = {} if images.version else storage.fingerprints(images.root, [each.file for each in images.requests])
     for first, rows in zip(itertools.accumulate(sizes, initial=0), sizes, strict=False):
-        own = tuple(requests[first : first + rows])
-        content = [] if images.version else [_stamp(images.root, request.file) for request in own]
+        own = images.requests[first : first + rows]
+        # Whether a file was touched since; of one that is gone, that it is.
+        content = [f"{each.file}\0{stamps.get(each.file, 'gone')}" for each in own if not images.version]
         asked = str((first, rows, window, least_score, batch_size))
         key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, asked, *content)
         yield PredictedPart(
@@ -269,12 +285,6 @@ def _parts(
             least_score=least_score,
             batch_size=batch_size,
         )
-
-
-def _stamp(root: str, file: str) -> str:
-    """Tells whether a file was changed since; of one that is gone, that it is."""
-    uri = storage.join(root, file)
-    return f"{file}\0{storage.fingerprint(uri) if storage.exists(uri) else 'gone'}"
 
 
 def _outcomes(
@@ -357,7 +367,7 @@ def _manifest(
     return Manifest(
         schema_version=SCHEMA_VERSION,
         dataset=name,
-        source="predict",
+        source=SOURCE,
         licence=licence,
         classes=bundle.classes,
         ignore_index=bundle.ignore_index,

@@ -66,22 +66,20 @@ def score(
     """
     key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, str(window))
     folder, stems = storage.join(layout.scores_uri(), f"{chosen.label}-{key}"), Stems()
-    requests = images.requests()
-    places = {request.name: stems.of(request.name) for request in requests}
+    requests, places = images.requests, {request.name: stems.of(request.name) for request in images.requests}
     reader = Reader(images.root, version=images.version, split=images.split)
     found: dict[str, Score] = {}
     left_out = list[str]()
 
     def read(request: Request) -> Picture | None:
-        picture = reader.picture(request)
-        image_sha256 = storage.sha256_bytes(picture.image)
+        image_sha256, picture = reader.hashed(request)
         if image_sha256 in unwanted:
             left_out.append(request.name)
             return None
-        if picture.sample is None:  # one that its EXIF turns: no source reads it back, whatever people label on it
+        if picture is not None:  # a file; one that its EXIF turns no source reads back, whatever people label on it
             masks.check_header(picture.image, file=picture.file)
         if (known := _known(folder, places[request.name], image_sha256)) is None:
-            return picture
+            return picture or reader.picture(request)
         found[request.name] = known
         return None
 

@@ -96,12 +96,12 @@ def select(
     labelled_already = asked[0].left_out
     if not choice.chosen:
         raise InputError(
-            f"{images.root}: none of its {counted(len(images.names), 'image')} is left to choose from: "
+            f"{images.root}: none of its {counted(len(images.requests), 'image')} is left to choose from: "
             f"{labelled_already} labelled already, {len(entries)} unusable. Nothing was written"
         )
     names = tuple(each.uri for each in committee)
     folder = Folder(to=place, format=format, proposer=committee[0], window=window, strategy=how, models=names)
-    wanted = _wanted(images.requests(), candidates, choice, asked[0], how)
+    wanted = _wanted(images.requests, candidates, choice, asked[0], how)
     chosen = folder.write(wanted, images, batch_size=batch_size, on_progress=partial(tell, "writing"))
     return Selected(
         to=place,
@@ -109,7 +109,7 @@ def select(
         strategy=how,
         models=names,
         weights_sha256=tuple(each.bundle.weights_sha256 for each in committee),
-        images=len(images.names),
+        images=len(images.requests),
         asked=sum(each.asked for each in asked),
         chosen=chosen,
         left_out=LeftOut(labelled_already, repeated, choice.near_copies, choice.group_full),
@@ -217,7 +217,7 @@ def _candidates(images: Images, asked: Sequence[Scored], strategy: str) -> tuple
 
 def _groups(images: Images) -> Mapping[str, str]:
     """What each image belongs to, by its name: of a dataset what it says, of files their folder."""
-    requests = images.requests()
+    requests = images.requests
     if images.version and images.split:
         stated = open_dataset(images.root, version=images.version).groups(images.split)
         return {request.name: group for request, group in zip(requests, stated, strict=True)}

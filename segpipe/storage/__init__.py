@@ -14,7 +14,7 @@
     leases.py        one worker at a time on a folder, whatever process or host it is in
     claims.py        any number of users of a folder, seen by the one who must know of them all
     removal.py       many files removed, several at a time in a store
-    inventory.py     what lies in a folder: names of one level or of all, or sizes and times too
+    inventory.py     what lies in a folder: names of one level or of all, sizes and times, fingerprints of many files
 
 A final path is written by `write_once` or `commit_file` and by nothing else: a name is absent or complete, and what is
 there is never overwritten. `replace` takes it away first.
@@ -51,7 +51,7 @@ from segpipe.storage.files import (
     sweep,
     write_once,
 )
-from segpipe.storage.inventory import Entry, inventory, list_folders, list_names, list_tree
+from segpipe.storage.inventory import Entry, fingerprints, inventory, list_folders, list_names, list_tree
 from segpipe.storage.leases import lease
 from segpipe.storage.removal import delete_each
 from segpipe.storage.uris import join, local_path
@@ -77,6 +77,7 @@ __all__ = [
     "fetch",
     "find_cached",
     "fingerprint",
+    "fingerprints",
     "forget_cached",
     "inventory",
     "join",

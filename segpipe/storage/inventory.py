@@ -1,4 +1,4 @@
-"""What lies in a folder: names of one level or of all, or sizes and times too.
+"""What lies in a folder: names of one level or of all, or sizes and times too; whether files of it were touched.
 
 One walk of a local disk, one listing of a store. Everywhere names are sorted, unfinished files hidden, what is no
 regular file (such as a link that leads nowhere) left out, and nothing is in a folder that is absent.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from segpipe.errors import InputError
 from segpipe.storage import object_store
 from segpipe.storage.faults import explain_read
-from segpipe.storage.uris import is_temporary, local_path
+from segpipe.storage.files import exists, fingerprint
+from segpipe.storage.uris import is_temporary, join, local_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,26 @@ def inventory(uri: str) -> list[Entry]:
     else:
         found = [each for inside, entry in _walk(os.fspath(path), uri) if (each := _of_file(inside, entry))]
     return sorted(found, key=lambda each: each.path)
+
+
+def fingerprints(uri: str, files: Collection[str]) -> dict[str, str]:
+    """`fingerprint` of each of these files below a folder, by their paths there; one that is gone is left out.
+
+    A store tells them in one listing of the folder: asked for one by one, 100,000 would take an hour. A single file
+    may have a million neighbours, and is asked for alone, as all are here.
+    """
+    listed = _objects(uri) if len(files) > 1 and local_path(uri) is None else {}
+    found: dict[str, str] = {}
+    for file in files:
+        if (info := listed.get(file)) and info.get("ETag"):  # not every kind of store has it in its listing
+            found[file] = object_store.stamp_in(info)
+            continue
+        try:
+            found[file] = fingerprint(join(uri, file))
+        except InputError:
+            if exists(join(uri, file)):
+                raise
+    return found
 
 
 def _walk(root: str, uri: str) -> Iterator[tuple[str, os.DirEntry[str]]]:

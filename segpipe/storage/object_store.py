@@ -11,7 +11,7 @@ import functools
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,7 +104,11 @@ def create_from_file(uri: str, source: Path) -> bool:
 
 def stamp(filesystem: Any, path: str) -> str:
     """What the store says of an object's content: its size and ETag (or time of change)."""
-    info = filesystem.info(path)
+    return stamp_in(filesystem.info(path))
+
+
+def stamp_in(info: Mapping[str, Any]) -> str:
+    """`stamp` from what a listing said of the object, too, where that has an ETag."""
     return f"{info['size']}/{info.get('ETag') or info.get('LastModified') or info.get('mtime')}"
 
 

@@ -95,13 +95,11 @@ def look(model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collect
 
 
 def label_maps(looked: Looked) -> list[LabelMap]:
-    """What was seen of each image by itself, on the host; where there is a confidence, an uncertainty, too."""
+    """What was seen of each image by itself, on the host."""
     unsure, levels, confidence = (
         None if each is None else each.cpu().numpy()
         for each in (looked.uncertainty_NHW, looked.levels_NKP, looked.confidence_NHW)
     )
-    if unsure is None and confidence is not None:
-        unsure = 1 - confidence
     return [
         LabelMap(
             ids_HW=ids_HW,

@@ -14,14 +14,15 @@ from segpipe import masks
 from segpipe.errors import InputError
 from segpipe.predict import counts, cutout, document, entries, instances, mask, overlay, sample_with
 from segpipe.predictions import Detections, LabelMap, PanopticMap, Poses, Prediction, surest
-from segpipe.types import ClassInfo, Sample, Segment
+from segpipe.report.overlays import has_class_colours
+from segpipe.types import ClassInfo, Sample, Segment, Task
 
 CLASSES = (
     ClassInfo(name="sky", colour=(10, 20, 200)),
     ClassInfo(name="car", colour=(200, 30, 30), is_thing=True),
     ClassInfo(name="dog", colour=(30, 200, 30), is_thing=True),
 )
-COLOURS = tuple(info.colour for info in CLASSES)
+OTHERS = tuple(dataclasses.replace(info, colour=info.colour[::-1]) for info in CLASSES)
 H, W = 24, 32
 IMAGE = np.random.default_rng(0).integers(0, 256, (H, W, 3)).astype(np.uint8)
 
@@ -82,23 +83,28 @@ def test_doubts_are_left_out_of_all_but_maps_and_given_objects() -> None:
 
 
 def test_masks_of_maps_and_of_objects() -> None:
-    np.testing.assert_array_equal(pixels(mask(LABELS, COLOURS, classes=CLASSES)), LABELS.ids_HW)
-    np.testing.assert_array_equal(pixels(mask(PANOPTIC, COLOURS, classes=CLASSES)), of_map(IDS))
+    np.testing.assert_array_equal(pixels(mask(LABELS, classes=CLASSES)), LABELS.ids_HW)
+    np.testing.assert_array_equal(pixels(mask(PANOPTIC, classes=CLASSES)), of_map(IDS))
     painted = np.full((H, W), 3)
     painted[OBJECTS[2] > 0], painted[OBJECTS[1] > 0], painted[OBJECTS[0] > 0] = 1, 2, 1
-    np.testing.assert_array_equal(pixels(mask(DETECTIONS, None, classes=CLASSES)), painted)
+    np.testing.assert_array_equal(pixels(mask(DETECTIONS, classes=CLASSES, grey=True)), painted)
     painted[OBJECTS[2] > 0] = 3
-    np.testing.assert_array_equal(pixels(mask(SURE, None, classes=CLASSES)), painted)
-    shown = Image.open(io.BytesIO(mask(PANOPTIC, COLOURS, classes=CLASSES))).convert("RGB")
+    np.testing.assert_array_equal(pixels(mask(SURE, classes=CLASSES, grey=True)), painted)
+    shown = Image.open(io.BytesIO(mask(PANOPTIC, classes=CLASSES))).convert("RGB")
     assert shown.getpixel((31, 23)) == (255, 255, 255), "of nothing"
+    assert shown.getpixel((0, 0)) == CLASSES[0].colour
 
 
 def test_ids_of_many_classes_take_sixteen_bits() -> None:
     many = tuple(ClassInfo(name=str(k), colour=(0, 0, 0)) for k in range(300))
     ids_HW = np.arange(H * W, dtype=np.int32).reshape(H, W) % 300
-    np.testing.assert_array_equal(pixels(mask(LabelMap(ids_HW=ids_HW), None, classes=many)), ids_HW)
-    with pytest.raises(InputError, match="more than the palette of a PNG holds"):
-        mask(LabelMap(ids_HW=ids_HW), [(0, 0, 0)] * 256, classes=many)
+    np.testing.assert_array_equal(pixels(mask(LabelMap(ids_HW=ids_HW), classes=many, grey=True)), ids_HW)
+    with pytest.raises(InputError, match="300 classes are more than the palette of a PNG holds"):
+        mask(LabelMap(ids_HW=ids_HW), classes=many)
+    with pytest.raises(InputError, match="256 classes and nothing are more"):
+        mask(PANOPTIC, classes=many[:256])
+    ids_HW = ids_HW % 256
+    np.testing.assert_array_equal(pixels(mask(LabelMap(ids_HW=ids_HW), classes=many[:256])), ids_HW)
 
 
 def test_objects_are_numbered_the_best_on_top() -> None:
@@ -144,10 +150,23 @@ def test_counts_are_pixels_of_maps_and_numbers_of_objects() -> None:
 
 
 @pytest.mark.parametrize("prediction", [LABELS, PANOPTIC, DETECTIONS, POSES], ids=lambda each: type(each).__name__)
-def test_overlays_have_the_size_of_the_image_and_show_something(prediction: Prediction) -> None:
-    drawn = pixels(overlay(IMAGE, prediction, COLOURS, classes=CLASSES))
+def test_overlays_have_the_size_of_the_image_and_show_the_colours_of_the_classes(prediction: Prediction) -> None:
+    drawn = pixels(overlay(IMAGE, prediction, classes=CLASSES))
     assert drawn.shape == IMAGE.shape
     assert (drawn != IMAGE).any()
+    otherwise = pixels(overlay(IMAGE, prediction, classes=OTHERS))
+    assert (drawn != otherwise).any() == (prediction is not POSES)
+
+
+def test_overlays_of_one_class_or_of_keypoints_are_not_coloured_by_class() -> None:
+    alike = dataclasses.replace(DETECTIONS, class_ids_N=np.zeros(3, dtype=np.int64))
+    assert overlay(IMAGE, alike, classes=CLASSES[1:2]) == overlay(IMAGE, alike, classes=OTHERS[1:2])
+    assert not has_class_colours(Task.INSTANCE, CLASSES[1:2])
+    assert has_class_colours(Task.SEMANTIC, CLASSES[:1])
+    assert has_class_colours(Task.INSTANCE, CLASSES)
+    assert has_class_colours(Task.PANOPTIC, CLASSES[1:2])
+    assert not has_class_colours(Task.DETECTION, CLASSES[1:2])
+    assert not has_class_colours(Task.KEYPOINTS, CLASSES)
 
 
 def test_coco_tells_every_object_with_its_score_and_run_lengths() -> None:
@@ -189,3 +208,25 @@ def test_rows_hold_what_was_predicted_and_nothing_of_the_truth() -> None:
     labels = of_map(IDS)
     np.testing.assert_array_equal(masks.read_map(said.label_map or b"", said), np.where(labels == 3, 255, labels))
     assert said.extras == {}
+
+
+SURE_HW, VARIANCE_HW = np.full((H, W), 0.75, np.float32), np.full((H, W), 0.2, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("told", "uncertainty"),
+    [
+        ({}, None),
+        ({"confidence_HW": SURE_HW}, 0.25),
+        ({"confidence_HW": SURE_HW, "uncertainty_HW": VARIANCE_HW}, 0.2),
+    ],
+)
+def test_the_uncertainty_of_a_map_is_that_of_its_samples_or_what_is_left_of_its_confidence(
+    told: dict[str, Any], uncertainty: float | None
+) -> None:
+    bare = Sample(sample_id="a", image=b"x", height=H, width=W, group="g")
+    said = sample_with(bare, dataclasses.replace(LABELS, **told), num_classes=3, ignore_index=255)
+    np.testing.assert_array_equal(masks.read_map(said.label_map or b"", said), LABELS.ids_HW)
+    stored = {name: pixels(data) for name, data in said.extras.items()}
+    assert stored.keys() == (set() if uncertainty is None else {"uncertainty"})
+    assert all(each == pytest.approx(uncertainty * 65535, abs=1) for each in stored.values())

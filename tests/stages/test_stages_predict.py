@@ -21,9 +21,11 @@ from segpipe.checkpoint import load_bundle, load_model
 from segpipe.data.batch import Batch
 from segpipe.errors import InputError
 from segpipe.predict import loop
+from segpipe.stages import predict as stage
+from segpipe.stages.images import Reader, Request, chosen_model
 from segpipe.stages.predict import Predicted, predict
 from segpipe.tasks.views import look
-from segpipe.types import Inference, ModelBundle, Window
+from segpipe.types import ClassInfo, Inference, ModelBundle, Task, Window
 from tests.fixtures.nearest_colour import NearestColour
 from tests.fixtures.pictures import photograph
 from tests.fixtures.small import CLASSES, small_samples
@@ -162,6 +164,11 @@ def test_what_is_there_is_not_made_again(
     after = {path: path.read_bytes() for path in Path(first.to).rglob("*.*")}
     changed = {path.relative_to(first.to).as_posix() for path in before if before[path] != after[path]}
     assert changed == {"masks/day0/4.png", "records/day0/4.json", "coco/day0/4.json", "coco.json"}
+    (photos / "day0" / "4.png").write_text("no image any more")
+    fewer = run(outputs=("masks", "coco"))
+    assert (fewer.to, fewer.kept, [entry.file for entry in fewer.quarantined]) == (first.to, 4, ["day0/4.png"])
+    listed = [image["file_name"] for image in json.loads(Path(fewer.outputs["coco"]).read_text())["images"]]
+    assert listed == ["day0/0.png", "day0/2.png", "day1/1.jpg", "day1/3.jpg"], "what was said of it is of another image"
 
 
 def test_a_run_that_was_stopped_goes_on(run: Callable[..., Predicted]) -> None:
@@ -218,6 +225,19 @@ def test_one_file_and_a_split_of_a_dataset(
         np.testing.assert_array_equal(ids, said(shapes.result.model_uri, sample.image, load=load_model))
 
 
+def test_images_of_a_dataset_are_not_read_again_to_learn_that_they_are_known(
+    shapes: Shapes, run: Callable[..., Predicted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(source=shapes.data, split="test")
+
+    def refuse(self: Reader, request: Request) -> None:
+        raise AssertionError(f"{request.file} was read")
+
+    monkeypatch.setattr(Reader, "picture", refuse)
+    again = run(source=shapes.data, split="test")
+    assert (again.to, again.made, again.kept) == (first.to, 0, first.made)
+
+
 def test_files_that_differ_in_their_endings_alone(run: Callable[..., Predicted], photos: Path) -> None:
     shutil.copy(photos / "day0" / "0.png", photos / "day1" / "1.png")
     done = run()
@@ -270,6 +290,52 @@ def test_what_cannot_be_asked(
     with pytest.raises(InputError, match=message):
         run(**given)
     assert not (tmp_path / "out").exists()
+
+
+def told_as(monkeypatch: pytest.MonkeyPatch, model_uri: str, num_classes: int, task: Task = Task.SEMANTIC) -> None:
+    """Makes the model one of so many classes and this task, as far as is looked at before it is asked."""
+    chosen = chosen_model(model_uri)
+    classes = tuple(ClassInfo(name=f"c{k}", colour=(k % 256, 1, 2)) for k in range(num_classes))
+    bundle = dataclasses.replace(chosen.bundle, classes=classes, task=task)
+    monkeypatch.setattr(stage, "chosen_model", lambda name: dataclasses.replace(chosen, bundle=bundle))
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "task", "outputs", "palette", "message"),
+    [
+        (300, Task.SEMANTIC, "masks", "classes", "300 classes are more than the palette of a PNG holds.*choose 'grey'"),
+        (256, Task.INSTANCE, "masks", "classes", "256 classes and nothing are more"),
+        (12, Task.SEMANTIC, "overlays", "camvid", "'camvid' has 11 colours, the model 12 classes"),
+        (2, Task.KEYPOINTS, "overlays", "voc", "'voc': would be seen in no overlay of .* keypoints with 2 classes"),
+        (1, Task.DETECTION, "overlays", "voc", "'voc': would be seen in no overlay of .* detection with 1 class:"),
+        (3, Task.SEMANTIC, "overlays", "grey", "'grey': would be seen in no overlay"),
+    ],
+)
+def test_colours_that_cannot_be_had(
+    num_classes: int,
+    task: Task,
+    outputs: str,
+    palette: str,
+    message: str,
+    shapes: Shapes,
+    run: Callable[..., Predicted],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    told_as(monkeypatch, shapes.result.model_uri, num_classes, task)
+    with pytest.raises(InputError, match=message):
+        run(outputs=(outputs,), palette=palette)
+    assert not (tmp_path / "out").exists(), "told before a model is asked"
+
+
+def test_more_classes_than_a_palette_of_png(
+    shapes: Shapes, run: Callable[..., Predicted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_as(monkeypatch, shapes.result.model_uri, 300)
+    done = run(outputs=("overlays", "coco"))
+    assert (done.made, list(done.outputs)) == (NUMBER, ["overlays", "coco"])
+    mask = opened(Path(run(palette="grey").outputs["masks"]) / "day0" / "0.png")
+    assert mask.mode == "I;16"
 
 
 def test_a_model_that_is_not_there(photos: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from segpipe.stages.images import Reader, chosen_model
 from segpipe.stages.predict_dataset import PredictedDataset, predict_dataset
 from segpipe.types import Annotation, Task
 from tests.fixtures.pictures import photograph
-from tests.fixtures.small import CLASSES, small_samples
+from tests.fixtures.small import CLASSES, publish_small, small_samples
 from tests.stages.conftest import Shapes
 
 pytestmark = pytest.mark.xdist_group("shapes")
@@ -239,6 +239,21 @@ def test_what_cannot_be_asked(shapes: Shapes, run: Callable[..., PredictedDatase
         run(least_score=50)
 
 
+def test_what_people_labelled_is_not_taken_over(
+    run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None
+) -> None:
+    labelled = str(tmp_path / "roofs")
+    version = publish_small(labelled, train=2, val=1, test=1)
+    folder = photos(tmp_path / "photos", 2)
+    with pytest.raises(InputError, match=rf"roofs: holds what people labelled \(version {version[:12]}, of .* its own"):
+        run(source=str(folder), to=labelled)
+    assert open_dataset(labelled).version == version
+    assert not (tmp_path / "roofs" / "predicted").exists(), "told before a model is asked"
+    first = run(source=str(folder))
+    (folder / "0.png").write_bytes((folder / "1.jpg").read_bytes())
+    assert run(source=str(folder)).version != first.version, "another version of predictions is welcome there"
+
+
 def test_records_of_parts_go_with_their_shards_and_stay_with_them(
     run: Callable[..., PredictedDataset], tmp_path: Path, small_parts: None
 ) -> None:
@@ -254,11 +269,19 @@ def test_records_of_parts_go_with_their_shards_and_stay_with_them(
 
 
 def test_a_photograph_on_its_side_is_stored_as_it_is_shown(
-    run: Callable[..., PredictedDataset], tmp_path: Path
+    run: Callable[..., PredictedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = photos(tmp_path / "photos", 1)
     (folder / "turned.jpg").write_bytes(photograph(20, 30, orientation=6))
+    decode, decoded = masks.read_upright, list[str]()
+
+    def noted(image: bytes, *, file: str) -> Any:
+        decoded.append(file)
+        return decode(image, file=file)
+
+    monkeypatch.setattr(masks, "read_upright", noted)
     done = run(source=str(folder))
+    assert sorted(decoded) == ["0.png", "turned.jpg"], "once each"
     assert done.quarantined == ()
     _, stored = sorted(open_dataset(done.uri).samples("images"), key=lambda each: each.sample_id)
     assert (stored.sample_id, stored.height, stored.width) == ("turned", 30, 20)

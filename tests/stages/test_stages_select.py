@@ -169,13 +169,22 @@ def test_a_photograph_that_its_camera_turned_is_told_before_anybody_labels_it(ru
     assert (len(done.chosen), done.asked) == (NUMBER, NUMBER)
 
 
-def test_a_split_of_a_dataset(run: Run, shapes: Shapes) -> None:
+def test_a_split_of_a_dataset(run: Run, shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(source=shapes.data, split="train", count=3)
-    dataset = open_dataset(shapes.data)
+    dataset, read = open_dataset(shapes.data), list[str]()
     known = dict(zip(dataset.sample_ids("train"), dataset.groups("train"), strict=True))
     assert {each.file: each.group for each in done.chosen}.items() <= known.items()
     with pytest.raises(InputError, match="say which one is meant"):
         run(source=shapes.data)
+    real = stage_images.Reader.picture
+
+    def noted(self: stage_images.Reader, request: stage_images.Request) -> Picture:
+        read.append(request.file)
+        return real(self, request)
+
+    monkeypatch.setattr(stage_images.Reader, "picture", noted)
+    assert run(source=shapes.data, split="train", count=2, to=str(tmp_path / "two")).asked == 0
+    assert len(read) == 2, "only those that are chosen"
 
 
 @pytest.mark.parametrize(

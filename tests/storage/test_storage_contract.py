@@ -167,6 +167,16 @@ def test_a_fingerprint_stays_until_the_file_is_written_again(root: str) -> None:
     assert storage.fingerprint(uri) != first
 
 
+def test_fingerprints_of_many_files_are_those_of_each(root: str) -> None:
+    files = ["a/one", "a/two words", "a/\u00e4/three"]
+    for file in files:
+        storage.write_once(storage.join(root, file), file.encode())
+    found = storage.fingerprints(root, [*files, "a/gone"])
+    assert found == {file: storage.fingerprint(storage.join(root, file)) for file in files}
+    assert storage.fingerprints(root, files[:1]) == {"a/one": found["a/one"]}
+    assert storage.fingerprints(root, ["a/gone"]) == storage.fingerprints(root, []) == {}
+
+
 @pytest.mark.parametrize(
     "verb", [storage.read_bytes, storage.size, storage.sha256_file, storage.open_read, storage.fingerprint]
 )

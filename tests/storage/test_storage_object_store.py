@@ -88,6 +88,19 @@ def test_a_fingerprint_tells_objects_of_equal_length_apart(flaky: FlakyStore, s3
     assert flaky.faults == []
 
 
+def test_fingerprints_of_many_objects_are_one_listing(flaky: FlakyStore, s3_root: str) -> None:
+    files = [f"{number}.png" for number in range(20)]
+    for file in files:
+        storage.write_once(storage.join(s3_root, file), file.encode())
+    asked: list[str] = []
+    flaky.plan = lambda method: asked.append(method) or ""  # type: ignore[func-returns-value]
+    assert list(storage.fingerprints(s3_root, files)) == files
+    assert asked == ["GET"]
+    asked.clear()
+    assert list(storage.fingerprints(s3_root, files[:1])) == files[:1]
+    assert asked == ["HEAD"], "its neighbours may be a million"
+
+
 def test_a_document_comes_in_one_request(flaky: FlakyStore, s3_root: str) -> None:
     """A night reads hundreds of them, one after the other, each tens of milliseconds away."""
     uri = storage.join(s3_root, "x.json")

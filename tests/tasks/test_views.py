@@ -256,7 +256,7 @@ def test_how_unsure_a_model_is_where_that_is_asked(network: nn.Module, inference
     torch.testing.assert_close(confidence, sure.amax(1), atol=1e-5, rtol=0)
     for found, sure_HW in zip(label_maps(looked), confidence.numpy(), strict=True):
         assert (found.confidence_HW == sure_HW).all()
-        assert (found.uncertainty_HW == 1 - sure_HW).all()
+        assert found.uncertainty_HW is None, "the variance of samples, of which there are none"
 
 
 @torch.inference_mode()
