@@ -14,6 +14,7 @@ import numpy.typing as npt
 from segpipe.metrics.bootstrap import bounds, dataset_miou, mean_ratio, resampled_sums
 from segpipe.metrics.bootstrap_ap import ApEvidence, resampled_class_ap
 from segpipe.metrics.panoptic import dataset_pq
+from segpipe.predictions import SURE_SCORE
 from segpipe.types import EvalReport
 
 Floats = npt.NDArray[np.float64]
@@ -28,6 +29,7 @@ STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], Floats]] = {
     SEGMENTS: dataset_pq,
     KEYPOINTS: mean_ratio,
 }
+IMAGE_F1 = "f1/0.5"
 _CLASS_SCORES = {DETECTIONS: "ap", PIXELS: "iou", SEGMENTS: "pq"}
 
 
@@ -68,9 +70,30 @@ def class_intervals(report: EvalReport, *, resamples: int = 1000) -> list[tuple[
     return [bounds(drawn_R, 0.95) for drawn_R in drawn_RK.T]
 
 
-def image_scores(report: EvalReport) -> Floats | None:
+def image_score(report: EvalReport) -> str:
+    """The name of what `image_scores` are."""
+    return IMAGE_F1 if report.count_names == DETECTIONS else class_score(report)
+
+
+def image_scores(report: EvalReport) -> Floats:
     """The score (n,) of each image by itself, the mean over the classes that are in it or were found in it; nan where
-    nothing is. None of a task that detects, whose measure ranks the detections of all images together."""
+    nothing is.
+
+    A measure that ranks the detections of all images together says nothing of one: there it is F1, of the objects that
+    were found at an IoU of 0.5, those that are there, and those that are said to be with at least `SURE_SCORE`.
+    """
     if report.count_names == DETECTIONS:
-        return None
+        return mean_ratio(_sure_counts(report))
     return STATISTICS[report.count_names](sample_counts(report))
+
+
+def _sure_counts(report: EvalReport) -> Floats:
+    """(n, K, 2) of each image: twice the objects found, and those that are there with those that are said to be."""
+    evidence = ap_evidence(report)
+    # Those below would not change what the others match, each of which chose before them.
+    counted_D = (evidence.scores_D >= SURE_SCORE) & (evidence.ignored_D & 1 == 0)
+    places = (evidence.images_D[counted_D], evidence.classes_D[counted_D])
+    counts_nK2 = np.stack([np.zeros(evidence.truths_nK.shape), evidence.truths_nK], axis=-1)
+    np.add.at(counts_nK2, (*places, 0), 2 * (evidence.matched_D[counted_D] & 1))
+    np.add.at(counts_nK2, (*places, 1), 1)
+    return counts_nK2

@@ -111,13 +111,9 @@ def chosen_model(name: str) -> Chosen:
 
     Raises InputError where there is none; UnreachableError where only MLflow could tell, and is down.
     """
-    if name.startswith(named_models.PREFIX):
-        found = named_models.named_model(name)
-        uri, label = found.contender.checkpoint, found.experiment
-    else:
-        uri = layout.absolute(name)
-        of_run = _OF_RUN.search(uri)
-        label = of_run[1] if of_run else "model"
+    uri, experiment = named_models.bundle_and_experiment(name)
+    of_run = _OF_RUN.search(uri)
+    label = experiment or (of_run[1] if of_run else "model")
     return Chosen(uri=uri, label=label, bundle=checkpoint.load_bundle(uri))
 
 

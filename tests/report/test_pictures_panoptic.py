@@ -14,8 +14,9 @@ from segpipe.errors import InputError
 from segpipe.predictions import PanopticMap
 from segpipe.report import panoptic, pictures
 from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
+from segpipe.report.mistakes import MISPLACED
 from segpipe.report.objects import FALSE, FOUND, MISSED, Colour, patches_of_map, shade
-from segpipe.report.panoptic import BORDER, MISPLACED
+from segpipe.report.panoptic import BORDER
 from segpipe.types import ClassInfo, Segment
 
 SKY, CAR, BUS = range(3)
