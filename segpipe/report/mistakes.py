@@ -26,7 +26,7 @@ _NOTHING = 0
 
 def paint(shown: Image.Image, true_hw: Labels, said_hw: Labels, said: Objects, *, is_whole: bool) -> Pixels:
     """The photograph in pale grey: what was missed, what is false (in stripes where it is both), what belongs to
-    another one that was found; contours of what was found.
+    another one that was found; borders of what was found.
 
     Maps hold the numbers of their objects, `said` tells those of the prediction, beside this truth. Where they are
     whole, every pixel belongs to a segment, and what does not in the truth, or is a crowd there, is hatched; else what
@@ -50,10 +50,11 @@ def paint(shown: Image.Image, true_hw: Labels, said_hw: Labels, said: Objects, *
         picture_hw3[inside_hw] = ((1 - opacity) * part + opacity * np.array(colour)).round()
     if is_whole:
         picture_hw3 = hatch(picture_hw3, np.where(found_hw | missed_hw, 1, _NOTHING), _NOTHING)
+        picture_hw3[_borders(said_hw, [p for _, p in said.found])] = FOUND
+        return picture_hw3
     _contours(picture_hw3, said_hw, [p for _, p in said.found], FOUND)
-    if not is_whole:
-        _contours(picture_hw3, true_hw, said.missed, MISSED)
-        _contours(picture_hw3, said_hw, said.false, FALSE)
+    _contours(picture_hw3, true_hw, said.missed, MISSED)
+    _contours(picture_hw3, said_hw, said.false, FALSE)
     return picture_hw3
 
 
@@ -65,6 +66,15 @@ def _together(true_hw: Labels, said_hw: Labels, pairs: Collection[tuple[int, int
             of_truth[t] = p
     together_hw: NDArray[np.bool_] = of_truth[true_hw] == said_hw
     return together_hw
+
+
+def _borders(numbers_hw: Labels, numbers: Sequence[int]) -> NDArray[np.bool_]:
+    """Where one of some segments meets another one: a line of one pixel, and none along the image's own border."""
+    chosen_hw = np.isin(numbers_hw, numbers)
+    border_hw = np.zeros(numbers_hw.shape, dtype=bool)
+    for after, before in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        border_hw[after] |= (numbers_hw[after] != numbers_hw[before]) & (chosen_hw[after] | chosen_hw[before])
+    return border_hw
 
 
 def _contours(picture_hw3: Pixels, numbers_hw: Labels, numbers: Sequence[int], colour: Colour) -> None:
