@@ -1,7 +1,6 @@
-"""What an `EvalReport` holds of every image, as arrays, and what follows from it beside the score itself: how sure the
-score of each class is, and how good the model was on each image. Pure.
+"""What an `EvalReport` holds of every image, as arrays, and how good the model was on each image. Pure.
 
-Legend: n images, K classes, C counts of a class in an image, D detections, R resamples, T IoU thresholds.
+Legend: n images, K classes, C counts of a class in an image, D detections.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.metrics.bootstrap import bounds, dataset_miou, mean_ratio, resampled_sums
-from segpipe.metrics.bootstrap_ap import ApEvidence, resampled_class_ap
+from segpipe.metrics.bootstrap import dataset_miou, mean_ratio
+from segpipe.metrics.bootstrap_ap import ApEvidence
 from segpipe.metrics.panoptic import dataset_pq
 from segpipe.predictions import SURE_SCORE
 from segpipe.types import EvalReport
@@ -56,18 +55,6 @@ def class_score(report: EvalReport) -> str:
     """The name of what `per_class` says of each class, by which classes are told apart. Keypoints have it under that of
     their primary metric."""
     return _CLASS_SCORES.get(report.count_names, report.primary)
-
-
-def class_intervals(report: EvalReport, *, resamples: int = 1000) -> list[tuple[float, float]]:
-    """The 95 % bounds of the score of each class, nan where there is nothing of it: the bootstrap of the report's own
-    interval, class by class."""
-    groups = report.groups if report.resampled == "groups" else None
-    if report.count_names == DETECTIONS:
-        drawn_RK = resampled_class_ap(ap_evidence(report), groups=groups, resamples=resamples, seed=0)
-    else:
-        sums_RKC = resampled_sums(sample_counts(report), groups=groups, resamples=resamples, seed=0)
-        drawn_RK = STATISTICS[report.count_names](sums_RKC[..., None, :])  # the mean over one class
-    return [bounds(drawn_R, 0.95) for drawn_R in drawn_RK.T]
 
 
 def image_score(report: EvalReport) -> str:

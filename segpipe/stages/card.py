@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from segpipe import checkpoint, masks, models, sketches, storage
 from segpipe.errors import ConflictError, SegpipeError
-from segpipe.metrics.evidence import Floats, class_intervals, image_scores
+from segpipe.metrics.evidence import Floats, image_scores
 from segpipe.predictions import shrunk
 from segpipe.promotion import Verdict
 from segpipe.report import choosing
@@ -77,7 +77,6 @@ def facts_of(
         report=report,
         classes=dataset.manifest.classes,
         ignore_index=dataset.manifest.ignore_index,
-        intervals=tuple(class_intervals(report)),
         image_scores=tuple(scores_n.tolist()),
         data=data_of(dataset, bundle, seen, uses, images_of(dataset, report.task, split, previews)),
         use=use_of(report, bundle),

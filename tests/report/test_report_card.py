@@ -53,11 +53,14 @@ def test_the_headline_and_each_class_stand_with_their_interval(facts: CardFacts,
     report = facts.report
     assert f"{report.value:.3f}" in page.text
     assert f"{report.low:.3f} to {report.high:.3f}" in page.text
-    for info, (low, high) in list(zip(CLASSES, facts.intervals, strict=True))[:3]:
+    *known, unknown = zip(CLASSES, report.class_bounds, strict=True)
+    assert unknown == (CLASSES[-1], None)
+    for info, bounds in known:
         iou = report.per_class[info.name]["iou"]
         assert iou is not None
+        assert bounds is not None
         assert f"{iou:.3f}" in page.text
-        assert f"{low:.2f} to {high:.2f}" in page.text
+        assert f"{bounds[0]:.2f} to {bounds[1]:.2f}" in page.text
 
 
 def test_pictures_are_of_one_size_and_say_what_they_show(page: Page) -> None:
@@ -166,10 +169,11 @@ def test_of_many_classes_the_first_are_seen_and_the_rest_unfolds() -> None:
         truth_counts=(10,) * many,
         confusion=tuple(tuple(10 * (i == k) for i in range(many)) for k in range(many)),
         details=None,
+        class_bounds=((0.4, 0.6),) * many,
     )
     classes = tuple(ClassInfo(name=name, colour=(k, k, k)) for k, name in enumerate(names))
     data = replace(card_facts().data, splits=(), previews=())
-    facts = card_facts(report=report, classes=classes, intervals=((0.4, 0.6),) * many, data=data, against=None)
+    facts = card_facts(report=report, classes=classes, data=data, against=None)
     page = check_page(render_card(facts))
     assert "5 more classes" in page.text
     assert "most frequent classes; all are in the report" in page.text

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from segpipe.promotion.gate import judge
 from segpipe.report.card import MOST_DRAWN
 from segpipe.report.side_by_side import image_budget
 from segpipe.shards import open_dataset
+from segpipe.sketches import Objects, Sketch, pack
 from segpipe.stages import card, card_about, costs, evaluations, fingerprint, gallery, layout, small_maps
 from segpipe.stages.evaluate import evaluate, report_uri
 from segpipe.stages.evaluations import CARD, REPORT, load_card, load_pictures
@@ -84,6 +86,18 @@ def test_a_damaged_file_of_maps_is_named(scored: tuple[str, EvalReport], tmp_pat
         (tmp_path / small_maps.FILE).write_bytes(content)
         with pytest.raises(CorruptError, match=r"predictions\.zip: is damaged .*evaluate again"):
             small_maps.read(str(tmp_path), [0])
+
+
+def test_damaged_objects_of_a_map_are_named(tmp_path: Path) -> None:
+    sketch = Sketch(ids_hw=np.array([[0, 1]]), objects=Objects(class_ids=(2,), missed=(1,)))
+    small_maps.write(str(tmp_path), {"a": pack(sketch)}, ["a"])
+    assert small_maps.read(str(tmp_path), [0])[0].objects == sketch.objects
+    (tmp_path / small_maps.FILE).unlink()
+    with zipfile.ZipFile(tmp_path / small_maps.FILE, "w") as packed:
+        packed.writestr("000000.png", pack(sketch).png)
+        packed.writestr("000000.json", b'{"class_ids": ["car"]}')
+    with pytest.raises(CorruptError, match=r"predictions\.zip: .*every field of Objects"):
+        small_maps.read(str(tmp_path), [0])
 
 
 def test_a_card_that_cannot_be_made_ends_nothing(

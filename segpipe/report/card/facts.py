@@ -90,15 +90,14 @@ class UseFacts:
 class CardFacts:
     """A model card's content; what is empty or None has no section.
 
-    `intervals` are the 95 % bounds of each class's score, `image_scores` the score of each image. `best`, `median` and
-    `worst` are images with sketches, `drawn` pictures of tasks that have none. `costs` are what a
-    model takes, by name. `paper` and `differs` are of its architecture.
+    `image_scores` are the score of each image, nan where it has none. `best`, `median` and `worst` are images with
+    sketches, `drawn` pictures of tasks that have none. `costs` are what a model takes, by name. `paper` and `differs`
+    are of its architecture.
     """
 
     report: EvalReport
     classes: tuple[ClassInfo, ...]
     ignore_index: int
-    intervals: tuple[tuple[float, float], ...]
     image_scores: tuple[float, ...]
     data: DataFacts
     use: UseFacts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -67,14 +66,16 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
     counted = [name for name in CLASS_COUNTS if name in report.per_class[report.classes[0]]]
     total = {name: sum(report.per_class[each].get(name) or 0.0 for each in report.classes) for name in counted}
     rows = []
-    for info, (low, high) in zip(facts.classes, facts.intervals, strict=True):
+    known = report.class_bounds or (None,) * len(facts.classes)
+    for info, bounds in zip(facts.classes, known, strict=True):
+        low, high = bounds or (None, None)
         found = report.per_class[info.name]
         rows.append(
             {
                 **named(info),
                 "value": found.get(score),
-                "low": None if math.isnan(low) else low,
-                "high": None if math.isnan(high) else high,
+                "low": low,
+                "high": high,
                 "counts": [_count(name, found.get(name) or 0.0, total[name]) for name in counted],
             }
         )
