@@ -50,7 +50,7 @@ def paint(shown: Image.Image, true_hw: Labels, said_hw: Labels, said: Objects, *
         picture_hw3[inside_hw] = ((1 - opacity) * part + opacity * np.array(colour)).round()
     if is_whole:
         picture_hw3 = hatch(picture_hw3, np.where(found_hw | missed_hw, 1, _NOTHING), _NOTHING)
-        picture_hw3[_borders(said_hw, [p for _, p in said.found])] = FOUND
+        picture_hw3[_borders(said_hw, said)] = FOUND
         return picture_hw3
     _contours(picture_hw3, said_hw, [p for _, p in said.found], FOUND)
     _contours(picture_hw3, true_hw, said.missed, MISSED)
@@ -68,12 +68,14 @@ def _together(true_hw: Labels, said_hw: Labels, pairs: Collection[tuple[int, int
     return together_hw
 
 
-def _borders(numbers_hw: Labels, numbers: Sequence[int]) -> NDArray[np.bool_]:
-    """Where one of some segments meets another one: a line of one pixel, and none along the image's own border."""
-    chosen_hw = np.isin(numbers_hw, numbers)
-    border_hw = np.zeros(numbers_hw.shape, dtype=bool)
+def _borders(said_hw: Labels, said: Objects) -> NDArray[np.bool_]:
+    """Where a segment that was found meets another one that is not false, whose colour ends there: a line of one pixel,
+    and none along the image's own border."""
+    found_hw, false_hw = np.isin(said_hw, [p for _, p in said.found]), np.isin(said_hw, said.false)
+    border_hw = np.zeros(said_hw.shape, dtype=bool)
     for after, before in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
-        border_hw[after] |= (numbers_hw[after] != numbers_hw[before]) & (chosen_hw[after] | chosen_hw[before])
+        meets = (said_hw[after] != said_hw[before]) & (found_hw[after] | found_hw[before])
+        border_hw[after] |= meets & ~(false_hw[after] | false_hw[before])
     return border_hw
 
 

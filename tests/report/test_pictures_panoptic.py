@@ -110,7 +110,8 @@ def test_errors_are_those_of_panoptic_quality() -> None:
     assert both == {over(plain, MISSED, 0.7), over(plain, FALSE, 0.7)}, "missed and false: striped"
     assert max(pixel(sheet, 3, 50, 20)) < 110, "a crowd is not counted"
     assert max(pixel(sheet, 3, 10, 36)) < 110, "neither is what nobody labelled"
-    assert pixel(sheet, 3, 15, 20, dx=0) == FOUND, "where the car that was found ends"
+    assert pixel(sheet, 3, 5, 32, dy=0) == FOUND, "where the car that was found ends"
+    assert pixel(sheet, 3, 15, 20, dx=0) != FOUND, "the bus is false"
     assert pixel(sheet, 3, 0, 20, dx=0) != FOUND, "the image's border is none"
 
 

@@ -42,9 +42,9 @@
     return ofThese.has(id) && (x === 0 || x === image.width - 1 || ids[i - 1] !== id || ids[i + 1] !== id
       || ids[i - image.width] !== id || ids[i + image.width] !== id);
   };
-  // A line where one of these segments meets another one.
-  const meets = (image, ids, i, ofThese) => [i % image.width ? i - 1 : i, i < image.width ? i : i - image.width]
-    .some((j) => ids[j] !== ids[i] && (ofThese.has(ids[i]) || ofThese.has(ids[j])));
+  // A line where one of these segments meets another one that is none of those.
+  const meets = (image, ids, i, ofThese, those) => [i % image.width ? i - 1 : i, i < image.width ? i : i - image.width]
+    .some((j) => ids[j] !== ids[i] && (ofThese.has(ids[i]) || ofThese.has(ids[j])) && !those.has(ids[i]) && !those.has(ids[j]));
   // A line between two objects that touch.
   const isSeam = (image, ids, i) => {
     const left = i % image.width ? ids[i - 1] : ids[i], above = i < image.width ? ids[i] : ids[i - image.width];
@@ -60,7 +60,7 @@
     const { trueOf, isTrue, isFound, missed, isFalse } = matched(map), [found, lost, invented, other] = data.paints;
     for (let i = 0; i < ids.length; i++) {
       const own = truth[i], said = ids[i], isLost = missed.has(own), isInvented = isFalse.has(said);
-      if ((data.whole ? meets : ends)(image, ids, i, isFound)) set(i, found, 255);
+      if ((data.whole ? meets : ends)(image, ids, i, isFound, isFalse)) set(i, found, 255);
       else if (!data.whole && ends(image, truth, i, missed)) set(i, lost, 255);
       else if (!data.whole && ends(image, ids, i, isFalse)) set(i, invented, 255);
       else if (isLost || isInvented) {
@@ -84,8 +84,8 @@
     for (let i = 0; i < ids.length; i++) {
       if (!map.colours) {
         if (ids[i] < data.classes.length) set(i, data.classes[ids[i]].colour, alpha);
-      } else if (view === "labels" && isSeam(image, ids, i)) set(i, [255, 255, 255], 255);
-      else if (ids[i]) set(i, map.colours[ids[i] - 1], ends(image, ids, i, all) ? 255 : alpha);
+      } else if ((view === "labels" || data.whole) && isSeam(image, ids, i)) set(i, [255, 255, 255], 255);
+      else if (ids[i]) set(i, map.colours[ids[i] - 1], !data.whole && ends(image, ids, i, all) ? 255 : alpha);
     }
     return pixels;
   };
