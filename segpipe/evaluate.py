@@ -20,14 +20,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from segpipe import drift, masks
+from segpipe import drift, sketches
 from segpipe.checkpoint import load_bundle, load_model
 from segpipe.data.annotated import annotated
 from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import decode
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
-from segpipe.predictions import Beside, LabelMap, Prediction, shrunk
+from segpipe.predictions import Beside, Detections, PanopticMap, Prediction
 from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
@@ -54,14 +54,14 @@ class Counted:
     """What one share comes to: the task's meter, kept predictions by sample id, and how long it took.
 
     `latencies` are the seconds that an image of each batch took to be predicted, on the machine `timed_on`. `small` are
-    the label maps of all its images, where the task makes such, as PNG by sample id, for the pages that a person reads.
+    the sketches of all its images by sample id, where the task has such, for the pages that a person reads.
     `answers` are the levels of what was said of each image.
     """
 
     meter: Any
     answers: list[drift.Levels]
     predictions: dict[str, Prediction]
-    small: dict[str, bytes]
+    small: dict[str, sketches.Packed]
     parameters: int
     seconds: float
     latencies: tuple[float, ...]
@@ -78,7 +78,7 @@ def count(
     closely: bool = False,
     keep: Collection[str] = (),
     latencies: list[float] | None = None,
-    small: dict[str, bytes] | None = None,
+    small: dict[str, sketches.Packed] | None = None,
     answers: list[drift.Levels] | None = None,
 ) -> tuple[Any, dict[str, Prediction]]:
     """The task's meter after every batch, and the predictions of the samples in `keep`.
@@ -97,26 +97,31 @@ def count(
             latencies.append((time.perf_counter() - started) / len(predictions))
         ops.measure(meter, predictions, batch)
         if small is not None:
-            small |= _small(batch.sample_ids, predictions)
+            small |= _small(ops, bundle, batch, predictions)
         if answers is not None:
             answers += [drift.of_prediction(found, bundle.classes) for found in predictions]
         kept |= {name: found for name, found in zip(batch.sample_ids, predictions, strict=True) if name in keep}
     return meter, kept
 
 
-def _small(sample_ids: Sequence[str], predictions: Sequence[Prediction]) -> Iterator[tuple[str, bytes]]:
-    """The label maps among the predictions, as large as a page shows them."""
-    for name, found in zip(sample_ids, predictions, strict=True):
-        if isinstance(found, LabelMap):
-            ids_hw = shrunk(found.ids_HW)
-            yield name, masks.encode_png(ids_hw.astype("uint8" if ids_hw.itemsize == 1 else "uint16"), quickly=True)
+def _small(
+    ops: TaskOps, bundle: ModelBundle, batch: Batch, predictions: Sequence[Prediction]
+) -> Iterator[tuple[str, sketches.Packed]]:
+    """The sketches of predictions, beside their truth where that tells which objects were found."""
+    samples = batch.samples or [None] * len(predictions)
+    for name, sample, found in zip(batch.sample_ids, samples, predictions, strict=True):
+        has_objects = isinstance(found, Detections | PanopticMap)
+        truth = ops.truth(sample) if has_objects and sample is not None else None
+        if (drawn := sketches.sketch(found, truth, num_classes=len(bundle.classes), what=name)) is not None:
+            yield name, sketches.pack(drawn)
 
 
 def evaluate_share(share: Share) -> Counted:
     """Counts one share on this machine's accelerator, or in one thread of its CPU."""
     started = time.perf_counter()
     model, bundle, ops, batches = open_share(share)
-    latencies, small, answers = list[float](), dict[str, bytes](), list[drift.Levels]()
+    latencies, answers = list[float](), list[drift.Levels]()
+    small: dict[str, sketches.Packed] = {}
     keep = frozenset(share.keep)
     with one_thread():
         meter, kept = count(

@@ -26,6 +26,8 @@ Beside = Literal["levels", "confidence"]
 LEVELS, LOGITS = 256, 8.0
 GRID_PIXELS = 4096
 SMALL_SIDE = 360
+# What pictures, pages and the score of an image take for an object that was found: a detector lists its doubts, too.
+SURE_SCORE = 0.5
 
 
 def grid(height: int, width: int) -> tuple[Integers, Integers]:
@@ -45,10 +47,16 @@ def nearest(length: int, scaled: int) -> npt.NDArray[np.int64]:
 def shrunk(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """An image or a map (H, W, ...) as pages show it: at most `SMALL_SIDE` either way, by picking pixels, evenly
     spread. Maps of one image stay aligned, and no ids are mixed."""
-    factor = min(1.0, SMALL_SIDE / max(pixels.shape[:2]))
-    rows, columns = (nearest(side, max(1, round(side * factor))) for side in pixels.shape[:2])
+    height, width = pixels.shape[:2]
+    rows, columns = (nearest(side, n) for side, n in zip((height, width), shrunk_size(height, width), strict=True))
     picked: npt.NDArray[Any] = pixels[rows[:, None], columns]
     return picked
+
+
+def shrunk_size(height: int, width: int) -> tuple[int, int]:
+    """(h, w) of an image that was `shrunk`."""
+    factor = min(1.0, SMALL_SIDE / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def level_probabilities() -> Floats:
@@ -104,14 +112,6 @@ class PanopticMap:
     segments: tuple[Segment, ...]
 
 
-def class_map(found: PanopticMap, *, nothing: int) -> Integers:
-    """The class of every pixel (H, W), int32; `nothing` where none is said."""
-    classes: Integers = np.full(int(found.ids_HW.max(initial=0)) + 1, nothing, dtype=np.int32)
-    for segment in found.segments:
-        classes[segment.segment_id] = segment.class_id
-    return classes[found.ids_HW]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Poses:
     """The keypoints of N objects of an image of `size` (height, width), whose boxes were given.
@@ -139,8 +139,8 @@ def surest(prediction: Detections, least_score: float) -> Detections: ...
 @overload
 def surest(prediction: Prediction, least_score: float) -> Prediction: ...
 def surest(prediction: Prediction, least_score: float) -> Prediction:
-    """Detections without the objects of a score below `least_score`, the others in their order: a detector lists its
-    doubts, too. Any other prediction as it is: maps have one answer a pixel, and objects with keypoints were given."""
+    """Detections without the objects of a score below `least_score`, the others in their order. Any other prediction as
+    it is: maps have one answer a pixel, and objects with keypoints were given."""
     if not isinstance(prediction, Detections):
         return prediction
     sure_N = prediction.scores_N >= least_score

@@ -46,6 +46,8 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "heatmaps": (set(), {"torch"}),
     # Regions of a map are found by scipy's labelling: in NumPy it costs more than the forward pass that it is beside.
     "metrics": ({"types", "errors", "masks", "predictions"}, {"numpy", "torch", "scipy", "faster_coco_eval"}),
+    # What pages show of a prediction says what was found as the measure does.
+    "sketches": ({"errors", "masks", "predictions", "metrics"}, {"numpy"}),
     "data": ({"types", "errors", "config", "shards", "masks"}, {"torch", "torchvision", "numpy"}),
     "tasks": (
         {
@@ -71,7 +73,7 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
             "version",
             "predictions",
             "drift",  # what answers to other images are held against is counted with the scores
-            "masks",  # to pack the maps that pages show
+            "sketches",  # what pages show of an image is made where its prediction and truth are
             "config",
             "shards",
             "data",
@@ -119,7 +121,10 @@ WALLS: dict[str, tuple[set[str], set[str]]] = {
     "fresh_answers": ({"serving"}, {"numpy"}),
     # A picture says what was found by the overlap that the measure counts, not by one of its own.
     # Pages are made by jinja2, whose own type of text that is escaped already is markupsafe's.
-    "report": ({"types", "errors", "masks", "predictions", "metrics"}, {"numpy", "PIL", "jinja2", "markupsafe"}),
+    "report": (
+        {"types", "errors", "masks", "predictions", "metrics", "sketches"},
+        {"numpy", "PIL", "jinja2", "markupsafe"},
+    ),
     "stages": ({ALL_ROOMS}, set()),
     "cli": ({"stages", "config", "types", "errors"}, {"typer", "rich"}),
     "flows": ({"stages", "config", "types", "errors", "cli"}, {"prefect", "typer", "rich"}),

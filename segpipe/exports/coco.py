@@ -51,9 +51,8 @@ def write(splits: Splits, manifest: Manifest, to: str) -> Outcome:
 
 
 def _category(class_id: int, info: ClassInfo, keypoints: int) -> dict[str, Any]:
-    category = {"id": class_id + 1, "name": info.name, "supercategory": ""}
-    category |= {"isthing": int(info.is_thing), "color": list(info.colour)}
-    return category | ({"keypoints": [str(number) for number in range(keypoints)]} if keypoints else {})
+    named = {"keypoints": [str(number) for number in range(keypoints)]} if keypoints else {}
+    return masks.coco_category(class_id, info) | named
 
 
 def _annotation(sample: Sample, segment: Segment) -> dict[str, Any]:

@@ -8,6 +8,7 @@ The public names of the room; sources, data and metrics import from here.
 from segpipe.masks.brush import decode_brush, encode_brush
 from segpipe.masks.coco import (
     Mask,
+    coco_category,
     decode_rle,
     encode_rle,
     polygon_points,
@@ -43,6 +44,7 @@ __all__ = [
     "check_extra",
     "check_header",
     "check_image",
+    "coco_category",
     "crop_of_runs",
     "decode_brush",
     "decode_rle",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import BadSampleError
+from segpipe.types import ClassInfo
 
 MAX_BOUNDARY_POINTS = 50_000_000
 _POLYGON_SCALE = 5
@@ -198,6 +199,12 @@ def _text_to_runs(text: bytes, file: str) -> npt.NDArray[np.int64]:
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
+
+
+def coco_category(class_id: int, info: ClassInfo) -> dict[str, Any]:
+    """A class as an entry of a COCO file's categories, whose ids begin with 1."""
+    named = {"id": class_id + 1, "name": info.name, "supercategory": ""}
+    return named | {"isthing": int(info.is_thing), "color": list(info.colour)}
 
 
 def character_codes(text: bytes) -> npt.NDArray[np.int64]:

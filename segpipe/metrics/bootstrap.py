@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from segpipe.errors import InputError
 
+Scores = npt.NDArray[np.float64]
 # Cells (resamples x groups) worked on at once: small enough for the cache, large enough for the matrix product.
 BLOCK_CELLS = 250_000
 # With fewer groups the bounds are those of a handful of distinct resamples: of two groups there are only three.
@@ -70,6 +71,28 @@ def resampled_sums(
 ) -> npt.NDArray[np.float64]:
     """The counts (R, K, C) of each resample of `checked` ones, of which any score can be made."""
     return _resample(_group_sums(table, groups), resamples, seed)
+
+
+def resampled_class_scores(
+    counts: npt.ArrayLike,
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+    *,
+    groups: Sequence[Hashable] | None,
+    resamples: int,
+    seed: int,
+) -> npt.NDArray[np.float64]:
+    """The score (R, K) of each class in each resample, nan where it is undefined, by a `statistic` that is the mean
+    over classes: their `mean_of_defined` is what `resampled_scores` gives. Raises InputError as `interval`."""
+    sums_RKC = resampled_sums(checked(counts, width=None), groups=groups, resamples=resamples, seed=seed)
+    return statistic(sums_RKC[..., None, :])
+
+
+def mean_of_defined(scores_RK: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The mean (R,) over classes that are not nan; nan where none is left."""
+    defined = ~np.isnan(scores_RK)
+    total, count = np.where(defined, scores_RK, 0).sum(axis=1), defined.sum(axis=1)
+    mean_R: npt.NDArray[np.float64] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return mean_R
 
 
 def check_draws(resamples: int, level: float) -> None:

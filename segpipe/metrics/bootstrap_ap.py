@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segpipe.errors import InputError
-from segpipe.metrics.bootstrap import bounds, check_draws, draw_weights, group_numbers
+from segpipe.metrics.bootstrap import bounds, check_draws, draw_weights, group_numbers, mean_of_defined
 from segpipe.metrics.coco import IOU_THRESHOLDS, RECALLS, FloatArray
 
 IntArray = npt.NDArray[np.int64]
@@ -65,7 +65,7 @@ def resampled_mean_ap(
     evidence: ApEvidence, *, groups: Sequence[Hashable] | None, resamples: int, seed: int
 ) -> FloatArray:
     """The AP (R,) of each resample, as `ap_interval` takes them."""
-    return _mean_of_defined(resampled_class_ap(evidence, groups=groups, resamples=resamples, seed=seed))
+    return mean_of_defined(resampled_class_ap(evidence, groups=groups, resamples=resamples, seed=seed))
 
 
 def resampled_class_ap(
@@ -84,7 +84,7 @@ def resampled_class_ap(
 def mean_ap(evidence: ApEvidence) -> float:
     """The AP of the images themselves; nan where there is no object."""
     ap_1KT = resampled_ap(evidence, np.ones((1, len(evidence.truths_nK)), np.int64))
-    return float(_mean_of_defined(ap_1KT.mean(axis=2))[0])
+    return float(mean_of_defined(ap_1KT.mean(axis=2))[0])
 
 
 def resampled_ap(evidence: ApEvidence, weights_Rn: npt.ArrayLike) -> FloatArray:
@@ -159,11 +159,3 @@ def _area(found_RM: npt.NDArray[np.int32], counted_RM: npt.NDArray[np.int32], tr
     fresh_RM = np.diff(reached_RM, axis=1, prepend=0)
     area_R: FloatArray = np.einsum("rm,rm->r", envelope_RM, fresh_RM) / len(RECALLS)
     return area_R
-
-
-def _mean_of_defined(ap_RK: FloatArray) -> FloatArray:
-    """The mean (R,) over classes that are not nan; nan where none is left."""
-    defined = ~np.isnan(ap_RK)
-    total, count = np.where(defined, ap_RK, 0).sum(axis=1), defined.sum(axis=1)
-    mean_R: FloatArray = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-    return mean_R

@@ -1,7 +1,6 @@
-"""What an `EvalReport` holds of every image, as arrays, and what follows from it beside the score itself: how sure the
-score of each class is, and how good the model was on each image. Pure.
+"""What an `EvalReport` holds of every image, as arrays, and how good the model was on each image. Pure.
 
-Legend: n images, K classes, C counts of a class in an image, D detections, R resamples, T IoU thresholds.
+Legend: n images, K classes, C counts of a class in an image, D detections.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from segpipe.metrics.bootstrap import bounds, dataset_miou, mean_ratio, resampled_sums
-from segpipe.metrics.bootstrap_ap import ApEvidence, resampled_class_ap
+from segpipe.metrics.bootstrap import dataset_miou, mean_ratio
+from segpipe.metrics.bootstrap_ap import ApEvidence
 from segpipe.metrics.davis import dataset_jf
 from segpipe.metrics.panoptic import dataset_pq
+from segpipe.predictions import SURE_SCORE
 from segpipe.types import EvalReport
 
 Floats = npt.NDArray[np.float64]
@@ -31,6 +31,7 @@ STATISTICS: dict[tuple[str, ...], Callable[[npt.ArrayLike], Floats]] = {
     KEYPOINTS: mean_ratio,
     VIDEOS: dataset_jf,
 }
+IMAGE_F1 = "f1/0.5"
 _CLASS_SCORES = {DETECTIONS: "ap", PIXELS: "iou", SEGMENTS: "pq", VIDEOS: "jf"}
 
 
@@ -59,21 +60,30 @@ def class_score(report: EvalReport) -> str:
     return _CLASS_SCORES.get(report.count_names, report.primary)
 
 
-def class_intervals(report: EvalReport, *, resamples: int = 1000) -> list[tuple[float, float]]:
-    """The 95 % bounds of the score of each class, nan where there is nothing of it: the bootstrap of the report's own
-    interval, class by class."""
-    groups = report.groups if report.resampled == "groups" else None
-    if report.count_names == DETECTIONS:
-        drawn_RK = resampled_class_ap(ap_evidence(report), groups=groups, resamples=resamples, seed=0)
-    else:
-        sums_RKC = resampled_sums(sample_counts(report), groups=groups, resamples=resamples, seed=0)
-        drawn_RK = STATISTICS[report.count_names](sums_RKC[..., None, :])  # the mean over one class
-    return [bounds(drawn_R, 0.95) for drawn_R in drawn_RK.T]
+def image_score(report: EvalReport) -> str:
+    """The name of what `image_scores` are."""
+    return IMAGE_F1 if report.count_names == DETECTIONS else class_score(report)
 
 
-def image_scores(report: EvalReport) -> Floats | None:
+def image_scores(report: EvalReport) -> Floats:
     """The score (n,) of each image by itself, the mean over the classes that are in it or were found in it; nan where
-    nothing is. None of a task that detects, whose measure ranks the detections of all images together."""
+    nothing is.
+
+    A measure that ranks the detections of all images together says nothing of one: there it is F1, of the objects that
+    were found at an IoU of 0.5, those that are there, and those that are said to be with at least `SURE_SCORE`.
+    """
     if report.count_names == DETECTIONS:
-        return None
+        return mean_ratio(_sure_counts(report))
     return STATISTICS[report.count_names](sample_counts(report))
+
+
+def _sure_counts(report: EvalReport) -> Floats:
+    """(n, K, 2) of each image: twice the objects found, and those that are there with those that are said to be."""
+    evidence = ap_evidence(report)
+    # Those below would not change what the others match, each of which chose before them.
+    counted_D = (evidence.scores_D >= SURE_SCORE) & (evidence.ignored_D & 1 == 0)
+    places = (evidence.images_D[counted_D], evidence.classes_D[counted_D])
+    counts_nK2 = np.stack([np.zeros(evidence.truths_nK.shape), evidence.truths_nK], axis=-1)
+    np.add.at(counts_nK2, (*places, 0), 2 * (evidence.matched_D[counted_D] & 1))
+    np.add.at(counts_nK2, (*places, 1), 1)
+    return counts_nK2

@@ -53,10 +53,7 @@ def document(images: Iterable[Mapping[str, Any]], *, classes: Sequence[ClassInfo
         listed.append({"id": image_id, **{key: image[key] for key in ("file_name", "height", "width")}})
         for entry in image["annotations"]:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **entry})
-    categories = [
-        {"id": k + 1, "name": info.name, "supercategory": "", "isthing": int(info.is_thing), "color": list(info.colour)}
-        for k, info in enumerate(classes)
-    ]
+    categories = [masks.coco_category(k, info) for k, info in enumerate(classes)]
     return {
         "info": {"description": description},
         "images": listed,

@@ -21,11 +21,9 @@ def evenly(things: Sequence[T], some: int) -> list[T]:
     return [things[at * len(things) // wanted] for at in range(wanted)]
 
 
-def kinds(scores_n: Floats | None, some: int) -> dict[str, list[int]]:
+def kinds(scores_n: Floats, some: int) -> dict[str, list[int]]:
     """The places of the "best", "median" and "worst" images, at most `some` of each, and each image once; of fewer than
-    three all are "best". None where images have no score of their own."""
-    if scores_n is None:
-        return {}
+    three all are "best"."""
     ranked = np.argsort(scores_n, kind="stable")[: int(np.isfinite(scores_n).sum())].tolist()
     if len(ranked) < 3:
         return {"best": ranked[::-1]}

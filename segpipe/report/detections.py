@@ -1,7 +1,7 @@
 """Detected objects as a picture: image, truth, prediction, and what was found, missed and invented. Numpy and Pillow.
 
 `draw` returns PNG bytes that depend on nothing but its arguments. A detector lists its doubts, too: what it gives a
-score below `DRAWN_SCORE` is counted in a caption and neither drawn nor matched.
+score below `SURE_SCORE` is counted in a caption and neither drawn nor matched.
 
 Legend: N objects, H W size of the image in pixels, h w size of a panel.
 """
@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from segpipe.errors import InputError
-from segpipe.predictions import Detections, surest
+from segpipe.metrics.matching import MATCH_IOU, matches
+from segpipe.predictions import SURE_SCORE, Detections, surest
 from segpipe.report.drawing import Entry, Pixels, panel_size, png
-from segpipe.report.matching import MATCH_IOU, matches
 from segpipe.report.objects import (
     FALSE,
     FOUND,
@@ -34,7 +34,6 @@ from segpipe.report.panels import check_image, compose, pale, photograph
 from segpipe.types import ClassInfo
 
 PANEL_WIDTH = 640  # and the greatest height of one: more than a label map has, since a nucleus is small
-DRAWN_SCORE = 0.5
 _OPACITY, _FAINT_OPACITY = 0.55, 0.3
 _MOST_LABELLED = 40
 
@@ -59,7 +58,7 @@ def draw(
     height, width = image_HW3.shape[:2]
     size = panel_size(width, height, PANEL_WIDTH)
     shown = photograph(image_HW3, size)
-    drawn = surest(prediction, DRAWN_SCORE)
+    drawn = surest(prediction, SURE_SCORE)
     patches = patches_of(drawn, size, what=f"{title}: prediction")
     panels = [
         ("image", np.asarray(shown)),
@@ -102,8 +101,8 @@ def _caption(prediction: Detections, drawn: Detections) -> str:
     if not left_out:
         return f"prediction: {_count(len(drawn), 'object')}"
     if not len(drawn):
-        return f"prediction: none of {len(prediction)} scores {DRAWN_SCORE}; the best {prediction.scores_N.max():.2f}"
-    return f"prediction: {_count(len(drawn), 'object')} (and {left_out} of scores below {DRAWN_SCORE})"
+        return f"prediction: none of {len(prediction)} scores {SURE_SCORE}; the best {prediction.scores_N.max():.2f}"
+    return f"prediction: {_count(len(drawn), 'object')} (and {left_out} of scores below {SURE_SCORE})"
 
 
 def over(

@@ -1,4 +1,4 @@
-"""Pictures inside of a page: data URIs of photographs, label maps and errors, small enough that a page can be mailed.
+"""Pictures inside of a page: data URIs of photographs, maps and errors, small enough that a page can be mailed.
 
 Photographs are JPEG, maps PNG with a palette, in which what is not labelled is clear: the page hatches what is behind.
 A page holds a bounded number of them, none larger than `predictions.SMALL_SIDE` either way. Pictures that a task has
@@ -17,8 +17,6 @@ import numpy as np
 from PIL import Image
 
 from segpipe.report.drawing import Labels, Pixels
-from segpipe.report.overlay import error_map
-from segpipe.types import ClassInfo
 
 QUALITY = 78
 DRAWN_SIDE, DRAWN_BYTES = 1000, 250_000  # of a picture with several panels; of photographs one has about 200,000
@@ -29,22 +27,21 @@ def photograph(image_hw3: Pixels) -> str:
     return _uri(Image.fromarray(image_hw3), "JPEG", quality=QUALITY, optimize=True)
 
 
-def label_map(ids_hw: Labels, classes: Sequence[ClassInfo]) -> str:
-    """A map of class ids in their colours; every other id, such as the ignored one, is clear."""
-    if len(classes) > 255:
-        colours = np.zeros((len(classes) + 1, 4), dtype=np.uint8)
-        colours[:-1] = [(*info.colour, 255) for info in classes]
-        return _uri(Image.fromarray(colours[np.minimum(ids_hw, len(classes))]), "PNG", optimize=True)
-    picture = Image.fromarray(np.where(ids_hw < len(classes), ids_hw, 255).astype(np.uint8))
-    palette = [channel for info in classes for channel in info.colour]
+def id_map(ids_hw: Labels, colours: Sequence[tuple[int, int, int]]) -> str:
+    """A map of ids in their colours; an id that has none, such as the ignored one, is clear."""
+    if len(colours) > 255:
+        table = np.zeros((len(colours) + 1, 4), dtype=np.uint8)
+        table[:-1] = [(*colour, 255) for colour in colours]
+        return _uri(Image.fromarray(table[np.minimum(ids_hw, len(colours))]), "PNG", optimize=True)
+    picture = Image.fromarray(np.where(ids_hw < len(colours), ids_hw, 255).astype(np.uint8))
+    palette = [channel for colour in colours for channel in colour]
     picture.putpalette(palette + [0] * (768 - len(palette)))
     return _uri(picture, "PNG", transparency=255, optimize=True)
 
 
-def errors(image_hw3: Pixels, prediction_hw: Labels, truth_hw: Labels, ignore_index: int) -> str:
-    """The photograph in pale grey with wrong pixels in red."""
-    wrong_hw3 = error_map(Image.fromarray(image_hw3), prediction_hw, truth_hw, ignore_index)
-    return _uri(Image.fromarray(wrong_hw3), "JPEG", quality=70, subsampling=0, optimize=True)
+def painted(picture_hw3: Pixels) -> str:
+    """A photograph that is painted over: colours have to stay sharp."""
+    return _uri(Image.fromarray(picture_hw3), "JPEG", quality=70, subsampling=0, optimize=True)
 
 
 def drawn(png: bytes) -> tuple[str, int, int]:

@@ -17,6 +17,7 @@ METRICS = {
     "pq/all": "PQ",
     "pq": "PQ",
     "pck/box/0.1": "PCK",
+    "f1/0.5": "F1 at IoU 0.5",
 }
 
 

@@ -155,6 +155,20 @@ def tints(
     return [shade(classes[k].colour, int(choice)) for k, choice in zip(class_ids_N, chosen_N, strict=True)]
 
 
+def colours_of(
+    patches: Sequence[Patch], class_ids: Sequence[int], classes: Sequence[ClassInfo], *, by_object: bool
+) -> list[Colour]:
+    """A colour for each segment: of stuff that of its class, of things their `tints`."""
+    colours: list[Colour] = [classes[k].colour for k in class_ids]
+    things = [n for n, k in enumerate(class_ids) if classes[k].is_thing]
+    thing_ids = np.array([class_ids[n] for n in things], dtype=np.int64)
+    for n, tint in zip(
+        things, tints([patches[n] for n in things], thing_ids, classes, by_object=by_object), strict=True
+    ):
+        colours[n] = tint
+    return colours
+
+
 def shade(colour: Colour, number: int) -> Colour:
     """One of a few colours that are alike enough for a class, and different enough for two objects."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*(value / 255 for value in colour))

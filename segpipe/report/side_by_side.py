@@ -1,8 +1,8 @@
 """All models of a night on one page: the board with its intervals, what accuracy costs, every class, and a viewer that
 lays any two models' answers to one image over each other.
 
-The page needs no network. Its viewer is the one script of this room: label maps travel as deflated bytes, so that the
-page can colour them, show errors and tell the class below the pointer; of other tasks it compares drawn pictures.
+The page needs no network. Its viewer is the one script of this room: sketches travel as deflated bytes, so that the
+page can colour them, show errors and tell what is below the pointer; of keypoints it compares drawn pictures.
 
 Legend: h w size of a picture in pixels, K classes.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,11 @@ import numpy as np
 from markupsafe import Markup
 
 from segpipe.metrics.evidence import class_score
-from segpipe.report import embedding, names, svg
-from segpipe.report.drawing import Labels, Pixels
+from segpipe.report import embedding, names, sketched, svg
+from segpipe.report.drawing import Pixels
+from segpipe.report.objects import Colour
 from segpipe.report.pages import named, render, ribbon, script
+from segpipe.sketches import Sketch
 from segpipe.types import ClassInfo, EvalReport
 
 # Maps on a page, whatever the number of models, and images.
@@ -33,13 +35,13 @@ MOST_BYTES = 24_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
-    """One image: what each model said of it, in the order of the reports, and how it scored. Label maps lie in `maps`,
-    of one size with the image; of other tasks `pictures` are PNG."""
+    """One image: what each model said of it, in the order of the reports, and how it scored. Sketches lie in `maps`, of
+    one size with the image; where a task has none, `pictures` are PNG."""
 
     name: str
     image_hw3: Pixels | None = None
-    truth_hw: Labels | None = None
-    maps: tuple[Labels, ...] = ()
+    truth: Sketch | None = None
+    maps: tuple[Sketch, ...] = ()
     scores: tuple[float, ...] = ()
     pictures: tuple[bytes, ...] = ()
 
@@ -60,7 +62,7 @@ class NightFacts:
 
 
 def image_budget(models: int, *, drawn: bool = False) -> int:
-    """How many images a page has room for: as label maps, or as pictures that were `drawn`."""
+    """How many images a page has room for: as sketches, or as pictures that were `drawn`."""
     most, fewest = (MOST_DRAWN, FEWEST_DRAWN) if drawn else (MOST_CELLS, FEWEST_IMAGES)
     return max(fewest, min(MOST_IMAGES, most // max(models, 1)))
 
@@ -83,6 +85,7 @@ def render_night(facts: NightFacts) -> str:
         score_name=names.metric(score),
         labels=[report.label for report in facts.reports],
         data=_viewer_data(facts) if facts.images else None,
+        legends=_legends(facts),
         viewer=script("viewer.js"),
     )
 
@@ -132,13 +135,31 @@ def _power(log: float) -> str:
 
 def _viewer_data(facts: NightFacts) -> dict[str, Any]:
     """What the script shows."""
-    is_wide = len(facts.classes) > 255
+    known = _objects(facts.images)
+    is_wide = max([len(facts.classes), *(int(each.ids_hw.max(initial=0)) for each in known)]) > 255
     return {
         "labels": [report.label for report in facts.reports],
         "classes": [named(info) for info in facts.classes],
         "wide": is_wide,
+        "whole": sketched.is_whole(facts.reports[0]),
+        "paints": [colour for _, colour in sketched.error_legend(objects=bool(known))],
         "images": [_image(each, facts, is_wide) for each in facts.images],
     }
+
+
+def _legends(facts: NightFacts) -> list[tuple[str, list[tuple[str, Colour]]]]:
+    """Titles and entries of what the viewer's colours mean; drawn pictures have legends of their own."""
+    if not facts.images or facts.images[0].image_hw3 is None:
+        return []
+    known = _objects(facts.images)
+    classes = sketched.legend(facts.classes, known, whole=sketched.is_whole(facts.reports[0]))
+    return [("", classes), ("Errors:", sketched.error_legend(objects=bool(known)))]
+
+
+def _objects(images: Iterable[Compared]) -> list[Sketch]:
+    """The sketches that have objects."""
+    every = (sketch for each in images for sketch in (each.truth, *each.maps))
+    return [sketch for sketch in every if sketch is not None and sketch.objects is not None]
 
 
 def _image(each: Compared, facts: NightFacts, is_wide: bool) -> dict[str, Any]:
@@ -147,16 +168,30 @@ def _image(each: Compared, facts: NightFacts, is_wide: bool) -> dict[str, Any]:
         uris, widths, heights = zip(*map(embedding.drawn, each.pictures), strict=True)
         return shown | {"pictures": uris, "width": max(widths), "height": max(heights)}
     height, width = each.image_hw3.shape[:2]
-    known = [_packed(ids_hw, len(facts.classes), is_wide) for ids_hw in each.maps]
-    truth = None if each.truth_hw is None else _packed(each.truth_hw, len(facts.classes), is_wide)
+    whole = sketched.is_whole(facts.reports[0])
+    colours = None if each.truth is None else sketched.colours(each.truth, facts.classes, whole=whole)
+    truth = None if each.truth is None else _map(each.truth, facts.classes, is_wide, colours)
+    maps = [
+        _map(said, facts.classes, is_wide, sketched.colours(said, facts.classes, whole=whole, truth=colours))
+        for said in each.maps
+    ]
     photo = embedding.photograph(each.image_hw3)
-    return shown | {"width": width, "height": height, "photo": photo, "truth": truth, "maps": known}
+    return shown | {"width": width, "height": height, "photo": photo, "truth": truth, "maps": maps}
 
 
-def _packed(ids_hw: Labels, num_classes: int, is_wide: bool) -> str:
-    """A map, row by row, deflated (zlib) and in base64; what is no class is the number of classes."""
-    ids = np.where(ids_hw < num_classes, ids_hw, num_classes).astype("<u2" if is_wide else "u1")
-    return base64.b64encode(zlib.compress(ids.tobytes(), 9)).decode()
+def _map(
+    sketch: Sketch, classes: Sequence[ClassInfo], is_wide: bool, colours: Sequence[Colour] | None
+) -> dict[str, Any]:
+    """A sketch as the script takes it: its ids row by row, deflated (zlib) and in base64; of a map of classes, what is
+    no class is the number of classes. Objects have a class and a colour each."""
+    is_map = sketch.objects is None
+    ids = np.where(sketch.ids_hw < len(classes), sketch.ids_hw, len(classes)) if is_map else sketch.ids_hw
+    packed = zlib.compress(ids.astype("<u2" if is_wide else "u1").tobytes(), 9)
+    shown: dict[str, Any] = {"ids": base64.b64encode(packed).decode()}
+    if sketch.objects is None:
+        return shown
+    told = {"found": sketch.objects.found, "missed": sketch.objects.missed, "false": sketch.objects.false}
+    return shown | {"classes": sketch.objects.class_ids, "colours": colours, **told}
 
 
 def _rounded(score: float) -> float | None:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from segpipe import checkpoint, masks, models, storage
+from segpipe import checkpoint, masks, models, sketches, storage
 from segpipe.errors import ConflictError, SegpipeError
-from segpipe.metrics.evidence import Floats, class_intervals, image_scores
-from segpipe.predictions import LabelMap, PanopticMap, class_map, shrunk
+from segpipe.metrics.evidence import Floats, image_scores
+from segpipe.predictions import shrunk
 from segpipe.promotion import Verdict
 from segpipe.report import choosing
 from segpipe.report.card import Against, CardFacts, Drawn, Shown, render_card
@@ -77,8 +77,7 @@ def facts_of(
         report=report,
         classes=dataset.manifest.classes,
         ignore_index=dataset.manifest.ignore_index,
-        intervals=tuple(class_intervals(report)),
-        image_scores=() if scores_n is None else tuple(scores_n.tolist()),
+        image_scores=tuple(scores_n.tolist()),
         data=data_of(dataset, bundle, seen, uses, images_of(dataset, report.task, split, previews)),
         use=use_of(report, bundle),
         costs=costs_of(report, bundle, seen),
@@ -94,21 +93,17 @@ def facts_of(
 
 
 def images_of(dataset: Dataset, task: Task, split: str, rows: Sequence[int]) -> tuple[Shown, ...]:
-    """Images of a split with their truth, as small as pages show them: a class for every pixel, or no truth where a
-    task has objects alone."""
+    """Images of a split with their truth, as small as pages show them."""
     ops = TASKS[task](dataset.manifest.classes, dataset.manifest.ignore_index)
-    nothing = dataset.manifest.ignore_index
-    return tuple(_image_and_truth(ops, sample, nothing=nothing) for sample in dataset.read(split, rows, extras=False))
+    return tuple(_image_and_truth(ops, sample, dataset) for sample in dataset.read(split, rows, extras=False))
 
 
-def _image_and_truth(ops: TaskOps, sample: Sample, *, nothing: int) -> Shown:
-    truth = ops.truth(sample)
-    if isinstance(truth, PanopticMap):
-        truth = LabelMap(ids_HW=class_map(truth, nothing=nothing))
+def _image_and_truth(ops: TaskOps, sample: Sample, dataset: Dataset) -> Shown:
+    truth, name, num_classes = ops.truth(sample), sample.sample_id, len(dataset.manifest.classes)
     return Shown(
-        name=sample.sample_id,
-        image_hw3=shrunk(masks.read_rgb(sample.image, file=sample.sample_id)),
-        truth_hw=shrunk(truth.ids_HW) if isinstance(truth, LabelMap) else None,
+        name=name,
+        image_hw3=shrunk(masks.read_rgb(sample.image, file=name)),
+        truth=None if truth is None else sketches.sketch(truth, num_classes=num_classes, what=name),
     )
 
 
@@ -116,13 +111,11 @@ def _shown(
     report: EvalReport,
     folder: str,
     dataset: Dataset,
-    scores_n: Floats | None,
+    scores_n: Floats,
     champion: tuple[EvalReport, str] | None,
 ) -> dict[str, tuple[Shown, ...]]:
-    """The images of a card by what they are shown for: where there are maps the "best", "median" and "worst", beside a
-    champion those that "improved" and were "harmed" most. Each is read once."""
-    if scores_n is None:
-        return {}
+    """The images of a card by what they are shown for: where there are sketches the "best", "median" and "worst",
+    beside a champion those that "improved" and were "harmed" most. Each is read once."""
     before_n = None if champion is None else image_scores(champion[0])
     kinds, moved = choosing.kinds(scores_n, SHOWN), dict[str, list[int]]()
     if before_n is not None:
@@ -132,13 +125,13 @@ def _shown(
     kinds = kinds if said else {}
     rows = _rows(kinds, moved)
     found = {
-        row: replace(image, prediction_hw=said.get(row), score=float(scores_n[row]))
+        row: replace(image, prediction=said.get(row), score=float(scores_n[row]))
         for row, image in zip(rows, images_of(dataset, report.task, report.split, rows), strict=True)
     }
     shown = {name: tuple(found[row] for row in some) for name, some in kinds.items()}
     if before_n is not None:
         shown |= {
-            name: tuple(replace(found[row], champion_hw=theirs.get(row), before=float(before_n[row])) for row in some)
+            name: tuple(replace(found[row], champion=theirs.get(row), before=float(before_n[row])) for row in some)
             for name, some in moved.items()
         }
     return shown

@@ -15,9 +15,9 @@ from segpipe.metrics.evidence import Floats, image_scores
 from segpipe.promotion import Verdict
 from segpipe.report import choosing
 from segpipe.report.card import Shown
-from segpipe.report.drawing import Labels
 from segpipe.report.side_by_side import Compared, NightFacts, image_budget, render_night
 from segpipe.shards import Dataset, open_dataset
+from segpipe.sketches import Sketch
 from segpipe.stages import card, layout, mirror, small_maps
 from segpipe.stages.evaluate import location
 from segpipe.stages.evaluations import CARD, finished_report, load_pictures, shown_name
@@ -133,9 +133,8 @@ def _images(
 ) -> tuple[tuple[Compared, ...], str]:
     """The images of the viewer, and a sentence on how they were chosen."""
     budget = image_budget(len(reports))
-    found = [image_scores(report) for report in reports]
-    scores = [each for each in found if each is not None]
-    if len(scores) == len(reports) and (rows := choosing.telling(scores, budget)):
+    scores = [image_scores(report) for report in reports]
+    if rows := choosing.telling(scores, budget):
         maps = [small_maps.read(folder, rows) for folder in folders]
         if all(maps):
             shown = card.images_of(dataset, reports[0].task, reports[0].split, rows)
@@ -149,11 +148,11 @@ def _images(
     return pictures, f"{len(pictures)} images, spread evenly over the split."
 
 
-def _compared(row: int, image: Shown, maps: Sequence[Mapping[int, Labels]], scores: Sequence[Floats]) -> Compared:
+def _compared(row: int, image: Shown, maps: Sequence[Mapping[int, Sketch]], scores: Sequence[Floats]) -> Compared:
     return Compared(
         name=image.name,
         image_hw3=image.image_hw3,
-        truth_hw=image.truth_hw,
+        truth=image.truth,
         maps=tuple(each[row] for each in maps),
         scores=tuple(float(each[row]) for each in scores),
     )

@@ -107,12 +107,8 @@ def chosen_model(name: str) -> Chosen:
 
     Raises InputError where there is none; UnreachableError where only MLflow could tell, and is down.
     """
-    if name.startswith(named_models.PREFIX):
-        found = named_models.named_model(name)
-        uri, label = found.contender.checkpoint, found.experiment
-    else:
-        uri = layout.absolute(name)
-        label = layout.label_of(uri)
+    uri, experiment = named_models.bundle_and_experiment(name)
+    label = experiment or layout.label_of(uri)
     return Chosen(uri=uri, label=label, bundle=checkpoint.load_bundle(uri))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from segpipe import storage
 from segpipe.errors import InputError
+from segpipe.report import choosing
 from segpipe.shards import Dataset, open_dataset
 from segpipe.stages import datasets, layout
 from segpipe.stages import fingerprint as fingerprints
@@ -183,6 +184,4 @@ def _spread(dataset: Dataset, split: str, rows: int, outline: Callable[[str], Ou
     heading = f"split {split}"
     if bare:
         heading += ": no labels" if len(bare) == len(every) else f": no labels in {len(bare)} of {len(every)} samples"
-    shown = min(rows, len(places))
-    chosen = [places[at * len(places) // shown] for at in range(shown)]
-    return heading, list(dataset.read(split, chosen, extras=False))
+    return heading, list(dataset.read(split, choosing.evenly(places, rows), extras=False))

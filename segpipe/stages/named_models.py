@@ -55,7 +55,15 @@ def named_model(name: str) -> NamedModel:
 
 def bundle_of(model: str) -> str:
     """The URI of the bundle that is meant: by its own place, or as `named_model` spells and raises it."""
-    return named_model(model).contender.checkpoint if model.startswith(PREFIX) else layout.absolute(model)
+    return bundle_and_experiment(model)[0]
+
+
+def bundle_and_experiment(model: str) -> tuple[str, str | None]:
+    """`bundle_of`, and the experiment of a model that was named; of a place, nothing is known of it."""
+    if not model.startswith(PREFIX):
+        return layout.absolute(model), None
+    found = named_model(model)
+    return found.contender.checkpoint, found.experiment
 
 
 def trained_on(model: NamedModel) -> Dataset:

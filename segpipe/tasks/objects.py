@@ -19,7 +19,9 @@ from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
 from segpipe.losses import cross_entropy, precise, resized
-from segpipe.metrics import ApEvidence, DetectionMeter, ap_interval
+from segpipe.metrics import ApEvidence, DetectionMeter
+from segpipe.metrics.bootstrap import Scores
+from segpipe.metrics.bootstrap_ap import resampled_class_ap
 from segpipe.models.spec import DenseOutput, MaskOutput, QueryOutput, RegionOutput, device_of
 from segpipe.predictions import Beside, Detections, Prediction
 from segpipe.tasks import queries
@@ -187,7 +189,7 @@ class ObjectOps:
         lacking = "no object in them is to be found (crowds and classes that are no things do not count)"
         protocol = f"{self.protocol}/boxes=given" if meter.boxes_given else self.protocol
         return headline(
-            self.primary, protocol, metrics, partial(ap_interval, evidence), groups=groups, lacking=lacking
+            self.primary, protocol, metrics, partial(self._drawn, evidence), groups=groups, lacking=lacking
         ) | {
             "per_class": {
                 info.name: {**per_class[k], "objects": float(objects)}
@@ -198,6 +200,13 @@ class ObjectOps:
             "sample_counts": tuple(tuple((count,) for count in counts_K) for counts_K in truths_NK.tolist()),
             "detections": self._by_image(evidence, len(sample_ids)),
         }
+
+    def _drawn(self, evidence: ApEvidence, **how: Any) -> Scores:
+        """The AP (R, K) of each class in each resample."""
+        of_things = resampled_class_ap(evidence, **how)
+        drawn_RK = np.full((len(of_things), len(self.classes)), np.nan)
+        drawn_RK[:, self._things] = of_things
+        return drawn_RK
 
     def _tables(self, meter: ObjectMeter) -> tuple[dict[str, float | None], dict[int, dict[str, float | None]]]:
         """All metrics, and what a report says of each class: AP by the measure that decides and, of masks, PQ."""

@@ -19,7 +19,8 @@ from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch
 from segpipe.errors import InputError
 from segpipe.losses import enet_weights, median_frequency_weights
-from segpipe.metrics import CloseLook, ConfusionMeter, interval, semantic_scores
+from segpipe.metrics import CloseLook, ConfusionMeter, dataset_miou, semantic_scores
+from segpipe.metrics.bootstrap import resampled_class_scores
 from segpipe.metrics.close_look import SIZE_EDGES
 from segpipe.models.spec import DenseOutput, QueryOutput
 from segpipe.predictions import Beside, LabelMap, Prediction
@@ -166,9 +167,9 @@ class SemanticOps:
         scores = semantic_scores(confusion_KK)
         counts_NK3 = meter.pixels.counts(sample_ids)
         metrics = {name: _defined(value) for name, value in scores.items() if name not in ("iou", "dice")}
-        bounds = partial(interval, counts_NK3)
+        drawn = partial(resampled_class_scores, counts_NK3, dataset_miou)
         return headline(
-            self.primary, self.protocol, metrics, bounds, groups=groups, lacking="none of their pixels is labelled"
+            self.primary, self.protocol, metrics, drawn, groups=groups, lacking="none of their pixels is labelled"
         ) | {
             "per_class": {
                 c.name: {

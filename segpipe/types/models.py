@@ -131,7 +131,9 @@ class EvalReport:
     objects) of one that follows objects through videos, the sums of J and F over the objects of a sequence (here an
     image is a sequence), (truths) of one that detects. `detections[i]` are then the detections of that image: (class
     id, score, matched, ignored), where bit t of the last two tells whether it matched at the t-th IoU threshold of
-    COCO, and whether it is left uncounted there. `details` decide nothing: they are for the model card. `answers` are
+    COCO, and whether it is left uncounted there. `details` decide nothing: they are for the model card. `class_bounds`
+    are those of the score of each class, drawn with `low` and `high`; None where it is undefined, none at all in the
+    reports of an earlier segpipe. `answers` are
     how many images have which level of each statistic of `drift.of_prediction`, for what is said of other images to be
     held against; None in the reports of an earlier segpipe.
     """
@@ -170,6 +172,7 @@ class EvalReport:
     latency: float | None = field(default=None, metadata=LATER)
     timed_on: str = field(default="", metadata=LATER)
     details: PixelDetails | None = field(default=None, metadata=LATER)
+    class_bounds: tuple[tuple[float, float] | None, ...] = field(default=(), metadata=LATER)
     answers: Mapping[str, Mapping[str, int]] | None = field(default=None, metadata=LATER)
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 
 from segpipe.report.card import render_card
 from segpipe.report.side_by_side import Compared, render_night
+from segpipe.types import Task
+from tests.fixtures.object_pages import object_card, object_night
 from tests.fixtures.pages import bare_facts, card_facts, night_facts
 
 
@@ -19,10 +21,13 @@ def main(folder: Path) -> None:
     drawn = tuple(Compared(name=f"drawn {n}", pictures=(buffer.getvalue(),) * 3) for n in range(3))
     pages = {
         "card": render_card(card_facts()),
-        "card_of_objects": render_card(bare_facts(buffer.getvalue())),
+        "card_of_pictures": render_card(bare_facts(buffer.getvalue())),
         "side_by_side": render_night(night_facts()),
-        "side_by_side_of_objects": render_night(replace(night_facts(), images=drawn)),
+        "side_by_side_of_pictures": render_night(replace(night_facts(), images=drawn)),
     }
+    for task in (Task.INSTANCE, Task.PANOPTIC):
+        pages[f"card_of_{task}"] = render_card(object_card(task))
+        pages[f"side_by_side_of_{task}"] = render_night(object_night(task))
     for name, html in pages.items():
         (folder / f"{name}.html").write_text(html)
 

@@ -1,12 +1,11 @@
-"""What follows from the counts of each image: the score of images, and how sure that of a class is."""
+"""What follows from the counts of each image: its own score."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from segpipe.metrics import interval
-from segpipe.metrics.evidence import class_intervals, image_scores
+from segpipe.metrics.evidence import image_score, image_scores
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import eval_report
 
@@ -24,25 +23,10 @@ def pixels() -> EvalReport:
 def test_an_image_s_score_is_the_mean_over_its_classes() -> None:
     report = pixels()
     scores = image_scores(report)
-    assert scores is not None
     i, t, p = report.sample_counts[3][1]
     assert scores[3] == pytest.approx(i / (t + p - i)), "the class that is not there does not count"
     nothing = replace(report, sample_counts=(((0, 0, 0), (0, 0, 0)), *report.sample_counts[1:]))
-    assert np.isnan(image_scores(nothing)[0])  # type: ignore[index]
-
-
-def test_a_class_s_interval_is_the_bootstrap_of_that_class() -> None:
-    report = pixels()
-    found = class_intervals(report)
-    counts = np.array(report.sample_counts)
-    for k in range(2):
-        assert found[k] == pytest.approx(interval(counts[:, k : k + 1], groups=None))
-
-
-def test_groups_are_drawn_together() -> None:
-    report = replace(pixels(), groups=tuple("aabbccddeeff"), resampled="groups")
-    counts = np.array(report.sample_counts)
-    assert class_intervals(report)[0] == pytest.approx(interval(counts[:, :1], groups=report.groups))
+    assert np.isnan(image_scores(nothing)[0])
 
 
 @pytest.mark.parametrize(
@@ -56,14 +40,21 @@ def test_groups_are_drawn_together() -> None:
 def test_every_task_has_its_own(names: tuple[str, ...], counts: tuple[float, ...], scores: float) -> None:
     report = replace(pixels(), count_names=names, sample_counts=((counts, counts),) * 12)
     assert image_scores(report) == pytest.approx(np.full(12, scores))
-    assert class_intervals(report) == [pytest.approx((scores, scores))] * 2
 
 
-def test_what_detects_ranks_all_images_together() -> None:
-    everything = 0b11_1111_1111
-    found = (((0, 0.9, everything, 0),),) * 12
-    report = replace(pixels(), count_names=("truths",), sample_counts=(((1,), (0,)),) * 12, detections=found)
-    assert image_scores(report) is None
-    (sky, car) = class_intervals(report, resamples=20)
-    assert sky == pytest.approx((1.0, 1.0))
-    assert np.isnan(car).all()
+def test_what_detects_scores_an_image_by_the_objects_that_it_is_sure_of() -> None:
+    everything, at_half = 0b11_1111_1111, 0b1
+    found = (
+        ((0, 0.9, everything, 0),),
+        ((0, 0.9, at_half, 0), (0, 0.8, 0, 0), (0, 0.4, everything, 0), (1, 0.7, 0, 0)),  # 1 right, 1 wrong, 1 doubted
+        ((0, 0.9, everything, everything),),  # on a crowd
+        (),
+    )
+    truths = (((1,), (0,)), ((2,), (0,)), ((0,), (0,)), ((3,), (0,)))
+    report = replace(pixels(), count_names=("truths",), sample_counts=truths, detections=found)
+    assert image_score(report) == "f1/0.5"
+    one, two, crowded, none = image_scores(report).tolist()
+    assert one == 1
+    assert two == pytest.approx((2 / (2 + 2) + 0) / 2), "the mean over both classes, in one of which nothing is right"
+    assert np.isnan(crowded), "it counts nowhere"
+    assert none == 0

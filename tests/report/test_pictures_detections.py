@@ -13,10 +13,10 @@ from PIL import Image
 from segpipe import masks
 from segpipe.errors import InputError
 from segpipe.metrics.coco_match import match, overlaps
+from segpipe.metrics.matching import matches
 from segpipe.predictions import Detections, LabelMap
 from segpipe.report import detections, pictures
 from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
-from segpipe.report.matching import matches
 from segpipe.report.objects import FALSE, FOUND, MISSED, OBJECT_COLOURS, Patch, contour, patches_of, shade, tints
 from segpipe.types import ClassInfo
 

@@ -14,8 +14,9 @@ from segpipe.errors import InputError
 from segpipe.predictions import PanopticMap
 from segpipe.report import panoptic, pictures
 from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
+from segpipe.report.mistakes import MISPLACED
 from segpipe.report.objects import FALSE, FOUND, MISSED, Colour, patches_of_map, shade
-from segpipe.report.panoptic import BORDER, MISPLACED
+from segpipe.report.panoptic import BORDER
 from segpipe.types import ClassInfo, Segment
 
 SKY, CAR, BUS = range(3)
@@ -109,7 +110,9 @@ def test_errors_are_those_of_panoptic_quality() -> None:
     assert both == {over(plain, MISSED, 0.7), over(plain, FALSE, 0.7)}, "missed and false: striped"
     assert max(pixel(sheet, 3, 50, 20)) < 110, "a crowd is not counted"
     assert max(pixel(sheet, 3, 10, 36)) < 110, "neither is what nobody labelled"
-    assert pixel(sheet, 3, 0, 20, dx=0) == FOUND
+    assert pixel(sheet, 3, 5, 32, dy=0) == FOUND, "where the car that was found ends"
+    assert pixel(sheet, 3, 15, 20, dx=0) != FOUND, "the bus is false"
+    assert pixel(sheet, 3, 0, 20, dx=0) != FOUND, "the image's border is none"
 
 
 def test_captions_and_legend_say_what_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

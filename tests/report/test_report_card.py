@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from segpipe.report.card import MOST_BYTES, MOST_DRAWN, CardFacts, Drawn, Shown, render_card
+from segpipe.sketches import Sketch
 from segpipe.types import ClassInfo
 from tests.fixtures.page_rules import Page, check_image, check_page
 from tests.fixtures.pages import CLASSES, HOSTILE, HOSTILE_FILE, SIZE, bare_facts, card_facts
@@ -52,11 +53,14 @@ def test_the_headline_and_each_class_stand_with_their_interval(facts: CardFacts,
     report = facts.report
     assert f"{report.value:.3f}" in page.text
     assert f"{report.low:.3f} to {report.high:.3f}" in page.text
-    for info, (low, high) in list(zip(CLASSES, facts.intervals, strict=True))[:3]:
+    *known, unknown = zip(CLASSES, report.class_bounds, strict=True)
+    assert unknown == (CLASSES[-1], None)
+    for info, bounds in known:
         iou = report.per_class[info.name]["iou"]
         assert iou is not None
+        assert bounds is not None
         assert f"{iou:.3f}" in page.text
-        assert f"{low:.2f} to {high:.2f}" in page.text
+        assert f"{bounds[0]:.2f} to {bounds[1]:.2f}" in page.text
 
 
 def test_pictures_are_of_one_size_and_say_what_they_show(page: Page) -> None:
@@ -64,7 +68,7 @@ def test_pictures_are_of_one_size_and_say_what_they_show(page: Page) -> None:
     assert {check_image(str(each["src"])) for each in images} == {(SIZE[1], SIZE[0])}
     assert {each["width"] for each in images} == {str(SIZE[1])}
     told = [str(each["alt"]) for each in images]
-    assert any(text.startswith("errors of s/") and "% wrong in red" in text for text in told)
+    assert any(text.startswith("errors of s/") and "% wrong" in text for text in told)
     assert any(text.startswith("champion of ") for text in told)
 
 
@@ -74,12 +78,12 @@ def test_a_prediction_keeps_its_classes_and_what_is_not_labelled_is_clear(facts:
     from segpipe.report import embedding
 
     ids_hw = np.array([[0, 1], [2, 255]])
-    data = base64.b64decode(embedding.label_map(ids_hw, CLASSES).partition("base64,")[2])
+    data = base64.b64decode(embedding.id_map(ids_hw, [info.colour for info in CLASSES]).partition("base64,")[2])
     rgba = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
     assert [tuple(rgba[y, x, :3]) for y, x in ((0, 0), (0, 1), (1, 0))] == [info.colour for info in CLASSES[:3]]
     assert rgba[..., 3].tolist() == [[255, 255], [255, 0]]
-    many = tuple(ClassInfo(name=str(k), colour=(k % 256, k // 256, 7)) for k in range(300))
-    data = base64.b64decode(embedding.label_map(np.array([[299, 65535]]), many).partition("base64,")[2])
+    many = [(k % 256, k // 256, 7) for k in range(300)]
+    data = base64.b64decode(embedding.id_map(np.array([[299, 65535]]), many).partition("base64,")[2])
     assert np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[0].tolist() == [[43, 1, 7, 255], [0, 0, 0, 0]]
 
 
@@ -103,12 +107,12 @@ def test_even_of_noise_a_card_can_be_mailed() -> None:
     random = np.random.default_rng(0)
 
     def noise(n: int) -> Shown:
-        maps = [random.integers(0, len(CLASSES), (360, 360)) for _ in range(3)]
+        maps = [Sketch(ids_hw=random.integers(0, len(CLASSES), (360, 360))) for _ in range(3)]
         image_hw3 = random.integers(0, 256, (360, 360, 3)).astype(np.uint8)
-        return Shown(name=f"{n}", image_hw3=image_hw3, truth_hw=maps[0], prediction_hw=maps[1], champion_hw=maps[2])
+        return Shown(name=f"{n}", image_hw3=image_hw3, truth=maps[0], prediction=maps[1], champion=maps[2])
 
     three, with_champion = [tuple(map(noise, range(3))) for _ in range(2)]
-    three = tuple(replace(each, champion_hw=None) for each in three)
+    three = tuple(replace(each, champion=None) for each in three)
     facts = card_facts(best=three, median=three, worst=three)
     assert facts.against is not None
     against = replace(facts.against, improved=with_champion, harmed=with_champion)
@@ -165,10 +169,11 @@ def test_of_many_classes_the_first_are_seen_and_the_rest_unfolds() -> None:
         truth_counts=(10,) * many,
         confusion=tuple(tuple(10 * (i == k) for i in range(many)) for k in range(many)),
         details=None,
+        class_bounds=((0.4, 0.6),) * many,
     )
     classes = tuple(ClassInfo(name=name, colour=(k, k, k)) for k, name in enumerate(names))
     data = replace(card_facts().data, splits=(), previews=())
-    facts = card_facts(report=report, classes=classes, intervals=((0.4, 0.6),) * many, data=data, against=None)
+    facts = card_facts(report=report, classes=classes, data=data, against=None)
     page = check_page(render_card(facts))
     assert "5 more classes" in page.text
     assert "most frequent classes; all are in the report" in page.text

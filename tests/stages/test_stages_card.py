@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,16 @@ from segpipe import checkpoint, reports, storage
 from segpipe.config import EvaluateConfig
 from segpipe.config.run import digest
 from segpipe.errors import CorruptError
-from segpipe.predictions import PanopticMap, class_map
 from segpipe.promotion import Rules
 from segpipe.promotion.gate import judge
 from segpipe.report.card import MOST_DRAWN
 from segpipe.report.side_by_side import image_budget
 from segpipe.shards import open_dataset
+from segpipe.sketches import Objects, Sketch, pack
 from segpipe.stages import card, card_about, costs, evaluations, fingerprint, gallery, layout, small_maps
 from segpipe.stages.evaluate import evaluate, report_uri
 from segpipe.stages.evaluations import CARD, REPORT, load_card, load_pictures
-from segpipe.types import CrfSettings, EvalReport, Fingerprint, Segment, SplitFingerprint
+from segpipe.types import CrfSettings, EvalReport, Fingerprint, SplitFingerprint
 from tests.fixtures.page_rules import check_image, check_page, data_of
 from tests.stages.conftest import Shapes
 
@@ -71,9 +72,9 @@ def test_small_maps_are_those_of_all_images(shapes: Shapes, scored: tuple[str, E
     found = small_maps.read(folder, rows)
     assert list(found) == rows
     for row, (height, width) in enumerate(open_dataset(shapes.data).sizes("test")):
-        assert found[row].shape == (height, width), "no image is larger than a page shows it"
+        assert found[row].ids_hw.shape == (height, width), "no image is larger than a page shows it"
         predicted_K = np.array(report.sample_counts)[row, :, 2]
-        said_K = np.bincount(found[row].ravel(), minlength=3)
+        said_K = np.bincount(found[row].ids_hw.ravel(), minlength=3)
         assert (said_K >= predicted_K).all(), "what is not labelled is predicted, too"
     assert small_maps.read(folder + "-nowhere", rows) == {}
 
@@ -83,20 +84,23 @@ def test_a_picture_s_file_is_named_as_its_sample() -> None:
     assert evaluations.shown_name("a.png") == "a.png"
 
 
-def test_a_panoptic_truth_is_a_class_for_every_pixel() -> None:
-    ids_HW = np.array([[7, 7, 0], [9, 9, 0]], dtype=np.int32)
-    segments = tuple(Segment(segment_id=n, class_id=k, area=2.0) for n, k in ((7, 1), (9, 0)))
-    found = class_map(PanopticMap(ids_HW=ids_HW, segments=segments), nothing=255)
-    np.testing.assert_array_equal(found, [[1, 1, 255], [0, 0, 255]])
-    nowhere = PanopticMap(ids_HW=np.zeros((1, 2), dtype=np.int32), segments=())
-    np.testing.assert_array_equal(class_map(nowhere, nothing=255), [[255, 255]])
-
-
 def test_a_damaged_file_of_maps_is_named(scored: tuple[str, EvalReport], tmp_path: Path) -> None:
     for content in (b"", b"PK\x03\x04", b"no zip"):
         (tmp_path / small_maps.FILE).write_bytes(content)
         with pytest.raises(CorruptError, match=r"predictions\.zip: is damaged .*evaluate again"):
             small_maps.read(str(tmp_path), [0])
+
+
+def test_damaged_objects_of_a_map_are_named(tmp_path: Path) -> None:
+    sketch = Sketch(ids_hw=np.array([[0, 1]]), objects=Objects(class_ids=(2,), missed=(1,)))
+    small_maps.write(str(tmp_path), {"a": pack(sketch)}, ["a"])
+    assert small_maps.read(str(tmp_path), [0])[0].objects == sketch.objects
+    (tmp_path / small_maps.FILE).unlink()
+    with zipfile.ZipFile(tmp_path / small_maps.FILE, "w") as packed:
+        packed.writestr("000000.png", pack(sketch).png)
+        packed.writestr("000000.json", b'{"class_ids": ["car"]}')
+    with pytest.raises(CorruptError, match=r"predictions\.zip: .*every field of Objects"):
+        small_maps.read(str(tmp_path), [0])
 
 
 def test_a_card_that_cannot_be_made_ends_nothing(

@@ -1,6 +1,7 @@
 """Whole nights of the object tasks, as the semantic ones go: ingest, train, evaluate, promote, and MLflow's mirror."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from mlflow import MlflowClient
 
 from segpipe import checkpoint
 from segpipe.masks import decode_rle
-from segpipe.stages import nights
+from segpipe.stages import card, nights
+from tests.fixtures.page_rules import check_page, data_of
 from tests.stages.toy_night import SCENES, Told, columns_of, forbid_work, recipe, runs_of, surroundings, tell
 
 pytestmark = pytest.mark.xdist_group("nights")
@@ -93,6 +95,25 @@ def test_mlflow_shows_the_night_with_curves_classes_and_pictures(client: MlflowC
     note = run.data.tags["mlflow.note.content"]
     assert "**mask AP " in note
     assert "| car" in note
+
+
+def test_its_pages_show_what_each_model_found_of_every_image(home: Path, night: Told) -> None:
+    with surroundings(home):
+        _, reports = nights.last("toy-objects")
+    assert night.result.card is not None
+    assert night.result.side_by_side is not None
+    told = check_page(Path(night.result.card).read_text())
+    kinds = Counter(str(each["alt"]).split(" of ")[0] for each in told.of("img"))
+    assert kinds["prediction"] == kinds["errors"] == 3, "every image of the split"
+    assert kinds["truth"] == 3 + card.PREVIEWS
+    data = data_of(check_page(Path(night.result.side_by_side).read_text()))
+    assert (data["whole"], len(data["images"])) == (False, 3)
+    asked = {report.label: dict(zip(report.sample_ids, report.sample_counts, strict=True)) for report in reports}
+    for image in data["images"]:
+        for label, said in zip(data["labels"], image["maps"], strict=True):
+            objects = sum(count for (count,) in asked[label][image["name"]])
+            assert len(image["truth"]["classes"]) == objects == len(said["found"]) + len(said["missed"])
+            assert len(said["classes"]) == len(said["found"]) + len(said["false"])
 
 
 def test_the_champion_answers_with_objects(home: Path, client: MlflowClient, night: Told) -> None:

@@ -1,6 +1,6 @@
 """What a model card is made of: everything that it says, read before by whoever knows where it lies (`stages/card.py`).
 
-Legend: h w size of a picture in pixels, K classes.
+Legend: h w size of a picture in pixels.
 """
 
 from __future__ import annotations
@@ -8,22 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from segpipe.report.drawing import Labels, Pixels
+from segpipe.report.drawing import Pixels
+from segpipe.sketches import Sketch
 from segpipe.types import ClassInfo, ClassScores, EvalReport, TrainResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
-    """One image of a card with what is known of it, all of one size; `champion_hw` is what the champion said of it.
+    """One image of a card with what is known of it, all of one size; `champion` is what the champion said of it.
 
     `score` is the image's own, `before` the champion's.
     """
 
     name: str
     image_hw3: Pixels
-    truth_hw: Labels | None = None
-    prediction_hw: Labels | None = None
-    champion_hw: Labels | None = None
+    truth: Sketch | None = None
+    prediction: Sketch | None = None
+    champion: Sketch | None = None
     score: float | None = None
     before: float | None = None
 
@@ -89,15 +90,14 @@ class UseFacts:
 class CardFacts:
     """A model card's content; what is empty or None has no section.
 
-    `intervals` are the 95 % bounds of each class's score, `image_scores` the score of each image that has one. `best`,
-    `median` and `worst` are images with label maps, `drawn` pictures of tasks that have others. `costs` are what a
-    model takes, by name. `paper` and `differs` are of its architecture.
+    `image_scores` are the score of each image, nan where it has none. `best`, `median` and `worst` are images with
+    sketches, `drawn` pictures of tasks that have none. `costs` are what a model takes, by name. `paper` and `differs`
+    are of its architecture.
     """
 
     report: EvalReport
     classes: tuple[ClassInfo, ...]
     ignore_index: int
-    intervals: tuple[tuple[float, float], ...]
     image_scores: tuple[float, ...]
     data: DataFacts
     use: UseFacts

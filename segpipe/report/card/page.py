@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from segpipe.metrics.evidence import class_score
+from segpipe.metrics.evidence import class_score, image_score
 from segpipe.predictions import GRID_PIXELS
-from segpipe.report import choosing, embedding, names
+from segpipe.report import choosing, embedding, names, sketched
 from segpipe.report.card import charts, numbers, pictures, sentences
 from segpipe.report.card.facts import CardFacts
 from segpipe.report.pages import named, render, ribbon
@@ -67,14 +66,16 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
     counted = [name for name in CLASS_COUNTS if name in report.per_class[report.classes[0]]]
     total = {name: sum(report.per_class[each].get(name) or 0.0 for each in report.classes) for name in counted}
     rows = []
-    for info, (low, high) in zip(facts.classes, facts.intervals, strict=True):
+    known = report.class_bounds or (None,) * len(facts.classes)
+    for info, bounds in zip(facts.classes, known, strict=True):
+        low, high = bounds or (None, None)
         found = report.per_class[info.name]
         rows.append(
             {
                 **named(info),
                 "value": found.get(score),
-                "low": None if math.isnan(low) else low,
-                "high": None if math.isnan(high) else high,
+                "low": low,
+                "high": high,
                 "counts": [_count(name, found.get(name) or 0.0, total[name]) for name in counted],
             }
         )
@@ -155,7 +156,15 @@ def _shown(facts: CardFacts) -> dict[str, Any]:
     against = facts.against
     groups = {"The best": facts.best, "In the middle": facts.median, "The worst": facts.worst}
     moved = {"Most improved": against.improved, "Most harmed": against.harmed} if against else {}
+    whole = sketched.is_whole(facts.report)
+    known = [each for shown in groups.values() for case in shown for each in (case.truth, case.prediction) if each]
+    has_objects = any(each.objects is not None for each in known)
     return {
+        "image_score_name": names.metric(image_score(facts.report)),
+        "has_objects": has_objects,
+        "are_striped": whole or not has_objects,
+        "map_legend": sketched.legend(facts.classes, known, whole=whole),
+        "error_legend": sketched.error_legend(objects=has_objects),
         "cases": [(title, pictures.cases(facts, shown)) for title, shown in groups.items() if shown],
         "moved": [(title, pictures.cases(facts, shown)) for title, shown in moved.items() if shown],
         "drawn": [_drawn(each.name, each.png) for each in choosing.evenly(facts.drawn, MOST_DRAWN)],

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from segpipe.report import embedding, names
+from segpipe.report import embedding, names, sketched
 from segpipe.report.card.facts import CardFacts, Shown
-from segpipe.report.drawing import Labels
 
 COARSE_SIDE = 200  # images smaller than this are shown in squares, as they are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
+    """`style` is a class of `page.css`."""
+
     uri: str
     alt: str
     caption: str
-    is_map: bool = False
+    style: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,19 +39,24 @@ def cases(facts: CardFacts, shown: Sequence[Shown], *, with_errors: bool = True)
 
 
 def _case(facts: CardFacts, shown: Shown, *, with_errors: bool) -> Case:
+    whole, truth = sketched.is_whole(facts.report), shown.truth
+    known = None if truth is None else sketched.colours(truth, facts.classes, whole=whole)
     panels = [Panel(uri=embedding.photograph(shown.image_hw3), alt=f"image {shown.name}", caption="image")]
-    for ids_hw, what in (
-        (shown.truth_hw, "truth"),
-        (shown.champion_hw, "champion"),
-        (shown.prediction_hw, "prediction" if shown.champion_hw is None else "this model"),
+    for sketch, what in (
+        (truth, "truth"),
+        (shown.champion, "champion"),
+        (shown.prediction, "prediction" if shown.champion is None else "this model"),
     ):
-        if ids_hw is not None:
-            alt = f"{what} of {shown.name}: {_described(facts, ids_hw)}"
-            panels.append(Panel(uri=embedding.label_map(ids_hw, facts.classes), alt=alt, caption=what, is_map=True))
-    if with_errors and shown.truth_hw is not None and shown.prediction_hw is not None and shown.champion_hw is None:
-        uri = embedding.errors(shown.image_hw3, shown.prediction_hw, shown.truth_hw, facts.ignore_index)
-        share = _wrong(shown.prediction_hw, shown.truth_hw, facts.ignore_index)
-        panels.append(Panel(uri=uri, alt=f"errors of {shown.name}: {share} in red", caption=share))
+        if sketch is not None:
+            of_ids = sketched.colours(sketch, facts.classes, whole=whole, truth=None if sketch is truth else known)
+            alt = f"{what} of {shown.name}: {sketched.told(sketch, facts.classes)}"
+            background = "map" if whole or sketch.objects is None else "map bare"
+            panels.append(Panel(uri=sketched.flat(sketch, of_ids), alt=alt, caption=what, style=background))
+    if with_errors and truth is not None and shown.prediction is not None and shown.champion is None:
+        ignored, said = facts.ignore_index, shown.prediction
+        uri = sketched.errors(shown.image_hw3, said, truth, ignore_index=ignored, whole=whole)
+        wrong = sketched.told_errors(said, truth, ignore_index=ignored, whole=whole)
+        panels.append(Panel(uri=uri, alt=f"errors of {shown.name}: {wrong}", caption=wrong))
     height, width = shown.image_hw3.shape[:2]
     return Case(
         name=shown.name,
@@ -68,17 +72,3 @@ def _told(shown: Shown) -> str:
     if shown.before is not None and shown.score is not None:
         return f"{names.share(shown.before)} → {names.share(shown.score)}"
     return "" if shown.score is None else names.share(shown.score)
-
-
-def _wrong(prediction_hw: Labels, truth_hw: Labels, ignore_index: int) -> str:
-    valid_hw = truth_hw != ignore_index
-    if not valid_hw.any():
-        return "nothing is labelled"
-    return f"{names.percent(float((prediction_hw != truth_hw)[valid_hw].mean()))} wrong"
-
-
-def _described(facts: CardFacts, ids_hw: Labels) -> str:
-    """The largest classes of a map in words."""
-    pixels_K = np.bincount(ids_hw[ids_hw < len(facts.classes)].ravel(), minlength=len(facts.classes))
-    largest = [k for k in np.argsort(-pixels_K, kind="stable")[:4] if pixels_K[k]]
-    return ", ".join(f"{facts.classes[k].name} {names.percent(pixels_K[k] / ids_hw.size)}" for k in largest)

@@ -1,5 +1,6 @@
 // Two models' answers to one image, one over the other, with a line between them that can be dragged.
-// Maps are deflated class ids; everything that is seen of them is painted here, nothing is read back from a canvas.
+// Maps are deflated ids, of classes or, where they have a table of colours, of objects from 1. Everything that is seen of
+// them is painted here, nothing is read back from a canvas.
 "use strict";
 (async () => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -32,25 +33,64 @@
     }
     return photos.get(image);
   };
-  const idsOf = (image, side) => unpack(side === TRUTH ? image.truth : image.maps[side]);
+  const mapOf = (image, side) => (side === TRUTH ? image.truth : image.maps[side]);
+  const idsOf = (image, side) => unpack(mapOf(image, side)?.ids);
 
-  // What lies over the photograph: class colours, or red where a model is wrong.
-  const painted = (image, ids, truth, view) => {
-    const pixels = new ImageData(image.width, image.height), out = pixels.data;
-    const alpha = view === "labels" ? 255 : 158;
+  // Where the object at i ends, of those that are asked for.
+  const ends = (image, ids, i, ofThese) => {
+    const x = i % image.width, id = ids[i];
+    return ofThese.has(id) && (x === 0 || x === image.width - 1 || ids[i - 1] !== id || ids[i + 1] !== id
+      || ids[i - image.width] !== id || ids[i + image.width] !== id);
+  };
+  // A line where one of these segments meets another one that is none of those.
+  const meets = (image, ids, i, ofThese, those) => [i % image.width ? i - 1 : i, i < image.width ? i : i - image.width]
+    .some((j) => ids[j] !== ids[i] && (ofThese.has(ids[i]) || ofThese.has(ids[j])) && !those.has(ids[i]) && !those.has(ids[j]));
+  // A line between two objects that touch.
+  const isSeam = (image, ids, i) => {
+    const left = i % image.width ? ids[i - 1] : ids[i], above = i < image.width ? ids[i] : ids[i - image.width];
+    return Boolean(ids[i]) && ((left && left !== ids[i]) || (above && above !== ids[i]));
+  };
+  // What the truth's objects and those of a model are to each other, by number.
+  const matched = (map) => ({
+    trueOf: new Map(map.found.map(([own, said]) => [said, own])),
+    isTrue: new Set(map.found.map(([own]) => own)), isFound: new Set(map.found.map(([, said]) => said)),
+    missed: new Set(map.missed), isFalse: new Set(map.false),
+  });
+  const objectErrors = (image, map, ids, truth, set) => {
+    const { trueOf, isTrue, isFound, missed, isFalse } = matched(map), [found, lost, invented, other] = data.paints;
     for (let i = 0; i < ids.length; i++) {
-      const id = ids[i], at = 4 * i;
-      if (view === "errors") {
-        if (truth && truth[i] < data.classes.length && truth[i] !== id) out.set([222, 45, 58, 235], at);
-      } else if (id < data.classes.length) {
-        out.set(data.classes[id].colour, at);
-        out[at + 3] = alpha;
+      const own = truth[i], said = ids[i], isLost = missed.has(own), isInvented = isFalse.has(said);
+      if ((data.whole ? meets : ends)(image, ids, i, isFound, isFalse)) set(i, found, 255);
+      else if (!data.whole && ends(image, truth, i, missed)) set(i, lost, 255);
+      else if (!data.whole && ends(image, ids, i, isFalse)) set(i, invented, 255);
+      else if (isLost || isInvented) {
+        const stripe = Math.floor((i % image.width + Math.floor(i / image.width)) / 4) % 2 === 0;
+        set(i, isLost && !(isInvented && stripe) ? lost : invented, data.whole ? 190 : 130);
+      } else if (isTrue.has(own) && trueOf.get(said) !== own && (data.whole || said)) set(i, other, 190);
+    }
+  };
+  // What lies over the photograph: the colours of classes or objects, or what is wrong.
+  const painted = (image, map, ids, truth, view) => {
+    const pixels = new ImageData(image.width, image.height), out = pixels.data;
+    const set = (i, colour, alpha) => { out.set(colour, 4 * i); out[4 * i + 3] = alpha; };
+    const alpha = view === "labels" ? 255 : 158, all = map.colours && new Set(map.colours.map((_, n) => n + 1));
+    if (view === "errors") {
+      if (map.found && truth) objectErrors(image, map, ids, truth, set);
+      for (let i = 0; !map.colours && truth && i < ids.length; i++) {
+        if (truth[i] < data.classes.length && truth[i] !== ids[i]) set(i, data.paints[0], 235);
       }
+      return pixels;
+    }
+    for (let i = 0; i < ids.length; i++) {
+      if (!map.colours) {
+        if (ids[i] < data.classes.length) set(i, data.classes[ids[i]].colour, alpha);
+      } else if ((view === "labels" || data.whole) && isSeam(image, ids, i)) set(i, [255, 255, 255], 255);
+      else if (ids[i]) set(i, map.colours[ids[i] - 1], !data.whole && ends(image, ids, i, all) ? 255 : alpha);
     }
     return pixels;
   };
   const canvasOf = async (image, side) => {
-    const [ids, truth] = await Promise.all([idsOf(image, side), unpack(image.truth)]);
+    const [ids, truth] = await Promise.all([idsOf(image, side), idsOf(image, TRUTH)]);
     const canvas = document.createElement("canvas");
     canvas.width = image.width;
     canvas.height = image.height;
@@ -67,7 +107,7 @@
       const sheet = document.createElement("canvas");
       sheet.width = image.width;
       sheet.height = image.height;
-      sheet.getContext("2d").putImageData(painted(image, ids, truth, state.view), 0, 0);
+      sheet.getContext("2d").putImageData(painted(image, mapOf(image, side), ids, truth, state.view), 0, 0);
       pen.drawImage(sheet, 0, 0);
     }
     return canvas;
@@ -91,6 +131,10 @@
     const value = image.scores[side];
     return side === TRUTH || value === undefined || value === null ? "" : ` ${value.toFixed(3)}`;
   };
+  const counted = (image, side) => {
+    const map = isMaps && state.view === "errors" && side !== TRUTH ? image.maps[side] : {};
+    return map.found ? `: ${map.found.length} found, ${map.missed.length} missed, ${map.false.length} false` : "";
+  };
   const show = async () => {
     const mine = ++painting, image = data.images[state.image], make = isMaps ? canvasOf : pictureOf;
     const [a, b] = await Promise.all([make(image, state.a), make(image, state.b)]);
@@ -99,8 +143,8 @@
     $("layer-b").replaceChildren(b);
     stage.style.aspectRatio = `${image.width} / ${image.height}`;
     stage.style.width = `min(100%, calc(66vh * ${image.width / image.height}))`;
-    $("tag-a").textContent = `A ${choices[state.a]}${score(image, state.a)}`;
-    $("tag-b").textContent = `B ${choices[state.b]}${score(image, state.b)}`;
+    $("tag-a").textContent = `A ${choices[state.a]}${score(image, state.a)}${counted(image, state.a)}`;
+    $("tag-b").textContent = `B ${choices[state.b]}${score(image, state.b)}${counted(image, state.b)}`;
     $("side-a").value = state.a;
     $("side-b").value = state.b;
     $("count").textContent = `${state.image + 1} / ${data.images.length}`;
@@ -129,14 +173,22 @@
     const x = Math.floor((event.clientX - box.left) / box.width * image.width);
     const y = Math.floor((event.clientY - box.top) / box.height * image.height);
     if (x < 0 || y < 0 || x >= image.width || y >= image.height) return;
-    const [a, b, truth] = await Promise.all([idsOf(image, state.a), idsOf(image, state.b), unpack(image.truth)]);
-    const named = (ids) => (ids ? (data.classes[ids[y * image.width + x]] || { name: "not labelled" }).name : "–");
+    const [a, b, truth] = await Promise.all([idsOf(image, state.a), idsOf(image, state.b), idsOf(image, TRUTH)]);
+    const named = (ids, map) => {
+      if (!ids) return "–";
+      const id = ids[y * image.width + x], nothing = { name: map.colours && !data.whole ? "nothing" : "not labelled" };
+      const isFalse = map.false && map.false.includes(id) ? " (false)" : "";
+      return (data.classes[map.colours ? map.classes[id - 1] : id] || nothing).name + isFalse;
+    };
     const part = (what, value) => {
       const bold = document.createElement("b");
       bold.textContent = value;
       return [`${what} `, bold, "   "];
     };
-    told.replaceChildren(...part("A", named(a)), ...part("B", named(b)), ...(truth ? part("truth", named(truth)) : []));
+    told.replaceChildren(
+      ...part("A", named(a, mapOf(image, state.a))), ...part("B", named(b, mapOf(image, state.b))),
+      ...(truth ? part("truth", named(truth, image.truth)) : []),
+    );
   };
   const drag = (event) => {
     const box = stage.getBoundingClientRect();

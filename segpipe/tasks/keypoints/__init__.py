@@ -25,7 +25,8 @@ from segpipe.data.objects import Objects, take
 from segpipe.errors import InputError
 from segpipe.heatmaps import decode, gaussian_targets, inside, to_cells, to_pixels
 from segpipe.losses import heatmap_loss
-from segpipe.metrics import KeypointMeter, interval, mean_ratio
+from segpipe.metrics import KeypointMeter, mean_ratio
+from segpipe.metrics.bootstrap import resampled_class_scores
 from segpipe.metrics.keypoints import DECIDING, DOUBT, THRESHOLDS
 from segpipe.models.spec import HeatmapOutput, device_of
 from segpipe.predictions import Beside, Poses, Prediction
@@ -190,9 +191,9 @@ class KeypointsOps:
         scores, totals_KT, counts_NK2 = self.scores(meter), meter.totals(), meter.counts(sample_ids)
         by_class = {f"pck/class/{info.name}" for info in self.classes}
         metrics = {self.primary: None} | {name: value for name, value in scores.items() if name not in by_class}
-        bounds = partial(interval, counts_NK2, statistic=mean_ratio)
+        drawn = partial(resampled_class_scores, counts_NK2, mean_ratio)
         return headline(
-            self.primary, self.protocol, metrics, bounds, groups=groups, lacking="none of them has a labelled keypoint"
+            self.primary, self.protocol, metrics, drawn, groups=groups, lacking="none of them has a labelled keypoint"
         ) | {
             "per_class": {
                 info.name: {self.primary: scores.get(f"pck/class/{info.name}"), "keypoints": float(counts[-1])}

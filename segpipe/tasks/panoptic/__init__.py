@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from segpipe.config import RunConfig, TrainConfig
 from segpipe.data.batch import Batch, evaluation_inputs
 from segpipe.errors import InputError
-from segpipe.metrics import PanopticMeter, dataset_pq, interval, panoptic_item
+from segpipe.metrics import PanopticMeter, dataset_pq, panoptic_item
+from segpipe.metrics.bootstrap import resampled_class_scores
 from segpipe.models.spec import CentreOutput, QueryOutput, RegionOutput, device_of
 from segpipe.predictions import Beside, PanopticMap, Prediction
 from segpipe.tasks import queries
@@ -134,8 +135,8 @@ class PanopticOps:
         (metrics, per_class), counts_NK4 = meter.tables(sample_ids), meter.counts(sample_ids)
         truths_K = counts_NK4[:, :, [1, 3]].sum(axis=(0, 2)).astype(int).tolist()
         lacking = "they hold no segment that counts, and none was found (crowds and ignored pixels do not count)"
-        bounds = partial(interval, counts_NK4, statistic=dataset_pq)
-        return headline(self.primary, self.protocol, metrics, bounds, groups=groups, lacking=lacking) | {
+        drawn = partial(resampled_class_scores, counts_NK4, dataset_pq)
+        return headline(self.primary, self.protocol, metrics, drawn, groups=groups, lacking=lacking) | {
             "per_class": {c.name: {**per_class[k], "segments": float(truths_K[k])} for k, c in enumerate(self.classes)},
             "truth_counts": tuple(truths_K),
             "count_names": ("iou", "true_positives", "false_positives", "false_negatives"),

@@ -1,7 +1,7 @@
-"""What a picture calls found: of detections by COCO's rule at one IoU, of segments by that of panoptic quality.
+"""What pictures and pages call found: of detections by COCO's rule at one IoU, of segments by that of panoptic quality.
 
-Detections are matched beside the measure (`metrics/coco_match.py`), which counts matches at all thresholds and needs
-not tell of what.
+Detections are matched beside the measure (`coco_match.py`), which counts matches at all thresholds and needs not tell
+of what.
 """
 
 from __future__ import annotations
