@@ -112,6 +112,14 @@ class PanopticMap:
     segments: tuple[Segment, ...]
 
 
+def class_map(found: PanopticMap, *, nothing: int) -> Integers:
+    """The class of every pixel (H, W), int32; `nothing` where none is said."""
+    classes: Integers = np.full(int(found.ids_HW.max(initial=0)) + 1, nothing, dtype=np.int32)
+    for segment in found.segments:
+        classes[segment.segment_id] = segment.class_id
+    return classes[found.ids_HW]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Poses:
     """The keypoints of N objects of an image of `size` (height, width), whose boxes were given.
