@@ -19,8 +19,7 @@ from segpipe import masks, storage
 from segpipe.checkpoint import load_bundle
 from segpipe.config import DatasetConfig
 from segpipe.errors import ConflictError, InputError, NonFiniteError
-from segpipe.predict import Asked, Picture, loop
-from segpipe.predictions import Detections
+from segpipe.predict import Picture, loop
 from segpipe.shards import open_dataset
 from segpipe.sources import open_source
 from segpipe.stages import images as stage_images
@@ -280,23 +279,6 @@ def test_a_killed_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
     assert done.asked == 0
     told = json.loads((tmp_path / "out" / labelling.DONE).read_text())
     assert [each["file"] for each in told["chosen"]] == [each.file for each in done.chosen]
-
-
-def test_of_what_a_detector_lists_only_what_it_is_sure_of_is_proposed(shapes: Shapes) -> None:
-    mask = masks.encode_rle(np.eye(4, dtype=np.uint8))["counts"]
-    found = Detections(
-        size=(4, 4),
-        class_ids_N=np.array([1, 0, 1]),
-        scores_N=np.array([0.9, 0.5, 0.4]),
-        boxes_N4=np.array([[0.0, 0, 4, 4]] * 3),
-        masks=(mask, mask, b"is not expanded"),
-    )
-    proposer = stage_images.chosen_model(shapes.result.model_uri)
-    folder = labelling.Folder(to="/out", format="coco", proposer=proposer, window=None, strategy="", models=())
-    chosen = labelling.ChosenImage(rank=1, file="a", image="images/a", image_sha256="", score=1, group="", why="")
-    image_HW3 = np.zeros((4, 4, 3), dtype=np.uint8)
-    told = folder._proposed(chosen, Asked(Picture(file="a", image=b""), image_HW3, found))
-    assert [(each["category_id"], each["score"]) for each in told["annotations"]] == [(2, 0.9), (1, 0.5)]
 
 
 # --- what people make of it comes back
