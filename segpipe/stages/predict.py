@@ -30,7 +30,6 @@ from segpipe.stages import drift as drifting
 from segpipe.stages import layout, quarantine
 from segpipe.stages.drift import THRESHOLD, Drift
 from segpipe.stages.images import Chosen, Images, Reader, Request, chosen_model, entry_of, images_of
-from segpipe.stages.numbers import counted
 from segpipe.types import ClassInfo, QuarantineEntry, Task
 from segpipe.version import code_version
 
@@ -297,17 +296,19 @@ def _wanted(chosen: Chosen, outputs: Sequence[str], cutout: str | None, palette:
 
 def _coloured(chosen: Chosen, asked: tuple[str, ...], palette: str) -> tuple[ClassInfo, ...]:
     """The classes of the model in the colours of the palette, as far as anything that is asked shows them."""
-    bundle, classes = chosen.bundle, counted(len(chosen.bundle.classes), "class", "classes")
+    bundle = chosen.bundle
     if not {"masks", "overlays"} & set(asked):
         return bundle.classes
-    has_colours = palette != palettes.GREY and has_class_colours(bundle.task, bundle.classes)
-    if "masks" not in asked and palette != palettes.OWN and not has_colours:
+    if "masks" in asked:
+        if palette != palettes.GREY:
+            asking.check_colours(len(bundle.classes), everywhere=bundle.task is Task.SEMANTIC)
+    elif palette == palettes.GREY:
+        raise InputError(f"palette {palette!r} is of masks, whose ids it leaves without colours; leave it out")
+    elif palette != palettes.OWN and not has_class_colours(bundle.task, bundle.classes):
         raise InputError(
-            f"palette {palette!r}: would be seen in no overlay of {bundle.arch} of task {bundle.task} with {classes}: "
-            "keypoints, and objects of one class, have colours that tell them apart, and grey is of masks; leave it out"
+            f"palette {palette!r} is seen in no overlay of {bundle.arch} of task {bundle.task}: keypoints, and objects "
+            "of a model that knows one class, have colours that tell them apart and not their class; leave it out"
         )
-    if "masks" in asked and palette != palettes.GREY:
-        asking.check_colours(len(bundle.classes), everywhere=bundle.task is Task.SEMANTIC)
     colours = palettes.colours_of(palette, bundle.classes) or [info.colour for info in bundle.classes]
     return tuple(replace(info, colour=colour) for info, colour in zip(bundle.classes, colours, strict=True))
 

@@ -306,9 +306,9 @@ def told_as(monkeypatch: pytest.MonkeyPatch, model_uri: str, num_classes: int, t
         (300, Task.SEMANTIC, "masks", "classes", "300 classes are more than the palette of a PNG holds.*choose 'grey'"),
         (256, Task.INSTANCE, "masks", "classes", "256 classes and nothing are more"),
         (12, Task.SEMANTIC, "overlays", "camvid", "'camvid' has 11 colours, the model 12 classes"),
-        (2, Task.KEYPOINTS, "overlays", "voc", "'voc': would be seen in no overlay of .* keypoints with 2 classes"),
-        (1, Task.DETECTION, "overlays", "voc", "'voc': would be seen in no overlay of .* detection with 1 class:"),
-        (3, Task.SEMANTIC, "overlays", "grey", "'grey': would be seen in no overlay"),
+        (2, Task.KEYPOINTS, "overlays", "voc", "'voc' is seen in no overlay of .* of task keypoints"),
+        (1, Task.DETECTION, "overlays", "voc", "'voc' is seen in no overlay of .* of task detection"),
+        (3, Task.SEMANTIC, "overlays", "grey", "'grey' is of masks"),
     ],
 )
 def test_colours_that_cannot_be_had(
