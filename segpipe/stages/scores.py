@@ -68,7 +68,8 @@ def score(
     folder, stems = storage.join(layout.scores_uri(), f"{chosen.label}-{key}"), Stems()
     requests = images.requests()
     places = {request.name: stems.of(request.name) for request in requests}
-    reader = Reader(images.root, version=images.version, split=images.split)
+    # One that its EXIF turns no source reads back, whatever people label on it.
+    reader = Reader(images.root, version=images.version, split=images.split, turned=False)
     found: dict[str, Score] = {}
     left_out = list[str]()
 
@@ -78,8 +79,6 @@ def score(
         if image_sha256 in unwanted:
             left_out.append(request.name)
             return None
-        if picture.sample is None:  # one that its EXIF turns: no source reads it back, whatever people label on it
-            masks.check_header(picture.image, file=picture.file)
         if (known := _known(folder, places[request.name], image_sha256)) is None:
             return picture
         found[request.name] = known
