@@ -105,7 +105,7 @@ def check_model(bundle: ModelBundle, *, window: tuple[int, int] | None, from_dat
             f"a window is set, and {bundle.arch} of task {bundle.task} is asked about whole images: only a network "
             "that gives each pixel a class can be asked window by window; leave it out"
         )
-    told = TASKS[bundle.task](bundle.classes, bundle.ignore_index).told(bundle)
+    told = TASKS[bundle.task].told(bundle)
     if told and not from_dataset:
         raise InputError(
             f"{bundle.arch} of task {bundle.task} looks at objects that it is told of ({', '.join(told)}), and files "

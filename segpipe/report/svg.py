@@ -34,9 +34,6 @@ class Axis:
         return start + (value - self.low) / ((self.high - self.low) or 1.0) * (end - start)
 
 
-SHARE = Axis(title="", low=0.0, high=1.0, ticks=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
     """Points joined; `colour` is that of a class, None the page's; `kind` a class of the style: line, thin, faint, or

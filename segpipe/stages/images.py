@@ -68,10 +68,10 @@ def entry_of(request: Request, refused: Refused) -> QuarantineEntry:
 
 class Reader:
     """Reads the images of a source, those of one split of a `version` or files below `root`; from several threads at
-    once."""
+    once. Unless `turned` it refuses files that their EXIF turns."""
 
-    def __init__(self, root: str, *, version: str | None, split: str | None) -> None:
-        self._root, self._split = root, split
+    def __init__(self, root: str, *, version: str | None, split: str | None, turned: bool = True) -> None:
+        self._root, self._split, self._turned = root, split, turned
         self._dataset = open_dataset(root, version=version) if version else None
 
     def picture(self, request: Request) -> Picture:
@@ -81,7 +81,7 @@ class Reader:
             sample = self._dataset.one(self._split, request.row, extras=False)
             return Picture(file=file, image=sample.image, sample=sample)
         image = read_file(self._root, file, missing="missing_image")
-        masks.check_header(image, file=file, turned=True)
+        masks.check_header(image, file=file, turned=self._turned)
         return Picture(file=file, image=image)
 
     def hashed(self, request: Request) -> tuple[str, Picture | None]:

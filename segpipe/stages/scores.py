@@ -67,7 +67,8 @@ def score(
     key = layout.key(chosen.bundle.weights_sha256, code_version(), images.identity, str(window))
     folder, stems = storage.join(layout.scores_uri(), f"{chosen.label}-{key}"), Stems()
     requests, places = images.requests, {request.name: stems.of(request.name) for request in images.requests}
-    reader = Reader(images.root, version=images.version, split=images.split)
+    # One that its EXIF turns no source reads back, whatever people label on it.
+    reader = Reader(images.root, version=images.version, split=images.split, turned=False)
     found: dict[str, Score] = {}
     left_out = list[str]()
 
@@ -76,8 +77,6 @@ def score(
         if image_sha256 in unwanted:
             left_out.append(request.name)
             return None
-        if picture is not None:  # a file; one that its EXIF turns no source reads back, whatever people label on it
-            masks.check_header(picture.image, file=picture.file)
         if (known := _known(folder, places[request.name], image_sha256)) is None:
             return picture or reader.picture(request)
         found[request.name] = known

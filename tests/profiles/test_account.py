@@ -100,3 +100,13 @@ def test_images_may_have_any_size(side: int) -> None:
 def test_what_is_wrong_is_named() -> None:
     with pytest.raises(InputError, match="unet: unknown option 'depth'"):
         account("unet", 2, {"depth": 3}, passes={(32, 32): 1}, crops=None)
+
+
+def test_what_was_counted_in_this_process_is_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"backbone": "resnet18", "width": 4}
+    found = account("unet", 3, options, passes={(32, 32): 1, (32, 64): 2}, crops=None)
+    monkeypatch.setitem(account.__globals__, "inference_cost", lambda *given: pytest.fail("a pass was counted again"))
+    backwards = dict(reversed(options.items()))
+    again = account("unet", 3, backwards, passes={(32, 64): 2, (32, 32): 1}, crops=(1, 32, 32))
+    assert (again.multiply_adds, again.pass_bytes) == (found.multiply_adds, found.pass_bytes)
+    assert again.step_bytes is not None

@@ -88,7 +88,7 @@ def validation(training: TrainResult) -> Markup | None:
 
 
 def _shares(title: str) -> svg.Axis:
-    return svg.Axis(title=title, low=0.0, high=1.0, ticks=svg.SHARE.ticks, form="{:.1f}".format)
+    return svg.Axis(title=title, low=0.0, high=1.0, ticks=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), form="{:.1f}".format)
 
 
 def _steps(steps: int) -> svg.Axis:
