@@ -79,7 +79,7 @@ def test_objects_say_which_of_the_truth_they_found() -> None:
 
 def test_an_object_between_the_pixels_that_are_picked_keeps_one() -> None:
     size = (3 * SMALL_SIDE, 4 * SMALL_SIDE)
-    boxes: list[Box] = [(x, y, x + 2, y + 2) for x in range(0, size[1], 37) for y in range(0, size[0], 41)]
+    boxes: list[Box] = [(x, y, x + 2, y + 2) for x in range(0, size[1], 151) for y in range(0, size[0], 163)]
     found = of(detections(*boxes, size=size))
     assert found.ids_hw.shape == (270, 360)
     assert set(np.unique(found.ids_hw).tolist()) == set(range(len(boxes) + 1))

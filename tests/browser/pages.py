@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
         "side_by_side": render_night(night_facts()),
         "side_by_side_of_pictures": render_night(replace(night_facts(), images=drawn)),
     }
-    for task in (Task.INSTANCE, Task.PANOPTIC):
+    for task in (Task.INSTANCE, Task.DETECTION, Task.PANOPTIC):
         pages[f"card_of_{task}"] = render_card(object_card(task))
         pages[f"side_by_side_of_{task}"] = render_night(object_night(task))
     for name, html in pages.items():

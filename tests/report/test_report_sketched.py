@@ -22,7 +22,7 @@ from tests.fixtures.object_pages import sketched as sketch_of
 from tests.fixtures.page_rules import Page, check_image, check_page, data_of
 from tests.fixtures.pages import HOSTILE, HOSTILE_FILE
 
-TASKS = (Task.INSTANCE, Task.PANOPTIC)
+TASKS = (Task.INSTANCE, Task.DETECTION, Task.PANOPTIC)
 BOTH = pytest.mark.parametrize("task", TASKS)
 
 
@@ -127,8 +127,8 @@ def test_a_card_shows_image_truth_prediction_and_errors(task: Task, cards: dict[
 
 def test_even_of_noise_a_card_of_objects_can_be_mailed() -> None:
     random = np.random.default_rng(0)
-    ids_hw = np.kron(np.arange(900).reshape(30, 30), np.ones((12, 12), int))
-    objects = Objects(class_ids=(1,) * 900, found=tuple((n, n) for n in range(1, 450)), false=tuple(range(450, 901)))
+    ids_hw = np.kron(np.arange(100).reshape(10, 10), np.ones((36, 36), int))
+    objects = Objects(class_ids=(1,) * 100, found=tuple((n, n) for n in range(1, 50)), false=tuple(range(50, 101)))
 
     def noise(facts: CardFacts, *, champion: bool) -> CardFacts:
         image_hw3 = random.integers(0, 256, (360, 360, 3)).astype(np.uint8)
