@@ -93,7 +93,7 @@ def show_architecture(
                 form=answer_form(bundle),
                 requires=models.requirements(bundle.arch, bundle.options),
             )
-    tracking.finish(child, failed=False)
+    tracking.finish(child)
 
 
 def show_board(
@@ -107,7 +107,7 @@ def show_board(
         metrics={tracking.evaluation_metric(best.split, best.primary): best.value},
         tags={"outcome": verdict.outcome, "best": best.label},
     )
-    tracking.finish(night, failed=False)
+    tracking.finish(night)
 
 
 def parameters(run: RunConfig) -> dict[str, str | float | int]:

@@ -111,9 +111,9 @@ def test_a_failed_run_that_is_opened_again_runs_again(open_run) -> None:
     run = open_run("a")
     status = [client_of(run).get_run(run.run_id).info.status]
     for action in (
-        lambda: tracking.finish(run, failed=True),
+        lambda: tracking.finish(run, "FAILED"),
         lambda: open_run("a"),
-        lambda: tracking.finish(run, failed=False),
+        lambda: tracking.finish(run),
     ):
         action()
         status.append(client_of(run).get_run(run.run_id).info.status)
@@ -122,9 +122,9 @@ def test_a_failed_run_that_is_opened_again_runs_again(open_run) -> None:
 
 def test_finishing_twice_keeps_the_first_end(open_run) -> None:
     run = open_run("a")
-    tracking.finish(run, failed=False)
+    tracking.finish(run)
     end = client_of(run).get_run(run.run_id).info.end_time
-    tracking.finish(run, failed=False)
+    tracking.finish(run)
     assert client_of(run).get_run(run.run_id).info.end_time == end
 
 
@@ -166,7 +166,7 @@ def test_a_long_description_is_cut_at_the_end_of_a_line() -> None:
 def test_nothing_is_printed(open_run, capfd: pytest.CaptureFixture[str]) -> None:
     run = open_run("a")
     tracking.mirror_history(run, HISTORY)
-    tracking.finish(run, failed=False)
+    tracking.finish(run)
     assert capfd.readouterr() == ("", "")
 
 
