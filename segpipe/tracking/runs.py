@@ -39,7 +39,8 @@ PARENT = "mlflow.parentRunId"
 KIND = "mlflow.experimentKind"  # makes MLflow's pages show training runs instead of chat traces
 # What MLflow stores of a tag; a longer text would be cut in the middle of a table.
 NOTE_CHARACTERS = 8000
-RULE = "\n\n---\n\n"  # between what came of a run and what was asked
+# Between what came of a run and what was asked: a rule of Markdown that nobody types, as a description may hold `---`.
+RULE = "\n\n- -- --- -- -\n\n"
 # What a table of runs, which has a column for each name, is spared. COCO's sizes and recalls, and the factors of PQ: of
 # masks and boxes, in validation and test, 48 columns. What grows with the data: classes and keypoints. And all but the
 # main scores of a validation, which only says how the training goes. `HISTORY` and the report have everything.
