@@ -154,6 +154,7 @@ def _night_note(
         "",
         *board_table(board),
         "",
-        f"The same image under any two of these models, and all scores side by side: {page}.",
+        # Made after the verdict, of which this tells; where it fails, a warning says so.
+        f"Any two of these models on the same image, and all scores side by side, if that page could be made: {page}.",
     ]
     return "\n".join(lines)
