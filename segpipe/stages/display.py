@@ -93,7 +93,7 @@ def show_architecture(
                 form=answer_form(bundle),
                 requires=models.requirements(bundle.arch, bundle.options),
             )
-    tracking.finish(child, failed=False)
+    tracking.finish(child)
 
 
 def show_board(
@@ -107,7 +107,7 @@ def show_board(
         metrics={tracking.evaluation_metric(best.split, best.primary): best.value},
         tags={"outcome": verdict.outcome, "best": best.label},
     )
-    tracking.finish(night, failed=False)
+    tracking.finish(night)
 
 
 def parameters(run: RunConfig) -> dict[str, str | float | int]:
@@ -152,6 +152,7 @@ def _night_note(
         "",
         *board_table(board),
         "",
-        f"The same image under any two of these models, and all scores side by side: {page}.",
+        # Made after the verdict, of which this tells; where it fails, a warning says so.
+        f"Any two of these models on the same image, and all scores side by side, if that page could be made: {page}.",
     ]
     return "\n".join(lines)

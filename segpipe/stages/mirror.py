@@ -121,23 +121,23 @@ def show_run(
 def show_failure(run: RunConfig, *, parent: tracking.RunRef | None, version: str) -> None:
     """Marks an architecture's run as failed."""
     child = _open_child(parent, run, version=version) if parent else None
-    _close(child, failed=True, what=f"the failure of {run.label}")
+    _close(child, "FAILED", what=f"the failure of {run.label}")
 
 
 def show_dropped(run: RunConfig, *, parent: tracking.RunRef | None, version: str) -> None:
     """Ends the run of an architecture whose training was paused and does not go on this night."""
     child = _open_child(parent, run, version=version) if parent else None
-    _close(child, failed=False, dropped=True, what=f"the pause of {run.label}")
+    _close(child, "KILLED", what=f"the pause of {run.label}")
 
 
 def close_failed(experiment: str, *, parent: tracking.RunRef | None) -> None:
     """Marks a night that ended without a verdict as failed."""
-    _close(parent, failed=True, what=f"the failed night of {experiment}")
+    _close(parent, "FAILED", what=f"the failed night of {experiment}")
 
 
 def close_finished(experiment: str, *, parent: tracking.RunRef | None) -> None:
     """Ends the run of work that nobody judges, such as the training of a single architecture."""
-    _close(parent, failed=False, what=f"the end of the run of {experiment}")
+    _close(parent, "FINISHED", what=f"the end of the run of {experiment}")
 
 
 def show_verdict(
@@ -213,10 +213,10 @@ def reconcile(experiment: str) -> None:
             registration.show_champion(uri(), experiment, standing)
 
 
-def _close(shown: tracking.RunRef | None, *, failed: bool, dropped: bool = False, what: str) -> None:
+def _close(shown: tracking.RunRef | None, ending: tracking.Ending, *, what: str) -> None:
     if shown is not None and shown.exists:
         with giving_way(what):
-            tracking.finish(shown, failed=failed, dropped=dropped)
+            tracking.finish(shown, ending)
 
 
 def _show_registry(experiment: str, verdict: promotion.Verdict) -> dict[str, int]:
@@ -266,7 +266,7 @@ def _show_pending_run(record: pending.PendingRun) -> None:
     report, pictures = load_report(record.evaluation_uri), load_pictures(record.evaluation_uri)
     card = load_card(record.evaluation_uri)
     display.show_architecture(recipe, run, result, report, pictures, night=night, data=record.data, card=card)
-    tracking.finish(night, failed=False)
+    tracking.finish(night)
 
 
 def _show_pending_verdict(experiment: str, record: pending.PendingVerdict) -> None:

@@ -185,5 +185,5 @@ def _register(
             form=answer_form(bundle),
             requires=models.requirements(bundle.arch, bundle.options),
         )
-    tracking.finish(run, failed=False)
+    tracking.finish(run)
     return version

@@ -41,6 +41,7 @@ from segpipe.tracking.registry import (
     weights_of_version,
 )
 from segpipe.tracking.runs import (
+    Ending,
     artifact_link,
     describe,
     finish,
@@ -56,6 +57,7 @@ __all__ = [
     "CARD",
     "PADDING",
     "SIDE_BY_SIDE",
+    "Ending",
     "MetricLogger",
     "RefusedError",
     "RunRef",

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from segpipe.errors import InputError
 from segpipe.tracking.connect import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
+Ending = Literal["FINISHED", "FAILED", "KILLED"]
 KEY = "segpipe.key"
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
@@ -39,7 +40,8 @@ PARENT = "mlflow.parentRunId"
 KIND = "mlflow.experimentKind"  # makes MLflow's pages show training runs instead of chat traces
 # What MLflow stores of a tag; a longer text would be cut in the middle of a table.
 NOTE_CHARACTERS = 8000
-RULE = "\n\n---\n\n"  # between what came of a run and what was asked
+# Between what came of a run and what was asked: a rule of Markdown that nobody types, as a description may hold `---`.
+RULE = "\n\n- -- --- -- -\n\n"
 # What a table of runs, which has a column for each name, is spared. COCO's sizes and recalls, and the factors of PQ: of
 # masks and boxes, in validation and test, 48 columns. What grows with the data: classes and keypoints. And all but the
 # main scores of a validation, which only says how the training goes. `HISTORY` and the report have everything.
@@ -157,12 +159,11 @@ def columns(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if value is not None and not _NO_COLUMN.fullmatch(name)}
 
 
-def finish(run: RunRef, *, failed: bool, dropped: bool = False) -> None:
-    """Closes a run as finished, failed, or, where it was dropped without a fault, killed. Doing it again is free."""
+def finish(run: RunRef, ending: Ending = "FINISHED") -> None:
+    """Closes a run; one that was dropped without a fault is KILLED. Doing it again is free."""
     with talking_to(run.tracking_uri) as client:
-        status = "FAILED" if failed else "KILLED" if dropped else "FINISHED"
-        if client.get_run(run.run_id).info.status != status:
-            client.set_terminated(run.run_id, status=status)
+        if client.get_run(run.run_id).info.status != ending:
+            client.set_terminated(run.run_id, status=ending)
 
 
 def run_url(run: RunRef) -> str | None:

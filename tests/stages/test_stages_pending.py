@@ -133,7 +133,9 @@ def test_a_dark_night_is_shown_when_mlflow_answers_again(night: Night, monkeypat
     parent = f"retrain {night.version[:8]}"
     assert _status(night) == {"unet": "FINISHED", "deeplab_v3plus": "FINISHED", parent: "FINISHED"}
     runs, client = runs_of(night.client, "toy"), night.client
-    assert "**promoted**" in runs[parent].data.tags["mlflow.note.content"]
+    note = runs[parent].data.tags["mlflow.note.content"]
+    assert "**promoted**" in note
+    assert "side by side, if that page could be made: `side_by_side.html` among the artifacts." in note
     assert runs[parent].data.metrics == {"test/miou": 0.5}
     assert {i.dataset.name for i in runs[parent].inputs.dataset_inputs} == {"shapes/train", "shapes/val", "shapes/test"}
     assert [item.path for item in client.list_artifacts(runs[parent].info.run_id)] == [

@@ -104,7 +104,7 @@ def test_a_store_that_refuses_is_told_from_one_that_is_down(open_run, store: str
     run = open_run("a")
     gone = replace(run, run_id="0" * 32)
     with pytest.raises(RefusedError, match=r"refused what it was shown: Run with id=0+ not found .*RESOURCE_DOES_NOT"):
-        tracking.finish(gone, failed=False)
+        tracking.finish(gone)
     with pytest.raises(RefusedError, match="Registered Model with name=model not found"):
         tracking.set_alias(store, "model", "champion", 1)
 

@@ -8,7 +8,7 @@ import pytest
 from segpipe import tracking
 from segpipe.errors import InputError
 from segpipe.tracking import RunRef
-from segpipe.tracking.runs import NOTE_CHARACTERS, columns, shorten_note
+from segpipe.tracking.runs import NOTE, NOTE_CHARACTERS, RULE, columns, shorten_note
 
 HISTORY = [
     {"step": 10, "epoch": 0, "metrics": {"train/loss": 2.0, "val/miou": 0.1}},
@@ -111,9 +111,9 @@ def test_a_failed_run_that_is_opened_again_runs_again(open_run) -> None:
     run = open_run("a")
     status = [client_of(run).get_run(run.run_id).info.status]
     for action in (
-        lambda: tracking.finish(run, failed=True),
+        lambda: tracking.finish(run, "FAILED"),
         lambda: open_run("a"),
-        lambda: tracking.finish(run, failed=False),
+        lambda: tracking.finish(run),
     ):
         action()
         status.append(client_of(run).get_run(run.run_id).info.status)
@@ -122,9 +122,9 @@ def test_a_failed_run_that_is_opened_again_runs_again(open_run) -> None:
 
 def test_finishing_twice_keeps_the_first_end(open_run) -> None:
     run = open_run("a")
-    tracking.finish(run, failed=False)
+    tracking.finish(run)
     end = client_of(run).get_run(run.run_id).info.end_time
-    tracking.finish(run, failed=False)
+    tracking.finish(run)
     assert client_of(run).get_run(run.run_id).info.end_time == end
 
 
@@ -137,11 +137,12 @@ def test_a_deleted_experiment_comes_back(open_run) -> None:
 
 def test_what_came_of_a_run_stands_before_what_was_asked_and_is_replaced(open_run) -> None:
     run = open_run("a")
-    before = client_of(run).get_run(run.run_id).data.tags["mlflow.note.content"]
+    before = "What was asked.\n\n---\n\nUnder a rule of one's own, more of it."
+    client_of(run).set_tag(run.run_id, NOTE, before)
     for text, value in (("first", 0.5), ("second", 0.5), ("second", 0.6)):
         tracking.describe(run, story=f"**{text}**", metrics={"test/miou": value}, tags={"verdict": text})
     tags = client_of(run).get_run(run.run_id).data.tags
-    assert tags["mlflow.note.content"] == f"**second**\n\n---\n\n{before}"
+    assert tags[NOTE] == f"**second**{RULE}{before}"
     assert tags["verdict"] == "second"
     assert steps(run, "test/miou") == [(0, 0.5), (0, 0.6)]
     assert client_of(run).get_run(run.run_id).data.metrics == {"test/miou": 0.6}, "what holds now is shown"
@@ -166,7 +167,7 @@ def test_a_long_description_is_cut_at_the_end_of_a_line() -> None:
 def test_nothing_is_printed(open_run, capfd: pytest.CaptureFixture[str]) -> None:
     run = open_run("a")
     tracking.mirror_history(run, HISTORY)
-    tracking.finish(run, failed=False)
+    tracking.finish(run)
     assert capfd.readouterr() == ("", "")
 
 
