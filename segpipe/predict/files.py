@@ -33,7 +33,7 @@ def mask(prediction: Prediction, *, classes: Sequence[ClassInfo], grey: bool = F
     """
     ids_HW = class_ids(prediction, len(classes))
     if grey:
-        return masks.encode_ids(ids_HW.astype(np.uint8 if len(classes) < 256 else np.uint16), None)
+        return masks.encode_ids(ids_HW.astype(masks.ids_type(len(classes))), None)
     check_colours(len(classes), everywhere=isinstance(prediction, LabelMap))
     return masks.encode_ids(ids_HW.astype(np.uint8), [info.colour for info in classes])
 

@@ -25,14 +25,13 @@ from segpipe import reports, selection, storage
 from segpipe.errors import InputError
 from segpipe.exports.naming import Stems, ending_of
 from segpipe.predict import Asked
-from segpipe.predictions import surest
+from segpipe.predictions import SURE_SCORE, surest
 from segpipe.sources.reading.coco_json import PROPOSED
 from segpipe.stages.export import claim_place
 from segpipe.stages.images import Chosen, Images, Reader, Request
 
 Format = Literal["coco", "label-studio"]
 FORMATS: tuple[Format, ...] = ("coco", "label-studio")
-LEAST_SCORE = 0.5  # of objects that are proposed
 DONE = "selection.json"
 
 
@@ -152,7 +151,7 @@ class Folder:
     def _proposed(self, chosen: ChosenImage, asked: Asked) -> dict[str, Any]:
         """The image with its proposals, as the document of the format takes it."""
         bundle = self.proposer.bundle
-        entries = asking.entries(surest(asked.prediction, LEAST_SCORE))
+        entries = asking.entries(surest(asked.prediction, SURE_SCORE))
         height, width = asked.image_HW3.shape[:2]
         if self.format == "coco":
             return {
