@@ -218,7 +218,7 @@ def _listed(recipe: Recipe, wanted: Mapping[str, str], *, training: bool = False
     except InputError as error:
         amiss = [str(error)]  # names its key itself
     samples = Counter(ref.split for each in sources for ref in each.refs)
-    together = f"{where}{' with its additions' * bool(dataset.additions)}"
+    together = f"{where}{' with its additions' * (len(sources) > 1)}"
     faults = [*_split_faults(together, samples, wanted), *_task_faults(recipe, source, where, training=training)]
     if training:
         faults += _unknown_classes(recipe, [each.name for each in source.classes], where)

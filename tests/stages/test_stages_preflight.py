@@ -142,7 +142,9 @@ def test_an_additions_fault_is_told_beside_those_of_the_dataset(tmp_path: Path) 
         with pytest.raises(InputError) as caught:
             check(recipe(f"dataset={{name: a, format: folder, root: {own}, additions: [{addition}]}}"))
         split, more = str(caught.value).splitlines()[1:]
-        assert split.startswith("  evaluate.split is 'test', but the source ")
+        assert split.startswith(
+            f"  evaluate.split is 'test', but the source {own} has the splits train (16), val (4): "
+        )
         assert more.startswith(f"  dataset.additions.0: {fault}")
 
 
