@@ -15,7 +15,7 @@ from segpipe.metrics.bootstrap_ap import ApEvidence
 from segpipe.metrics.davis import dataset_jf
 from segpipe.metrics.panoptic import dataset_pq
 from segpipe.predictions import SURE_SCORE
-from segpipe.types import EvalReport
+from segpipe.types import ClassInfo, EvalReport
 
 Floats = npt.NDArray[np.float64]
 DETECTIONS = ("truths",)
@@ -73,17 +73,35 @@ def image_scores(report: EvalReport) -> Floats:
     were found at an IoU of 0.5, those that are there, and those that are said to be with at least `SURE_SCORE`.
     """
     if report.count_names == DETECTIONS:
-        return mean_ratio(_sure_counts(report))
+        found_nK, there_nK, said_nK = _sure_counts(report)
+        return mean_ratio(np.stack([2 * found_nK, there_nK + said_nK], axis=-1))
     return STATISTICS[report.count_names](sample_counts(report))
 
 
-def _sure_counts(report: EvalReport) -> Floats:
-    """(n, K, 2) of each image: twice the objects found, and those that are there with those that are said to be."""
+def found_objects(report: EvalReport) -> tuple[float, float, float] | None:
+    """How many objects, or segments, were found at an IoU of 0.5, how many there are, and how many the model says there
+    are; None of a task that has no such."""
+    if report.count_names == DETECTIONS:
+        found_nK, there_nK, said_nK = _sure_counts(report)
+        return float(found_nK.sum()), float(there_nK.sum()), float(said_nK.sum())
+    if report.count_names == SEGMENTS:
+        _, right, false, missed = sample_counts(report).sum(axis=(0, 1)).tolist()
+        return right, right + missed, right + false
+    return None
+
+
+def is_scored(report: EvalReport, info: ClassInfo) -> bool:
+    """Whether its task has a score of such a class: what detects looks for things alone."""
+    return info.is_thing or report.count_names != DETECTIONS
+
+
+def _sure_counts(report: EvalReport) -> tuple[Floats, Floats, Floats]:
+    """Of each image and class (n, K): objects found, there, and said to be there with at least `SURE_SCORE`."""
     evidence = ap_evidence(report)
     # Those below would not change what the others match, each of which chose before them.
     counted_D = (evidence.scores_D >= SURE_SCORE) & (evidence.ignored_D & 1 == 0)
     places = (evidence.images_D[counted_D], evidence.classes_D[counted_D])
-    counts_nK2 = np.stack([np.zeros(evidence.truths_nK.shape), evidence.truths_nK], axis=-1)
-    np.add.at(counts_nK2, (*places, 0), 2 * (evidence.matched_D[counted_D] & 1))
-    np.add.at(counts_nK2, (*places, 1), 1)
-    return counts_nK2
+    found_nK, said_nK = np.zeros(evidence.truths_nK.shape), np.zeros(evidence.truths_nK.shape)
+    np.add.at(found_nK, places, evidence.matched_D[counted_D] & 1)
+    np.add.at(said_nK, places, 1)
+    return found_nK, evidence.truths_nK.astype(np.float64), said_nK

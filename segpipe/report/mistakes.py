@@ -20,7 +20,7 @@ from segpipe.sketches import Objects
 MISPLACED = (112, 92, 214)
 NAMES: dict[str, Colour] = {"found": FOUND, "missed": MISSED, "false": FALSE, "pixels of another one found": MISPLACED}
 _OPACITY, _FAINT = 0.7, 0.45
-_STRIPE = 6
+_STRIPE, _LARGE = 6, 14  # pixels; a card shrinks the contour of a large object, which can do with a thicker one
 _NOTHING = 0
 
 
@@ -81,4 +81,4 @@ def _borders(said_hw: Labels, said: Objects) -> NDArray[np.bool_]:
 
 def _contours(picture_hw3: Pixels, numbers_hw: Labels, numbers: Sequence[int], colour: Colour) -> None:
     for patch in patches_of_map(numbers_hw, numbers):
-        contour(picture_hw3, patch, colour)
+        contour(picture_hw3, patch, colour, thickness=1 if min(patch.inside_hw.shape) < _LARGE else 2)

@@ -49,6 +49,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def digits(value: float) -> str:
+    """A number with three digits that count, or all of those of a larger one."""
+    return f"{value:.3g}" if value < 1000 else count(value)
+
+
 def seconds(value: float) -> str:
     """A duration in the unit that a person would choose."""
     if value < 1:

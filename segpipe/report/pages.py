@@ -58,6 +58,7 @@ def _environment() -> Environment:
         "signed": names.signed,
         "percent": names.percent,
         "count": names.count,
+        "digits": names.digits,
         "css": css_colour,
         "cell": _cell,
     }

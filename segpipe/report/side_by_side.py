@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from segpipe.metrics.evidence import class_score
+from segpipe.metrics.evidence import class_score, is_scored
 from segpipe.report import embedding, names, sketched, svg
 from segpipe.report.drawing import Pixels
 from segpipe.report.objects import Colour
@@ -73,6 +73,7 @@ def render_night(facts: NightFacts) -> str:
     rows = [
         {**named(info), "shares": [report.per_class[info.name].get(score) for report in facts.reports]}
         for info in facts.classes
+        if is_scored(first, info)
     ]
     return render(
         "side_by_side.html.j2",

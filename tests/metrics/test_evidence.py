@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segpipe.metrics.evidence import image_score, image_scores
+from segpipe.metrics.evidence import found_objects, image_score, image_scores
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import eval_report
 
@@ -58,3 +58,4 @@ def test_what_detects_scores_an_image_by_the_objects_that_it_is_sure_of() -> Non
     assert two == pytest.approx((2 / (2 + 2) + 0) / 2), "the mean over both classes, in one of which nothing is right"
     assert np.isnan(crowded), "it counts nowhere"
     assert none == 0
+    assert found_objects(report) == (2, 6, 4)

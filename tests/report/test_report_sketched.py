@@ -125,6 +125,15 @@ def test_a_card_shows_image_truth_prediction_and_errors(task: Task, cards: dict[
     assert ("Striped" in page.text) == (task is Task.PANOPTIC)
 
 
+@BOTH
+def test_a_card_says_how_many_are_found_and_how_many_of_what_it_says_are_right(
+    task: Task, cards: dict[Task, Page]
+) -> None:
+    shares = "89 % of the 63 segments" if task is Task.PANOPTIC else "86 % of the 49 objects"
+    assert f"It finds {shares}; of what it takes for one, " in cards[task].text
+    assert "Not scored" not in cards[task].text, "what is no thing is not looked for"
+
+
 def test_even_of_noise_a_card_of_objects_can_be_mailed() -> None:
     random = np.random.default_rng(0)
     ids_hw = np.kron(np.arange(100).reshape(10, 10), np.ones((36, 36), int))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.metrics.evidence import class_score, image_score
+from segpipe.metrics.evidence import class_score, image_score, is_scored
 from segpipe.predictions import GRID_PIXELS
 from segpipe.report import choosing, embedding, names, sketched
 from segpipe.report.card import charts, numbers, pictures, sentences
@@ -52,7 +52,6 @@ def _head(
         "ribbon": ribbon(report, facts.classes),
         "glance": list(sentences.glance(facts, sure, mistakes)),
         "facts": told,
-        "classes": facts.classes,
         "against": facts.against,
         "costs": facts.costs,
         "differs": facts.differs,
@@ -68,6 +67,8 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
     rows = []
     known = report.class_bounds or (None,) * len(facts.classes)
     for info, bounds in zip(facts.classes, known, strict=True):
+        if not is_scored(report, info):
+            continue
         low, high = bounds or (None, None)
         found = report.per_class[info.name]
         rows.append(
@@ -80,7 +81,8 @@ def _scores(facts: CardFacts) -> dict[str, Any]:
             }
         )
     # Of the classes of street scenes one has keypoints: seven empty rows would say less than a sentence.
-    absent = [row["name"] for row, n in zip(rows, report.truth_counts, strict=True) if row["value"] is None and not n]
+    truth = dict(zip(report.classes, report.truth_counts, strict=True))
+    absent = [row["name"] for row in rows if row["value"] is None and not truth[row["name"]]]
     rows = [row for row in rows if row["name"] not in absent]
     confusion, is_cut = _confusion(facts)
     return {

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from segpipe.metrics.evidence import class_score
+from segpipe.metrics.evidence import class_score, found_objects, is_scored
+from segpipe.report import sketched
 from segpipe.report.card.facts import CardFacts
 from segpipe.report.card.numbers import Calibration
-from segpipe.report.names import metric, percent
+from segpipe.report.names import count, metric, percent
 from segpipe.types import CLASS_COUNTS, EvalReport
 
 NOTHING = 0.005  # a best class below this is none
@@ -22,6 +23,11 @@ RARE = 0.001  # share of the labelled pixels below which a class's score rests o
 def glance(facts: CardFacts, sure: Calibration | None, mistakes: Sequence[tuple[str, str, float]]) -> Iterator[str]:
     """What stands out, in a few sentences; `mistakes` are its `confusions`."""
     report, name = facts.report, class_score(facts.report)
+    if (counted := found_objects(report)) is not None and counted[1]:
+        matched, there, told = counted
+        noun = "segments" if sketched.is_whole(report) else "objects"
+        right = f"of what it takes for one, {percent(matched / told)} is right" if told else "it is sure of none"
+        yield f"It finds {percent(matched / there)} of the {count(there)} {noun}; {right}."
     found = {each: report.per_class[each].get(name) for each in report.classes}
     scored = sorted(((value, each) for each, value in found.items() if value is not None), reverse=True)
     if scored and scored[0][0] < NOTHING:
@@ -73,7 +79,11 @@ def limits(facts: CardFacts) -> Iterator[str]:
         yield f"{report.num_samples} images are few: read the interval before the value."
     total = sum(report.truth_counts)
     rare = [name for name, n in zip(report.classes, report.truth_counts, strict=True) if 0 < n < RARE * total]
-    absent = [name for name, n in zip(report.classes, report.truth_counts, strict=True) if not n]
+    absent = [
+        info.name
+        for info, n in zip(facts.classes, report.truth_counts, strict=True)
+        if not n and is_scored(report, info)
+    ]
     if rare and _counted(report) == "pixels":
         yield f"Less than {percent(RARE)} of the labelled pixels are {_list(rare)}: their scores rest on little."
     if absent:
