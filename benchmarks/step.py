@@ -91,13 +91,10 @@ def one(name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
     if fast:
         from segpipe import losses
         from segpipe.data.batch import normalise
-        from segpipe.train.memory_format import to_channels_last
-
-        to_channels_last(model, device, "bfloat16")
     if side != "peer":
         from segpipe.models.parts.placed import placed
 
-        placed(model, device)
+        placed(model, device, channels_last=fast, precision="bfloat16" if fast else "float32")
     model = model.to(device).train()
     height, width = (int(part) for part in options.size.split("x"))
     # As a loader gives them: pixel by pixel, or floats that somebody has normalised already.

@@ -85,7 +85,7 @@ def count(
 
     `closely` where a report is made of it: then what a model card alone shows is counted, too, and predictions have the
     levels of their probabilities. `latencies` gets the seconds that an image of each batch took to be predicted,
-    `small` and `answers` what `Counted` has.
+    without those levels; `small` and `answers` what `Counted` has.
     """
     meter = ops.meter(closely=closely)
     beside: tuple[Beside, ...] = ("levels",) if closely else ()
@@ -94,7 +94,8 @@ def count(
         started = time.perf_counter()
         predictions = ops.predict(model, batch, bundle, beside=beside)
         if latencies is not None:  # predictions lie on the CPU, so that no kernel of theirs is still at work
-            latencies.append((time.perf_counter() - started) / len(predictions))
+            aside = sum(found.beside_seconds for found in predictions if isinstance(found, LabelMap))
+            latencies.append((time.perf_counter() - started - aside) / len(predictions))
         ops.measure(meter, predictions, batch)
         if small is not None:
             small |= _small(ops, bundle, batch, predictions)

@@ -71,14 +71,16 @@ class LabelMap:
 
     `uncertainty_HW` float32 in 0..0.25 is of a model that was asked several times, with dropout on: the variance of
     each class's probability, the mean over the classes. `confidence_HW` float32 in 0..1 is the probability of the
-    class, of one that was asked how sure it is. `levels_KP` uint8 are the levels (`LEVELS`)
-    of each class's probability at the P pixels of `grid`, row by row; of a model that gives such.
+    class, of one that was asked how sure it is. `levels_KP` uint8 are the levels (`LEVELS`) of each class's probability
+    at the P pixels of `grid`, row by row; of a model that gives such. Of the time that the prediction took,
+    `beside_seconds` went into levels and confidence.
     """
 
     ids_HW: Integers
     uncertainty_HW: Floats | None = None
     levels_KP: Integers | None = None
     confidence_HW: Floats | None = None
+    beside_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,14 +1,16 @@
 """The evaluation loop: integer counts that no number of workers changes, and a report that a slow count agrees with."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segpipe import checkpoint, evaluate, models, reports
 from segpipe.crf_search import count_crfs
@@ -18,6 +20,7 @@ from segpipe.errors import CorruptError, IncomparableError, InputError
 from segpipe.evaluate import Counted, Share, assemble, evaluate_share, open_share, task_of
 from segpipe.predictions import LabelMap
 from segpipe.shards import open_dataset
+from segpipe.tasks import views
 from segpipe.types import Annotation, ClassInfo, CrfSettings, EvalReport, Inference, Task
 from tests.fixtures.bundles import bundle_of
 from tests.fixtures.small import CLASSES, IGNORE, ONE_VIEW, OPTIONS, publish_small, small_run, small_samples
@@ -93,6 +96,32 @@ def test_an_image_takes_as_long_as_the_median_batch(share: Share) -> None:
     assert all(0 < sum(part.latencies) < part.seconds for part in counted)
     report = report_of([replace(counted[0], latencies=(0.5, 9.0)), replace(counted[1], latencies=(0.25,))], share)
     assert (report.latency, report.timed_on) == (0.5, "one thread of a CPU")
+
+
+@pytest.mark.parametrize("inference", [ONE_VIEW, Inference(scales=(1.0,), mirror=True, crf=CrfSettings(iterations=1))])
+def test_what_a_report_counts_besides_is_no_latency(
+    share: Share, monkeypatch: pytest.MonkeyPatch, inference: Inference
+) -> None:
+    """By a clock that goes on when a pass or the levels are made, and at nothing else."""
+    now = 0.0
+
+    def going_on(function: Callable[..., Tensor], seconds: float) -> Callable[..., Tensor]:
+        def timed(*args: Any, **keywords: Any) -> Tensor:
+            nonlocal now
+            now += seconds
+            return function(*args, **keywords)
+
+        return timed
+
+    model, bundle, ops, batches = open_share(share)
+    monkeypatch.setattr(model, "forward", going_on(model.forward, 1.0))
+    monkeypatch.setattr(views, "_levels", going_on(views._levels, 10.0))
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    latencies: list[float] = []
+    evaluate.count(model, ops, replace(bundle, inference=inference), batches, closely=True, latencies=latencies)
+    passes = 1 + inference.mirror
+    assert now == len(batches) * (passes + 10)
+    assert {passes / 2} <= set(latencies) <= {passes / 2, passes / 1}, "of an image, in batches of two or one"
 
 
 @pytest.fixture(scope="module")

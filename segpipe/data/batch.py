@@ -92,14 +92,14 @@ def training_inputs(batch: Batch, device: torch.device) -> Tensor:
 
 
 def evaluation_inputs(batch: Batch, bundle: ModelBundle, device: torch.device, *, scale: float = 1.0) -> Tensor:
-    """What enters a model in prediction: (N, 3, h, w) float32 on the device, resized by `bundle.input_scale` and by the
-    `scale` of a view, normalised as the model was trained."""
+    """What enters a model in prediction: (N, 3, h, w) float32 on the device, in channels-last memory as the model is,
+    resized by `bundle.input_scale` and by the `scale` of a view, normalised as the model was trained."""
     return normalise(resized_images(batch, bundle, device, scale=scale), bundle.mean, bundle.std)
 
 
 def resized_images(batch: Batch, bundle: ModelBundle, device: torch.device, *, scale: float) -> Tensor:
     """`evaluation_inputs` before they are normalised: (N, 3, h, w) in 0..255, uint8 where the size is their own."""
-    images_N3hw = batch.images_N3HW.to(device).contiguous()
+    images_N3hw = batch.images_N3HW.to(device).contiguous(memory_format=torch.channels_last)
     factor = bundle.input_scale * scale
     if factor != 1.0:
         inner = entering_size((images_N3hw.shape[-2], images_N3hw.shape[-1]), factor)

@@ -19,18 +19,24 @@ if TYPE_CHECKING:
 # The best scores so far take 1 MiB. Images up to 512x512 are one strip: shorter ones cost more calls than they save.
 STRIP_PIXELS = 1 << 18
 MAX_BYTE_CLASSES = 255  # 255 is the id of what is ignored
+# Scores that lie pixel by pixel are laid plane by plane first: of 11 classes in half of the time that max(1) takes, of
+# 19 in three quarters, of 66 in twice the time.
+MOST_TURNED = 32
 
 
 def first_maximum(scores_NKHW: Tensor) -> Tensor:
     """The class of the highest score, the first of equal ones: (N, H, W), uint8, or int32 where K > 255.
 
-    As argmax(1), NaN is higher than any number. Float32 scores on CPU that lie plane by plane take the fast way; all
-    others go through max(1), which on CPU is 2 to 4 times as fast as argmax(1) and picks the same class.
+    As argmax(1), NaN is higher than any number. Float32 scores on CPU that lie plane by plane, or are of few classes,
+    take the fast way; all others go through max(1), which on CPU is 2 to 4 times as fast as argmax(1) and picks the
+    same class.
     """
     import torch
 
     num_classes = scores_NKHW.shape[1]
     is_plain = scores_NKHW.device.type == "cpu" and scores_NKHW.dtype == torch.float32
+    if is_plain and num_classes <= MOST_TURNED and scores_NKHW.stride(1) == 1:
+        scores_NKHW = scores_NKHW.contiguous()
     if is_plain and scores_NKHW.stride()[2:] == (scores_NKHW.shape[3], 1) and num_classes <= MAX_BYTE_CLASSES:
         ids_NHW = _by_planes(scores_NKHW.detach().numpy())
         if ids_NHW is not None:

@@ -86,6 +86,7 @@ def profile(
     fields, seconds = counted.fields or fields_of(name, num_classes, options), None
     if runs:
         images_13HW = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        images_13HW = images_13HW.contiguous(memory_format=torch.channels_last)
         seconds = latency(placed(models.create(name, num_classes, **options), "cpu"), images_13HW, runs=runs)
     return Profile(
         name=name,

@@ -11,6 +11,7 @@ Legend: N batch, K classes, H W original size, h w size of a view inside the mod
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
@@ -48,12 +49,14 @@ class Looked(NamedTuple):
     """`ids_NHW` class ids, uint8, or int32 where K > 255. With samples `uncertainty_NHW` float32 in 0..0.25: the
     variance of a class's probability over all passes, the mean over the classes. Where that was asked for, `levels_NKP`
     uint8, as a `LabelMap` has them, if the model says probabilities, and `confidence_NHW` float32 in 0..1: the
-    probability of the class, of a model of queries its share of what they say of all classes."""
+    probability of the class, of a model of queries its share of what they say of all classes. These two took
+    `beside_seconds` of the whole batch's."""
 
     ids_NHW: Tensor
     uncertainty_NHW: Tensor | None = None
     levels_NKP: Tensor | None = None
     confidence_NHW: Tensor | None = None
+    beside_seconds: float = 0.0
 
 
 class View(NamedTuple):
@@ -73,25 +76,29 @@ def look(model: nn.Module, batch: Batch, bundle: ModelBundle, *, beside: Collect
     if crf is not None:
         given_NKHW, uncertainty_NHW = _probabilities(model, batch, bundle)
         found_NKHW = refined(batch, given_NKHW, crf)
+        ids_NHW, started = first_maximum(found_NKHW).cpu(), time.perf_counter()
         levels_NKP = _levels(found_NKHW, 0, found_NKHW.shape[2], are_probabilities=True) if levels else None
-        confidence_NHW = _confidence(found_NKHW, are_logits=False) if confidence else None
-        return Looked(first_maximum(found_NKHW).cpu(), uncertainty_NHW, levels_NKP, confidence_NHW)
+        confidence_NHW = _confidence(found_NKHW, are_logits=False).cpu() if confidence else None
+        return Looked(ids_NHW, uncertainty_NHW, levels_NKP, confidence_NHW, time.perf_counter() - started)
     # Logits do not add up over views, probabilities do, as what queries say together does.
     several = len(bundle.inference.scales) > 1 or bundle.inference.mirror or bundle.inference.samples > 0
     is_dense = models.spec(bundle.arch).output is DenseOutput
     are_probabilities = several and is_dense
     # One view after the other: but for samples, not all of an image's scores lie in memory together.
-    ids, uncertainties, bands, confidences, row = list[Tensor](), [], list[Tensor](), list[Tensor](), 0
+    ids, uncertainties, bands, confidences = list[Tensor](), [], list[Tensor](), list[Tensor]()
+    row, beside_seconds = 0, 0.0
     for scores_NKhW, unsure_NhW in _bands(model, batch, bundle, are_probabilities=are_probabilities):
         ids.append(first_maximum(scores_NKhW).cpu())
         uncertainties.append(unsure_NhW)
+        started = time.perf_counter()  # the ids lie on the CPU, as what follows does: no kernel is still at work
         if confidence:
-            confidences.append(_confidence(scores_NKhW, are_logits=is_dense and not several))
+            confidences.append(_confidence(scores_NKhW, are_logits=is_dense and not several).cpu())
         if levels and is_dense:
             bands.append(_levels(scores_NKhW, row, batch.images_N3HW.shape[2], are_probabilities=are_probabilities))
+        beside_seconds += time.perf_counter() - started
         row += scores_NKhW.shape[2]
     levels_NKP = torch.cat(bands, dim=2) if bands else None
-    return Looked(torch.cat(ids, dim=1), _joined(uncertainties), levels_NKP, _joined(confidences))
+    return Looked(torch.cat(ids, dim=1), _joined(uncertainties), levels_NKP, _joined(confidences), beside_seconds)
 
 
 def label_maps(looked: Looked) -> list[LabelMap]:
@@ -106,6 +113,7 @@ def label_maps(looked: Looked) -> list[LabelMap]:
             uncertainty_HW=None if unsure is None else unsure[n],
             levels_KP=None if levels is None else levels[n],
             confidence_HW=None if confidence is None else confidence[n],
+            beside_seconds=looked.beside_seconds / len(looked.ids_NHW),
         )
         for n, ids_HW in enumerate(looked.ids_NHW.cpu().numpy())
     ]

@@ -106,9 +106,9 @@ def train_step(s: Session, group: Sequence[Batch]) -> tuple[dict[str, float], fl
 def _batch_losses(s: Session, batch: Batch) -> dict[str, Tensor]:
     """The task's terms of the loss of one micro-batch; the model runs in the configured precision."""
     device = s.runtime.device
-    images_N3HW = training_inputs(batch, device)
-    if s.config.channels_last:
-        images_N3HW = images_N3HW.contiguous(memory_format=torch.channels_last)
+    # As the weights lie: images alone, which come pixel by pixel, bring a network into channels-last memory, too.
+    layout = torch.channels_last if s.config.channels_last else torch.contiguous_format
+    images_N3HW = training_inputs(batch, device).contiguous(memory_format=layout)
     return s.ops.losses(s.forward, images_N3HW, batch)
 
 

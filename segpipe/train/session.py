@@ -25,7 +25,6 @@ from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
 from segpipe.train.margins import with_margins
-from segpipe.train.memory_format import to_channels_last
 from segpipe.train.optim import (
     build_optimizer,
     optimizer_tensors,
@@ -97,10 +96,8 @@ class Session:
         found = checkpoint.latest(job.run_uri)
         num_outputs = 1 if config.sigmoid else len(self.dataset.manifest.classes)
         self.model = new_model(job, num_outputs, pretrained=None) if found else fresh_model(job, num_outputs)
-        if config.channels_last:
-            to_channels_last(self.model, runtime.device, config.precision)
         with_margins(self.model, runtime.device, config.precision)
-        placed(self.model, runtime.device)
+        placed(self.model, runtime.device, channels_last=config.channels_last, precision=config.precision)
         self.average = copy.deepcopy(self.model) if config.ema_decay is not None else None
         self.optimizer = build_optimizer(self.model, config)
         self.batches = TrainBatches(

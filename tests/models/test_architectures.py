@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from segpipe import models
 from segpipe.errors import InputError
 from segpipe.models.parts import upsampling
+from segpipe.models.parts.memory_format import to_channels_last
 from segpipe.models.spec import DenseOutput
-from segpipe.train.memory_format import to_channels_last
 from segpipe.types import Task
 from tests.fixtures.model_kinds import KINDS, Kind
 

@@ -54,6 +54,17 @@ def test_an_image_that_fits_a_window_is_seen_in_one_pass(
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("window", [None, WINDOW])
+def test_every_view_enters_pixel_by_pixel_as_networks_are_placed(network: nn.Module, window: Window | None) -> None:
+    entering: list[Tensor] = []
+    hook = network.register_forward_pre_hook(lambda _, given: entering.append(given[0]))
+    look(network, noise(2, 40, 56), bundle(inference=Inference(scales=(0.8, 1.0), mirror=True, window=window)))
+    hook.remove()
+    assert len(entering) >= 4
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images in entering)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("size", [(33, 48), (32, 49), (100, 151), (7, 200)])
 @pytest.mark.parametrize("input_scale", [1.0, 0.8, 2.0])
 def test_a_model_that_looks_at_one_pixel_says_the_same_of_any_size(size: tuple[int, int], input_scale: float) -> None:
@@ -243,7 +254,7 @@ def test_a_view_on_the_edge_of_two_sizes_has_one(network: nn.Module) -> None:
 def test_how_unsure_a_model_is_where_that_is_asked(network: nn.Module, inference: Inference) -> None:
     batch, asked = noise(2, 40, 56), bundle(inference=inference)
     plain, counted = look(network, batch, asked), look(network, batch, asked, beside=("levels",))
-    ids, unsure, levels, confidence = looked = look(network, batch, asked, beside=("confidence",))
+    ids, unsure, levels, confidence, _ = looked = look(network, batch, asked, beside=("confidence",))
     assert plain.uncertainty_NHW is plain.levels_NKP is plain.confidence_NHW is None, "nothing that nobody asked for"
     assert counted.uncertainty_NHW is counted.confidence_NHW is None
     assert counted.levels_NKP is not None

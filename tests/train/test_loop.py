@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from segpipe.models.unet import UNet
 from segpipe.predictions import LabelMap
 from segpipe.tasks import views
 from segpipe.tasks.semantic import SemanticOps
-from segpipe.train.loop import fit
+from segpipe.train.loop import fit, train_step
 from segpipe.train.runtime import LocalRuntime
 from segpipe.train.session import Session, TrainJob
 from segpipe.types import CrfSettings, Inference, TrainProgress, TrainResult, Window
@@ -154,6 +155,19 @@ def test_two_runs_of_one_recipe_are_equal_and_of_another_seed_are_not(
     other = train(replace(moved(job, f"{job.run_uri}-other"), run=small_run(seed=1)))
     assert other.weights_sha256 != plain.weights_sha256
     assert losses(other) != losses(plain)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_images_lie_as_the_weights_do(job: TrainJob, channels_last: bool) -> None:
+    """Alone they would bring the network into a layout in which torch computes wrongly, and which nobody asked for."""
+    session = Session(replace(job, run=small_run(channels_last=channels_last)), LocalRuntime())
+    entering: list[torch.Tensor] = []
+    session.model.register_forward_pre_hook(lambda _, given: entering.append(given[0]))
+    with closing(session.batches.epoch(0)) as batches:
+        train_step(session, [next(batches)])
+    layouts = {False: torch.contiguous_format, True: torch.channels_last}
+    found = [images.is_contiguous(memory_format=layouts[channels_last]) for images in entering]
+    assert found == [True]
 
 
 def test_the_end_of_an_epoch_is_saved_where_checkpoint_every_meets_it(job: TrainJob) -> None:

@@ -33,8 +33,12 @@ def cells_of(maps_NChw: Tensor) -> Tensor:
 
 
 def maps_of(cells_NSC: Tensor, height: int, width: int) -> Tensor:
-    """(N, C, h, w) of `height` x `width` cells, row after row."""
-    return cells_NSC.transpose(1, 2).reshape(*cells_NSC.shape[::2], height, width)
+    """(N, C, h, w) of `height` x `width` cells, row after row, in channels-last memory.
+
+    Not transposed and reshaped: of one image that has strides in which torch does not see that memory, and what is
+    resized comes out contiguous, to be turned by the next convolution.
+    """
+    return cells_NSC.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 class PatchEmbedding(nn.Module):

@@ -25,7 +25,7 @@ def scanned(layers: Iterable[nn.Module], maps_NCHW: Tensor, *, spacing: int = 1)
         if isinstance(layer, nn.Conv2d):
             weight = layer.weight
             if spacing > 1 and maps_NCHW.device.type == "cpu":
-                # In bfloat16, gradients of convolutions with holes are wrong in other memory: train/memory_format.py.
+                # In bfloat16, gradients of convolutions with holes are wrong in other memory: memory_format.py.
                 maps_NCHW, weight = maps_NCHW.contiguous(), weight.contiguous()
             maps_NCHW = F.conv2d(maps_NCHW, weight, layer.bias, dilation=spacing)
         elif isinstance(layer, nn.MaxPool2d):

@@ -36,13 +36,26 @@ def test_a_model_says_and_learns_the_same_and_keeps_its_weights(name: str) -> No
     assert placed(quick, torch.device("cpu")) is quick
     assert any(getattr(module, "dilation", None) == (2, 2) for module in quick.modules())
     images = torch.randn(2, 3, 33, 47)
-    answers = [model(images).logits_NKHW for model in (plain, quick)]
+    entering = [images, images.contiguous(memory_format=torch.channels_last)]
+    answers = [model(each).logits_NKHW for model, each in zip((plain, quick), entering, strict=True)]
     torch.testing.assert_close(answers[1], answers[0], rtol=1e-4, atol=1e-5)
     for answer in answers:
         answer.square().mean().backward()
     for (key, ours), (_, theirs) in zip(quick.named_parameters(), plain.named_parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=key)
     assert quick.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_weights_lie_channels_last_unless_told_otherwise() -> None:
+    for channels_last in (True, False):
+        network = placed(models.create("unet", 3, **models.spec("unet").tiny), "cpu", channels_last=channels_last)
+        turned = [
+            module.weight.is_contiguous(memory_format=torch.channels_last)
+            for module in network.modules()
+            if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and module.in_channels > 1
+        ]
+        assert turned
+        assert set(turned) == {channels_last}
 
 
 def test_other_convolutions_and_devices_are_left_as_they_are() -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.models.parts.aspp import ASPP
+from segpipe.models.parts.memory_format import to_channels_last
 from segpipe.models.parts.scanning import scanned
-from segpipe.train.memory_format import to_channels_last
 
 CPU = torch.device("cpu")
 PRECISION = 0.03  # of bfloat16, whose numbers have eight bits, of the largest gradient
@@ -46,7 +46,7 @@ CASES: dict[str, tuple[nn.Module, int]] = {
 STRIDED = """
 import torch
 from torch import nn
-from segpipe.train.memory_format import to_channels_last
+from segpipe.models.parts.memory_format import to_channels_last
 
 for precision in ("float32", "bfloat16"):
     model = to_channels_last(nn.Conv2d(8, 16, 1, stride=2), torch.device("cpu"), precision)
