@@ -55,11 +55,11 @@ class Counted:
 
     `latencies` are the seconds that an image of each batch took to be predicted, on the machine `timed_on`. `small` are
     the label maps of all its images, where the task makes such, as PNG by sample id, for the pages that a person reads.
-    `answers` are the levels of what was said of each image.
+    `answers` are the levels of what was said of each image, by sample id.
     """
 
     meter: Any
-    answers: list[drift.Levels]
+    answers: dict[str, drift.Levels]
     predictions: dict[str, Prediction]
     small: dict[str, bytes]
     parameters: int
@@ -79,7 +79,7 @@ def count(
     keep: Collection[str] = (),
     latencies: list[float] | None = None,
     small: dict[str, bytes] | None = None,
-    answers: list[drift.Levels] | None = None,
+    answers: dict[str, drift.Levels] | None = None,
 ) -> tuple[Any, dict[str, Prediction]]:
     """The task's meter after every batch, and the predictions of the samples in `keep`.
 
@@ -99,7 +99,8 @@ def count(
         if small is not None:
             small |= _small(batch.sample_ids, predictions)
         if answers is not None:
-            answers += [drift.of_prediction(found, bundle.classes) for found in predictions]
+            said = (drift.of_prediction(found, bundle.classes) for found in predictions)
+            answers |= zip(batch.sample_ids, said, strict=True)
         kept |= {name: found for name, found in zip(batch.sample_ids, predictions, strict=True) if name in keep}
     return meter, kept
 
@@ -116,7 +117,7 @@ def evaluate_share(share: Share) -> Counted:
     """Counts one share on this machine's accelerator, or in one thread of its CPU."""
     started = time.perf_counter()
     model, bundle, ops, batches = open_share(share)
-    latencies, small, answers = list[float](), dict[str, bytes](), list[drift.Levels]()
+    latencies, small, answers = list[float](), dict[str, bytes](), dict[str, drift.Levels]()
     keep = frozenset(share.keep)
     with one_thread():
         meter, kept = count(
@@ -252,6 +253,7 @@ def assemble(
     sample_ids = dataset.sample_ids(share.split)
     groups = dataset.groups(share.split)
     latencies = [seconds for part in counted for seconds in part.latencies]
+    answers = {name: levels for part in counted for name, levels in part.answers.items()}
     return EvalReport(
         experiment=experiment,
         arch=bundle.arch,
@@ -273,6 +275,9 @@ def assemble(
         seconds=sum(part.seconds for part in counted),
         latency=statistics.median(latencies) if latencies else None,
         timed_on=", ".join(dict.fromkeys(part.timed_on for part in counted)),
-        answers=drift.counted(levels for part in counted for levels in part.answers),
+        answers=drift.counted(answers.values()),
+        answers_by_group=drift.counted_by_group(
+            (group, answers[name]) for name, group in zip(sample_ids, groups, strict=True)
+        ),
         **ops.report_fields(meter, sample_ids, groups),
     )

@@ -42,6 +42,12 @@ class Request:
     file: str
     name: str
 
+    @property
+    def group(self) -> str:
+        """What a file belongs to: its folder below the root, where there is one, as for the source `folder`; else
+        itself."""
+        return self.file.rpartition("/")[0] or self.name
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
@@ -69,6 +75,14 @@ class Images:
             Request(row=row, file=file, name=stem if alike[stem] == 1 else file)
             for row, (file, stem) in enumerate(zip(self.names, stems, strict=True))
         ]
+
+    def groups(self) -> dict[str, str]:
+        """What each image belongs to, by its request's name; of a dataset what it says."""
+        requests = self.requests()
+        if self.version and self.split:
+            stated = open_dataset(self.root, version=self.version).groups(self.split)
+            return {request.name: group for request, group in zip(requests, stated, strict=True)}
+        return {request.name: request.group for request in requests}
 
 
 def entry_of(request: Request, refused: Refused) -> QuarantineEntry:
@@ -103,7 +117,7 @@ class Reader:
         image, (height, width) = picture.image, header.upright_size
         if header.orientation != 1:
             image = masks.encode_png(masks.read_upright(image, file=picture.file), quickly=True)
-        return Sample(sample_id=request.name, image=image, height=height, width=width, group=request.name)
+        return Sample(sample_id=request.name, image=image, height=height, width=width, group=request.group)
 
 
 def chosen_model(name: str) -> Chosen:

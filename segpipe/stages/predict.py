@@ -156,7 +156,9 @@ def predict(
         notes=images.notes,
         seconds=seconds,
         images_per_second=work.made / seconds if work.made else None,
-        drift=drifting.told(chosen, work.levels.items, version=images.version, threshold=drift_threshold),
+        drift=drifting.told(
+            chosen, work.levels.items, groups=images.groups(), version=images.version, threshold=drift_threshold
+        ),
     )
 
 

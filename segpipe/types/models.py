@@ -132,7 +132,8 @@ class EvalReport:
     then the detections of that image: (class id, score, matched, ignored), where bit t of the last two tells whether it
     matched at the t-th IoU threshold of COCO, and whether it is left uncounted there. `details` decide nothing: they
     are for the model card. `answers` are how many images have which level of each statistic of `drift.of_prediction`,
-    for what is said of other images to be held against; None in the reports of an earlier segpipe.
+    for what is said of other images to be held against, `answers_by_group` the same of each group: none where no group
+    has two images. Either is None in the reports of an earlier segpipe.
     """
 
     experiment: str
@@ -170,6 +171,7 @@ class EvalReport:
     timed_on: str = field(default="", metadata=LATER)
     details: PixelDetails | None = field(default=None, metadata=LATER)
     answers: Mapping[str, Mapping[str, int]] | None = field(default=None, metadata=LATER)
+    answers_by_group: tuple[Mapping[str, Mapping[str, int]], ...] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

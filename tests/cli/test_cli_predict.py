@@ -138,7 +138,7 @@ def test_drift_is_told_where_there_is_something_to_compare_with(
     refused = segpipe(*arguments, "--drift-threshold", "2")
     assert (refused.exit_code, "at most 1" in refused.stderr) == (2, True)
     brightness = {str(level): 10 for level in range(200, 240)}
-    monkeypatch.setattr(drift_stage, "_looks", lambda chosen: {"brightness": brightness})
+    monkeypatch.setattr(drift_stage, "_looks", lambda chosen: drift_stage.Before({"brightness": brightness}, (), None))
     for number in range(3, 12):
         shutil.copy(Path(photos) / "0.png", Path(photos) / f"{number}.png")
     shown = segpipe(*arguments).stdout.replace("\n", " ")
