@@ -45,44 +45,44 @@ def of_images(sides_2B: Histogram, level: float) -> float:
 
 def of_groups(before: int, tables: Sequence[Histogram], level: float) -> tuple[Numbers, Numbers, npt.NDArray[np.bool_]]:
     """How far apart the sides are in each statistic (S,), at most how often, when whole groups change sides, any
-    statistic is as rarely far out (S,), and whether no such change puts this one further apart (S,).
+    statistic is as far out (S,), and whether no such change puts this one further apart (S,).
 
     `tables` (G, B) of each statistic are the images of each group in each bin; the first `before` groups are one side,
-    the rest the other. What the rarest statistic of each draw comes to is held against it (min P of Westfall and Young
-    1993, Resampling-Based Multiple Testing): statistics that move together share a level less than others.
+    the rest the other. A distance counts in standard deviations over all draws, and in each draw the furthest statistic
+    stands for all (max T of Westfall and Young 1993, Resampling-Based Multiple Testing), so that the few draws which
+    few groups allow need not be shared out among the statistics, as by Bonferroni or min P.
     """
     joined_GB = np.concatenate(tables, axis=1)
     edges = np.cumsum([table.shape[1] for table in tables])[:-1]
-    sides = _sides(before, len(joined_GB) - before, draws(len(tables), level))
+    sides = _sides(before, len(joined_GB) - before, _draws(level))
     parts_DS = []
     while some := list(itertools.islice(sides, _DRAWS_AT_ONCE)):
         side_DB = np.array([joined_GB[list(numbers)].sum(axis=0) for numbers in some])
         pairs_D2B = np.stack([side_DB, joined_GB.sum(axis=0) - side_DB], axis=1)
         parts_DS.append(np.stack([distance(pair_D2B) for pair_D2B in np.split(pairs_D2B, edges, axis=2)], axis=1))
     apart_DS = np.concatenate(parts_DS)
-    # A millionth less: sums of floats in another order.
-    below_DS = [np.searchsorted(np.sort(apart_D), apart_D - 1e-6) for apart_D in apart_DS.T]
-    as_far_DS = 1 - np.stack(below_DS, axis=1) / len(apart_DS)
-    rarest_D = as_far_DS.min(axis=1)
-    chance_S = (rarest_D[:, None] <= as_far_DS[0] + 1e-9).mean(axis=0)
+    spread_S = apart_DS.std(axis=0)
+    far_DS = (apart_DS - apart_DS.mean(axis=0)) / np.where(spread_S > 1e-9, spread_S, np.inf)
+    # A little less: sums of floats in another order.
+    chance_S = (far_DS.max(axis=1)[:, None] >= far_DS[0] - 1e-6).mean(axis=0)
     return apart_DS[0], chance_S, apart_DS[0] >= apart_DS.max(axis=0) - 1e-6
 
 
-def draws(statistics: int, level: float) -> int:
-    """How many draws of groups tell so many statistics at a level. Where there are no more ways to share the groups
-    out, each of these is tried instead."""
-    return math.ceil(2 * statistics / level)
-
-
-def are_few(before: int, now: int, statistics: int, level: float) -> bool:
-    """Whether groups can be shared out in so few ways that none is rare enough for a level which statistics share."""
+def are_few(before: int, now: int, level: float) -> bool:
+    """Whether groups can be shared out in so few ways that none of these is as rare as a level."""
     names = 2 if before == now else 1  # two sides of equally many groups may change their names
-    return names * statistics > level * _ways(before, now, draws(statistics, level))
+    return names > level * _ways(before, now, _draws(level))
 
 
-def enough_groups(before: int, statistics: int, level: float) -> int:
-    """The fewest groups that can be told from so many others."""
-    return next(now for now in itertools.count(1) if not are_few(before, now, statistics, level))
+def enough_groups(before: int, level: float) -> int:
+    """The fewest groups that can be told from so many others at a level."""
+    return next(now for now in itertools.count(1) if not are_few(before, now, level))
+
+
+def _draws(level: float) -> int:
+    """How many draws tell what is as rare as a level. Where there are no more ways to share the groups out, each of
+    these is tried instead."""
+    return math.ceil(10 / level)
 
 
 def _sides(before: int, now: int, most: int) -> Iterator[Sequence[int]]:

@@ -62,7 +62,7 @@ def compare(
         few = False
         held = {name: _of_images(before[name], now[name], threshold, false_alarms, len(names)) for name in names}
     else:
-        few = chance.are_few(len(groups[0]), len(groups[1]), len(names), false_alarms)
+        few = chance.are_few(len(groups[0]), len(groups[1]), false_alarms)
         held = _of_groups(names, *groups, false_alarms) if names else {}
     shifts = []
     for name in names:

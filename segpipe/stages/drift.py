@@ -144,7 +144,7 @@ def _sentence(of: str, shifts: Sequence[Shift], known: Sequence[Before]) -> str:
         return f"drift: {_first(moved)}"
     if undecided := [shift for shift in shifts if shift.is_undecided]:
         own = next(before for before in known if undecided[0].statistic in before.counts)
-        enough = drift.enough_groups(len(own.groups), len(own.counts), _level(known))
+        enough = drift.enough_groups(len(own.groups), _level(known))
         return (
             f"no drift can be told in {of}: so few of them, beside {len(own.groups)} of the training, differ as much "
             f"by chance ({enough} would do). What stands out: {_first(undecided)}"
