@@ -97,6 +97,7 @@ def test_into_a_dataset(trained: TrainResult, photos: str, tmp_path: Path, monke
         (("--into", "said", "--output", "coco"), "--into publishes a dataset version, and --output asks for files"),
         (("--into", "said", "--palette", "voc"), "--into publishes a dataset version, and --palette asks for files"),
         (("--runtime", "local"), "--runtime is of --into"),
+        (("--palette", "classes", "--output", "coco"), "palette 'classes' colours masks and overlays, and coco alone"),
         (("--output", "photos"), "output 'photos': expected some of masks"),
     ],
 )
