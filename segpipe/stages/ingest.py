@@ -21,7 +21,7 @@ from segpipe.sources import info_of
 from segpipe.stages import at_work, fingerprint, layout, listings, names, quarantine, receipts
 from segpipe.stages.cautions import cautions
 from segpipe.stages.cut import cut
-from segpipe.stages.listings import Contract, Listing
+from segpipe.stages.listings import Contract, ListedSource
 from segpipe.stages.parts import Part, Progress, Written, write_all
 from segpipe.stages.receipts import Receipt, Status
 from segpipe.types import Manifest, QuarantineEntry
@@ -77,7 +77,7 @@ def _publish(
     config: DatasetConfig,
     uri: str,
     contract: Contract,
-    sources: Sequence[Listing],
+    sources: Sequence[ListedSource],
     notes: tuple[str, ...],
     written: Sequence[Written],
 ) -> tuple[Receipt, Status]:
@@ -99,7 +99,7 @@ def _publish(
     return Receipt(version=version, splits=splits, warnings=warnings, quarantined=tuple(entries)), status
 
 
-def _parts(listing: Listing, contract: Contract, uri: str) -> list[Part]:
+def _parts(listing: ListedSource, contract: Contract, uri: str) -> list[Part]:
     sizes = {file: storage.size_in(stamp) for file, stamp in listing.stamps.items()}
     return [
         Part(

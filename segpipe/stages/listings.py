@@ -34,7 +34,7 @@ class Contract:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listing:
+class ListedSource:
     """One source as it is now: its samples in order, what was refused, and the fingerprint of each file."""
 
     format: str
@@ -48,7 +48,7 @@ class Listing:
     stamps: Mapping[str, str]
 
 
-def listed(config: DatasetConfig) -> list[Listing]:
+def listed(config: DatasetConfig) -> list[ListedSource]:
     """The dataset's source, then its additions; a sample whose id came before is refused.
 
     Raises InputError for a source without a sample, for additions of which none is new or that are of other classes,
@@ -63,7 +63,7 @@ def listed(config: DatasetConfig) -> list[Listing]:
     return found
 
 
-def agreed(listings: Sequence[Listing]) -> Contract:
+def agreed(listings: Sequence[ListedSource]) -> Contract:
     """What the version says of its labels: the dataset's own contract, with what its additions change in it."""
     first, *others = (each.contract for each in listings)
     kept = tuple(
@@ -78,7 +78,7 @@ def agreed(listings: Sequence[Listing]) -> Contract:
     )
 
 
-def _listing(config: DatasetConfig | AdditionConfig) -> Listing:
+def _listing(config: DatasetConfig | AdditionConfig) -> ListedSource:
     root = expand_root(config.root)
     source = open_source(config.format, root, config.options)
     contract = _contract(source)
@@ -91,7 +91,7 @@ def _listing(config: DatasetConfig | AdditionConfig) -> Listing:
         raise InputError(
             f"{root}: its classes changed while they were read: run the same again, with nobody at work there"
         )
-    return Listing(
+    return ListedSource(
         format=config.format,
         root=root,
         options=config.options,
@@ -104,7 +104,7 @@ def _listing(config: DatasetConfig | AdditionConfig) -> Listing:
     )
 
 
-def _joining(addition: Listing, split: str, before: Sequence[Listing]) -> Listing:
+def _joining(addition: ListedSource, split: str, before: Sequence[ListedSource]) -> ListedSource:
     """The addition as it joins the sources before it: all of it in one split, no id a second time."""
     ours, theirs = before[0].contract, addition.contract
     where = addition.root or addition.format
@@ -145,7 +145,7 @@ def _joining(addition: Listing, split: str, before: Sequence[Listing]) -> Listin
     )
 
 
-def _lacking(addition: Listing, ours: Contract) -> Iterator[str]:
+def _lacking(addition: ListedSource, ours: Contract) -> Iterator[str]:
     fills = addition.contract.annotations
     if lacking := [str(each) for each in ours.annotations if each not in fills and each not in _MAY_LACK]:
         where = addition.root or addition.format

@@ -17,7 +17,7 @@ from segpipe.config import DatasetConfig
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import open_dataset, publish
 from segpipe.stages import fingerprint, layout
-from segpipe.stages.listings import Listing
+from segpipe.stages.listings import ListedSource
 from segpipe.types import QuarantineEntry
 from segpipe.version import code_version
 
@@ -38,7 +38,7 @@ class Receipt:
     quarantined: tuple[QuarantineEntry, ...]
 
 
-def uri_of(dataset_uri: str, config: DatasetConfig, listings: Sequence[Listing]) -> str:
+def uri_of(dataset_uri: str, config: DatasetConfig, listings: Sequence[ListedSource]) -> str:
     """Where the receipt lies, named by "these files under this config by this code".
 
     A listing counts with each file's size and time of change. The source's repr stands for what it read besides
