@@ -51,7 +51,7 @@ def tell_drift(result: PredictedDataset) -> None:
     that of the answers and the threshold, so that the server keeps it once however often that is asked.
     """
     found, log = result.drift, get_run_logger()
-    (log.warning if found.has_drifted else log.info)(found.sentence)
+    (log.warning if found.has_drifted or found.is_undecided else log.info)(found.sentence)
     if found.has_drifted:
         emit_event(
             "segpipe.drift.detected",

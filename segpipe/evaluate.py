@@ -27,7 +27,7 @@ from segpipe.data.batch import Batch, collate
 from segpipe.data.decode import decode
 from segpipe.data.loader import EvalBatches
 from segpipe.errors import IncomparableError, InputError
-from segpipe.predictions import Beside, Detections, PanopticMap, Prediction
+from segpipe.predictions import Beside, Detections, LabelMap, PanopticMap, Prediction
 from segpipe.shards import Dataset, open_dataset
 from segpipe.tasks import TASKS, TaskOps
 from segpipe.tasks.refusals import unfilled
@@ -55,11 +55,11 @@ class Counted:
 
     `latencies` are the seconds that an image of each batch took to be predicted, on the machine `timed_on`. `small` are
     the sketches of all its images by sample id, where the task has such, for the pages that a person reads.
-    `answers` are the levels of what was said of each image.
+    `answers` are the levels of what was said of each image, by sample id.
     """
 
     meter: Any
-    answers: list[drift.Levels]
+    answers: dict[str, drift.Levels]
     predictions: dict[str, Prediction]
     small: dict[str, sketches.Packed]
     parameters: int
@@ -79,7 +79,7 @@ def count(
     keep: Collection[str] = (),
     latencies: list[float] | None = None,
     small: dict[str, sketches.Packed] | None = None,
-    answers: list[drift.Levels] | None = None,
+    answers: dict[str, drift.Levels] | None = None,
 ) -> tuple[Any, dict[str, Prediction]]:
     """The task's meter after every batch, and the predictions of the samples in `keep`.
 
@@ -100,7 +100,8 @@ def count(
         if small is not None:
             small |= _small(ops, bundle, batch, predictions)
         if answers is not None:
-            answers += [drift.of_prediction(found, bundle.classes) for found in predictions]
+            said = (drift.of_prediction(found, bundle.classes) for found in predictions)
+            answers |= zip(batch.sample_ids, said, strict=True)
         kept |= {name: found for name, found in zip(batch.sample_ids, predictions, strict=True) if name in keep}
     return meter, kept
 
@@ -121,7 +122,7 @@ def evaluate_share(share: Share) -> Counted:
     """Counts one share on this machine's accelerator, or in one thread of its CPU."""
     started = time.perf_counter()
     model, bundle, ops, batches = open_share(share)
-    latencies, answers = list[float](), list[drift.Levels]()
+    latencies, answers = list[float](), dict[str, drift.Levels]()
     small: dict[str, sketches.Packed] = {}
     keep = frozenset(share.keep)
     with one_thread():
@@ -258,6 +259,7 @@ def assemble(
     sample_ids = dataset.sample_ids(share.split)
     groups = dataset.groups(share.split)
     latencies = [seconds for part in counted for seconds in part.latencies]
+    answers = {name: levels for part in counted for name, levels in part.answers.items()}
     return EvalReport(
         experiment=experiment,
         arch=bundle.arch,
@@ -279,6 +281,9 @@ def assemble(
         seconds=sum(part.seconds for part in counted),
         latency=statistics.median(latencies) if latencies else None,
         timed_on=", ".join(dict.fromkeys(part.timed_on for part in counted)),
-        answers=drift.counted(levels for part in counted for levels in part.answers),
+        answers=drift.counted(answers.values()),
+        answers_by_group=drift.counted_by_group(
+            (group, answers[name]) for name, group in zip(sample_ids, groups, strict=True)
+        ),
         **ops.report_fields(meter, sample_ids, groups),
     )

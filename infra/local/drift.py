@@ -101,6 +101,7 @@ def begin() -> None:
     for deployment in declared["deployments"]:
         deployment.pop("schedules", None)  # the story has its own clock, whose days are minutes
         for trigger in deployment.get("triggers", ()):
+            # Of drift a retrain is started at most once in twelve hours; the next evening comes in a few minutes here.
             trigger.pop("within", None)
         if deployment["name"] == "ingest":
             deployment["parameters"] = {"dataset": DATASET}

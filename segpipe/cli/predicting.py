@@ -87,7 +87,7 @@ def predict(
             if runtime is not None:
                 raise InputError("--runtime is of --into; files are made in this very process: leave it out")
             kinds = tuple(outputs or (() if cutout else ("masks",)))
-            asked |= {"cutout": cutout, "palette": palette or "classes"}
+            asked |= {"cutout": cutout, "palette": palette}
             told = partial(shown.ingest, "images")
             result = stage.predict(model, source, to=to, outputs=kinds, on_progress=told, **asked)
             answer(result, views.predicted, status=1 if result.quarantined else 0)

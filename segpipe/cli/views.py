@@ -282,7 +282,7 @@ def drift(console: Console, found: Drift) -> None:
                 say(console, f"  {shift.sentence}", "yellow")
         say(console, f"  least like the training, so label first: {', '.join(found.to_label)}")
     else:
-        say(console, found.sentence)
+        say(console, found.sentence, "yellow" if found.is_undecided else "")
     for note in found.notes:
         say(console, f"  {note}")
 

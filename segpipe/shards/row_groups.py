@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -190,10 +191,15 @@ class RowGroups:
 
     def _digest(self, shard: Shard, budget: RetryBudget | None) -> str:
         """The hash of what will be read: the file, its copy in the cache, or what the store sends."""
+        landed: list[str] = []
         for _ in range(_EVICTIONS):
-            copy = None if self._is_local else self._fetch(shard, budget)
+            copy = (
+                None if self._is_local else self._fetch(shard, budget, on_landing=partial(landed.append, shard.sha256))
+            )
             if copy is None:
                 break
+            if landed:  # and was compared: a small cache may have driven it out again before it is hashed once more
+                return landed[0]
             try:
                 return storage.sha256_file(copy)
             except InputError:  # another process made room meanwhile
@@ -220,8 +226,12 @@ class RowGroups:
         copy = storage.find_cached(shard.sha256)
         return None if copy is None else str(copy)
 
-    def _fetch(self, shard: Shard, budget: RetryBudget | None) -> str | None:
-        copy = storage.fetch(self._locate(shard), sha256=shard.sha256, size=shard.bytes, budget=budget)
+    def _fetch(
+        self, shard: Shard, budget: RetryBudget | None, *, on_landing: Callable[[], None] = lambda: None
+    ) -> str | None:
+        copy = storage.fetch(
+            self._locate(shard), sha256=shard.sha256, size=shard.bytes, budget=budget, on_landing=on_landing
+        )
         return None if copy is None else str(copy)
 
     def _parse(self, shard: Shard, source: Any) -> pq.ParquetFile:

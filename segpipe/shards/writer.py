@@ -27,6 +27,7 @@ from segpipe.types import IGNORE_8BIT, IGNORE_16BIT, Sample, Shard, Split
 
 EMPTY_BYTES = 8192  # schema, footer and the pages' heads: what a shard takes beside its images and maps, at the least
 SIZE_BOUNDS = (32**2, 96**2)  # COCO's: an object is small below the first, large from the second on
+ByClass = tuple[tuple[int, int], ...]  # (class id, number), sorted: pairs, since the keys of JSON are texts
 # Only label maps of these widths exist: the ignored id is the largest that fits.
 _IGNORED = {1: IGNORE_8BIT, 2: IGNORE_16BIT}
 
@@ -35,21 +36,23 @@ _IGNORED = {1: IGNORE_8BIT, 2: IGNORE_16BIT}
 class ShardResult:
     """What one `write_shard` wrote, with its statistics by class id; `shard` is None when there were no samples.
 
-    `class_pixels[k]` counts the pixels of class k, `image_pixels[k]` the labelled pixels of the images that hold k.
-    `images_of_class`, `objects_of_class`, `objects_by_size`, `crowds` and `sizes` are as in `SplitFingerprint`.
-    `sample_ids` and `image_hashes` (SHA-256 of the image file, hex) are in row order.
+    Of each class id that occurs, `class_pixels` counts the pixels of that class, `image_pixels` the labelled pixels of
+    the images that hold it, and `images_of_class` and `objects_of_class` are as in `SplitFingerprint`, with
+    `objects_by_size`, `crowds` and `sizes`. `sample_ids`, `groups` and `image_hashes` (SHA-256 of the image file, hex)
+    are in row order.
     """
 
     shard: Shard | None
-    class_pixels: Mapping[int, int]
-    image_pixels: Mapping[int, int]
+    class_pixels: ByClass
+    image_pixels: ByClass
     ignored_pixels: int
-    images_of_class: Mapping[int, int]
-    objects_of_class: Mapping[int, int]
+    images_of_class: ByClass
+    objects_of_class: ByClass
     objects_by_size: tuple[int, int, int]
     crowds: int
     sizes: Mapping[str, int]
     sample_ids: tuple[str, ...]
+    groups: tuple[str, ...]
     image_hashes: tuple[str, ...]
 
 
@@ -99,8 +102,8 @@ def make_split(results: Sequence[ShardResult], num_classes: int) -> Split:
     class_pixels: Counter[int] = Counter()
     image_pixels: Counter[int] = Counter()
     for result in results:
-        class_pixels.update(result.class_pixels)
-        image_pixels.update(result.image_pixels)
+        class_pixels.update(dict(result.class_pixels))
+        image_pixels.update(dict(result.image_pixels))
     if class_pixels and max(class_pixels) >= num_classes:
         wrong = max(class_pixels)
         raise InputError(
@@ -160,6 +163,7 @@ class _Tally:
     crowds: int = 0
     sizes: Counter[str] = field(default_factory=Counter)
     image_hashes: dict[str, str] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
     payload: int = 0
 
     def row(self, sample: Sample) -> dict[str, Any]:
@@ -167,6 +171,7 @@ class _Tally:
         if sample.sample_id in self.image_hashes:
             raise InputError(f"sample {sample.sample_id!r} comes twice; its source must give each id once")
         self.image_hashes[sample.sample_id] = row["image_sha256"].hex()
+        self.groups.append(sample.group)
         self.payload += len(row["image"]) + len(row["label_map"] or b"") + len(row["segment_map"] or b"")
         self.payload += sum(len(data) for data in sample.extras.values())
         self.sizes[f"{sample.width}x{sample.height}"] += 1
@@ -182,15 +187,16 @@ class _Tally:
     def result(self, shard: Shard | None) -> ShardResult:
         return ShardResult(
             shard=shard,
-            class_pixels=dict(self.class_pixels),
-            image_pixels=dict(self.image_pixels),
+            class_pixels=_by_class(self.class_pixels),
+            image_pixels=_by_class(self.image_pixels),
             ignored_pixels=self.ignored_pixels,
-            images_of_class=dict(self.images_of_class),
-            objects_of_class=dict(self.objects_of_class),
+            images_of_class=_by_class(self.images_of_class),
+            objects_of_class=_by_class(self.objects_of_class),
             objects_by_size=(self.objects_by_size[0], self.objects_by_size[1], self.objects_by_size[2]),
             crowds=self.crowds,
             sizes=dict(self.sizes),
             sample_ids=tuple(self.image_hashes),
+            groups=tuple(self.groups),
             image_hashes=tuple(self.image_hashes.values()),
         )
 
@@ -206,3 +212,7 @@ class _Tally:
         self.class_pixels.update(counts)
         self.image_pixels.update(dict.fromkeys(counts, pixels - ignored))
         return set(counts)
+
+
+def _by_class(counts: Mapping[int, int]) -> ByClass:
+    return tuple(sorted(counts.items()))

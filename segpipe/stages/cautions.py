@@ -29,7 +29,7 @@ def cautions(
     the source can be told, so that a remedy names none that it does not have."""
     labelled = dict.fromkeys(seen.splits, 0)  # pixels in label maps
     for part in written:
-        labelled[part.split] += sum(part.result.class_pixels.values()) + part.result.ignored_pixels
+        labelled[part.split] += sum(dict(part.result.class_pixels).values()) + part.result.ignored_pixels
     any_labels = any(labelled.values())
     return (
         *_counts(expected, written),

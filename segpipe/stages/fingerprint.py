@@ -74,7 +74,7 @@ def is_whole(dataset_uri: str, version: str) -> bool:
         return False
     except CorruptError:
         found = None
-    if found is None or any(split.looks is None for split in found.splits.values()):
+    if found is None or any(split.looks_by_group is None for split in found.splits.values()):
         storage.delete(uri_of(dataset_uri, version))
         return False
     return True
@@ -138,9 +138,11 @@ def _split(parts: Sequence[Written], num_classes: int) -> SplitFingerprint:
     sizes, images, objects = Counter[str](), Counter[int](), Counter[int]()
     for part in parts:
         sizes.update(part.result.sizes)
-        images.update(part.result.images_of_class)
-        objects.update(part.result.objects_of_class)
+        images.update(dict(part.result.images_of_class))
+        objects.update(dict(part.result.objects_of_class))
     looks = [look for part in parts for look in part.looks]
+    groups = [group for part in parts for group in part.result.groups]
+    levels = [drift.of_look(look) for look in looks]
     return SplitFingerprint(
         images=sizes.total(),
         pixels=sum(math.prod(map(int, size.split("x"))) * count for size, count in sizes.items()),
@@ -151,7 +153,8 @@ def _split(parts: Sequence[Written], num_classes: int) -> SplitFingerprint:
         objects_of_class=tuple(objects[k] for k in range(num_classes)),
         objects_by_size=_added([part.result.objects_by_size for part in parts]),
         crowds=sum(part.result.crowds for part in parts),
-        looks=drift.counted(map(drift.of_look, looks)),
+        looks=drift.counted(levels),
+        looks_by_group=drift.counted_by_group(zip(groups, levels, strict=True)),
     )
 
 

@@ -43,6 +43,12 @@ class Request:
     name: str
     sha256: str = ""
 
+    @property
+    def group(self) -> str:
+        """What a file belongs to: its folder below the root, where there is one, as for the source `folder`; else
+        itself."""
+        return self.file.rpartition("/")[0] or self.name
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
@@ -59,6 +65,13 @@ class Images:
     def identity(self) -> str:
         """What the images are, whichever of them are there today: names results."""
         return f"{self.version}/{self.split}" if self.version else self.root
+
+    def groups(self) -> dict[str, str]:
+        """What each image belongs to, by its request's name; of a dataset what it says."""
+        if self.version and self.split:
+            stated = open_dataset(self.root, version=self.version).groups(self.split)
+            return {request.name: group for request, group in zip(self.requests, stated, strict=True)}
+        return {request.name: request.group for request in self.requests}
 
 
 def entry_of(request: Request, refused: Refused) -> QuarantineEntry:
@@ -99,7 +112,7 @@ class Reader:
         image, (height, width) = asked.picture.image, asked.image_HW3.shape[:2]
         if masks.read_image_header(image, file=asked.picture.file).orientation != 1:
             image = masks.encode_png(asked.image_HW3, quickly=True)
-        return Sample(sample_id=request.name, image=image, height=height, width=width, group=request.name)
+        return Sample(sample_id=request.name, image=image, height=height, width=width, group=request.group)
 
 
 def chosen_model(name: str) -> Chosen:

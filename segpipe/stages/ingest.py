@@ -21,7 +21,7 @@ from segpipe.sources import info_of
 from segpipe.stages import at_work, fingerprint, layout, listings, names, quarantine, receipts
 from segpipe.stages.cautions import cautions
 from segpipe.stages.cut import cut
-from segpipe.stages.listings import Contract, Listing
+from segpipe.stages.listings import Contract, ListedSource
 from segpipe.stages.parts import Part, Progress, Written, write_all
 from segpipe.stages.receipts import Receipt, Status
 from segpipe.types import Manifest, QuarantineEntry
@@ -78,7 +78,7 @@ def _publish(
     config: DatasetConfig,
     uri: str,
     contract: Contract,
-    sources: Sequence[Listing],
+    sources: Sequence[ListedSource],
     notes: tuple[str, ...],
     written: Sequence[Written],
 ) -> tuple[Receipt, Status]:
@@ -100,7 +100,7 @@ def _publish(
     return Receipt(version=version, splits=splits, warnings=warnings, quarantined=tuple(entries)), status
 
 
-def _parts(listing: Listing, stamps: Mapping[str, str], contract: Contract, uri: str) -> list[Part]:
+def _parts(listing: ListedSource, stamps: Mapping[str, str], contract: Contract, uri: str) -> list[Part]:
     sizes = {file: storage.size_in(stamp) for file, stamp in stamps.items()}
     return [
         Part(

@@ -34,7 +34,7 @@ class Contract:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listing:
+class ListedSource:
     """One source as it is now: its samples in order, what was refused, and what was passed over."""
 
     format: str
@@ -47,7 +47,7 @@ class Listing:
     notes: tuple[str, ...]
 
 
-def listed(config: DatasetConfig) -> list[Listing]:
+def listed(config: DatasetConfig) -> list[ListedSource]:
     """The dataset's source, then its additions; a sample whose id came before is refused.
 
     Raises InputError for a source without a sample, for additions of which none is new or that are of other classes,
@@ -56,7 +56,7 @@ def listed(config: DatasetConfig) -> list[Listing]:
     return joined(listing(config), config.additions)
 
 
-def joined(own: Listing, additions: Sequence[AdditionConfig]) -> list[Listing]:
+def joined(own: ListedSource, additions: Sequence[AdditionConfig]) -> list[ListedSource]:
     """A dataset's own listing with its additions. Raises as `listed`."""
     found = [own]
     for number, addition in enumerate(additions):
@@ -67,13 +67,13 @@ def joined(own: Listing, additions: Sequence[AdditionConfig]) -> list[Listing]:
     return found
 
 
-def stamps_of(found: Listing) -> dict[str, str]:
+def stamps_of(found: ListedSource) -> dict[str, str]:
     """The fingerprint of each file that the samples are made of: asks the storage for every one."""
     files = sorted({file for ref in found.refs for file in ref.files})
     return {file: storage.fingerprint(storage.join(found.root, file)) for file in files}
 
 
-def agreed(listings: Sequence[Listing]) -> Contract:
+def agreed(listings: Sequence[ListedSource]) -> Contract:
     """What the version says of its labels: the dataset's own contract, with what its additions change in it."""
     first, *others = (each.contract for each in listings)
     kept = tuple(
@@ -88,7 +88,7 @@ def agreed(listings: Sequence[Listing]) -> Contract:
     )
 
 
-def listing(config: DatasetConfig | AdditionConfig) -> Listing:
+def listing(config: DatasetConfig | AdditionConfig) -> ListedSource:
     """One source. Reads no pixels; raises InputError where it cannot be opened or listed, or holds no usable sample."""
     root = expand_root(config.root)
     source = open_source(config.format, root, config.options)
@@ -102,7 +102,7 @@ def listing(config: DatasetConfig | AdditionConfig) -> Listing:
         raise InputError(
             f"{root}: its classes changed while they were read: run the same again, with nobody at work there"
         )
-    return Listing(
+    return ListedSource(
         format=config.format,
         root=root,
         options=config.options,
@@ -114,7 +114,7 @@ def listing(config: DatasetConfig | AdditionConfig) -> Listing:
     )
 
 
-def _joining(addition: Listing, split: str, before: Sequence[Listing]) -> Listing:
+def _joining(addition: ListedSource, split: str, before: Sequence[ListedSource]) -> ListedSource:
     """The addition as it joins the sources before it: all of it in one split, no id a second time."""
     ours, theirs = before[0].contract, addition.contract
     where = addition.root or addition.format
@@ -155,7 +155,7 @@ def _joining(addition: Listing, split: str, before: Sequence[Listing]) -> Listin
     )
 
 
-def _lacking(addition: Listing, ours: Contract) -> Iterator[str]:
+def _lacking(addition: ListedSource, ours: Contract) -> Iterator[str]:
     fills = addition.contract.annotations
     if lacking := [str(each) for each in ours.annotations if each not in fills and each not in _MAY_LACK]:
         where = addition.root or addition.format

@@ -14,7 +14,9 @@ from segpipe.config import Recipe, RunConfig
 from segpipe.errors import InputError
 from segpipe.shards import open_dataset
 from segpipe.stages import fingerprint, layout
+from segpipe.stages.identity import resolve
 from segpipe.stages.numbers import counted
+from segpipe.stages.train import finished, run_location
 from segpipe.train import counting
 from segpipe.types import Manifest
 
@@ -23,9 +25,9 @@ FEW_STEPS = 200  # after fewer a net has hardly left its start
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outlook:
-    """One entry: optimiser steps in all, 0 of a model that does not learn by descent or is of others' weights; what a
-    person should look at before a night is spent on it; and `aside`, where its weights come from or how it learns, if
-    not from the beginning and by descent."""
+    """One entry: optimiser steps that are left, 0 of a model that does not learn by descent, is of others' weights or
+    is trained already; what a person should look at before a night is spent on it; and `aside`, that it is trained,
+    where its weights come from or how it learns, if not from the beginning and by descent."""
 
     label: str
     steps: int
@@ -38,15 +40,16 @@ def outlook(recipe: Recipe, listed: Mapping[str, int]) -> list[Outlook]:
 
     Raises InputError where a training would have no step, and as opening the dataset does.
     """
-    samples, sizes = dict(listed), dict[str, dict[str, int]]()
+    samples, sizes, version = dict(listed), dict[str, dict[str, int]](), None
     uri = layout.dataset_uri(recipe.dataset.name)
     if storage.list_names(storage.join(uri, "log")):
         dataset = open_dataset(uri)
         if _is_of(dataset.manifest, recipe.dataset.format, listed):
-            samples = {name: split.samples for name, split in dataset.manifest.splits.items()}
+            samples, version = {name: split.samples for name, split in dataset.manifest.splits.items()}, dataset.version
             seen = fingerprint.load(uri, dataset.version)
             sizes = {name: dict(split.sizes) for name, split in seen.splits.items()}
-    found = [_of_run(run, samples, sizes) for run in recipe.run_configs()]
+    trained = [version is not None and _is_trained(run, version, recipe) for run in recipe.run_configs()]
+    found = [_of_run(*each, samples, sizes) for each in zip(recipe.run_configs(), trained, strict=True)]
     # Not refused before a night, in which the others go on without it: data may come to be too little for one.
     idle = [f"architectures.{at}: {each.notes[0]}" for at, each in enumerate(found) if not each.steps and each.notes]
     if idle:
@@ -67,7 +70,16 @@ def _is_of(manifest: Manifest, source: str, listed: Mapping[str, int]) -> bool:
     )
 
 
-def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]) -> Outlook:
+def _is_trained(run: RunConfig, version: str, recipe: Recipe) -> bool:
+    runs = layout.runs_uri(recipe.name)
+    if not any(name.startswith(f"{run.label}-") for name in storage.list_folders(runs)):
+        return False  # at no cost: to resolve a run may take building its model
+    return finished(run_location(resolve(run), version=version, to=runs)) is not None
+
+
+def _of_run(
+    run: RunConfig, is_trained: bool, samples: Mapping[str, int], sizes: Mapping[str, Mapping[str, int]]
+) -> Outlook:
     way = "descent" if run.members else models.spec(run.arch).learns_by
     if run.members:
         aside = f"made of {', '.join(member.label for member in run.members)}"
@@ -76,6 +88,8 @@ def _of_run(run: RunConfig, samples: Mapping[str, int], sizes: Mapping[str, Mapp
     elif way != "descent":  # whole images, each once: nothing of what follows
         learns = "learns nothing" if way == "nothing" else f"learns by {way}"
         aside = f"{learns}: of train it takes {', '.join(counting.TAKEN)} alone"
+    elif is_trained:
+        aside = "is trained already, on what was ingested last; where the source has changed since, it is trained anew"
     else:
         return _of_descent(run, samples, sizes)
     return Outlook(label=run.label, steps=0, notes=(), aside=aside)

@@ -35,6 +35,7 @@ from segpipe.version import code_version
 
 Progress = Callable[[int, int], None]
 OUTPUTS = ("masks", "overlays", "coco", "instances", "cutouts")
+_COLOURED = ("masks", "overlays")
 _WRITERS, _WAITING = 2, 8
 # What a model of each task cannot say: pixels need masks, objects need to be told apart.
 _LACKING: Mapping[Task, tuple[str, ...]] = {
@@ -110,7 +111,7 @@ def predict(
     to: str | None = None,
     outputs: Sequence[str] = ("masks",),
     cutout: str | None = None,
-    palette: str = palettes.OWN,
+    palette: str | None = None,
     version: str | None = None,
     split: str | None = None,
     window: tuple[int, int] | None = None,
@@ -121,7 +122,8 @@ def predict(
 ) -> Predicted:
     """Asks a model about every image of `source`, in this process, and writes what it says below `to`.
 
-    `outputs` are some of OUTPUTS; `cutout` names the class that "cutouts" show, and asks for these. `window` (height,
+    `outputs` are some of OUTPUTS; `cutout` names the class that "cutouts" show, and asks for these. The `palette` is
+    that of masks and overlays, their own colours where none is named. `window` (height,
     width) makes a model of pixels see larger images window by window. Objects of a score below `least_score` stand in
     COCO's files alone. `drift_threshold` is how far a statistic may be from that of the training (`drift.py`). Raises
     InputError for what cannot be asked; an image that cannot be used is quarantined, and its neighbours go on.
@@ -152,13 +154,15 @@ def predict(
         made=work.made,
         kept=work.kept,
         outputs={kind: storage.join(folder, "coco.json" if kind == "coco" else kind) for kind in wanted.outputs},
-        palette=palette,
+        palette=wanted.palette,
         quarantined=tuple(entries),
         quarantine=None if listed is None else storage.join(folder, listed),
         notes=images.notes,
         seconds=seconds,
         images_per_second=work.made / seconds if work.made else None,
-        drift=drifting.told(chosen, work.levels.items, version=images.version, threshold=drift_threshold),
+        drift=drifting.told(
+            chosen, work.levels.items, groups=images.groups(), version=images.version, threshold=drift_threshold
+        ),
     )
 
 
@@ -267,7 +271,9 @@ class _Work:
         storage.replace(_record_uri(self._folder, stem), storage.canonical_json(reports.to_plain(record)))
 
 
-def _wanted(chosen: Chosen, outputs: Sequence[str], cutout: str | None, palette: str, least_score: float) -> Wanted:
+def _wanted(
+    chosen: Chosen, outputs: Sequence[str], cutout: str | None, palette: str | None, least_score: float
+) -> Wanted:
     bundle = chosen.bundle
     asked = tuple(kind for kind in OUTPUTS if kind in outputs or (kind == "cutouts" and cutout is not None))
     if unknown := sorted(set(outputs) - set(OUTPUTS)):
@@ -278,6 +284,11 @@ def _wanted(chosen: Chosen, outputs: Sequence[str], cutout: str | None, palette:
             f"{chosen.uri}: {lacking[0]} cannot be made of what {bundle.arch} of task {bundle.task} says; it gives: "
             f"{known}"
         )
+    if palette is not None and not {*asked} & {*_COLOURED}:
+        raise InputError(
+            f"palette {palette!r} colours {' and '.join(_COLOURED)}, and {' and '.join(asked)} alone would be made: "
+            "leave it out, or ask for one of these too (--output)"
+        )
     class_names = [info.name for info in bundle.classes]
     if ("cutouts" in asked and cutout is None) or (cutout is not None and cutout not in class_names):
         raise InputError(
@@ -287,8 +298,8 @@ def _wanted(chosen: Chosen, outputs: Sequence[str], cutout: str | None, palette:
         )
     return Wanted(
         outputs=asked,
-        classes=_coloured(chosen, asked, palette),
-        palette=palette,
+        classes=_coloured(chosen, asked, palette or palettes.OWN),
+        palette=palette or palettes.OWN,
         cutout=None if cutout is None else class_names.index(cutout),
         least_score=least_score,
     )

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -30,19 +30,18 @@ from segpipe.errors import CorruptError, InputError
 from segpipe.evaluate import one_thread
 from segpipe.predict import Refused
 from segpipe.predictions import surest
-from segpipe.shards import SCHEMA_VERSION, ShardResult, make_split, manifest_version, open_dataset, publish, write_shard
+from segpipe.shards import SCHEMA_VERSION, make_split, manifest_version, open_dataset, publish, write_shard
 from segpipe.stages import at_work, fingerprint, layout, quarantine
 from segpipe.stages import drift as drifting
 from segpipe.stages.drift import THRESHOLD, Drift
 from segpipe.stages.images import NO_SPLIT, Chosen, Images, Reader, Request, chosen_model, entry_of, splits_of
 from segpipe.stages.parts import Written
-from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Shard, Task
+from segpipe.types import Fingerprint, ImageLook, LabelCoding, Manifest, QuarantineEntry, Sample, Task
 from segpipe.version import code_version
 
 Progress = Callable[[int, int], None]
 SOURCE = "predict"  # of the versions that are made here, in the place of a format that people label in
 FILES_A_PART = 64  # of photographs as many as a row group holds: seconds to a few minutes of a core
-_BY_CLASS = ("class_pixels", "image_pixels", "images_of_class", "objects_of_class")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,25 +62,11 @@ class PredictedPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartOutcome:
-    """What became of a part, as its record tells: the fields of a `ShardResult`, whose class ids are texts in JSON,
-    with the looks of its images, what they count as when drift is looked for (`drift.in_columns`), and what was
-    refused."""
+    """What became of a part, as its record tells: what an ingest's worker gives of one, and what its images count as
+    when drift is looked for (`drift.in_columns`)."""
 
-    split: str
-    shard: Shard | None
-    class_pixels: Mapping[str, int]
-    image_pixels: Mapping[str, int]
-    ignored_pixels: int
-    images_of_class: Mapping[str, int]
-    objects_of_class: Mapping[str, int]
-    objects_by_size: tuple[int, int, int]
-    crowds: int
-    sizes: Mapping[str, int]
-    sample_ids: tuple[str, ...]
-    image_hashes: tuple[str, ...]
-    looks: tuple[ImageLook, ...]
+    written: Written
     levels: Mapping[str, tuple[int, ...]]
-    refused: tuple[QuarantineEntry, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,12 +126,12 @@ def predict_dataset(
         if sources[0].version:
             held.enter_context(at_work.reading(sources[0].root, sources[0].version))
         outcomes, missing = _outcomes(parts, runtime, on_progress)
-        entries = tuple(entry for outcome in outcomes for entry in outcome.refused)
-        written = [_written(outcome) for outcome in outcomes]
+        written = [outcome.written for outcome in outcomes]
+        entries = tuple(entry for each in written for entry in each.refused)
         manifest = _manifest(name, chosen, sources, least_score, written, quarantine.keep(entries, uri))
         fingerprint.keep(_fingerprint(manifest, written), uri)
         published, status = publish(uri, manifest)
-    found = drifting.told(chosen, partial(_levels, outcomes), version=sources[0].version, threshold=drift_threshold)
+    found = _drift(chosen, outcomes, sources[0].version, drift_threshold)
     seconds, asked = time.perf_counter() - started, sum(len(part.requests) for part in missing)
     return PredictedDataset(
         name=name,
@@ -176,8 +161,19 @@ def _fingerprint(manifest: Manifest, written: Sequence[Written]) -> Fingerprint:
 def _levels(outcomes: Sequence[PartOutcome]) -> Iterator[tuple[str, drift.Levels]]:
     """What each image of the parts counts as, named as in the version: its split and its id."""
     for outcome in outcomes:
-        for sample_id, levels in zip(outcome.sample_ids, drift.in_rows(outcome.levels), strict=True):
-            yield f"{outcome.split}/{sample_id}", levels
+        made = outcome.written
+        for sample_id, levels in zip(made.result.sample_ids, drift.in_rows(outcome.levels), strict=True):
+            yield f"{made.split}/{sample_id}", levels
+
+
+def _drift(chosen: Chosen, outcomes: Sequence[PartOutcome], version: str | None, threshold: float) -> Drift:
+    groups = {
+        f"{each.written.split}/{sample_id}": group
+        for each in outcomes
+        for sample_id, group in zip(each.written.result.sample_ids, each.written.result.groups, strict=True)
+    }
+    levels = partial(_levels, outcomes)
+    return drifting.told(chosen, levels, groups=groups, version=version, threshold=threshold)
 
 
 def predict_part(part: PredictedPart) -> PartOutcome:
@@ -205,16 +201,10 @@ def predict_part(part: PredictedPart) -> PartOutcome:
                         ignore_index=bundle.ignore_index,
                     )
 
-    result = write_shard(samples(), part.to, part.split or NO_SPLIT)
-    plain = {each.name: getattr(result, each.name) for each in fields(result)}
-    by_class = {each: {str(k): n for k, n in sorted(plain[each].items())} for each in _BY_CLASS}
-    outcome = PartOutcome(
-        split=part.split or NO_SPLIT,
-        looks=tuple(looks),
-        levels=drift.in_columns(levels),
-        refused=tuple(refused),
-        **{**plain, **by_class},
-    )
+    split = part.split or NO_SPLIT
+    result = write_shard(samples(), part.to, split)
+    written = Written(split=split, result=result, looks=tuple(looks), refused=tuple(refused))
+    outcome = PartOutcome(written=written, levels=drift.in_columns(levels))
     storage.failpoint("predict.part")
     # In place of one that is damaged, or whose shard is gone.
     storage.replace(_record_uri(part), storage.canonical_json(reports.to_plain(outcome)))
@@ -336,7 +326,7 @@ def _known(part: PredictedPart) -> PartOutcome | None:
         found = reports.from_plain(PartOutcome, storage.read_json(uri), origin=uri)
     except CorruptError:
         return None
-    shard = found.shard
+    shard = found.written.result.shard
     if shard is None:
         return found
     place = storage.join(part.to, shard.path)
@@ -385,11 +375,3 @@ def _manifest(
         quarantined=dict(sorted(Counter(entry.reason for entry in entries).items())),
         quarantine_path=quarantine_path,
     )
-
-
-def _written(outcome: PartOutcome) -> Written:
-    """The outcome as an ingest's worker gives it: what versions and fingerprints are made of."""
-    plain = {each.name: getattr(outcome, each.name) for each in fields(ShardResult)}
-    by_class = {each: {int(k): n for k, n in plain[each].items()} for each in _BY_CLASS}
-    result = ShardResult(**{**plain, **by_class})
-    return Written(split=outcome.split, result=result, looks=outcome.looks, refused=outcome.refused)

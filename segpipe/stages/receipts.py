@@ -17,7 +17,7 @@ from segpipe.config import DatasetConfig
 from segpipe.errors import CorruptError, InputError
 from segpipe.shards import open_dataset, publish
 from segpipe.stages import fingerprint, layout
-from segpipe.stages.listings import Listing
+from segpipe.stages.listings import ListedSource
 from segpipe.types import QuarantineEntry
 from segpipe.version import code_version
 
@@ -39,7 +39,7 @@ class Receipt:
 
 
 def uri_of(
-    dataset_uri: str, config: DatasetConfig, listings: Sequence[Listing], stamps: Sequence[Mapping[str, str]]
+    dataset_uri: str, config: DatasetConfig, listings: Sequence[ListedSource], stamps: Sequence[Mapping[str, str]]
 ) -> str:
     """Where the receipt lies, named by "these files under this config by this code".
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -195,7 +195,7 @@ def _labelled(sources: Sequence[str]) -> frozenset[str]:
 
 def _candidates(images: Images, asked: Sequence[Scored], strategy: str) -> tuple[list[Candidate], int]:
     """Every image that all models were asked about, once, and how many were the same bytes as another."""
-    groups = _groups(images)
+    groups = images.groups()
     first, *others = asked
     seen: set[str] = set()
     found, repeated = list[Candidate](), 0
@@ -213,15 +213,6 @@ def _candidates(images: Images, asked: Sequence[Scored], strategy: str) -> tuple
             value = score.uncertainty[strategy]
         found.append(Candidate(name, value, groups[name], int(score.look, 16)))
     return found, repeated
-
-
-def _groups(images: Images) -> Mapping[str, str]:
-    """What each image belongs to, by its name: of a dataset what it says, of files their folder."""
-    requests = images.requests
-    if images.version and images.split:
-        stated = open_dataset(images.root, version=images.version).groups(images.split)
-        return {request.name: group for request, group in zip(requests, stated, strict=True)}
-    return {request.name: request.file.rpartition("/")[0] or request.name for request in requests}
 
 
 def _wanted(

@@ -92,12 +92,19 @@ def find_cached(sha256: str) -> Path | None:
         raise explain_read(error, str(path)) from error
 
 
-def fetch(uri: str, *, sha256: str, size: int, budget: RetryBudget | None = None) -> Path | None:
+def fetch(
+    uri: str,
+    *,
+    sha256: str,
+    size: int,
+    budget: RetryBudget | None = None,
+    on_landing: Callable[[], None] = lambda: None,
+) -> Path | None:
     """A local copy of a remote file with this content; None when the cache is off or has no room, which is said once.
 
-    The copy was checked when it landed, not now, and may be gone when it is opened: then fetch again. Raises
-    CorruptError when the file differs from its hash twice, InputError (missing; the folder cannot be written),
-    UnreachableError.
+    The copy was checked when it landed, not now, and may be gone when it is opened: then fetch again. `on_landing` is
+    called where it landed in this call. Raises CorruptError when the file differs from its hash twice, InputError
+    (missing; the folder cannot be written), UnreachableError.
     """
     limit = cache_limit()
     path = cache_folder() / sha256
@@ -119,6 +126,7 @@ def fetch(uri: str, *, sha256: str, size: int, budget: RetryBudget | None = None
                 if shutil.disk_usage(path.parent).free < size:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 _land(uri, path, sha256, size, budget, working)
+                on_landing()
                 # Once more: others landed meanwhile, who had counted without this one.
                 _make_room(path.parent, limit, landed=path.name)
     except OSError as error:

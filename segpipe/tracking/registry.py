@@ -24,6 +24,7 @@ from segpipe.types import AnswerForm
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
 
 WEIGHTS_TAG = "segpipe.weights_sha256"
 # What MLflow's column for a description holds, of a model as of a version. SQLite takes more, PostgreSQL refuses it.
@@ -109,9 +110,7 @@ def register(
             model_id=model_id,
         )
         number = int(created.version)
-        text = f"{description}{_card_line(client, run.tracking_uri, run.run_id)}"
-        page_text = with_usage(text, run.tracking_uri, f"{name}/{number}", _asking(form))
-        client.update_model_version(name, str(number), page_text)
+        _describe(client, run.tracking_uri, created, description)  # its number, which this tells, is known only now
         # What MLflow's own register_model leaves: without it the model's page says "not registered".
         client.set_logged_model_tags(
             model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": str(number)}])}
@@ -142,9 +141,7 @@ def alias_version(uri: str, name: str, alias: str) -> int | None:
 def describe_version(uri: str, name: str, version: int, description: str) -> None:
     """Replaces a version's markdown description; where its model card is, and how to load and serve it, is appended."""
     with talking_to(uri) as client:
-        found = client.get_model_version(name, str(version))
-        text = f"{description}{_card_line(client, uri, found.run_id)}"
-        client.update_model_version(name, str(version), with_usage(text, uri, f"{name}/{version}", _noted(found.tags)))
+        _describe(client, uri, client.get_model_version(name, str(version)), description)
 
 
 def describe_model(uri: str, name: str, description: str, *, alias: str, version: int) -> None:
@@ -218,6 +215,12 @@ curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
   -d '{asking[REQUEST_TAG]}'
 ```"""
     return f"{_fitting(description.rstrip(), MOST_LETTERS - len(usage))}{usage}".lstrip()
+
+
+def _describe(client: MlflowClient, uri: str, found: ModelVersion, description: str) -> None:
+    text = f"{description}{_card_line(client, uri, found.run_id)}"
+    page_text = with_usage(text, uri, f"{found.name}/{found.version}", _noted(found.tags))
+    client.update_model_version(found.name, str(found.version), page_text)
 
 
 def _fitting(text: str, most: int) -> str:

@@ -205,8 +205,8 @@ class SplitFingerprint:
     `sizes` counts images by "WIDTHxHEIGHT". `images_of_class[k]` counts the images that hold class k,
     `objects_of_class[k]` its segments without crowds, `objects_by_size` all of these below 32**2, below 96**2 and from
     96**2 pixels on: small, medium and large as COCO has it. The colour sums are those of `ImageLook`, over `pixels`.
-    `looks` are how many images have which level of each statistic of `drift.of_look`; None where an earlier segpipe
-    wrote it.
+    `looks` are how many images have which level of each statistic of `drift.of_look`, `looks_by_group` the same of each
+    group: none where no group has two images. Either is None where an earlier segpipe wrote it.
     """
 
     images: int
@@ -219,6 +219,7 @@ class SplitFingerprint:
     objects_by_size: tuple[int, int, int]
     crowds: int
     looks: Mapping[str, Mapping[str, int]] | None = field(default=None, metadata=LATER)
+    looks_by_group: tuple[Mapping[str, Mapping[str, int]], ...] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

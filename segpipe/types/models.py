@@ -133,9 +133,9 @@ class EvalReport:
     id, score, matched, ignored), where bit t of the last two tells whether it matched at the t-th IoU threshold of
     COCO, and whether it is left uncounted there. `details` decide nothing: they are for the model card. `class_bounds`
     are those of the score of each class, drawn with `low` and `high`; None where it is undefined, none at all in the
-    reports of an earlier segpipe. `answers` are
-    how many images have which level of each statistic of `drift.of_prediction`, for what is said of other images to be
-    held against; None in the reports of an earlier segpipe.
+    reports of an earlier segpipe. `answers` are how many images have which level of each statistic of
+    `drift.of_prediction`, for what is said of other images to be held against, `answers_by_group` the same of each
+    group: none where no group has two images. Either is None in the reports of an earlier segpipe.
     """
 
     experiment: str
@@ -174,6 +174,7 @@ class EvalReport:
     details: PixelDetails | None = field(default=None, metadata=LATER)
     class_bounds: tuple[tuple[float, float] | None, ...] = field(default=(), metadata=LATER)
     answers: Mapping[str, Mapping[str, int]] | None = field(default=None, metadata=LATER)
+    answers_by_group: tuple[Mapping[str, Mapping[str, int]], ...] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ def test_into_a_dataset(trained: TrainResult, photos: str, tmp_path: Path, monke
         (("--into", "said", "--output", "coco"), "--into publishes a dataset version, and --output asks for files"),
         (("--into", "said", "--palette", "voc"), "--into publishes a dataset version, and --palette asks for files"),
         (("--runtime", "local"), "--runtime is of --into"),
+        (("--palette", "classes", "--output", "coco"), "palette 'classes' colours masks and overlays, and coco alone"),
         (("--output", "photos"), "output 'photos': expected some of masks"),
     ],
 )
@@ -138,7 +139,7 @@ def test_drift_is_told_where_there_is_something_to_compare_with(
     refused = segpipe(*arguments, "--drift-threshold", "2")
     assert (refused.exit_code, "at most 1" in refused.stderr) == (2, True)
     brightness = {str(level): 10 for level in range(200, 240)}
-    monkeypatch.setattr(drift_stage, "_looks", lambda chosen: {"brightness": brightness})
+    monkeypatch.setattr(drift_stage, "_looks", lambda chosen: drift_stage.Before({"brightness": brightness}, (), None))
     for number in range(3, 12):
         shutil.copy(Path(photos) / "0.png", Path(photos) / f"{number}.png")
     shown = segpipe(*arguments).stdout.replace("\n", " ")

@@ -40,6 +40,7 @@ MOVED = Shift(
     distance=0.9,
     chance=0.0001,
     has_moved=True,
+    is_undecided=False,
     before=(100, 102, 104),
     now=(20, 25, 30),
     images_before=50,
@@ -48,9 +49,11 @@ MOVED = Shift(
 )
 DRIFTED = Drift(
     has_drifted=True,
+    is_undecided=False,
     sentence=f"drift: {MOVED.sentence}",
     threshold=0.2,
     images=5,
+    groups=None,
     experiment="roofs",
     dataset="roofs",
     shifts=(MOVED, replace(MOVED, statistic="width", has_moved=False)),

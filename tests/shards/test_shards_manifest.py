@@ -19,15 +19,16 @@ SHA = "ab" * 32
 SHARD = Shard(path=f"shards/train-{SHA[:20]}.parquet", rows=10, bytes=99, sha256=SHA, row_groups=(8, 2))
 RESULT = ShardResult(
     shard=SHARD,
-    class_pixels={0: 5, 2: 7},
-    image_pixels={0: 9, 2: 9},
+    class_pixels=((0, 5), (2, 7)),
+    image_pixels=((0, 9), (2, 9)),
     ignored_pixels=3,
-    images_of_class={0: 1, 2: 1},
-    objects_of_class={},
+    images_of_class=((0, 1), (2, 1)),
+    objects_of_class=(),
     objects_by_size=(0, 0, 0),
     crowds=0,
     sizes={"4x4": 1},
     sample_ids=(),
+    groups=(),
     image_hashes=(),
 )
 MANIFEST = manifest_of([RESULT])

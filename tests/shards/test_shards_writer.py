@@ -90,11 +90,11 @@ def test_statistics_count_every_labelled_pixel(tmp_path: Path) -> None:
         str(tmp_path),
         "train",
     )
-    assert result.class_pixels == {0: 2, 1: 6}
-    assert result.image_pixels == {0: 3, 1: 8}
+    assert result.class_pixels == ((0, 2), (1, 6))
+    assert result.image_pixels == ((0, 3), (1, 8))
     assert result.ignored_pixels == 4
     wide = shards.write_shard([full_sample(290)], str(tmp_path), "train")
-    assert wide.class_pixels == {(290 + place) % 300: 1 for place in range(14)}
+    assert dict(wide.class_pixels) == {(290 + place) % 300: 1 for place in range(14)}
     assert wide.ignored_pixels == 1, "65535 is what 16-bit maps ignore"
 
 

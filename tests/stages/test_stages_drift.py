@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from PIL import Image
 
 from segpipe import reports, storage
 from segpipe.config import EvaluateConfig
+from segpipe.drift import Counts
 from segpipe.errors import InputError
 from segpipe.shards import open_dataset
 from segpipe.stages import drift as stage
 from segpipe.stages import fingerprint, layout, predict_dataset
 from segpipe.stages.drift import Drift
 from segpipe.stages.evaluate import evaluate
-from segpipe.stages.images import Chosen, chosen_model
+from segpipe.stages.images import Chosen, chosen_model, splits_of
 from segpipe.stages.predict import predict
 from segpipe.stages.predict_dataset import PredictedDataset
 from segpipe.types import Fingerprint, SplitFingerprint
@@ -50,7 +52,7 @@ def scored(shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     chosen = chosen_model(shapes.result.model_uri)
     monkeypatch.setattr(stage, "dataset_of", lambda bundle: open_dataset(shapes.data, version=bundle.dataset_version))
     looks = [stage.drift.of_look(look_of(sample.image)) for sample in small_samples("train", 200)]
-    write_fingerprint(chosen, shapes.data, stage.drift.counted(looks))
+    write_fingerprint(chosen, shapes.data, stage.drift.counted(looks), by_group=())
     evaluate(
         shapes.result.model_uri,
         data=shapes.data,
@@ -62,6 +64,9 @@ def scored(shapes: Shapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         runtime="local",
         with_card=False,
     )
+    real = stage._answers
+    assert len(real(chosen).groups) == 3, "those of the small samples"
+    monkeypatch.setattr(stage, "_answers", lambda chosen: real(chosen)._replace(groups=()))
     yield chosen
     storage.delete(fingerprint.uri_of(shapes.data, chosen.bundle.dataset_version))
 
@@ -72,7 +77,9 @@ def look_of(image: bytes) -> Any:
     return masks.check_image(image, file="x")
 
 
-def write_fingerprint(chosen: Chosen, data: str, looks: dict[str, dict[str, int]] | None) -> None:
+def write_fingerprint(
+    chosen: Chosen, data: str, looks: Counts | None, *, by_group: tuple[Counts, ...] | None = None
+) -> None:
     split = SplitFingerprint(
         images=1,
         pixels=1,
@@ -84,6 +91,7 @@ def write_fingerprint(chosen: Chosen, data: str, looks: dict[str, dict[str, int]
         objects_by_size=(0, 0, 0),
         crowds=0,
         looks=looks,
+        looks_by_group=by_group,
     )
     found = Fingerprint(dataset_version=chosen.bundle.dataset_version, splits={"train": split}, warnings=())
     uri = fingerprint.uri_of(data, found.dataset_version)
@@ -133,7 +141,61 @@ def test_of_its_own_dataset_version_nothing_is_asked(scored: Chosen, shapes: Sha
 
 
 def told(chosen: Chosen, **options: Any) -> Drift:
-    return stage.told(chosen, lambda: [("a", {"brightness": 1, "uncertainty": 2})], version=None, **options)
+    images = [("a", {"brightness": 1, "uncertainty": 2})]
+    return stage.told(chosen, lambda: images, groups={"a": "a"}, version=None, **options)
+
+
+DARK = [(f"{drive}/{frame}", {"brightness": 10 + frame}) for drive in range(30) for frame in range(5)]
+
+
+@pytest.mark.parametrize(("drives", "is_alarm"), [(1, False), (5, True)])
+def test_where_the_training_has_drives_a_drive_is_no_alarm_and_several_are(
+    scored: Chosen, shapes: Shapes, drives: int, is_alarm: bool
+) -> None:
+    known = [(f"{drive}", {"brightness": 100 + drive + frame}) for drive in range(20) for frame in range(5)]
+    looks, by_group = stage.drift.counted(levels for _, levels in known), stage.drift.counted_by_group(known)
+    write_fingerprint(scored, shapes.data, looks, by_group=by_group)
+    images = DARK[: 5 * drives]
+    groups = {name: name.partition("/")[0] for name, _ in images}
+    found = stage.told(scored, lambda: images, groups=groups, version=None)
+    assert (found.has_drifted, found.is_undecided, found.groups) == (is_alarm, not is_alarm, drives)
+    assert found.notes == ()
+    if not is_alarm:
+        assert found.sentence.startswith(
+            "no drift can be told in 5 images of 1 group: so few of them, beside 20 of the training, differ as much by "
+            "chance (2 would do). What stands out: brightness went from "
+        )
+    alone = stage.told(scored, lambda: images, groups={name: name for name, _ in images}, version=None)
+    assert (alone.has_drifted, alone.is_undecided, alone.groups) == (False, True, 1)
+    (note,) = alone.notes
+    assert "nothing tells groups of these: all count as one" in note
+
+
+def test_without_groups_an_alarm_says_what_it_rests_on(scored: Chosen, photos: Path, tmp_path: Path) -> None:
+    found = predict(scored.uri, str(photos / "night"), to=str(tmp_path / "out")).drift
+    assert (found.has_drifted, found.groups) == (True, None)
+    (note,) = found.notes
+    assert note.startswith("each image counts by itself, as the training's have no groups")
+
+
+def test_folders_are_groups_and_an_old_fingerprint_is_read_and_told(
+    scored: Chosen, shapes: Shapes, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "cut" / name).mkdir(parents=True)
+        for number in range(2):
+            shutil.copy(photos / "day" / f"{number:02}.png", tmp_path / "cut" / name / f"{name}{number}.png")
+    assert splits_of(str(tmp_path / "cut"), version=None, split=None)[0].groups() == {
+        f"{name}/{name}{number}": name for name in ("a", "b") for number in range(2)
+    }
+    dataset = open_dataset(shapes.data, version=scored.bundle.dataset_version)
+    monkeypatch.setattr(dataset, "groups", lambda split: ["drive"] * dataset.rows(split))
+    monkeypatch.setattr(stage, "dataset_of", lambda bundle: dataset)
+    write_fingerprint(scored, shapes.data, {"brightness": {"100": 9}})
+    found = told(scored)
+    assert found.groups is None
+    (note,) = found.notes
+    assert "without the groups of its images, which therefore count one by one; ingest the same source again" in note
 
 
 def test_what_is_missing_is_said_and_the_rest_is_compared(scored: Chosen, shapes: Shapes) -> None:

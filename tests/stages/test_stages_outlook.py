@@ -1,12 +1,17 @@
 """What `segpipe check` foretells: steps, and crops that the images do not fill."""
 
+from pathlib import Path
+
 import pytest
 
 from segpipe.config import Recipe
 from segpipe.errors import InputError
+from segpipe.stages import layout
+from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import ingest
 from segpipe.stages.outlook import Outlook, outlook
 from segpipe.stages.preflight import check
+from segpipe.stages.train import run_location
 from tests.stages.toy_night import recipe
 
 pytestmark = [pytest.mark.usefixtures("one_core"), pytest.mark.xdist_group("ingest")]
@@ -49,6 +54,23 @@ def test_a_dataset_of_other_files_foretells_nothing_of_these() -> None:
     assert note.startswith("augment.crop 64x32")
     other = outlook_of(recipe(*enough, "dataset.options.train=12"))[0]
     assert (other.steps, other.notes) == (300, ())
+
+
+def test_what_is_trained_already_is_not_to_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its folder, which names training, data and code: another recipe, or a source that has changed, has another."""
+    found = recipe("train.epochs=100")
+    assert [each.steps for each in outlook_of(found)] == [200, 200]
+    version = ingest(found.dataset).version
+    runs = layout.runs_uri(found.name)
+    folder = run_location(resolve(found.run_config(0)), version=version, to=runs)
+    Path(folder).mkdir(parents=True)
+    (Path(folder) / "run.json").write_text("{}")
+    assert outlook_of(found)[0].steps == 200, "begun, and not ended"
+    monkeypatch.setattr("segpipe.stages.outlook.finished", lambda uri: uri == folder or None)
+    first, second = outlook_of(found)
+    assert (first.steps, first.aside.partition(",")[0], second.steps) == (0, "is trained already", 200)
+    assert outlook_of(recipe("train.epochs=50"))[0].steps == 100
+    assert outlook_of(recipe("train.epochs=100", "dataset.options.train=12"))[0].steps == 300
 
 
 def test_a_crop_that_the_images_of_the_dataset_do_not_fill_is_told() -> None:

@@ -273,6 +273,7 @@ def test_an_image_beyond_memory_is_set_aside_with_the_remedy(
         ({"outputs": ("instances",)}, "instances cannot be made .* it gives: masks, overlays, coco, cutouts"),
         ({"outputs": ("cutouts",)}, "name it .*one of: ground, box, disc"),
         ({"cutout": "dics"}, "cut-outs of 'dics': expected one class .* ground, box, disc"),
+        ({"palette": "voc", "outputs": ("coco",)}, "palette 'voc' colours masks and overlays, and coco alone would be"),
         ({"palette": "vok"}, "unknown palette 'vok'; did you mean 'voc'"),
         ({"source": "photos/absent"}, "there is no such file, folder or dataset"),
         ({"split": "test"}, "holds no dataset"),

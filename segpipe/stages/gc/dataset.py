@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from segpipe import storage
 from segpipe.errors import ConflictError, CorruptError
@@ -173,21 +172,22 @@ def _is_kept(uri: str, entry: Entry, kept: frozenset[str], needed: set[str]) -> 
     if match := _VERSIONED.fullmatch(entry.path):
         return match[2] in kept
     if entry.path.startswith("receipts/"):
-        return str(_noted(storage.join(uri, entry.path), "version")) in kept
+        return _noted(storage.join(uri, entry.path), "version") in kept
     if entry.path.startswith("predicted/"):
-        shard = _noted(storage.join(uri, entry.path), "shard")
-        return isinstance(shard, dict) and shard.get("path") in needed
+        return _noted(storage.join(uri, entry.path), "written", "result", "shard", "path") in needed
     return entry.path in needed
 
 
-def _noted(uri: str, key: str) -> Any:
-    """What a receipt, or the record of a predicted part, says under a key; None of a damaged one: it only saves work,
-    and such a one saves none."""
+def _noted(uri: str, *keys: str) -> str | None:
+    """The text that a receipt, or the record of a predicted part, has under these keys, one in the other; None of a
+    damaged one: it only saves work, and such a one saves none."""
     try:
-        document = storage.read_json(uri)
+        found = storage.read_json(uri)
     except CorruptError:
         return None
-    return document.get(key) if isinstance(document, dict) else None
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _going(entry: Entry, there: Mapping[str, Entry], *, published: bool) -> Going:
