@@ -118,6 +118,7 @@ def test_a_card_shows_image_truth_prediction_and_errors(task: Task, cards: dict[
     assert any("missed" in text and text.startswith("errors of ") for text in told)
     assert kinds.count("champion") == 3
     assert {check_image(str(each["src"])) for each in page.of("img")} == {(SIZE[1], SIZE[0])}
+    assert "champion: 4 found, 3 missed, 1 false" in page.text or task is Task.PANOPTIC
     name = "PQ" if task is Task.PANOPTIC else "F1 at IoU 0.5"
     assert f"The best, the middle and the worst images of the split, by their own {name}." in page.text
     for word in (*mistakes.NAMES, "What was found has the colour of the true object."):

@@ -162,6 +162,9 @@ def _shown(facts: CardFacts) -> dict[str, Any]:
     known = [each for shown in groups.values() for case in shown for each in (case.truth, case.prediction) if each]
     has_objects = any(each.objects is not None for each in known)
     return {
+        "changes": [each for each in against.changes if (each.champion, each.challenger) != (None, None)]
+        if against
+        else [],
         "image_score_name": names.metric(image_score(facts.report)),
         "has_objects": has_objects,
         "are_striped": whole or not has_objects,

@@ -51,7 +51,10 @@ def _case(facts: CardFacts, shown: Shown, *, with_errors: bool) -> Case:
             of_ids = sketched.colours(sketch, facts.classes, whole=whole, truth=None if sketch is truth else known)
             alt = f"{what} of {shown.name}: {sketched.told(sketch, facts.classes)}"
             background = "map" if whole or sketch.objects is None else "map bare"
-            panels.append(Panel(uri=sketched.flat(sketch, of_ids), alt=alt, caption=what, style=background))
+            caption = what
+            if sketch.objects is not None and sketch is not truth and shown.champion is not None:
+                caption += f": {sketched.counts(sketch.objects)}"
+            panels.append(Panel(uri=sketched.flat(sketch, of_ids), alt=alt, caption=caption, style=background))
     if with_errors and truth is not None and shown.prediction is not None and shown.champion is None:
         ignored, said = facts.ignore_index, shown.prediction
         uri = sketched.errors(shown.image_hw3, said, truth, ignore_index=ignored, whole=whole)
