@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -44,10 +45,7 @@ class Night:
         return (self.folder / HELD).read_text()
 
     def ended(self) -> int:
-        try:
-            return self.process.wait(PATIENCE_SECONDS)
-        finally:
-            self.process.kill()
+        return self.process.wait(PATIENCE_SECONDS)
 
     def result(self) -> dict[str, Any]:
         assert self.ended() == 0, self.errors.read_text()
@@ -79,8 +77,16 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return told(Night(folder, environment, "local").result())
 
 
-def begun(cluster: Cluster, folder: Path) -> Night:
-    return Night(folder, {**cluster.environment, "RAY_ADDRESS": cluster.address}, "ray")
+@contextmanager
+def on_two_nodes(folder: Path) -> Iterator[tuple[Cluster, Night]]:
+    """A night on a cluster of its own; both are ended at the end of the block."""
+    with two_nodes(folder) as cluster:
+        night = Night(folder, {**cluster.environment, "RAY_ADDRESS": cluster.address}, "ray")
+        try:
+            yield cluster, night
+        finally:
+            night.process.kill()
+            night.process.wait()
 
 
 def of(label: str, made: list[Step]) -> list[Step]:
@@ -97,8 +103,7 @@ def side_by_side(folder: Path) -> None:
 
 def one_node_is_lost(folder: Path) -> dict[str, Any]:
     """In the second rung; what it trained goes on elsewhere in the same night, from the checkpoint of the first."""
-    with two_nodes(folder) as cluster:
-        night = begun(cluster, folder)
+    with on_two_nodes(folder) as (cluster, night):
         label, before = night.held(), len(steps(folder))
         cluster.lose(1)
         result = night.result()
@@ -113,8 +118,7 @@ def one_node_is_lost(folder: Path) -> dict[str, Any]:
 
 def the_cluster_is_lost(folder: Path) -> dict[str, Any]:
     """In the second rung; the night says so, and the same again on another cluster goes on there."""
-    with two_nodes(folder) as cluster:
-        night = begun(cluster, folder)
+    with on_two_nodes(folder) as (cluster, night):
         label, before = night.held(), len(steps(folder))
         cluster.lose(0)
         cluster.lose(1)
@@ -123,8 +127,8 @@ def the_cluster_is_lost(folder: Path) -> dict[str, Any]:
     assert status == 3, said
     assert "Traceback" not in said
     side_by_side(folder)
-    with two_nodes(folder) as cluster:
-        result = begun(cluster, folder).result()
+    with on_two_nodes(folder) as (_, again):
+        result = again.result()
     later = steps(folder)[before:]
     assert min(step.number for step in later) == HOLD, "nothing of the first rung is trained again"
     assert of(label, later)[0].number == HOLD
