@@ -35,7 +35,7 @@ demo: install ## generate scenes, retrain three architectures, show the champion
 test: install ## the tests (about 16 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder tests
 
-soak: install ## every trial of the rows A, C and E of the goal sheet, with their table (about 15 minutes on 2 cores)
+soak: install ## every trial of the rows A, B3, C and E of the goal sheet, with their table (about 20 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout 7200 --soak tests/soak
 
 learn: install ## each architecture learns eight images by heart, and compiled says the same (about 25 minutes on 2 cores)

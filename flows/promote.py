@@ -11,6 +11,7 @@ from flows.hooks import ANNOUNCED
 from flows.naming import run_name
 from flows.retries import RETRIED
 from segpipe.config import Recipe
+from segpipe.stages import opening
 from segpipe.stages import promote as stage
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.results import Verdict
@@ -19,7 +20,7 @@ from segpipe.types import EvalReport
 
 @task(task_run_name="choose the champion of {recipe.name}", **RETRIED)
 def choose_champion(
-    recipe: Recipe, night: night_stage.OpenNight, candidates: list[EvalReport], failures: dict[str, str]
+    recipe: Recipe, night: opening.OpenNight, candidates: list[EvalReport], failures: dict[str, str]
 ) -> Verdict:
     """Puts the best candidate of a night against the champion that stands; the ledger remembers the verdict."""
     return night_stage.choose(recipe, night, candidates, failures)

@@ -17,7 +17,7 @@ from flows.naming import run_name
 from flows.promote import choose_champion
 from flows.train import search_within_budget, submit_all, try_trainings
 from segpipe.config import Recipe
-from segpipe.stages import preflight
+from segpipe.stages import opening, preflight
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.results import RetrainResult
 
@@ -53,7 +53,7 @@ def retrain(
     night_stage.warm_up()
     dataset = ingest_dataset(found.dataset)
     show_dataset(dataset)
-    night = night_stage.open_night(found, dataset)
+    night = opening.open_night(found, dataset)
     night = try_trainings(found, night)
     night = search_within_budget(found, night)
     attempts = submit_all(found, night)

@@ -15,7 +15,7 @@ from flows.naming import run_name
 from flows.retries import RETRIED
 from segpipe.cli.progress import training_lines
 from segpipe.config import Recipe
-from segpipe.stages import mirror, preflight
+from segpipe.stages import mirror, opening, preflight
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.halving import search as halving
 from segpipe.stages.halving.ladder import Climb, Rung
@@ -24,7 +24,7 @@ from segpipe.types import EvalReport, TrainPause, TrainResult
 
 
 @task(task_run_name="train {label}", **RETRIED)
-def train_architecture(recipe: Recipe, index: int, label: str, night: night_stage.OpenNight) -> EvalReport:
+def train_architecture(recipe: Recipe, index: int, label: str, night: opening.OpenNight) -> EvalReport:
     """Trains and evaluates; a retry continues from the newest valid checkpoint."""
     log = get_run_logger()
     log.info(f"{label}: starting on Ray, or waiting there for its turn")
@@ -42,14 +42,14 @@ def tell(found: RehearsedNight | None, warn: Callable[[str], None], inform: Call
 
 
 @task(task_run_name="train {climb.label} to step {climb.until}", **RETRIED)
-def train_part(search: halving.Search, climb: Climb, night: night_stage.OpenNight) -> TrainResult | TrainPause:
+def train_part(search: halving.Search, climb: Climb, night: opening.OpenNight) -> TrainResult | TrainPause:
     """One architecture's part of a rung, paused at its end; a retry continues from the newest valid checkpoint."""
     told = training_lines(get_run_logger().info, climb.label)
     with slot_for_training():
         return halving.train_part(search, climb, data=night.dataset.uri, parent=night.parent, on_progress=told)
 
 
-def search_within_budget(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
+def search_within_budget(recipe: Recipe, night: opening.OpenNight) -> opening.OpenNight:
     """The rungs of a recipe's budget, one after the other, each training as a task of its own."""
 
     def train_rung(search: halving.Search, rung: Rung) -> dict[str, halving.Outcome]:
@@ -57,18 +57,18 @@ def search_within_budget(recipe: Recipe, night: night_stage.OpenNight) -> night_
         wait(list(parts.values()))
         return {label: part.result(raise_on_failure=False) for label, part in parts.items()}
 
-    return night_stage.within_budget(recipe, night, train_rung)
+    return opening.within_budget(recipe, night, train_rung)
 
 
 @task(task_run_name="try the trainings of {recipe.name}", **RETRIED)
-def try_trainings(recipe: Recipe, night: night_stage.OpenNight) -> night_stage.OpenNight:
+def try_trainings(recipe: Recipe, night: opening.OpenNight) -> opening.OpenNight:
     """Tries each training for some seconds: one that cannot succeed is not begun."""
-    night, found = night_stage.rehearsed(recipe, night)
+    night, found = opening.rehearsed(recipe, night)
     tell(found, get_run_logger().warning, get_run_logger().info)
     return night
 
 
-def submit_all(recipe: Recipe, night: night_stage.OpenNight) -> dict[str, PrefectFuture[EvalReport]]:
+def submit_all(recipe: Recipe, night: opening.OpenNight) -> dict[str, PrefectFuture[EvalReport]]:
     """Every architecture that is to stand on the board as a task of its own; one that needs others waits until they
     have ended, somehow."""
     submitted: dict[str, PrefectFuture[EvalReport]] = {}
@@ -81,7 +81,7 @@ def submit_all(recipe: Recipe, night: night_stage.OpenNight) -> dict[str, Prefec
 
 
 @contextmanager
-def closing_parent(recipe: Recipe, night: night_stage.OpenNight) -> Iterator[None]:
+def closing_parent(recipe: Recipe, night: opening.OpenNight) -> Iterator[None]:
     """Ends the night's run in MLflow, which else a verdict does: a single architecture gets none."""
     try:
         yield
@@ -103,6 +103,6 @@ def train(recipe: str, label: str, overrides: tuple[str, ...] = ()) -> EvalRepor
     found = Recipe.load(recipe, overrides)
     index = found.index_of(label)
     preflight.check(found)
-    night = night_stage.open_night(found, ingest(found.dataset))
+    night = opening.open_night(found, ingest(found.dataset))
     with closing_parent(found, night):
         return train_architecture(found, index, label, night)

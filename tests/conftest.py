@@ -74,8 +74,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """`make learn` alone collects tests/learn: it trains for half an hour."""
-    return True if collection_path.name == "learn" and not config.getoption("--learn") else None
+    """`make learn` alone collects tests/learn, which trains for half an hour, and `make soak` the nights on a cluster,
+    of which there is no tenth."""
+    option = {"learn": "--learn", "test_nights_on_nodes.py": "--soak"}.get(collection_path.name)
+    return True if option and not config.getoption(option) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -83,9 +83,9 @@ def check(
         if not deep:
             answer(summary, views.checked)
             return
-        from segpipe.stages import retrain as stage
+        from segpipe.stages import opening
 
-        tried = stage.rehearse_recipe(found, runtime=runtime.value)
+        tried = opening.rehearse_recipe(found, runtime=runtime.value)
         told = {**summary, "budget": budget_plan.planned(found, tried), "deep": asdict(tried)}
         answer(told, views.checked_deeply, status=0 if tried.is_sound else 1)
 
@@ -287,6 +287,7 @@ def retrain(
     little, and only the better part goes on from there, rung by rung, to its end
     (successive halving, ranked on the validation split). A night that is killed
     goes on with the rung that it was in; more hours go on where fewer ended.
+    What an earlier night trained further waits for the rung that goes as far.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from segpipe import models, reports, storage
+from segpipe import checkpoint, models, reports, storage
 from segpipe.config import Recipe, RunConfig
 from segpipe.errors import ConflictError, InputError, SegpipeError, UnreachableError
 from segpipe.report.inputs import draw_inputs
@@ -45,9 +45,9 @@ class Rehearsed:
 
     Where nothing was tried that is None, and `aside` says why, or `failed` what ended the trial; a loss that is not
     finite is None. `first_entropy` is the part of the first loss that is near `expected` where a model knows nothing.
-    `hours` are those of its training and evaluation by these numbers, without a CRF, `training_hours` those of its
-    `steps` with their validations alone; `sheet` is the picture of what the model sees. `remembered` where the same was
-    tried before.
+    `training_hours` are those of all its `steps` with their validations by these numbers; `reached` is the step that an
+    earlier night or search left it at, after `train_seconds`, and `hours` are those of the rest and of its evaluation,
+    without a CRF. `sheet` is the picture of what the model sees. `remembered` where the same was tried before.
     """
 
     label: str
@@ -66,8 +66,15 @@ class Rehearsed:
     hours: float | None = None
     steps: int | None = None
     training_hours: float | None = None
+    reached: int = 0
+    train_seconds: float = 0.0
     sheet: str = ""
     remembered: bool = False
+
+    @property
+    def share(self) -> float:
+        """How much of its training an earlier night or search has done."""
+        return self.reached / self.steps if self.steps else 0.0
 
     @property
     def told(self) -> list[str]:
@@ -193,16 +200,21 @@ def _aside(run: RunConfig, recipe: Recipe, dataset: Dataset) -> str:
         return f"takes the weights of {run.trained_as.label}"
     if models.spec(run.arch).learns_by != "descent":
         return f"learns by {models.spec(run.arch).learns_by}: no loss falls"
-    if finished(run_location(run, version=dataset.version, to=layout.runs_uri(recipe.name))):
+    if finished(_training_uri(recipe, run, dataset)):
         return "is trained already"
     return ""
+
+
+def _training_uri(recipe: Recipe, run: RunConfig, dataset: Dataset) -> str:
+    """Where the training of a run lies or will lie: what comes after it, such as a CRF, is not tried."""
+    return run_location(run.training, version=dataset.version, to=layout.runs_uri(recipe.name))
 
 
 def _location(
     recipe: Recipe, run: RunConfig, dataset: Dataset, runtime: Literal["ray", "local"], seconds: float
 ) -> str:
     """By the training, where it was tried and for how long: a CPU's numbers say nothing of a GPU's night."""
-    run_key = layout.run_key(run.digest, dataset.version, code_version())
+    run_key = layout.run_key(run.training.digest, dataset.version, code_version())
     name = layout.key(run_key, recipe.resources.model_dump_json(), runtime, str(seconds))
     return storage.join(layout.rehearsals_uri(recipe.name), f"{run.label}-{name}")
 
@@ -228,8 +240,8 @@ def _judged(run: RunConfig, found: Rehearsal, dataset: Dataset) -> Rehearsed:
 def _timed(
     tried: Rehearsed, recipe: Recipe, run: RunConfig, dataset: Dataset, runtime: Literal["ray", "local"]
 ) -> Rehearsed:
-    """With the hours, which are of what the recipe says now: those of a validation are shared by the workers of the
-    training, those of the evaluation by its own."""
+    """With where the training stands by now, and the hours, which are of what the recipe says now: those of a
+    validation are shared by the workers of the training, those of the evaluation by its own."""
     if tried.step_seconds is None or tried.image_seconds is None:
         return tried
     splits, train = dataset.manifest.splits, run.train
@@ -238,8 +250,16 @@ def _timed(
     scorers = recipe.evaluate.workers if runtime == "ray" else 1
     steps = train.steps(splits[train.train_split].samples)
     training = steps * tried.step_seconds + looks * tried.image_seconds / _workers(recipe, runtime)
-    hours = (training + scored * tried.image_seconds / scorers) / 3600
-    return replace(tried, steps=steps, training_hours=training / 3600, hours=hours)
+    state = checkpoint.newest_state(_training_uri(recipe, run, dataset)) or {"step": 0, "train_seconds": 0.0}
+    found = replace(
+        tried,
+        steps=steps,
+        training_hours=training / 3600,
+        reached=state["step"],
+        train_seconds=state["train_seconds"],
+    )
+    rest = training * (1 - found.share)
+    return replace(found, hours=(rest + scored * tried.image_seconds / scorers) / 3600)
 
 
 def _workers(recipe: Recipe, runtime: Literal["ray", "local"]) -> int:

@@ -32,8 +32,8 @@ DATA, DRIVERS = "data.json", "drivers"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Around:
-    """What the runs of one call share."""
+class Around:
+    """What the runs of one call share: the dataset's URI and version, the folder of runs, and where they run."""
 
     data: str
     version: str
@@ -66,7 +66,7 @@ def train(
     any work as `_write_config`, InputError where it begins and a training that it starts from is not finished, and
     ConflictError when another process works on this run; then what training raises.
     """
-    around = _Around(
+    around = Around(
         data=datasets.found(data),
         version=version,
         to=to,
@@ -78,18 +78,7 @@ def train(
     return _once(resolve(run), around, _made)
 
 
-def train_until(
-    run: RunConfig,
-    until: int,
-    *,
-    data: str,
-    version: str,
-    to: str,
-    resources: ResourceConfig,
-    parent: tracking.RunRef | None = None,
-    runtime: Literal["ray", "local"] = "ray",
-    on_progress: OnProgress | None = None,
-) -> TrainResult | TrainPause:
+def train_until(run: RunConfig, until: int, around: Around) -> TrainResult | TrainPause:
     """Brings the training of a run (`RunConfig.training`) to optimiser step `until` and pauses it there; `train`, or a
     later step, goes on from there as if it had never paused.
 
@@ -97,27 +86,18 @@ def train_until(
     before `until`, or has ended, gives its result. Not for an ensemble, nor what starts from another's weights.
     Otherwise as `train`.
     """
-    around = _Around(
-        data=datasets.found(data),
-        version=version,
-        to=to,
-        resources=resources,
-        parent=parent,
-        runtime=runtime,
-        on_progress=on_progress,
-    )
     run = resolve(run)
 
-    def paused(job: TrainJob, around: _Around, sink: MetricSink | None) -> TrainResult | TrainPause:
+    def paused(job: TrainJob, around: Around, sink: MetricSink | None) -> TrainResult | TrainPause:
         return _launched(partial(fit_until, job, until=until), job, around, sink)
 
-    return _once(run.training, around, paused, mirror.live_metrics(parent, run, version=version))
+    return _once(run.training, around, paused, mirror.live_metrics(around.parent, run, version=around.version))
 
 
 def _once(
     run: RunConfig,
-    around: _Around,
-    make: Callable[[TrainJob, _Around, MetricSink | None], T],
+    around: Around,
+    make: Callable[[TrainJob, Around, MetricSink | None], T],
     live: Live | None = None,
 ) -> TrainResult | T:
     """The result of a resolved run: what is there and valid, or what `make` makes now. Its values go to `live` where
@@ -147,7 +127,7 @@ def _once(
     return result
 
 
-def _made(job: TrainJob, around: _Around, sink: MetricSink | None) -> TrainResult:
+def _made(job: TrainJob, around: Around, sink: MetricSink | None) -> TrainResult:
     """What has to be done for a run: little for one whose training is there, or whose members are."""
     run = job.run
     if run.training != run:
@@ -207,7 +187,7 @@ def _write_config(run_uri: str, run: RunConfig, version: str) -> None:
             ) from error
 
 
-def _start_uri(job: TrainJob, parent: RunConfig, around: _Around) -> str | None:
+def _start_uri(job: TrainJob, parent: RunConfig, around: Around) -> str | None:
     """The model that another training of the same dataset version left; None where it is gone and an attempt has got so
     far that nobody needs it. Raises InputError where one does."""
     run_uri = run_location(parent, version=around.version, to=around.to)
@@ -244,7 +224,7 @@ def _remove_damage(run_uri: str) -> None:
         checkpoint.start_over(run_uri)
 
 
-def _launched(work: Callable[[Runtime], T], job: TrainJob, around: _Around, sink: MetricSink | None) -> T:
+def _launched(work: Callable[[Runtime], T], job: TrainJob, around: Around, sink: MetricSink | None) -> T:
     """What `work` gives where trainings run: in this process, or on Ray."""
     if around.runtime == "local":
         return work(LocalRuntime(sink=sink, on_progress=around.on_progress))

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from segpipe.cli import views
-from segpipe.stages import retrain
+from segpipe.stages import opening
 from segpipe.stages.halving.ladder import Climb, Rung
 from segpipe.stages.halving.report import BudgetReport
 from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
@@ -32,7 +32,7 @@ def test_a_deep_check_lays_the_rungs_out_or_says_that_the_hours_are_too_few(
         Rehearsed(label="unet", steps=2, training_hours=2.0, hours=2.0),
     )
     night = RehearsedNight(architectures=tried, hours=3, core_hours=3)
-    monkeypatch.setattr(retrain, "rehearse_recipe", lambda *_, **__: night)
+    monkeypatch.setattr(opening, "rehearse_recipe", lambda *_, **__: night)
     shown = segpipe("check", recipe, "--deep", "--runtime", "local", *BUDGET)
     assert shown.exit_code == 0
     assert "Within 3 CPU-hours, of which a tenth is kept back" in shown.stdout

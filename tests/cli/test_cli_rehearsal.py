@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from segpipe.stages import retrain
+from segpipe.stages import opening
 from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
 from tests.fixtures.command_line import document, segpipe
 
@@ -32,7 +32,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, *architectures: Rehearsed) -> None:
         assert runtime == "local"
         return night
 
-    monkeypatch.setattr(retrain, "rehearse_recipe", rehearse_recipe)
+    monkeypatch.setattr(opening, "rehearse_recipe", rehearse_recipe)
 
 
 def test_a_sound_recipe_tells_its_numbers(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:

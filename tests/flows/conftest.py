@@ -15,7 +15,7 @@ from prefect.testing.utilities import prefect_test_harness
 from segpipe import promotion
 from segpipe.config import EvaluateConfig, Recipe
 from segpipe.stages import evaluate as evaluate_stage
-from segpipe.stages import mirror
+from segpipe.stages import mirror, opening
 from segpipe.stages import promote as promote_stage
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.ingest import IngestResult
@@ -51,19 +51,17 @@ class Stages:
     closed: list[str] = field(default_factory=list)  # how the runs in MLflow ended that no verdict ends
     floor: float = 0.0
 
-    def open_night(self, recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
+    def open_night(self, recipe: Recipe, dataset: IngestResult) -> opening.OpenNight:
         runs = tuple(recipe.run_configs())
-        return night_stage.OpenNight(dataset=dataset, runs=runs, parent=None, nothing_to_do=False)
+        return opening.OpenNight(dataset=dataset, runs=runs, parent=None, nothing_to_do=False)
 
-    def rehearsed(
-        self, recipe: Recipe, night: night_stage.OpenNight
-    ) -> tuple[night_stage.OpenNight, RehearsedNight | None]:
+    def rehearsed(self, recipe: Recipe, night: opening.OpenNight) -> tuple[opening.OpenNight, RehearsedNight | None]:
         self.tried += [run.label for run in night.runs]
         tried = tuple(Rehearsed(label=run.label, cautions=("its loss falls by little",)) for run in night.runs)
         return night, RehearsedNight(architectures=tried, hours=0.5, core_hours=1.0)
 
     def train_and_evaluate(
-        self, recipe: Recipe, index: int, night: night_stage.OpenNight, *, on_progress: OnProgress
+        self, recipe: Recipe, index: int, night: opening.OpenNight, *, on_progress: OnProgress
     ) -> EvalReport:
         label = recipe.run_config(index).label
         on_progress(TrainProgress({"train/loss": 0.5}, 1, 2))
@@ -74,7 +72,7 @@ class Stages:
         return scored(outcome, label, experiment=recipe.name)
 
     def choose(
-        self, recipe: Recipe, night: night_stage.OpenNight, candidates: list[EvalReport], failures: dict[str, str]
+        self, recipe: Recipe, night: opening.OpenNight, candidates: list[EvalReport], failures: dict[str, str]
     ) -> promotion.Verdict:
         self.judged = [report.label for report in candidates]
         best = max(candidates, key=lambda report: report.value)
@@ -101,8 +99,13 @@ def stages(monkeypatch: pytest.MonkeyPatch, _prefect_server: None) -> Stages:
     replaced = Stages()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(night_stage, "warm_up", lambda: None)
-    for name in ("open_night", "rehearsed", "train_and_evaluate", "choose"):
-        monkeypatch.setattr(night_stage, name, getattr(replaced, name))
+    for room, name in (
+        (opening, "open_night"),
+        (opening, "rehearsed"),
+        (night_stage, "train_and_evaluate"),
+        (night_stage, "choose"),
+    ):
+        monkeypatch.setattr(room, name, getattr(replaced, name))
     monkeypatch.setattr(promote_stage, "judge_again", replaced.judge_again)
     monkeypatch.setattr(evaluate_stage, "evaluate", replaced.evaluate)
     monkeypatch.setattr(mirror, "close_finished", lambda experiment, parent: replaced.closed.append("finished"))

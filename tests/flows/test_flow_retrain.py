@@ -22,6 +22,7 @@ from flows.retrain import retrain
 from flows.train import train, train_architecture
 from segpipe.config import Recipe
 from segpipe.errors import InputError, NonFiniteError, SegpipeError, StorageFullError, UnreachableError
+from segpipe.stages import opening
 from segpipe.stages import retrain as night_stage
 from segpipe.stages.halving import search as halving
 from segpipe.stages.halving.ladder import Climb, Rung
@@ -98,7 +99,7 @@ def test_a_night_within_a_budget_pauses_at_rungs_and_trains_the_better_part_to_i
     climbs = [Climb(label=label, start=0, until=10, steps=100, planned=0.1) for label in scores]
     opened = stages.open_night
 
-    def open_night(recipe: Recipe, dataset: IngestResult) -> night_stage.OpenNight:
+    def open_night(recipe: Recipe, dataset: IngestResult) -> opening.OpenNight:
         assert recipe.budget is not None
         night = opened(recipe, dataset)
         rung = Rung(number=1, share=0.1, climbs=tuple(climbs))
@@ -116,7 +117,7 @@ def test_a_night_within_a_budget_pauses_at_rungs_and_trains_the_better_part_to_i
             scoring_seconds=0.0,
         )
 
-    monkeypatch.setattr(night_stage, "open_night", open_night)
+    monkeypatch.setattr(opening, "open_night", open_night)
     monkeypatch.setattr(halving, "train_part", train_part)
     unlike = (
         "architectures.1.arch=enet",

@@ -22,7 +22,8 @@ from segpipe.stages import train as train_stage
 from segpipe.stages.attempts import attempt_all, message_of
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import IngestResult
-from segpipe.stages.retrain import OpenNight, retrain, sort_outcomes, train_and_evaluate
+from segpipe.stages.opening import OpenNight
+from segpipe.stages.retrain import retrain, sort_outcomes, train_and_evaluate
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
 from tests.stages.toy_night import SCENES, recipe

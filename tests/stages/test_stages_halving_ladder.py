@@ -4,7 +4,18 @@ import random
 
 import pytest
 
-from segpipe.stages.halving.ladder import Climb, Fate, Rung, counts, decided, from_first, lay_out, next_steps, total
+from segpipe.stages.halving.ladder import (
+    Climb,
+    Fate,
+    Rung,
+    counts,
+    decided,
+    from_first,
+    full_grid,
+    lay_out,
+    next_steps,
+    total,
+)
 
 THIRD = 0.334  # 1/3 of 81 in floating point is below 27
 
@@ -42,14 +53,15 @@ def test_any_budget_is_kept_and_used_and_more_of_it_makes_longer_rungs(seed: int
     chance = random.Random(seed)
     costs = [chance.uniform(0.1, 9) for _ in range(chance.randint(2, 30))]
     keep, reached = chance.choice([0.25, THIRD, 0.5, 0.7]), chance.choice([0.0, 0.05])
-    least = max(0.02, 1.1 * reached)
-    lowest = total(from_first(least, costs, keep, reached=reached))
-    whole = (1 - reached) * sum(costs)
-    assert lay_out(costs, keep, rest=0.999 * lowest, least=least, reached=reached) is None
+    least, starts = max(0.02, 1.1 * reached), [reached] * len(costs)
+    lowest = total(from_first(least, costs, keep, starts))
+    whole = full_grid(costs, starts)
+    assert whole == pytest.approx((1 - reached) * sum(costs))
+    assert lay_out(costs, keep, rest=0.999 * lowest, least=least, starts=starts) is None
     before = 0.0
     for part in (0.0, 0.2, 0.6, 0.99):
         rest = lowest + part * (whole - lowest)
-        steps = lay_out(costs, keep, rest=rest * (1 + 1e-9), least=least, reached=reached)
+        steps = lay_out(costs, keep, rest=rest * (1 + 1e-9), least=least, starts=starts)
         assert steps is not None
         assert total(steps) == pytest.approx(rest, rel=1e-6), "all of it is planned with, and no more"
         assert [step.count for step in steps] == counts(len(costs), keep)
@@ -67,9 +79,18 @@ def test_any_budget_is_kept_and_used_and_more_of_it_makes_longer_rungs(seed: int
 def test_a_plan_made_again_after_a_rung_as_planned_is_the_same_plan() -> None:
     first = lay_out([6.0] * 8, 0.5, rest=14.0, least=0.01)
     assert first is not None
-    again = lay_out([6.0] * 4, 0.5, rest=14.0 - first[0].hours, least=0.01, reached=first[0].share)
+    again = lay_out([6.0] * 4, 0.5, rest=14.0 - first[0].hours, least=0.01, starts=[first[0].share] * 4)
     assert again is not None
     assert [step.share for step in again] == pytest.approx([step.share for step in first[1:]], rel=1e-6)
+
+
+def test_what_a_training_has_behind_it_costs_nothing_more() -> None:
+    """Four of 10 hours each, of which one stands at six tenths: it costs nothing before the last rung."""
+    steps = from_first(0.25, [10.0] * 4, 0.5, [0.6, 0.0, 0.0, 0.0])
+    assert [(step.count, step.share) for step in steps] == [(4, 0.25), (2, 0.5), (1, 1.0)]
+    assert [step.hours for step in steps] == [3 * 2.5, 2 * 2.5, 5.0], "whoever it is that goes on"
+    assert full_grid([10.0] * 4, [0.6, 0.0, 0.0, 0.0]) == 34.0
+    assert from_first(0.25, [10.0] * 2, 0.5, [0.6, 0.4])[0].share == 0.4, "below it nobody would be ranked"
 
 
 def climb(label: str, score: float | None, fate: Fate = "", until: int = 10) -> Climb:
@@ -98,6 +119,25 @@ def test_one_that_is_trained_already_keeps_its_place() -> None:
     """By `patience`: it needs no further step, and is better than the third."""
     found = fates(climb("a", 0.9, "trained"), climb("b", 0.5), climb("c", 0.4), climb("d", 0.3))
     assert found == {"a": "trained", "b": "goes on", "c": "dropped", "d": "dropped"}
+
+
+def test_one_that_is_ahead_is_not_ranked_and_makes_no_place() -> None:
+    found = fates(climb("a", 0.2), climb("b", 0.3), climb("c", None, "ahead", until=40), climb("d", None, "ahead"))
+    assert found == {"a": "dropped", "b": "goes on", "c": "ahead", "d": "ahead"}
+
+
+def test_those_that_are_ahead_go_on_before_the_ranked_and_the_furthest_first() -> None:
+    """What stands furthest costs least to its end."""
+    climbs = (climb("a", 0.9), climb("b", None, "ahead", until=40), climb("c", None, "ahead", until=70))
+    rung = decided(Rung(number=1, share=0.1, climbs=climbs), 0.5)
+    assert [each.label for each in rung.onward] == ["c", "b", "a"]
+    found = next_steps(rung, dict.fromkeys("abc", 10.0), 0.5, spendable=3.0, rest=3.3)
+    assert found is not None
+    assert ([each.label for each in found[0]], [step.hours for step in found[1]]) == (["c"], [pytest.approx(3.0)])
+    more = next_steps(rung, dict.fromkeys("abc", 10.0), 0.5, spendable=9.0, rest=10.0)
+    assert more is not None
+    assert len(more[0]) == 3
+    assert more[1][0].share > 0.1
 
 
 def test_with_less_left_than_was_planned_fewer_go_on_the_best_of_them() -> None:

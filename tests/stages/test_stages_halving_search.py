@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from segpipe import checkpoint, reports, storage
+from segpipe import reports, storage
 from segpipe.config import Recipe
 from segpipe.errors import CorruptError, InputError, NonFiniteError, SegpipeError, UnreachableError
 from segpipe.stages import mirror, preflight
@@ -17,8 +17,8 @@ from segpipe.stages.halving.plan import planned
 from segpipe.stages.halving.report import rung_rows, summed_up
 from segpipe.stages.halving.search import Outcome, Search
 from segpipe.stages.ingest import IngestResult
+from segpipe.stages.opening import open_night
 from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
-from segpipe.stages.retrain import open_night
 from segpipe.types import TrainPause
 from tests.stages import toy_night
 
@@ -129,20 +129,65 @@ def test_where_the_last_one_diverges_it_is_told_who_came_next_and_how_that_goes_
     assert (search.instead_of("c"), opened().instead_of("a")) == ("", "")
 
 
-def test_what_an_earlier_search_trained_is_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+def standing(**reached: int) -> RehearsedNight:
+    """As `tried`, where an earlier night brought some to a step, of 216 s each."""
+    each = [
+        dataclasses.replace(found, reached=step, train_seconds=216.0 * step)
+        if (step := reached.get(found.label, 0))
+        else found
+        for found in tried().architectures
+    ]
+    return dataclasses.replace(tried(), architectures=tuple(each))
+
+
+def test_what_an_earlier_search_trained_is_not_charged() -> None:
     plain = halving.climbed(begun(), Trainings())
     storage.delete_tree(plain.folder)
-
-    def earlier(uri: str) -> dict[str, float] | None:
-        return {"train_seconds": 900.0} if "/a-" in uri else None
-
-    monkeypatch.setattr(checkpoint, "newest_state", earlier)
-    search = halving.climbed(begun(), Trainings())
-    (a, *others), (was, *_) = search.rungs[0].climbs, plain.rungs[0].climbs
-    assert a.hours == pytest.approx(was.hours - 2 * 900 / 3600), "two CPUs"
-    assert {climb.hours for climb in others} == {was.hours}
-    assert halving.report(search).full_grid == pytest.approx(48)
+    search = halving.climbed(begun(night=standing(a=5)), Trainings())
+    a, *others = search.rungs[0].climbs
+    assert (a.start, a.until) == (5, others[0].until)
+    assert a.hours == pytest.approx(others[0].hours - 5 * 0.12)
+    assert halving.report(search).full_grid == pytest.approx(48 - 5 * 0.12), "what it was trained before is not saved"
     assert fates(search) == fates(plain)
+
+
+def test_one_that_stands_further_waits_uncharged_for_the_rung_that_goes_as_far() -> None:
+    """Its score at step 60 says nothing beside those of others at their first steps."""
+    trainings = Trainings()
+    search = halving.climbed(begun(night=standing(a=60)), trainings)
+    first, *later = search.rungs
+    assert fates(search)[0] == {"a": "ahead", "b": "goes on", "c": "dropped", "d": "dropped"}
+    assert (first.climbs[0].until, first.climbs[0].hours, first.climbs[0].score) == (60, 0.0, None)
+    assert "a" not in trainings.rungs[0]
+    met = next(rung for rung in later if rung.climbs[0].fate != "ahead")
+    assert met.share >= 0.6
+    assert (met.climbs[0].label, met.climbs[0].start, met.climbs[0].fate) == ("a", 60, "dropped")
+    assert {climb.until for climb in met.climbs} == {round(met.share * 100)}, "it is ranked where both stand alike"
+    assert search.left_out["a"] == f"dropped after rung {met.number}, as number 2 of 2, with 0.1000"
+    assert [climb.label for climb in search.rungs[-1].climbs] == ["b"]
+    assert rung_rows(halving.report(search))[3]["then"] == "ahead"
+    assert halving.climbed(opened(), trainings) == search
+
+
+def test_where_all_stand_somewhere_the_first_rung_begins_at_the_least_of_them() -> None:
+    search = begun(night=standing(a=60, b=50, c=70, d=60))
+    assert search.rungs[0].share >= 0.5
+    assert [climb.fate for climb in search.rungs[0].climbs].count("ahead") < len(LABELS)
+    assert halving.climbed(search, Trainings()).is_decided
+
+
+def test_a_newcomer_that_fails_leaves_the_night_to_those_ahead() -> None:
+    night = begun("budget.hours=14", night=standing(a=60, b=60, c=60))
+    search = halving.climbed(night, Trainings(d=NonFiniteError("met a NaN")))
+    assert fates(search)[0] == {"a": "ahead", "b": "ahead", "c": "ahead", "d": "failed"}
+    assert [climb.label for climb in search.rungs[-1].climbs] == ["b"]
+
+
+def test_one_ahead_that_the_budget_has_no_room_for_is_told() -> None:
+    """Steps take half as much again as the trial said."""
+    search = halving.climbed(begun("budget.hours=22", night=standing(a=60, b=70)), Trainings(seconds=324.0))
+    assert [climb.label for climb in search.rungs[-1].climbs] == ["b"], "it costs least to its end"
+    assert search.left_out["a"].startswith("dropped after rung 1, for want of room, ahead of it at step 60 of 100")
 
 
 @pytest.mark.parametrize("records", [1, 2, 3, 4])

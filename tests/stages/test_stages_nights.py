@@ -13,7 +13,8 @@ from segpipe.errors import CorruptError, InputError, SegpipeError
 from segpipe.stages import layout, nights
 from segpipe.stages.ingest import IngestResult
 from segpipe.stages.nights import Night
-from segpipe.stages.retrain import OpenNight, choose
+from segpipe.stages.opening import OpenNight
+from segpipe.stages.retrain import choose
 from segpipe.types import EvalReport
 from tests.fixtures.example_reports import scored
 from tests.fixtures.unproven import promote_unproven as promote

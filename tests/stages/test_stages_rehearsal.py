@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from segpipe import storage
+from segpipe import checkpoint, storage
 from segpipe.errors import InputError, SegpipeError
 from segpipe.shards import Dataset, open_dataset
-from segpipe.stages import rehearsal
+from segpipe.stages import layout, rehearsal
 from segpipe.stages import retrain as night_stage
 from segpipe.stages import train as train_stage
 from segpipe.stages.identity import resolve
 from segpipe.stages.ingest import ingest
 from segpipe.stages.rehearsal import Rehearsed, RehearsedNight
+from segpipe.stages.train import run_location
 from segpipe.train import rehearsal as trials
 from segpipe.train.rehearsal import MOST_STEPS, Rehearsal
 from tests.fixtures.small import small_run
@@ -144,6 +145,13 @@ def test_a_night_is_tried_once_and_tells_its_hours(home: Path, monkeypatch: pyte
     )
     for each, before in zip(scored.architectures, found.architectures, strict=True):
         assert (each.hours or 0) - (before.hours or 0) == pytest.approx((8 - 3) * (before.image_seconds or 0) / 3600)
+    # And those of a training that an earlier night began are of the rest: here one of two steps is made.
+    monkeypatch.setattr(checkpoint, "newest_state", lambda _: {"step": 1, "train_seconds": 9.0})
+    begun = rehearsal.rehearse_night(recipe, runs, dataset, runtime="local", seconds=20)
+    for each, before in zip(begun.architectures, found.architectures, strict=True):
+        assert (each.reached, each.train_seconds, each.share) == (1, 9.0, 0.5)
+        assert (before.hours or 0) - (each.hours or 0) == pytest.approx((before.training_hours or 0) / 2)
+        assert each.training_hours == before.training_hours
 
 
 def test_what_was_tried_elsewhere_is_not_remembered_as_if_here(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +166,21 @@ def test_what_was_tried_elsewhere_is_not_remembered_as_if_here(home: Path, monke
         for seconds in (10, 60)
     }
     assert len(places) == 8
+
+
+def test_what_comes_after_training_is_no_other_training_to_try(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night that only looks for another CRF would else try each training, and search it within a budget, again."""
+    monkeypatch.setenv("SEGPIPE_HOME", str(home))
+    plain, refined = toy_night.recipe(), toy_night.recipe("train.inference.crf={}")
+    dataset = open_dataset(ingest(plain.dataset).uri)
+    run, same = (resolve(recipe.run_configs()[0]) for recipe in (refined, plain))
+    assert rehearsal._location(refined, run, dataset, "local", 60) == rehearsal._location(
+        plain, same, dataset, "local", 60
+    )
+    trained = run_location(same, version=dataset.version, to=layout.runs_uri(plain.name))
+    monkeypatch.setattr(rehearsal, "finished", lambda uri: uri == trained)
+    (found,) = rehearsal.rehearse_night(refined, [run], ingest(plain.dataset), runtime="local").architectures
+    assert found.aside == "is trained already"
 
 
 def test_what_is_not_trained_by_descent_is_not_tried(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

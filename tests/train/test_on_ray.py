@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from torch import nn
 from segpipe.config import ResourceConfig
 from segpipe.errors import BadSampleError, InputError, NonFiniteError, UnreachableError
 from segpipe.train import on_ray
+from segpipe.train.on_ray import cluster, news
 from segpipe.train.runtime import LocalRuntime, Runtime
 from segpipe.types import TrainProgress
 
@@ -191,6 +193,16 @@ def test_an_error_of_a_task_arrives_as_itself(square: Callable[[int], int]) -> N
 def test_there_are_no_gpus_to_share_here() -> None:
     expected = 1.0 if torch.cuda.is_available() else 0.0
     assert on_ray.gpu_share() == expected
+
+
+def test_a_cluster_that_is_lost_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would wait a minute for it, and then end this process."""
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # as if this Ray were one that others started
+    assert cluster.answers()
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:1"))
+    assert not cluster.answers()
+    monkeypatch.setattr(news.internal_kv, "_internal_kv_del", lambda _: pytest.fail("it was asked"))
+    news.forget("key")
 
 
 def test_connecting_again_is_free() -> None:

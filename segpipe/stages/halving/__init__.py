@@ -9,8 +9,9 @@ the trainings choose their best epochs by, never by the split of the board.
 A rung is on record from its beginning (who, to which step), and once more when it has ended (scores, hours, who goes
 on): a night that is killed goes on with the rung that it was in, and what a training has spent stands in its own
 checkpoints, so that nothing is counted twice. Nor are seconds that no checkpoint knows: the start of workers, and what
-a kill destroyed. What an earlier search or night trained is not counted either; a training that stands further than the
-first rung goes is ranked there by its score as it stands, and the table of rungs tells its step.
+a kill destroyed. What an earlier search or night trained is not counted either. A training that it brought further than
+a rung goes is `ahead`: ranked together is only what stands at one share of its length, so that it waits, at no cost,
+for the first rung that goes as far.
 
     ladder.py   the arithmetic, with its sources: rungs from a budget, who goes on
     plan.py     what a budget would come to, before it is begun

@@ -8,6 +8,8 @@ architecture is its own training (R = 1, the schedule is of the full length from
 - r is not given but is the largest that the budget holds: with K halvings r_k = r^(1 - k/K), which is r eta^k where
   the budget is that of Hyperband's r = eta^-K. More hours make longer rungs, less only shorter ones, and the last one
   always ends with a model that is trained in full.
+- a training that an earlier night or search brought further than a rung goes is not ranked with those behind it: it
+  takes none of their places, and is ranked in the first rung that goes as far as it stands.
 - trainings are paused and go on, so that a rung costs n_k (r_k - r_(k-1)), not n_k r_k. The cost of each is its own,
   and as nobody knows who will go on, every rung is counted as if the most expensive did.
 """
@@ -22,7 +24,7 @@ from typing import Literal
 LEAST_GAIN = 1.1  # a later rung brings each at least so many times as far: less would cost a start and a validation
 _BISECTIONS = 50
 
-Fate = Literal["", "goes on", "dropped", "trained", "failed"]
+Fate = Literal["", "goes on", "ahead", "dropped", "trained", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +32,8 @@ class Climb:
     """One training's part of a rung: from optimiser step `start` to `until`, of `steps`; `planned` device-hours.
 
     Then what came of it, unless `fate` is "": its validation `score` at the end, the device-hours that this rung took,
-    the seconds in the training loop since its first step; what was `said` of one that failed.
+    the seconds in the training loop since its first step; what was `said` of one that failed. One that is "ahead"
+    stands further than the rung goes, has no score and goes on.
     """
 
     label: str
@@ -67,6 +70,14 @@ class Rung:
         """Those whose part is still to be trained."""
         return tuple(climb for climb in self.climbs if not climb.fate)
 
+    @property
+    def onward(self) -> tuple[Climb, ...]:
+        """Those that go on: first who is ahead, the furthest first, as they cost least; then the ranked, the best
+        first."""
+        ahead = [climb for climb in self.climbs if climb.fate == "ahead"]
+        furthest = sorted(ahead, key=lambda climb: -climb.until / climb.steps)
+        return (*furthest, *(climb for climb in ranked(self) if climb.fate == "goes on"))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
@@ -86,30 +97,33 @@ def counts(number: int, keep: float) -> list[int]:
 
 
 def lay_out(
-    costs: Sequence[float], keep: float, *, rest: float, least: float, reached: float = 0.0
+    costs: Sequence[float], keep: float, *, rest: float, least: float, starts: Sequence[float] = ()
 ) -> list[Step] | None:
-    """The rungs from share `reached` on, all that `rest` device-hours hold; None where they do not hold the least.
+    """The rungs that `rest` device-hours hold, the first of which goes to the share `least` at least; None where they
+    do not hold that.
 
-    `costs` are the device-hours of each whole training, and `least` is the share that the first of these rungs must
-    reach. One rung to the end where all of them fit.
+    `costs` are the device-hours of each whole training, and `starts` the share of it at which each stands, 0 without.
+    One rung to the end where all of them fit.
     """
-    if (1 - reached) * sum(costs) <= rest:
-        return _steps([1.0], costs, keep, reached)
-    if least >= 1 or total(from_first(least, costs, keep, reached=reached)) > rest:
+    if full_grid(costs, starts) <= rest:
+        return _steps([1.0], costs, keep, starts)
+    if least >= 1 or total(from_first(least, costs, keep, starts)) > rest:
         return None
     low, high = least, 1.0
     for _ in range(_BISECTIONS):  # the cost rises with the share, and by no formula that can be turned round
         middle = (low + high) / 2
-        fits = total(from_first(middle, costs, keep, reached=reached)) <= rest
+        fits = total(from_first(middle, costs, keep, starts)) <= rest
         low, high = (middle, high) if fits else (low, middle)
-    return from_first(low, costs, keep, reached=reached)
+    return from_first(low, costs, keep, starts)
 
 
-def from_first(share: float, costs: Sequence[float], keep: float, *, reached: float = 0.0) -> list[Step]:
-    """The rungs whose first one ends at `share`."""
+def from_first(share: float, costs: Sequence[float], keep: float, starts: Sequence[float] = ()) -> list[Step]:
+    """The rungs whose first one ends at `share`, or where the one stands that is the least far: somebody is to be
+    ranked in it."""
+    share = max(share, min(starts, default=0.0))
     halvings = len(counts(len(costs), keep)) - 1
     shares = [share ** (1 - k / halvings) for k in range(halvings + 1)] if halvings else [1.0]
-    return _steps(shares, costs, keep, reached)
+    return _steps(shares, costs, keep, starts)
 
 
 def total(steps: Sequence[Step]) -> float:
@@ -117,12 +131,17 @@ def total(steps: Sequence[Step]) -> float:
     return sum(step.hours for step in steps)
 
 
-def _steps(shares: Sequence[float], costs: Sequence[float], keep: float, reached: float) -> list[Step]:
-    dearest = sorted(costs, reverse=True)
-    found = []
+def full_grid(costs: Sequence[float], starts: Sequence[float] = ()) -> float:
+    """Device-hours of all trainings from where they stand to their ends."""
+    return sum(cost * (1 - start) for cost, start in zip(costs, starts or [0.0] * len(costs), strict=True))
+
+
+def _steps(shares: Sequence[float], costs: Sequence[float], keep: float, starts: Sequence[float]) -> list[Step]:
+    found, before = [], starts or [0.0] * len(costs)
     for count, share in zip(counts(len(costs), keep), shares, strict=False):
-        found.append(Step(count=count, share=share, hours=sum(dearest[:count]) * (share - reached)))
-        reached = share
+        parts = [cost * max(0.0, share - reached) for cost, reached in zip(costs, before, strict=True)]
+        found.append(Step(count=count, share=share, hours=sum(sorted(parts, reverse=True)[:count])))
+        before = [max(share, reached) for reached in before]
     return found
 
 
@@ -134,8 +153,9 @@ def ranked(rung: Rung) -> list[Climb]:
 
 def decided(rung: Rung, keep: float) -> Rung:
     """The rung with who goes on and who is dropped. One that failed counts among those that do not go on; one that is
-    trained already keeps its place, and needs no further step."""
-    places = max(1, math.floor(sum(climb.until > 0 for climb in rung.climbs) * keep))
+    trained already keeps its place, and needs no further step. Who is ahead neither takes a place nor makes one."""
+    standing = [climb for climb in rung.climbs if climb.until > 0 and climb.fate != "ahead"]
+    places = max(1, math.floor(len(standing) * keep))
     ahead = {climb.label for climb in ranked(rung)[:places]}
     fates: Mapping[str, Fate] = {
         climb.label: climb.fate or ("goes on" if climb.label in ahead else "dropped") for climb in rung.climbs
@@ -148,14 +168,19 @@ def next_steps(
 ) -> tuple[list[Climb], list[Step]] | None:
     """Who of an ended rung goes on, and the rungs from here; None where `rest` device-hours bring nobody to the end.
 
-    As many of those that go on as there is room for, the best of them. `costs` are of whole trainings by label;
-    `spendable` is what may be planned with while more than one rung is left.
+    As many of those that go on as there is room for, in the order of `Rung.onward`. `costs` are of whole trainings by
+    label; `spendable` is what may be planned with while more than one rung is left.
     """
-    on = [climb for climb in ranked(rung) if climb.fate == "goes on"]
+    on = rung.onward
     for count in counts(len(on), keep) if on else []:
-        chosen = [costs[climb.label] for climb in on[:count]]
-        room = rest if count == 1 else spendable
-        steps = lay_out(chosen, keep, rest=room, least=rung.share * LEAST_GAIN, reached=rung.share)
+        chosen = on[:count]
+        steps = lay_out(
+            [costs[climb.label] for climb in chosen],
+            keep,
+            rest=rest if count == 1 else spendable,
+            least=rung.share * LEAST_GAIN,
+            starts=[climb.until / climb.steps for climb in chosen],
+        )
         if steps is not None:
-            return on[:count], steps
+            return list(chosen), steps
     return None

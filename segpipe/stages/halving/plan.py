@@ -20,7 +20,7 @@ RESERVE = 0.1  # of what is left is not planned with while rungs are to come: a 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetPlan:
     """What a recipe's budget would come to: how many stand in each rung; of measured trainings also its `steps`, and
-    the device-hours of the `full_grid`."""
+    the device-hours of the `full_grid`: all of them from where they stand to their ends."""
 
     hours: float
     device: Literal["GPU", "CPU"]
@@ -41,21 +41,24 @@ def planned(recipe: Recipe, tried: RehearsedNight | None = None) -> BudgetPlan |
         number = sum(map(is_halved, recipe.run_configs()))
         return BudgetPlan(hours=budget.hours, device=device, counts=tuple(ladder.counts(number, budget.keep)))
     able = [each for each in entrants(tried) if each.steps and not each.faults]
-    costs = [whole_hours(recipe, each) for each in able]
+    costs, starts = [whole_hours(recipe, each) for each in able], [each.share for each in able]
     counts = tuple(ladder.counts(len(able), budget.keep))
     if not able:
         return BudgetPlan(hours=budget.hours, device=device, counts=counts)
-    steps = ladder.lay_out(costs, budget.keep, rest=(1 - RESERVE) * budget.hours, least=budget.first_rung)
+    whole = ladder.full_grid(costs, starts)
+    steps = ladder.lay_out(
+        costs, budget.keep, rest=(1 - RESERVE) * budget.hours, least=budget.first_rung, starts=starts
+    )
     if steps is None:
-        least = ladder.from_first(budget.first_rung, costs, budget.keep)
+        least = ladder.from_first(budget.first_rung, costs, budget.keep, starts)
         needed = ladder.total(least) / (1 - RESERVE)
         raise InputError(
             f"budget.hours {budget.hours:g}: too little for {counted(len(able), 'training')}: the whole grid takes "
-            f"{sum(costs):.3g} {device}-hours. A first rung of {budget.first_rung:.0%} of each takes "
+            f"{whole:.3g} {device}-hours. A first rung of {least[0].share:.0%} of each takes "
             f"{least[0].hours:.3g}, and with one training to its end at most {ladder.total(least):.3g}; a tenth is "
             f"kept back. Raise it to {rounded_up(needed):g}, or lower budget.first_rung, or take architectures out"
         )
-    return BudgetPlan(hours=budget.hours, device=device, counts=counts, steps=tuple(steps), full_grid=sum(costs))
+    return BudgetPlan(hours=budget.hours, device=device, counts=counts, steps=tuple(steps), full_grid=whole)
 
 
 def is_halved(run: RunConfig) -> bool:

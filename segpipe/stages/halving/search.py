@@ -33,7 +33,7 @@ from segpipe.stages.halving.plan import (
 )
 from segpipe.stages.halving.report import BudgetReport
 from segpipe.stages.rehearsal import TRIED_FIRST, Rehearsed, RehearsedNight
-from segpipe.stages.train import finished, run_location, train_until
+from segpipe.stages.train import Around, finished, run_location, train_until
 from segpipe.train.runtime import OnProgress
 from segpipe.types import TrainPause, TrainResult
 from segpipe.version import code_version
@@ -72,7 +72,7 @@ class Search:
         if not self.rungs:
             return False
         last = self.rungs[-1]
-        return last.is_last or (last.is_ended and not any(climb.fate == "goes on" for climb in last.climbs))
+        return last.is_last or (last.is_ended and not last.onward)
 
     @property
     def spent(self) -> float:
@@ -97,11 +97,14 @@ class Search:
         for number, rung in enumerate(self.rungs, 1):
             order = [climb.label for climb in ladder.ranked(rung)]
             later = {climb.label for later in self.rungs[number:] for climb in later.climbs}
-            for climb in rung.climbs:
-                overtaken = climb.fate == "goes on" and later and climb.label not in later
-                if climb.fate == "dropped" or overtaken:
+            overtaken = [climb for climb in rung.onward if later and climb.label not in later]
+            for climb in (*overtaken, *(climb for climb in rung.climbs if climb.fate == "dropped")):
+                if climb.label in order:
                     place = f"{order.index(climb.label) + 1} of {len(order)}"
-                    gone[climb.label] = f"dropped after rung {number}, as number {place}, with {climb.score:.4f}"
+                    why = f"as number {place}, with {climb.score:.4f}"
+                else:
+                    why = f"for want of room, ahead of it at step {climb.until:,} of {climb.steps:,}"
+                gone[climb.label] = f"dropped after rung {number}, {why}"
         for run in self.runs:
             lacking = [label for label in run.awaits if label in gone]
             if lacking:
@@ -168,8 +171,8 @@ def begun(search: Search, tried: RehearsedNight) -> Search | None:
         Climb(label=each.label, start=0, until=0, steps=each.steps or 0, planned=0.0, fate="failed", said=said)
         if (said := _fault(search, each))
         else replace(
-            _climb(each.label, 0, each.steps or 0, first.share, whole_hours(search.recipe, each)),
-            train_seconds=_seconds(search, each.label),  # of an earlier search or night, which has paid for it
+            _climb(each.label, each.reached, each.steps or 0, first.share, whole_hours(search.recipe, each)),
+            train_seconds=each.train_seconds,  # which an earlier search or night has paid for
         )
         for each in standing
     )
@@ -208,7 +211,8 @@ def closed(search: Search) -> Search:
 
 def report(search: Search) -> BudgetReport:
     """What the search came to, as it stands."""
-    full_grid = sum(_whole_by_label(search).values())
+    whole, first = _whole_by_label(search), search.rungs[0].climbs if search.rungs else ()
+    full_grid = sum(whole[climb.label] * (1 - climb.start / climb.steps) for climb in first if climb.steps)
     return BudgetReport(
         hours=search.budget.hours,
         device=device_of(search.recipe),
@@ -230,9 +234,7 @@ def train_part(
     on_progress: OnProgress | None = None,
 ) -> TrainResult | TrainPause:
     """One architecture's part of a rung: trained until its step, and paused there. Idempotent; raises as training."""
-    return train_until(
-        next(run for run in search.runs if run.label == climb.label),
-        climb.until,
+    around = Around(
         data=data,
         version=search.version,
         to=layout.runs_uri(search.recipe.name),
@@ -241,6 +243,7 @@ def train_part(
         runtime=runtime,
         on_progress=on_progress,
     )
+    return train_until(next(run for run in search.runs if run.label == climb.label), climb.until, around)
 
 
 def _run_uri(search: Search, run: RunConfig) -> str:
@@ -276,7 +279,9 @@ def _remembered(search: Search) -> str:
 
 
 def _climb(label: str, start: int, steps: int, share: float, whole: float) -> Climb:
-    until = max(start, 1, round(share * steps))
+    until = max(1, round(share * steps))
+    if start > until:
+        return Climb(label=label, start=start, until=start, steps=steps, planned=0.0, fate="ahead")
     return Climb(label=label, start=start, until=until, steps=steps, planned=whole * (until - start) / steps)
 
 
@@ -309,13 +314,12 @@ def _whole_by_label(search: Search) -> dict[str, float]:
     """The device-hours of each whole training by what it took so far; by what was planned where it took nothing."""
     found = {}
     for label, climb in search.newest.items():
-        measured = [each for each in _parts(search, label) if each.fate and each.train_seconds]
-        if measured:
-            newest = measured[-1]
-            hours = _hours(search, newest.train_seconds)
-            found[label] = hours if newest.fate == "trained" else hours / newest.until * newest.steps
-        else:
-            found[label] = climb.planned / (climb.until - climb.start) * climb.steps if climb.until else 0.0
+        found[label] = climb.planned / (climb.until - climb.start) * climb.steps if climb.until > climb.start else 0.0
+        for part in _parts(search, label):
+            step = part.until if part.fate else part.start
+            if step and part.train_seconds and part.fate != "failed":
+                hours = _hours(search, part.train_seconds)
+                found[label] = hours if part.fate == "trained" else hours / step * part.steps
     return found
 
 
@@ -326,14 +330,13 @@ def _parts(search: Search, label: str) -> list[Climb]:
 def _stopped(search: Search) -> dict[str, str]:
     whole, device = _whole_by_label(search), device_of(search.recipe)
     said = {}
-    for climb in search.rungs[-1].climbs:
-        if climb.fate == "goes on":
-            more = whole[climb.label] * (1 - climb.until / climb.steps)
-            said[climb.label] = (
-                f"paused at step {climb.until:,} of {climb.steps:,}: of budget.hours {search.budget.hours:g} "
-                f"{search.spent:.3g} {device}-hours are spent, and it takes {more:.3g} more to its end. Raise it to "
-                f"{rounded_up(search.spent + more):g} or more, and the same again goes on from here"
-            )
+    for climb in search.rungs[-1].onward:
+        more = whole[climb.label] * (1 - climb.until / climb.steps)
+        said[climb.label] = (
+            f"paused at step {climb.until:,} of {climb.steps:,}: of budget.hours {search.budget.hours:g} "
+            f"{search.spent:.3g} {device}-hours are spent, and it takes {more:.3g} more to its end. Raise it to "
+            f"{rounded_up(search.spent + more):g} or more, and the same again goes on from here"
+        )
     return said
 
 
@@ -343,7 +346,7 @@ def _ended(search: Search, rung: Rung, outcomes: Mapping[str, Outcome]) -> Rung:
         if isinstance(error, SURROUNDINGS):
             raise error
     climbs = tuple(_came_to(search, climb, outcomes.get(climb.label)) for climb in rung.climbs)
-    if errors and not any(climb.score is not None for climb in climbs):
+    if errors and not any(climb.score is not None or climb.fate == "ahead" for climb in climbs):
         # What takes all of them is seldom an architecture's fault, and nobody would be left to go on.
         told = "; ".join(f"{label}: {message_of(error)}" for label, error in errors.items())
         raise SegpipeError(

@@ -58,6 +58,20 @@ def joined() -> bool:
     return ray_address() != "local"
 
 
+def answers() -> bool:
+    """Whether the head of the cluster that this process joined is still there; a Ray of our own ends with us.
+
+    Of a lost one nothing may be asked: Ray waits a minute for it, and then ends this process with a message of its own.
+    """
+    if not joined():
+        return True
+    try:
+        _reach(ray.get_runtime_context().gcs_address)
+    except (OSError, AttributeError):  # the latter after `ray.shutdown`
+        return False
+    return True
+
+
 def resources() -> dict[str, float]:
     """What the whole cluster has, taken or free: {"CPU": 2.0, ...}."""
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -89,9 +103,8 @@ def _cluster_options(address: str) -> dict[str, Any]:
             "(6379 unless chosen otherwise) and run on a machine of the cluster, or use `ray job submit`"
         )
     if address != "auto":
-        host, _, port = address.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+            _reach(address)
         except (OSError, ValueError) as error:
             raise UnreachableError(_no_ray(address, error)) from error
     return {
@@ -101,6 +114,12 @@ def _cluster_options(address: str) -> dict[str, Any]:
         # The workers run this very code, whatever version their image carries.
         "runtime_env": {"py_modules": [str(Path(segpipe.__file__).parent)]},
     }
+
+
+def _reach(address: str) -> None:
+    """Raises OSError where nobody listens there, ValueError where it is not HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
 
 
 def _no_ray(address: str, error: Exception) -> str:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from ray.exceptions import RayError
 from ray.experimental import internal_kv
 
+from segpipe.train.on_ray import cluster
 from segpipe.train.runtime import OnProgress
 from segpipe.types import TrainProgress
 
@@ -46,6 +47,8 @@ def passed_on(key: str, on_progress: OnProgress | None) -> Iterator[None]:
 
 def forget(key: str) -> None:
     """Removes a key of a training that ended. With Ray itself gone, as after Ctrl-C, the key is gone, too."""
+    if not cluster.answers():
+        return
     with suppress(RayError, RuntimeError, AttributeError):
         internal_kv._internal_kv_del(key)
 
@@ -56,7 +59,7 @@ def _watch(key: str, on_progress: OnProgress, ended: threading.Event) -> None:
     while not is_last:
         is_last = ended.wait(_EVERY_SECONDS)
         try:
-            found = internal_kv._internal_kv_get(key)
+            found = internal_kv._internal_kv_get(key) if cluster.answers() else None
             if found is not None and found != seen:
                 seen = found
                 on_progress(TrainProgress(**json.loads(found)))

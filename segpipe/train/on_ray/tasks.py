@@ -16,6 +16,7 @@ from ray.exceptions import (
 )
 
 from segpipe.errors import SegpipeError, UnreachableError
+from segpipe.train.on_ray import cluster
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,5 +57,5 @@ def fan_out(
     except RayError as error:
         raise SegpipeError(f"Ray lost the workers of a task again and again: {error}") from error
     finally:
-        for unfinished in waiting:
+        for unfinished in waiting if cluster.answers() else ():
             ray.cancel(unfinished)
