@@ -247,6 +247,17 @@ def test_a_failure_drops_an_architecture_and_lost_surroundings_do_not(error: Seg
     assert halving.climbed(opened(), Trainings()) == search, "it is not tried again"
 
 
+def test_one_that_takes_the_weights_of_a_failed_training_fails_with_it() -> None:
+    """Else its evaluation would train these weights to their end, outside the budget and every night anew."""
+    twin = {**ENTRIES[1], "label": "b_crf", "train": {"inference": {"crf": {"iterations": 1}}}}
+    open_search = halving.begun(opened(entries=[*ENTRIES, twin]), tried())
+    assert open_search is not None
+    search = halving.climbed(open_search, Trainings(b=NonFiniteError("met a NaN")))
+    assert search.failed == dict.fromkeys(("b", "b_crf"), "met a NaN")
+    with pytest.raises(SegpipeError, match="met a NaN"):
+        search.without("b_crf")
+
+
 def test_a_failure_of_which_nobody_knows_whose_it_is_says_how_it_is_tried_again() -> None:
     search = halving.climbed(begun(), Trainings(b=RuntimeError("CUDA out of memory")))
     said = search.failed["b"]
