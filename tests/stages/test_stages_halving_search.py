@@ -45,10 +45,12 @@ def tried(**faults: str) -> RehearsedNight:
 
 
 class Trainings:
-    """Stands for the trainings: each step takes `seconds`, and each pause is scored in no time."""
+    """Stands for the trainings: each step takes `seconds`, and each pause is scored in no time. Some have `reached` a
+    step without the search."""
 
     def __init__(self, seconds: float = 216.0, **outcomes: Exception) -> None:
         self.seconds, self.outcomes = seconds, outcomes
+        self.reached: dict[str, int] = {}
         self.rungs: list[dict[str, int]] = []
 
     def __call__(self, search: Search, rung: Rung) -> Mapping[str, Outcome]:
@@ -56,13 +58,14 @@ class Trainings:
         return {climb.label: self.outcomes.get(climb.label) or self.paused(climb) for climb in rung.waiting}
 
     def paused(self, climb: Any) -> TrainPause:
+        step = max(climb.until, self.reached.get(climb.label, 0))
         return TrainPause(
             label=climb.label,
-            step=climb.until,
+            step=step,
             total_steps=climb.steps,
             primary="miou",
             score=SCORES[climb.label],
-            train_seconds=self.seconds * climb.until,
+            train_seconds=self.seconds * step,
             scoring_seconds=0.0,
         )
 
@@ -167,6 +170,16 @@ def test_one_that_stands_further_waits_uncharged_for_the_rung_that_goes_as_far()
     assert [climb.label for climb in search.rungs[-1].climbs] == ["b"]
     assert rung_rows(halving.report(search))[3]["then"] == "ahead"
     assert halving.climbed(opened(), trainings) == search
+
+
+def test_what_a_night_without_a_budget_trained_meanwhile_is_neither_ranked_nor_charged() -> None:
+    trainings = Trainings()
+    trainings.reached = {"a": 60}
+    search = halving.climbed(begun(), trainings)
+    a = search.rungs[0].climbs[0]
+    assert (a.fate, a.until, a.score, a.hours) == ("ahead", 60, None, 0.0)
+    assert fates(search)[0] == {"a": "ahead", "b": "goes on", "c": "dropped", "d": "dropped"}
+    assert search.rungs[1].climbs[0].start == 60
 
 
 def test_where_all_stand_somewhere_the_first_rung_begins_at_the_least_of_them() -> None:

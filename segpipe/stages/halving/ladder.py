@@ -156,9 +156,9 @@ def decided(rung: Rung, keep: float) -> Rung:
     trained already keeps its place, and needs no further step. Who is ahead neither takes a place nor makes one."""
     standing = [climb for climb in rung.climbs if climb.until > 0 and climb.fate != "ahead"]
     places = max(1, math.floor(len(standing) * keep))
-    ahead = {climb.label for climb in ranked(rung)[:places]}
+    best = {climb.label for climb in ranked(rung)[:places]}
     fates: Mapping[str, Fate] = {
-        climb.label: climb.fate or ("goes on" if climb.label in ahead else "dropped") for climb in rung.climbs
+        climb.label: climb.fate or ("goes on" if climb.label in best else "dropped") for climb in rung.climbs
     }
     return replace(rung, climbs=tuple(replace(climb, fate=fates[climb.label]) for climb in rung.climbs))
 

@@ -368,6 +368,8 @@ def _came_to(search: Search, climb: Climb, outcome: Outcome | None) -> Climb:
         took = _hours(search, max(0.0, seconds - before))
         said = message_of(outcome) + ("" if isinstance(outcome, ITS_OWN) else _remembered(search))
         return replace(climb, fate="failed", said=said, hours=took, train_seconds=seconds)
+    if isinstance(outcome, TrainPause) and outcome.step > climb.until:  # a night without a budget came between
+        return replace(climb, fate="ahead", until=outcome.step, train_seconds=outcome.train_seconds)
     if isinstance(outcome, TrainResult):
         took = _hours(search, outcome.train_seconds - before)
         found = replace(climb, fate="trained", score=outcome.best_value, until=outcome.steps)
