@@ -64,6 +64,29 @@ def promote(
     return verdict
 
 
+def promote_best(
+    recipe: Recipe,
+    candidates: Sequence[EvalReport],
+    *,
+    data: str,
+    version: str,
+    runtime: Literal["ray", "local"] = "ray",
+    parent: tracking.RunRef | None = None,
+) -> Verdict:
+    """`promote` by the rules of a recipe, on the dataset version that its candidates were scored on."""
+    return promote(
+        recipe.name,
+        candidates,
+        config=recipe.promote,
+        champion_report_of=champion_scorer(
+            recipe.name, data=data, version=version, config=recipe.evaluate, runtime=runtime
+        ),
+        flattery_of=doubter(data=data),
+        proof_of=prover(recipe.name, data=data),
+        parent=parent,
+    )
+
+
 def judge(
     recipe: Recipe,
     places: Sequence[str],
@@ -82,22 +105,8 @@ def judge(
     candidates = list(evaluations.values())
     first = candidates[0]
     place = datasets.found(data or layout.dataset_uri(first.dataset))
-    scorer = champion_scorer(
-        recipe.name,
-        data=place,
-        version=first.dataset_version,
-        config=recipe.evaluate,
-        runtime=runtime,
-    )
     mirror.reconcile(recipe.name)
-    verdict = promote(
-        recipe.name,
-        candidates,
-        config=recipe.promote,
-        champion_report_of=scorer,
-        flattery_of=doubter(data=place),
-        proof_of=prover(recipe.name, data=place),
-    )
+    verdict = promote_best(recipe, candidates, data=place, version=first.dataset_version, runtime=runtime)
     gallery.show(recipe.name, verdict, evaluations, config=recipe.evaluate, data=place, failures={})
     return verdict
 
@@ -125,15 +134,7 @@ def judge_again(recipe: Recipe, *, runtime: Literal["ray", "local"] = "ray") -> 
         )
         for report in last
     ]
-    scorer = champion_scorer(recipe.name, data=data, version=version, config=recipe.evaluate, runtime=runtime)
-    verdict = promote(
-        recipe.name,
-        candidates,
-        config=recipe.promote,
-        champion_report_of=scorer,
-        flattery_of=doubter(data=data),
-        proof_of=prover(recipe.name, data=data),
-    )
+    verdict = promote_best(recipe, candidates, data=data, version=version, runtime=runtime)
     evaluations = {evaluation_uri(recipe, report): report for report in candidates}
     nights.judged(
         recipe.name,

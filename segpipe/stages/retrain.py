@@ -29,8 +29,7 @@ from segpipe.stages.ingest import IngestResult, ingest
 from segpipe.stages.opening import OpenNight, open_night, rehearsed, within_budget
 from segpipe.stages.pages import mlflow_store, pages
 from segpipe.stages.parts import Progress
-from segpipe.stages.promote import champion_scorer, promote
-from segpipe.stages.proofs import doubter, prover
+from segpipe.stages.promote import promote_best
 from segpipe.stages.train import train
 from segpipe.train.runtime import OnProgress
 from segpipe.types import EvalReport, TrainPause, TrainProgress, TrainResult
@@ -211,9 +210,6 @@ def choose(
     very same words as the last one on record (a retry of a flow's task, or nobody mended it) leaves none of its own.
     """
     dataset = night.dataset
-    scorer = champion_scorer(
-        recipe.name, data=dataset.uri, version=dataset.version, config=recipe.evaluate, runtime=runtime
-    )
     try:
         if not candidates:
             raise nights.failed(
@@ -223,14 +219,8 @@ def choose(
                 failures=failures,
                 budget=night.budget,
             )
-        return promote(
-            recipe.name,
-            candidates,
-            config=recipe.promote,
-            champion_report_of=scorer,
-            flattery_of=doubter(data=dataset.uri),
-            proof_of=prover(recipe.name, data=dataset.uri),
-            parent=night.parent,
+        return promote_best(
+            recipe, candidates, data=dataset.uri, version=dataset.version, runtime=runtime, parent=night.parent
         )
     except Exception:
         mirror.close_failed(recipe.name, parent=night.parent)

@@ -88,7 +88,8 @@ class Search:
     def failed(self) -> dict[str, str]:
         """Why an architecture is not trained to the end though nobody was better: its own fault, or the budget's; the
         same of one that takes the weights of such a training."""
-        faults = {label: climb.said for label, climb in self.newest.items() if climb.fate == "failed"} | self.stopped
+        faults = {label: climb.said for label, climb in self.newest.items() if climb.fate == "failed"}
+        faults.update(self.stopped)
         taken = {run.label: run.trained_as.label for run in self.runs if run.trained_as is not None}
         return faults | {label: faults[other] for label, other in taken.items() if other in faults}
 
