@@ -45,13 +45,16 @@ def predict_images(
 
 
 def tell_drift(result: PredictedDataset) -> None:
-    """Says in the log whether the images are like those of the training; if not, emits `segpipe.drift.detected`.
+    """Says in the log whether the images are like those of the training, and on what that rests; if not, emits
+    `segpipe.drift.detected`.
 
     On that a retrain can start. Its resource is the model's experiment, which is the name of its recipe too; its id is
     that of the answers and the threshold, so that the server keeps it once however often that is asked.
     """
     found, log = result.drift, get_run_logger()
     (log.warning if found.has_drifted or found.is_undecided else log.info)(found.sentence)
+    for note in found.notes:
+        log.info(note)
     if found.has_drifted:
         emit_event(
             "segpipe.drift.detected",

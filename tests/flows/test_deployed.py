@@ -42,6 +42,7 @@ class Place:
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",  # of 10 that a run waits for on a day without hurry
             "SEGPIPE_HOME": str(folder / "home"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
@@ -98,7 +99,9 @@ def test_a_deployed_retrain_ends_with_a_champion_and_its_artifacts(tmp_path: Pat
         place.run("prefect", "--no-prompt", "deploy", "--all")
         with place.running("worker", "prefect", "worker", "start", "--pool", "segpipe-process"):
             recipe = f"recipe={tmp_path}/tiny.yaml"
-            shown = place.run("prefect", "deployment", "run", "retrain/adhoc", "--param", recipe, "--watch")
+            shown = place.run(
+                "prefect", "deployment", "run", "retrain/adhoc", "--param", recipe, "--watch", "--watch-interval", "1"
+            )
             assert "Completed" in shown, place.logs()
         artifacts = place.ask("/artifacts/filter", {})
     assert {artifact["key"] for artifact in artifacts} >= {"dataset-tiny", "night-tiny"}, artifacts
