@@ -259,6 +259,7 @@ def assemble(
     sample_ids = dataset.sample_ids(share.split)
     groups = dataset.groups(share.split)
     latencies = [seconds for part in counted for seconds in part.latencies]
+    scores = ops.report_fields(meter, sample_ids, groups)  # raises where a sample was counted twice, or never
     answers = {name: levels for part in counted for name, levels in part.answers.items()}
     return EvalReport(
         experiment=experiment,
@@ -285,5 +286,5 @@ def assemble(
         answers_by_group=drift.counted_by_group(
             (group, answers[name]) for name, group in zip(sample_ids, groups, strict=True)
         ),
-        **ops.report_fields(meter, sample_ids, groups),
+        **scores,
     )

@@ -74,7 +74,7 @@ def is_whole(dataset_uri: str, version: str) -> bool:
         return False
     except CorruptError:
         found = None
-    if found is None or any(split.looks_by_group is None for split in found.splits.values()):
+    if found is None or any(None in (split.looks, split.looks_by_group) for split in found.splits.values()):
         storage.delete(uri_of(dataset_uri, version))
         return False
     return True
