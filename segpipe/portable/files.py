@@ -51,7 +51,10 @@ def missing(format_name: str) -> list[str]:
 
 
 def _write_pt2(program: ExportedProgram, path: Path) -> None:
-    torch.export.save(program, path)
+    with warnings.catch_warnings():
+        # Of weights in channels-last memory, whose storage it takes for more than they are; all of them are written.
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        torch.export.save(program, path)
 
 
 def _open_pt2(path: Path) -> nn.Module:

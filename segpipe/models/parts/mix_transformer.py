@@ -38,7 +38,8 @@ def maps_of(cells_NSC: Tensor, height: int, width: int) -> Tensor:
     Not transposed and reshaped: of one image that has strides in which torch does not see that memory, and what is
     resized comes out contiguous, to be turned by the next convolution.
     """
-    return cells_NSC.reshape(-1, height, width, cells_NSC.shape[2]).permute(0, 3, 1, 2)
+    cells_NhwC = cells_NSC.reshape(cells_NSC.shape[0], height, width, cells_NSC.shape[2])
+    return cells_NhwC.permute(0, 3, 1, 2)
 
 
 class PatchEmbedding(nn.Module):
