@@ -32,7 +32,7 @@ install: .venv/installed ## the environment, from the hashed lock
 demo: install ## generate scenes, retrain three architectures, show the champion (about 6 minutes on 2 cores)
 	$(BIN)/python -m flows flows/recipes/scenes.yaml
 
-test: install ## the tests (about 16 minutes on 2 cores)
+test: install ## the tests (about 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder tests
 
 soak: install ## every trial of the rows A, B3, C and E of the goal sheet, with their table (about 20 minutes on 2 cores)

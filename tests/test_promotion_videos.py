@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segpipe.metrics import davis_scores
-from segpipe.metrics.evidence import VIDEOS, class_intervals, image_scores
+from segpipe.metrics.evidence import VIDEOS, image_scores
 from segpipe.promotion import Rules, Verdict, judge
 from segpipe.promotion.comparison import RESAMPLES
 from segpipe.types import EvalReport, Task
@@ -98,10 +98,7 @@ def test_what_a_card_asks_of_a_report_follows_from_its_counts() -> None:
     of = drawn(0)
     said = replace(report(of, "new"), resampled="groups")
     scores = image_scores(said)
-    assert scores is not None
     assert scores == pytest.approx([np.mean(objects) for objects in of.values()])
-    ((low, high),) = class_intervals(said)
-    assert low < said.value < high
 
 
 def test_other_objects_in_a_sequence_are_no_pair() -> None:

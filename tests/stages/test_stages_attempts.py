@@ -107,7 +107,7 @@ def test_a_failed_attempt_is_shown_unless_another_process_is_at_work(
 
 def test_a_bug_in_the_choice_leaves_no_run_open(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[tracking.RunRef | None] = []
-    monkeypatch.setattr(night_stage, "promote", lambda *_, **__: raising(KeyError("a bug"))())
+    monkeypatch.setattr(night_stage, "promote_best", lambda *_, **__: raising(KeyError("a bug"))())
     monkeypatch.setattr(mirror, "close_failed", lambda _, *, parent: closed.append(parent))
     with pytest.raises(KeyError):
         night_stage.choose(recipe(), open_night(), [scored(0.5)], {})

@@ -135,7 +135,7 @@ def test_a_dark_night_is_shown_when_mlflow_answers_again(night: Night, monkeypat
     runs, client = runs_of(night.client, "toy"), night.client
     note = runs[parent].data.tags["mlflow.note.content"]
     assert "**promoted**" in note
-    assert "side by side, if that page could be made: `side_by_side.html` among the artifacts." in note
+    assert "side by side, if that page could be made: [`side_by_side.html`](#/experiments/" in note
     assert runs[parent].data.metrics == {"test/miou": 0.5}
     assert {i.dataset.name for i in runs[parent].inputs.dataset_inputs} == {"shapes/train", "shapes/val", "shapes/test"}
     assert [item.path for item in client.list_artifacts(runs[parent].info.run_id)] == [
