@@ -5,7 +5,9 @@ Legend: N images, K classes, H W size in pixels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -79,8 +81,20 @@ def _export(network: nn.Module, size: tuple[int, int], free: tuple[str, ...]) ->
     # Of two images where batches are free: of one, torch takes the 1 for a constant.
     images_N3HW = torch.zeros(2 if free else 1, 3, *size)
     shapes = ({AXES[name]: Dim.DYNAMIC for name in free},) if free else None
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         return torch.export.export(network, (images_N3HW,), dynamic_shapes=shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tracebacks that torch logs of sizes it cannot solve for (ENet's): what came of trying is told."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _unlike(

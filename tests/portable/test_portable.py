@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segpipe import portable
+from segpipe import models, portable
 from segpipe.errors import InputError
 from segpipe.models.spec import DenseOutput
 from segpipe.tasks import TaskOps
@@ -99,3 +99,11 @@ def test_missing_names_the_distributions(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("segpipe.portable.files.importlib.util", found)
     assert portable.missing("onnx") == ["onnxscript"]
     assert portable.missing("pt2") == []
+
+
+def test_sizes_that_torch_cannot_solve_for_are_told_and_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    found = portable.trace(models.create("enet", 3), (64, 96), epsilon=1e-4)
+    assert found.free == ("batch",)
+    assert found.why_fixed.startswith("batch and height and width free: ")
+    assert capfd.readouterr().err == ""
