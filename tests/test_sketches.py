@@ -9,10 +9,7 @@ from segpipe import masks
 from segpipe.errors import BadSampleError, InputError
 from segpipe.predictions import SMALL_SIDE, Detections, LabelMap, PanopticMap, Poses, Prediction
 from segpipe.sketches import Objects, Packed, Sketch, numbered, pack, sketch, unpack
-from segpipe.types import Segment
-
-SIZE = (40, 60)
-Box = tuple[int, int, int, int]
+from tests.fixtures.panoptic_maps import SIZE, Box, panoptic_map
 
 
 def detections(
@@ -31,17 +28,6 @@ def detections(
         boxes_N4=np.array(boxes, np.float64).reshape(-1, 4),
         masks=tuple(rles) if masked else None,
     )
-
-
-def panoptic(*segments: tuple[int, int, Box], crowds: tuple[int, ...] = ()) -> PanopticMap:
-    ids_HW = np.zeros(SIZE, np.int32)
-    for id_, _, (x0, y0, x1, y1) in segments:
-        ids_HW[y0:y1, x0:x1] = id_
-    named = tuple(
-        Segment(segment_id=id_, class_id=k, area=float((ids_HW == id_).sum()), is_crowd=id_ in crowds)
-        for id_, k, _ in segments
-    )
-    return PanopticMap(ids_HW=ids_HW, segments=named)
 
 
 def of(prediction: Prediction, truth: Prediction | None = None) -> Sketch:
@@ -92,8 +78,8 @@ def test_where_there_are_no_masks_an_object_is_the_frame_of_its_box() -> None:
     assert (large.ids_hw.shape, int((large.ids_hw > 0).sum())) == ((180, 360), 360 * 180 - 356 * 176)
 
 
-TRUTH = panoptic((9_000_001, 0, (0, 0, 60, 20)), (7, 1, (0, 20, 20, 40)), (3, 1, (20, 20, 40, 40)), crowds=(3,))
-SAID = panoptic((5, 1, (0, 20, 20, 39)), (4, 2, (40, 20, 60, 40)), (6, 0, (0, 0, 60, 19)), (8, 2, (20, 20, 40, 40)))
+TRUTH = panoptic_map((9_000_001, 0, (0, 0, 60, 20)), (7, 1, (0, 20, 20, 40)), (3, 1, (20, 20, 40, 40)), crowds=(3,))
+SAID = panoptic_map((5, 1, (0, 20, 20, 39)), (4, 2, (40, 20, 60, 40)), (6, 0, (0, 0, 60, 19)), (8, 2, (20, 20, 40, 40)))
 
 
 def test_segments_match_as_panoptic_quality_has_it() -> None:

@@ -17,7 +17,8 @@ from segpipe.report.drawing import GAP, MARGIN, TEXT_SIZE, TITLE_SIZE
 from segpipe.report.mistakes import MISPLACED
 from segpipe.report.objects import FALSE, FOUND, MISSED, Colour, patches_of_map, shade
 from segpipe.report.panoptic import BORDER
-from segpipe.types import ClassInfo, Segment
+from segpipe.types import ClassInfo
+from tests.fixtures.panoptic_maps import SIZE, panoptic_map
 
 SKY, CAR, BUS = range(3)
 CLASSES = (
@@ -25,24 +26,10 @@ CLASSES = (
     ClassInfo(name="car", colour=(200, 40, 40), is_thing=True),
     ClassInfo(name="bus", colour=(40, 160, 40), is_thing=True),
 )
-SIZE = (40, 60)
 SCALE = 10  # 640 // 60
 TOP = MARGIN + TITLE_SIZE + 10 + TEXT_SIZE + 6
-Box = tuple[int, int, int, int]
 # A large id, as COCO's are: a colour of three bytes.
 LARGE = 9_000_001
-
-
-def panoptic_map(*segments: tuple[int, int, Box], crowds: tuple[int, ...] = ()) -> PanopticMap:
-    """(id, class, rectangle x0 y0 x1 y1), later ones over earlier ones."""
-    ids_HW = np.zeros(SIZE, dtype=np.int32)
-    for id_, _, (x0, y0, x1, y1) in segments:
-        ids_HW[y0:y1, x0:x1] = id_
-    named = tuple(
-        Segment(segment_id=id_, class_id=k, area=float((ids_HW == id_).sum()), is_crowd=id_ in crowds)
-        for id_, k, _ in segments
-    )
-    return PanopticMap(ids_HW=ids_HW, segments=named)
 
 
 # Sky above; below two cars side by side, a third one, a crowd of cars, and a strip that nobody labelled.
